@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The DMA side: the devices behind an IOMMU, and what they read, write and translate.
+ *
+ * A device is a PCI function with a requester id. Its requests are translated as the guest's tables say;
+ * a request that is refused becomes a fault in the model, for the guest to see, and an error here.
+ *
+ * Sections. A translation is good only until an invalidation of it completes. Whoever uses a
+ * translation encloses translate and use in one section (viommu_dma_begin, viommu_dma_end): an
+ * invalidation that starts meanwhile is held open until the section ends. viommu_device_read and
+ * viommu_device_write do so themselves. Sections cost one memory fence, nest, and must be short: they
+ * belong to their thread and delay the guest's invalidations.
+ *
+ * Threads: any number of threads may issue DMA for any devices at once; translations that are cached
+ * take no lock. None of these functions blocks.
+ */
+#ifndef VIOMMU_DEVICE_H
+#define VIOMMU_DEVICE_H
+
+#include <viommu/iommu.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct viommu_device;
+
+/* Aliases a device can have besides its own requester id. */
+#define VIOMMU_ALIASES_MAX 7
+
+struct viommu_device_config {
+    uint16_t requester; /* the id that its requests carry; unique in the instance unless `shared` */
+    /*
+     * The id is that of a bridge and several devices use it: each is added with the same id and with
+     * this flag.
+     */
+    bool shared;
+    /* It has a device-TLB (PCI ATS): it may send translation requests and translated requests. */
+    bool ats;
+};
+
+/*
+ * Adds a device; devices may come while the instance runs. Returns 0; -EEXIST when the requester id is
+ * taken by a device and not shared by both; -ENOTSUP for `ats` when the unit has no device-TLB
+ * support; -EDEADLK from a change callback; -ENOMEM.
+ */
+int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *config,
+                      struct viommu_device **out);
+
+/*
+ * Removes a device and its subscribers; NULL is accepted. The caller sees to it that no other thread
+ * is in a call on it. Changes that its subscribers had not acknowledged count as acknowledged: the
+ * device is gone. Returns 0, or -EDEADLK from a change callback.
+ */
+int viommu_device_remove(struct viommu_device *device);
+
+/*
+ * Gives it another requester id (a guest renumbered its buses). What was cached for the old id is
+ * not used for the new one. Returns 0; -EEXIST as viommu_device_add; -EDEADLK; -ENOMEM.
+ */
+int viommu_device_set_requester(struct viommu_device *device, uint16_t requester);
+
+/*
+ * Gives it one more id to issue requests under (a phantom function): the n-th added is alias n, from
+ * 1. Returns the alias number; -EEXIST as viommu_device_add; -ENOSPC past VIOMMU_ALIASES_MAX;
+ * -EDEADLK; -ENOMEM.
+ */
+int viommu_device_add_alias(struct viommu_device *device, uint16_t requester);
+
+/* Takes the aliases back, all of them. Returns 0 or -EDEADLK. No other thread may use one meanwhile. */
+int viommu_device_remove_aliases(struct viommu_device *device);
+
+/*
+ * A function-level reset: a denied device is admitted again, and its subscribers that were fenced
+ * hear of changes again. The device's own cached translations are the caller's to drop.
+ * Returns 0 or -EDEADLK.
+ */
+int viommu_device_reset(struct viommu_device *device);
+
+/* The id it has now. */
+uint16_t viommu_device_requester(const struct viommu_device *device);
+
+/* How a request names its address: the AT field of a PCI Express request. */
+enum viommu_dma_type {
+    VIOMMU_DMA_UNTRANSLATED = 0,
+    VIOMMU_DMA_TRANSLATION = 1, /* asks for a translation to cache: viommu_device_ats_translate */
+    VIOMMU_DMA_TRANSLATED = 2,  /* carries an address that such a request returned */
+};
+
+/* What a request carries besides its address. NULL stands for all zero. */
+struct viommu_dma_attrs {
+    enum viommu_dma_type type;
+    unsigned alias; /* 0: the device's own id; n: its n-th alias */
+};
+
+/* Where a request goes. */
+struct viommu_translation {
+    uint64_t gpa;     /* guest-physical address of the byte asked for */
+    uint64_t mask;    /* page size - 1: the translation holds for every address with equal upper bits */
+    uint32_t perm;    /* enum viommu_perm: what the tables allow there */
+    bool interrupt;   /* not memory: a message to the interrupt controller at this address */
+};
+
+/*
+ * Opens and closes a section. begin returns 0, or -ENOMEM: a thread's first section needs a little
+ * memory; it is then not open. End it on the thread that began it.
+ */
+int viommu_dma_begin(struct viommu *iommu);
+void viommu_dma_end(struct viommu *iommu);
+
+/*
+ * Translates one address for an access that needs `perm` (enum viommu_perm; 0 is a zero-length read).
+ * The result may be used until the enclosing section ends; outside a section it is only a statement
+ * about the past.
+ *
+ * Returns 0; -EFAULT when the guest's tables refuse it (the fault is recorded as the architecture
+ * says); -EPERM when the device is denied; -EAGAIN before viommu_start; -EINVAL for an alias it does
+ * not have, or a type other than UNTRANSLATED and TRANSLATED; -ENOMEM on a thread's first section.
+ */
+int viommu_device_translate(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
+                            uint64_t iova, uint32_t perm, struct viommu_translation *out);
+
+/*
+ * Reads from, or writes to, guest memory as the device: `len` bytes at `iova`. Every 4 KiB page is
+ * translated by itself, in order of addresses, as packets on a bus are: when one is refused those
+ * before it have been done. len 0 is a zero-length read or write, which moves nothing but is checked.
+ *
+ * A write of 4 aligned bytes to the interrupt address range calls the `interrupt` callback.
+ *
+ * Returns 0; the errors of viommu_device_translate; -ENXIO where the translation leads to no guest
+ * memory; -EROFS for a write to ROM; -EINVAL where iova + len passes the top of the address space.
+ */
+int viommu_device_read(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
+                       uint64_t iova, void *buf, size_t len);
+int viommu_device_write(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
+                        uint64_t iova, const void *buf, size_t len);
+
+/* One entry of a translation completion (PCI ATS). */
+struct viommu_ats_entry {
+    uint64_t iova; /* first address it holds for, aligned to its size */
+    uint64_t gpa;  /* first translated address; meaningless when perm is 0 */
+    uint64_t mask; /* size - 1 */
+    uint32_t perm; /* enum viommu_perm; 0: there is no translation now, ask again later */
+    bool untranslated_only; /* the device must not use translated requests here (the U bit) */
+    bool snoop;             /* accesses need not be marked no-snoop-capable (the N bit is clear) */
+};
+
+/*
+ * A translation request as PCI ATS has it: asks for the translation of [iova, iova + len - 1] and
+ * fills entries in order, `count` at most; the device may cache them until it is told to invalidate
+ * (viommu_device_subscribe). With `no_write` it asks to read only.
+ *
+ * Returns the number of entries (1 or more; fewer than asked for is normal); -EFAULT when the request
+ * is refused as a whole (Unsupported Request or Completer Abort on a bus), with the fault recorded;
+ * -EPERM when the device is denied; -ENOTSUP when it was added without `ats`; -EAGAIN before
+ * viommu_start; -EINVAL for len or count 0 or a range that passes the top of the address space.
+ */
+int viommu_device_ats_translate(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
+                                uint64_t iova, uint64_t len, bool no_write,
+                                struct viommu_ats_entry *entries, unsigned count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

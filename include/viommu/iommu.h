@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One IOMMU instance, whatever its model: configuration, registers, work, events, statistics.
+ *
+ * Life: a model's create function (viommu_vtd_create), then viommu_start, then registers and DMA, then
+ * viommu_destroy. There are no hidden threads: what cannot finish at once is done by viommu_process(),
+ * which the embedder calls when viommu_event_fd() polls readable.
+ *
+ * Threads: every function may be called from any thread unless its comment says otherwise. Functions
+ * of this header may take the instance's own lock for a short, bounded time; none blocks longer.
+ * All callbacks are made without a lock held, and all but `interrupt` for a device's own message come
+ * from viommu_process().
+ */
+#ifndef VIOMMU_IOMMU_H
+#define VIOMMU_IOMMU_H
+
+#include <viommu/memory.h>
+#include <viommu/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* An IOMMU instance. */
+struct viommu;
+
+/* A message-signalled interrupt: a 32-bit store that the interrupt controller should see. */
+struct viommu_interrupt {
+    uint64_t address;
+    uint32_t data;
+    uint16_t requester; /* who sends it */
+    bool from_unit;     /* sent by the IOMMU itself; then requester is the unit's own id */
+};
+
+enum viommu_event_kind {
+    VIOMMU_EVENT_FENCED = 1,   /* a subscriber no longer follows: it failed or did not answer in time */
+    VIOMMU_EVENT_DENIED,       /* a requester's DMA is refused from now on */
+    VIOMMU_EVENT_HOST_FAILURE, /* the host failed us (memory); `error` says how */
+    VIOMMU_EVENT_REENTRY,      /* a control call from inside a change callback was refused */
+    VIOMMU_EVENT_OVERFLOW,     /* events were lost: more happened than the queue between two
+                                  viommu_process() calls holds; `error` is how many */
+};
+
+/* What the embedder is told. */
+struct viommu_event {
+    enum viommu_event_kind kind;
+    uint16_t requester; /* whom it concerns, where it concerns one */
+    int error;          /* a negative errno, or 0 */
+    uint64_t first;     /* the addresses concerned, where there are some */
+    uint64_t last;
+    const char *text; /* a sentence for people; static */
+};
+
+/*
+ * What the library calls. Any member may be NULL. `opaque` is viommu_config.opaque. All of the
+ * functions of this library may be called from them, on this instance and on others, except
+ * viommu_process and viommu_destroy on the same instance.
+ */
+struct viommu_callbacks {
+    /* The unit's own messages come from viommu_process(); a device's from its viommu_device_write(). */
+    void (*interrupt)(void *opaque, const struct viommu_interrupt *interrupt);
+    void (*event)(void *opaque, const struct viommu_event *event);
+};
+
+/* What every model is configured with. */
+struct viommu_config {
+    struct viommu_memory *memory; /* the guest's memory; needed */
+    struct viommu_callbacks callbacks;
+    void *opaque;
+    /*
+     * Time in nanoseconds, never going back; NULL is the host's monotonic clock. With a clock of the
+     * embedder's own, viommu_event_fd() does not tell of timers: call viommu_process() as time goes.
+     */
+    uint64_t (*clock)(void *opaque);
+    /* How long a subscriber may take to acknowledge a change, in milliseconds; 0 is 500. */
+    uint32_t ack_timeout_ms;
+    /* Entries of the translation cache, a power of two from 256 to 2^24; 0 is 16,384. */
+    uint32_t iotlb_entries;
+};
+
+/*
+ * Freezes the configuration and brings the instance to its power-on state. Returns 0; -EALREADY when
+ * it is started.
+ */
+int viommu_start(struct viommu *iommu);
+
+/*
+ * Gives the instance back; NULL is accepted. The caller sees to it that no other thread is in any call
+ * on it or on its devices, and that no subscriber will complete a change. Devices and subscribers that
+ * still exist are removed with it.
+ */
+void viommu_destroy(struct viommu *iommu);
+
+/*
+ * A platform reset: registers back to their power-on values, pending work dropped, caches empty,
+ * denied requesters admitted again. Devices and subscribers stay. Reset devices first, so that none
+ * still runs. Returns 0; -EAGAIN before viommu_start; -EDEADLK from a change callback.
+ */
+int viommu_reset(struct viommu *iommu);
+
+/*
+ * Does pending work: invalidations, commands, time-outs, callbacks. `budget` bounds it (a unit is a
+ * descriptor, a table entry or a call of a subscriber; 0 means 256). Never blocks. Only one thread
+ * works at a time: while one is inside, others return VIOMMU_PENDING at once.
+ *
+ * Returns 0 when nothing more can be done now (what waits for others wakes the event fd again),
+ * VIOMMU_PENDING when the budget ended first: call again; -EAGAIN before viommu_start; -EDEADLK from
+ * a callback of this instance.
+ */
+int viommu_process(struct viommu *iommu, unsigned budget);
+
+/*
+ * A descriptor that polls readable when viommu_process() has something to do, timers included. It
+ * belongs to the instance: do not read, write or close it.
+ */
+int viommu_event_fd(struct viommu *iommu);
+
+/*
+ * A guest's access to the instance's registers: `size` bytes (1 to 8) at `offset`, little endian. Any
+ * offset and size are answered: what is no register reads 0 and ignores writes. Reads never wait for
+ * pending work. Returns 0; -EINVAL for a size outside 1 to 8; -EAGAIN before viommu_start; -EDEADLK
+ * for a write from a change callback.
+ */
+int viommu_mmio_read(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t *value);
+int viommu_mmio_write(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t value);
+
+/*
+ * Counters since viommu_start. Members are only ever added, at the end. Counters of one device's DMA
+ * are exact as long as one thread at a time issues it.
+ */
+struct viommu_stats {
+    uint64_t translations;          /* requests to translate, whatever became of them */
+    uint64_t iotlb_hits;            /* answered from the cache */
+    uint64_t walks;                 /* page-table walks */
+    uint64_t context_fetches;       /* reads of a root and a context entry */
+    uint64_t refused;               /* requests refused, recorded as a fault or not */
+    uint64_t faults_recorded;       /* faults put where the guest can see them */
+    uint64_t faults_lost;           /* faults for which there was no room */
+    uint64_t interrupts_requested;  /* messages of devices handed on */
+    uint64_t interrupts_sent;       /* messages of the unit itself */
+    uint64_t bytes_read;            /* from guest memory, by devices */
+    uint64_t bytes_written;
+    uint64_t context_invalidations[3]; /* global, domain, device */
+    uint64_t iotlb_invalidations[3];   /* global, domain, page */
+    uint64_t device_tlb_invalidations;
+    uint64_t interrupt_cache_invalidations;
+    uint64_t waits_completed;       /* wait descriptors */
+    uint64_t queue_errors;          /* descriptors refused */
+    uint64_t drains;                /* waits for DMA under way */
+    uint64_t drains_delayed;        /* of these, how many were not over at once */
+    uint64_t acks_pending;          /* changes that a subscriber acknowledged later */
+    uint64_t acks_timed_out;        /* changes that nobody acknowledged in time */
+    uint64_t events_lost;
+};
+
+/*
+ * Copies the counters to *stats, `size` bytes at most (a program built against another release passes
+ * its own sizeof); what this release does not know is zeroed. Returns 0.
+ */
+int viommu_stats_get(struct viommu *iommu, struct viommu_stats *stats, size_t size);
+
+/* The library's version: "major.minor.patch". */
+const char *viommu_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Everything libviommu offers. */
+#ifndef VIOMMU_VIOMMU_H
+#define VIOMMU_VIOMMU_H
+
+#include <viommu/device.h>
+#include <viommu/dmar.h>
+#include <viommu/iommu.h>
+#include <viommu/memory.h>
+#include <viommu/notify.h>
+#include <viommu/types.h>
+#include <viommu/vtd.h>
+
+#endif

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* An eventfd and a timerfd behind one epoll descriptor. */
+#include "base/wake.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+static int watch(struct wake *wake, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+
+    return epoll_ctl(wake->poll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+int wake_init(struct wake *wake)
+{
+    int ret;
+
+    atomic_init(&wake->kicked, 0);
+    wake->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+    wake->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    wake->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    ret = wake->poll_fd < 0 || wake->event_fd < 0 || wake->timer_fd < 0 ? -errno : 0;
+    if (!ret) {
+        ret = watch(wake, wake->event_fd);
+    }
+    if (!ret) {
+        ret = watch(wake, wake->timer_fd);
+    }
+    if (ret) {
+        wake_fini(wake);
+    }
+    return ret;
+}
+
+static void close_valid(int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+void wake_fini(struct wake *wake)
+{
+    close_valid(wake->timer_fd);
+    close_valid(wake->event_fd);
+    close_valid(wake->poll_fd);
+}
+
+void wake_kick(struct wake *wake)
+{
+    uint64_t one = 1;
+
+    if (!atomic_exchange(&wake->kicked, 1)) {
+        (void)!write(wake->event_fd, &one, sizeof(one));
+    }
+}
+
+void wake_at(struct wake *wake, uint64_t ns)
+{
+    struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)},
+    };
+
+    (void)timerfd_settime(wake->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+void wake_clear(struct wake *wake)
+{
+    uint64_t count;
+
+    /*
+     * The descriptor first, the flag second: a kick between the two is not written, but its work was
+     * there before the flag fell, and the caller looks for work after this.
+     */
+    (void)!read(wake->timer_fd, &count, sizeof(count));
+    (void)!read(wake->event_fd, &count, sizeof(count));
+    (void)atomic_exchange(&wake->kicked, 0);
+}
+
+uint64_t wake_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}

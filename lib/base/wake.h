@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A descriptor that tells an event loop "there is work": now (wake_kick), or at a time (wake_at).
+ *
+ * One epoll descriptor that holds an eventfd and a timerfd, so that an embedder watches a single fd.
+ * All calls are safe from any thread.
+ */
+#ifndef VIOMMU_BASE_WAKE_H
+#define VIOMMU_BASE_WAKE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct wake {
+    int poll_fd;
+    int event_fd;
+    int timer_fd;
+    _Atomic int kicked; /* saves system calls when it is readable already */
+};
+
+/* Returns 0, -EMFILE, -ENFILE or -ENOMEM. */
+int wake_init(struct wake *wake);
+void wake_fini(struct wake *wake);
+
+/* Readable from now on. */
+void wake_kick(struct wake *wake);
+
+/* Readable when the monotonic clock reaches `ns`; 0 forgets the time. */
+void wake_at(struct wake *wake, uint64_t ns);
+
+/* Not readable any more, until the next kick or time. Call before looking for work. */
+void wake_clear(struct wake *wake);
+
+/* The host's monotonic clock in nanoseconds. */
+uint64_t wake_now(void);
+
+#endif

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Requester ids, the devices that use them, and what is known of them. */
+#include "device/requester.h"
+
+#include "base/alloc.h"
+#include "iommu/iommu.h"
+
+#include <errno.h>
+
+static struct requester **bucket_of(struct viommu *iommu, uint16_t id)
+{
+    return &iommu->requesters[(id ^ id >> 8) % REQUESTER_BUCKETS];
+}
+
+struct requester *requester_find(struct viommu *iommu, uint16_t id)
+{
+    struct requester *requester = *bucket_of(iommu, id);
+
+    while (requester && requester->id != id) {
+        requester = requester->next;
+    }
+    return requester;
+}
+
+int requester_take(struct viommu *iommu, uint16_t id, bool shared, struct requester **out)
+{
+    struct requester **bucket = bucket_of(iommu, id);
+    struct requester *requester = requester_find(iommu, id);
+
+    if (requester) {
+        if (!shared || !requester->shared) {
+            return -EEXIST;
+        }
+        requester->users++;
+        *out = requester;
+        return 0;
+    }
+    requester = base_alloc(sizeof(*requester));
+    if (!requester) {
+        return -ENOMEM;
+    }
+    requester->id = id;
+    requester->shared = shared;
+    requester->users = 1;
+    requester->next = *bucket;
+    *bucket = requester;
+    *out = requester;
+    return 0;
+}
+
+static void requester_free(struct epoch_deferred *deferred)
+{
+    base_free((char *)deferred - offsetof(struct requester, deferred));
+}
+
+void requester_release(struct viommu *iommu, struct requester *requester)
+{
+    struct requester **link = bucket_of(iommu, requester->id);
+
+    if (--requester->users) {
+        return;
+    }
+    while (*link != requester) {
+        link = &(*link)->next;
+    }
+    *link = requester->next;
+    requester_forget(iommu, requester);
+    epoch_defer(iommu->epoch, &requester->deferred, requester_free);
+}
+
+static void context_free(struct epoch_deferred *deferred)
+{
+    /* Models put a struct context first in theirs, and it begins with this. */
+    base_free(deferred);
+}
+
+void requester_forget(struct viommu *iommu, struct requester *requester)
+{
+    struct context *context = atomic_exchange(&requester->context, NULL);
+
+    if (!context) {
+        return;
+    }
+    if (context->tag) {
+        iotlb_tag_put(&iommu->iotlb, context->tag);
+    }
+    epoch_defer(iommu->epoch, &context->deferred, context_free);
+}
+
+void requesters_forget(struct viommu *iommu, uint16_t id, uint16_t mask)
+{
+    for (unsigned i = 0; i < REQUESTER_BUCKETS; i++) {
+        for (struct requester *r = iommu->requesters[i]; r; r = r->next) {
+            if (!((r->id ^ id) & mask)) {
+                requester_forget(iommu, r);
+            }
+        }
+    }
+}
+
+bool device_has_id(const struct viommu_device *device, uint16_t id)
+{
+    uint32_t count = atomic_load(&device->requester_count);
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (atomic_load(&device->requesters[i])->id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void device_deny(struct viommu_device *device, int error, const char *text)
+{
+    struct viommu_event event = {
+        .kind = VIOMMU_EVENT_DENIED,
+        .requester = viommu_device_requester(device),
+        .error = error,
+        .text = text,
+    };
+
+    if (!atomic_exchange(&device->denied, true)) {
+        iommu_post_event(device->iommu, &event);
+    }
+}
+
+void device_admit(struct viommu_device *device)
+{
+    atomic_store(&device->denied, false);
+    for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
+        s->fenced = false;
+    }
+}
+
+int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *config,
+                      struct viommu_device **out)
+{
+    struct viommu_device *device;
+    struct requester *requester;
+    int ret = 0;
+
+    if (iommu_reentered(iommu)) {
+        return -EDEADLK;
+    }
+    device = base_alloc_aligned(_Alignof(struct viommu_device), sizeof(*device));
+    if (!device) {
+        return -ENOMEM;
+    }
+    device->iommu = iommu;
+    device->ats = config->ats;
+    iommu_lock(iommu);
+    if (config->ats && !iommu->model->has_ats(iommu)) {
+        ret = -ENOTSUP;
+    } else {
+        ret = requester_take(iommu, config->requester, config->shared, &requester);
+    }
+    if (!ret) {
+        atomic_init(&device->requesters[0], requester);
+        atomic_init(&device->requester_count, 1);
+        device->next = iommu->devices;
+        iommu->devices = device;
+        *out = device;
+    }
+    iommu_unlock(iommu);
+    if (ret) {
+        base_free(device);
+    }
+    return ret;
+}
+
+/* Takes the aliases from number `from` on. Under the lock. */
+static void requesters_release(struct viommu_device *device, uint32_t from)
+{
+    uint32_t count = atomic_load(&device->requester_count);
+
+    atomic_store(&device->requester_count, from);
+    for (uint32_t i = from; i < count; i++) {
+        requester_release(device->iommu, atomic_load(&device->requesters[i]));
+    }
+}
+
+int viommu_device_remove(struct viommu_device *device)
+{
+    struct viommu_device **link;
+    struct viommu *iommu;
+
+    if (!device) {
+        return 0;
+    }
+    iommu = device->iommu;
+    if (iommu_reentered(iommu)) {
+        return -EDEADLK;
+    }
+    iommu_lock(iommu);
+    for (link = &iommu->devices; *link != device; link = &(*link)->next) {
+    }
+    *link = device->next;
+    notify_remove_device(iommu, device);
+    requesters_release(device, 0);
+    stats_add_device(&iommu->stats, &device->stats);
+    iommu_kick(iommu);
+    iommu_unlock(iommu);
+    base_free(device);
+    return 0;
+}
+
+int viommu_device_set_requester(struct viommu_device *device, uint16_t id)
+{
+    struct viommu *iommu = device->iommu;
+    struct requester *old;
+    struct requester *new;
+    int ret = 0;
+
+    if (iommu_reentered(iommu)) {
+        return -EDEADLK;
+    }
+    iommu_lock(iommu);
+    old = atomic_load(&device->requesters[0]);
+    if (old->id != id) {
+        ret = requester_take(iommu, id, old->shared, &new);
+        if (!ret) {
+            atomic_store(&device->requesters[0], new);
+            requester_release(iommu, old);
+        }
+    }
+    iommu_unlock(iommu);
+    return ret;
+}
+
+int viommu_device_add_alias(struct viommu_device *device, uint16_t id)
+{
+    struct viommu *iommu = device->iommu;
+    struct requester *requester;
+    uint32_t count;
+    int ret;
+
+    if (iommu_reentered(iommu)) {
+        return -EDEADLK;
+    }
+    iommu_lock(iommu);
+    count = atomic_load(&device->requester_count);
+    ret = count <= VIOMMU_ALIASES_MAX ? requester_take(iommu, id, false, &requester) : -ENOSPC;
+    if (!ret) {
+        atomic_store(&device->requesters[count], requester);
+        atomic_store(&device->requester_count, count + 1);
+        ret = (int)count;
+    }
+    iommu_unlock(iommu);
+    return ret;
+}
+
+int viommu_device_remove_aliases(struct viommu_device *device)
+{
+    struct viommu *iommu = device->iommu;
+
+    if (iommu_reentered(iommu)) {
+        return -EDEADLK;
+    }
+    iommu_lock(iommu);
+    requesters_release(device, 1);
+    iommu_unlock(iommu);
+    return 0;
+}
+
+int viommu_device_reset(struct viommu_device *device)
+{
+    struct viommu *iommu = device->iommu;
+
+    if (iommu_reentered(iommu)) {
+        return -EDEADLK;
+    }
+    iommu_lock(iommu);
+    device_admit(device);
+    iommu_unlock(iommu);
+    return 0;
+}
+
+uint16_t viommu_device_requester(const struct viommu_device *device)
+{
+    /* Ids change only by calls of the device's owner, but a released requester is freed by epoch. */
+    uint16_t id = 0;
+
+    if (epoch_enter(device->iommu->epoch)) {
+        id = atomic_load(&device->requesters[0])->id;
+        epoch_leave(device->iommu->epoch);
+    }
+    return id;
+}

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The instance: life, work, time, and what is told to the embedder. */
+#include "iommu/iommu.h"
+
+#include "base/alloc.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define DEFAULT_BUDGET 256
+#define DEFAULT_ACK_TIMEOUT_MS 500
+#define DEFAULT_IOTLB_ENTRIES 16384
+#define POLL_FIRST_US 20
+#define POLL_LAST_US 1000
+
+static _Thread_local struct callback_mark *marks;
+
+void callback_enter(struct callback_mark *mark, const struct viommu *iommu, bool change)
+{
+    *mark = (struct callback_mark){.iommu = iommu, .change = change, .outer = marks};
+    marks = mark;
+}
+
+void callback_leave(struct callback_mark *mark)
+{
+    marks = mark->outer;
+}
+
+/* Whether this thread is inside a callback of the instance. */
+static bool inside_callback(const struct viommu *iommu, bool change_only)
+{
+    for (const struct callback_mark *mark = marks; mark; mark = mark->outer) {
+        if (mark->iommu == iommu && (mark->change || !change_only)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool iommu_reentered(struct viommu *iommu)
+{
+    struct viommu_event event = {
+        .kind = VIOMMU_EVENT_REENTRY,
+        .error = -EDEADLK,
+        .text = "a control call from inside a change callback was refused",
+    };
+
+    if (!inside_callback(iommu, true)) {
+        return false;
+    }
+    iommu_lock(iommu);
+    iommu_post_event(iommu, &event);
+    iommu_unlock(iommu);
+    return true;
+}
+
+static bool config_valid(const struct viommu_config *config)
+{
+    uint32_t entries = config->iotlb_entries;
+
+    if (!config->memory) {
+        return false;
+    }
+    return !entries || (entries >= 256 && entries <= 1u << 24 && !(entries & (entries - 1)));
+}
+
+int iommu_init(struct viommu *iommu, const struct model *model, const struct viommu_config *config)
+{
+    uint32_t ack_ms = config->ack_timeout_ms ? config->ack_timeout_ms : DEFAULT_ACK_TIMEOUT_MS;
+    uint32_t entries = config->iotlb_entries ? config->iotlb_entries : DEFAULT_IOTLB_ENTRIES;
+    int ret;
+
+    if (!config_valid(config)) {
+        return -EINVAL;
+    }
+    *iommu = (struct viommu){
+        .model = model,
+        .memory = config->memory,
+        .epoch = memory_epoch(config->memory),
+        .callbacks = config->callbacks,
+        .opaque = config->opaque,
+        .clock = config->clock,
+        .ack_timeout = ack_ms * 1000000ULL,
+        .poll_delay = POLL_FIRST_US,
+    };
+    pthread_mutex_init(&iommu->lock, NULL);
+    ret = notify_init(&iommu->notify);
+    if (ret) {
+        goto no_notify;
+    }
+    ret = iotlb_init(&iommu->iotlb, iommu->epoch, entries);
+    if (ret) {
+        goto no_iotlb;
+    }
+    ret = wake_init(&iommu->wake);
+    if (ret) {
+        goto no_wake;
+    }
+    memory_get(iommu->memory);
+    return 0;
+
+no_wake:
+    iotlb_fini(&iommu->iotlb);
+no_iotlb:
+    notify_fini(&iommu->notify);
+no_notify:
+    pthread_mutex_destroy(&iommu->lock);
+    return ret;
+}
+
+void iommu_fini(struct viommu *iommu)
+{
+    while (iommu->devices) {
+        (void)viommu_device_remove(iommu->devices);
+    }
+    wake_fini(&iommu->wake);
+    iotlb_fini(&iommu->iotlb);
+    notify_fini(&iommu->notify);
+    pthread_mutex_destroy(&iommu->lock);
+    memory_put(iommu->memory);
+}
+
+void viommu_destroy(struct viommu *iommu)
+{
+    if (iommu) {
+        iommu->model->destroy(iommu);
+    }
+}
+
+void iommu_lock(struct viommu *iommu)
+{
+    pthread_mutex_lock(&iommu->lock);
+}
+
+void iommu_unlock(struct viommu *iommu)
+{
+    pthread_mutex_unlock(&iommu->lock);
+}
+
+void iommu_kick(struct viommu *iommu)
+{
+    iommu->work_came = true;
+    if (!iommu->processing) {
+        wake_kick(&iommu->wake);
+    }
+}
+
+uint64_t iommu_now(const struct viommu *iommu)
+{
+    return iommu->clock ? iommu->clock(iommu->opaque) : wake_now();
+}
+
+void iommu_post_event(struct viommu *iommu, const struct viommu_event *event)
+{
+    struct outbox *outbox = &iommu->outbox;
+
+    if (outbox->event_count == OUTBOX_EVENTS) {
+        outbox->events_lost++;
+        iommu->stats.events_lost++;
+        return;
+    }
+    outbox->events[outbox->event_count++] = *event;
+    iommu_kick(iommu);
+}
+
+void iommu_post_interrupt(struct viommu *iommu, const struct viommu_interrupt *interrupt)
+{
+    struct outbox *outbox = &iommu->outbox;
+
+    /* The same message twice, undelivered, is one: so it is in an interrupt controller. */
+    for (unsigned i = 0; i < outbox->interrupt_count; i++) {
+        if (outbox->interrupts[i].address == interrupt->address &&
+            outbox->interrupts[i].data == interrupt->data) {
+            return;
+        }
+    }
+    if (outbox->interrupt_count == OUTBOX_INTERRUPTS) {
+        outbox->events_lost++;
+        iommu->stats.events_lost++;
+        return;
+    }
+    outbox->interrupts[outbox->interrupt_count++] = *interrupt;
+    iommu->stats.interrupts_sent++;
+    iommu_kick(iommu);
+}
+
+static void tell(struct viommu *iommu, const struct outbox *outbox)
+{
+    struct viommu_event lost = {
+        .kind = VIOMMU_EVENT_OVERFLOW,
+        .error = (int)outbox->events_lost,
+        .text = "events were lost: too many came at once",
+    };
+
+    for (unsigned i = 0; iommu->callbacks.interrupt && i < outbox->interrupt_count; i++) {
+        iommu->callbacks.interrupt(iommu->opaque, &outbox->interrupts[i]);
+    }
+    for (unsigned i = 0; iommu->callbacks.event && i < outbox->event_count; i++) {
+        iommu->callbacks.event(iommu->opaque, &outbox->events[i]);
+    }
+    if (iommu->callbacks.event && outbox->events_lost) {
+        iommu->callbacks.event(iommu->opaque, &lost);
+    }
+}
+
+/* Empties the outbox, without the lock while the embedder is called. */
+static void outbox_deliver(struct viommu *iommu)
+{
+    struct outbox *outbox = &iommu->outbox;
+    struct callback_mark mark;
+    struct outbox copy;
+
+    if (!outbox->event_count && !outbox->interrupt_count && !outbox->events_lost) {
+        return;
+    }
+    copy = *outbox;
+    outbox->event_count = 0;
+    outbox->interrupt_count = 0;
+    outbox->events_lost = 0;
+    iommu_unlock(iommu);
+    callback_enter(&mark, iommu, false);
+    tell(iommu, &copy);
+    callback_leave(&mark);
+    iommu_lock(iommu);
+}
+
+/* One round of everything. Returns true when the budget ended it. */
+static bool work_round(struct viommu *iommu, unsigned *budget)
+{
+    bool stopped = iommu->model->work(iommu, budget);
+
+    notify_expire(iommu, iommu_now(iommu));
+    while (*budget && notify_deliver(iommu)) {
+        (*budget)--;
+        iommu->work_came = true;
+    }
+    outbox_deliver(iommu);
+    return stopped || !*budget;
+}
+
+/*
+ * Has the event fd tell when to come again: soon for a drain, with growing pauses while it lasts; or
+ * when somebody's time is up.
+ */
+static void timer_set(struct viommu *iommu, bool draining)
+{
+    uint64_t deadline = iommu->clock ? 0 : notify_deadline(iommu);
+
+    if (draining) {
+        uint64_t poll = wake_now() + iommu->poll_delay * 1000ULL;
+
+        iommu->stats.drains_delayed += iommu->poll_delay == POLL_FIRST_US;
+        deadline = deadline && deadline < poll ? deadline : poll;
+        iommu->poll_delay *= iommu->poll_delay < POLL_LAST_US ? 2 : 1;
+    } else {
+        iommu->poll_delay = POLL_FIRST_US;
+    }
+    wake_at(&iommu->wake, deadline);
+}
+
+int viommu_process(struct viommu *iommu, unsigned budget)
+{
+    bool stopped;
+    bool draining;
+
+    if (!atomic_load(&iommu->started)) {
+        return -EAGAIN;
+    }
+    if (inside_callback(iommu, false)) {
+        return -EDEADLK;
+    }
+    if (!budget) {
+        budget = DEFAULT_BUDGET;
+    }
+    iommu_lock(iommu);
+    if (iommu->processing) {
+        iommu->work_came = true;
+        iommu_unlock(iommu);
+        return VIOMMU_PENDING;
+    }
+    iommu->processing = true;
+    wake_clear(&iommu->wake);
+    do {
+        iommu->work_came = false;
+        stopped = work_round(iommu, &budget);
+    } while (iommu->work_came && !stopped);
+    draining = iotlb_renew(&iommu->iotlb) | iommu->model->draining(iommu);
+    timer_set(iommu, draining);
+    iommu->processing = false;
+    if (stopped) {
+        wake_kick(&iommu->wake);
+    }
+    iommu_unlock(iommu);
+    epoch_reap(iommu->epoch);
+    return stopped ? VIOMMU_PENDING : 0;
+}
+
+int viommu_event_fd(struct viommu *iommu)
+{
+    return iommu->wake.poll_fd;
+}
+
+static void admit_everyone(struct viommu *iommu)
+{
+    for (struct viommu_device *device = iommu->devices; device; device = device->next) {
+        device_admit(device);
+    }
+}
+
+int viommu_start(struct viommu *iommu)
+{
+    int ret = -EALREADY;
+
+    iommu_lock(iommu);
+    if (!atomic_load(&iommu->started)) {
+        iommu->model->reset(iommu);
+        atomic_store(&iommu->started, true);
+        ret = 0;
+    }
+    iommu_unlock(iommu);
+    return ret;
+}
+
+int viommu_reset(struct viommu *iommu)
+{
+    if (!atomic_load(&iommu->started)) {
+        return -EAGAIN;
+    }
+    if (iommu_reentered(iommu)) {
+        return -EDEADLK;
+    }
+    iommu_lock(iommu);
+    iommu->model->reset(iommu);
+    requesters_forget(iommu, 0, 0);
+    iotlb_drop_all(&iommu->iotlb);
+    admit_everyone(iommu);
+    iommu->outbox.interrupt_count = 0;
+    iommu_kick(iommu);
+    iommu_unlock(iommu);
+    return 0;
+}
+
+int viommu_mmio_read(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t *value)
+{
+    if (size < 1 || size > 8) {
+        return -EINVAL;
+    }
+    if (!atomic_load(&iommu->started)) {
+        return -EAGAIN;
+    }
+    iommu_lock(iommu);
+    *value = iommu->model->mmio_read(iommu, offset, size);
+    iommu_unlock(iommu);
+    return 0;
+}
+
+int viommu_mmio_write(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t value)
+{
+    if (size < 1 || size > 8) {
+        return -EINVAL;
+    }
+    if (!atomic_load(&iommu->started)) {
+        return -EAGAIN;
+    }
+    if (iommu_reentered(iommu)) {
+        return -EDEADLK;
+    }
+    iommu_lock(iommu);
+    iommu->model->mmio_write(iommu, offset, size, value);
+    iommu_unlock(iommu);
+    return 0;
+}

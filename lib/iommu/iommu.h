@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One IOMMU instance: its lock, its work, its outgoing messages, and the model behind it.
+ *
+ * Vocabulary. A *model* is what the guest programs; it answers registers, and translates what the
+ * cache does not know. *Work* is what viommu_process does: the model's own (queue, commands), calls to
+ * subscribers, time-outs, events and interrupts.
+ *
+ * Locking. `lock` protects everything here but what is atomic. No callback is made with it held: what
+ * is to be told is put into an *outbox* under the lock and told by viommu_process after it. One
+ * thread at a time processes (`processing`). DMA takes the lock only to fetch a context and to record
+ * a fault.
+ *
+ * A thread inside a change callback carries a mark (callback_enter): control calls on the same
+ * instance are refused there.
+ */
+#ifndef VIOMMU_IOMMU_IOMMU_H
+#define VIOMMU_IOMMU_IOMMU_H
+
+#include "base/wake.h"
+#include "device/requester.h"
+#include "iotlb/iotlb.h"
+#include "memory/memory.h"
+#include "notify/notify.h"
+
+#include <pthread.h>
+#include <viommu/iommu.h>
+
+#define REQUESTER_BUCKETS 256
+#define OUTBOX_EVENTS 64
+#define OUTBOX_INTERRUPTS 16
+
+/* A request as the model sees it. */
+struct dma_request {
+    struct viommu_device *device;
+    struct requester *requester;
+    uint64_t iova;
+    uint32_t perm; /* enum viommu_perm; 0: a zero-length read */
+    enum viommu_dma_type type;
+    bool quiet; /* asked ahead of need: a refusal is not recorded */
+};
+
+/* What a model does. One constant table a model; every member is there. */
+struct model {
+    const char *name;
+    /* Frees the model's own state. No lock, nobody else in. */
+    void (*destroy)(struct viommu *iommu);
+    /* Power-on values; for start and reset. Under the lock. */
+    void (*reset)(struct viommu *iommu);
+    /* A byte range of registers, little endian, `size` 1 to 8. Under the lock. */
+    uint64_t (*mmio_read)(struct viommu *iommu, uint64_t offset, unsigned size);
+    void (*mmio_write)(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t value);
+    /*
+     * Does work, taking a unit of *budget for each piece. Returns true when it stopped for the budget.
+     * Under the lock; never waits.
+     */
+    bool (*work)(struct viommu *iommu, unsigned *budget);
+    /* Whether it waits for a drain: viommu_process should look again soon. Under the lock. */
+    bool (*draining)(struct viommu *iommu);
+    /*
+     * Translates what the cache does not know, and caches it. In a section, without the lock. Returns 0,
+     * -EFAULT (the fault is recorded) or -EAGAIN (not started).
+     */
+    int (*translate)(struct viommu *iommu, const struct dma_request *request,
+                     struct viommu_translation *out);
+    /* Refuses a request that was translated: an access that the interrupt range does not take. */
+    void (*refuse_interrupt)(struct viommu *iommu, const struct dma_request *request);
+    /* One entry of a translation request. In a section, without the lock. Returns 0 or as translate. */
+    int (*ats)(struct viommu *iommu, const struct dma_request *request,
+               struct viommu_ats_entry *out);
+    /* Whether devices may have device-TLBs. Under the lock. */
+    bool (*has_ats)(const struct viommu *iommu);
+};
+
+struct outbox {
+    struct viommu_event events[OUTBOX_EVENTS];
+    struct viommu_interrupt interrupts[OUTBOX_INTERRUPTS];
+    unsigned event_count;
+    unsigned interrupt_count;
+    unsigned events_lost; /* since the last delivery */
+};
+
+struct viommu {
+    const struct model *model;
+    pthread_mutex_t lock;
+    _Atomic bool started;
+    bool processing;     /* a thread is in viommu_process */
+    bool work_came;      /* and something came meanwhile */
+    unsigned poll_delay; /* microseconds until a drain is looked at again */
+    struct viommu_memory *memory;
+    struct epoch *epoch; /* the memory's */
+    struct viommu_callbacks callbacks;
+    void *opaque;
+    uint64_t (*clock)(void *opaque); /* NULL: the host's */
+    uint64_t ack_timeout;            /* nanoseconds */
+    struct wake wake;
+    struct iotlb iotlb;
+    struct requester *requesters[REQUESTER_BUCKETS];
+    struct viommu_device *devices;
+    struct notify notify;
+    struct outbox outbox;
+    struct viommu_stats stats; /* what is counted under the lock, and by devices that are gone */
+};
+
+/* Common part of creation. Returns 0 or a negative errno; iommu_fini undoes it. */
+int iommu_init(struct viommu *iommu, const struct model *model, const struct viommu_config *config);
+void iommu_fini(struct viommu *iommu);
+
+void iommu_lock(struct viommu *iommu);
+void iommu_unlock(struct viommu *iommu);
+
+/* There is work: wakes whoever watches the event fd. Under the lock. */
+void iommu_kick(struct viommu *iommu);
+
+uint64_t iommu_now(const struct viommu *iommu);
+
+/* Puts something to be told into the outbox. Under the lock. */
+void iommu_post_event(struct viommu *iommu, const struct viommu_event *event);
+void iommu_post_interrupt(struct viommu *iommu, const struct viommu_interrupt *interrupt);
+
+/* Marks this thread as inside a callback of the instance. */
+struct callback_mark {
+    const struct viommu *iommu;
+    bool change; /* a change callback: control calls are refused */
+    struct callback_mark *outer;
+};
+void callback_enter(struct callback_mark *mark, const struct viommu *iommu, bool change);
+void callback_leave(struct callback_mark *mark);
+
+/*
+ * Whether a control call must be refused because this thread is inside a change callback of the
+ * instance; posts an event that says so. Takes the lock.
+ */
+bool iommu_reentered(struct viommu *iommu);
+
+/* Adds a device's counters to a sum. */
+void stats_add_device(struct viommu_stats *sum, const struct device_stats *device);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Counters: what is counted under the lock, and what each device counts for itself. */
+#include "iommu/iommu.h"
+
+#include <string.h>
+
+#ifndef VIOMMU_VERSION
+#error "the build defines VIOMMU_VERSION"
+#endif
+
+const char *viommu_version(void)
+{
+    return VIOMMU_VERSION;
+}
+
+static uint64_t value_of(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+void stats_add_device(struct viommu_stats *sum, const struct device_stats *device)
+{
+    sum->translations += value_of(&device->translations);
+    sum->iotlb_hits += value_of(&device->iotlb_hits);
+    sum->walks += value_of(&device->walks);
+    sum->refused += value_of(&device->refused);
+    sum->interrupts_requested += value_of(&device->interrupts_requested);
+    sum->bytes_read += value_of(&device->bytes_read);
+    sum->bytes_written += value_of(&device->bytes_written);
+}
+
+int viommu_stats_get(struct viommu *iommu, struct viommu_stats *stats, size_t size)
+{
+    struct viommu_stats sum;
+    size_t known = size < sizeof(sum) ? size : sizeof(sum);
+
+    iommu_lock(iommu);
+    sum = iommu->stats;
+    for (const struct viommu_device *device = iommu->devices; device; device = device->next) {
+        stats_add_device(&sum, &device->stats);
+    }
+    iommu_unlock(iommu);
+    memset(stats, 0, size);
+    memcpy(stats, &sum, known);
+    return 0;
+}

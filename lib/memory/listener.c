@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Listeners of a memory: a list in the order in which they came, guarded by the memory's lock.
+ *
+ * Each remembers the last batch that it was told of, before and after; so the driver finds whom to
+ * tell by looking through the list again after every call, and the list may change while the lock
+ * is dropped. The listener that is being called cannot go: its removal waits for the call's end. A
+ * call is therefore the only thing anybody here waits for, and who is in one may not wait
+ * (`inside`).
+ */
+#include "memory/private.h"
+
+#include "base/alloc.h"
+
+#include <errno.h>
+
+/* Calls of listeners that this thread is in, one inside the other. */
+static _Thread_local unsigned inside;
+
+bool memory_in_listener(void)
+{
+    return inside > 0;
+}
+
+static int call(const struct viommu_memory_listener *listener,
+                const struct viommu_memory_change *change, bool changing)
+{
+    const struct viommu_memory_listener_ops *ops = listener->ops;
+    int answer = 0;
+
+    inside++;
+    if (changing && ops->changing) {
+        answer = ops->changing(listener->opaque, change);
+    } else if (!changing && ops->changed) {
+        ops->changed(listener->opaque, change);
+    }
+    inside--;
+    return answer;
+}
+
+/* The answer may come from another thread before the call returns: it is awaited from the start. */
+static void tell(struct viommu_memory *memory, struct viommu_memory_listener *listener,
+                 const struct viommu_memory_batch *batch, bool changing)
+{
+    struct viommu_memory_change change = {
+        .removed = batch->removed,
+        .removed_count = batch->removed_count,
+        .added = batch->added,
+        .added_count = batch->added_count,
+    };
+    int answer;
+
+    if (changing) {
+        listener->changing_seq = batch->seq;
+        listener->token = ++memory->last_token;
+        listener->awaited = true;
+    } else {
+        listener->changed_seq = batch->seq;
+    }
+    change.token = listener->token;
+    listener->calling = true;
+    pthread_mutex_unlock(&memory->lock);
+    answer = call(listener, &change, changing);
+    pthread_mutex_lock(&memory->lock);
+    listener->calling = false;
+    if (changing && answer != VIOMMU_PENDING) {
+        listener->awaited = false;
+    }
+    if (listener->removed) {
+        pthread_cond_broadcast(&memory->called);
+    }
+}
+
+static struct viommu_memory_listener *next_untold(const struct viommu_memory *memory,
+                                                  const struct viommu_memory_batch *batch,
+                                                  bool changing)
+{
+    struct viommu_memory_listener *listener;
+
+    for (listener = memory->listeners; listener; listener = listener->next) {
+        uint64_t told = changing ? listener->changing_seq : listener->changed_seq;
+
+        if (told < batch->seq && !listener->removed) {
+            return listener;
+        }
+    }
+    return NULL;
+}
+
+bool memory_tell_next(struct viommu_memory *memory, struct viommu_memory_batch *batch,
+                      bool changing)
+{
+    struct viommu_memory_listener *listener = next_untold(memory, batch, changing);
+
+    if (listener) {
+        tell(memory, listener, batch, changing);
+    }
+    return listener;
+}
+
+bool memory_has_untold(const struct viommu_memory *memory, const struct viommu_memory_batch *batch)
+{
+    return next_untold(memory, batch, true);
+}
+
+bool memory_awaits_listener(const struct viommu_memory *memory)
+{
+    const struct viommu_memory_listener *listener;
+
+    for (listener = memory->listeners; listener; listener = listener->next) {
+        if (listener->awaited && !listener->removed) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct viommu_memory_listener **list_end(struct viommu_memory *memory)
+{
+    struct viommu_memory_listener **link = &memory->listeners;
+
+    while (*link) {
+        link = &(*link)->next;
+    }
+    return link;
+}
+
+int viommu_memory_listener_add(struct viommu_memory *memory,
+                               const struct viommu_memory_listener_ops *ops, void *opaque,
+                               struct viommu_memory_listener **out)
+{
+    struct viommu_memory_listener *listener;
+
+    if (memory_in_listener()) {
+        return -EDEADLK;
+    }
+    listener = base_alloc(sizeof(*listener));
+    if (!listener) {
+        return -ENOMEM;
+    }
+    listener->memory = memory;
+    listener->ops = ops;
+    listener->opaque = opaque;
+    *out = listener; /* before it can be called: its functions may look there */
+    pthread_mutex_lock(&memory->lock);
+    listener->changing_seq = memory->last_seq;
+    listener->changed_seq = memory->last_seq;
+    *list_end(memory) = listener;
+    pthread_mutex_unlock(&memory->lock);
+    return 0;
+}
+
+static void unlink_listener(struct viommu_memory_listener *listener)
+{
+    struct viommu_memory_listener **link = &listener->memory->listeners;
+
+    while (*link != listener) {
+        link = &(*link)->next;
+    }
+    *link = listener->next;
+}
+
+int viommu_memory_listener_remove(struct viommu_memory_listener *listener)
+{
+    struct viommu_memory *memory = listener->memory;
+
+    if (memory_in_listener()) {
+        return -EDEADLK;
+    }
+    pthread_mutex_lock(&memory->lock);
+    listener->removed = true;
+    while (listener->calling) {
+        pthread_cond_wait(&memory->called, &memory->lock);
+    }
+    unlink_listener(listener);
+    /* A batch may have waited for this one. A driver looks at the list itself before it leaves. */
+    if (memory->queue && !memory->driving) {
+        wake_kick(&memory->wake);
+    }
+    pthread_mutex_unlock(&memory->lock);
+    base_free(listener);
+    return 0;
+}
+
+int viommu_memory_listener_complete(struct viommu_memory_listener *listener, uint64_t token)
+{
+    struct viommu_memory *memory = listener->memory;
+    int error = -ENOENT;
+
+    pthread_mutex_lock(&memory->lock);
+    if (listener->awaited && listener->token == token) {
+        listener->awaited = false;
+        error = 0;
+        if (!memory->driving) {
+            wake_kick(&memory->wake);
+        }
+    }
+    pthread_mutex_unlock(&memory->lock);
+    return error;
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Subscribers, deliveries of changes to them, and what waits for their answers. */
+#include "notify/notify.h"
+
+#include "base/alloc.h"
+#include "iommu/iommu.h"
+
+#include <errno.h>
+
+int notify_init(struct notify *notify)
+{
+    *notify = (struct notify){.token_next = 1};
+    notify->end = &notify->first;
+    return -pthread_cond_init(&notify->idle, NULL);
+}
+
+void notify_fini(struct notify *notify)
+{
+    while (notify->first) {
+        struct delivery *next = notify->first->next;
+
+        base_free(notify->first);
+        notify->first = next;
+    }
+    pthread_cond_destroy(&notify->idle);
+}
+
+void wait_drain(struct viommu *iommu, struct wait *wait)
+{
+    wait->drain = epoch_begin_drain(iommu->epoch);
+    iommu->stats.drains++;
+}
+
+bool wait_over(struct viommu *iommu, const struct wait *wait)
+{
+    return !wait->deliveries && (!wait->drain || epoch_drained(iommu->epoch, wait->drain));
+}
+
+static void delivery_unlink(struct notify *notify, struct delivery *delivery)
+{
+    struct delivery **link = &notify->first;
+
+    while (*link != delivery) {
+        link = &(*link)->next;
+    }
+    *link = delivery->next;
+    if (notify->end == &delivery->next) {
+        notify->end = link;
+    }
+}
+
+/* Ends a delivery. The memory of one whose callback runs is freed when that returns. */
+static void delivery_end(struct viommu *iommu, struct delivery *delivery)
+{
+    delivery_unlink(&iommu->notify, delivery);
+    if (delivery->wait) {
+        delivery->wait->deliveries--;
+    }
+    if (delivery->state == DELIVERY_RUNNING) {
+        delivery->state = DELIVERY_ENDED;
+    } else {
+        base_free(delivery);
+    }
+}
+
+/* Ends every delivery to a subscriber: it went, or is fenced. */
+static void subscriber_end_deliveries(struct viommu *iommu, struct viommu_subscriber *subscriber)
+{
+    struct delivery *next;
+
+    for (struct delivery *d = iommu->notify.first; d; d = next) {
+        next = d->next;
+        if (d->subscriber == subscriber) {
+            delivery_end(iommu, d);
+        }
+    }
+}
+
+/*
+ * The subscriber failed: it is told no more, and its device, which may still use what it should have
+ * dropped, is denied. `wait` needs those of its requests that are under way to end.
+ */
+static void subscriber_fence(struct viommu *iommu, struct viommu_subscriber *subscriber,
+                             const struct viommu_change *change, struct wait *wait, int error)
+{
+    const char *text = error == -ETIMEDOUT ? "a subscriber did not acknowledge a change in time"
+                                           : "a subscriber failed to follow a change";
+    struct viommu_event event = {
+        .kind = VIOMMU_EVENT_FENCED,
+        .requester = change->requester,
+        .error = error,
+        .first = change->first,
+        .last = change->last,
+        .text = text,
+    };
+
+    subscriber->fenced = true;
+    iommu_post_event(iommu, &event);
+    device_deny(subscriber->device, error, text);
+    if (wait) {
+        wait->requester = change->requester;
+        wait->timed_out |= error == -ETIMEDOUT;
+        wait->failed |= error != -ETIMEDOUT;
+        wait_drain(iommu, wait);
+    }
+    subscriber_end_deliveries(iommu, subscriber);
+}
+
+static void delivery_fail(struct viommu *iommu, struct delivery *delivery, int error)
+{
+    struct viommu_change change = delivery->change;
+
+    if (error == -ETIMEDOUT) {
+        iommu->stats.acks_timed_out++;
+    }
+    subscriber_fence(iommu, delivery->subscriber, &change, delivery->wait, error);
+}
+
+static void post_to(struct viommu *iommu, struct viommu_subscriber *subscriber,
+                    const struct viommu_change *change, struct wait *wait)
+{
+    struct notify *notify = &iommu->notify;
+    struct delivery *delivery = base_alloc(sizeof(*delivery));
+
+    if (!delivery) {
+        subscriber_fence(iommu, subscriber, change, wait, -ENOMEM);
+        return;
+    }
+    delivery->subscriber = subscriber;
+    delivery->wait = wait;
+    delivery->change = *change;
+    delivery->change.token = notify->token_next++;
+    delivery->deadline = iommu_now(iommu) + iommu->ack_timeout;
+    *notify->end = delivery;
+    notify->end = &delivery->next;
+    wait->deliveries++;
+}
+
+void notify_post(struct viommu *iommu, const struct viommu_change *change, struct wait *wait)
+{
+    for (struct viommu_device *device = iommu->devices; device; device = device->next) {
+        if (!device_has_id(device, change->requester)) {
+            continue;
+        }
+        for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
+            if (!s->fenced && (s->what.kinds & change->kind)) {
+                post_to(iommu, s, change, wait);
+            }
+        }
+    }
+}
+
+static struct delivery *next_queued(struct notify *notify)
+{
+    struct delivery *delivery = notify->first;
+
+    while (delivery && delivery->state != DELIVERY_QUEUED) {
+        delivery = delivery->next;
+    }
+    return delivery;
+}
+
+/* Calls the subscriber. The lock is given up meanwhile. */
+static int delivery_call(struct viommu *iommu, struct delivery *delivery)
+{
+    struct viommu_subscriber *subscriber = delivery->subscriber;
+    struct viommu_change change = delivery->change;
+    struct callback_mark mark;
+    int ret;
+
+    delivery->state = DELIVERY_RUNNING;
+    subscriber->running = true;
+    iommu_unlock(iommu);
+    callback_enter(&mark, iommu, true);
+    ret = subscriber->what.change(subscriber->what.opaque, &change);
+    callback_leave(&mark);
+    iommu_lock(iommu);
+    subscriber->running = false;
+    pthread_cond_broadcast(&iommu->notify.idle);
+    return ret;
+}
+
+bool notify_deliver(struct viommu *iommu)
+{
+    struct delivery *delivery = next_queued(&iommu->notify);
+    int ret;
+
+    if (!delivery) {
+        return false;
+    }
+    ret = delivery_call(iommu, delivery);
+    if (delivery->state == DELIVERY_ENDED) {
+        /* Completed, forgotten or timed out before its callback returned. */
+        base_free(delivery);
+        return true;
+    }
+    delivery->state = DELIVERY_PENDING;
+    if (ret == VIOMMU_PENDING) {
+        iommu->stats.acks_pending++;
+    } else if (ret == 0) {
+        delivery_end(iommu, delivery);
+    } else {
+        delivery_fail(iommu, delivery, ret < 0 ? ret : -EPROTO);
+    }
+    return true;
+}
+
+void notify_expire(struct viommu *iommu, uint64_t now)
+{
+    struct delivery *delivery = iommu->notify.first;
+
+    while (delivery) {
+        if (delivery->state != DELIVERY_QUEUED && delivery->deadline <= now) {
+            delivery_fail(iommu, delivery, -ETIMEDOUT);
+            /* It ended all of its subscriber's: begin again. */
+            delivery = iommu->notify.first;
+        } else {
+            delivery = delivery->next;
+        }
+    }
+}
+
+uint64_t notify_deadline(const struct viommu *iommu)
+{
+    uint64_t deadline = 0;
+
+    for (const struct delivery *d = iommu->notify.first; d; d = d->next) {
+        if (d->state != DELIVERY_QUEUED && (!deadline || d->deadline < deadline)) {
+            deadline = d->deadline;
+        }
+    }
+    return deadline;
+}
+
+void notify_forget(struct viommu *iommu, const struct wait *wait)
+{
+    struct delivery *next;
+
+    for (struct delivery *d = iommu->notify.first; d; d = next) {
+        next = d->next;
+        if (d->wait == wait) {
+            delivery_end(iommu, d);
+        }
+    }
+}
+
+int viommu_change_complete(struct viommu *iommu, uint64_t token, int status)
+{
+    struct delivery *delivery;
+
+    if (iommu_reentered(iommu)) {
+        return -EDEADLK;
+    }
+    iommu_lock(iommu);
+    for (delivery = iommu->notify.first; delivery; delivery = delivery->next) {
+        if (delivery->change.token == token && delivery->state != DELIVERY_QUEUED) {
+            break;
+        }
+    }
+    if (!delivery) {
+        iommu_unlock(iommu);
+        return -ENOENT;
+    }
+    if (status) {
+        delivery_fail(iommu, delivery, status < 0 ? status : -EPROTO);
+    } else {
+        delivery_end(iommu, delivery);
+    }
+    iommu_kick(iommu);
+    iommu_unlock(iommu);
+    return 0;
+}
+
+int viommu_device_subscribe(struct viommu_device *device, const struct viommu_subscription *what,
+                            struct viommu_subscriber **out)
+{
+    struct viommu *iommu = device->iommu;
+    struct viommu_subscriber *subscriber;
+
+    if (!what->change || !what->kinds || (what->kinds & ~(uint32_t)VIOMMU_CHANGE_DEVICE_TLB)) {
+        return -EINVAL;
+    }
+    if (iommu_reentered(iommu)) {
+        return -EDEADLK;
+    }
+    subscriber = base_alloc(sizeof(*subscriber));
+    if (!subscriber) {
+        return -ENOMEM;
+    }
+    subscriber->device = device;
+    subscriber->what = *what;
+    iommu_lock(iommu);
+    subscriber->next = device->subscribers;
+    device->subscribers = subscriber;
+    iommu_unlock(iommu);
+    *out = subscriber;
+    return 0;
+}
+
+/* Takes a subscriber out of its device and frees it. Under the lock, given up while it runs. */
+static void subscriber_remove(struct viommu *iommu, struct viommu_subscriber *subscriber)
+{
+    struct viommu_subscriber **link = &subscriber->device->subscribers;
+
+    while (*link != subscriber) {
+        link = &(*link)->next;
+    }
+    *link = subscriber->next;
+    subscriber_end_deliveries(iommu, subscriber);
+    while (subscriber->running) {
+        pthread_cond_wait(&iommu->notify.idle, &iommu->lock);
+    }
+    base_free(subscriber);
+}
+
+int viommu_subscriber_destroy(struct viommu_subscriber *subscriber)
+{
+    struct viommu *iommu;
+
+    if (!subscriber) {
+        return 0;
+    }
+    iommu = subscriber->device->iommu;
+    if (iommu_reentered(iommu)) {
+        return -EDEADLK;
+    }
+    iommu_lock(iommu);
+    subscriber_remove(iommu, subscriber);
+    iommu_kick(iommu);
+    iommu_unlock(iommu);
+    return 0;
+}
+
+void notify_remove_device(struct viommu *iommu, struct viommu_device *device)
+{
+    while (device->subscribers) {
+        subscriber_remove(iommu, device->subscribers);
+    }
+}

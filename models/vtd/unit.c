@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The VT-d unit: configuration, capabilities, life, and its share of viommu_process. */
+#include "vtd/unit.h"
+
+#include "base/alloc.h"
+
+#include <errno.h>
+
+static bool config_valid(const struct viommu_vtd_config *config)
+{
+    return (config->address_width == 39 || config->address_width == 48) &&
+           config->host_address_width >= 36 && config->host_address_width <= 52 &&
+           config->domain_bits >= 4 && config->domain_bits <= 16 && config->domain_bits % 2 == 0 &&
+           config->fault_records >= 1 && config->fault_records <= VTD_FAULT_RECORDS_MAX &&
+           !(config->device_tlb && config->no_queued_invalidation);
+}
+
+static void config_fill(struct viommu_vtd_config *config)
+{
+    config->address_width = config->address_width ? config->address_width : 48;
+    config->host_address_width = config->host_address_width ? config->host_address_width : 48;
+    config->domain_bits = config->domain_bits ? config->domain_bits : 16;
+    config->fault_records = config->fault_records ? config->fault_records : 8;
+}
+
+static uint64_t capabilities(const struct viommu_vtd_config *config)
+{
+    uint64_t cap = CAP_ZLR | CAP_PSI | CAP_DWD | CAP_DRD;
+
+    cap |= (uint64_t)(config->domain_bits - 4) / 2;
+    cap |= config->caching_mode ? CAP_CM : 0;
+    cap |= CAP_SAGAW_39 | (config->address_width == 48 ? CAP_SAGAW_48 : 0);
+    cap |= (uint64_t)(config->address_width - 1) << CAP_MGAW_SHIFT;
+    cap |= (uint64_t)(VTD_FRO / 16) << CAP_FRO_SHIFT;
+    cap |= config->no_super_pages ? 0 : CAP_SLLPS_2M | CAP_SLLPS_1G;
+    cap |= (uint64_t)(config->fault_records - 1) << CAP_NFR_SHIFT;
+    cap |= (uint64_t)VTD_MAMV << CAP_MAMV_SHIFT;
+    return cap;
+}
+
+static uint64_t extended_capabilities(const struct viommu_vtd_config *config)
+{
+    uint64_t ecap = ECAP_C | (uint64_t)(VTD_IRO / 16) << ECAP_IRO_SHIFT;
+
+    ecap |= config->no_queued_invalidation ? 0 : ECAP_QI;
+    ecap |= config->device_tlb ? ECAP_DT : 0;
+    ecap |= config->no_pass_through ? 0 : ECAP_PT;
+    ecap |= config->no_snoop_control ? 0 : ECAP_SC;
+    return ecap;
+}
+
+/* How paging entries read in this configuration (9.8). */
+static struct pagetable_format format_of(const struct viommu_vtd_config *config)
+{
+    uint64_t host_last = (1ULL << config->host_address_width) - 1;
+    uint64_t common = (PAGETABLE_ADDRESS & ~host_last) | ENTRY_RESERVED_62;
+
+    return (struct pagetable_format){
+        .read = ENTRY_READ,
+        .write = ENTRY_WRITE,
+        .large = ENTRY_LARGE,
+        .reserved_table = common | ENTRY_SNOOP,
+        .reserved_page = common | (config->no_snoop_control ? ENTRY_SNOOP : 0),
+        .large_levels = config->no_super_pages ? 0 : 1 << 1 | 1 << 2,
+    };
+}
+
+static int configure(struct vtd *vtd, const struct viommu_vtd_config *config)
+{
+    struct viommu_vtd_config filled = *config;
+
+    config_fill(&filled);
+    if (!config_valid(&filled)) {
+        return -EINVAL;
+    }
+    vtd->config = filled;
+    vtd->cap = capabilities(&filled);
+    vtd->ecap = extended_capabilities(&filled);
+    vtd->format = format_of(&filled);
+    return 0;
+}
+
+static void vtd_destroy(struct viommu *iommu)
+{
+    struct vtd *vtd = vtd_of(iommu);
+
+    iommu_fini(iommu);
+    base_free(vtd);
+}
+
+static void vtd_reset(struct viommu *iommu)
+{
+    struct vtd *vtd = vtd_of(iommu);
+
+    vtd_queue_reset(vtd);
+    vtd_commands_reset(vtd);
+    vtd_registers_reset(vtd);
+}
+
+static bool vtd_work(struct viommu *iommu, unsigned *budget)
+{
+    struct vtd *vtd = vtd_of(iommu);
+    bool moved;
+
+    do {
+        moved = vtd_commands_step(vtd);
+        moved |= vtd_queue_step(vtd, budget);
+    } while (moved);
+    return !*budget && vtd_queue_ready(vtd);
+}
+
+static bool vtd_draining(struct viommu *iommu)
+{
+    const struct vtd *vtd = vtd_of(iommu);
+
+    return vtd_commands_draining(vtd) || vtd_queue_draining(vtd);
+}
+
+static bool vtd_has_ats(const struct viommu *iommu)
+{
+    return ((const struct vtd *)iommu)->config.device_tlb;
+}
+
+static const struct model vtd_model = {
+    .name = "vtd",
+    .destroy = vtd_destroy,
+    .reset = vtd_reset,
+    .mmio_read = vtd_mmio_read,
+    .mmio_write = vtd_mmio_write,
+    .work = vtd_work,
+    .draining = vtd_draining,
+    .translate = vtd_translate,
+    .refuse_interrupt = vtd_refuse_interrupt,
+    .ats = vtd_ats,
+    .has_ats = vtd_has_ats,
+};
+
+int viommu_vtd_create(const struct viommu_config *config, const struct viommu_vtd_config *vtd_config,
+                      struct viommu **out)
+{
+    struct vtd *vtd = base_alloc_aligned(_Alignof(struct vtd), sizeof(*vtd));
+    int ret;
+
+    if (!vtd) {
+        return -ENOMEM;
+    }
+    ret = configure(vtd, vtd_config);
+    if (!ret) {
+        ret = iommu_init(&vtd->iommu, &vtd_model, config);
+    }
+    if (ret) {
+        base_free(vtd);
+        return ret;
+    }
+    *out = &vtd->iommu;
+    return 0;
+}
+
+int viommu_vtd_configure(struct viommu *iommu, const struct viommu_vtd_config *config)
+{
+    int ret = -EBUSY;
+
+    if (iommu->model != &vtd_model) {
+        return -EINVAL;
+    }
+    iommu_lock(iommu);
+    if (!atomic_load(&iommu->started)) {
+        ret = configure(vtd_of(iommu), config);
+    }
+    iommu_unlock(iommu);
+    return ret;
+}
+
+uint64_t viommu_vtd_register_size(const struct viommu *iommu)
+{
+    (void)iommu;
+    return VTD_REGISTER_SIZE;
+}

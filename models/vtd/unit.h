@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The VT-d unit: its state, what is under way, and what its files offer one another.
+ *
+ *   unit.c       life, configuration, capabilities, work
+ *   registers.c  the register file: accesses of any size, and what a write sets off
+ *   command.c    GCMD, and invalidation by registers
+ *   queue.c      the invalidation queue: fetch, check, start, retire
+ *   invalidate.c what each invalidation does, and when it is done
+ *   context.c    root and context entries
+ *   translate.c  requests: untranslated, translated, translation requests
+ *   fault.c      fault records, events and their interrupts
+ *
+ * Vocabulary. An *operation* is an invalidation that was started: descriptors become operations in
+ * order, overlap, and retire in order. IQH, as the guest reads it, is the first descriptor that has
+ * not retired: it never tells of more than what is complete. *Fetch* is where the next descriptor is
+ * read.
+ *
+ * Invariants:
+ * - vtd_state is plain data and all that there is to save: operations under way are those between IQH
+ *   and fetch, and are started again from IQH.
+ * - A requester's context is cached only when it was present and valid; faults are never cached.
+ *
+ * Locking: the IOMMU's lock, but for translate.c, which runs in a section and takes the lock to fetch
+ * a context or to record a fault.
+ */
+#ifndef VIOMMU_VTD_UNIT_H
+#define VIOMMU_VTD_UNIT_H
+
+#include "iommu/iommu.h"
+#include "pagetable/pagetable.h"
+#include "vtd/spec.h"
+
+#include <viommu/vtd.h>
+
+/* Registers that hold something; registers.c says where they are. */
+enum vtd_register {
+    REG_VER,
+    REG_CAP,
+    REG_ECAP,
+    REG_GCMD,
+    REG_GSTS,
+    REG_RTADDR,
+    REG_CCMD,
+    REG_FSTS,
+    REG_FECTL,
+    REG_FEDATA,
+    REG_FEADDR,
+    REG_FEUADDR,
+    REG_IQH,
+    REG_IQT,
+    REG_IQA,
+    REG_ICS,
+    REG_IECTL,
+    REG_IEDATA,
+    REG_IEADDR,
+    REG_IEUADDR,
+    REG_IQERCD,
+    REG_IVA,
+    REG_IOTLB,
+    VTD_REGISTER_COUNT
+};
+
+/* A fault record; `high` is valid while its F bit is set. */
+struct vtd_fault_record {
+    uint64_t low;
+    uint64_t high;
+};
+
+/* All that a guest can see or cause, and nothing else. */
+struct vtd_state {
+    uint64_t reg[VTD_REGISTER_COUNT];
+    struct vtd_fault_record fault[VTD_FAULT_RECORDS_MAX];
+    uint64_t root;        /* RTADDR as the last set-root-pointer took it */
+    uint32_t fault_index; /* the record that the next fault takes */
+    uint32_t wanted;      /* TE and QIE as last commanded; GSTS follows */
+    uint32_t set_root;    /* GCMD_SRTP while a set-root-pointer is not complete */
+    uint32_t translating; /* requests are translated: becomes true before GSTS.TES does */
+};
+
+/* Operations that may be under way at once; past it the queue waits. */
+#define VTD_OPERATIONS 256u
+
+enum vtd_phase {
+    PHASE_DRAIN,   /* requests that began before */
+    PHASE_TELL,    /* subscribers have been told */
+    PHASE_SETTLE,  /* requests that began before they answered */
+    PHASE_DONE,
+};
+
+/* An invalidation under way. */
+struct vtd_operation {
+    struct wait wait;
+    uint64_t low; /* the descriptor */
+    uint64_t high;
+    enum vtd_phase phase;
+    bool again;   /* the IOTLB range has to be dropped once more after the drain */
+    bool aborted; /* a wait descriptor that will not complete */
+};
+
+struct vtd_queue {
+    struct vtd_operation operations[VTD_OPERATIONS]; /* a ring */
+    uint32_t first;
+    uint32_t count;
+    uint32_t fetch; /* index in the guest's queue */
+    uint64_t started;
+    uint64_t retired;
+};
+
+/* A command or a register invalidation under way; one of each kind. */
+struct vtd_command {
+    struct vtd_operation operation;
+    bool active;
+    uint64_t after; /* complete only when so many queue operations have retired */
+};
+
+struct vtd {
+    struct viommu iommu;
+    struct viommu_vtd_config config; /* with the defaults filled in */
+    struct pagetable_format format;
+    uint64_t cap;
+    uint64_t ecap;
+    struct vtd_state state;
+    struct vtd_queue queue;
+    struct vtd_command command; /* GCMD */
+    uint32_t command_bit;       /* which of its bits is under way */
+    struct vtd_command context_command;
+    struct vtd_command iotlb_command;
+};
+
+/* What is known of a requester. */
+struct vtd_context {
+    struct context base; /* first: requester.c frees it */
+    bool translating;    /* GSTS.TES; when clear nothing below counts */
+    bool fault_disable;  /* FPD */
+    enum vtd_translation_type type;
+    uint8_t levels;
+    uint16_t domain;
+    uint64_t root;
+    uint64_t last; /* the last address that can be translated */
+};
+
+static inline struct vtd *vtd_of(struct viommu *iommu)
+{
+    return (struct vtd *)((char *)iommu - offsetof(struct vtd, iommu));
+}
+
+/* The last guest-physical address that the configured width allows. */
+static inline uint64_t vtd_host_last(const struct vtd *vtd)
+{
+    return (1ULL << vtd->config.host_address_width) - 1;
+}
+
+/* registers.c */
+void vtd_registers_reset(struct vtd *vtd);
+uint64_t vtd_mmio_read(struct viommu *iommu, uint64_t offset, unsigned size);
+void vtd_mmio_write(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t value);
+
+/* command.c: what a write set off, and its progress. Each step returns whether something moved. */
+void vtd_command_written(struct vtd *vtd, uint32_t value, uint32_t covered);
+void vtd_commands_reset(struct vtd *vtd);
+bool vtd_commands_step(struct vtd *vtd);
+bool vtd_commands_draining(const struct vtd *vtd);
+
+/* queue.c */
+void vtd_queue_reset(struct vtd *vtd);
+bool vtd_queue_step(struct vtd *vtd, unsigned *budget);
+bool vtd_queue_draining(const struct vtd *vtd);
+/* Whether a descriptor could be fetched now. */
+bool vtd_queue_ready(const struct vtd *vtd);
+
+/*
+ * invalidate.c: starts an invalidation given as a descriptor, and asks how far it is. advance returns
+ * whether the phase moved; when it is PHASE_DONE the operation is complete.
+ */
+void vtd_operation_start(struct vtd *vtd, struct vtd_operation *operation);
+bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation);
+/* Whether it waits for requests under way. */
+bool vtd_operation_draining(const struct vtd_operation *operation);
+
+/* context.c: what the guest's tables say of a requester, as an immutable copy in *context. */
+enum vtd_reason vtd_context_get(struct vtd *vtd, struct requester *requester,
+                                struct vtd_context *context);
+/* Forgets contexts of a domain. */
+void vtd_contexts_forget_domain(struct vtd *vtd, uint16_t domain);
+
+/* translate.c: the model's data side */
+int vtd_translate(struct viommu *iommu, const struct dma_request *request,
+                  struct viommu_translation *out);
+int vtd_ats(struct viommu *iommu, const struct dma_request *request, struct viommu_ats_entry *out);
+void vtd_refuse_interrupt(struct viommu *iommu, const struct dma_request *request);
+
+/* fault.c */
+void vtd_fault_record(struct vtd *vtd, const struct dma_request *request, enum vtd_reason reason);
+/* Sets bits of FSTS and raises the fault event as its rules say. */
+void vtd_fault_event(struct vtd *vtd, uint32_t bits);
+/* FSTS, a record, or an event control was written: what follows from it. */
+void vtd_fault_status_changed(struct vtd *vtd);
+void vtd_fault_control_written(struct vtd *vtd);
+/* A wait descriptor with the interrupt flag completed; ICS or IECTL was written. */
+void vtd_completion_event(struct vtd *vtd);
+void vtd_completion_status_changed(struct vtd *vtd);
+void vtd_completion_control_written(struct vtd *vtd);
+
+#endif
