@@ -264,6 +264,7 @@ void epoch_leave(struct epoch *epoch)
     section_close_nested(record, epoch);
 }
 
+#ifdef VIOMMU_TESTING
 bool epoch_inside(const struct epoch *epoch)
 {
     struct thread_record *record = self;
@@ -278,6 +279,7 @@ bool epoch_inside(const struct epoch *epoch)
     }
     return record->wildcard_depth != 0;
 }
+#endif
 
 uint64_t epoch_begin_drain(struct epoch *epoch)
 {

@@ -55,8 +55,10 @@ void epoch_fini(struct epoch *epoch);
 bool epoch_enter(struct epoch *epoch);
 void epoch_leave(struct epoch *epoch);
 
-/* Whether this thread has a section of the epoch open. */
+#ifdef VIOMMU_TESTING
+/* Whether this thread has a section of the epoch open, or one of every epoch (the wildcard). */
 bool epoch_inside(const struct epoch *epoch);
+#endif
 
 /*
  * Begins a drain: what the caller unpublished before is covered by it. Returns its target, for

@@ -21,6 +21,7 @@ int wake_init(struct wake *wake)
     int ret;
 
     atomic_init(&wake->kicked, 0);
+    atomic_init(&wake->armed, 0);
     wake->poll_fd = epoll_create1(EPOLL_CLOEXEC);
     wake->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     wake->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -66,7 +67,10 @@ void wake_at(struct wake *wake, uint64_t ns)
         .it_value = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)},
     };
 
-    (void)timerfd_settime(wake->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    /* Most rounds of work neither find nor leave a time: they cost no system call. */
+    if (atomic_exchange(&wake->armed, ns != 0) || ns) {
+        (void)timerfd_settime(wake->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    }
 }
 
 void wake_clear(struct wake *wake)
@@ -77,7 +81,9 @@ void wake_clear(struct wake *wake)
      * The descriptor first, the flag second: a kick between the two is not written, but its work was
      * there before the flag fell, and the caller looks for work after this.
      */
-    (void)!read(wake->timer_fd, &count, sizeof(count));
+    if (atomic_load(&wake->armed)) {
+        (void)!read(wake->timer_fd, &count, sizeof(count));
+    }
     (void)!read(wake->event_fd, &count, sizeof(count));
     (void)atomic_exchange(&wake->kicked, 0);
 }

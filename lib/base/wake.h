@@ -16,16 +16,20 @@ struct wake {
     int event_fd;
     int timer_fd;
     _Atomic int kicked; /* saves system calls when it is readable already */
+    _Atomic int armed;  /* a time is set, or has come */
 };
 
-/* Returns 0, -EMFILE, -ENFILE or -ENOMEM. */
+/* Returns 0, -EMFILE, -ENFILE, -ENOSPC (too many watches) or -ENOMEM. */
 int wake_init(struct wake *wake);
 void wake_fini(struct wake *wake);
 
 /* Readable from now on. */
 void wake_kick(struct wake *wake);
 
-/* Readable when the monotonic clock reaches `ns`; 0 forgets the time. */
+/*
+ * Readable when the monotonic clock reaches `ns`; 0 forgets the time. Calls that set times do not
+ * overlap: their caller has a lock.
+ */
 void wake_at(struct wake *wake, uint64_t ns);
 
 /* Not readable any more, until the next kick or time. Call before looking for work. */

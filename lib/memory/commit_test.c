@@ -609,6 +609,20 @@ static void test_work_that_met_a_driver(void **state)
     pthread_barrier_destroy(&blocker.leave);
 }
 
+/* Who was told "pending" because of a driver hears when there is nothing pending any more. */
+static void test_process_that_met_a_driver(void **state)
+{
+    static struct blocker blocker;
+    pthread_t committer = blocker_start(&blocker, *state);
+
+    assert_int_equal(viommu_memory_process(*state), VIOMMU_PENDING);
+    blocker_end(&blocker, committer);
+    assert_int_equal(blocker.result, 0);
+    assert_true(test_readable(*state, 5000));
+    assert_int_equal(viommu_memory_process(*state), 0);
+    assert_false(test_readable(*state, 5));
+}
+
 /* A listener whose answer comes from another thread before its call has returned. */
 struct hasty {
     struct viommu_memory_listener *listener;
@@ -672,6 +686,7 @@ int main(void)
         cmocka_unit_test(test_done_may_destroy),
         COMMIT_TEST(test_removal_waits_for_the_call),
         COMMIT_TEST(test_work_that_met_a_driver),
+        COMMIT_TEST(test_process_that_met_a_driver),
         COMMIT_TEST(test_answer_before_the_call_returns),
     };
 

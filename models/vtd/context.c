@@ -156,6 +156,10 @@ static void context_publish(struct vtd *vtd, struct requester *requester,
     }
     if (context->translating && context->type != VTD_TT_PASS_THROUGH) {
         context->base.tag = iotlb_tag_get(&vtd->iommu.iotlb, &key);
+        if (vtd->iommu.iotlb.renew_target) {
+            /* Tag ids ran out: viommu_process ends the renewal. */
+            iommu_kick(&vtd->iommu);
+        }
     }
     *copy = *context;
     atomic_store_explicit(&requester->context, &copy->base, memory_order_release);
