@@ -44,7 +44,8 @@ int viommu_memory_create(struct viommu_memory **out);
 
 /*
  * Gives the memory back; NULL is accepted. IOMMUs that use it keep it alive until they are destroyed
- * themselves. The caller's own DMA must have stopped, and its batches must be ended.
+ * themselves. The caller's own DMA must have stopped, and its batches must be ended; those that are
+ * still pending are dropped without a call of done, and listeners go with the memory.
  */
 void viommu_memory_destroy(struct viommu_memory *memory);
 
@@ -53,7 +54,8 @@ int viommu_memory_batch_begin(struct viommu_memory *memory, struct viommu_memory
 
 /*
  * Adds a slot. Overlap with other slots is judged at commit. Returns 0; -EINVAL for a range that is
- * empty, unaligned, or has no host address; -ENOMEM.
+ * empty or unaligned, a host address that is missing, not 8-byte aligned, or whose range wraps, or
+ * unknown flags; -ENOMEM.
  */
 int viommu_memory_batch_add(struct viommu_memory_batch *batch,
                             const struct viommu_memory_slot *slot);
@@ -65,7 +67,10 @@ int viommu_memory_batch_add(struct viommu_memory_batch *batch,
  */
 int viommu_memory_batch_remove(struct viommu_memory_batch *batch, uint64_t first, uint64_t last);
 
-/* Called when a batch is complete. Runs in viommu_memory_process(), without any lock held. */
+/*
+ * Called when a batch is complete. Runs in viommu_memory_process(), without any lock held, perhaps on
+ * another thread before the commit itself has returned VIOMMU_PENDING. It may call everything here.
+ */
 typedef void viommu_memory_done(void *opaque);
 
 /*
@@ -97,7 +102,8 @@ int viommu_memory_event_fd(struct viommu_memory *memory);
 /*
  * Copies len bytes at a guest-physical address out of, or into, guest memory. The access is checked
  * whole before the first byte moves. Returns 0; -ENXIO where some of it is not guest memory; -EROFS
- * for a write to a READONLY slot; -EINVAL when gpa + len passes the top of the address space.
+ * for a write to a READONLY slot; -EINVAL when gpa + len passes the top of the address space; -ENOMEM
+ * on a thread's first access (viommu_dma_begin tells why).
  */
 int viommu_memory_read(struct viommu_memory *memory, uint64_t gpa, void *buf, size_t len);
 int viommu_memory_write(struct viommu_memory *memory, uint64_t gpa, const void *buf, size_t len);
