@@ -15,33 +15,10 @@
 #include <pthread.h>
 #include <stddef.h>
 
-#define EPOCH_NEST 4
-#define ID_SHIFT 48
-#define TIME_MASK ((1ULL << ID_SHIFT) - 1)
+#define TIME_MASK ((1ULL << EPOCH_ID_SHIFT) - 1)
 #define ID_COUNT 0x8000u
 
-#if defined(__x86_64__) || defined(__SANITIZE_THREAD__)
-#define STORE_IS_FENCE 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define STORE_IS_FENCE 1
-#endif
-#endif
-#ifndef STORE_IS_FENCE
-#define STORE_IS_FENCE 0
-#endif
-
-/* One a thread; never freed, used again by later threads. */
-struct thread_record {
-    _Alignas(128) _Atomic uint64_t words[EPOCH_NEST]; /* id and time; 0: free */
-    _Atomic uint64_t wildcard;                        /* not 0: holds back every epoch */
-    uint32_t depth[EPOCH_NEST];                       /* the owner's: how deep each word is nested */
-    uint32_t wildcard_depth;
-    _Atomic bool used;
-    struct thread_record *next; /* in the registry; set once */
-};
-
-static _Atomic(struct thread_record *) registry;
+static _Atomic(struct epoch_thread *) registry;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static bool key_made;
@@ -50,7 +27,7 @@ static bool key_made;
 static pthread_mutex_t id_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t ids_used[ID_COUNT / 64];
 
-static _Thread_local struct thread_record *self __attribute__((tls_model("initial-exec")));
+_Thread_local struct epoch_thread *epoch_self;
 
 static int id_take(uint64_t *id)
 {
@@ -63,7 +40,7 @@ static int id_take(uint64_t *id)
             unsigned bit = (unsigned)__builtin_ctzll(~ids_used[i]);
 
             ids_used[i] |= 1ULL << bit;
-            *id = (uint64_t)(i * 64 + bit) << ID_SHIFT;
+            *id = (uint64_t)(i * 64 + bit) << EPOCH_ID_SHIFT;
             ret = 0;
             break;
         }
@@ -74,7 +51,7 @@ static int id_take(uint64_t *id)
 
 static void id_return(uint64_t id)
 {
-    unsigned i = (unsigned)(id >> ID_SHIFT);
+    unsigned i = (unsigned)(id >> EPOCH_ID_SHIFT);
 
     pthread_mutex_lock(&id_lock);
     ids_used[i / 64] &= ~(1ULL << i % 64);
@@ -110,9 +87,9 @@ void epoch_fini(struct epoch *epoch)
 
 static void record_return(void *arg)
 {
-    struct thread_record *record = arg;
+    struct epoch_thread *record = arg;
 
-    self = NULL;
+    epoch_self = NULL;
     atomic_store_explicit(&record->used, false, memory_order_release);
 }
 
@@ -122,9 +99,9 @@ static void key_make(void)
 }
 
 /* A record that an ended thread returned, or NULL. */
-static struct thread_record *record_reuse(void)
+static struct epoch_thread *record_reuse(void)
 {
-    struct thread_record *record = atomic_load_explicit(&registry, memory_order_acquire);
+    struct epoch_thread *record = atomic_load_explicit(&registry, memory_order_acquire);
 
     for (; record; record = record->next) {
         bool used = false;
@@ -136,9 +113,9 @@ static struct thread_record *record_reuse(void)
     return NULL;
 }
 
-static struct thread_record *record_new(void)
+static struct epoch_thread *record_new(void)
 {
-    struct thread_record *record = base_alloc_aligned(128, sizeof(*record));
+    struct epoch_thread *record = base_alloc_aligned(128, sizeof(*record));
 
     if (!record) {
         return NULL;
@@ -151,9 +128,9 @@ static struct thread_record *record_new(void)
     return record;
 }
 
-static __attribute__((noinline)) struct thread_record *record_take(void)
+static __attribute__((noinline)) struct epoch_thread *record_take(void)
 {
-    struct thread_record *record;
+    struct epoch_thread *record;
 
     pthread_once(&key_once, key_make);
     record = record_reuse();
@@ -167,113 +144,75 @@ static __attribute__((noinline)) struct thread_record *record_take(void)
     if (key_made) {
         (void)pthread_setspecific(key, record);
     }
-    self = record;
+    epoch_self = record;
     return record;
 }
 
-/* The store of the word and a full fence after it. */
-static inline void store_and_fence(_Atomic uint64_t *word, uint64_t value)
+/* All words belong to other epochs: one that holds back every epoch. */
+static void wildcard_open(struct epoch_thread *thread)
 {
-    if (STORE_IS_FENCE) {
-        (void)atomic_exchange_explicit(word, value, memory_order_seq_cst);
+    if (thread->wildcard_depth++) {
+        return;
+    }
+    if (EPOCH_STORE_IS_FENCE) {
+        (void)atomic_exchange(&thread->wildcard, 1);
     } else {
-        /* Release: a drain that sees this word has seen the end of the section before it. */
-        atomic_store_explicit(word, value, memory_order_release);
+        atomic_store_explicit(&thread->wildcard, 1, memory_order_release);
         atomic_thread_fence(memory_order_seq_cst);
     }
 }
 
-static inline void section_open(struct thread_record *record, unsigned i, struct epoch *epoch)
+bool epoch_enter_slow(struct epoch *epoch)
 {
-    uint64_t now = atomic_load_explicit(&epoch->now, memory_order_acquire);
+    struct epoch_thread *thread = epoch_self ? epoch_self : record_take();
+    unsigned i;
 
-    record->depth[i] = 1;
-    store_and_fence(&record->words[i], epoch->id | now);
-}
-
-static inline bool word_is(struct thread_record *record, unsigned i, const struct epoch *epoch)
-{
-    uint64_t word = atomic_load_explicit(&record->words[i], memory_order_relaxed);
-
-    return record->depth[i] && (word & ~TIME_MASK) == epoch->id;
-}
-
-static __attribute__((noinline)) bool section_open_nested(struct thread_record *record,
-                                                          struct epoch *epoch)
-{
-    for (unsigned i = 0; i < EPOCH_NEST; i++) {
-        if (word_is(record, i, epoch)) {
-            record->depth[i]++;
+    if (!thread) {
+        return false;
+    }
+    for (i = 0; i < EPOCH_NEST; i++) {
+        if (thread->depth[i] && epoch_word_is(thread, i, epoch)) {
+            thread->depth[i]++;
             return true;
         }
     }
-    for (unsigned i = 0; i < EPOCH_NEST; i++) {
-        if (!record->depth[i]) {
-            section_open(record, i, epoch);
+    for (i = 0; i < EPOCH_NEST; i++) {
+        if (!thread->depth[i]) {
+            epoch_open_word(thread, i, epoch);
             return true;
         }
     }
-    if (record->wildcard_depth++ == 0) {
-        store_and_fence(&record->wildcard, 1);
-    }
+    wildcard_open(thread);
     return true;
 }
 
-bool epoch_enter(struct epoch *epoch)
+void epoch_leave_slow(struct epoch *epoch)
 {
-    struct thread_record *record = self;
+    struct epoch_thread *thread = epoch_self;
 
-    if (!record) {
-        record = record_take();
-        if (!record) {
-            return false;
-        }
-    }
-    if (record->depth[0] == 0) {
-        section_open(record, 0, epoch);
-        return true;
-    }
-    return section_open_nested(record, epoch);
-}
-
-static __attribute__((noinline)) void section_close_nested(struct thread_record *record,
-                                                           const struct epoch *epoch)
-{
     for (unsigned i = 0; i < EPOCH_NEST; i++) {
-        if (word_is(record, i, epoch)) {
-            if (--record->depth[i] == 0) {
-                atomic_store_explicit(&record->words[i], 0, memory_order_release);
+        if (thread->depth[i] && epoch_word_is(thread, i, epoch)) {
+            if (--thread->depth[i] == 0) {
+                atomic_store_explicit(&thread->words[i], 0, memory_order_release);
             }
             return;
         }
     }
-    if (record->wildcard_depth && --record->wildcard_depth == 0) {
-        atomic_store_explicit(&record->wildcard, 0, memory_order_release);
+    if (thread->wildcard_depth && --thread->wildcard_depth == 0) {
+        atomic_store_explicit(&thread->wildcard, 0, memory_order_release);
     }
-}
-
-void epoch_leave(struct epoch *epoch)
-{
-    struct thread_record *record = self;
-
-    if (record->depth[0] == 1 && word_is(record, 0, epoch)) {
-        record->depth[0] = 0;
-        atomic_store_explicit(&record->words[0], 0, memory_order_release);
-        return;
-    }
-    section_close_nested(record, epoch);
 }
 
 #ifdef VIOMMU_TESTING
 bool epoch_inside(const struct epoch *epoch)
 {
-    struct thread_record *record = self;
+    struct epoch_thread *record = epoch_self;
 
     if (!record) {
         return false;
     }
     for (unsigned i = 0; i < EPOCH_NEST; i++) {
-        if (word_is(record, i, epoch)) {
+        if (record->depth[i] && epoch_word_is(record, i, epoch)) {
             return true;
         }
     }
@@ -285,14 +224,14 @@ uint64_t epoch_begin_drain(struct epoch *epoch)
 {
     uint64_t target = atomic_fetch_add_explicit(&epoch->now, 1, memory_order_seq_cst) + 1;
 
-    if (!STORE_IS_FENCE) {
+    if (!EPOCH_STORE_IS_FENCE) {
         atomic_thread_fence(memory_order_seq_cst);
     }
     return target;
 }
 
 /* Whether the record holds back a drain of the epoch to the target. */
-static bool record_holds(struct thread_record *record, const struct epoch *epoch, uint64_t target)
+static bool record_holds(struct epoch_thread *record, const struct epoch *epoch, uint64_t target)
 {
     for (unsigned i = 0; i < EPOCH_NEST; i++) {
         uint64_t word = atomic_load_explicit(&record->words[i], memory_order_acquire);
@@ -306,7 +245,7 @@ static bool record_holds(struct thread_record *record, const struct epoch *epoch
 
 bool epoch_drained(struct epoch *epoch, uint64_t target)
 {
-    struct thread_record *record;
+    struct epoch_thread *record;
     uint64_t quiet = atomic_load_explicit(&epoch->quiet, memory_order_acquire);
 
     if (quiet >= target) {

@@ -27,6 +27,30 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define EPOCH_NEST 4      /* epochs that a thread can have sections of at once */
+#define EPOCH_ID_SHIFT 48 /* the time lies below, the id above */
+
+#if defined(__x86_64__) || defined(__SANITIZE_THREAD__)
+#define EPOCH_STORE_IS_FENCE 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define EPOCH_STORE_IS_FENCE 1
+#endif
+#endif
+#ifndef EPOCH_STORE_IS_FENCE
+#define EPOCH_STORE_IS_FENCE 0
+#endif
+
+/* A thread's record. One a thread; never freed, used again by later threads. */
+struct epoch_thread {
+    _Alignas(128) _Atomic uint64_t words[EPOCH_NEST]; /* id and time; 0: free */
+    _Atomic uint64_t wildcard;                        /* not 0: holds back every epoch */
+    uint32_t depth[EPOCH_NEST];                       /* the owner's: how deep each word is nested */
+    uint32_t wildcard_depth;
+    _Atomic bool used;
+    struct epoch_thread *next; /* in the registry; set once */
+};
+
 struct epoch_deferred {
     struct epoch_deferred *next;
     void (*free)(struct epoch_deferred *deferred);
@@ -48,12 +72,67 @@ int epoch_init(struct epoch *epoch);
 /* No section may be open. Frees everything deferred. */
 void epoch_fini(struct epoch *epoch);
 
+/* This thread's record, or NULL before its first section. */
+extern _Thread_local struct epoch_thread *epoch_self
+    __attribute__((visibility("hidden"), tls_model("initial-exec")));
+
+/* What the inline parts below leave: first sections and nested ones. */
+bool epoch_enter_slow(struct epoch *epoch);
+void epoch_leave_slow(struct epoch *epoch);
+
+/* Opens word `i` of the thread's record: a store, and a full fence after it. */
+static inline void epoch_open_word(struct epoch_thread *thread, unsigned i, struct epoch *epoch)
+{
+    uint64_t now = atomic_load_explicit(&epoch->now, memory_order_acquire);
+
+    thread->depth[i] = 1;
+    if (EPOCH_STORE_IS_FENCE) {
+        (void)atomic_exchange_explicit(&thread->words[i], epoch->id | now, memory_order_seq_cst);
+    } else {
+        /* Release: a drain that sees this word sees that the word's last section has ended. */
+        atomic_store_explicit(&thread->words[i], epoch->id | now, memory_order_release);
+        atomic_thread_fence(memory_order_seq_cst);
+    }
+}
+
+/* Whether word `i` of the thread, which is open, belongs to the epoch. */
+static inline bool epoch_word_is(const struct epoch_thread *thread, unsigned i,
+                                 const struct epoch *epoch)
+{
+    uint64_t word = atomic_load_explicit(&thread->words[i], memory_order_relaxed);
+
+    return word >> EPOCH_ID_SHIFT == epoch->id >> EPOCH_ID_SHIFT;
+}
+
 /*
- * Opens a section. Returns false (once, on a thread's first section) when there is no memory for the
- * thread's record: the section is then not open and the caller must not read.
+ * Opens a section. Returns false when there is no memory for the record of a thread that opens its
+ * first: the section is then not open and the caller must not read.
  */
-bool epoch_enter(struct epoch *epoch);
-void epoch_leave(struct epoch *epoch);
+static inline bool epoch_enter(struct epoch *epoch)
+{
+    struct epoch_thread *thread = epoch_self;
+
+    if (thread && !thread->depth[0]) {
+        epoch_open_word(thread, 0, epoch);
+        return true;
+    }
+    if (thread && epoch_word_is(thread, 0, epoch)) {
+        thread->depth[0]++;
+        return true;
+    }
+    return epoch_enter_slow(epoch);
+}
+
+static inline void epoch_leave(struct epoch *epoch)
+{
+    struct epoch_thread *thread = epoch_self;
+
+    if (!thread->depth[0] || !epoch_word_is(thread, 0, epoch)) {
+        epoch_leave_slow(epoch);
+    } else if (--thread->depth[0] == 0) {
+        atomic_store_explicit(&thread->words[0], 0, memory_order_release);
+    }
+}
 
 #ifdef VIOMMU_TESTING
 /* Whether this thread has a section of the epoch open, or one of every epoch (the wildcard). */

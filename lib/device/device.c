@@ -20,24 +20,6 @@ void viommu_dma_end(struct viommu *iommu)
     epoch_leave(iommu->epoch);
 }
 
-int dma_request_init(struct dma_request *request, struct viommu_device *device,
-                     const struct viommu_dma_attrs *attrs, uint64_t iova, uint32_t perm)
-{
-    unsigned alias = attrs ? attrs->alias : 0;
-
-    if (alias >= atomic_load_explicit(&device->requester_count, memory_order_acquire)) {
-        return -EINVAL;
-    }
-    *request = (struct dma_request){
-        .device = device,
-        .requester = atomic_load_explicit(&device->requesters[alias], memory_order_acquire),
-        .iova = iova,
-        .perm = perm,
-        .type = attrs ? attrs->type : VIOMMU_DMA_UNTRANSLATED,
-    };
-    return 0;
-}
-
 /* Looks the page up in the cache. */
 static inline bool cached(const struct dma_request *request, struct viommu_translation *out)
 {
@@ -66,7 +48,8 @@ static inline bool cached(const struct dma_request *request, struct viommu_trans
     return true;
 }
 
-int dma_translate(const struct dma_request *request, struct viommu_translation *out)
+/* From the cache, else by the model. Returns 0, -EPERM (denied), -EFAULT or -EAGAIN. */
+static int dma_translate(const struct dma_request *request, struct viommu_translation *out)
 {
     struct viommu_device *device = request->device;
     int ret;
