@@ -105,7 +105,7 @@ int viommu_reset(struct viommu *iommu);
  *
  * Returns 0 when nothing more can be done now (what waits for others wakes the event fd again),
  * VIOMMU_PENDING when the budget ended first: call again; -EAGAIN before viommu_start; -EDEADLK from
- * a callback of this instance.
+ * a callback of this instance; -ENOMEM on a thread's first call: nothing was done, call again.
  */
 int viommu_process(struct viommu *iommu, unsigned budget);
 

@@ -269,6 +269,12 @@ int viommu_process(struct viommu *iommu, unsigned budget)
     if (inside_callback(iommu, false)) {
         return -EDEADLK;
     }
+    /* Work reads guest memory: with the thread's record there, no section below can fail. */
+    if (!epoch_enter(iommu->epoch)) {
+        wake_kick(&iommu->wake);
+        return -ENOMEM;
+    }
+    epoch_leave(iommu->epoch);
     if (!budget) {
         budget = DEFAULT_BUDGET;
     }

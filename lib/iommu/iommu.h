@@ -52,7 +52,7 @@ struct model {
     void (*mmio_write)(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t value);
     /*
      * Does work, taking a unit of *budget for each piece. Returns true when it stopped for the budget.
-     * Under the lock; never waits.
+     * Under the lock; never waits. The thread has had a section: epoch_enter does not fail.
      */
     bool (*work)(struct viommu *iommu, unsigned *budget);
     /* Whether it waits for a drain: viommu_process should look again soon. Under the lock. */

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# The commands people use. Meson and Ninja do the work; builds go under build/.
+# Each command installs the Debian packages that it needs when it runs as root, and names them otherwise.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+FUZZ_SECONDS ?= 60
+GUEST_ARGS ?= --matrix
+BENCH_ARGS ?=
+TEST_ARGS ?=
+
+deps := scripts/install-deps.sh
+
+help:
+	@echo 'make demo        build, then show the main job: a story in-process, then a Linux guest on QEMU'
+	@echo 'make test        build, and run all tests (TEST_ARGS: see scripts/test.py --help)'
+	@echo 'make test-guest  the long tests with Linux guests (GUEST_ARGS: see tests/guest/run.py --help)'
+	@echo 'make build       build into build/plain'
+	@echo 'make bench       run the benchmarks, print figures and their goals'
+	@echo 'make fuzz        fuzz each target for FUZZ_SECONDS (60)'
+	@echo 'make coverage    line and branch coverage of the tests, into build/coverage/report'
+	@echo 'make docs        check the documents; HTML of the public headers into build/docs'
+	@echo 'make install     install under PREFIX (/usr/local), DESTDIR is honoured'
+	@echo 'make clean       remove build/'
+
+build:
+	@$(deps) build
+	@scripts/build.sh plain
+	@echo 'built: build/plain (the command is build/plain/tools/viommu)'
+
+demo:
+	@$(deps) build guest
+	@scripts/demo.sh
+
+test:
+	@$(deps) build test guest
+	@python3 -B scripts/test.py $(TEST_ARGS)
+
+test-guest:
+	@$(deps) build guest
+	@scripts/build.sh plain
+	@python3 -B tests/guest/run.py --viommu build/plain/tools/viommu $(GUEST_ARGS)
+
+bench:
+	@$(deps) build bench
+	@scripts/bench.sh $(BENCH_ARGS)
+
+fuzz:
+	@$(deps) build fuzz
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
+
+coverage:
+	@$(deps) build coverage
+	@scripts/coverage.sh
+
+docs:
+	@$(deps) docs
+	@scripts/docs.sh
+
+install:
+	@$(deps) build
+	@scripts/build.sh install --prefix='$(PREFIX)' --buildtype=release -Dtests=disabled -Dbench=disabled
+	@DESTDIR='$(DESTDIR)' meson install -C build/install --no-rebuild
+
+clean:
+	rm -rf build
+
+.PHONY: help build demo test test-guest bench fuzz coverage docs install clean

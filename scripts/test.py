@@ -1,0 +1,335 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""test.py - all tests, in stages; what `make test` runs.
+
+    test.py                     everything
+    test.py plain checks        only these stages
+    test.py --list              the stages
+
+Vocabulary.  "Stage": a function below that builds something and counts tests.  "Test": what is counted: a
+test of meson, a fuzz target, a benchmark, a check, a boot.  Each test of each build counts by itself.
+
+What each program says goes to a log under build/test/; a failure prints the end of it and its name.  A test is
+skipped only where a program of others (QEMU, a kernel) cannot run on this machine: exit status 77.
+
+The last line is "N passed, N failed, N skipped".  Exit status: 0 none failed, 1 some failed, 2 usage, 130 Ctrl-C.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LOGS = os.path.join(TOP, "build", "test")
+SKIP_STATUS = 77
+LOG_LINES_SHOWN = 40
+FUZZ_SECONDS = 5
+HALT_ON_ERROR = {
+    "ASAN_OPTIONS": "detect_leaks=1:halt_on_error=1:abort_on_error=0",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+
+
+class Results:
+    """What happened, one entry a test."""
+
+    def __init__(self):
+        self.passed = 0
+        self.failed = []
+        self.skipped = []
+
+    def ok(self, count=1):
+        self.passed += count
+
+    def fail(self, name, log=None):
+        self.failed.append(name)
+        print("      FAILED: %s" % name)
+        if log:
+            print_end(log)
+        sys.stdout.flush()
+
+    def skip(self, name, reason):
+        self.skipped.append((name, reason))
+        print("      skipped: %s: %s" % (name, reason), flush=True)
+
+    def print_end(self):
+        for name in self.failed:
+            print("failed: %s" % name)
+        for name, reason in self.skipped:
+            print("skipped: %s: %s" % (name, reason))
+        print("%d passed, %d failed, %d skipped"
+              % (self.passed, len(self.failed), len(self.skipped)), flush=True)
+
+
+def print_end(log):
+    with open(log, errors="replace") as f:
+        lines = f.read().splitlines()
+    for line in lines[-LOG_LINES_SHOWN:]:
+        print("        | %s" % line)
+    print("        all of it: %s" % os.path.relpath(log, TOP))
+
+
+def step(text, start):
+    print("      %-44s %6.1f s" % (text, time.monotonic() - start), flush=True)
+
+
+def run(log_name, command, env=None, timeout=None):
+    """Runs a command in the top folder; returns (exit status, log file)."""
+    log = os.path.join(LOGS, log_name + ".log")
+    environment = dict(os.environ, **(env or {}))
+    with open(log, "w") as f:
+        f.write("$ %s\n" % " ".join(command))
+        f.flush()
+        try:
+            done = subprocess.run(command, cwd=TOP, env=environment, stdin=subprocess.DEVNULL, stdout=f,
+                                  stderr=subprocess.STDOUT, timeout=timeout)
+            return done.returncode, log
+        except subprocess.TimeoutExpired:
+            f.write("\nended after %d s\n" % timeout)
+            return 124, log
+        except OSError as e:
+            f.write("%s\n" % e)
+            return 127, log
+
+
+def build(results, name, *options, env=None):
+    """Configures and builds build/NAME, warnings being errors; a failure counts as one failed test."""
+    start = time.monotonic()
+    status, log = run(name + "-build", ["scripts/build.sh", name, "--werror", *options], env)
+    step("build" if status == 0 else "build failed", start)
+    if status:
+        results.fail(name + ": build", log)
+    return status == 0
+
+
+def meson_test(results, name, *options, env=None):
+    """Runs the tests of build/NAME and counts each."""
+    start = time.monotonic()
+    folder = os.path.join(TOP, "build", name)
+    log_base = "-".join([name, "test"] + [o.lstrip("-") for o in options if o.startswith("--bench")])
+    status, log = run(log_base, ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs",
+                                 "--logbase", log_base, *options], env)
+    passed = failed = 0
+    try:
+        with open(os.path.join(folder, "meson-logs", log_base + ".json")) as f:
+            entries = [json.loads(line) for line in f]
+    except OSError:
+        entries = []
+    for entry in entries:
+        test = "%s: %s" % (name, entry["name"])
+        if entry["result"] in ("OK", "EXPECTEDFAIL"):
+            passed += 1
+            results.ok()
+        elif entry["result"] == "SKIP":
+            results.skip(test, skip_reason(entry.get("stdout", "") + entry.get("stderr", "")))
+        else:
+            failed += 1
+            own_log = os.path.join(LOGS, "%s-%s.log" % (name, entry["name"].replace("/", "-").split()[-1]))
+            with open(own_log, "w") as f:
+                f.write("$ %s\n%s\n%s\n%s\n" % (" ".join(entry.get("command", [])), entry["result"],
+                                              entry.get("stdout", ""), entry.get("stderr", "")))
+            results.fail(test, own_log)
+    if not entries or (status and not failed):
+        results.fail("%s: meson test" % name, log)
+    step("%d tests passed, %d failed" % (passed, failed), start)
+
+
+def skip_reason(output):
+    lines = [line for line in output.strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "no reason given"
+
+
+# ---- the stages -----------------------------------------------------------------------------------
+
+def stage_plain(results):
+    """gcc build; unit tests, scenarios, the rest of meson's tests"""
+    if build(results, "plain", "-Dtests=enabled", "-Dtools=enabled", "-Dbench=enabled", env={"CC": "gcc"}):
+        meson_test(results, "plain")
+
+
+def stage_asan(results):
+    """the same under the address and undefined-behaviour sanitizers, with clang"""
+    if build(results, "asan", "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dtests=enabled",
+             "-Dtools=enabled", "-Dbench=disabled", env={"CC": "clang"}):
+        meson_test(results, "asan", "--timeout-multiplier", "4", env=HALT_ON_ERROR)
+
+
+def stage_tsan(results):
+    """unit tests and thread tests under the thread sanitizer"""
+    if not build(results, "tsan", "-Db_sanitize=thread", "-Db_lundef=false", "-Dtests=enabled",
+                 "-Dtools=enabled", "-Dbench=disabled", env={"CC": "clang"}):
+        return
+    meson_test(results, "tsan", "--timeout-multiplier", "10", "--suite", "unit", "--suite", "threads",
+               *tsan_wrapper(), env=HALT_ON_ERROR)
+
+
+def tsan_wrapper():
+    """Debian 12's TSan cannot live with as much address randomisation as newer kernels have."""
+    try:
+        with open("/proc/sys/vm/mmap_rnd_bits") as f:
+            much = int(f.read()) > 28
+    except (OSError, ValueError):
+        much = False
+    works = much and subprocess.run(["setarch", "-R", "true"], stderr=subprocess.DEVNULL).returncode == 0
+    return ["--wrapper", "setarch -R"] if works else []
+
+
+def stage_arm64(results):
+    """unit tests and scenarios as arm64 programs"""
+    if platform.machine() in ("aarch64", "arm64"):
+        print("      this machine is arm64: the plain stage was it", flush=True)
+        return
+    start = time.monotonic()
+    status, log = run("arm64-root", ["scripts/arm64-root.sh"])
+    step("arm64 libraries", start)
+    if status:
+        results.fail("arm64: libraries", log)
+        return
+    if build(results, "arm64", "--cross-file", "build/arm64-root.ini", "--cross-file", "scripts/aarch64.ini",
+             "-Dtests=enabled", "-Dtools=enabled", "-Dbench=disabled"):
+        # qemu-user loses the descriptors that this test hands over in one message and leaves open those
+        # that do not fit; the test counts them.
+        meson_test(results, "arm64", "--timeout-multiplier", "10", "--suite", "unit", "--suite", "scenario",
+                   *without(("vfio_user_connection",), "arm64", ("unit", "scenario")))
+
+
+def without(names, build_name, suites):
+    """The names of the tests of these suites but for some, as meson 1.0 has no option to leave one out."""
+    listed = subprocess.run(["meson", "introspect", "--tests", os.path.join(TOP, "build", build_name)],
+                            capture_output=True, text=True)
+    tests = json.loads(listed.stdout) if listed.returncode == 0 else []
+    return [t["name"] for t in tests if t["name"] not in names
+            and any(s.split(":")[-1] in suites for s in t["suite"])]
+
+
+def stage_fuzz(results):
+    """each fuzz target: its corpus, then a few seconds of new inputs"""
+    if not build(results, "fuzz", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false",
+                 "-Dtests=disabled", "-Dbench=disabled", env={"CC": "clang"}):
+        return
+    folder = os.path.join(TOP, "build", "fuzz", "fuzz")
+    targets = sorted(f for f in os.listdir(folder) if f.startswith("fuzz-") and "." not in f) \
+        if os.path.isdir(folder) else []
+    if not targets:
+        results.fail("fuzz: no targets")
+    for target in targets:
+        start = time.monotonic()
+        name = target[len("fuzz-"):]
+        scratch = os.path.join(LOGS, "fuzz-corpus-" + name)
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.makedirs(scratch)
+        # libFuzzer reads all folders first, so the whole corpus is played before something new is tried.
+        status, log = run(target, [os.path.join(folder, target), "-max_total_time=%d" % FUZZ_SECONDS,
+                                   "-seed=1", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1",
+                                   "-artifact_prefix=%s/%s-" % (LOGS, target), scratch,
+                                   os.path.join(TOP, "fuzz", "corpus", name)],
+                          HALT_ON_ERROR, timeout=300)
+        step(target, start)
+        if status:
+            results.fail("fuzz: %s" % name, log)
+        else:
+            results.ok()
+
+
+def stage_bench(results):
+    """the benchmarks run; no figure is judged"""
+    if not os.path.isdir(os.path.join(TOP, "build", "plain")) and \
+            not build(results, "plain", env={"CC": "gcc"}):
+        return
+    meson_test(results, "plain", "--benchmark", env={"VIOMMU_BENCH_SMOKE": "1"})
+
+
+def run_checks(results, name, command):
+    """A program that prints 'ok NAME' or 'not ok NAME: WHY' for each check that it made."""
+    start = time.monotonic()
+    status, log = run(name, command)
+    good = bad = 0
+    with open(log, errors="replace") as f:
+        for line in f:
+            if line.startswith("ok "):
+                good += 1
+            elif line.startswith("not ok "):
+                bad += 1
+                results.fail("%s: %s" % (name, line[len("not ok "):].strip()))
+    results.ok(good)
+    if not good and not bad or status and not bad:
+        results.fail(name, log)
+    step("%d passed, %d failed" % (good, bad), start)
+
+
+def stage_install(results):
+    """install into a scratch prefix, and build the README's program against it"""
+    run_checks(results, "install", ["sh", "scripts/test-install.sh"])
+
+
+def stage_checks(results):
+    """the repository: licences, lengths, exported symbols, documents"""
+    run_checks(results, "checks", [sys.executable, "-B", "scripts/checks.py"])
+
+
+def stage_guest(results):
+    """a Linux guest on QEMU drives the unit (short form; `make test-guest` is the long one)"""
+    viommu = os.path.join("build", "plain", "tools", "viommu")
+    for kernel, options in (("6.12", ["--strict", "--smp", "4"]), ("6.1", ["--lazy", "--smp", "1"])):
+        start = time.monotonic()
+        name = "guest: %s %s" % (kernel, " ".join(o.lstrip("-") for o in options))
+        status, log = run("guest-" + kernel, [sys.executable, "-B", "tests/guest/run.py", "--viommu", viommu,
+                                              "--kernel", kernel, *options], timeout=900)
+        step(name, start)
+        if status == SKIP_STATUS:
+            with open(log, errors="replace") as f:
+                results.skip(name, skip_reason(f.read()))
+        elif status:
+            results.fail(name, log)
+        else:
+            results.ok()
+
+
+STAGES = {
+    "plain": stage_plain,
+    "checks": stage_checks,
+    "install": stage_install,
+    "asan": stage_asan,
+    "tsan": stage_tsan,
+    "arm64": stage_arm64,
+    "fuzz": stage_fuzz,
+    "bench": stage_bench,
+    "guest": stage_guest,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="all tests, in stages")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="only these: " + ", ".join(STAGES))
+    parser.add_argument("--list", action="store_true", help="print the stages")
+    args = parser.parse_args()
+    if args.list:
+        for name, stage in STAGES.items():
+            print("%-8s %s" % (name, stage.__doc__))
+        return 0
+    unknown = [s for s in args.stages if s not in STAGES]
+    if unknown:
+        parser.error("no stage '%s'" % unknown[0])
+    wanted = [s for s in STAGES if not args.stages or s in args.stages]
+    os.makedirs(LOGS, exist_ok=True)
+    results = Results()
+    begin = time.monotonic()
+    for number, name in enumerate(wanted, 1):
+        print("[%d/%d] %s: %s" % (number, len(wanted), name, STAGES[name].__doc__), flush=True)
+        STAGES[name](results)
+    print("all stages: %.0f s" % (time.monotonic() - begin))
+    results.print_end()
+    return 1 if results.failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

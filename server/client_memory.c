@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Mappings of client memory and the SIGBUS handler that guards them; client_memory.h has the idea.
+ *
+ * The handler calls mmap, which POSIX does not list as async-signal-safe; on Linux it is a plain
+ * system call, and the handler runs only for a synchronous fault inside one of our mappings.
+ */
+#include "client_memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+struct client_mapping {
+    struct client_mapping *_Atomic next;
+    struct client_mapping *previous;
+    uint8_t *address;
+    size_t size;
+    size_t page_size; /* of the file: huge pages are replaced whole */
+    int prot;
+};
+
+static struct client_mapping *_Atomic mappings;
+static atomic_uint_fast64_t losses;
+static struct sigaction previous_action;
+
+/* Put zero pages over what is lost. Returns false when the address is not ours. */
+static bool recover(uintptr_t address)
+{
+    struct client_mapping *mapping = atomic_load(&mappings);
+    size_t page, length;
+
+    while (mapping && address - (uintptr_t)mapping->address >= mapping->size) {
+        mapping = atomic_load(&mapping->next);
+    }
+    if (!mapping) {
+        return false;
+    }
+    page = (address - (uintptr_t)mapping->address) & ~(mapping->page_size - 1);
+    length = mapping->size - page;
+    if (mmap(mapping->address + page, length, mapping->prot,
+             MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED) {
+        return false;
+    }
+    atomic_fetch_add(&losses, 1);
+    return true;
+}
+
+static void handle_sigbus(int signal_number, siginfo_t *info, void *context)
+{
+    int saved_errno = errno;
+
+    (void)context;
+    if (!recover((uintptr_t)info->si_addr)) {
+        /* Not ours: let the fault happen again, with whoever was in charge before. */
+        sigaction(signal_number, &previous_action, NULL);
+    }
+    errno = saved_errno;
+}
+
+int client_memory_guard(void)
+{
+    struct sigaction action = {.sa_flags = SA_SIGINFO | SA_NODEFER}, current;
+
+    if (sigaction(SIGBUS, NULL, &current) < 0) {
+        return -errno;
+    }
+    if ((current.sa_flags & SA_SIGINFO) && current.sa_sigaction == handle_sigbus) {
+        return 0;
+    }
+    previous_action = current;
+    action.sa_sigaction = handle_sigbus;
+    sigemptyset(&action.sa_mask);
+    return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
+}
+
+static size_t file_page_size(int fd)
+{
+    size_t page_size = (size_t)sysconf(_SC_PAGESIZE);
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) == 0 && (unsigned long)fs.f_type == HUGETLBFS_MAGIC &&
+        (size_t)fs.f_bsize > page_size) {
+        return (size_t)fs.f_bsize;
+    }
+    return page_size;
+}
+
+static int check_file(int fd, uint64_t offset, uint64_t size)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0) {
+        return -errno;
+    }
+    if (!S_ISREG(st.st_mode) || size == 0 || size > SIZE_MAX / 2 || offset > (uint64_t)st.st_size ||
+        size > (uint64_t)st.st_size - offset) {
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static bool sealed_against_shrinking(int fd)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+
+    return seals >= 0 && (seals & F_SEAL_SHRINK);
+}
+
+static void enlist(struct client_mapping *mapping)
+{
+    struct client_mapping *next = atomic_load(&mappings);
+
+    atomic_store(&mapping->next, next);
+    if (next) {
+        next->previous = mapping;
+    }
+    atomic_store(&mappings, mapping);
+}
+
+static void delist(struct client_mapping *mapping)
+{
+    struct client_mapping *next = atomic_load(&mapping->next);
+
+    if (mapping->previous) {
+        atomic_store(&mapping->previous->next, next);
+    } else if (atomic_load(&mappings) == mapping) {
+        atomic_store(&mappings, next);
+    } else {
+        return; /* sealed: it was never in the list */
+    }
+    if (next) {
+        next->previous = mapping->previous;
+    }
+}
+
+int client_mapping_create(int fd, uint64_t offset, uint64_t size, bool writable,
+                          struct client_mapping **out)
+{
+    struct client_mapping *mapping;
+    int ret = check_file(fd, offset, size);
+    void *address;
+
+    if (ret < 0) {
+        return ret;
+    }
+    mapping = calloc(1, sizeof(*mapping));
+    if (!mapping) {
+        return -ENOMEM;
+    }
+    mapping->size = (size_t)size;
+    mapping->page_size = file_page_size(fd);
+    mapping->prot = PROT_READ | (writable ? PROT_WRITE : 0);
+    address =
+        mmap(NULL, mapping->size, mapping->prot, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
+    if (address == MAP_FAILED) {
+        ret = -errno;
+        free(mapping);
+        return ret;
+    }
+    mapping->address = address;
+    if (!sealed_against_shrinking(fd)) {
+        enlist(mapping);
+    }
+    *out = mapping;
+    return 0;
+}
+
+void client_mapping_destroy(struct client_mapping *mapping)
+{
+    if (mapping) {
+        munmap(mapping->address, mapping->size);
+        delist(mapping);
+        free(mapping);
+    }
+}
+
+void *client_mapping_address(const struct client_mapping *mapping)
+{
+    return mapping->address;
+}
+
+uint64_t client_memory_losses(void)
+{
+    return atomic_load(&losses);
+}

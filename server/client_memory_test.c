@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tests of mapped client memory: files that are cut short under a mapping, and files that cannot be
+ * mapped.
+ */
+#include "client_memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static size_t page;
+
+static int ram(size_t pages)
+{
+    int fd = memfd_create("ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, (off_t)(pages * page)), 0);
+    return fd;
+}
+
+static void contents_are_shared(void **state)
+{
+    struct client_mapping *mapping;
+    int fd = ram(4);
+    char byte = 0;
+
+    (void)state;
+    assert_int_equal(client_mapping_create(fd, page, 2 * page, true, &mapping), 0);
+    *(char *)client_mapping_address(mapping) = 'x';
+    assert_int_equal(pread(fd, &byte, 1, (off_t)page), 1);
+    assert_int_equal(byte, 'x');
+    client_mapping_destroy(mapping);
+    assert_int_equal(client_mapping_create(fd, page, 2 * page, false, &mapping), 0);
+    assert_int_equal(*(char *)client_mapping_address(mapping), 'x');
+    client_mapping_destroy(mapping);
+    client_mapping_destroy(NULL);
+    close(fd);
+}
+
+static void what_cannot_be_mapped(void **state)
+{
+    struct client_mapping *mapping;
+    int fd = ram(4), pipe_fds[2], readonly;
+
+    (void)state;
+    assert_int_equal(pipe(pipe_fds), 0);
+    assert_int_equal(client_mapping_create(fd, 0, 0, true, &mapping), -EINVAL);
+    assert_int_equal(client_mapping_create(fd, 0, 4 * page + 1, true, &mapping), -EINVAL);
+    assert_int_equal(client_mapping_create(fd, 5 * page, page, true, &mapping), -EINVAL);
+    assert_int_equal(client_mapping_create(fd, UINT64_MAX, page, true, &mapping), -EINVAL);
+    assert_int_equal(client_mapping_create(fd, UINT64_MAX - page + 1, page, true, &mapping),
+                     -EINVAL);
+    assert_int_equal(client_mapping_create(fd, page, UINT64_MAX, true, &mapping), -EINVAL);
+    assert_int_equal(client_mapping_create(fd, 1, page, true, &mapping), -EINVAL);
+    assert_int_equal(client_mapping_create(pipe_fds[0], 0, page, true, &mapping), -EINVAL);
+    assert_int_equal(client_mapping_create(-1, 0, page, true, &mapping), -EBADF);
+    readonly = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(client_mapping_create(readonly, 0, page, true, &mapping), -EACCES);
+    close(readonly);
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+    close(fd);
+}
+
+static void a_file_cut_short_reads_as_zero(void **state)
+{
+    struct client_mapping *others[3], *mapping;
+    uint64_t losses = client_memory_losses();
+    int fd = ram(8), other = ram(1);
+    uint8_t *bytes;
+
+    (void)state;
+    /* The test library has handlers of its own, set anew for each test. */
+    assert_int_equal(client_memory_guard(), 0);
+    assert_int_equal(client_memory_guard(), 0);
+    assert_int_equal(client_mapping_create(other, 0, page, true, &others[0]), 0);
+    assert_int_equal(client_mapping_create(fd, 0, 8 * page, true, &mapping), 0);
+    assert_int_equal(client_mapping_create(other, 0, page, true, &others[1]), 0);
+    assert_int_equal(client_mapping_create(other, 0, page, true, &others[2]), 0);
+    client_mapping_destroy(others[1]);
+    bytes = client_mapping_address(mapping);
+    memset(bytes, 0x55, 8 * page);
+    assert_int_equal(ftruncate(fd, (off_t)(3 * page)), 0);
+    assert_int_equal(bytes[5 * page], 0);
+    assert_int_equal(client_memory_losses(), losses + 1);
+    bytes[7 * page] = 1;
+    assert_int_equal(client_memory_losses(), losses + 1);
+    /* Before the page that was touched the file is still there, as far as it goes. */
+    assert_int_equal(bytes[3 * page - 1], 0x55);
+    bytes[3 * page] = 1;
+    assert_int_equal(client_memory_losses(), losses + 2);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_int_equal(bytes[0], 0);
+    assert_int_equal(bytes[7 * page], 0);
+    client_mapping_destroy(mapping);
+    client_mapping_destroy(others[0]);
+    client_mapping_destroy(others[2]);
+    close(fd);
+    close(other);
+}
+
+static void a_sealed_file_cannot_be_cut(void **state)
+{
+    struct client_mapping *mapping;
+    int fd = ram(2);
+
+    (void)state;
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+    assert_int_equal(client_mapping_create(fd, 0, 2 * page, true, &mapping), 0);
+    assert_int_equal(ftruncate(fd, 0), -1);
+    client_mapping_destroy(mapping);
+    close(fd);
+}
+
+static void other_sigbus_still_kills(void **state)
+{
+    int status, fd = ram(1);
+    uint8_t *bytes = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, 0);
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(ftruncate(fd, 0), 0);
+    pid = fork();
+    if (pid == 0) {
+        signal(SIGBUS, SIG_DFL);
+        alarm(10);
+        if (client_memory_guard() != 0) {
+            _exit(0);
+        }
+        _exit(*(volatile uint8_t *)bytes);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+    munmap(bytes, page);
+    close(fd);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(contents_are_shared),
+        cmocka_unit_test(what_cannot_be_mapped),
+        cmocka_unit_test(a_file_cut_short_reads_as_zero),
+        cmocka_unit_test(a_sealed_file_cannot_be_cut),
+        cmocka_unit_test(other_sigbus_still_kills),
+    };
+
+    page = (size_t)sysconf(_SC_PAGESIZE);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A port: one PCI function offered on one Unix socket, to one client after the other.
+ *
+ * Waiting, the port listens. Connected, it serves its client and does not listen (the next client
+ * waits in the socket's queue). When the client goes, the function is reset, the client's memory is
+ * let go, and the port listens again.
+ */
+#ifndef VIOMMU_SERVER_PORT_H
+#define VIOMMU_SERVER_PORT_H
+
+#include <stdbool.h>
+
+#include "loop.h"
+#include "vfio_user/endpoint.h"
+
+struct port {
+    struct loop *loop;
+    struct pci_function *function;
+    const char *path;
+    bool connected;
+    struct loop_source listener;
+    struct loop_source client;
+    struct vfio_user_endpoint endpoint;
+    unsigned clients; /* that came, in all */
+};
+
+/*
+ * Offer the function on a socket at path (both must outlive the port). A socket file that nobody
+ * serves is replaced. Returns 0; -EADDRINUSE when somebody serves it; -EEXIST when path is
+ * something else than a socket; -ENAMETOOLONG; or another negative errno.
+ */
+int port_open(struct port *port, struct loop *loop, struct pci_function *function,
+              const char *path);
+
+/* Serve a socket that is already connected, once; there is no listener. */
+int port_open_connected(struct port *port, struct loop *loop, struct pci_function *function,
+                        int fd);
+
+/* Drop the client, and remove the socket file. */
+void port_close(struct port *port);
+
+/* Something may have been sent outside of the port's own events: watch for what is needed now. */
+void port_update(struct port *port);
+
+#endif

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Framing of vfio-user messages; connection.h describes the data and its invariants.
+ */
+#include "connection.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum {
+    /* Room for payloads is grown in one step to at least this. */
+    PAYLOAD_ROOM_MIN = 4096,
+    /* A payload room larger than this is given back after the message. */
+    PAYLOAD_ROOM_KEEP = 65536,
+    /* Control room for more descriptors than are allowed, so that a few too many are seen and
+     * closed by us; beyond that the kernel drops them and says MSG_CTRUNC. */
+    CONTROL_FDS = VFIO_USER_MAX_FDS * 2,
+};
+
+int vfio_user_connection_init(struct vfio_user_connection *connection, int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+        return -errno;
+    }
+    memset(connection, 0, sizeof(*connection));
+    connection->fd = fd;
+    return 0;
+}
+
+/* Forget the current message and close what came with it and was not taken. */
+static void drop_message(struct vfio_user_connection *connection)
+{
+    for (unsigned i = 0; i < connection->n_fds; i++) {
+        if (connection->fds[i] >= 0) {
+            close(connection->fds[i]);
+        }
+    }
+    connection->n_fds = 0;
+    connection->fds_lost = false;
+    connection->received = 0;
+    connection->complete = false;
+    if (connection->payload_room > PAYLOAD_ROOM_KEEP) {
+        free(connection->payload);
+        connection->payload = NULL;
+        connection->payload_room = 0;
+    }
+}
+
+void vfio_user_connection_fini(struct vfio_user_connection *connection)
+{
+    drop_message(connection);
+    close(connection->fd);
+    free(connection->payload);
+    free(connection->output);
+    memset(connection, 0, sizeof(*connection));
+    connection->fd = -1;
+}
+
+/* Keep the descriptors of one control message; close those that are too many. */
+static void keep_fds(struct vfio_user_connection *connection, const struct cmsghdr *cmsg)
+{
+    size_t n = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+    for (size_t i = 0; i < n; i++) {
+        int fd;
+
+        memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
+        if (connection->n_fds < VFIO_USER_MAX_FDS) {
+            connection->fds[connection->n_fds++] = fd;
+        } else {
+            close(fd);
+            connection->fds_lost = true;
+        }
+    }
+}
+
+/* One read of at most size bytes. Returns the number read, 0 for "not now", or a negative errno. */
+static ssize_t receive_bytes(struct vfio_user_connection *connection, void *data, size_t size)
+{
+    union {
+        char room[CMSG_SPACE(CONTROL_FDS * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {.iov_base = data, .iov_len = size};
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = control.room,
+        .msg_controllen = sizeof(control.room),
+    };
+    ssize_t n;
+
+    do {
+        n = recvmsg(connection->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    }
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg); cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
+        if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {
+            keep_fds(connection, cmsg);
+        }
+    }
+    if (msg.msg_flags & MSG_CTRUNC) {
+        connection->fds_lost = true;
+    }
+    return n == 0 ? -ECONNRESET : n;
+}
+
+static int reserve_payload(struct vfio_user_connection *connection, size_t size)
+{
+    uint8_t *room;
+
+    if (size <= connection->payload_room) {
+        return 0;
+    }
+    if (size < PAYLOAD_ROOM_MIN) {
+        size = PAYLOAD_ROOM_MIN;
+    }
+    room = malloc(size);
+    if (!room) {
+        return -ENOMEM;
+    }
+    free(connection->payload);
+    connection->payload = room;
+    connection->payload_room = size;
+    return 0;
+}
+
+/* Receive the header. Returns 1 when it is whole, 0 for "not now", or a negative errno. */
+static int receive_header(struct vfio_user_connection *connection)
+{
+    while (connection->received < sizeof(connection->header)) {
+        ssize_t n = receive_bytes(connection, (uint8_t *)&connection->header + connection->received,
+                                  sizeof(connection->header) - connection->received);
+
+        if (n <= 0) {
+            return (int)n;
+        }
+        connection->received += (size_t)n;
+    }
+    return 1;
+}
+
+static int receive_payload(struct vfio_user_connection *connection)
+{
+    while (connection->received < connection->header.size) {
+        size_t have = connection->received - sizeof(connection->header);
+        ssize_t n = receive_bytes(connection, connection->payload + have,
+                                  connection->header.size - connection->received);
+
+        if (n <= 0) {
+            return (int)n;
+        }
+        connection->received += (size_t)n;
+    }
+    return 1;
+}
+
+int vfio_user_connection_receive(struct vfio_user_connection *connection,
+                                 struct vfio_user_message *message)
+{
+    int ret;
+
+    memset(message, 0, sizeof(*message));
+    if (connection->complete) {
+        drop_message(connection);
+    }
+    ret = receive_header(connection);
+    if (ret <= 0) {
+        return ret;
+    }
+    message->header = connection->header;
+    if (connection->header.size < sizeof(connection->header) ||
+        connection->header.size > sizeof(connection->header) + VFIO_USER_MAX_PAYLOAD) {
+        return -EBADMSG;
+    }
+    ret = reserve_payload(connection, connection->header.size - sizeof(connection->header));
+    if (ret < 0) {
+        return ret;
+    }
+    ret = receive_payload(connection);
+    if (ret <= 0) {
+        return ret;
+    }
+    connection->complete = true;
+    message->payload = connection->payload;
+    message->payload_size = connection->header.size - sizeof(connection->header);
+    message->fds = connection->fds;
+    message->n_fds = connection->n_fds;
+    message->fds_lost = connection->fds_lost;
+    return 1;
+}
+
+/* Keep the bytes of iov[] from the skip-th on. */
+static int keep_output(struct vfio_user_connection *connection, const struct iovec *iov, int n_iov,
+                       size_t skip)
+{
+    size_t size = 0;
+
+    for (int i = 0; i < n_iov; i++) {
+        size += iov[i].iov_len;
+    }
+    size -= skip;
+    if (connection->output_first > 0) {
+        memmove(connection->output, connection->output + connection->output_first,
+                connection->output_end - connection->output_first);
+        connection->output_end -= connection->output_first;
+        connection->output_first = 0;
+    }
+    if (size > connection->output_room - connection->output_end) {
+        size_t room = connection->output_end + size;
+        uint8_t *output = realloc(connection->output, room);
+
+        if (!output) {
+            return -ENOMEM;
+        }
+        connection->output = output;
+        connection->output_room = room;
+    }
+    for (int i = 0; i < n_iov; i++) {
+        size_t n = iov[i].iov_len;
+        size_t skipped = skip < n ? skip : n;
+
+        skip -= skipped;
+        if (n > skipped) {
+            memcpy(connection->output + connection->output_end,
+                   (const uint8_t *)iov[i].iov_base + skipped, n - skipped);
+            connection->output_end += n - skipped;
+        }
+    }
+    return 0;
+}
+
+/* One write. Returns the number of bytes taken, 0 for "not now", or a negative errno. */
+static ssize_t send_bytes(struct vfio_user_connection *connection, struct iovec *iov, int n_iov)
+{
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)n_iov};
+    ssize_t n;
+
+    do {
+        n = sendmsg(connection->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    }
+    return n;
+}
+
+int vfio_user_connection_send(struct vfio_user_connection *connection,
+                              struct vfio_user_header header, const void *first, size_t first_size,
+                              const void *second, size_t second_size)
+{
+    struct iovec iov[3] = {
+        {.iov_base = &header, .iov_len = sizeof(header)},
+        {.iov_base = (void *)first, .iov_len = first_size},
+        {.iov_base = (void *)second, .iov_len = second_size},
+    };
+    size_t size = sizeof(header) + first_size + second_size;
+    ssize_t sent = 0;
+
+    header.size = (uint32_t)size;
+    if (!vfio_user_connection_pending(connection)) {
+        sent = send_bytes(connection, iov, 3);
+        if (sent < 0) {
+            return (int)sent;
+        }
+    }
+    return (size_t)sent == size ? 0 : keep_output(connection, iov, 3, (size_t)sent);
+}
+
+int vfio_user_connection_flush(struct vfio_user_connection *connection)
+{
+    while (vfio_user_connection_pending(connection)) {
+        struct iovec iov = {
+            .iov_base = connection->output + connection->output_first,
+            .iov_len = connection->output_end - connection->output_first,
+        };
+        ssize_t n = send_bytes(connection, &iov, 1);
+
+        if (n <= 0) {
+            return (int)n;
+        }
+        connection->output_first += (size_t)n;
+    }
+    /* Nothing waits: give the room back, it is seldom needed. */
+    free(connection->output);
+    connection->output = NULL;
+    connection->output_room = connection->output_first = connection->output_end = 0;
+    return 0;
+}
+
+bool vfio_user_connection_pending(const struct vfio_user_connection *connection)
+{
+    return connection->output_end > connection->output_first;
+}
+
+bool vfio_user_connection_congested(const struct vfio_user_connection *connection)
+{
+    return connection->output_end - connection->output_first > VFIO_USER_OUTPUT_LIMIT;
+}

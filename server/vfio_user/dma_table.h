@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The DMA regions that a client has mapped: which addresses, nothing more. It is what lets an
+ * endpoint refuse overlapping maps and inexact unmaps before a function hears of them.
+ *
+ * A sorted array of inclusive ranges. Invariant: ranges ascend and do not overlap; there are at
+ * most VFIO_USER_MAX_DMA_REGIONS.
+ */
+#ifndef VIOMMU_SERVER_VFIO_USER_DMA_TABLE_H
+#define VIOMMU_SERVER_VFIO_USER_DMA_TABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct vfio_user_dma_range {
+    uint64_t first;
+    uint64_t last;
+    void *cookie; /* the function's own */
+};
+
+struct vfio_user_dma_table {
+    struct vfio_user_dma_range *ranges;
+    size_t n;
+    size_t room;
+};
+
+void vfio_user_dma_table_fini(struct vfio_user_dma_table *table);
+
+/* Add [first, last]; *out is its entry, good until the next change of the table. Returns 0, -EEXIST
+ * when it meets another range, -ENOSPC when there are too many, -ENOMEM. */
+int vfio_user_dma_table_add(struct vfio_user_dma_table *table, uint64_t first, uint64_t last,
+                            struct vfio_user_dma_range **out);
+
+/* Remove exactly this range and say what its cookie was. Returns 0 or -ENOENT. */
+int vfio_user_dma_table_remove(struct vfio_user_dma_table *table, uint64_t first, uint64_t last,
+                               void **cookie);
+
+#endif

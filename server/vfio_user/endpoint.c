@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The commands of vfio-user; endpoint.h describes the life of an endpoint.
+ */
+#include "endpoint.h"
+
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../log.h"
+
+enum {
+    /* Commands handled in one _ready, so that one client cannot keep the loop for itself. */
+    COMMANDS_PER_READY = 64,
+    /* Complaints about one client that are printed. */
+    COMPLAINTS_MAX = 10,
+    BUFFER_KEEP = 65536,
+};
+
+/* What a command's handler answers. */
+struct reply {
+    union {
+        struct vfio_user_version version;
+        struct vfio_user_dma_unmap dma_unmap;
+        struct vfio_user_device_info device;
+        struct vfio_region_info region;
+        struct vfio_irq_info irq;
+        struct vfio_user_region_access access;
+    } head;
+    size_t head_size;
+    const void *tail;
+    size_t tail_size;
+};
+
+static uint64_t region_size(const struct vfio_user_endpoint *endpoint, uint32_t region)
+{
+    if (region < PCI_CONFIG_N_BARS) {
+        return endpoint->function->config.bar_size[region];
+    }
+    return region == VFIO_PCI_CONFIG_REGION_INDEX ? PCI_CONFIG_SIZE : 0;
+}
+
+static int handle_version(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
+                          struct reply *reply)
+{
+    struct vfio_user_version version;
+    int ret;
+
+    memcpy(&version, message->payload, sizeof(version));
+    if (endpoint->negotiated || version.major != VFIO_USER_MAJOR) {
+        return -EINVAL;
+    }
+    ret = vfio_user_capabilities_parse(message->payload + sizeof(version),
+                                       message->payload_size - sizeof(version), &endpoint->client);
+    if (ret < 0) {
+        return ret;
+    }
+    endpoint->negotiated = true;
+    reply->head.version.major = VFIO_USER_MAJOR;
+    reply->head.version.minor = VFIO_USER_MINOR;
+    reply->head_size = sizeof(reply->head.version);
+    reply->tail = vfio_user_capabilities_text(&reply->tail_size);
+    return 0;
+}
+
+static int handle_dma_map(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
+                          struct reply *reply)
+{
+    const struct pci_function_ops *ops = endpoint->function->ops;
+    struct vfio_user_dma_map map;
+    struct pci_dma_region region;
+    struct vfio_user_dma_range *range;
+    void *cookie;
+    int ret;
+
+    (void)reply;
+    memcpy(&map, message->payload, sizeof(map));
+    if (map.size == 0 || map.address + (map.size - 1) < map.address || message->n_fds > 1 ||
+        (map.flags & ~(uint32_t)(VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)) != 0) {
+        return -EINVAL;
+    }
+    region = (struct pci_dma_region){
+        .first = map.address,
+        .last = map.address + (map.size - 1),
+        .file_offset = map.offset,
+        .readable = map.flags & VFIO_DMA_MAP_FLAG_READ,
+        .writable = map.flags & VFIO_DMA_MAP_FLAG_WRITE,
+    };
+    ret = vfio_user_dma_table_add(&endpoint->dma, region.first, region.last, &range);
+    if (ret == 0 && ops->dma_map) {
+        ret = ops->dma_map(endpoint->function->opaque, &region,
+                           message->n_fds ? message->fds[0] : -1, &range->cookie);
+        if (ret < 0) {
+            vfio_user_dma_table_remove(&endpoint->dma, region.first, region.last, &cookie);
+        }
+    }
+    return ret;
+}
+
+static void unmap_all(struct vfio_user_endpoint *endpoint)
+{
+    const struct pci_function *function = endpoint->function;
+
+    for (size_t i = 0; i < endpoint->dma.n && function->ops->dma_unmap; i++) {
+        const struct vfio_user_dma_range *range = &endpoint->dma.ranges[i];
+
+        function->ops->dma_unmap(function->opaque, range->first, range->last, range->cookie);
+    }
+    vfio_user_dma_table_fini(&endpoint->dma);
+}
+
+static int handle_dma_unmap(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
+                            struct reply *reply)
+{
+    const struct pci_function *function = endpoint->function;
+    struct vfio_user_dma_unmap unmap;
+    uint64_t last;
+    void *cookie;
+    int ret;
+
+    memcpy(&unmap, message->payload, sizeof(unmap));
+    if (unmap.flags & ~(uint32_t)VFIO_DMA_UNMAP_FLAG_ALL) {
+        return -ENOTSUP;
+    }
+    if (unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL) {
+        if (unmap.address != 0 || unmap.size != 0) {
+            return -EINVAL;
+        }
+        unmap_all(endpoint);
+    } else {
+        if (unmap.size == 0) {
+            return -EINVAL;
+        }
+        last = unmap.address + (unmap.size - 1);
+        ret = vfio_user_dma_table_remove(&endpoint->dma, unmap.address, last, &cookie);
+        if (ret < 0) {
+            return ret;
+        }
+        if (function->ops->dma_unmap) {
+            function->ops->dma_unmap(function->opaque, unmap.address, last, cookie);
+        }
+    }
+    reply->head.dma_unmap = unmap;
+    reply->head_size = sizeof(unmap);
+    return 0;
+}
+
+static int handle_get_info(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
+                           struct reply *reply)
+{
+    struct vfio_user_device_info *info = &reply->head.device;
+
+    (void)endpoint;
+    memcpy(info, message->payload, sizeof(*info));
+    if (info->argsz < sizeof(*info)) {
+        return -EINVAL;
+    }
+    *info = (struct vfio_user_device_info){
+        .argsz = sizeof(*info),
+        .flags = VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI,
+        .num_regions = VFIO_PCI_NUM_REGIONS,
+        .num_irqs = VFIO_PCI_NUM_IRQS,
+    };
+    reply->head_size = sizeof(*info);
+    return 0;
+}
+
+static int handle_get_region_info(struct vfio_user_endpoint *endpoint,
+                                  struct vfio_user_message *message, struct reply *reply)
+{
+    struct vfio_region_info *info = &reply->head.region;
+
+    memcpy(info, message->payload, sizeof(*info));
+    if (info->argsz < sizeof(*info) || info->index >= VFIO_PCI_NUM_REGIONS) {
+        return -EINVAL;
+    }
+    *info = (struct vfio_region_info){
+        .argsz = sizeof(*info),
+        .index = info->index,
+        .size = region_size(endpoint, info->index),
+    };
+    if (info->size > 0) {
+        info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+    }
+    reply->head_size = sizeof(*info);
+    return 0;
+}
+
+static int handle_get_irq_info(struct vfio_user_endpoint *endpoint,
+                               struct vfio_user_message *message, struct reply *reply)
+{
+    struct vfio_irq_info *info = &reply->head.irq;
+
+    memcpy(info, message->payload, sizeof(*info));
+    if (info->argsz < sizeof(*info)) {
+        return -EINVAL;
+    }
+    info->argsz = sizeof(*info);
+    reply->head_size = sizeof(*info);
+    return vfio_user_interrupts_info(&endpoint->interrupts, info);
+}
+
+static int handle_set_irqs(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
+                           struct reply *reply)
+{
+    struct vfio_irq_set set;
+
+    (void)reply;
+    memcpy(&set, message->payload, sizeof(set));
+    if (set.argsz < sizeof(set)) {
+        return -EINVAL;
+    }
+    return vfio_user_interrupts_set(&endpoint->interrupts, &set, message->payload + sizeof(set),
+                                    message->payload_size - sizeof(set), message->fds,
+                                    message->n_fds);
+}
+
+/* Is the access inside its region, and no larger than agreed? */
+static int check_access(const struct vfio_user_endpoint *endpoint,
+                        const struct vfio_user_region_access *access)
+{
+    uint64_t size;
+
+    if (access->region >= VFIO_PCI_NUM_REGIONS || access->count > VFIO_USER_MAX_DATA) {
+        return -EINVAL;
+    }
+    size = region_size(endpoint, access->region);
+    return access->offset > size || access->count > size - access->offset ? -EINVAL : 0;
+}
+
+static int reserve_buffer(struct vfio_user_endpoint *endpoint, size_t size)
+{
+    uint8_t *buffer;
+
+    if (size <= endpoint->buffer_room) {
+        return 0;
+    }
+    buffer = malloc(size);
+    if (!buffer) {
+        return -ENOMEM;
+    }
+    free(endpoint->buffer);
+    endpoint->buffer = buffer;
+    endpoint->buffer_room = size;
+    return 0;
+}
+
+static int handle_region_read(struct vfio_user_endpoint *endpoint,
+                              struct vfio_user_message *message, struct reply *reply)
+{
+    const struct pci_function *function = endpoint->function;
+    struct vfio_user_region_access access;
+    int ret;
+
+    memcpy(&access, message->payload, sizeof(access));
+    ret = check_access(endpoint, &access);
+    if (ret == 0) {
+        ret = reserve_buffer(endpoint, access.count);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    if (access.count > 0) {
+        if (access.region == VFIO_PCI_CONFIG_REGION_INDEX) {
+            pci_config_read(&function->config, access.offset, endpoint->buffer, access.count);
+        } else {
+            function->ops->bar_read(function->opaque, access.region, access.offset,
+                                    endpoint->buffer, access.count);
+        }
+    }
+    reply->head.access = access;
+    reply->head_size = sizeof(access);
+    reply->tail = endpoint->buffer;
+    reply->tail_size = access.count;
+    return 0;
+}
+
+static int handle_region_write(struct vfio_user_endpoint *endpoint,
+                               struct vfio_user_message *message, struct reply *reply)
+{
+    struct pci_function *function = endpoint->function;
+    struct vfio_user_region_access access;
+    const uint8_t *data = message->payload + sizeof(access);
+    int ret;
+
+    memcpy(&access, message->payload, sizeof(access));
+    ret = check_access(endpoint, &access);
+    if (ret < 0) {
+        return ret;
+    }
+    if (message->payload_size - sizeof(access) != access.count) {
+        return -EINVAL;
+    }
+    if (access.count > 0) {
+        if (access.region == VFIO_PCI_CONFIG_REGION_INDEX) {
+            pci_config_write(&function->config, access.offset, data, access.count);
+            if (function->ops->config_written) {
+                function->ops->config_written(function->opaque);
+            }
+        } else {
+            function->ops->bar_write(function->opaque, access.region, access.offset, data,
+                                     access.count);
+        }
+    }
+    reply->head.access = access;
+    reply->head_size = sizeof(access);
+    return 0;
+}
+
+static void reset_function(struct vfio_user_endpoint *endpoint)
+{
+    vfio_user_interrupts_reset(&endpoint->interrupts);
+    pci_config_reset(&endpoint->function->config);
+    endpoint->function->ops->reset(endpoint->function->opaque);
+}
+
+static int handle_reset(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
+                        struct reply *reply)
+{
+    (void)message;
+    (void)reply;
+    reset_function(endpoint);
+    return 0;
+}
+
+struct command {
+    int (*handle)(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
+                  struct reply *reply);
+    size_t payload_min;
+};
+
+static const struct command commands[] = {
+    [VFIO_USER_VERSION] = {handle_version, sizeof(struct vfio_user_version)},
+    [VFIO_USER_DMA_MAP] = {handle_dma_map, sizeof(struct vfio_user_dma_map)},
+    [VFIO_USER_DMA_UNMAP] = {handle_dma_unmap, sizeof(struct vfio_user_dma_unmap)},
+    [VFIO_USER_DEVICE_GET_INFO] = {handle_get_info, sizeof(struct vfio_user_device_info)},
+    [VFIO_USER_DEVICE_GET_REGION_INFO] = {handle_get_region_info, sizeof(struct vfio_region_info)},
+    [VFIO_USER_DEVICE_GET_IRQ_INFO] = {handle_get_irq_info, sizeof(struct vfio_irq_info)},
+    [VFIO_USER_DEVICE_SET_IRQS] = {handle_set_irqs, sizeof(struct vfio_irq_set)},
+    [VFIO_USER_REGION_READ] = {handle_region_read, sizeof(struct vfio_user_region_access)},
+    [VFIO_USER_REGION_WRITE] = {handle_region_write, sizeof(struct vfio_user_region_access)},
+    [VFIO_USER_DEVICE_RESET] = {handle_reset, 0},
+};
+
+/* Carry out a command. Returns 0 with the reply filled in, or a negative errno. */
+static int handle_command(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
+                          struct reply *reply)
+{
+    const struct command *command;
+
+    if (message->header.command >= sizeof(commands) / sizeof(commands[0]) ||
+        !commands[message->header.command].handle) {
+        return -ENOTSUP;
+    }
+    command = &commands[message->header.command];
+    if (message->payload_size < command->payload_min || message->fds_lost ||
+        (!endpoint->negotiated && message->header.command != VFIO_USER_VERSION)) {
+        return -EINVAL;
+    }
+    return command->handle(endpoint, message, reply);
+}
+
+static int send_reply(struct vfio_user_endpoint *endpoint, const struct vfio_user_header *header,
+                      int error, const struct reply *reply)
+{
+    struct vfio_user_header answer = {
+        .id = header->id,
+        .command = header->command,
+        .flags = VFIO_USER_TYPE_REPLY,
+    };
+
+    if (error < 0) {
+        answer.flags |= VFIO_USER_ERROR;
+        answer.error = (uint32_t)-error;
+        return vfio_user_connection_send(&endpoint->connection, answer, NULL, 0, NULL, 0);
+    }
+    return vfio_user_connection_send(&endpoint->connection, answer, &reply->head, reply->head_size,
+                                     reply->tail, reply->tail_size);
+}
+
+static void complain(struct vfio_user_endpoint *endpoint, const struct vfio_user_header *header,
+                     int error)
+{
+    if (endpoint->refused++ < COMPLAINTS_MAX) {
+        server_log("%s: refused command %u of %u bytes: %s", endpoint->function->name,
+                   header->command, header->size, strerror(-error));
+    }
+}
+
+static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message)
+{
+    uint32_t type = message->header.flags & VFIO_USER_TYPE_MASK;
+    struct reply reply = {.head_size = 0};
+    int error, ret = 0;
+
+    if (type == VFIO_USER_TYPE_REPLY) {
+        return 0;
+    }
+    endpoint->commands++;
+    error = type == VFIO_USER_TYPE_COMMAND ? handle_command(endpoint, message, &reply) : -EINVAL;
+    if (error < 0) {
+        complain(endpoint, &message->header, error);
+    }
+    if (!(message->header.flags & VFIO_USER_NO_REPLY)) {
+        ret = send_reply(endpoint, &message->header, error, &reply);
+    }
+    if (endpoint->buffer_room > BUFFER_KEEP) {
+        free(endpoint->buffer);
+        endpoint->buffer = NULL;
+        endpoint->buffer_room = 0;
+    }
+    return ret;
+}
+
+int vfio_user_endpoint_ready(struct vfio_user_endpoint *endpoint)
+{
+    int ret = endpoint->error;
+
+    if (ret == 0) {
+        ret = vfio_user_connection_flush(&endpoint->connection);
+    }
+    for (int i = 0; ret == 0 && i < COMMANDS_PER_READY &&
+                    !vfio_user_connection_congested(&endpoint->connection);
+         i++) {
+        struct vfio_user_message message;
+
+        ret = vfio_user_connection_receive(&endpoint->connection, &message);
+        if (ret == -EBADMSG) {
+            complain(endpoint, &message.header, ret);
+            send_reply(endpoint, &message.header, ret, NULL);
+        }
+        if (ret <= 0) {
+            break;
+        }
+        ret = handle_message(endpoint, &message);
+    }
+    return ret;
+}
+
+uint32_t vfio_user_endpoint_events(const struct vfio_user_endpoint *endpoint)
+{
+    uint32_t events = 0;
+
+    if (!vfio_user_connection_congested(&endpoint->connection)) {
+        events |= POLLIN;
+    }
+    if (vfio_user_connection_pending(&endpoint->connection)) {
+        events |= POLLOUT;
+    }
+    return events;
+}
+
+static void bus_message_interrupt(void *opaque, unsigned vector)
+{
+    struct vfio_user_endpoint *endpoint = opaque;
+
+    vfio_user_interrupts_trigger(&endpoint->interrupts, VFIO_PCI_MSI_IRQ_INDEX, vector);
+}
+
+static void bus_line_interrupt(void *opaque, bool level)
+{
+    struct vfio_user_endpoint *endpoint = opaque;
+
+    vfio_user_interrupts_set_level(&endpoint->interrupts, level);
+}
+
+/* An interrupt message goes out as a DMA write that wants no reply: the client may at this moment
+ * wait for the reply to a command of its own, and would answer only afterwards. */
+static int bus_write_message(void *opaque, uint64_t address, uint32_t data)
+{
+    struct vfio_user_endpoint *endpoint = opaque;
+    struct vfio_user_header header = {
+        .id = endpoint->next_id++,
+        .command = VFIO_USER_DMA_WRITE,
+        .flags = VFIO_USER_TYPE_COMMAND | VFIO_USER_NO_REPLY,
+    };
+    struct vfio_user_dma_access access = {.address = address, .count = sizeof(data)};
+    int ret;
+
+    if (!endpoint->negotiated) {
+        return -ENOTCONN;
+    }
+    if (vfio_user_connection_congested(&endpoint->connection)) {
+        endpoint->messages_lost++;
+        return -ENOBUFS;
+    }
+    ret = vfio_user_connection_send(&endpoint->connection, header, &access, sizeof(access), &data,
+                                    sizeof(data));
+    if (ret < 0) {
+        endpoint->error = ret;
+    }
+    return ret;
+}
+
+static const struct pci_bus_ops bus_ops = {
+    .message_interrupt = bus_message_interrupt,
+    .line_interrupt = bus_line_interrupt,
+    .write_message = bus_write_message,
+};
+
+int vfio_user_endpoint_init(struct vfio_user_endpoint *endpoint, struct pci_function *function,
+                            int fd)
+{
+    const struct pci_config *config = &function->config;
+    int ret;
+
+    memset(endpoint, 0, sizeof(*endpoint));
+    ret = vfio_user_connection_init(&endpoint->connection, fd);
+    if (ret < 0) {
+        return ret;
+    }
+    vfio_user_interrupts_init(&endpoint->interrupts);
+    vfio_user_interrupts_set_count(&endpoint->interrupts, VFIO_PCI_INTX_IRQ_INDEX,
+                                   config->initial[PCI_INTERRUPT_PIN] != 0);
+    vfio_user_interrupts_set_count(&endpoint->interrupts, VFIO_PCI_MSI_IRQ_INDEX,
+                                   pci_config_msi_messages(config));
+    endpoint->function = function;
+    function->bus = &bus_ops;
+    function->bus_opaque = endpoint;
+    return 0;
+}
+
+void vfio_user_endpoint_fini(struct vfio_user_endpoint *endpoint)
+{
+    reset_function(endpoint);
+    unmap_all(endpoint);
+    endpoint->function->bus = NULL;
+    endpoint->function->bus_opaque = NULL;
+    vfio_user_interrupts_clear(&endpoint->interrupts);
+    vfio_user_connection_fini(&endpoint->connection);
+    free(endpoint->buffer);
+    memset(endpoint, 0, sizeof(*endpoint));
+}

@@ -1,0 +1,334 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# fetch.sh - get a QEMU that has vfio-user-pci, and Debian kernels for the guest, into a cache.
+#
+#   fetch.sh [--dir DIR] [--kernel 6.1|6.12 ...]      (default: kernel 6.12)
+#
+# What it leaves in the cache (default $VIOMMU_CACHE, else ${XDG_CACHE_HOME:-~/.cache}/viommu):
+#   qemu/qemu-system-x86_64   a link to the system's QEMU if that is new enough, else a script that
+#                             runs an unpacked one (qemu/root/) with its own loader and libraries
+#   kernel-V/                 vmlinux, bzImage, version, modules/*.ko (not compressed),
+#                             modules.builtin
+#
+# Vocabulary.  "state": a private apt state (lists, package cache, sources); the machine's own apt
+# is never changed and root is not needed.  "mirror": where packages come from; always one that the
+# machine's own apt sources name.
+#
+# Invariants.  A finished part is a directory of its final name: it is unpacked aside, in work/, and
+# renamed last.  So whatever was interrupted is simply done again.  Two runs do not meet: flock.
+#
+# Exit status: 0 done, 1 failed (one line says why), 2 usage.
+
+set -eu
+
+qemu_suite=trixie-backports     # QEMU >= 10.1 for a Debian that has an older one
+base_suite=trixie               # its libraries, and kernel 6.12
+here=$(cd "$(dirname "$0")" && pwd)
+dir=
+kernels=
+
+say() { printf 'fetch: %s\n' "$*"; }
+die() { printf 'fetch: error: %s\n' "$*" >&2; exit 1; }
+usage() { printf 'usage: fetch.sh [--dir DIR] [--kernel 6.1|6.12 ...]\n' >&2; exit 2; }
+
+# suite_of KERNEL: the Debian release that has it
+suite_of() {
+    case $1 in
+    6.1) echo bookworm ;;
+    6.12) echo trixie ;;
+    *) return 1 ;;
+    esac
+}
+
+# ---- mirrors ------------------------------------------------------------------------------------
+
+# Print "URI options" for each Debian archive that the machine's apt sources name, best first.
+# Both formats are read.  Security archives do not hold whole releases, so they are left out.
+machine_mirrors() {
+    {
+        for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+            [ ! -r "$f" ] || sed -n '/^[[:space:]]*deb[[:space:]]/p' "$f"
+        done | one_line_entries
+        for f in /etc/apt/sources.list.d/*.sources; do
+            [ ! -r "$f" ] || { cat "$f"; printf '\n\n'; }
+        done | deb822_entries
+    } | awk '!seen[$0]++'
+}
+
+# Entries are chosen by suite and component; $1 type is "deb" already.
+wanted_entry='
+function wanted(uri, suite) {
+    if (uri ~ /security/ || suite ~ /security|-/)
+        return 0
+    return suite ~ /^(bookworm|trixie|forky|sid|oldstable|stable|testing|unstable)\/?$/
+}'
+
+one_line_entries() {
+    awk "$wanted_entry"'
+    {
+        opts = ""
+        line = $0
+        sub(/#.*/, "", line)
+        if (match(line, /\[[^]]*\]/)) {
+            opts = substr(line, RSTART + 1, RLENGTH - 2)
+            line = substr(line, 1, RSTART - 1) " " substr(line, RSTART + RLENGTH)
+        }
+        split(line, f, " ")
+        if (!wanted(f[2], f[3]) || line !~ / main( |$)/)
+            next
+        keep = ""
+        n = split(opts, o, " ")
+        for (i = 1; i <= n; i++)
+            if (o[i] ~ /^(trusted|allow-insecure|check-valid-until)=/)
+                keep = keep " " o[i]
+        print f[2] keep
+    }'
+}
+
+deb822_entries() {
+    awk "$wanted_entry"'
+    function flush_stanza(   nu, ns, i, j, u, s, ok, keep) {
+        if (v["types"] ~ /(^| )deb( |$)/ && v["enabled"] !~ /^ *(no|false|0)/ &&
+            (" " v["components"] " ") ~ / main /) {
+            keep = ""
+            if (v["trusted"] != "") keep = keep " trusted=" v["trusted"]
+            if (v["check-valid-until"] != "")
+                keep = keep " check-valid-until=" v["check-valid-until"]
+            nu = split(v["uris"], u, " ")
+            ns = split(v["suites"], s, " ")
+            for (i = 1; i <= nu; i++) {
+                ok = 0
+                for (j = 1; j <= ns; j++)
+                    ok = ok || wanted(u[i], s[j])
+                if (ok)
+                    print u[i] keep
+            }
+        }
+        split("", v)
+        key = ""
+    }
+    /^[[:space:]]*#/ { next }
+    /^[[:space:]]*$/ { flush_stanza(); next }
+    /^[[:space:]]/ { sub(/^[[:space:]]+/, ""); v[key] = v[key] " " $0; next }
+    {
+        key = tolower($0)
+        sub(/:.*/, "", key)
+        val = $0
+        sub(/^[^:]*:[[:space:]]*/, "", val)
+        v[key] = val
+    }
+    END { flush_stanza() }'
+}
+
+# ---- the private apt state ----------------------------------------------------------------------
+
+private_apt() {
+    tool=$1
+    shift
+    "$tool" -q -o Dir::State="$state" -o Dir::State::lists="$state/lists" \
+        -o Dir::State::status="$state/status" -o Dir::State::extended_states="$state/extended" \
+        -o Dir::Cache="$state/cache" -o Dir::Cache::archives="$state/archives" \
+        -o Dir::Etc::sourcelist="$state/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+        -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
+        -o Debug::NoLocking=1 -o APT::Sandbox::User= -o APT::Install-Recommends=0 \
+        -o APT::Architectures::=amd64 -o APT::Get::Assume-Yes=1 -o APT::Update::Post-Invoke::= \
+        -o APT::Update::Error-Mode=any -o Acquire::Languages=none -o Acquire::Retries=2 \
+        -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 "$@"
+}
+
+# open_state SUITE...: make $state usable with these suites, from the first mirror that answers.
+open_state() {
+    [ "$(cat "$state/suites" 2>/dev/null)" != "$*" ] || return 0
+    for t in apt-get apt-cache dpkg-deb python3 tar xz zstd; do
+        command -v "$t" >/dev/null 2>&1 || die "$t is not installed (see tests/guest/README.md)"
+    done
+    rm -rf "$state"
+    mkdir -p "$state/lists/partial" "$state/archives/partial"
+    : >"$state/status"
+    machine_mirrors >"$state/mirrors"
+    [ -s "$state/mirrors" ] || die "no Debian archive found in /etc/apt/sources.list*"
+    keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    signed=
+    [ ! -r "$keyring" ] || signed="signed-by=$keyring"
+    while read -r uri opts; do
+        for s in "$@"; do
+            echo "deb [ arch=$host_arch,amd64 $signed $opts ] $uri $s main"
+        done >"$state/sources.list"
+        say "reading package lists ($*)"
+        if private_apt apt-get update >"$state/log" 2>&1 </dev/null; then
+            echo "$*" >"$state/suites"
+            return 0
+        fi
+        sed -n 's/^[EW]: /fetch:   &/p' "$state/log" | head -n 5 >&2
+    done <"$state/mirrors"
+    die "the mirror in this machine's apt sources cannot be reached, or has no $*"
+}
+
+# run_apt WHAT COMMAND...: with the output kept, and shown only when it fails
+run_apt() {
+    what=$1
+    shift
+    private_apt "$@" >"$state/log" 2>&1 </dev/null && return 0
+    tail -n 5 "$state/log" | sed 's/^/fetch:   /' >&2
+    die "$what: download failed"
+}
+
+# ---- QEMU ---------------------------------------------------------------------------------------
+
+# usable_qemu PATH: does it run, and is it 10.1 or newer?
+usable_qemu() {
+    [ -x "$1" ] || return 1
+    v=$("$1" --version 2>/dev/null | sed -n 's/.*version \([0-9]*\)\.\([0-9]*\).*/\1 \2/p')
+    # shellcheck disable=SC2086  # two words on purpose
+    set -- ${v:-0 0}
+    [ "$1" -gt 10 ] || { [ "$1" -eq 10 ] && [ "$2" -ge 1 ]; }
+}
+
+loader_of() {
+    case $1 in
+    amd64) echo x86_64-linux-gnu ld-linux-x86-64.so.2 ;;
+    arm64) echo aarch64-linux-gnu ld-linux-aarch64.so.1 ;;
+    *) return 1 ;;
+    esac
+}
+
+write_qemu_script() {
+    # shellcheck disable=SC2046
+    set -- "$1" $(loader_of "$host_arch")
+    cat >"$1/qemu-system-x86_64" <<END
+#!/bin/sh
+# Made by fetch.sh: runs the unpacked QEMU with its own loader and libraries.
+r=\$(cd "\$(dirname "\$0")" && pwd)/root
+l=\$r/usr/lib/$2
+QEMU_MODULE_DIR=\$l/qemu
+export QEMU_MODULE_DIR
+exec "\$l/$3" --library-path "\$l" --argv0 qemu-system-x86_64 \\
+    "\$r/usr/bin/qemu-system-x86_64" -L "\$r/usr/share/qemu" -L "\$r/usr/share/seabios" "\$@"
+END
+    chmod +x "$1/qemu-system-x86_64"
+}
+
+fetch_qemu() {
+    if usable_qemu "$dir/qemu/qemu-system-x86_64"; then
+        return 0
+    fi
+    rm -rf "$dir/qemu" "$work/qemu"
+    system=$(command -v qemu-system-x86_64 || true)
+    if [ -n "$system" ] && usable_qemu "$system"; then
+        say "QEMU: the system's own, $("$system" --version | head -n 1)"
+        mkdir -p "$work/qemu"
+        ln -s "$system" "$work/qemu/qemu-system-x86_64"
+        mv "$work/qemu" "$dir/qemu"
+        return 0
+    fi
+    loader_of "$host_arch" >/dev/null ||
+        die "no QEMU >= 10.1 here, and none to unpack for $host_arch"
+    state=$work/apt-qemu
+    open_state "$base_suite" "$qemu_suite"
+    say "QEMU: downloading (40 MB)"
+    run_apt QEMU apt-get -d -t "$qemu_suite" install "qemu-system-x86:$host_arch"
+    say "QEMU: unpacking"
+    mkdir -p "$work/qemu/root/usr/lib" "$work/qemu/root/usr/bin"
+    # Debian merges /lib into /usr/lib; a package that still says /lib must land there too.
+    for d in lib lib64 bin; do
+        mkdir -p "$work/qemu/root/usr/$d"
+        ln -s "usr/$d" "$work/qemu/root/$d"
+    done
+    for p in "$state"/archives/*.deb; do
+        dpkg-deb --fsys-tarfile "$p" | tar -x --keep-directory-symlink -C "$work/qemu/root" \
+            --no-same-owner || die "cannot unpack ${p##*/}"
+    done
+    rm -rf "$work/qemu/root/usr/share/doc" "$work/qemu/root/usr/share/locale"
+    write_qemu_script "$work/qemu"
+    usable_qemu "$work/qemu/qemu-system-x86_64" || die "the unpacked QEMU does not run"
+    mv "$work/qemu" "$dir/qemu"
+    rm -rf "$state"
+    say "QEMU: $("$dir/qemu/qemu-system-x86_64" --version | head -n 1)"
+}
+
+# ---- kernels ------------------------------------------------------------------------------------
+
+fetch_kernel() {
+    k=$1
+    out=$dir/kernel-$k
+    [ ! -d "$out" ] || return 0
+    state=$work/apt-kernel-$k
+    open_state "$(suite_of "$k")"
+    image=$(private_apt apt-cache depends linux-image-cloud-amd64:amd64 2>/dev/null |
+        sed -n 's/^ *Depends: \(linux-image-[0-9][^:]*\).*/\1/p' | head -n 1)
+    [ -n "$image" ] || die "no package linux-image-cloud-amd64 in $(suite_of "$k")"
+    case $image in
+    "linux-image-$k"[.+-]*) ;;
+    *) die "wanted kernel $k, but $(suite_of "$k") has $image" ;;
+    esac
+    say "kernel $k: downloading $image"
+    rm -rf "$work/kernel-$k" "$work/unpack-$k"
+    mkdir -p "$work/kernel-$k/modules" "$work/unpack-$k"
+    (cd "$work/unpack-$k" && run_apt "kernel $k" apt-get download "$image:amd64")
+    say "kernel $k: unpacking"
+    for p in "$work/unpack-$k"/*.deb; do
+        dpkg-deb -x "$p" "$work/unpack-$k" || die "cannot unpack ${p##*/}"
+    done
+    collect_kernel "$work/unpack-$k" "$work/kernel-$k"
+    mv "$work/kernel-$k" "$out"
+    rm -rf "$work/unpack-$k" "$state"
+    say "kernel $k: $(cat "$out/version")"
+}
+
+# collect_kernel FROM TO: the image, and the modules VFIO needs, out of an unpacked package
+collect_kernel() {
+    mods=$(find "$1/lib/modules" "$1/usr/lib/modules" -name modules.builtin 2>/dev/null | head -n 1)
+    [ -n "$mods" ] || die "the kernel package has no modules.builtin"
+    cp "$mods" "$2/modules.builtin"
+    mods=$(dirname "$mods")
+    basename "$mods" >"$2/version"
+    find "$mods" \( -name 'vfio*.ko*' -o -name 'irqbypass.ko*' \) \
+        -exec cp {} "$2/modules/" \;
+    for m in "$2"/modules/*; do
+        case $m in
+        *.ko.xz) xz -d "$m" ;;
+        *.ko.zst) zstd -q -d --rm "$m" ;;
+        *.ko.gz) gzip -d "$m" ;;
+        esac
+    done
+    cp "$1"/boot/vmlinuz-* "$2/bzImage"
+    python3 "$here/extract_vmlinux.py" "$2/bzImage" "$2/vmlinux" ||
+        die "cannot take vmlinux out of the kernel image"
+}
+
+# ---- main ---------------------------------------------------------------------------------------
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --dir) [ $# -ge 2 ] || usage; dir=$2; shift 2 ;;
+    --kernel)
+        shift
+        [ $# -gt 0 ] || usage
+        while [ $# -gt 0 ]; do
+            case $1 in -*) break ;; esac
+            suite_of "$1" >/dev/null || die "unknown kernel $1 (6.1 or 6.12)"
+            kernels="$kernels $1"
+            shift
+        done ;;
+    *) usage ;;
+    esac
+done
+: "${dir:=${VIOMMU_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/viommu}}"
+: "${kernels:=6.12}"
+mkdir -p "$dir" || die "cannot create $dir"
+dir=$(cd "$dir" && pwd)
+work=$dir/work
+exec 9>"$dir/lock"
+flock -n 9 || { say "waiting for another fetch"; flock 9; }
+# The shell lets a child outlive a Ctrl-C for a moment; nothing it leaves behind is ever used.
+trap 'exit 130' INT TERM
+rm -rf "$work"
+mkdir -p "$work"
+host_arch=$(dpkg --print-architecture) || die "dpkg is needed"
+fetch_qemu
+for k in $kernels; do
+    fetch_kernel "$k"
+done
+rmdir "$work" 2>/dev/null || rm -rf "$work"
+say "ready in $dir"

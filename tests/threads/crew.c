@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Threads for tests: see crew.h.
+ */
+#include "crew.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static uint64_t now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+void crew_start(struct crew *crew, void *(*work)(void *arg), void *arg)
+{
+    pthread_t thread;
+    int error = crew->count == CREW_MAX ? EAGAIN : pthread_create(&thread, NULL, work, arg);
+
+    if (error) {
+        guest_die("thread: %s", strerror(error));
+    }
+    crew->threads[crew->count++] = (unsigned long)thread;
+}
+
+void crew_stop(struct crew *crew)
+{
+    atomic_store(&crew->stopped, true);
+    for (unsigned i = 0; i < crew->count; i++) {
+        pthread_join((pthread_t)crew->threads[i], NULL);
+    }
+    crew->count = 0;
+    atomic_store(&crew->stopped, false);
+}
+
+struct crew_time crew_begin(void)
+{
+    const char *text = getenv("VIOMMU_TEST_SCALE");
+    double scale = text ? atof(text) : 1;
+
+    return (struct crew_time){now() + (uint64_t)(scale * 1.5e9)};
+}
+
+bool crew_more(const struct crew_time *time)
+{
+    return now() < time->end;
+}
+
+void crew_sleep(unsigned microseconds)
+{
+    struct timespec time = {.tv_nsec = (long)microseconds * 1000};
+
+    nanosleep(&time, NULL);
+}
+
+void *crew_process(void *arg)
+{
+    struct crew_processor *processor = arg;
+    struct pollfd poll_fd = {
+        .fd = viommu_event_fd(processor->guest->iommu),
+        .events = POLLIN,
+    };
+
+    while (crew_working(processor->crew)) {
+        int result;
+
+        if (poll(&poll_fd, 1, 20) <= 0) {
+            continue;
+        }
+        result = viommu_process(processor->guest->iommu, processor->budget);
+        if (result != 0 && result != VIOMMU_PENDING) {
+            guest_die("viommu_process: %d", result);
+        }
+        atomic_fetch_add(&processor->rounds, 1);
+    }
+    return NULL;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Threads for tests: a crew works until it is told to stop.
+ *
+ * How long a test lasts: each calls crew_more() before a round; it says yes until about 1.5 seconds
+ * have passed, or as many times that as the environment variable VIOMMU_TEST_SCALE says (long runs).
+ */
+#ifndef VIOMMU_THREADS_CREW_H
+#define VIOMMU_THREADS_CREW_H
+
+#include "../support/guest.h"
+#include "../support/random.h"
+
+#include <stdatomic.h>
+
+#define CREW_MAX 16
+
+struct crew {
+    _Atomic bool stopped;
+    unsigned count;
+    unsigned long threads[CREW_MAX]; /* pthread_t */
+};
+
+void crew_start(struct crew *crew, void *(*work)(void *arg), void *arg);
+
+/* Tells all to stop, and waits for them. */
+void crew_stop(struct crew *crew);
+
+static inline bool crew_working(struct crew *crew)
+{
+    return !atomic_load_explicit(&crew->stopped, memory_order_relaxed);
+}
+
+struct crew_time {
+    uint64_t end;
+};
+
+struct crew_time crew_begin(void);
+bool crew_more(const struct crew_time *time);
+
+/* Nothing for so many microseconds. */
+void crew_sleep(unsigned microseconds);
+
+/*
+ * Somebody who does the unit's work: waits for the event fd, calls viommu_process. `arg` is a
+ * struct crew_processor. Counts its rounds, so that a test can see whether the descriptor is readable
+ * for nothing.
+ */
+struct crew_processor {
+    struct crew *crew;
+    struct guest *guest;
+    unsigned budget;
+    _Atomic uint64_t rounds;
+};
+
+void *crew_process(void *arg);
+
+#endif

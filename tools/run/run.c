@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* viommu run: reads scenarios and plays them; see run.h. */
+#include "run.h"
+
+#include "../tools.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SETTLE_ROUNDS_MAX = 1 << 20 };
+
+static const struct room rooms[] = {
+    {"memory", memory_commands},     {"unit", unit_commands},   {"registers", register_commands},
+    {"tables", table_commands},      {"queue", queue_commands}, {"devices", device_commands},
+    {"held translations", hold_commands}, {"notify", notify_commands},
+    {"faults", fault_commands},      {"time", time_commands},
+};
+
+enum { ROOMS = sizeof(rooms) / sizeof(rooms[0]) };
+
+struct options {
+    bool json;
+    bool quiet;
+    bool list;
+};
+
+void run_error(struct run *run, const char *word, const char *format, ...)
+{
+    va_list list;
+
+    fprintf(stderr, "%s:%u: ", run->file, run->line_number);
+    if (word)
+        fprintf(stderr, "'%s': ", word);
+    va_start(list, format);
+    vfprintf(stderr, format, list);
+    va_end(list);
+    fputc('\n', stderr);
+    run->failed = true;
+}
+
+void run_settle(struct run *run)
+{
+    unsigned rounds = 0;
+    bool more = run->autoprocess;
+
+    while (more && rounds++ < SETTLE_ROUNDS_MAX) {
+        more = false;
+        for (struct unit *unit = run->units; unit; unit = unit->next) {
+            if (viommu_process(unit->iommu, 0) == VIOMMU_PENDING)
+                more = true;
+        }
+    }
+    if (more)
+        run_error(run, NULL, "the unit never comes to rest");
+    if (run->autoprocess)
+        memory_room_process(run);
+}
+
+struct unit *run_unit(struct run *run)
+{
+    if (!run->unit)
+        run_error(run, NULL, "there is no unit yet: `unit` makes one");
+    return run->unit;
+}
+
+/* Goes through the names of all commands. */
+struct command_names {
+    unsigned room;
+    unsigned index;
+};
+
+static const struct command *next_command(struct command_names *names)
+{
+    while (names->room < ROOMS) {
+        const struct command *command = &rooms[names->room].commands[names->index++];
+
+        if (command->name)
+            return command;
+        names->room++;
+        names->index = 0;
+    }
+    return NULL;
+}
+
+static const char *next_command_name(void *opaque)
+{
+    const struct command *command = next_command(opaque);
+
+    return command ? command->name : NULL;
+}
+
+static const struct command *find_command(const char *name)
+{
+    struct command_names names = {0};
+    const struct command *command;
+
+    while ((command = next_command(&names))) {
+        if (!strcmp(command->name, name))
+            break;
+    }
+    return command;
+}
+
+/* The line's operation is its first two words, or the first one. */
+static const struct command *line_command(struct run *run)
+{
+    struct line *line = &run->line;
+    const struct command *command = NULL;
+    struct command_names names = {0};
+    char two[128];
+    const char *near;
+
+    snprintf(two, sizeof(two), "%s", line->words[0].value);
+    if (!line->words[0].key && line->word_count > 1 && !line->words[1].key) {
+        snprintf(two, sizeof(two), "%s %s", line->words[0].value, line->words[1].value);
+        command = find_command(two);
+        line->first_argument = 2;
+    }
+    if (!command && !line->words[0].key) {
+        command = find_command(line->words[0].value);
+        line->first_argument = 1;
+    }
+    if (command)
+        return command;
+    near = nearest(two, next_command_name, &names);
+    if (!near) {
+        names = (struct command_names){0};
+        near = nearest(line->words[0].value, next_command_name, &names);
+    }
+    if (near)
+        run_error(run, line->words[0].value, "no such operation; did you mean '%s'?", near);
+    else
+        run_error(run, line->words[0].value, "no such operation; --list-operations names them all");
+    return NULL;
+}
+
+/* For expectations: a device's name stands for its requester id. */
+static bool device_requester(void *opaque, const char *name, uint16_t *out)
+{
+    const struct device *device = device_find(opaque, name);
+
+    if (device)
+        *out = viommu_device_requester(device_handle(device));
+    return device != NULL;
+}
+
+/* Compares, and says a mismatch. */
+static bool check(struct run *run)
+{
+    struct complaint complaint;
+    bool wrong;
+
+    if (result_check(&run->result, &run->line, &run->symbols, device_requester, run, &complaint,
+                     &wrong))
+        return true;
+    if (wrong) {
+        run_error(run, complaint.word, "%s", complaint.text);
+        return false;
+    }
+    fprintf(stderr, "%s:%u: %s\n  expected %s, but it came to %s\n  in full: ", run->file,
+            run->line_number, run->line.text, complaint.word, complaint.text);
+    result_print(&run->result, stderr);
+    fputc('\n', stderr);
+    return false;
+}
+
+/* The line without its expectation, then the result. */
+static void print(const struct run *run, const struct options *options,
+                  const struct command *command, bool passed)
+{
+    const char *arrow = run->line.has_expectation ? strstr(run->line.text, "=> ") : NULL;
+    size_t length = arrow ? (size_t)(arrow - run->line.text) : strlen(run->line.text);
+
+    if (options->json) {
+        result_print_json(&run->result, &run->line, run->line_number, command->name, passed,
+                          stdout);
+        return;
+    }
+    while (length && run->line.text[length - 1] == ' ')
+        length--;
+    printf("%.*s  => ", (int)length, run->line.text);
+    result_print(&run->result, stdout);
+    fputc('\n', stdout);
+}
+
+/* Plays one line. Returns false for a mismatch; an error sets run->failed. */
+static bool play_line(struct run *run, const struct options *options, const char *text)
+{
+    struct complaint complaint;
+    const struct command *command;
+    bool passed = true;
+
+    if (!line_parse(&run->line, text, &run->symbols, &complaint)) {
+        run_error(run, complaint.word, "%s", complaint.text);
+        return true;
+    }
+    if (!run->line.word_count) {
+        if (run->line.text[0] && !options->quiet && !options->json)
+            puts(run->line.text);
+        return true;
+    }
+    command = line_command(run);
+    if (!command)
+        return true;
+    if (!line_bind(&run->line, command->arguments, &complaint)) {
+        run_error(run, complaint.word, "%s: %s", command->name, complaint.text);
+        return true;
+    }
+    result_reset(&run->result);
+    command->run(run);
+    if (run->failed)
+        return true;
+    run_settle(run);
+    if (run->line.has_expectation)
+        passed = check(run);
+    if (!options->quiet && !run->failed)
+        print(run, options, command, passed);
+    return passed;
+}
+
+static bool run_init(struct run *run, const char *name)
+{
+    *run = (struct run){.file = name, .autoprocess = true, .result.status = "ok"};
+    messages_init(&run->interrupts);
+    messages_init(&run->events);
+    return memory_room_init(run);
+}
+
+static void run_fini(struct run *run)
+{
+    holds_destroy(run);
+    devices_destroy(run, NULL);
+    units_destroy(run);
+    memory_room_fini(run);
+    messages_destroy(&run->interrupts);
+    messages_destroy(&run->events);
+    symbols_destroy(&run->symbols);
+    result_reset(&run->result);
+}
+
+static int play_file(FILE *file, const char *name, const struct options *options)
+{
+    struct run *run = run_alloc(sizeof(*run));
+    char *text = NULL;
+    size_t room = 0;
+    ssize_t length;
+    bool passed = true;
+    bool failed;
+
+    if (!run_init(run, name)) {
+        free(run);
+        fprintf(stderr, "viommu run: no memory object\n");
+        return TOOL_FAILED;
+    }
+    while (!run->failed && (length = getline(&text, &room, file)) >= 0) {
+        run->line_number++;
+        if (strlen(text) != (size_t)length)
+            run_error(run, NULL, "there is a NUL character in this line");
+        else if (!play_line(run, options, text))
+            passed = false;
+        line_fini(&run->line);
+        fflush(stdout);
+    }
+    failed = run->failed;
+    free(text);
+    run_fini(run);
+    free(run);
+    return failed ? TOOL_USAGE : passed ? TOOL_OK : TOOL_FAILED;
+}
+
+static int play(const char *name, const struct options *options)
+{
+    FILE *file = strcmp(name, "-") ? fopen(name, "r") : stdin;
+    int status;
+
+    if (!file) {
+        fprintf(stderr, "viommu run: %s: %s\n", name, strerror(errno));
+        return TOOL_USAGE;
+    }
+    status = play_file(file, strcmp(name, "-") ? name : "standard input", options);
+    if (file != stdin)
+        fclose(file);
+    return status;
+}
+
+static void list_operations(void)
+{
+    struct command_names names = {0};
+    const struct command *command;
+
+    while ((command = next_command(&names)))
+        puts(command->name);
+}
+
+/* The arguments of a command; those that say bytes, which many take, as DATA. */
+static void print_arguments(const char *arguments, FILE *out)
+{
+    const char *data = strstr(arguments, DATA_ARGUMENTS);
+
+    if (data)
+        fprintf(out, "%.*sDATA%s", (int)(data - arguments), arguments,
+                data + strlen(DATA_ARGUMENTS));
+    else
+        fputs(arguments, out);
+}
+
+/* The operations, for --help; freed by argp. */
+static char *operations_help(void)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    if (!out)
+        return NULL;
+    fputs("Operations (docs/scenario.md tells more). [argument] may be left out, [argument=] is "
+          "written with its name, [flag!] is the bare word; DATA is one of text= data= u8= u16= u32= "
+          "u64=, or fill= or pattern= with len=.\n", out);
+    for (unsigned i = 0; i < ROOMS; i++) {
+        fprintf(out, "\n%s\n", rooms[i].name);
+        for (const struct command *command = rooms[i].commands; command->name; command++) {
+            fprintf(out, "  %s ", command->name);
+            print_arguments(command->arguments, out);
+            fprintf(out, "\n      %s\n", command->help);
+        }
+    }
+    fclose(out);
+    return text;
+}
+
+static char *filter_help(int key, const char *text, void *input)
+{
+    (void)input;
+    return key == ARGP_KEY_HELP_EXTRA ? operations_help() : (char *)text;
+}
+
+enum { OPTION_LIST = 0x100 };
+
+struct invocation {
+    struct options options;
+    char **files;
+    unsigned count;
+};
+
+static error_t parse_option(int key, char *text, struct argp_state *state)
+{
+    struct invocation *invocation = state->input;
+
+    (void)text;
+    switch (key) {
+    case 'j':
+        invocation->options.json = true;
+        return 0;
+    case 'q':
+        invocation->options.quiet = true;
+        return 0;
+    case OPTION_LIST:
+        invocation->options.list = true;
+        return 0;
+    case ARGP_KEY_ARGS:
+        invocation->files = state->argv + state->next;
+        invocation->count = (unsigned)(state->argc - state->next);
+        return 0;
+    case ARGP_KEY_END:
+        if (!invocation->count && !invocation->options.list)
+            argp_error(state, "which scenario? (- is standard input)");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+int viommu_tool_run(int argc, char **argv)
+{
+    static const struct argp_option options[] = {
+        {"json", 'j', NULL, 0, "print one JSON object a line", 0},
+        {"quiet", 'q', NULL, 0, "print mismatches only", 0},
+        {"list-operations", OPTION_LIST, NULL, 0, "print the names of all operations", 0},
+        {0},
+    };
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse_option,
+        .args_doc = "FILE...",
+        .doc = "Plays scenarios: one operation a line, one result a line. What stands behind => is "
+               "expected of the result.\v"
+               "Exit status: 0 all was as expected, 1 something was not, 2 a scenario is wrong.",
+        .help_filter = filter_help,
+    };
+    struct invocation invocation = {0};
+    char name[] = "viommu run";
+    int status = TOOL_OK;
+
+    argp_err_exit_status = TOOL_USAGE;
+    argv[0] = name;
+    if (argp_parse(&argp, argc, argv, 0, NULL, &invocation))
+        return TOOL_USAGE;
+    if (invocation.options.list)
+        list_operations();
+    for (unsigned i = 0; i < invocation.count; i++) {
+        int one = play(invocation.files[i], &invocation.options);
+
+        status = one > status ? one : status;
+    }
+    return status;
+}
