@@ -12,7 +12,7 @@ packages_of() {
     case $1 in
     build) echo gcc libc6-dev binutils meson ninja-build pkg-config python3 libjansson-dev ;;
     test) echo libcmocka-dev libglib2.0-dev clang libclang-rt-14-dev llvm "$(cross_packages)" ;;
-    guest) echo gcc libc6-dev python3 xz-utils ;;
+    guest) echo gcc libc6-dev python3 xz-utils zstd "$(guest_packages)" ;;
     fuzz) echo clang libclang-rt-14-dev llvm ;;
     bench) echo libglib2.0-dev ;;
     docs) echo python3 doxygen ;;
@@ -28,6 +28,11 @@ packages_of() {
 cross_packages() {
     [ "$(dpkg --print-architecture)" = arm64 ] ||
         echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
+}
+
+# The guest is x86-64, whatever the machine is.
+guest_packages() {
+    [ "$(dpkg --print-architecture)" = amd64 ] || echo gcc-x86-64-linux-gnu libc6-dev-amd64-cross
 }
 
 is_installed() {

@@ -43,6 +43,7 @@ class Results:
         self.passed = 0
         self.failed = []
         self.skipped = []
+        self.built = set()  # builds that stand
 
     def ok(self, count=1):
         self.passed += count
@@ -105,14 +106,16 @@ def build(results, name, *options, env=None):
     step("build" if status == 0 else "build failed", start)
     if status:
         results.fail(name + ": build", log)
-    return status == 0
+        return False
+    results.built.add(name)
+    return True
 
 
 def meson_test(results, name, *options, env=None):
     """Runs the tests of build/NAME and counts each."""
     start = time.monotonic()
     folder = os.path.join(TOP, "build", name)
-    log_base = "-".join([name, "test"] + [o.lstrip("-") for o in options if o.startswith("--bench")])
+    log_base = name + "-test" + ("-bench" if "--suite bench" in " ".join(options) else "")
     status, log = run(log_base, ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs",
                                  "--logbase", log_base, *options], env)
     passed = failed = 0
@@ -147,10 +150,19 @@ def skip_reason(output):
 
 # ---- the stages -----------------------------------------------------------------------------------
 
+def build_plain(results):
+    return build(results, "plain", "-Dtests=enabled", "-Dtools=enabled", "-Dbench=enabled", env={"CC": "gcc"})
+
+
 def stage_plain(results):
     """gcc build; unit tests, scenarios, the rest of meson's tests"""
-    if build(results, "plain", "-Dtests=enabled", "-Dtools=enabled", "-Dbench=enabled", env={"CC": "gcc"}):
-        meson_test(results, "plain")
+    if build_plain(results):
+        meson_test(results, "plain", "--no-suite", "bench")
+
+
+def needs_plain(results):
+    """For a stage that uses the plain build: makes it when that stage was not asked for."""
+    return "plain" in results.built or build_plain(results)
 
 
 def stage_asan(results):
@@ -239,10 +251,8 @@ def stage_fuzz(results):
 
 def stage_bench(results):
     """the benchmarks run; no figure is judged"""
-    if not os.path.isdir(os.path.join(TOP, "build", "plain")) and \
-            not build(results, "plain", env={"CC": "gcc"}):
-        return
-    meson_test(results, "plain", "--benchmark", env={"VIOMMU_BENCH_SMOKE": "1"})
+    if needs_plain(results):
+        meson_test(results, "plain", "--suite", "bench")
 
 
 def run_checks(results, name, command):
@@ -270,11 +280,15 @@ def stage_install(results):
 
 def stage_checks(results):
     """the repository: licences, lengths, exported symbols, documents"""
+    if not needs_plain(results):
+        return
     run_checks(results, "checks", [sys.executable, "-B", "scripts/checks.py"])
 
 
 def stage_guest(results):
     """a Linux guest on QEMU drives the unit (short form; `make test-guest` is the long one)"""
+    if not needs_plain(results):
+        return
     viommu = os.path.join("build", "plain", "tools", "viommu")
     for kernel, options in (("6.12", ["--strict", "--smp", "4"]), ("6.1", ["--lazy", "--smp", "1"])):
         start = time.monotonic()

@@ -98,9 +98,14 @@ static size_t file_page_size(int fd)
 static int check_file(int fd, uint64_t offset, uint64_t size)
 {
     struct stat st;
+    struct statfs fs;
 
-    if (fstat(fd, &st) < 0) {
+    if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0) {
         return -errno;
+    }
+    /* Pages of a FUSE file come from a process that may be the client's, and may never come. */
+    if ((unsigned long)fs.f_type == FUSE_SUPER_MAGIC) {
+        return -EINVAL;
     }
     if (!S_ISREG(st.st_mode) || size == 0 || size > SIZE_MAX / 2 || offset > (uint64_t)st.st_size ||
         size > (uint64_t)st.st_size - offset) {

@@ -91,19 +91,27 @@ int viommu_device_translate(struct viommu_device *device, const struct viommu_dm
     return ret;
 }
 
-/* One access of a device: where its bytes are, and what remains. */
+/* One access of a device: how it asks, where its bytes are, and what remains. */
 struct access {
-    struct dma_request request;
+    struct viommu_device *device;
+    const struct viommu_dma_attrs *attrs;
+    uint64_t iova;
     uint8_t *buf;
     size_t left;
     bool write;
-    bool interrupt; /* it was a message, to be handed on after the section */
 };
 
-/* Moves the bytes of one translated page. */
-static int access_move(struct viommu *iommu, const struct access *access, uint64_t gpa, size_t len)
+/* What became of one page of an access. */
+struct piece {
+    size_t len;
+    bool interrupt; /* it is a message, to be handed on outside of the section */
+    uint16_t requester;
+};
+
+/* Moves bytes that lie in one translated page. */
+static int piece_move(const struct access *access, uint64_t gpa, size_t len)
 {
-    const struct memory_snapshot *memory = memory_snapshot(iommu->memory);
+    const struct memory_snapshot *memory = memory_snapshot(access->device->iommu->memory);
     void *host;
 
     if (!len) {
@@ -123,58 +131,58 @@ static int access_move(struct viommu *iommu, const struct access *access, uint64
 }
 
 /* A page that belongs to the interrupt controller takes one aligned 32-bit store. */
-static int access_interrupt(struct viommu *iommu, struct access *access)
+static int piece_interrupt(const struct access *access, const struct dma_request *request,
+                           struct piece *piece)
 {
-    if (!access->write && !access->left) {
+    if (!access->write && !piece->len) {
         return 0;
     }
-    if (!access->write || access->left != 4 || (access->request.iova & 3)) {
-        iommu->model->refuse_interrupt(iommu, &access->request);
-        counter_add(&access->request.device->stats.refused, 1);
+    if (!access->write || piece->len != 4 || (access->iova & 3)) {
+        access->device->iommu->model->refuse_interrupt(access->device->iommu, request);
+        counter_add(&access->device->stats.refused, 1);
         return -EFAULT;
     }
-    access->interrupt = true;
+    piece->interrupt = true;
+    piece->requester = request->requester->id;
     return 0;
 }
 
-/* Translates and moves the first page of what is left. */
-static int access_step(struct viommu *iommu, struct access *access)
+/* Translates and moves the first page of what is left. In a section. */
+static int piece_run(const struct access *access, struct piece *piece)
 {
+    uint32_t perm = access->write ? VIOMMU_WRITE : access->left ? VIOMMU_READ : 0;
     struct viommu_translation translation;
-    size_t len = access->left;
+    struct dma_request request;
     uint64_t in_page;
     int ret;
 
-    ret = dma_translate(&access->request, &translation);
+    ret = dma_request_init(&request, access->device, access->attrs, access->iova, perm);
+    if (!ret) {
+        ret = dma_translate(&request, &translation);
+    }
     if (ret) {
         return ret;
     }
-    if (translation.interrupt) {
-        ret = access_interrupt(iommu, access);
-        len = access->left;
-    } else {
-        in_page = translation.mask - (access->request.iova & translation.mask);
-        len = len && len - 1 > in_page ? in_page + 1 : len;
-        ret = access_move(iommu, access, translation.gpa, len);
-    }
-    access->request.iova += len;
-    access->buf += len;
-    access->left -= len;
-    return ret;
+    in_page = translation.mask - (access->iova & translation.mask);
+    piece->len = access->left && access->left - 1 > in_page ? in_page + 1 : access->left;
+    return translation.interrupt ? piece_interrupt(access, &request, piece)
+                                 : piece_move(access, translation.gpa, piece->len);
 }
 
-/* The message of a device, told outside of its section. */
-static void interrupt_tell(struct viommu_device *device, uint16_t requester, uint64_t address,
-                           const void *buf)
+/* Hands a device's message on. */
+static void interrupt_tell(const struct access *access, const struct piece *piece)
 {
-    struct viommu *iommu = device->iommu;
-    struct viommu_interrupt interrupt = {.address = address, .requester = requester};
+    struct viommu *iommu = access->device->iommu;
+    struct viommu_interrupt interrupt = {
+        .address = access->iova,
+        .requester = piece->requester,
+    };
     struct callback_mark mark;
     uint32_t data;
 
-    memcpy(&data, buf, sizeof(data));
+    memcpy(&data, access->buf, sizeof(data));
     interrupt.data = le32toh(data);
-    counter_add(&device->stats.interrupts_requested, 1);
+    counter_add(&access->device->stats.interrupts_requested, 1);
     if (iommu->callbacks.interrupt) {
         callback_enter(&mark, iommu, false);
         iommu->callbacks.interrupt(iommu->opaque, &interrupt);
@@ -182,48 +190,69 @@ static void interrupt_tell(struct viommu_device *device, uint16_t requester, uin
     }
 }
 
-static int access_run(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
-                      uint64_t iova, void *buf, size_t len, bool write)
+/* One page, in a section of its own: a long access holds no invalidation back for long. */
+static int access_step(struct access *access)
 {
-    struct viommu *iommu = device->iommu;
-    struct access access = {.buf = buf, .left = len, .write = write};
-    uint32_t perm = write ? VIOMMU_WRITE : len ? VIOMMU_READ : 0;
-    uint16_t requester = 0;
+    struct viommu_device *device = access->device;
+    struct piece piece = {0};
     int ret;
 
-    if ((len && len - 1 > UINT64_MAX - iova) ||
+    if (!epoch_enter(device->iommu->epoch)) {
+        return -ENOMEM;
+    }
+    ret = piece_run(access, &piece);
+    epoch_leave(device->iommu->epoch);
+    if (ret) {
+        return ret;
+    }
+    if (piece.interrupt) {
+        interrupt_tell(access, &piece);
+    } else {
+        counter_add(access->write ? &device->stats.bytes_written : &device->stats.bytes_read,
+                    piece.len);
+    }
+    access->iova += piece.len;
+    access->buf += piece.len;
+    access->left -= piece.len;
+    return 0;
+}
+
+static int access_run(struct access *access)
+{
+    const struct viommu_dma_attrs *attrs = access->attrs;
+    int ret;
+
+    if ((access->left && access->left - 1 > UINT64_MAX - access->iova) ||
         (attrs && attrs->type != VIOMMU_DMA_UNTRANSLATED &&
          attrs->type != VIOMMU_DMA_TRANSLATED)) {
         return -EINVAL;
     }
-    if (!epoch_enter(iommu->epoch)) {
-        return -ENOMEM;
-    }
-    ret = dma_request_init(&access.request, device, attrs, iova, perm);
-    if (!ret) {
-        requester = access.request.requester->id;
-        do {
-            ret = access_step(iommu, &access);
-        } while (!ret && access.left);
-    }
-    epoch_leave(iommu->epoch);
-    if (!ret && access.interrupt) {
-        interrupt_tell(device, requester, iova, buf);
-    } else if (!ret) {
-        counter_add(write ? &device->stats.bytes_written : &device->stats.bytes_read, len);
-    }
+    do {
+        ret = access_step(access);
+    } while (!ret && access->left);
     return ret;
 }
 
 int viommu_device_read(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
                        uint64_t iova, void *buf, size_t len)
 {
-    return access_run(device, attrs, iova, buf, len, false);
+    struct access access = {
+        .device = device, .attrs = attrs, .iova = iova, .buf = buf, .left = len};
+
+    return access_run(&access);
 }
 
 int viommu_device_write(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
                         uint64_t iova, const void *buf, size_t len)
 {
-    /* A write only reads its buffer. */
-    return access_run(device, attrs, iova, (void *)(uintptr_t)buf, len, true);
+    struct access access = {
+        .device = device,
+        .attrs = attrs,
+        .iova = iova,
+        .buf = (uint8_t *)(uintptr_t)buf, /* a write only reads it */
+        .left = len,
+        .write = true,
+    };
+
+    return access_run(&access);
 }

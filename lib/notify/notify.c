@@ -130,7 +130,6 @@ static void post_to(struct viommu *iommu, struct viommu_subscriber *subscriber,
     delivery->wait = wait;
     delivery->change = *change;
     delivery->change.token = notify->token_next++;
-    delivery->deadline = iommu_now(iommu) + iommu->ack_timeout;
     *notify->end = delivery;
     notify->end = &delivery->next;
     wait->deliveries++;
@@ -169,6 +168,7 @@ static int delivery_call(struct viommu *iommu, struct delivery *delivery)
     int ret;
 
     delivery->state = DELIVERY_RUNNING;
+    delivery->deadline = iommu_now(iommu) + iommu->ack_timeout;
     subscriber->running = true;
     iommu_unlock(iommu);
     callback_enter(&mark, iommu, true);

@@ -45,7 +45,7 @@ struct delivery {
     struct wait *wait; /* NULL: nobody waits any more */
     struct viommu_change change;
     enum delivery_state state;
-    uint64_t deadline;
+    uint64_t deadline; /* set when it is called */
 };
 
 struct viommu_subscriber {

@@ -4,9 +4,13 @@
  * the same form.
  *
  * What is cached goes at once, at the start. The operation is complete when the requests that began
- * before have ended: until then they may use what they found. A device-TLB invalidation first waits for
- * translation requests that were being answered, then tells the device, then waits once more for
- * translated requests that were under way when it answered.
+ * before have ended: until then they may use what they found.
+ *
+ * Two kinds take two drains. Pages dropped one by one may be cached again by a request that walked the
+ * tables before; so when such requests have ended the pages are dropped once more, and then those
+ * requests have to end that found them in between. A device-TLB invalidation waits for translation
+ * requests that are being answered, tells the device, and waits for translated requests that were
+ * under way when it answered.
  */
 #include "vtd/unit.h"
 
@@ -20,12 +24,17 @@ static enum vtd_descriptor type_of(uint64_t low)
     return (enum vtd_descriptor)(low & 0xf);
 }
 
+/* Bits above the number of domains, and of pages above the address width, are ignored. */
+static uint16_t domain_of(const struct vtd *vtd, uint64_t low)
+{
+    return (uint16_t)(low >> 16 & ((1u << vtd->config.domain_bits) - 1));
+}
+
 static void context_start(struct vtd *vtd, const struct vtd_operation *operation)
 {
     /* Requester id bits that the function mask leaves to be compared. */
     static const uint16_t compared[4] = {0xffff, 0xfffb, 0xfff9, 0xfff8};
     enum vtd_granularity granularity = granularity_of(operation->low);
-    uint16_t domain = (uint16_t)(operation->low >> 16);
     uint16_t source = (uint16_t)(operation->low >> 32);
 
     switch (granularity) {
@@ -33,7 +42,7 @@ static void context_start(struct vtd *vtd, const struct vtd_operation *operation
         requesters_forget(&vtd->iommu, 0, 0);
         break;
     case VTD_DOMAIN:
-        vtd_contexts_forget_domain(vtd, domain);
+        vtd_contexts_forget_domain(vtd, domain_of(vtd, operation->low));
         break;
     case VTD_SELECTIVE:
         requesters_forget(&vtd->iommu, source, compared[operation->low >> 48 & 3]);
@@ -46,21 +55,22 @@ static void context_start(struct vtd *vtd, const struct vtd_operation *operation
  * The pages of a page-selective invalidation. The hint that only leaf entries changed is not used: no
  * upper entries are cached.
  */
-static struct viommu_range pages_of(uint64_t high)
+static struct viommu_range pages_of(const struct vtd *vtd, uint64_t high)
 {
     uint64_t span = (1ULL << (12 + (high & 0x3f))) - 1;
+    uint64_t width = (1ULL << vtd->config.address_width) - 1;
     struct viommu_range range;
 
-    range.first = high & ~0xfffULL & ~span;
+    range.first = high & width & ~span;
     range.last = range.first | span;
     return range;
 }
 
 static bool drop_pages(struct vtd *vtd, const struct vtd_operation *operation)
 {
-    struct viommu_range range = pages_of(operation->high);
+    struct viommu_range range = pages_of(vtd, operation->high);
 
-    return iotlb_drop_range(&vtd->iommu.iotlb, (uint16_t)(operation->low >> 16), range.first,
+    return iotlb_drop_range(&vtd->iommu.iotlb, domain_of(vtd, operation->low), range.first,
                             range.last);
 }
 
@@ -73,7 +83,7 @@ static void iotlb_start(struct vtd *vtd, struct vtd_operation *operation)
         iotlb_drop_all(&vtd->iommu.iotlb);
         break;
     case VTD_DOMAIN:
-        iotlb_drop_domain(&vtd->iommu.iotlb, (uint16_t)(operation->low >> 16));
+        iotlb_drop_domain(&vtd->iommu.iotlb, domain_of(vtd, operation->low));
         break;
     case VTD_SELECTIVE:
         operation->again = drop_pages(vtd, operation);
@@ -152,6 +162,8 @@ static enum vtd_phase drained(struct vtd *vtd, struct vtd_operation *operation)
     }
     if (operation->again) {
         (void)drop_pages(vtd, operation);
+        wait_drain(&vtd->iommu, &operation->wait);
+        return PHASE_SETTLE;
     }
     return PHASE_DONE;
 }

@@ -52,7 +52,7 @@ bool vtd_queue_ready(const struct vtd *vtd)
 
     return (state->reg[REG_GSTS] & state->wanted & GCMD_QIE) &&
            !(state->reg[REG_FSTS] & (FSTS_IQE | FSTS_ITE)) &&
-           vtd->queue.count < VTD_OPERATIONS && vtd->queue.fetch != state->reg[REG_IQT] >> 4 &&
+           !vtd->queue.timed_out && vtd->queue.count < VTD_OPERATIONS && vtd->queue.fetch != state->reg[REG_IQT] >> 4 &&
            !fenced(&vtd->queue);
 }
 
@@ -181,21 +181,35 @@ static bool fetch_step(struct vtd *vtd)
     return true;
 }
 
-/* A device did not answer in time: waits that are pending are aborted, and fetching stops (6.5.2.11). */
+/*
+ * A device did not answer in time: waits that are pending are aborted (6.5.2.11). The error shows when
+ * IQH has passed them: that is how a guest knows which ones to submit again.
+ */
 static void timed_out(struct vtd *vtd, const struct vtd_operation *operation)
 {
-    struct vtd_state *state = &vtd->state;
-
-    if (!(state->reg[REG_FSTS] & FSTS_ITE)) {
-        state->reg[REG_IQERCD] &= ~(0xffffULL << IQERCD_ITESID_SHIFT);
-        state->reg[REG_IQERCD] |= (uint64_t)operation->wait.requester << IQERCD_ITESID_SHIFT;
-    }
     for (uint32_t i = 0; i < vtd->queue.count; i++) {
         struct vtd_operation *pending = operation_at(&vtd->queue, i);
 
         pending->aborted |= is_wait(pending);
     }
+    vtd->queue.timed_out = true;
+    vtd->queue.timed_out_source = operation->wait.requester;
+}
+
+static bool time_out_report(struct vtd *vtd)
+{
+    struct vtd_state *state = &vtd->state;
+
+    if (!vtd->queue.timed_out || vtd->queue.count) {
+        return false;
+    }
+    vtd->queue.timed_out = false;
+    if (!(state->reg[REG_FSTS] & FSTS_ITE)) {
+        state->reg[REG_IQERCD] &= ~(0xffffULL << IQERCD_ITESID_SHIFT);
+        state->reg[REG_IQERCD] |= (uint64_t)vtd->queue.timed_out_source << IQERCD_ITESID_SHIFT;
+    }
     vtd_fault_event(vtd, FSTS_ITE);
+    return true;
 }
 
 /* A device gave an answer that is none. */
@@ -286,6 +300,7 @@ bool vtd_queue_step(struct vtd *vtd, unsigned *budget)
     bool moved = operations_advance(vtd);
 
     moved |= operations_retire(vtd);
+    moved |= time_out_report(vtd);
     if (*budget && vtd_queue_ready(vtd) && fetch_step(vtd)) {
         (*budget)--;
         moved = true;

@@ -6,12 +6,11 @@
  * The model: every byte of the register space has a mask of bits that take what is written. On top of it
  * are the two registers that start an invalidation, which keep their command bit until it is processed.
  */
+#include "support/random.h"
 #include "vtd/test_unit.h"
 
 #include <errno.h>
 #include <string.h>
-
-#include "support/random.h"
 
 #define SPACE 0x2000u
 #define IVA 0xf0u

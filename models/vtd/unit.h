@@ -82,13 +82,13 @@ struct vtd_state {
 #define VTD_OPERATIONS 256u
 
 enum vtd_phase {
-    PHASE_DRAIN,   /* requests that began before */
-    PHASE_TELL,    /* subscribers have been told */
-    PHASE_SETTLE,  /* requests that began before they answered */
+    PHASE_DRAIN,  /* for requests that began before it */
+    PHASE_TELL,   /* for subscribers that have been told */
+    PHASE_SETTLE, /* for requests that could still find or hold something after that */
     PHASE_DONE,
 };
 
-/* An invalidation under way. */
+/* An invalidation under way: `phase` says what it waits for. */
 struct vtd_operation {
     struct wait wait;
     uint64_t low; /* the descriptor */
@@ -103,6 +103,8 @@ struct vtd_queue {
     uint32_t first;
     uint32_t count;
     uint32_t fetch; /* index in the guest's queue */
+    bool timed_out; /* a device did not answer: reported when everything under way has retired */
+    uint16_t timed_out_source;
     uint64_t started;
     uint64_t retired;
 };

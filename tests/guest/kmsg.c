@@ -28,7 +28,8 @@ enum {
     FAULTS_A_WINDOW = 3,
     WINDOW_NEARLY_OVER_MS = 4500,
     WINDOW_OVER_MS = 5500,
-    FAULT_TIMEOUT_MS = 3000,
+    LINE_TIMEOUT_MS = 5000,
+    INTERRUPT_TIMEOUT_MS = 1000,
     STORM_SETTLES_MS = 50,
 };
 
@@ -256,7 +257,7 @@ static bool seen(const struct kmsg_wait *wait, const struct kmsg_fault *expected
 
 bool kmsg_wait_fault(const struct kmsg_wait *wait, const struct kmsg_fault *expected)
 {
-    uint64_t end = now_ms() + FAULT_TIMEOUT_MS;
+    uint64_t end = now_ms() + (wait->line ? LINE_TIMEOUT_MS : INTERRUPT_TIMEOUT_MS);
 
     do {
         if (seen(wait, expected))

@@ -228,7 +228,7 @@ static bool data_hex(struct run *run, const char *text, uint8_t **out, size_t *s
     return true;
 }
 
-bool arg_data(struct run *run, uint8_t **out, size_t *size)
+static bool data_once(struct run *run, uint8_t **out, size_t *size)
 {
     const char *name = data_argument(run);
     const char *text;
@@ -249,6 +249,28 @@ bool arg_data(struct run *run, uint8_t **out, size_t *size)
     *size = strlen(text);
     *out = run_alloc(*size);
     memcpy(*out, text, *size);
+    return true;
+}
+
+bool arg_data(struct run *run, uint8_t **out, size_t *size)
+{
+    uint64_t times = 1;
+    uint8_t *all;
+    uint8_t *once;
+
+    if (!arg_number_max(run, "repeat", DATA_MAX, &times) || !data_once(run, &once, size))
+        return false;
+    if (times * *size > DATA_MAX) {
+        run_error(run, "repeat", "this is more than 16m of data");
+        free(once);
+        return false;
+    }
+    all = run_alloc((size_t)times * *size);
+    for (size_t i = 0; i < times; i++)
+        memcpy(all + i * *size, once, *size);
+    free(once);
+    *out = all;
+    *size *= (size_t)times;
     return true;
 }
 

@@ -133,10 +133,10 @@ bool arg_duration(struct run *run, const char *name, uint64_t *out);
 
 /*
  * Bytes, as DATA_ARGUMENTS say them: text=, data= (hexadecimal), fill= or pattern= with len=, u8= to
- * u64=. *out is the caller's to free. False, with an error said, when there is none or more than one.
+ * u64=; repeat= says how many times over. *out is the caller's to free. False, with an error said, when there is none or more than one.
  */
 #define DATA_ARGUMENTS                                                                             \
-    "[text=] [data=] [fill=] [pattern=] [u8=] [u16=] [u32=] [u64=] [len=]"
+    "[text=] [data=] [fill=] [pattern=] [u8=] [u16=] [u32=] [u64=] [len=] [repeat=]"
 bool arg_data(struct run *run, uint8_t **out, size_t *size);
 
 /* Memory of the runner's own; a failure ends the program. */

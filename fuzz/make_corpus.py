@@ -1,0 +1,301 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Writes the hand-made seeds of the registers, queue and tables fuzz targets into corpus/.
+
+Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
+descriptor, errors and repairs. The bytes are what input.h, registers.c, queue.c and tables.c read. Run it
+after a change of those formats.
+"""
+import os
+import struct
+
+here = os.path.dirname(os.path.abspath(__file__))
+
+# Configuration bytes: defaults; 39 bits and small; caching mode; all features off; no queue.
+CONFIGS = [b"\x00\x08", b"\x03\x01", b"\x0c\x04", b"\x78\x80", b"\x00\x10"]
+
+
+def write(target, name, data):
+    folder = os.path.join(here, "corpus", target)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, name), "wb") as file:
+        file.write(data)
+
+
+# Operands that the bench reads.
+
+def address(base, page=0, offset=0):
+    """One of the bases of any_address()."""
+    return bytes([base | page << 4]) + struct.pack("<H", offset)
+
+
+def address_raw(value):
+    return b"\x08" + struct.pack("<Q", value)
+
+
+def dma(kind, where, length, device=0, at=0, alias=0):
+    return bytes([kind | device << 3 | at << 5 | alias << 7]) + where + struct.pack("<H", length)
+
+
+READ, WRITE, WRITE4, TRANSLATE, ATS, ATS_NO_WRITE = 0, 2, 3, 4, 6, 7
+
+
+def every_dma(op):
+    out = b""
+    for base in range(8):
+        for kind in (READ, WRITE, WRITE4, TRANSLATE, ATS, ATS_NO_WRITE):
+            for at in (0, 2):
+                out += op + dma(kind, address(base, base & 3, 0), 4 if kind else 9, base % 3, at)
+    return out
+
+
+# Embedder operations: low bits the kind, high bits the argument.
+def embedder(kind, argument=0):
+    return bytes([kind | argument << 3])
+
+
+PROCESS, CLOCK, SECTION, ANSWER, COMPLETE, DEVICE, RESET = 0, 2, 3, 4, 5, 6, 7
+
+
+# Registers
+
+REG = {name: i for i, name in enumerate(
+    "GCMD GCMD2 GSTS RTADDR RTADDRH CCMD CCMDH FSTS FECTL FEDATA FEADDR FEUADDR IQH IQHH IQT IQTH "
+    "IQA IQAH ICSBEFORE ICS IECTL IEDATA IEADDR IEUADDR IQERCD IQERCDH VER CAP".split())}
+
+
+def reg_write(name, size, value):
+    return bytes([0, REG[name], size - 1]) + value.to_bytes(size, "little")
+
+
+def reg_at(kind, size, value):
+    return bytes([0, kind, size - 1]) + value.to_bytes(size, "little")
+
+
+def reg_store(gpa, value):
+    return bytes([4 | 7 << 5]) + struct.pack("<HQ", gpa // 8, value)
+
+
+def reg_embedder(kind, argument=0):
+    return b"\x06" + embedder(kind, argument)
+
+
+def reg_dma(*args, **kw):
+    return b"\x05" + dma(*args, **kw)
+
+
+TE, SRTP, QIE = 1 << 31, 1 << 30, 1 << 26
+
+
+def reg_tables(levels=4):
+    """Root 1000h, context 2000h, tables from 3000h; address 0 and 200000h mapped."""
+    out = reg_store(0x1000, 0x2001)
+    out += reg_store(0x2000 + 8 * 16 + 8, levels - 2 | 1 << 8) + reg_store(0x2000 + 8 * 16, 0x3005)
+    for level in range(levels, 1, -1):
+        page = 0x3000 + (levels - level) * 0x1000
+        out += reg_store(page, page + 0x1000 | 3)
+    out += reg_store(0x3000 + (levels - 1) * 0x1000, 0x8003)
+    out += reg_store(0x3000 + (levels - 2) * 0x1000 + 8, 0x83)
+    return out
+
+
+def registers_seeds():
+    on = (reg_write("RTADDR", 8, 0x1000) + reg_write("GCMD", 4, SRTP) + reg_embedder(PROCESS, 8) +
+          reg_write("GCMD", 4, TE) + reg_embedder(PROCESS, 8))
+    messages = (reg_write("FEDATA", 4, 0x31) + reg_write("FEADDR", 8, 0xfee00000) +
+                reg_write("FECTL", 4, 0) + reg_write("IEDATA", 4, 0x32) +
+                reg_write("IEADDR", 8, 0xfee00000) + reg_write("IECTL", 4, 0))
+    flush = b""
+    for granularity in range(4):
+        flush += reg_write("CCMD", 8, 1 << 63 | granularity << 61 | 8 << 16 | 1 | granularity << 32)
+        flush += reg_embedder(PROCESS, 4)
+        flush += reg_at(32, 8, granularity * 20)
+        flush += reg_at(32 | 8, 8, 1 << 63 | granularity << 60 | 1 << 32)
+        flush += reg_embedder(PROCESS, 4)
+    clear = reg_write("FSTS", 4, 0x71)
+    for record in range(4):
+        clear += reg_at(64 + 16 * record + 12, 4, 1 << 31)
+    queue = (reg_store(0x4000, 0x31 | 0x10) + reg_store(0x4010, 1 << 32 | 0x75) +
+             reg_store(0x4018, 0x7000) + reg_store(0x4020, 0x0) +
+             reg_write("IQA", 8, 0x4000) + reg_write("IQT", 8, 0x30) +
+             reg_write("GCMD", 4, QIE | TE) + reg_embedder(PROCESS, 16) +
+             reg_store(0x4020, 5) + reg_write("FSTS", 4, 0x10) + reg_embedder(PROCESS, 16) +
+             reg_write("ICS", 4, 1) + reg_write("GCMD", 4, TE) + reg_embedder(PROCESS, 16))
+    odd = b""
+    for name in ("GCMD", "CCMD", "FSTS", "IQT", "IQA", "ICS", "IECTL"):
+        for size in (1, 2, 3, 5, 7):
+            odd += reg_write(name, size, (1 << 8 * size) - 1)
+    reads = b"".join(bytes([3, i, 7]) for i in range(28)) + bytes([3, 33, 7, 3, 70, 3])
+    reads += bytes([3, 192]) + struct.pack("<Q", 2**64 - 3) + bytes([7])
+    for i, config in enumerate(CONFIGS):
+        levels = 3 if config[0] & 1 else 4
+        start = config + reg_tables(levels) + messages + on
+        write("registers", f"life-{i}", start + every_dma(b"\x05") + clear + flush)
+        write("registers", f"queue-{i}", start + queue + clear + every_dma(b"\x05"))
+        write("registers", f"odd-{i}", config + odd + reads + b"\x07")
+    section = (CONFIGS[0] + reg_tables() + on + reg_embedder(SECTION, 1) + flush +
+               reg_write("GCMD", 4, 0) + reg_embedder(PROCESS, 8) + reg_embedder(SECTION, 0) +
+               reg_embedder(PROCESS, 8) + reg_embedder(RESET, 31))
+    write("registers", "section", section)
+
+
+# Queue
+
+def put(descriptor, kick=True):
+    return bytes([0 | (8 if kick else 0)]) + descriptor
+
+
+def q_context(granularity, domain, mask=0):
+    return bytes([0 | granularity << 3 | mask << 6, domain])
+
+
+def q_iotlb(granularity, page, mask, hint=0, domain=1):
+    return bytes([1 | granularity << 3 | domain << 5 | hint << 7]) + struct.pack("<IB", page, mask)
+
+
+def q_device(page, order, requester=0):
+    return bytes([2 | requester << 3]) + struct.pack("<IB", page, order)
+
+
+def q_device_raw(high, requester=0):
+    return bytes([3 | requester << 3]) + struct.pack("<Q", high)
+
+
+def q_interrupt(indexed):
+    return bytes([4 | indexed << 3]) + struct.pack("<H", 7)
+
+
+def q_wait(flags, value=1):
+    """flags: 1 interrupt, 2 status, 4 fence."""
+    return bytes([5 | flags << 3, value])
+
+
+def q_raw(lo, hi=0):
+    return b"\x07" + struct.pack("<QQ", lo, hi)
+
+
+def q_register(kind, argument=0, more=b""):
+    return bytes([3, kind | argument << 3]) + more
+
+
+def q_embedder(kind, argument=0):
+    return b"\x05" + embedder(kind, argument)
+
+
+def queue_seeds():
+    good = b""
+    for granularity in (1, 2, 3):
+        good += put(q_context(granularity, 1, granularity))
+        good += put(q_iotlb(granularity, 0x200, granularity * 9, granularity & 1))
+    good += put(q_device(0x200, 0)) + put(q_device(0x200, 9)) + put(q_device(0, 51))
+    good += put(q_device_raw(0x7ffffffffffff001)) + put(q_device_raw(2**64 - 4096 + 1))
+    good += put(q_device(1, 0, 3)) + put(q_device(1, 0, 1))
+    good += put(q_interrupt(0)) + put(q_interrupt(1))
+    good += b"".join(put(q_wait(flags, flags)) for flags in range(8))
+    unmask = q_register(5)
+    answers = b""
+    for answer in (2, 3, 2, 2):
+        answers += (q_embedder(ANSWER, answer) + put(q_device(1, 0), False) +
+                    put(q_wait(6, 9)) + q_embedder(PROCESS, 20) + q_embedder(COMPLETE, answer & 1) +
+                    q_embedder(PROCESS, 20) + q_embedder(DEVICE, 0) + q_register(0))
+    late = (q_embedder(ANSWER, 2) + put(q_device(1, 3), False) + put(q_device(8, 0, 2), False) +
+            put(q_wait(2)) + q_embedder(PROCESS, 31) + q_embedder(CLOCK, 20) +
+            q_embedder(PROCESS, 31) + q_register(0) + q_embedder(PROCESS, 31) + b"\x07")
+    gone = (q_embedder(ANSWER, 2) + put(q_device(1, 0)) + put(q_wait(2)) + q_embedder(PROCESS, 31) +
+            q_embedder(DEVICE, 3) + q_embedder(PROCESS, 31) + q_embedder(COMPLETE, 0))
+    bad = [0, 6, 15, 0x205, 1, 2, 1 | 1 << 6, 2 | 0x110, 0x1002, 4 | 1 << 5, 5 | 1 << 8, 3 | 1 << 4,
+           2 | 3 << 4]
+    errors = b"".join(put(q_raw(lo, 63 if lo == 0x32 else 0), False) + put(q_wait(3)) +
+                      q_embedder(PROCESS, 8) + q_register(1, 0, b"\x10\x00\x00") +
+                      q_register(2, 0) + q_embedder(PROCESS, 4) + q_register(0) +
+                      q_register(2, 1) for lo in bad)
+    shapes = (q_register(1, 0, b"\xf0\xff\x07") + q_embedder(PROCESS, 8) + q_register(0) +
+              q_register(3, 7) + q_register(1, 0, b"\x00\x20\x00") + b"\x07" +
+              q_register(4, 0, struct.pack("<Q", 1 << 45)) + q_register(2, 0) + b"\x07" +
+              q_register(2, 1) + q_register(1, 0, b"\x20\x00\x00") + b"\x07" + q_register(0) +
+              q_register(4, 0, struct.pack("<Q", 0x2800)) + b"\x07" + q_register(6, 1) + b"\x07")
+    held = (q_embedder(SECTION, 1) + good + q_embedder(PROCESS, 31) + q_embedder(SECTION, 0) +
+            q_embedder(PROCESS, 31))
+    off = (q_embedder(SECTION, 1) + good + q_register(2, 0) + q_embedder(PROCESS, 31) +
+           q_embedder(SECTION, 0) + b"\x07")
+    for i, config in enumerate(CONFIGS):
+        write("queue", f"good-{i}", config + unmask + good + b"\x07" + every_dma(b"\x04")[:400])
+        write("queue", f"errors-{i}", config + unmask + errors)
+    for name, body in (("answers", answers), ("late", late), ("gone", gone), ("shapes", shapes),
+                       ("held", held), ("off", off), ("reset", good + q_embedder(RESET, 31) + good)):
+        write("queue", name, CONFIGS[0] + unmask + body)
+
+
+# Tables
+
+def t_store(gpa, entry):
+    return b"\x00" + struct.pack("<H", gpa // 8) + b"\xf0" + struct.pack("<Q", entry)
+
+
+def t_dma(*args, **kw):
+    return b"\x08" + dma(*args, **kw)
+
+
+def t_context(type_, levels, slot=0, domain=1, table=0):
+    return bytes([2, slot | type_ << 2 | (levels - 3) << 4 | table << 5, domain])
+
+
+def t_tables(levels, leaf, extra=0, table=0x3000):
+    out = b""
+    page = table
+    for level in range(levels, leaf, -1):
+        out += t_store(page, page + 0x1000 | 3)
+        page += 0x1000
+    return out + t_store(page, (0x8003 if leaf == 1 else 0x83) | extra)
+
+
+def tables_seeds():
+    invalidations = b""
+    for granularity in range(4):
+        invalidations += bytes([4, 1 | granularity << 1])
+        invalidations += bytes([4, granularity << 1]) + b"\x00\x00\x00\x00\x00"
+    clear = b"\x07"
+    for i, config in enumerate(CONFIGS):
+        for levels in (3, 4):
+            for leaf in (1, 2, 3):
+                body = t_context(1, levels) + t_context(0, levels, 1) + t_tables(levels, leaf)
+                write("tables", f"map-{i}-{levels}-{leaf}",
+                      config + body + every_dma(b"\x08") + clear + invalidations +
+                      every_dma(b"\x08")[:300])
+    ask = t_dma(READ, address(0), 8) + t_dma(ATS, address(0), 4096) + clear
+    reserved = b""
+    for bit in list(range(2, 12)) + [12, 20, 29, 36, 51, 52, 62, 63]:
+        for leaf in (1, 2, 3):
+            reserved += t_tables(4, leaf, 1 << bit) + ask
+    write("tables", "reserved", CONFIGS[1][1:2] + b"\x00" + t_context(1, 4) + reserved)
+    contexts = b""
+    for type_ in range(4):
+        contexts += (t_context(type_, 4) + ask + t_dma(READ, address(0), 8, at=2) +
+                     t_dma(READ, address_raw(1 << 60), 8) + clear)
+    lo_bits = [1, 4, 11, 50, 63]
+    for bit in lo_bits:
+        contexts += t_store(0x2000 + 8 * 16, 0x3001 | 1 << bit) + ask
+    for bit in (2, 7, 24, 63):
+        contexts += (t_store(0x2000 + 8 * 16, 0x3001) +
+                     t_store(0x2000 + 8 * 16 + 8, 0x102 ^ 1 << bit) + ask)
+    roots = b""
+    for entry in (0, 0x2003, 0x2001 | 1 << 51, 0x70000001, 1 << 40 | 1):
+        roots += t_store(0x1000, entry) + ask
+    roots += t_store(0x1000, 0x2001) + t_store(0x1008, 1) + ask
+    modes = b""
+    for mode in range(4):
+        modes += bytes([5, 1 | mode << 4]) + ask
+    modes += bytes([5, 3]) + struct.pack("<Q", 1 << 50) + ask
+    modes += bytes([5, 4]) + ask + bytes([5, 1]) + ask
+    write("tables", "contexts", CONFIGS[0] + t_tables(4, 1) + contexts)
+    write("tables", "roots", CONFIGS[0] + t_context(1, 4) + roots + modes)
+    loop = t_context(1, 4) + t_store(0x3000, 0x3003) + ask + t_store(0x3000, 0x70000003) + ask
+    loop += t_store(0x3000, 0x4001) + t_store(0x4000, 0x5002) + ask
+    loop += t_store(0x3000, 0x4003) + t_store(0x4000, 0xfec00083) + t_dma(READ, address(1, 7), 8)
+    loop += t_store(0x4000, 0xc0000083) + t_dma(ATS, address(2, 0), 4096)
+    write("tables", "loops", CONFIGS[0] + loop)
+
+
+registers_seeds()
+queue_seeds()
+tables_seeds()

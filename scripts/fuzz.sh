@@ -1,0 +1,52 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# fuzz.sh [TARGET...] - fuzzes each target (or these) for FUZZ_SECONDS (60), two processes each.
+#
+# It starts from fuzz/corpus/TARGET; new inputs are kept in build/fuzz-corpus/TARGET, and used again next time.
+# What crashes is kept as build/fuzz-crashes/TARGET-*, and named at the end. To take new inputs into the
+# repository: fuzz.sh --merge [TARGET...] adds those that reach something new to fuzz/corpus.
+set -eu
+
+cd "$(dirname "$0")/.."
+seconds=${FUZZ_SECONDS:-60}
+crashes=build/fuzz-crashes
+merge=
+if [ "${1:-}" = --merge ]; then
+    merge=yes
+    shift
+fi
+
+CC=clang scripts/build.sh fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false \
+    -Dtests=disabled -Dbench=disabled
+if [ $# = 0 ]; then
+    for program in build/fuzz/fuzz/fuzz-*; do
+        [ ! -f "$program" ] || [ ! -x "$program" ] || set -- "$@" "${program##*/fuzz-}"
+    done
+fi
+mkdir -p "$crashes"
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+
+failed=
+for target; do
+    program=build/fuzz/fuzz/fuzz-$target
+    seed=fuzz/corpus/$target
+    found=build/fuzz-corpus/$target
+    mkdir -p "$seed" "$found"
+    if [ -n "$merge" ]; then
+        "$program" -merge=1 "$seed" "$found"
+        continue
+    fi
+    echo "== $target: $seconds s"
+    # A fork of two jobs reports both on one terminal, and stops at the first crash.
+    if ! "$program" -fork=2 -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 \
+        -artifact_prefix="$crashes/$target-" "$found" "$seed" 2>"build/fuzz-$target.log"; then
+        failed="$failed $target"
+        tail -n 40 "build/fuzz-$target.log"
+    fi
+    grep '^#' "build/fuzz-$target.log" | tail -n 1
+done
+[ -n "$failed" ] || exit 0
+echo "crashed:$failed; the inputs:"
+ls "$crashes"
+exit 1
