@@ -130,7 +130,7 @@ static void translate(struct bench *bench, struct viommu_device *device,
     struct viommu_translation out;
     int result;
 
-    viommu_dma_begin(bench->guest.iommu);
+    guest_ok(viommu_dma_begin(bench->guest.iommu), "section");
     result = viommu_device_translate(device, attrs, iova, perm, &out);
     viommu_dma_end(bench->guest.iommu);
     if (!documented(result)) {
@@ -262,7 +262,7 @@ void bench_embedder(struct bench *bench, struct fuzz_input *input)
         break;
     case 3:
         if (argument & 1) {
-            viommu_dma_begin(bench->guest.iommu);
+            guest_ok(viommu_dma_begin(bench->guest.iommu), "section");
             bench->section++;
         } else if (bench->section) {
             viommu_dma_end(bench->guest.iommu);

@@ -3,7 +3,7 @@
 """Writes the hand-made seeds of the registers, queue and tables fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
-descriptor, errors and repairs. The bytes are what input.h, registers.c, queue.c and tables.c read. Run it
+descriptor, errors and repairs. The bytes are what input.h, registers_fuzz.c, queue_fuzz.c and tables_fuzz.c read. Run it
 after a change of those formats.
 """
 import os

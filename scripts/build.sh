@@ -14,7 +14,7 @@ mkdir -p build
 
 run() {
     "$@" >>"$log" 2>&1 && return 0
-    tail -n 60 "$log" >&2
+    { grep -A 8 -E '^FAILED| error:|ERROR:' "$log" || tail -n 60 "$log"; } | head -n 80 >&2
     echo "build.sh: $1 failed; all of it is in $log" >&2
     exit 1
 }
@@ -27,4 +27,4 @@ else
     rm -rf "$folder"
     run meson setup "$folder" "$@"
 fi
-run ninja -C "$folder"
+run ninja -k 0 -C "$folder"

@@ -43,7 +43,7 @@ class Results:
         self.passed = 0
         self.failed = []
         self.skipped = []
-        self.built = set()  # builds that stand
+        self.built = {}  # name -> whether it stands
 
     def ok(self, count=1):
         self.passed += count
@@ -106,9 +106,8 @@ def build(results, name, *options, env=None):
     step("build" if status == 0 else "build failed", start)
     if status:
         results.fail(name + ": build", log)
-        return False
-    results.built.add(name)
-    return True
+    results.built[name] = status == 0
+    return status == 0
 
 
 def meson_test(results, name, *options, env=None):
@@ -162,7 +161,7 @@ def stage_plain(results):
 
 def needs_plain(results):
     """For a stage that uses the plain build: makes it when that stage was not asked for."""
-    return "plain" in results.built or build_plain(results)
+    return results.built["plain"] if "plain" in results.built else build_plain(results)
 
 
 def stage_asan(results):

@@ -2,8 +2,8 @@
 /*
  * viommu acpi dmar: writes the DMAR table of one VT-d unit, for `qemu -acpitable file=...`.
  *
- * The command line is gathered into a struct request; then the table is built twice: once to learn its
- * length, once into memory of that length.
+ * The command line is gathered into a struct request; then the table is built twice: once to learn
+ * its length, once into memory of that length.
  */
 #include "parse.h"
 #include "tools.h"
@@ -20,10 +20,11 @@ enum {
     DEVICES_MAX = 256,
     RESERVED_MAX = 64,
     PAGE = 4096,
-    /* Where the firmware of QEMU's q35 puts a 16 MiB 32-bit BAR when nothing else is in the way. */
-    DEFAULT_BASE = 0xfd000000,
     DEFAULT_WIDTH = 48,
 };
+
+/* Where the firmware of QEMU's q35 puts a 16 MiB 32-bit BAR when nothing else is in the way. */
+static const uint64_t default_base = 0xfd000000;
 
 enum option_key {
     OPTION_BASE = 'b',
@@ -57,7 +58,8 @@ static const struct argp_option options[] = {
     {"device", OPTION_DEVICE, "BUS:DEV.FN", 0,
      "a device behind the unit; behind bridges BUS:DEV.FN/DEV.FN..., from the root bus on. "
      "May be given many times", 1},
-    {"include-all", OPTION_INCLUDE_ALL, NULL, 0, "every device of the segment is behind the unit", 1},
+    {"include-all", OPTION_INCLUDE_ALL, NULL, 0, "every device of the segment is behind the unit",
+     1},
     {"rmrr", OPTION_RMRR, "FIRST-LAST", 0,
      "memory that the devices use from the start; FIRST and LAST + 1 are multiples of 4k", 1},
     {"ats", OPTION_ATS, NULL, 0, "device-TLBs are allowed below every root port", 1},
@@ -290,7 +292,7 @@ int viommu_tool_acpi(int argc, char **argv)
     };
     struct request request = {
         .dmar.host_address_width = DEFAULT_WIDTH,
-        .unit = {.base = DEFAULT_BASE, .register_size = PAGE},
+        .unit = {.base = default_base, .register_size = PAGE},
     };
     char name[] = "viommu acpi";
 

@@ -62,8 +62,8 @@ int viommu_device_set_requester(struct viommu_device *device, uint16_t requester
 
 /*
  * Gives it one more id to issue requests under (a phantom function): the n-th added is alias n, from
- * 1. Returns the alias number; -EEXIST as viommu_device_add; -ENOSPC past VIOMMU_ALIASES_MAX;
- * -EDEADLK; -ENOMEM.
+ * 1. Returns the alias number; -EEXIST when the id is taken, shared or not; -ENOSPC past
+ * VIOMMU_ALIASES_MAX; -EDEADLK; -ENOMEM.
  */
 int viommu_device_add_alias(struct viommu_device *device, uint16_t requester);
 
@@ -115,7 +115,8 @@ void viommu_dma_end(struct viommu *iommu);
  *
  * Returns 0; -EFAULT when the guest's tables refuse it (the fault is recorded as the architecture
  * says); -EPERM when the device is denied; -EAGAIN before viommu_start; -EINVAL for an alias it does
- * not have, or a type other than UNTRANSLATED and TRANSLATED; -ENOMEM on a thread's first section.
+ * not have, or a type other than UNTRANSLATED and TRANSLATED; -ENOTSUP for a translated request of a
+ * device added without `ats`; -ENOMEM on a thread's first section.
  */
 int viommu_device_translate(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
                             uint64_t iova, uint32_t perm, struct viommu_translation *out);
@@ -142,18 +143,24 @@ struct viommu_ats_entry {
     uint64_t mask; /* size - 1 */
     uint32_t perm; /* enum viommu_perm; 0: there is no translation now, ask again later */
     bool untranslated_only; /* the device must not use translated requests here (the U bit) */
-    bool snoop;             /* accesses need not be marked no-snoop-capable (the N bit is clear) */
+    bool snoop;             /* accesses must be snooped: the N bit, from the tables' snoop bit */
 };
 
 /*
  * A translation request as PCI ATS has it: asks for the translation of [iova, iova + len - 1] and
  * fills entries in order, `count` at most; the device may cache them until it is told to invalidate
- * (viommu_device_subscribe). With `no_write` it asks to read only.
+ * (viommu_device_subscribe). With `no_write` it asks to read only. attrs gives the alias; its type
+ * does not count.
+ *
+ * Enclose the call and the storing of its entries in one section (viommu_dma_begin): the device is told
+ * to invalidate only after such sections have ended, so nothing old can be stored after that. And
+ * acknowledge an invalidation only when no translated request that uses the range can still begin.
  *
  * Returns the number of entries (1 or more; fewer than asked for is normal); -EFAULT when the request
  * is refused as a whole (Unsupported Request or Completer Abort on a bus), with the fault recorded;
  * -EPERM when the device is denied; -ENOTSUP when it was added without `ats`; -EAGAIN before
- * viommu_start; -EINVAL for len or count 0 or a range that passes the top of the address space.
+ * viommu_start; -EINVAL for len or count 0, a range that passes the top of the address space, or an
+ * alias that it does not have; -ENOMEM on a thread's first section.
  */
 int viommu_device_ats_translate(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
                                 uint64_t iova, uint64_t len, bool no_write,

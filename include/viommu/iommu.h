@@ -8,8 +8,8 @@
  *
  * Threads: every function may be called from any thread unless its comment says otherwise. Functions
  * of this header may take the instance's own lock for a short, bounded time; none blocks longer.
- * All callbacks are made without a lock held, and all but `interrupt` for a device's own message come
- * from viommu_process().
+ * All callbacks but `clock` are made without a lock held, and all but `interrupt` for a device's own
+ * message come from viommu_process().
  */
 #ifndef VIOMMU_IOMMU_H
 #define VIOMMU_IOMMU_H
@@ -69,7 +69,8 @@ struct viommu_config {
     void *opaque;
     /*
      * Time in nanoseconds, never going back; NULL is the host's monotonic clock. With a clock of the
-     * embedder's own, viommu_event_fd() does not tell of timers: call viommu_process() as time goes.
+     * embedder's own, viommu_event_fd() does not tell of time-outs: call viommu_process() as time goes.
+     * It is called with the instance's lock held: it only tells the time, and calls nothing here.
      */
     uint64_t (*clock)(void *opaque);
     /* How long a subscriber may take to acknowledge a change, in milliseconds; 0 is 500. */
@@ -94,13 +95,13 @@ void viommu_destroy(struct viommu *iommu);
 /*
  * A platform reset: registers back to their power-on values, pending work dropped, caches empty,
  * denied requesters admitted again. Devices and subscribers stay. Reset devices first, so that none
- * still runs. Returns 0; -EAGAIN before viommu_start; -EDEADLK from a change callback.
+ * still runs: DMA under way is not waited for. Returns 0; -EAGAIN before viommu_start; -EDEADLK from a change callback.
  */
 int viommu_reset(struct viommu *iommu);
 
 /*
  * Does pending work: invalidations, commands, time-outs, callbacks. `budget` bounds it (a unit is a
- * descriptor, a table entry or a call of a subscriber; 0 means 256). Never blocks. Only one thread
+ * descriptor, whose work is bounded itself, or a callback; 0 means 256). Never blocks. Only one thread
  * works at a time: while one is inside, others return VIOMMU_PENDING at once.
  *
  * Returns 0 when nothing more can be done now (what waits for others wakes the event fd again),
@@ -147,7 +148,7 @@ struct viommu_stats {
     uint64_t waits_completed;       /* wait descriptors */
     uint64_t queue_errors;          /* descriptors refused */
     uint64_t drains;                /* waits for DMA under way */
-    uint64_t drains_delayed;        /* of these, how many were not over at once */
+    uint64_t drains_delayed;        /* times that work was left because DMA was still under way */
     uint64_t acks_pending;          /* changes that a subscriber acknowledged later */
     uint64_t acks_timed_out;        /* changes that nobody acknowledged in time */
     uint64_t events_lost;

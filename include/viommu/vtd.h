@@ -17,7 +17,7 @@ extern "C" {
 struct viommu_vtd_config {
     uint8_t address_width;      /* of device addresses: 39 or 48 (48); 48 also walks 39-bit tables */
     uint8_t host_address_width; /* of guest-physical addresses: 36 to 52 (48) */
-    bool caching_mode;          /* CAP.CM: the guest must invalidate when it maps, too */
+    bool caching_mode;          /* CAP.CM: asks the guest to invalidate when it maps, too */
     bool no_super_pages;        /* no 2 MiB and 1 GiB pages */
     bool no_pass_through;       /* ECAP.PT clear */
     bool no_queued_invalidation; /* ECAP.QI clear: registers only */
@@ -30,14 +30,15 @@ struct viommu_vtd_config {
 
 /*
  * Creates a unit. It is configured until viommu_start. Returns 0; -EINVAL for a value out of range, or
- * without a memory; -ENOMEM; -EMFILE or -ENFILE (no file descriptor for viommu_event_fd).
+ * without a memory; -ENOMEM; -EMFILE, -ENFILE or -ENOSPC (no file descriptor, or watch, for
+ * viommu_event_fd).
  */
 int viommu_vtd_create(const struct viommu_config *config, const struct viommu_vtd_config *vtd,
                       struct viommu **out);
 
 /*
  * Configures it anew. Returns 0; -EINVAL as above, or for a unit of another model; -EBUSY once it is
- * started.
+ * started, or when it has devices with a device-TLB and the new configuration has none.
  */
 int viommu_vtd_configure(struct viommu *iommu, const struct viommu_vtd_config *vtd);
 

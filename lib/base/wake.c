@@ -9,6 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PAUSE_FIRST_NS 20000
+#define PAUSE_LAST_NS 1000000
+
 static int watch(struct wake *wake, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN};
@@ -86,6 +89,14 @@ void wake_clear(struct wake *wake)
     }
     (void)!read(wake->event_fd, &count, sizeof(count));
     (void)atomic_exchange(&wake->kicked, 0);
+}
+
+uint64_t wake_pause(uint64_t *pause)
+{
+    uint64_t next = *pause * 2;
+
+    *pause = next < PAUSE_FIRST_NS ? PAUSE_FIRST_NS : next > PAUSE_LAST_NS ? PAUSE_LAST_NS : next;
+    return *pause;
 }
 
 uint64_t wake_now(void)

@@ -35,6 +35,12 @@ void wake_at(struct wake *wake, uint64_t ns);
 /* Not readable any more, until the next kick or time. Call before looking for work. */
 void wake_clear(struct wake *wake);
 
+/*
+ * How long to wait, in nanoseconds, before looking again at something that cannot tell when it is over:
+ * doubles from call to call, within limits. *pause 0 begins anew.
+ */
+uint64_t wake_pause(uint64_t *pause);
+
 /* The host's monotonic clock in nanoseconds. */
 uint64_t wake_now(void);
 

@@ -9,6 +9,13 @@
 
 #include <errno.h>
 
+/* Whether an entry can follow in a run: one size, and all of them translations or none. */
+static bool like(const struct viommu_ats_entry *entry, const struct viommu_ats_entry *first)
+{
+    return entry->mask == first->mask && !entry->perm == !first->perm &&
+           entry->untranslated_only == first->untranslated_only;
+}
+
 /* Fills the run from the second entry on. */
 static unsigned run_extend(const struct dma_request *first, uint64_t last,
                            struct viommu_ats_entry *entries, unsigned count)
@@ -25,8 +32,7 @@ static unsigned run_extend(const struct dma_request *first, uint64_t last,
             break;
         }
         request.iova = end + 1;
-        if (iommu->model->ats(iommu, &request, &entries[n]) ||
-            entries[n].mask != entries[0].mask) {
+        if (iommu->model->ats(iommu, &request, &entries[n]) || !like(&entries[n], &entries[0])) {
             break;
         }
         n++;
@@ -38,16 +44,19 @@ static int request_run(struct viommu_device *device, const struct viommu_dma_att
                        uint64_t iova, uint64_t last, uint32_t perm,
                        struct viommu_ats_entry *entries, unsigned count)
 {
+    struct viommu_dma_attrs how = {
+        .type = VIOMMU_DMA_TRANSLATION,
+        .alias = attrs ? attrs->alias : 0,
+    };
     struct viommu *iommu = device->iommu;
     struct dma_request request;
     int ret;
 
-    ret = dma_request_init(&request, device, attrs, iova, perm);
+    ret = dma_request_init(&request, device, &how, iova, perm);
     if (ret) {
         return ret;
     }
-    request.type = VIOMMU_DMA_TRANSLATION;
-    counter_add(&device->stats.translations, 1);
+    counter_add(&device->stats.iotlb_misses, 1);
     ret = atomic_load_explicit(&device->denied, memory_order_relaxed)
               ? -EPERM
               : iommu->model->ats(iommu, &request, &entries[0]);
@@ -65,9 +74,6 @@ int viommu_device_ats_translate(struct viommu_device *device, const struct viomm
     uint32_t perm = no_write ? VIOMMU_READ : VIOMMU_READ | VIOMMU_WRITE;
     int ret;
 
-    if (!device->ats) {
-        return -ENOTSUP;
-    }
     if (!len || !count || count > INT32_MAX || len - 1 > UINT64_MAX - iova) {
         return -EINVAL;
     }

@@ -8,8 +8,6 @@
  */
 #include "device/dma.h"
 
-#include <errno.h>
-
 int viommu_dma_begin(struct viommu *iommu)
 {
     return epoch_enter(iommu->epoch) ? 0 : -ENOMEM;
@@ -54,16 +52,15 @@ static int dma_translate(const struct dma_request *request, struct viommu_transl
     struct viommu_device *device = request->device;
     int ret;
 
-    counter_add(&device->stats.translations, 1);
-    if (atomic_load_explicit(&device->denied, memory_order_relaxed)) {
-        counter_add(&device->stats.refused, 1);
-        return -EPERM;
-    }
-    if (cached(request, out)) {
+    ret = atomic_load_explicit(&device->denied, memory_order_relaxed) ? -EPERM : 0;
+    if (!ret && cached(request, out)) {
         counter_add(&device->stats.iotlb_hits, 1);
         return 0;
     }
-    ret = device->iommu->model->translate(device->iommu, request, out);
+    counter_add(&device->stats.iotlb_misses, 1);
+    if (!ret) {
+        ret = device->iommu->model->translate(device->iommu, request, out);
+    }
     if (ret) {
         counter_add(&device->stats.refused, 1);
     }
@@ -80,16 +77,19 @@ int viommu_device_translate(struct viommu_device *device, const struct viommu_dm
     if (!epoch_enter(epoch)) {
         return -ENOMEM;
     }
-    ret = dma_request_init(&request, device, attrs, iova, perm & (VIOMMU_READ | VIOMMU_WRITE));
-    if (!ret && request.type != VIOMMU_DMA_UNTRANSLATED && request.type != VIOMMU_DMA_TRANSLATED) {
-        ret = -EINVAL;
-    }
+    ret = attrs && attrs->type == VIOMMU_DMA_TRANSLATION
+              ? -EINVAL
+              : dma_request_init(&request, device, attrs, iova,
+                                 perm & (VIOMMU_READ | VIOMMU_WRITE));
     if (!ret) {
         ret = dma_translate(&request, out);
     }
     epoch_leave(epoch);
     return ret;
 }
+
+/* Every page of an access is translated by itself, however large the page that maps it. */
+#define PIECE_MASK 0xfffULL
 
 /* One access of a device: how it asks, where its bytes are, and what remains. */
 struct access {
@@ -163,7 +163,7 @@ static int piece_run(const struct access *access, struct piece *piece)
     if (ret) {
         return ret;
     }
-    in_page = translation.mask - (access->iova & translation.mask);
+    in_page = PIECE_MASK - (access->iova & PIECE_MASK);
     piece->len = access->left && access->left - 1 > in_page ? in_page + 1 : access->left;
     return translation.interrupt ? piece_interrupt(access, &request, piece)
                                  : piece_move(access, translation.gpa, piece->len);
@@ -223,8 +223,7 @@ static int access_run(struct access *access)
     int ret;
 
     if ((access->left && access->left - 1 > UINT64_MAX - access->iova) ||
-        (attrs && attrs->type != VIOMMU_DMA_UNTRANSLATED &&
-         attrs->type != VIOMMU_DMA_TRANSLATED)) {
+        (attrs && attrs->type == VIOMMU_DMA_TRANSLATION)) {
         return -EINVAL;
     }
     do {

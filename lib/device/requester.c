@@ -114,7 +114,7 @@ void device_deny(struct viommu_device *device, int error, const char *text)
 {
     struct viommu_event event = {
         .kind = VIOMMU_EVENT_DENIED,
-        .requester = viommu_device_requester(device),
+        .requester = atomic_load(&device->requesters[0])->id,
         .error = error,
         .text = text,
     };
@@ -179,18 +179,11 @@ static void requesters_release(struct viommu_device *device, uint32_t from)
     }
 }
 
-int viommu_device_remove(struct viommu_device *device)
+void device_free(struct viommu_device *device)
 {
+    struct viommu *iommu = device->iommu;
     struct viommu_device **link;
-    struct viommu *iommu;
 
-    if (!device) {
-        return 0;
-    }
-    iommu = device->iommu;
-    if (iommu_reentered(iommu)) {
-        return -EDEADLK;
-    }
     iommu_lock(iommu);
     for (link = &iommu->devices; *link != device; link = &(*link)->next) {
     }
@@ -201,6 +194,17 @@ int viommu_device_remove(struct viommu_device *device)
     iommu_kick(iommu);
     iommu_unlock(iommu);
     base_free(device);
+}
+
+int viommu_device_remove(struct viommu_device *device)
+{
+    if (!device) {
+        return 0;
+    }
+    if (iommu_reentered(device->iommu)) {
+        return -EDEADLK;
+    }
+    device_free(device);
     return 0;
 }
 
@@ -277,12 +281,10 @@ int viommu_device_reset(struct viommu_device *device)
 
 uint16_t viommu_device_requester(const struct viommu_device *device)
 {
-    /* Ids change only by calls of the device's owner, but a released requester is freed by epoch. */
-    uint16_t id = 0;
+    uint16_t id;
 
-    if (epoch_enter(device->iommu->epoch)) {
-        id = atomic_load(&device->requesters[0])->id;
-        epoch_leave(device->iommu->epoch);
-    }
+    iommu_lock(device->iommu);
+    id = atomic_load(&device->requesters[0])->id;
+    iommu_unlock(device->iommu);
     return id;
 }

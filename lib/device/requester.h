@@ -37,8 +37,8 @@ struct requester {
 
 /* Written by the thread that issues the device's DMA; read by anyone. */
 struct device_stats {
-    _Atomic uint64_t translations;
     _Atomic uint64_t iotlb_hits;
+    _Atomic uint64_t iotlb_misses; /* every other request to translate */
     _Atomic uint64_t walks;
     _Atomic uint64_t refused;
     _Atomic uint64_t interrupts_requested;
@@ -85,6 +85,9 @@ void requester_forget(struct viommu *iommu, struct requester *requester);
  * Forgets every requester whose id equals `id` in the bits of `mask` (0: all of them). Under the lock.
  */
 void requesters_forget(struct viommu *iommu, uint16_t id, uint16_t mask);
+
+/* Takes a device out of its instance and frees it. Under no lock; nobody uses it any more. */
+void device_free(struct viommu_device *device);
 
 /* Refuses the device's DMA from now on; says so in an event. Under the lock. */
 void device_deny(struct viommu_device *device, int error, const char *text);

@@ -5,13 +5,10 @@
 #include "base/alloc.h"
 
 #include <errno.h>
-#include <string.h>
 
 #define DEFAULT_BUDGET 256
 #define DEFAULT_ACK_TIMEOUT_MS 500
 #define DEFAULT_IOTLB_ENTRIES 16384
-#define POLL_FIRST_US 20
-#define POLL_LAST_US 1000
 
 static _Thread_local struct callback_mark *marks;
 
@@ -81,7 +78,6 @@ int iommu_init(struct viommu *iommu, const struct model *model, const struct vio
         .opaque = config->opaque,
         .clock = config->clock,
         .ack_timeout = ack_ms * 1000000ULL,
-        .poll_delay = POLL_FIRST_US,
     };
     pthread_mutex_init(&iommu->lock, NULL);
     ret = notify_init(&iommu->notify);
@@ -111,7 +107,7 @@ no_notify:
 void iommu_fini(struct viommu *iommu)
 {
     while (iommu->devices) {
-        (void)viommu_device_remove(iommu->devices);
+        device_free(iommu->devices);
     }
     wake_fini(&iommu->wake);
     iotlb_fini(&iommu->iotlb);
@@ -154,106 +150,114 @@ void iommu_post_event(struct viommu *iommu, const struct viommu_event *event)
 {
     struct outbox *outbox = &iommu->outbox;
 
-    if (outbox->event_count == OUTBOX_EVENTS) {
-        outbox->events_lost++;
+    if (outbox->count == OUTBOX_EVENTS) {
+        outbox->lost++;
         iommu->stats.events_lost++;
         return;
     }
-    outbox->events[outbox->event_count++] = *event;
+    outbox->events[outbox->count++] = *event;
     iommu_kick(iommu);
 }
 
-void iommu_post_interrupt(struct viommu *iommu, const struct viommu_interrupt *interrupt)
-{
-    struct outbox *outbox = &iommu->outbox;
-
-    /* The same message twice, undelivered, is one: so it is in an interrupt controller. */
-    for (unsigned i = 0; i < outbox->interrupt_count; i++) {
-        if (outbox->interrupts[i].address == interrupt->address &&
-            outbox->interrupts[i].data == interrupt->data) {
-            return;
-        }
-    }
-    if (outbox->interrupt_count == OUTBOX_INTERRUPTS) {
-        outbox->events_lost++;
-        iommu->stats.events_lost++;
-        return;
-    }
-    outbox->interrupts[outbox->interrupt_count++] = *interrupt;
-    iommu->stats.interrupts_sent++;
-    iommu_kick(iommu);
-}
-
-static void tell(struct viommu *iommu, const struct outbox *outbox)
+static void tell_events(struct viommu *iommu, const struct outbox *outbox)
 {
     struct viommu_event lost = {
         .kind = VIOMMU_EVENT_OVERFLOW,
-        .error = (int)outbox->events_lost,
+        .error = (int)outbox->lost,
         .text = "events were lost: too many came at once",
     };
 
-    for (unsigned i = 0; iommu->callbacks.interrupt && i < outbox->interrupt_count; i++) {
-        iommu->callbacks.interrupt(iommu->opaque, &outbox->interrupts[i]);
-    }
-    for (unsigned i = 0; iommu->callbacks.event && i < outbox->event_count; i++) {
+    for (unsigned i = 0; i < outbox->count; i++) {
         iommu->callbacks.event(iommu->opaque, &outbox->events[i]);
     }
-    if (iommu->callbacks.event && outbox->events_lost) {
+    if (outbox->lost) {
         iommu->callbacks.event(iommu->opaque, &lost);
     }
 }
 
-/* Empties the outbox, without the lock while the embedder is called. */
-static void outbox_deliver(struct viommu *iommu)
+/* Empties the outbox, without the lock while the embedder is called. Returns how many it told. */
+static unsigned deliver_events(struct viommu *iommu)
 {
-    struct outbox *outbox = &iommu->outbox;
+    struct outbox copy = iommu->outbox;
     struct callback_mark mark;
-    struct outbox copy;
 
-    if (!outbox->event_count && !outbox->interrupt_count && !outbox->events_lost) {
-        return;
+    if (!copy.count) {
+        return 0;
     }
-    copy = *outbox;
-    outbox->event_count = 0;
-    outbox->interrupt_count = 0;
-    outbox->events_lost = 0;
-    iommu_unlock(iommu);
-    callback_enter(&mark, iommu, false);
-    tell(iommu, &copy);
-    callback_leave(&mark);
-    iommu_lock(iommu);
+    iommu->outbox = (struct outbox){0};
+    if (iommu->callbacks.event) {
+        iommu_unlock(iommu);
+        callback_enter(&mark, iommu, false);
+        tell_events(iommu, &copy);
+        callback_leave(&mark);
+        iommu_lock(iommu);
+    }
+    return copy.count;
 }
 
-/* One round of everything. Returns true when the budget ended it. */
+/* Hands one message of the unit on, likewise. Returns how many: one or none. */
+static unsigned deliver_message(struct viommu *iommu)
+{
+    struct viommu_interrupt interrupt;
+    struct callback_mark mark;
+
+    if (!iommu->model->take_message(iommu, &interrupt)) {
+        return 0;
+    }
+    iommu->stats.interrupts_sent++;
+    if (iommu->callbacks.interrupt) {
+        iommu_unlock(iommu);
+        callback_enter(&mark, iommu, false);
+        iommu->callbacks.interrupt(iommu->opaque, &interrupt);
+        callback_leave(&mark);
+        iommu_lock(iommu);
+    }
+    return 1;
+}
+
+static void charge(unsigned *budget, unsigned units)
+{
+    *budget -= units < *budget ? units : *budget;
+}
+
+/*
+ * One round of everything. A callback costs a unit, so that one which makes new work cannot keep the
+ * call going. Returns true when the budget ended it.
+ */
 static bool work_round(struct viommu *iommu, unsigned *budget)
 {
     bool stopped = iommu->model->work(iommu, budget);
+    unsigned told;
 
     notify_expire(iommu, iommu_now(iommu));
     while (*budget && notify_deliver(iommu)) {
-        (*budget)--;
+        charge(budget, 1);
         iommu->work_came = true;
     }
-    outbox_deliver(iommu);
+    do {
+        told = deliver_message(iommu) + deliver_events(iommu);
+        charge(budget, told);
+    } while (told && *budget);
     return stopped || !*budget;
 }
 
 /*
- * Has the event fd tell when to come again: soon for a drain, with growing pauses while it lasts; or
- * when somebody's time is up.
+ * Has the event fd tell when to come again: soon for a drain, with growing pauses while the same one
+ * lasts; or when somebody's time is up.
  */
 static void timer_set(struct viommu *iommu, bool draining)
 {
     uint64_t deadline = iommu->clock ? 0 : notify_deadline(iommu);
 
+    if (iommu->stats.drains != iommu->drains_polled) {
+        iommu->drains_polled = iommu->stats.drains;
+        iommu->poll_pause = 0;
+        iommu->stats.drains_delayed += draining;
+    }
     if (draining) {
-        uint64_t poll = wake_now() + iommu->poll_delay * 1000ULL;
+        uint64_t poll = wake_now() + wake_pause(&iommu->poll_pause);
 
-        iommu->stats.drains_delayed += iommu->poll_delay == POLL_FIRST_US;
         deadline = deadline && deadline < poll ? deadline : poll;
-        iommu->poll_delay *= iommu->poll_delay < POLL_LAST_US ? 2 : 1;
-    } else {
-        iommu->poll_delay = POLL_FIRST_US;
     }
     wake_at(&iommu->wake, deadline);
 }
@@ -340,7 +344,6 @@ int viommu_reset(struct viommu *iommu)
     requesters_forget(iommu, 0, 0);
     iotlb_drop_all(&iommu->iotlb);
     admit_everyone(iommu);
-    iommu->outbox.interrupt_count = 0;
     iommu_kick(iommu);
     iommu_unlock(iommu);
     return 0;

@@ -6,8 +6,9 @@
  * cache does not know. *Work* is what viommu_process does: the model's own (queue, commands), calls to
  * subscribers, time-outs, events and interrupts.
  *
- * Locking. `lock` protects everything here but what is atomic. No callback is made with it held: what
- * is to be told is put into an *outbox* under the lock and told by viommu_process after it. One
+ * Locking. `lock` protects everything here but what is atomic. No callback but the clock's is made with
+ * it held: events are put into an *outbox* under the lock, messages stay with the model, and
+ * viommu_process tells both after it. One
  * thread at a time processes (`processing`). DMA takes the lock only to fetch a context and to record
  * a fault.
  *
@@ -28,7 +29,6 @@
 
 #define REQUESTER_BUCKETS 256
 #define OUTBOX_EVENTS 64
-#define OUTBOX_INTERRUPTS 16
 
 /* A request as the model sees it. */
 struct dma_request {
@@ -42,7 +42,6 @@ struct dma_request {
 
 /* What a model does. One constant table a model; every member is there. */
 struct model {
-    const char *name;
     /* Frees the model's own state. No lock, nobody else in. */
     void (*destroy)(struct viommu *iommu);
     /* Power-on values; for start and reset. Under the lock. */
@@ -50,6 +49,11 @@ struct model {
     /* A byte range of registers, little endian, `size` 1 to 8. Under the lock. */
     uint64_t (*mmio_read)(struct viommu *iommu, uint64_t offset, unsigned size);
     void (*mmio_write)(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t value);
+    /*
+     * The next message that the unit itself has to send. Returns false when there is none. Under the
+     * lock.
+     */
+    bool (*take_message)(struct viommu *iommu, struct viommu_interrupt *out);
     /*
      * Does work, taking a unit of *budget for each piece. Returns true when it stopped for the budget.
      * Under the lock; never waits. The thread has had a section: epoch_enter does not fail.
@@ -74,10 +78,8 @@ struct model {
 
 struct outbox {
     struct viommu_event events[OUTBOX_EVENTS];
-    struct viommu_interrupt interrupts[OUTBOX_INTERRUPTS];
-    unsigned event_count;
-    unsigned interrupt_count;
-    unsigned events_lost; /* since the last delivery */
+    unsigned count;
+    unsigned lost; /* since the last delivery */
 };
 
 struct viommu {
@@ -86,7 +88,8 @@ struct viommu {
     _Atomic bool started;
     bool processing;     /* a thread is in viommu_process */
     bool work_came;      /* and something came meanwhile */
-    unsigned poll_delay; /* microseconds until a drain is looked at again */
+    uint64_t poll_pause;   /* until a drain is looked at again; wake_pause */
+    uint64_t drains_polled; /* stats.drains when it was last looked at */
     struct viommu_memory *memory;
     struct epoch *epoch; /* the memory's */
     struct viommu_callbacks callbacks;
@@ -114,9 +117,8 @@ void iommu_kick(struct viommu *iommu);
 
 uint64_t iommu_now(const struct viommu *iommu);
 
-/* Puts something to be told into the outbox. Under the lock. */
+/* Puts an event to be told into the outbox. Under the lock. */
 void iommu_post_event(struct viommu *iommu, const struct viommu_event *event);
-void iommu_post_interrupt(struct viommu *iommu, const struct viommu_interrupt *interrupt);
 
 /* Marks this thread as inside a callback of the instance. */
 struct callback_mark {

@@ -20,8 +20,10 @@ static uint64_t value_of(const _Atomic uint64_t *counter)
 
 void stats_add_device(struct viommu_stats *sum, const struct device_stats *device)
 {
-    sum->translations += value_of(&device->translations);
-    sum->iotlb_hits += value_of(&device->iotlb_hits);
+    uint64_t hits = value_of(&device->iotlb_hits);
+
+    sum->translations += hits + value_of(&device->iotlb_misses);
+    sum->iotlb_hits += hits;
     sum->walks += value_of(&device->walks);
     sum->refused += value_of(&device->refused);
     sum->interrupts_requested += value_of(&device->interrupts_requested);

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <sys/random.h>
 
-/* Dropping more pages than this one by one costs more than a new id. */
+/* Pages dropped one by one in one call, all tags together: more would cost more than new ids. */
 #define DROP_PAGES_MAX 1024
 #define CACHE_LINE 64
 
@@ -167,8 +167,9 @@ static void drop_pages(struct iotlb *iotlb, uint64_t id, uint64_t first, uint64_
     }
 }
 
-/* Drops a range of one tag. Returns true when it was done page by page. */
-static bool drop_tag_range(struct iotlb *iotlb, struct iotlb_tag *tag, uint64_t first, uint64_t last)
+/* Drops a range of one tag. Returns true when it was done page by page, taken from *pages_left. */
+static bool drop_tag_range(struct iotlb *iotlb, struct iotlb_tag *tag, uint64_t first,
+                           uint64_t last, uint64_t *pages_left)
 {
     uint32_t super_pages = atomic_load_explicit(&tag->super_pages, memory_order_relaxed);
     uint64_t id = atomic_load(&tag->id);
@@ -176,21 +177,23 @@ static bool drop_tag_range(struct iotlb *iotlb, struct iotlb_tag *tag, uint64_t 
     uint64_t low = first >> shift << shift;
     uint64_t high = last | ((1ULL << shift) - 1);
 
-    if ((high - low) >> IOTLB_PAGE_SHIFT >= DROP_PAGES_MAX) {
+    if ((high - low) >> IOTLB_PAGE_SHIFT >= *pages_left) {
         iotlb_drop_tag(iotlb, tag);
         return false;
     }
+    *pages_left -= ((high - low) >> IOTLB_PAGE_SHIFT) + 1;
     drop_pages(iotlb, id, low, high);
     return true;
 }
 
 bool iotlb_drop_range(struct iotlb *iotlb, uint16_t domain, uint64_t first, uint64_t last)
 {
+    uint64_t pages_left = DROP_PAGES_MAX;
     bool again = false;
 
     for (struct iotlb_tag *tag = iotlb->tags; tag; tag = tag->next) {
         if (tag->key.domain == domain) {
-            again |= drop_tag_range(iotlb, tag, first, last);
+            again |= drop_tag_range(iotlb, tag, first, last, &pages_left);
         }
     }
     return again;

@@ -17,7 +17,8 @@
  *   tag becomes id 0 (not cached), those who may hold an old id are drained, the slots are cleared,
  *   and numbering starts again.
  * - A fill that began before an invalidation does not survive it: either it is made under an id that
- *   nobody asks for any more, or iotlb_drop is called again after a drain (the caller's part).
+ *   nobody asks for any more; or its page is dropped once more after a drain, and what could be found
+ *   in between is drained too (the caller's part).
  *
  * Locking: find and fill by anyone inside a section of the memory's epoch; everything else under the
  * IOMMU's lock.
@@ -57,7 +58,7 @@ struct iotlb_tag {
     struct iotlb_key key;
     unsigned users;
     _Atomic uint64_t id; /* 0: do not cache */
-    /* Bit n: a page of more than 4 KiB << 9n was cached in pieces under this id. */
+    /* Bit n: a page of 4 KiB << 9n was cached in pieces under this id; n is 1 or more. */
     _Atomic uint32_t super_pages;
 };
 
@@ -88,8 +89,10 @@ void iotlb_drop_all(struct iotlb *iotlb);
 void iotlb_drop_domain(struct iotlb *iotlb, uint16_t domain);
 
 /*
- * Drops [first, last] of every tag of a domain, and the whole of each larger page that touches it.
- * Returns true when fills under way may bring some of it back: drain, then call it again.
+ * Drops [first, last] of every tag of a domain, and the whole of each larger page that touches it. The
+ * work is bounded, whatever the range and however many tags: past the bound tags get new ids. Returns
+ * true when fills under way may bring some of it back: drain, call it again, and drain again, for
+ * those who found it in between.
  */
 bool iotlb_drop_range(struct iotlb *iotlb, uint16_t domain, uint64_t first, uint64_t last);
 

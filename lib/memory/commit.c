@@ -17,10 +17,6 @@
 #include <errno.h>
 #include <viommu/memory.h>
 
-/* How long until a drain that is not over is looked at again: doubles from first to last. */
-#define POLL_FIRST_NS UINT64_C(50000)
-#define POLL_LAST_NS UINT64_C(1000000)
-
 static void append(struct viommu_memory_batch ***tail, struct viommu_memory_batch *batch)
 {
     batch->next = NULL;
@@ -48,7 +44,7 @@ static void publish(struct viommu_memory *memory, struct viommu_memory_batch *ba
     batch->after = NULL;
     batch->drain_target = epoch_begin_drain(&memory->epoch);
     epoch_defer(&memory->epoch, &old->deferred, memory_snapshot_free);
-    memory->poll_delay = POLL_FIRST_NS;
+    memory->poll_pause = 0;
     batch->phase = BATCH_DRAINING;
 }
 
@@ -116,12 +112,8 @@ static void call_done(struct viommu_memory *memory)
 
 static void set_timer(struct viommu_memory *memory)
 {
-    wake_at(&memory->wake, wake_now() + memory->poll_delay);
+    wake_at(&memory->wake, wake_now() + wake_pause(&memory->poll_pause));
     memory->timer_set = true;
-    memory->poll_delay *= 2;
-    if (memory->poll_delay > POLL_LAST_NS) {
-        memory->poll_delay = POLL_LAST_NS;
-    }
 }
 
 static void forget_timer(struct viommu_memory *memory)

@@ -99,7 +99,7 @@ struct viommu_memory {
     bool driving;        /* there is a driver */
     bool turned_away;    /* a process call met a driver and left */
     bool timer_set;
-    uint64_t poll_delay; /* until the drain is looked at again, in ns */
+    uint64_t poll_pause; /* until the drain is looked at again; wake_pause */
 };
 
 /* memory.c */

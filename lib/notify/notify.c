@@ -53,9 +53,7 @@ static void delivery_unlink(struct notify *notify, struct delivery *delivery)
 static void delivery_end(struct viommu *iommu, struct delivery *delivery)
 {
     delivery_unlink(&iommu->notify, delivery);
-    if (delivery->wait) {
-        delivery->wait->deliveries--;
-    }
+    delivery->wait->deliveries--;
     if (delivery->state == DELIVERY_RUNNING) {
         delivery->state = DELIVERY_ENDED;
     } else {
@@ -97,12 +95,10 @@ static void subscriber_fence(struct viommu *iommu, struct viommu_subscriber *sub
     subscriber->fenced = true;
     iommu_post_event(iommu, &event);
     device_deny(subscriber->device, error, text);
-    if (wait) {
-        wait->requester = change->requester;
-        wait->timed_out |= error == -ETIMEDOUT;
-        wait->failed |= error != -ETIMEDOUT;
-        wait_drain(iommu, wait);
-    }
+    wait->requester = change->requester;
+    wait->timed_out |= error == -ETIMEDOUT;
+    wait->failed |= error != -ETIMEDOUT;
+    wait_drain(iommu, wait);
     subscriber_end_deliveries(iommu, subscriber);
 }
 

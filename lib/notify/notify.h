@@ -9,7 +9,7 @@
  *
  * Invariants:
  * - A wait is over when it has no delivery left and its drain is over. A delivery points to its wait
- *   until it ends, or until the wait is forgotten (reset).
+ *   until it ends; a model that resets ends them all (notify_forget).
  * - A delivery that ends in failure or in time fences its subscriber and denies its device; the
  *   wait then needs a drain that begins after the denial.
  * - Deliveries to one subscriber are made in order; deliveries of different operations overlap.
@@ -42,7 +42,7 @@ enum delivery_state {
 struct delivery {
     struct delivery *next;
     struct viommu_subscriber *subscriber;
-    struct wait *wait; /* NULL: nobody waits any more */
+    struct wait *wait;
     struct viommu_change change;
     enum delivery_state state;
     uint64_t deadline; /* set when it is called */

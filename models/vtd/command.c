@@ -13,6 +13,7 @@ void vtd_commands_reset(struct vtd *vtd)
 {
     vtd->command = (struct vtd_command){0};
     vtd->command_bit = 0;
+    vtd->set_root_again = false;
     vtd->context_command = (struct vtd_command){0};
     vtd->iotlb_command = (struct vtd_command){0};
 }
@@ -20,17 +21,13 @@ void vtd_commands_reset(struct vtd *vtd)
 void vtd_command_written(struct vtd *vtd, uint32_t value, uint32_t covered)
 {
     struct vtd_state *state = &vtd->state;
-    uint32_t levels = GCMD_TE | (vtd->ecap & ECAP_QI ? GCMD_QIE : 0);
+    uint32_t lasting = GCMD_TE | (vtd->ecap & ECAP_QI ? GCMD_QIE : 0);
 
-    state->wanted = (state->wanted & ~covered) | (value & covered & levels);
+    state->wanted = (state->wanted & ~covered) | (value & covered & lasting);
     if (value & covered & GCMD_SRTP) {
         state->set_root = GCMD_SRTP;
         state->reg[REG_GSTS] &= ~(uint64_t)GCMD_SRTP;
-        if (vtd->command_bit == GCMD_SRTP) {
-            /* Again, before the last was complete: the pointer is taken anew. */
-            vtd->command.active = false;
-            vtd->command_bit = 0;
-        }
+        vtd->set_root_again = vtd->command_bit == GCMD_SRTP;
     }
 }
 
@@ -89,8 +86,11 @@ static void bit_end(struct vtd *vtd)
 
     switch (vtd->command_bit) {
     case GCMD_SRTP:
-        state->set_root = 0;
-        *status |= GCMD_SRTP;
+        if (!vtd->set_root_again) {
+            state->set_root = 0;
+            *status |= GCMD_SRTP;
+        }
+        vtd->set_root_again = false;
         break;
     case GCMD_QIE:
         *status ^= GCMD_QIE;

@@ -8,6 +8,8 @@
 #include "base/alloc.h"
 #include "vtd/unit.h"
 
+#include <errno.h>
+
 #define READ_TRIES 4
 
 struct entry {
@@ -144,45 +146,76 @@ static enum vtd_reason context_fetch(struct vtd *vtd, uint16_t id, struct vtd_co
     return context_decode(vtd, &entry, context);
 }
 
-/* Remembers a valid context. Without memory it is used once and forgotten. */
-static void context_publish(struct vtd *vtd, struct requester *requester,
-                            struct vtd_context *context)
+static bool uses_cache(const struct vtd_context *context)
+{
+    return context->translating && context->type != VTD_TT_PASS_THROUGH;
+}
+
+static void not_remembered(struct vtd *vtd, const struct requester *requester)
+{
+    struct viommu_event event = {
+        .kind = VIOMMU_EVENT_HOST_FAILURE,
+        .requester = requester->id,
+        .error = -ENOMEM,
+        .text = "no memory to remember a requester's context: its requests are slow",
+    };
+
+    iommu_post_event(&vtd->iommu, &event);
+}
+
+/*
+ * Remembers a valid context. Without memory it is used once, and fetched again for the next request.
+ * Returns what to use.
+ */
+static const struct vtd_context *context_publish(struct vtd *vtd, struct requester *requester,
+                                                 const struct vtd_context *context)
 {
     struct vtd_context *copy = base_alloc(sizeof(*copy));
     struct iotlb_key key = {context->root, context->domain, context->levels};
 
     if (!copy) {
-        return;
-    }
-    if (context->translating && context->type != VTD_TT_PASS_THROUGH) {
-        context->base.tag = iotlb_tag_get(&vtd->iommu.iotlb, &key);
-        if (vtd->iommu.iotlb.renew_target) {
-            /* Tag ids ran out: viommu_process ends the renewal. */
-            iommu_kick(&vtd->iommu);
-        }
+        not_remembered(vtd, requester);
+        return context;
     }
     *copy = *context;
+    if (uses_cache(context)) {
+        copy->base.tag = iotlb_tag_get(&vtd->iommu.iotlb, &key);
+        if (!copy->base.tag) {
+            base_free(copy);
+            not_remembered(vtd, requester);
+            return context;
+        }
+    }
+    if (vtd->iommu.iotlb.renew_target) {
+        /* Tag ids ran out: viommu_process ends the renewal. */
+        iommu_kick(&vtd->iommu);
+    }
     atomic_store_explicit(&requester->context, &copy->base, memory_order_release);
+    return copy;
+}
+
+static const struct vtd_context *context_known(struct requester *requester)
+{
+    return (const struct vtd_context *)atomic_load_explicit(&requester->context,
+                                                            memory_order_acquire);
 }
 
 enum vtd_reason vtd_context_get(struct vtd *vtd, struct requester *requester,
-                                struct vtd_context *context)
+                                struct vtd_context *own, const struct vtd_context **context)
 {
-    struct context *known = atomic_load_explicit(&requester->context, memory_order_acquire);
     enum vtd_reason reason = VTD_OK;
 
-    if (known) {
-        *context = *(const struct vtd_context *)known;
+    *context = context_known(requester);
+    if (*context) {
         return VTD_OK;
     }
     iommu_lock(&vtd->iommu);
-    known = atomic_load_explicit(&requester->context, memory_order_acquire);
-    if (known) {
-        *context = *(const struct vtd_context *)known;
-    } else {
-        reason = context_fetch(vtd, requester->id, context);
+    *context = context_known(requester);
+    if (!*context) {
+        *context = own;
+        reason = context_fetch(vtd, requester->id, own);
         if (!reason && requester->users) {
-            context_publish(vtd, requester, context);
+            *context = context_publish(vtd, requester, own);
         }
     }
     iommu_unlock(&vtd->iommu);

@@ -2,10 +2,11 @@
 /*
  * The builder of the ACPI DMAR table (VT-d specification, chapter "BIOS Considerations").
  *
- * The table is a 48-byte header, then remapping structures in the order of their types: DRHD (a unit),
- * RMRR (reserved memory), ATSR (root ports with device-TLBs). Each ends in device scopes. The builder
- * checks everything first, then writes through a cursor that only counts once the room has run out; so
- * one pass serves both to build a table and to learn its length. A table is little endian.
+ * The table is a 48-byte header, then remapping structures in the order of their types: DRHD (a
+ * unit), RMRR (reserved memory), ATSR (root ports with device-TLBs). Each ends in device scopes.
+ * The builder checks everything first, then writes through a cursor that only counts once the room
+ * has run out; so one pass serves both to build a table and to learn its length. A table is little
+ * endian.
  */
 #include <viommu/dmar.h>
 
@@ -58,7 +59,8 @@ static void put_text(struct cursor *cursor, const char *text, unsigned bytes)
 
 static int check_scope(const struct viommu_dmar_scope *scope)
 {
-    bool numbered = scope->type == VIOMMU_DMAR_SCOPE_IOAPIC || scope->type == VIOMMU_DMAR_SCOPE_HPET;
+    bool numbered =
+        scope->type == VIOMMU_DMAR_SCOPE_IOAPIC || scope->type == VIOMMU_DMAR_SCOPE_HPET;
 
     if (scope->type < VIOMMU_DMAR_SCOPE_ENDPOINT || scope->type > VIOMMU_DMAR_SCOPE_HPET)
         return -EINVAL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Tests of the DMAR builder: every byte of a table with one structure of each kind, and each way to
- * refuse a value. The bytes are the specification's, written by hand; iasl decodes them the same way.
+ * refuse a value. The bytes are the specification's, written by hand; iasl decodes them the same
+ * way.
  */
 #include <setjmp.h>
 #include <stdarg.h>

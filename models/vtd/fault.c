@@ -8,38 +8,65 @@
  */
 #include "vtd/unit.h"
 
-static void message_send(struct vtd *vtd, enum vtd_register data, enum vtd_register address,
-                         enum vtd_register upper)
+/* The registers around each event. */
+static const struct {
+    enum vtd_register control;
+    enum vtd_register data;
+    enum vtd_register address;
+    enum vtd_register upper;
+} events[] = {
+    [EVENT_FAULT] = {REG_FECTL, REG_FEDATA, REG_FEADDR, REG_FEUADDR},
+    [EVENT_COMPLETION] = {REG_IECTL, REG_IEDATA, REG_IEADDR, REG_IEUADDR},
+};
+
+/* Sends the event's message if it is pending and not masked. */
+void vtd_event_control_written(struct vtd *vtd, enum vtd_event event)
 {
-    struct viommu_interrupt interrupt = {
-        .address = vtd->state.reg[upper] << 32 | vtd->state.reg[address],
-        .data = (uint32_t)vtd->state.reg[data],
-        .requester = vtd->config.unit_requester,
-        .from_unit = true,
+    uint64_t *reg = vtd->state.reg;
+    uint64_t *control = &reg[events[event].control];
+
+    if ((*control & (ECTL_IP | ECTL_IM)) != ECTL_IP) {
+        return;
+    }
+    *control &= ~(uint64_t)ECTL_IP;
+    vtd->state.message[event] = (struct vtd_message){
+        .address = reg[events[event].upper] << 32 | reg[events[event].address],
+        .data = (uint32_t)reg[events[event].data],
+        .due = 1,
     };
-
-    iommu_post_interrupt(&vtd->iommu, &interrupt);
+    iommu_kick(&vtd->iommu);
 }
 
-/* Sends what is pending and not masked. */
-static void fault_message(struct vtd *vtd)
+static void event_raise(struct vtd *vtd, enum vtd_event event)
 {
-    uint64_t *control = &vtd->state.reg[REG_FECTL];
-
-    if ((*control & (ECTL_IP | ECTL_IM)) == ECTL_IP) {
-        *control &= ~(uint64_t)ECTL_IP;
-        message_send(vtd, REG_FEDATA, REG_FEADDR, REG_FEUADDR);
-    }
+    vtd->state.reg[events[event].control] |= ECTL_IP;
+    vtd_event_control_written(vtd, event);
 }
 
-static void completion_message(struct vtd *vtd)
+static void event_forget(struct vtd *vtd, enum vtd_event event)
 {
-    uint64_t *control = &vtd->state.reg[REG_IECTL];
+    vtd->state.reg[events[event].control] &= ~(uint64_t)ECTL_IP;
+}
 
-    if ((*control & (ECTL_IP | ECTL_IM)) == ECTL_IP) {
-        *control &= ~(uint64_t)ECTL_IP;
-        message_send(vtd, REG_IEDATA, REG_IEADDR, REG_IEUADDR);
+bool vtd_take_message(struct viommu *iommu, struct viommu_interrupt *out)
+{
+    struct vtd *vtd = vtd_of(iommu);
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct vtd_message *message = &vtd->state.message[i];
+
+        if (message->due) {
+            message->due = 0;
+            *out = (struct viommu_interrupt){
+                .address = message->address,
+                .data = message->data,
+                .requester = vtd->config.unit_requester,
+                .from_unit = true,
+            };
+            return true;
+        }
     }
+    return false;
 }
 
 void vtd_fault_event(struct vtd *vtd, uint32_t bits)
@@ -49,8 +76,7 @@ void vtd_fault_event(struct vtd *vtd, uint32_t bits)
 
     *status |= bits;
     if (quiet) {
-        vtd->state.reg[REG_FECTL] |= ECTL_IP;
-        fault_message(vtd);
+        event_raise(vtd, EVENT_FAULT);
     }
 }
 
@@ -66,13 +92,8 @@ void vtd_fault_status_changed(struct vtd *vtd)
         *status &= ~(uint64_t)FSTS_PPF;
     }
     if (!(*status & FSTS_EVENTS)) {
-        vtd->state.reg[REG_FECTL] &= ~(uint64_t)ECTL_IP;
+        event_forget(vtd, EVENT_FAULT);
     }
-}
-
-void vtd_fault_control_written(struct vtd *vtd)
-{
-    fault_message(vtd);
 }
 
 void vtd_completion_event(struct vtd *vtd)
@@ -81,30 +102,28 @@ void vtd_completion_event(struct vtd *vtd)
         return;
     }
     vtd->state.reg[REG_ICS] |= ICS_IWC;
-    vtd->state.reg[REG_IECTL] |= ECTL_IP;
-    completion_message(vtd);
+    event_raise(vtd, EVENT_COMPLETION);
 }
 
 void vtd_completion_status_changed(struct vtd *vtd)
 {
     if (!(vtd->state.reg[REG_ICS] & ICS_IWC)) {
-        vtd->state.reg[REG_IECTL] &= ~(uint64_t)ECTL_IP;
+        event_forget(vtd, EVENT_COMPLETION);
     }
 }
 
-void vtd_completion_control_written(struct vtd *vtd)
-{
-    completion_message(vtd);
-}
-
-/* The address is cut at the widest address that the unit's tables translate (11.4.7.6). */
+/*
+ * The address is cut at the widest address that the unit's tables translate (11.4.7.6). A request that
+ * reads and writes is an atomic one; translation requests are reads on a bus.
+ */
 static void record_fill(const struct vtd *vtd, struct vtd_fault_record *record,
                         const struct dma_request *request, enum vtd_reason reason)
 {
     bool write = (request->perm & VIOMMU_WRITE) && request->type != VIOMMU_DMA_TRANSLATION;
+    bool read = !write || (request->perm & VIOMMU_READ);
 
     record->low = request->iova & ~0xfffULL & ((1ULL << vtd->config.address_width) - 1);
-    record->high = FRCD_F | (write ? 0 : FRCD_READ) |
+    record->high = FRCD_F | (read ? FRCD_READ : 0) | (read && write ? FRCD_ATOMIC : 0) |
                    (uint64_t)request->type << FRCD_AT_SHIFT |
                    (uint64_t)reason << FRCD_REASON_SHIFT | request->requester->id;
 }

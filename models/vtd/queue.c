@@ -52,8 +52,8 @@ bool vtd_queue_ready(const struct vtd *vtd)
 
     return (state->reg[REG_GSTS] & state->wanted & GCMD_QIE) &&
            !(state->reg[REG_FSTS] & (FSTS_IQE | FSTS_ITE)) &&
-           !vtd->queue.timed_out && vtd->queue.count < VTD_OPERATIONS && vtd->queue.fetch != state->reg[REG_IQT] >> 4 &&
-           !fenced(&vtd->queue);
+           !vtd->queue.timed_out && vtd->queue.count < VTD_OPERATIONS &&
+           vtd->queue.fetch != state->reg[REG_IQT] >> 4 && !fenced(&vtd->queue);
 }
 
 static enum vtd_queue_error check_context(uint64_t low, uint64_t high)
@@ -115,8 +115,12 @@ static enum vtd_queue_error descriptor_check(const struct vtd *vtd, uint64_t low
 static enum vtd_queue_error descriptor_read(struct vtd *vtd, uint64_t *low, uint64_t *high)
 {
     const struct memory_snapshot *memory = memory_snapshot(vtd->iommu.memory);
-    uint64_t gpa = (vtd->state.reg[REG_IQA] & IQA_ADDRESS) + vtd->queue.fetch * 16ULL;
+    uint64_t base = vtd->state.reg[REG_IQA] & IQA_ADDRESS;
+    uint64_t gpa = base + vtd->queue.fetch * 16ULL;
 
+    if (base > vtd_host_last(vtd) - (queue_size(vtd) * 16ULL - 1)) {
+        return IQEI_FETCH;
+    }
     return memory_load64(memory, gpa, low) && memory_load64(memory, gpa + 8, high) ? IQEI_NONE
                                                                                    : IQEI_FETCH;
 }
@@ -196,32 +200,26 @@ static void timed_out(struct vtd *vtd, const struct vtd_operation *operation)
     vtd->queue.timed_out_source = operation->wait.requester;
 }
 
+/* A device's failure: its source id is kept for the first until the guest clears the bit. */
+static void device_error(struct vtd *vtd, uint32_t bit, unsigned source_shift, uint16_t source)
+{
+    uint64_t *record = &vtd->state.reg[REG_IQERCD];
+
+    if (!(vtd->state.reg[REG_FSTS] & bit)) {
+        *record &= ~(0xffffULL << source_shift);
+        *record |= (uint64_t)source << source_shift;
+    }
+    vtd_fault_event(vtd, bit);
+}
+
 static bool time_out_report(struct vtd *vtd)
 {
-    struct vtd_state *state = &vtd->state;
-
     if (!vtd->queue.timed_out || vtd->queue.count) {
         return false;
     }
     vtd->queue.timed_out = false;
-    if (!(state->reg[REG_FSTS] & FSTS_ITE)) {
-        state->reg[REG_IQERCD] &= ~(0xffffULL << IQERCD_ITESID_SHIFT);
-        state->reg[REG_IQERCD] |= (uint64_t)vtd->queue.timed_out_source << IQERCD_ITESID_SHIFT;
-    }
-    vtd_fault_event(vtd, FSTS_ITE);
+    device_error(vtd, FSTS_ITE, IQERCD_ITESID_SHIFT, vtd->queue.timed_out_source);
     return true;
-}
-
-/* A device gave an answer that is none. */
-static void answered_wrong(struct vtd *vtd, const struct vtd_operation *operation)
-{
-    struct vtd_state *state = &vtd->state;
-
-    if (!(state->reg[REG_FSTS] & FSTS_ICE)) {
-        state->reg[REG_IQERCD] &= ~(0xffffULL << IQERCD_ICESID_SHIFT);
-        state->reg[REG_IQERCD] |= (uint64_t)operation->wait.requester << IQERCD_ICESID_SHIFT;
-    }
-    vtd_fault_event(vtd, FSTS_ICE);
 }
 
 static bool operations_advance(struct vtd *vtd)
@@ -238,7 +236,7 @@ static bool operations_advance(struct vtd *vtd)
         }
         if (operation->wait.failed) {
             operation->wait.failed = false;
-            answered_wrong(vtd, operation);
+            device_error(vtd, FSTS_ICE, IQERCD_ICESID_SHIFT, operation->wait.requester);
         }
     }
     return moved;

@@ -5,7 +5,7 @@
  * An access is a run of bytes anywhere in the register space. Each register that it touches gets the
  * bytes that fall into it, as if they had been written one by one and its effect came once, after the
  * last; so odd sizes and offsets need no cases of their own. Bytes of no register read 0 and are
- * ignored. Registers of features that are absent are not in the table, or are masked by vtd_usable.
+ * ignored. Registers of features that are never there are not in the table.
  */
 #include "vtd/unit.h"
 
@@ -105,12 +105,19 @@ static uint64_t register_value(const struct vtd *vtd, unsigned i)
     return i == REG_GCMD || i == REG_IVA ? 0 : vtd->state.reg[i];
 }
 
+/* The half of a record that an access begins in, or before; it ends in the next one at the latest. */
+static unsigned first_half(uint64_t offset)
+{
+    return offset > VTD_FRO ? (unsigned)(offset - VTD_FRO) / 8 : 0;
+}
+
 static uint64_t record_read(const struct vtd *vtd, uint64_t offset, unsigned size)
 {
     uint64_t value = 0;
     struct overlap overlap;
+    unsigned end = first_half(offset) + 2;
 
-    for (unsigned i = 0; i < 2u * vtd->config.fault_records; i++) {
+    for (unsigned i = first_half(offset); i < end && i < 2u * vtd->config.fault_records; i++) {
         const struct vtd_fault_record *record = &vtd->state.fault[i / 2];
 
         if (overlap_find(offset, size, VTD_FRO + 8 * i, 8, &overlap)) {
@@ -160,13 +167,13 @@ static void register_effect(struct vtd *vtd, unsigned i, uint64_t written, uint6
         vtd_fault_status_changed(vtd);
         break;
     case REG_FECTL:
-        vtd_fault_control_written(vtd);
+        vtd_event_control_written(vtd, EVENT_FAULT);
         break;
     case REG_ICS:
         vtd_completion_status_changed(vtd);
         break;
     case REG_IECTL:
-        vtd_completion_control_written(vtd);
+        vtd_event_control_written(vtd, EVENT_COMPLETION);
         break;
     default:
         break;
@@ -201,8 +208,9 @@ static void register_write(struct vtd *vtd, unsigned i, uint64_t written, uint64
 static void record_write(struct vtd *vtd, uint64_t offset, unsigned size, uint64_t written)
 {
     struct overlap overlap;
+    unsigned end = first_half(offset) / 2 + 2;
 
-    for (unsigned i = 0; i < vtd->config.fault_records; i++) {
+    for (unsigned i = first_half(offset) / 2; i < end && i < vtd->config.fault_records; i++) {
         if (overlap_find(offset, size, VTD_FRO + 16 * i + 8, 8, &overlap) &&
             (move(written, overlap.shift) & overlap.mask & FRCD_F)) {
             vtd->state.fault[i].high &= ~FRCD_F;

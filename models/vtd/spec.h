@@ -108,7 +108,8 @@ enum vtd_queue_error {
 
 /* Fault records: the upper quadword. */
 #define FRCD_F (1ULL << 63)
-#define FRCD_READ (1ULL << 62)
+#define FRCD_READ (1ULL << 62)   /* T1: a read or an atomic request */
+#define FRCD_ATOMIC (1ULL << 28) /* T2, where T1 is set */
 #define FRCD_AT_SHIFT 60
 #define FRCD_REASON_SHIFT 32
 

@@ -169,23 +169,24 @@ static int translate_by_tables(struct vtd *vtd, const struct dma_request *reques
 static int untranslated(struct vtd *vtd, const struct dma_request *request,
                         struct viommu_translation *out)
 {
-    struct vtd_context context;
+    const struct vtd_context *context;
+    struct vtd_context own;
     enum vtd_reason reason;
 
     if (in_interrupt_range(request->iova)) {
         return interrupt_request(vtd, request, out);
     }
-    reason = vtd_context_get(vtd, request->requester, &context);
+    reason = vtd_context_get(vtd, request->requester, &own, &context);
     if (reason) {
-        return refuse(vtd, request, &context, reason);
+        return refuse(vtd, request, context, reason);
     }
-    if (context.translating && context.type != VTD_TT_PASS_THROUGH) {
-        return translate_by_tables(vtd, request, &context, out);
+    if (context->translating && context->type != VTD_TT_PASS_THROUGH) {
+        return translate_by_tables(vtd, request, context, out);
     }
     if (request->iova > vtd_host_last(vtd)) {
         /* With translation off nothing is recorded: no unit is at work. */
-        return context.translating ? refuse(vtd, request, &context, VTD_ADDRESS_TOO_LARGE)
-                                   : -EFAULT;
+        return context->translating ? refuse(vtd, request, context, VTD_ADDRESS_TOO_LARGE)
+                                    : -EFAULT;
     }
     identity(request->iova, VIOMMU_READ | VIOMMU_WRITE, out);
     return 0;
@@ -193,33 +194,34 @@ static int untranslated(struct vtd *vtd, const struct dma_request *request,
 
 /* What stops a translation request or a translated one before its address counts. */
 static int device_tlb_context(struct vtd *vtd, const struct dma_request *request,
-                              struct vtd_context *context)
+                              struct vtd_context *own, const struct vtd_context **context)
 {
-    enum vtd_reason reason = vtd_context_get(vtd, request->requester, context);
+    enum vtd_reason reason = vtd_context_get(vtd, request->requester, own, context);
 
-    if (!reason && !context->translating) {
+    if (!reason && !(*context)->translating) {
         return -EFAULT;
     }
-    if (!reason && context->type != VTD_TT_DEVICE_TLB) {
+    if (!reason && (*context)->type != VTD_TT_DEVICE_TLB) {
         reason = VTD_TYPE_BLOCKS;
     }
-    return reason ? refuse(vtd, request, context, reason) : 0;
+    return reason ? refuse(vtd, request, *context, reason) : 0;
 }
 
 static int translated(struct vtd *vtd, const struct dma_request *request,
                       struct viommu_translation *out)
 {
-    struct vtd_context context;
-    int ret = device_tlb_context(vtd, request, &context);
+    const struct vtd_context *context;
+    struct vtd_context own;
+    int ret = device_tlb_context(vtd, request, &own, &context);
 
     if (ret) {
         return ret;
     }
     if (request->iova > vtd_host_last(vtd)) {
-        return refuse(vtd, request, &context, VTD_ADDRESS_TOO_LARGE);
+        return refuse(vtd, request, context, VTD_ADDRESS_TOO_LARGE);
     }
     if (in_interrupt_range(request->iova)) {
-        return refuse(vtd, request, &context, VTD_INTERRUPT_OUTPUT);
+        return refuse(vtd, request, context, VTD_INTERRUPT_OUTPUT);
     }
     identity(request->iova, VIOMMU_READ | VIOMMU_WRITE, out);
     return 0;
@@ -274,13 +276,14 @@ static int ats_by_tables(struct vtd *vtd, const struct dma_request *request,
 int vtd_ats(struct viommu *iommu, const struct dma_request *request, struct viommu_ats_entry *out)
 {
     struct vtd *vtd = vtd_of(iommu);
-    struct vtd_context context;
+    const struct vtd_context *context;
+    struct vtd_context own;
     int ret;
 
     if (!atomic_load_explicit(&iommu->started, memory_order_acquire)) {
         return -EAGAIN;
     }
-    ret = device_tlb_context(vtd, request, &context);
+    ret = device_tlb_context(vtd, request, &own, &context);
     if (ret) {
         return ret;
     }
@@ -293,9 +296,9 @@ int vtd_ats(struct viommu *iommu, const struct dma_request *request, struct viom
         }
         return 0;
     }
-    if (request->iova > context.last) {
+    if (request->iova > context->last) {
         ats_empty(request->iova, out);
         return 0;
     }
-    return ats_by_tables(vtd, request, &context, out);
+    return ats_by_tables(vtd, request, context, out);
 }

@@ -122,11 +122,11 @@ static bool vtd_has_ats(const struct viommu *iommu)
 }
 
 static const struct model vtd_model = {
-    .name = "vtd",
     .destroy = vtd_destroy,
     .reset = vtd_reset,
     .mmio_read = vtd_mmio_read,
     .mmio_write = vtd_mmio_write,
+    .take_message = vtd_take_message,
     .work = vtd_work,
     .draining = vtd_draining,
     .translate = vtd_translate,
@@ -156,6 +156,16 @@ int viommu_vtd_create(const struct viommu_config *config, const struct viommu_vt
     return 0;
 }
 
+static bool devices_with_ats(const struct viommu *iommu)
+{
+    for (const struct viommu_device *device = iommu->devices; device; device = device->next) {
+        if (device->ats) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int viommu_vtd_configure(struct viommu *iommu, const struct viommu_vtd_config *config)
 {
     int ret = -EBUSY;
@@ -164,7 +174,7 @@ int viommu_vtd_configure(struct viommu *iommu, const struct viommu_vtd_config *c
         return -EINVAL;
     }
     iommu_lock(iommu);
-    if (!atomic_load(&iommu->started)) {
+    if (!atomic_load(&iommu->started) && (config->device_tlb || !devices_with_ats(iommu))) {
         ret = configure(vtd_of(iommu), config);
     }
     iommu_unlock(iommu);

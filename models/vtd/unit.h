@@ -18,7 +18,8 @@
  *
  * Invariants:
  * - vtd_state is plain data and all that there is to save: operations under way are those between IQH
- *   and fetch, and are started again from IQH.
+ *   and fetch, and are started again from IQH; so are waits that a time-out was about to abort, and a
+ *   device that does not answer is found out, and denied, anew.
  * - A requester's context is cached only when it was present and valid; faults are never cached.
  *
  * Locking: the IOMMU's lock, but for translate.c, which runs in a section and takes the lock to fetch
@@ -67,6 +68,19 @@ struct vtd_fault_record {
     uint64_t high;
 };
 
+/* The two events that the unit has messages for. */
+enum vtd_event {
+    EVENT_FAULT,
+    EVENT_COMPLETION,
+};
+
+/* A message that was sent, and that viommu_process has not handed on yet. */
+struct vtd_message {
+    uint64_t address;
+    uint32_t data;
+    uint32_t due;
+};
+
 /* All that a guest can see or cause, and nothing else. */
 struct vtd_state {
     uint64_t reg[VTD_REGISTER_COUNT];
@@ -76,6 +90,7 @@ struct vtd_state {
     uint32_t wanted;      /* TE and QIE as last commanded; GSTS follows */
     uint32_t set_root;    /* GCMD_SRTP while a set-root-pointer is not complete */
     uint32_t translating; /* requests are translated: becomes true before GSTS.TES does */
+    struct vtd_message message[2]; /* by enum vtd_event */
 };
 
 /* Operations that may be under way at once; past it the queue waits. */
@@ -126,6 +141,7 @@ struct vtd {
     struct vtd_queue queue;
     struct vtd_command command; /* GCMD */
     uint32_t command_bit;       /* which of its bits is under way */
+    bool set_root_again;        /* SRTP was written once more meanwhile */
     struct vtd_command context_command;
     struct vtd_command iotlb_command;
 };
@@ -180,9 +196,12 @@ bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation);
 /* Whether it waits for requests under way. */
 bool vtd_operation_draining(const struct vtd_operation *operation);
 
-/* context.c: what the guest's tables say of a requester, as an immutable copy in *context. */
+/*
+ * context.c: what the guest's tables say of a requester. *context points to what is remembered, or to
+ * *own, and is good until the section ends; it is set even when the answer is a fault (FPD counts).
+ */
 enum vtd_reason vtd_context_get(struct vtd *vtd, struct requester *requester,
-                                struct vtd_context *context);
+                                struct vtd_context *own, const struct vtd_context **context);
 /* Forgets contexts of a domain. */
 void vtd_contexts_forget_domain(struct vtd *vtd, uint16_t domain);
 
@@ -193,15 +212,16 @@ int vtd_ats(struct viommu *iommu, const struct dma_request *request, struct viom
 void vtd_refuse_interrupt(struct viommu *iommu, const struct dma_request *request);
 
 /* fault.c */
+bool vtd_take_message(struct viommu *iommu, struct viommu_interrupt *out);
 void vtd_fault_record(struct vtd *vtd, const struct dma_request *request, enum vtd_reason reason);
 /* Sets bits of FSTS and raises the fault event as its rules say. */
 void vtd_fault_event(struct vtd *vtd, uint32_t bits);
-/* FSTS, a record, or an event control was written: what follows from it. */
+/* FSTS, a record's F bit, or ICS changed: what follows from it. */
 void vtd_fault_status_changed(struct vtd *vtd);
-void vtd_fault_control_written(struct vtd *vtd);
-/* A wait descriptor with the interrupt flag completed; ICS or IECTL was written. */
-void vtd_completion_event(struct vtd *vtd);
 void vtd_completion_status_changed(struct vtd *vtd);
-void vtd_completion_control_written(struct vtd *vtd);
+/* A wait descriptor with the interrupt flag completed. */
+void vtd_completion_event(struct vtd *vtd);
+/* FECTL or IECTL was written: a message that was pending may go out. */
+void vtd_event_control_written(struct vtd *vtd, enum vtd_event event);
 
 #endif

@@ -39,6 +39,8 @@ FIRST_EDU_SLOT = 5
 # Where firmware puts a 16 MiB BAR when there is no VGA and RAM is 256 MiB to 6 GiB.
 VTD_BASE = "0xfd000000"
 SERVER_START_SECONDS = 10
+# A guest has done most of its checks by then.
+KILL_SECONDS = 3.5
 NEEDED_MIB = 700
 ESCAPES = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1bc")
 
@@ -356,6 +358,17 @@ def judge(console, starts):
         raise Failed("the guest said \"guest: ok\" %d times, %d wanted" % (console.passed, starts))
 
 
+def kill_some(args, command):
+    """Start QEMU and kill it without warning, each time a little later in the boot."""
+    for i in range(args.kills):
+        child = Child("QEMU", command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                      stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(KILL_SECONDS * (i + 1) / args.kills)
+        finally:
+            child.stop((signal.SIGKILL,))
+
+
 def boot(args, setup, unit, initrd, log):
     """One QEMU process from start to end; returns what the console showed."""
     answers = {None: [], "orderly": ["reboot"], "reset": ["reset"],
@@ -366,6 +379,7 @@ def boot(args, setup, unit, initrd, log):
         command = qemu_command(args, setup, unit, initrd)
         log.write("# %s\n" % " ".join("'%s'" % c if re.search(r"[ {;]", c) else c for c in command))
         log.flush()
+        kill_some(args, command)
         child = Child("QEMU", command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                       stderr=subprocess.STDOUT)
         console = Console(args, log, child.process.stdin, answers)
@@ -473,6 +487,8 @@ def parse():
                    help="let the guest start again: in order, by an abrupt reset, or both in turn")
     p.add_argument("--keep-server", action="store_true",
                    help="one server for all boots: each QEMU connects to it anew")
+    p.add_argument("--kills", type=int, default=0, metavar="N",
+                   help="before each boot, start and kill N QEMUs on the same server (0)")
     p.add_argument("--caching-mode", choices=["on", "off"], help="the unit's caching mode")
     p.add_argument("--width", type=int, choices=[39, 48], help="the unit's address width")
     p.add_argument("--pages", type=int, metavar="N", help="pages of the scattered test")

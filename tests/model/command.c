@@ -12,14 +12,35 @@ static void process(void *opaque)
     guest_process(&((struct world *)opaque)->guest);
 }
 
+/* Called while a removal is pending. */
+static void process_and_end(void *opaque)
+{
+    struct world *world = opaque;
+
+    if (world->section) {
+        viommu_dma_end(world->guest.iommu);
+        world->section = false;
+    }
+    process(world);
+}
+
 void world_memory(struct world *world)
 {
     unsigned slot = 1 + world_below(world, RAM_SLOTS - 1);
     bool present = !world->ram.slots[slot].present;
 
-    world_note(world, "%s memory at %#llx", present ? "add" : "remove",
-               (unsigned long long)world->ram.slots[slot].first);
-    world_ok(world, ram_set_present(&world->ram, slot, present, process, world), "memory change");
+    world->section = !present && world_percent(world, 30);
+    world_note(world, "%s memory at %#llx%s", present ? "add" : "remove",
+               (unsigned long long)world->ram.slots[slot].first,
+               world->section ? ", with DMA under way" : "");
+    if (world->section) {
+        guest_ok(viommu_dma_begin(world->guest.iommu), "section");
+    }
+    world_ok(world, ram_set_present(&world->ram, slot, present, process_and_end, world),
+             "memory change");
+    if (world->section) {
+        world_fail(world, "memory was removed while DMA was under way");
+    }
     world->dirty = true;
     world_refresh(world);
 }

@@ -58,6 +58,19 @@ static void note(struct world *world, const struct invalidation *invalidation, c
     }
 }
 
+/* What the guest writes: bits that no domain and no address has are ignored, and may be anything. */
+static struct invalidation with_ignored_bits(struct world *world,
+                                             const struct invalidation *invalidation)
+{
+    struct invalidation copy = *invalidation;
+
+    if (world_percent(world, 20)) {
+        copy.domain |= (uint16_t)(random_u64(&world->random) << world->vtd.domain_bits);
+        copy.address |= random_u64(&world->random) << world->vtd.address_width;
+    }
+    return copy;
+}
+
 static void completed(struct world *world, const struct invalidation *invalidation)
 {
     if (invalidation->iotlb) {
@@ -82,18 +95,19 @@ static bool wrong_mode(const struct world *world)
 /* Registers report the granularity that was performed: the one asked for, or a coarser one. */
 static void by_registers(struct world *world, struct invalidation *invalidation)
 {
+    struct invalidation written = with_ignored_bits(world, invalidation);
     unsigned actual;
 
-    note(world, invalidation, "registers");
+    note(world, &written, "registers");
     world_refresh(world);
     invalidation->time = history_submit(&world->history);
     if (invalidation->iotlb) {
-        guest_flush_iotlb(&world->guest, invalidation->granularity, invalidation->domain,
-                          invalidation->address, invalidation->address_mask);
+        guest_flush_iotlb(&world->guest, written.granularity, written.domain, written.address,
+                          written.address_mask);
         actual = guest_read(&world->guest, world->guest.iotlb_offset + 8, 8) >> 57 & 3;
     } else {
-        guest_flush_context(&world->guest, invalidation->granularity, invalidation->domain,
-                            invalidation->requester, invalidation->function_mask);
+        guest_flush_context(&world->guest, written.granularity, written.domain, written.requester,
+                            written.function_mask);
         actual = guest_read(&world->guest, SPEC_CCMD, 8) >> 59 & 3;
     }
     if (wrong_mode(world)) {
@@ -110,16 +124,16 @@ static void by_registers(struct world *world, struct invalidation *invalidation)
 
 static void put(struct world *world, const struct invalidation *invalidation)
 {
+    struct invalidation written = with_ignored_bits(world, invalidation);
     struct spec_descriptor descriptor;
 
-    note(world, invalidation, "queue");
-    if (invalidation->iotlb) {
-        descriptor = spec_iotlb_invalidate(invalidation->granularity, invalidation->domain,
-                                           invalidation->address, invalidation->address_mask,
-                                           world_percent(world, 30));
+    note(world, &written, "queue");
+    if (written.iotlb) {
+        descriptor = spec_iotlb_invalidate(written.granularity, written.domain, written.address,
+                                           written.address_mask, world_percent(world, 30));
     } else {
-        descriptor = spec_context_invalidate(invalidation->granularity, invalidation->domain,
-                                             invalidation->requester, invalidation->function_mask);
+        descriptor = spec_context_invalidate(written.granularity, written.domain,
+                                             written.requester, written.function_mask);
     }
     guest_queue_put(&world->guest, descriptor);
 }
@@ -199,8 +213,25 @@ static void check_head(struct world *world)
     }
 }
 
+/* DMA that began before an invalidation holds it back. */
+static void hold_back(struct world *world)
+{
+    for (unsigned i = 0; i < 5; i++) {
+        int result = viommu_process(world->guest.iommu, 64);
+
+        if (result < 0) {
+            world_fail(world, "process: %d", result);
+        }
+    }
+    if (status_written(world)) {
+        world_fail(world, "an invalidation completed while DMA was under way");
+    }
+    viommu_dma_end(world->guest.iommu);
+}
+
 static void by_queue(struct world *world, struct invalidation *list, unsigned count)
 {
+    bool held = world_percent(world, 15);
     unsigned flags;
 
     world_refresh(world);
@@ -215,7 +246,14 @@ static void by_queue(struct world *world, struct invalidation *list, unsigned co
                                                         world_below(world, 8)));
     }
     flags = put_wait(world);
+    if (held) {
+        world_note(world, "with DMA under way");
+        guest_ok(viommu_dma_begin(world->guest.iommu), "section");
+    }
     guest_queue_kick(&world->guest);
+    if (held) {
+        hold_back(world);
+    }
     finish(world);
     wait_interrupt(world, flags);
     for (unsigned i = 0; i < count; i++) {
@@ -445,6 +483,21 @@ static void expect_denied(struct world *world, struct world_device *device, uint
     accept_queue(world);
 }
 
+/* The device answers, perhaps while requests that it sent before are under way. */
+static void answer(struct world *world, struct world_device *device)
+{
+    bool held = world_percent(world, 30);
+
+    if (held) {
+        guest_ok(viommu_dma_begin(world->guest.iommu), "section");
+    }
+    world_ok(world, viommu_change_complete(world->guest.iommu, device->token, 0), "complete");
+    if (held) {
+        world_note(world, "answered with DMA under way");
+        hold_back(world);
+    }
+}
+
 void world_device_tlb(struct world *world)
 {
     struct world_device *device = world_any_device(world);
@@ -484,7 +537,7 @@ void world_device_tlb(struct world *world)
             return;
         }
         world_access(world);
-        world_ok(world, viommu_change_complete(world->guest.iommu, device->token, 0), "complete");
+        answer(world, device);
         if (viommu_change_complete(world->guest.iommu, device->token, 0) != -ENOENT) {
             world_fail(world, "a token was good twice");
         }

@@ -224,36 +224,42 @@ void outcomes_collect(struct world *world, const struct request *request,
 
 /* The record that a fault leaves. */
 static void record(struct world *world, struct faults *faults, const struct request *request,
-                   const struct outcome *outcome, bool reads)
+                   const struct outcome *outcome, uint64_t kind)
 {
     uint64_t lo = request->iova & ~0xfffull & ((1ull << world->vtd.address_width) - 1);
 
     faults_record(faults, lo,
-                  (reads ? SPEC_T1 : 0) | (uint64_t)request->type << 60 |
+                  kind | (uint64_t)request->type << 60 |
                       (uint64_t)outcome->reason << 32 | request->requester);
 }
 
 const struct outcome *outcomes_refused(struct world *world, const struct outcomes *outcomes)
 {
     const struct request *request = &outcomes->request;
-    bool may_read = request->need != SPEC_W && !request->zero_write;
-    bool may_write = request->need & SPEC_W || request->zero_write;
+    /* T1 and T2: a write, a read, and, for what reads and writes at once, an atomic operation. */
+    static const uint64_t kinds[] = {0, SPEC_T1, SPEC_T1 | SPEC_T2};
+    bool both = request->need == (SPEC_R | SPEC_W);
+    bool may[3] = {
+        request->need & SPEC_W || request->zero_write,
+        both || (request->need != SPEC_W && !request->zero_write),
+        both,
+    };
 
     if (request->type == VIOMMU_DMA_TRANSLATION) {
-        may_read = true;
-        may_write = false;
+        may[0] = false;
+        may[1] = true;
     }
     for (unsigned i = 0; i < outcomes->count; i++) {
         const struct outcome *outcome = &outcomes->list[i];
 
-        for (int reads = 0; outcome->refused && reads < 2; reads++) {
+        for (int kind = 0; outcome->refused && kind < 3; kind++) {
             struct faults faults = world->faults;
 
-            if (reads ? !may_read : !may_write) {
+            if (!may[kind]) {
                 continue;
             }
             if (!outcome->silent) {
-                record(world, &faults, request, outcome, reads);
+                record(world, &faults, request, outcome, kinds[kind]);
             }
             if (world_faults_equal(world, &faults)) {
                 world->faults = faults;

@@ -157,7 +157,11 @@ static void make_universe(struct world *world)
             (uint64_t)indexes[i / 27] << 39 | (uint64_t)indexes[i / 9 % 3] << 30 |
             (uint64_t)indexes[i / 3 % 3] << 21 | (uint64_t)indexes[i % 3] << 12;
     }
-    history->pages[history->page_count++] = 0xfee00000;
+    for (unsigned i = 0; i < 4; i++) { /* around the interrupt range */
+        static const uint32_t pages[4] = {0xfedff000, 0xfee00000, 0xfeeff000, 0xfef00000};
+
+        history->pages[history->page_count++] = pages[i];
+    }
     history->pages[history->page_count++] = 1ull << 48;
     history->pages[history->page_count++] = 1ull << 52;
     history->pages[history->page_count++] = ~0xfffull;
@@ -313,6 +317,10 @@ uint64_t world_any_page(struct world *world)
 {
     /* Most of the time few pages, so that things meet. */
     unsigned bound = world_percent(world, 60) ? 10 : world->history.page_count;
+
+    if (world_percent(world, 3)) {
+        return world->history.pages[81 + world_below(world, 4)];
+    }
 
     return world->history.pages[world_below(world, bound)];
 }

@@ -79,6 +79,7 @@ struct world {
     uint64_t clock;
     bool translating;
     bool queue_on;
+    bool section;       /* a DMA section is open, until the removal of memory goes on */
     bool dirty;         /* tables, memory or root changed since the last refresh */
 
     /* Wait completion: the mirror of ICS and IECTL, and what came. */

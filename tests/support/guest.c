@@ -182,13 +182,13 @@ void guest_process(struct guest *guest)
     }
     do {
         result = viommu_process(guest->iommu, 0);
-        if (result < 0) {
+        if (result < 0 && result != -ENOMEM) { /* for lack of memory: again */
             guest_die("viommu_process: %s", strerror(-result));
         }
         if (++calls > 1000000) {
             guest_die("viommu_process never ends");
         }
-    } while (result == VIOMMU_PENDING);
+    } while (result != 0);
 }
 
 static uint64_t now(void)

@@ -75,7 +75,7 @@ static int access_directly(struct revoke *revoke, struct worker *worker, uint64_
     uint8_t buf[64];
     int error;
 
-    viommu_dma_begin(revoke->guest.iommu);
+    guest_ok(viommu_dma_begin(revoke->guest.iommu), "section");
     error = viommu_device_translate(revoke->devices[worker->number], NULL, iova,
                                     write ? VIOMMU_WRITE : VIOMMU_READ, &translation);
     if (!error) {

@@ -176,7 +176,8 @@ static const char *data_argument(struct run *run)
         found = names[i];
     }
     if (!found)
-        run_error(run, NULL, "what to write? text=, data=, fill=, pattern=, u8=, u16=, u32= or u64=");
+        run_error(run, NULL,
+                  "what to write? text=, data=, fill=, pattern=, u8=, u16=, u32= or u64=");
     return found;
 }
 

@@ -257,7 +257,8 @@ static void do_translate(struct run *run)
 /* The fields of entry 0 have their plain names, of entry n the names with n + 1 behind. */
 static void result_ats_entry(struct run *run, const struct viommu_ats_entry *entry, unsigned index)
 {
-    static const char *const names[] = {"iova", "gpa", "page", "perm", "untranslated-only", "snoop"};
+    static const char *const names[] = {"iova", "gpa",  "page",
+                                        "perm", "untranslated-only", "snoop"};
     char name[6][LINE_NAME_MAX];
 
     for (unsigned i = 0; i < 6; i++) {
@@ -303,7 +304,8 @@ const struct command device_commands[] = {
     {"device", "name requester [shared!] [ats!]", "Adds a device to the unit.", do_device},
     {"device-remove", "dev", "Removes a device, even with changes it has not acknowledged.",
      do_device_remove},
-    {"device-renumber", "dev requester", "Gives a device another requester id.", do_device_renumber},
+    {"device-renumber", "dev requester", "Gives a device another requester id.",
+     do_device_renumber},
     {"device-id", "dev", "Tells the requester id a device has now.", do_device_id},
     {"device-reset", "dev", "Resets a device: when it was denied it is admitted again.",
      do_device_reset},

@@ -2,8 +2,8 @@
 /*
  * The fault room: fault records, read the way an operating system's handler reads them.
  *
- * The records are a ring; while faults are pending FSTS.FRI is the first of them. A record is cleared
- * by writing one to its highest bit.
+ * The records are a ring; while faults are pending FSTS.FRI is the first of them. A record is
+ * cleared by writing one to its highest bit.
  */
 #include "run.h"
 
@@ -15,7 +15,7 @@ enum {
     RECORD_F = 31,
 };
 
-/* Fault reasons of legacy mode, in words (specification: table of DMA-remapping fault conditions). */
+/* Fault reasons of legacy mode, in words (specification: DMA-remapping fault conditions). */
 static const struct {
     unsigned code;
     const char *word;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The room of held translations: a device translates, and uses the translation only later, while the
- * guest does something else.
+ * The room of held translations: a device translates, and uses the translation only later, while
+ * the guest does something else.
  *
- * Sections belong to threads. So each held translation has a thread of its own, that opens a section,
- * does one job after another that the main thread gives it, and closes the section in the end. The main
- * thread waits for each job; so one thread acts at a time and runs are deterministic.
+ * Sections belong to threads. So each held translation has a thread of its own, that opens a
+ * section, does one job after another that the main thread gives it, and closes the section in the
+ * end. The main thread waits for each job; so one thread acts at a time and runs are deterministic.
  *
  * Locking: `mutex` protects all but `name` of a hold; `job` says whose turn it is (not NULL: the
  * thread's).

@@ -67,8 +67,9 @@ struct complaint {
 };
 
 /*
- * Takes a text apart, replacing symbols. False when it cannot. A line that is empty, a comment, or a
- * definition (which is made here) has no words. The line must be released with line_fini() in either case.
+ * Takes a text apart, replacing symbols. False when it cannot. A line that is empty, a comment, or
+ * a definition (which is made here) has no words. The line must be released with line_fini() in
+ * either case.
  */
 bool line_parse(struct line *line, const char *text, struct symbols *symbols,
                 struct complaint *complaint);
@@ -81,8 +82,8 @@ bool line_bind(struct line *line, const char *arguments, struct complaint *compl
 const struct word *line_argument(const struct line *line, const char *name);
 
 /*
- * The value of numbers joined by + and -, each decimal or hexadecimal with a suffix; -1 is all ones.
- * False when the text is something else.
+ * The value of numbers joined by + and -, each decimal or hexadecimal with a suffix; -1 is all
+ * ones. False when the text is something else.
  */
 bool number_value(const char *text, uint64_t *out);
 

@@ -3,8 +3,8 @@
  * The memory room: RAM and ROM come and go, and the guest (or the embedder) reads and writes them.
  *
  * Each slot is anonymous memory of this process. Memory of a removed slot is unmapped only when the
- * library says that its batch is complete; so a use after that is a crash, and tests see it. A batch
- * keeps what it adds and what it removes until then:
+ * library says that its batch is complete; so a use after that is a crash, and tests see it. A
+ * batch keeps what it adds and what it removes until then:
  *
  *     slots      in guest memory
  *     batch      open: what it would add and which ranges it would remove
@@ -517,10 +517,11 @@ const struct command memory_commands[] = {
     {"batch begin", "", "Opens a batch of changes of guest memory.", do_batch_begin},
     {"batch add", "at size [readonly!]", "Adds RAM, or ROM, in the open batch.", do_batch_add},
     {"batch remove", "at size", "Removes what lies in a range in the open batch.", do_batch_remove},
-    {"batch commit", "", "Applies the open batch as a whole; pending while DMA may touch what goes.",
-     do_batch_commit},
+    {"batch commit", "",
+     "Applies the open batch as a whole; pending while DMA may touch what goes.", do_batch_commit},
     {"batch abort", "", "Forgets the open batch.", do_batch_abort},
-    {"memory status", "", "Tells how many changes of memory are pending, and how many of these were done.",
+    {"memory status", "",
+     "Tells how many changes of memory are pending, and how many that were are done.",
      do_memory_status},
     {"write", "at " DATA_ARGUMENTS, "Writes guest memory as the guest.", do_write},
     {"zero", "at len", "Writes zeros to guest memory.", do_zero},

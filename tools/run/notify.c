@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The notify room: what the library tells others. Interrupts, events and changes are kept in the order
- * in which they came, until an operation takes them.
+ * The notify room: what the library tells others. Interrupts, events and changes are kept in the
+ * order in which they came, until an operation takes them.
  *
  * A subscriber's answer to changes is set in advance: ok, pending, or a failure; what it answered
- * pending it completes with `complete`, the oldest first or by token. A subscriber may also be told to
- * touch: inside its callback it then reads a byte as its device, which the library allows, and tries
- * to write a register, which it refuses.
+ * pending it completes with `complete`, the oldest first or by token. A subscriber may also be told
+ * to touch: inside its callback it then reads a byte as its device, which the library allows, and
+ * tries to write a register, which it refuses.
  */
 #include "run.h"
 
@@ -370,8 +370,8 @@ const struct command notify_commands[] = {
      "Subscribes to a device's changes, and says how they are answered.", do_subscribe},
     {"unsubscribe", "subscriber", "Ends a subscription.", do_unsubscribe},
     {"answer", "subscriber answer", "Says how changes are answered from here on.", do_answer},
-    {"change", "subscriber", "Takes the next change a subscriber heard of; none when there is none.",
-     do_change},
+    {"change", "subscriber",
+     "Takes the next change a subscriber heard of; none when there is none.", do_change},
     {"changes", "subscriber", "Counts the changes heard, and those not completed.", do_changes},
     {"complete", "subscriber [status=] [token=]",
      "Completes a change that was answered pending: the oldest, or that of a token.", do_complete},

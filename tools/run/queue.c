@@ -2,10 +2,10 @@
 /*
  * The queue room: invalidation, by descriptors in a queue and by registers.
  *
- * `queue` sets an invalidation queue up in guest memory. Each `inv` operation writes one descriptor at
- * the runner's own tail and, unless held back, moves the unit's tail behind it. Its status says what
- * became of the queue: done (the head has come to the tail), waiting, error (FSTS has IQE or ITE),
- * queued (held back), or off.
+ * `queue` sets an invalidation queue up in guest memory. Each `inv` operation writes one descriptor
+ * at the runner's own tail and, unless held back, moves the unit's tail behind it. Its status says
+ * what became of the queue: done (the head has come to the tail), waiting, error (FSTS has IQE or
+ * ITE), queued (held back), or off.
  */
 #include "run.h"
 
@@ -227,7 +227,7 @@ static void do_inv_iotlb(struct run *run)
          iotlb_address(&request));
 }
 
-/* The address field of a device-TLB invalidation: the lowest zero bit above bit 11 tells the size. */
+/* The address of a device-TLB invalidation: the lowest zero bit above bit 11 tells the size. */
 static bool device_tlb_range(struct run *run, uint64_t *address)
 {
     uint64_t iova = 0;
@@ -292,8 +292,8 @@ static void do_inv_raw(struct run *run)
 }
 
 /* The word for the granularity that a register says was performed. */
-static void result_performed(struct run *run, const char *const *names, uint64_t value, unsigned low,
-                             bool busy)
+static void result_performed(struct run *run, const char *const *names, uint64_t value,
+                             unsigned low, bool busy)
 {
     result_status(&run->result, busy ? "waiting" : "done");
     result_word(&run->result, "performed", names[value >> low & 3]);
@@ -341,7 +341,8 @@ const struct command queue_commands[] = {
     {"queue status", "", "Tells how the queue stands.", do_queue_status},
     {"tail", "[to]", "Moves the tail behind what was held back, or to a byte offset.", do_tail},
     {"inv context", "granularity [domain=] [dev=] [mask=]" PUSH,
-     "Invalidates context entries: global, domain, or device with a function mask.", do_inv_context},
+     "Invalidates context entries: global, domain, or device with a function mask.",
+     do_inv_context},
     {"inv iotlb", "granularity [domain=] [iova=] [mask=] [hint!] [drain!]" PUSH,
      "Invalidates the IOTLB: global, domain, or page with an address mask.", do_inv_iotlb},
     {"inv device-tlb", "dev [iova] [size] [global!] [max-pending=]" PUSH,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The register room: reads and writes at any offset in any size, by number or by name, and the global
- * commands as an operating system gives them.
+ * The register room: reads and writes at any offset in any size, by number or by name, and the
+ * global commands as an operating system gives them.
  *
- * A register's name may be followed by +N, bytes into it. A named register that is read whole is told
- * field by field, as the specification names them. A field of kind ADDRESS holds the upper bits of an
- * address and is told as that address.
+ * A register's name may be followed by +N, bytes into it. A named register that is read whole is
+ * told field by field, as the specification names them. A field of kind ADDRESS holds the upper
+ * bits of an address and is told as that address.
  */
 #include "run.h"
 
@@ -91,7 +91,8 @@ static const struct register_name registers[] = {
     {"PHMLIMIT", 0x78, 8, FIXED, {{0}}},
     {"IQH", 0x80, 8, FIXED, {{"QH", 18, 4, NUMBER}}},
     {"IQT", 0x88, 8, FIXED, {{"QT", 18, 4, NUMBER}}},
-    {"IQA", 0x90, 8, FIXED, {{"IQA", 63, 12, ADDRESS}, {"DW", 11, 11, NUMBER}, {"QS", 2, 0, NUMBER}}},
+    {"IQA", 0x90, 8, FIXED,
+     {{"IQA", 63, 12, ADDRESS}, {"DW", 11, 11, NUMBER}, {"QS", 2, 0, NUMBER}}},
     {"ICS", 0x9c, 4, FIXED, {{"IWC", 0, 0, NUMBER}}},
     {"IECTL", 0xa0, 4, FIXED, {{"IM", 31, 31, NUMBER}, {"IP", 30, 30, NUMBER}}},
     {"IEDATA", 0xa4, 4, FIXED, {{"IMD", 15, 0, NUMBER}, {"EIMD", 31, 16, NUMBER}}},
@@ -105,7 +106,8 @@ static const struct register_name registers[] = {
     {"PQA", 0xd0, 8, FIXED, {{0}}},
     {"PRS", 0xdc, 4, FIXED, {{0}}},
     {"PECTL", 0xe0, 4, FIXED, {{0}}},
-    {"IVA", 0, 8, IOTLB_BASED, {{"ADDR", 63, 12, ADDRESS}, {"IH", 6, 6, NUMBER}, {"AM", 5, 0, NUMBER}}},
+    {"IVA", 0, 8, IOTLB_BASED,
+     {{"ADDR", 63, 12, ADDRESS}, {"IH", 6, 6, NUMBER}, {"AM", 5, 0, NUMBER}}},
     {"IOTLB", 8, 8, IOTLB_BASED,
      {{"IVT", 63, 63, NUMBER}, {"IIRG", 61, 60, NUMBER}, {"IAIG", 58, 57, NUMBER},
       {"DR", 49, 49, NUMBER}, {"DW", 48, 48, NUMBER}, {"DID", 47, 32, NUMBER}}},
@@ -390,14 +392,14 @@ static void do_set_root(struct run *run)
 }
 
 const struct command register_commands[] = {
-    {"reg read", "register [size]", "Reads a register, by offset or name; a named one field by field.",
-     do_reg_read},
+    {"reg read", "register [size]",
+     "Reads a register, by offset or name; a named one field by field.", do_reg_read},
     {"reg write", "register [value] [size] ...",
      "Writes a register: a value, or FIELD=value words of a named one.", do_reg_write},
     {"command", "command [switch]",
      "Gives a global command (GCMD) as an operating system does: translation on, set-root, ...",
      do_command},
-    {"set-root", "[at]", "Writes RTADDR (the built root table, or an address), then gives set-root.",
-     do_set_root},
+    {"set-root", "[at]",
+     "Writes RTADDR (the built root table, or an address), then gives set-root.", do_set_root},
     {0},
 };

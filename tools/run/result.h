@@ -3,9 +3,9 @@
  * The result of an operation: a status word and named fields, and the expectation of them.
  *
  * It is printed in the form in which it is expected, so what a run prints is itself a scenario. An
- * expectation is words: a bare one is the status, `field=value` a field that must equal, `field!=value`
- * one that must differ. Each value may be a choice, `a|b`. `field=?name` expects nothing and gives the
- * field's value to a symbol.
+ * expectation is words: a bare one is the status, `field=value` a field that must equal,
+ * `field!=value` one that must differ. Each value may be a choice, `a|b`. `field=?name` expects
+ * nothing and gives the field's value to a symbol.
  */
 #ifndef VIOMMU_TOOLS_RUN_RESULT_H
 #define VIOMMU_TOOLS_RUN_RESULT_H

@@ -317,8 +317,8 @@ static char *operations_help(void)
     if (!out)
         return NULL;
     fputs("Operations (docs/scenario.md tells more). [argument] may be left out, [argument=] is "
-          "written with its name, [flag!] is the bare word; DATA is one of text= data= u8= u16= u32= "
-          "u64=, or fill= or pattern= with len=, and repeat= how often.\n", out);
+          "written with its name, [flag!] is the bare word; DATA is one of text= data= u8= u16= "
+          "u32= u64=, or fill= or pattern= with len=, and repeat= how often.\n", out);
     for (unsigned i = 0; i < ROOMS; i++) {
         fprintf(out, "\n%s\n", rooms[i].name);
         for (const struct command *command = rooms[i].commands; command->name; command++) {

@@ -2,21 +2,22 @@
 /*
  * The scenario runner: what its rooms share.
  *
- * A scenario is a text file; a line is an operation with its arguments, and may end in an expectation:
+ * A scenario is a text file; a line is an operation with its arguments, and may end in an
+ * expectation:
  *
  *     dma read disk 0x1000 len=16   => ok hash=0x5c3a
  *
- * Each room (memory, unit, register, table, queue, device, hold, notify, fault, time) has one table of
- * commands. A command takes its arguments with the arg_* functions, acts, and says what came of it: a
- * status word (result_status) and fields (result_number, ...). The main loop compares those with
- * the expectation and prints them.
+ * Each room (memory, unit, register, table, queue, device, hold, notify, fault, time) has one table
+ * of commands. A command takes its arguments with the arg_* functions, acts, and says what came of
+ * it: a status word (result_status) and fields (result_number, ...). The main loop compares those
+ * with the expectation and prints them.
  *
- * Three outcomes of a line are kept apart: an answer of the library, good or bad, is a result; a result
- * other than the expected one is a mismatch (exit status 1); a line that makes no sense is an error
- * (run_error, exit status 2) and ends the run.
+ * Three outcomes of a line are kept apart: an answer of the library, good or bad, is a result; a
+ * result other than the expected one is a mismatch (exit status 1); a line that makes no sense is
+ * an error (run_error, exit status 2) and ends the run.
  *
- * Everything is deterministic: time stands still but for the `time` operation, and one thread acts at a
- * time (see hold.c).
+ * Everything is deterministic: time stands still but for the `time` operation, and one thread acts
+ * at a time (see hold.c).
  */
 #ifndef VIOMMU_TOOLS_RUN_RUN_H
 #define VIOMMU_TOOLS_RUN_RUN_H
@@ -100,7 +101,7 @@ struct run {
     bool autoprocess;
 };
 
-/* Says what is wrong with the current line, at the word (NULL: the line as a whole). Ends the run. */
+/* Says what is wrong with the current line, at the word (NULL: the whole line). Ends the run. */
 __attribute__((format(printf, 3, 4))) void run_error(struct run *run, const char *word,
                                                      const char *format, ...);
 
@@ -132,8 +133,9 @@ bool arg_choice(struct run *run, const char *name, const char *const *words, uns
 bool arg_duration(struct run *run, const char *name, uint64_t *out);
 
 /*
- * Bytes, as DATA_ARGUMENTS say them: text=, data= (hexadecimal), fill= or pattern= with len=, u8= to
- * u64=; repeat= says how many times over. *out is the caller's to free. False, with an error said, when there is none or more than one.
+ * Bytes, as DATA_ARGUMENTS say them: text=, data= (hexadecimal), fill= or pattern= with len=, u8=
+ * to u64=; repeat= says how many times over. *out is the caller's to free. False, with an error
+ * said, when there is none or more than one.
  */
 #define DATA_ARGUMENTS                                                                             \
     "[text=] [data=] [fill=] [pattern=] [u8=] [u16=] [u32=] [u64=] [len=] [repeat=]"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The table room: builds root, context and second-level page tables in guest memory, as a guest does,
- * so that a scenario reads "map this, translate that".
+ * The table room: builds root, context and second-level page tables in guest memory, as a guest
+ * does, so that a scenario reads "map this, translate that".
  *
  * Tables are taken one page after the other from a region that the scenario names, and never given
- * back. What the builder remembers is the root table and, for each domain, the top of its page table;
- * the rest it reads back from guest memory. So raw entries and built ones mix.
+ * back. What the builder remembers is the root table and, for each domain, the top of its page
+ * table; the rest it reads back from guest memory. So raw entries and built ones mix.
  *
  * Levels count from 1, the table of 4 KiB pages; a 48-bit domain has 4.
  */
@@ -298,8 +298,8 @@ static uint64_t entry_address(uint64_t table, uint64_t iova, unsigned level)
 }
 
 /*
- * The address of the table of `level` for an iova; tables above it are made when `make` is set. 0 when
- * there is none, with an error said for what is not merely absent.
+ * The address of the table of `level` for an iova; tables above it are made when `make` is set. 0
+ * when there is none, with an error said for what is not merely absent.
  */
 static uint64_t find_table(struct run *run, struct tables *tables, const struct domain *domain,
                            uint64_t iova, unsigned level, bool make)
@@ -507,15 +507,16 @@ static void do_table(struct run *run)
 
 const struct command table_commands[] = {
     {"tables", "at size", "Names the guest memory from which tables are taken.", do_tables},
-    {"root", "[at=] [new!]", "Tells where the root table is; makes one, or takes that at an address.",
-     do_root},
+    {"root", "[at=] [new!]",
+     "Tells where the root table is; makes one, or takes that at an address.", do_root},
     {"root-entry", "bus low [high]", "Writes a raw root entry.", do_root_entry},
     {"context", "requester domain [type=] [width=] [table=] [low=] [high=] [fpd!] [absent!]",
      "Writes a context entry: the requester belongs to the domain.", do_context},
     {"context-entry", "requester low [high]", "Writes a raw context entry.", do_context_entry},
     {"domain", "domain [width=] [table=] [new!]",
      "Makes a domain's page table, or gives the domain another one.", do_domain},
-    {"map", "domain iova gpa size [perm] [page=] [bits=]", "Maps pages in a domain's table.", do_map},
+    {"map", "domain iova gpa size [perm] [page=] [bits=]", "Maps pages in a domain's table.",
+     do_map},
     {"unmap", "domain iova size", "Clears the leaf entries of a range.", do_unmap},
     {"entry", "domain iova level value", "Writes a raw entry of any level.", do_entry},
     {"table", "domain iova level", "Tells where a table is, and the entry for an address in it.",

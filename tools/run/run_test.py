@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""What `viommu` promises on the outside: exit statuses, messages, output that is input again, JSON,
+and that docs/scenario.md documents every operation.
+
+    run_test.py VIOMMU SOURCE_ROOT
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+VIOMMU, ROOT = sys.argv[1], pathlib.Path(sys.argv[2])
+failures = 0
+
+SETUP = """ram 0 1m
+unit
+device disk 00:03.0
+tables 0x10000 64k
+context disk 1
+map 1 0x1000 0x5000 4k rw
+set-root
+command translation on
+"""
+
+
+def call(*arguments, text=""):
+    return subprocess.run([VIOMMU, *arguments], input=text, capture_output=True, text=True, timeout=60)
+
+
+def expect(what, condition, result=None):
+    global failures
+    if condition:
+        return
+    failures += 1
+    print(f"FAILED: {what}")
+    if result is not None:
+        print(f"  exit status {result.returncode}\n  stdout: {result.stdout}\n  stderr: {result.stderr}")
+
+
+def expect_error(what, scenario, *words):
+    """Exit status 2, and a message that holds all the words."""
+    result = call("run", "-", text=scenario)
+    expect(what, result.returncode == 2 and all(word in result.stderr for word in words), result)
+
+
+def test_exit_statuses():
+    good = call("run", "-", text="ram 0 1m => ok\n")
+    expect("all as expected: 0", good.returncode == 0 and not good.stderr, good)
+    bad = call("run", "-", text="# one\nram 0 1m\nread 0 4 => u32=7\nread 4 4 => ok u32=0\n")
+    expect("a mismatch: 1, with line, expected and actual value",
+           bad.returncode == 1 and "standard input:3:" in bad.stderr and "u32=7" in bad.stderr
+           and "u32=0x0" in bad.stderr, bad)
+    expect("the rest is played after a mismatch", "read 4 4" in bad.stdout, bad)
+    expect("a file that is not there: 2", call("run", "/nonexistent").returncode == 2)
+    expect("no file: 2", call("run").returncode == 2)
+    expect("no subcommand: 2", call().returncode == 2)
+    expect("an unknown subcommand: 2", call("frobnicate").returncode == 2)
+    expect("--help: 0", call("--help").returncode == 0)
+    expect("--version: 0", call("--version").stdout.startswith("viommu "))
+    expect("run --help: 0", "dma read" in call("run", "--help").stdout)
+
+
+def test_errors():
+    expect_error("an unknown operation", "dma rea x\n", "1:", "dma", "dma read")
+    expect_error("an operation that is like no other", "xyzzyplugh 1\n", "xyzzyplugh")
+    expect_error("a missing argument", "\nram 0\n", "2:", "size", "missing")
+    expect_error("an argument too many", "ram 0 1m 2m\n", "2m", "too many")
+    expect_error("a mistyped argument", "unit wdth=48\n", "wdth", "width")
+    expect_error("an argument twice", "ram at=0 size=1m at=0\n", "at", "twice")
+    expect_error("not a number", "ram 0 12q\n", "12q")
+    expect_error("a number that is too large", "ram 0 0x10000000000000000\n", "0x10000000000000000")
+    expect_error("an unknown register", "unit\nreg read GSTX\n", "2:", "GSTX", "GSTS")
+    expect_error("an unknown field", "unit\nreg write FECTL IQ=1\n", "IQ", "FECTL")
+    expect_error("a field that does not fit", "unit\nreg write FECTL IM=2\n", "IM")
+    expect_error("an unknown symbol", "read $nowhere 4\n", "$nowhere")
+    expect_error("an unknown device", SETUP + "dma read dosk 0 4\n", "dosk", "disk")
+    expect_error("an unknown counter", "unit\nstats wlks\n", "wlks", "walks")
+    expect_error("no unit", "reg read VER\n", "unit")
+    expect_error("no queue", "unit\ninv iec\n", "queue")
+    expect_error("no region for tables", "unit\ncontext 00:03.0 1\n", "tables")
+    expect_error("an open quote", 'write 0 text="abc\n', "closing")
+    expect_error("an empty expectation", "ram 0 1m =>\n", "=>")
+    expect_error("two expectations", "ram 0 1m => ok => ok\n", "=>")
+    expect_error("two kinds of data", "ram 0 1m\nwrite 0 u8=1 text=x\n", "both")
+    expect_error("no data", "ram 0 1m\nwrite 0\n", "what to write")
+    expect_error("odd hexadecimal", "ram 0 1m\nwrite 0 data=123\n", "123")
+    expect_error("data without length", "ram 0 1m\nwrite 0 fill=1\n", "len")
+    expect_error("nothing held", "unit\nrelease x\n", "held")
+    expect_error("a map past the tables", SETUP + "map 1 0x1000000000000 0 4k\n", "48 bits")
+    expect_error("a map that is not aligned", SETUP + "map 1 0x800 0 4k\n", "multiples")
+    expect_error("a level of 0", SETUP + "entry 1 0 0 0\n", "levels")
+    expect_error("a NUL character", "ram 0 1m\0\n", "NUL")
+    expect_error("a definition without value", "$x =\n", "$x")
+    many = "stats " + " ".join(["walks"] * 100)
+    expect_error("too many words", "unit\n" + many + "\n", "words")
+
+
+def test_output_is_input():
+    first = call("run", "-", text="$a = 0x40\n" + SETUP + 'write $a text="say \\"hi\\" # now"\n'
+                 "read $a 14\nread 0 128\ntranslate disk 0x1000\nfault\nreg read CAP\n")
+    second = call("run", "-", text=first.stdout)
+    expect("what a run prints can be run", first.returncode == 0 and second.returncode == 0
+           and second.stdout == first.stdout, second)
+
+
+def test_json():
+    result = call("run", "--json", "-", text=SETUP + "translate disk 0x1000 => gpa=0x5000\n"
+                  "translate disk 0x1000 => gpa=0x6000\n")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    expect("one object a line", len(lines) == 10 and result.returncode == 1, result)
+    expect("fields", lines[8] == {"line": 9, "operation": "translate", "status": "ok", "passed": True,
+                                  "fields": {"gpa": "0x5000", "page": "4k", "perm": "rw"}}, result)
+    expect("a failed check", lines[9]["passed"] is False, result)
+
+
+def test_expectations():
+    result = call("run", "-q", "-", text="ram 0 1m => ok|exists\nread 0 4 => u32=?x u32!=1 u32=5|0\n"
+                  "write 4 u32=$x+7\nread 4 4 => u32=7 data=07000000 u32!=$x\n")
+    expect("choices, captures, inequality", result.returncode == 0 and not result.stdout, result)
+    result = call("run", "-", text="ram 0 1m\nread 0 4 => nothing=1\n")
+    expect("a field that is not there", result.returncode == 1 and "nothing" in result.stderr, result)
+
+
+def test_documentation():
+    text = (ROOT / "docs" / "scenario.md").read_text()
+    names = call("run", "--list-operations").stdout.splitlines()
+    expect("there are operations", len(names) > 60)
+    for name in names:
+        expect(f"docs/scenario.md documents `{name}`", f"| `{name}`" in text)
+    registers = (ROOT / "tools" / "run" / "register.c").read_text()
+    for line in registers.splitlines():
+        name = line.strip().removeprefix('{"').partition('"')[0]
+        if line.startswith('    {"') and name.isupper() and not name.startswith("FRCD"):
+            expect(f"docs/scenario.md names the register {name}", name in text)
+
+
+def test_acpi():
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "dmar.bin"
+        result = call("acpi", "dmar", "--device", "00:05.0", "--rmrr", "0x1000-0x1fff", "--ats", "-o", str(path))
+        table = path.read_bytes()
+    expect("a table", result.returncode == 0 and table[:4] == b"DMAR" and sum(table) % 256 == 0
+           and int.from_bytes(table[4:8], "little") == len(table), result)
+    wrong = ["--base 0x123", "--width 0", "--width 65", "--device 5", "--device 00:20.0", "--rmrr 1-2",
+             "--rmrr 0x2000-0x1fff", "--size 12k", "--segment 65536", "--base zz", "", "--device 0:1.0 more",
+             "--include-all --device 0:1.0", "--include-all --rmrr 0-0xfff"]
+    for arguments in wrong:
+        result = call("acpi", "dmar", *arguments.split(), "-o", "/dev/null")
+        expect(f"acpi dmar {arguments}: 2 and a message", result.returncode == 2 and result.stderr, result)
+    expect("no output: 2", call("acpi", "dmar", "--include-all").returncode == 2)
+    expect("no such table: 2", call("acpi", "srat", "--include-all", "-o", "-").returncode == 2)
+    expect("a file that cannot be written: 1",
+           call("acpi", "dmar", "--include-all", "-o", "/nonexistent/x").returncode == 1)
+
+
+for test in [value for name, value in sorted(globals().items()) if name.startswith("test_")]:
+    test()
+print("failed" if failures else "ok")
+sys.exit(1 if failures else 0)
