@@ -12,6 +12,7 @@
  */
 #include "bench.h"
 #include "measure.h"
+#include "pin.h"
 #include "tours.h"
 
 #include <inttypes.h>
@@ -76,6 +77,7 @@ static void *disturber_main(void *opaque)
 {
     struct disturbed *d = opaque;
 
+    pin(1);
     while (!atomic_load(&d->leave)) {
         if (atomic_load(&d->active)) {
             atomic_store(&d->resting, false);
@@ -99,6 +101,7 @@ static void teardown(void *state)
         atomic_store(&d->leave, true);
         pthread_join(d->thread, NULL);
     }
+    unpin();
     world_fini(&d->world);
     free(d);
 }
@@ -113,6 +116,7 @@ static void *setup(bool quick)
     if (!d) {
         return NULL;
     }
+    pin(0);
     atomic_store(&d->resting, true);
     world_init(&d->world, PAGES);
     for (uint64_t i = 0; i < PAGES; i++) {

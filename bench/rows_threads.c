@@ -4,6 +4,7 @@
  * sum. An operation is one translation by either.
  */
 #include "bench.h"
+#include "pin.h"
 #include "tours.h"
 
 #include <pthread.h>
@@ -17,6 +18,7 @@ struct threads;
 struct worker {
     struct threads *all;
     pthread_t thread;
+    unsigned number;
     struct viommu_device *device;
     bool (*work)(struct worker *worker);
     uint64_t count;
@@ -57,6 +59,7 @@ static void *setup(bool quick)
     t->order = stream_order(&t->world);
     for (unsigned i = 0; i < THREADS; i++) {
         t->workers[i].all = t;
+        t->workers[i].number = i;
         t->workers[i].device = t->world.devices[i];
     }
     if (!t->order || !world_touch(&t->world, t->world.devices[0])) {
@@ -81,6 +84,7 @@ static void *worker_main(void *opaque)
 {
     struct worker *worker = opaque;
 
+    pin(worker->number);
     worker->ok = worker->work(worker);
     return NULL;
 }

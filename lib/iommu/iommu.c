@@ -294,7 +294,8 @@ int viommu_process(struct viommu *iommu, unsigned budget)
         iommu->work_came = false;
         stopped = work_round(iommu, &budget);
     } while (iommu->work_came && !stopped);
-    draining = iotlb_renew(&iommu->iotlb) | iommu->model->draining(iommu);
+    draining = iotlb_renew(&iommu->iotlb);
+    draining |= iommu->model->draining(iommu);
     timer_set(iommu, draining);
     iommu->processing = false;
     if (stopped) {

@@ -408,6 +408,17 @@ void world_forget_recent(void)
     recent_next = 0;
 }
 
+struct world_device *world_recent(struct world *world, uint64_t *iova)
+{
+    unsigned which = world_below(world, 8);
+
+    if (!recent[which].device || !recent[which].device->device) {
+        return NULL;
+    }
+    *iova = recent[which].iova;
+    return recent[which].device;
+}
+
 void world_access(struct world *world)
 {
     if (!choose_requester(world)) {

@@ -264,3 +264,55 @@ void world_build_mapping(struct world *world)
     world->dirty = true;
     world_refresh(world);
 }
+
+/* Where the leaf entry of an address lies, and its level; 0: there is none. */
+static uint64_t find_leaf(struct world *world, const struct context_value *context, uint64_t iova,
+                          unsigned *level)
+{
+    uint64_t table = context->table;
+
+    for (*level = context->levels; *level; (*level)--) {
+        uint64_t slot = table + (iova >> (12 + 9 * (*level - 1)) & 511) * 8;
+        uint64_t entry;
+
+        if (!ram_load64(&world->ram, slot, &entry) || !(entry & 3)) {
+            return 0;
+        }
+        if (*level == 1 || (*level < 4 && entry & SPEC_PS)) {
+            return slot;
+        }
+        table = entry & 0x000ffffffffff000ull;
+    }
+    return 0;
+}
+
+void world_revoke(struct world *world)
+{
+    uint64_t iova;
+    struct world_device *device = world_recent(world, &iova);
+    struct context_value context;
+    uint64_t inside;
+    unsigned level;
+    uint64_t slot;
+
+    if (!device) {
+        return;
+    }
+    context = walker_context(&world->ram, &world->walker, world->history.root, device->requester);
+    if (context.reason || context.type == SPEC_TT_PASS || iova >> (12 + 9 * context.levels)) {
+        return;
+    }
+    slot = find_leaf(world, &context, iova, &level);
+    if (!slot || !ram_find(&world->ram, slot, 8) || ram_find(&world->ram, slot, 8)->rom) {
+        return;
+    }
+    world_note(world, "revoke %#llx of %04x: leaf entry at %#llx, level %u",
+               (unsigned long long)iova, device->requester, (unsigned long long)slot, level);
+    ram_store64(&world->ram, slot, world_percent(world, 50) ? 0 : any_leaf(world, level));
+    world->dirty = true;
+    world_refresh(world);
+    /* Any page of a super-page stands for the whole. */
+    inside = (iova ^ random_u64(&world->random)) & ((1ull << (12 + 9 * (level - 1))) - 1);
+    world_invalidate_page(world, context.domain, iova ^ (inside & ~0xfffull));
+    world_access(world);
+}

@@ -304,6 +304,25 @@ void world_invalidate(struct world *world)
     by_queue(world, list, count);
 }
 
+void world_invalidate_page(struct world *world, uint16_t domain, uint64_t iova)
+{
+    struct invalidation invalidation = {
+        .iotlb = true,
+        .granularity = SPEC_SELECTIVE,
+        .domain = domain,
+        .address = iova,
+    };
+
+    if (wrong_mode(world)) {
+        return;
+    }
+    if (world->queue_on) {
+        by_queue(world, &invalidation, 1);
+    } else {
+        by_registers(world, &invalidation);
+    }
+}
+
 void world_invalidate_all(struct world *world)
 {
     uint64_t time;

@@ -21,11 +21,11 @@ static const struct {
     unsigned weight;
     void (*operation)(struct world *world);
 } operations[] = {
-    {470, world_access},       {80, world_translated},   {90, world_edit_tables},
+    {440, world_access},       {80, world_translated},   {90, world_edit_tables},
     {110, world_build_mapping}, {16, world_edit_context}, {6, world_edit_root},
     {70, world_invalidate},    {80, world_clear_faults}, {22, world_device},
     {12, world_memory},        {12, world_command},      {12, world_bad_descriptor},
-    {19, world_device_tlb},    {1, world_reset},
+    {19, world_device_tlb},    {30, world_revoke},         {1, world_reset},
 };
 
 static void one_step(void)

@@ -147,13 +147,18 @@ void world_edit_tables(struct world *world);
 void world_edit_context(struct world *world);
 void world_edit_root(struct world *world);
 void world_build_mapping(struct world *world);
+void world_revoke(struct world *world); /* what was used lately: changed, invalidated, used again */
 
 void world_forget_recent(void);            /* before a new seed */
+/* A page that was accessed lately, and by whom, so that the next access is there; NULL: none. */
+struct world_device *world_recent(struct world *world, uint64_t *iova);
 void world_access(struct world *world);     /* read, write or translate */
 void world_translated(struct world *world); /* an ATS request, or a translated one */
 
 void world_invalidate(struct world *world);
 void world_invalidate_all(struct world *world);
+/* Page-selective, of the page of `iova` alone. */
+void world_invalidate_page(struct world *world, uint16_t domain, uint64_t iova);
 void world_bad_descriptor(struct world *world);
 void world_device_tlb(struct world *world);
 

@@ -197,8 +197,20 @@ static void use_page(struct revoke *revoke, struct random *random, unsigned page
     expect_bytes(host, GUEST_PAGE, POISON);
 }
 
+/* Empties the cache, so that many walks are under way when the next invalidation comes. */
+static void provoke_walks(struct revoke *revoke)
+{
+    if (revoke->queue) {
+        guest_queue_put(&revoke->guest, spec_iotlb_invalidate(SPEC_DOMAIN, DOMAIN, 0, 0, false));
+        guest_queue_wait(&revoke->guest);
+    }
+}
+
 static void unmap(struct revoke *revoke, struct random *random, unsigned page)
 {
+    if (random_percent(random, 20)) {
+        provoke_walks(revoke);
+    }
     guest_store(&revoke->guest, revoke->entries[page], 0);
     invalidate(revoke, random, page);
     revoke->mapped[page] = false;
