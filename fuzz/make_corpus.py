@@ -204,8 +204,9 @@ def queue_seeds():
     gone = (q_embedder(ANSWER, 2) + put(q_device(1, 0)) + put(q_wait(2)) + q_embedder(PROCESS, 31) +
             q_embedder(DEVICE, 3) + q_embedder(PROCESS, 31) + q_embedder(COMPLETE, 0))
     bad = [0, 6, 15, 0x205, 1, 2, 1 | 1 << 6, 2 | 0x110, 0x1002, 4 | 1 << 5, 5 | 1 << 8, 3 | 1 << 4,
-           2 | 3 << 4]
-    errors = b"".join(put(q_raw(lo, 63 if lo == 0x32 else 0), False) + put(q_wait(3)) +
+           2 | 3 << 4, 5, 4, 0x11, 0x12, 3]
+    highs = {0x32: 63, 5: 3, 4: 1, 0x11: 1, 0x12: 1 << 8, 3: 2}
+    errors = b"".join(put(q_raw(lo, highs.get(lo, 0)), False) + put(q_wait(3)) +
                       q_embedder(PROCESS, 8) + q_register(1, 0, b"\x10\x00\x00") +
                       q_register(2, 0) + q_embedder(PROCESS, 4) + q_register(0) +
                       q_register(2, 1) for lo in bad)
@@ -291,9 +292,21 @@ def tables_seeds():
     write("tables", "roots", CONFIGS[0] + t_context(1, 4) + roots + modes)
     loop = t_context(1, 4) + t_store(0x3000, 0x3003) + ask + t_store(0x3000, 0x70000003) + ask
     loop += t_store(0x3000, 0x4001) + t_store(0x4000, 0x5002) + ask
-    loop += t_store(0x3000, 0x4003) + t_store(0x4000, 0xfec00083) + t_dma(READ, address(1, 7), 8)
-    loop += t_store(0x4000, 0xc0000083) + t_dma(ATS, address(2, 0), 4096)
     write("tables", "loops", CONFIGS[0] + loop)
+    # Pages that lead into the interrupt range, or reach into it.
+    messages = t_context(1, 4) + t_tables(4, 1)
+    for entry in (0xfee00003, 0xfedff003, 0xfef00003):
+        messages += t_store(0x6000, entry) + b"\x05\x00" + ask
+    messages += t_tables(4, 2)
+    for entry in (0xfee00083, 0xfec00083, 0x83):
+        messages += t_store(0x5000, entry) + b"\x05\x00" + ask
+        messages += t_dma(READ, address(0, 15), 8) + t_dma(ATS, address(0, 15), 4096)
+        messages += t_dma(ATS, address_raw(0x100000), 4096) + clear
+    messages += t_store(0x4000 + 3 * 8, 0xc0000083)
+    for where in (0xfed00000, 0xfef00000, 0xc0000000):
+        messages += t_dma(READ, address_raw(where), 8) + t_dma(ATS, address_raw(where), 4096)
+        messages += t_dma(TRANSLATE, address_raw(where), 1)
+    write("tables", "messages", CONFIGS[0] + messages)
 
 
 registers_seeds()

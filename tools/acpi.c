@@ -55,7 +55,7 @@ static const struct argp_option options[] = {
     {"size", OPTION_SIZE, "BYTES", 0, "size of its registers, a power of two (4k)", 0},
     {"width", OPTION_WIDTH, "N", 0, "bits of a guest-physical address, 1 to 64 (48)", 0},
     {"segment", OPTION_SEGMENT, "N", 0, "PCI segment (0)", 0},
-    {"device", OPTION_DEVICE, "BUS:DEV.FN", 0,
+    {"device", OPTION_DEVICE, "[BUS:]DEV.FN", 0,
      "a device behind the unit; behind bridges BUS:DEV.FN/DEV.FN..., from the root bus on. "
      "May be given many times", 1},
     {"include-all", OPTION_INCLUDE_ALL, NULL, 0, "every device of the segment is behind the unit",
@@ -109,8 +109,8 @@ static void width_option(struct argp_state *state, struct request *request, cons
 static bool parse_scope(const char *text, struct viommu_dmar_scope *scope)
 {
     scope->type = VIOMMU_DMAR_SCOPE_ENDPOINT;
-    if (!parse_bus_part(&text, &scope->start_bus))
-        return false;
+    /* The bus may be left out: it is 0 then. */
+    (void)parse_bus_part(&text, &scope->start_bus);
     for (;;) {
         unsigned n = scope->path_length;
 
@@ -130,7 +130,7 @@ static void device_option(struct argp_state *state, struct request *request, con
     if (request->device_count == DEVICES_MAX)
         argp_error(state, "--device: more than %d devices", DEVICES_MAX);
     else if (!parse_scope(text, &request->devices[request->device_count++]))
-        argp_error(state, "--device: '%s' is not BUS:DEV.FN, as 00:05.0", text);
+        argp_error(state, "--device: '%s' is not [BUS:]DEV.FN, as 05.0", text);
 }
 
 static void rmrr_option(struct argp_state *state, struct request *request, const char *text)

@@ -90,7 +90,7 @@ static const char help_text[] =
     "\n"
     "  viommu serve --vtd vtd.sock --edu 05.0=edu.sock\n"
     "\n"
-    "  viommu acpi dmar --device 00:05.0 --output dmar.bin\n"
+    "  viommu acpi dmar --device 05.0 --output dmar.bin\n"
     "\n"
     "  qemu-system-x86_64 -accel tcg,thread=multi \\\n"
     "    -machine q35,memory-backend=mem -m 512 \\\n"
@@ -123,7 +123,8 @@ static const struct argp_option options[] = {
     {"no-snoop-control", OPTION_NO_SNOOP, NULL, 0, "No snoop bit in page-table entries", 2},
     {"domain-bits", OPTION_DOMAIN_BITS, "N", 0, "Width of domain ids: 4, 6 ... 16 (16)", 2},
     {"fault-records", OPTION_FAULT_RECORDS, "N", 0, "Fault recording registers, 1 to 256 (8)", 2},
-    {"iotlb-entries", OPTION_IOTLB, "N", 0, "Size of the translation cache, a power of two", 2},
+    {"iotlb-entries", OPTION_IOTLB, "N", 0, "Entries of the translation cache, a power of two from 256 to 16m (16k)",
+     2},
     {0},
 };
 
@@ -158,6 +159,15 @@ static void add_edu(struct request *request, const char *text, struct argp_state
     request->edu_count++;
 }
 
+/* Ends the command, naming the option and what it takes, unless the value is right. */
+static void insist(bool right, struct argp_state *state, const char *option, const char *value,
+                   const char *takes)
+{
+    if (!right) {
+        argp_error(state, "%s: '%s' is not %s", option, value, takes);
+    }
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     struct request *request = state->input;
@@ -171,9 +181,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_WIDTH:
         request->vtd.address_width = (uint8_t)number(arg, 64, state);
+        insist(request->vtd.address_width == 39 || request->vtd.address_width == 48, state,
+               "--width", arg, "39 or 48");
         break;
     case OPTION_HOST_WIDTH:
         request->vtd.host_address_width = (uint8_t)number(arg, 64, state);
+        insist(request->vtd.host_address_width >= 36 && request->vtd.host_address_width <= 52,
+               state, "--host-width", arg, "36 to 52");
         break;
     case OPTION_CACHING_MODE:
         request->vtd.caching_mode = true;
@@ -195,12 +209,17 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_DOMAIN_BITS:
         request->vtd.domain_bits = (uint8_t)number(arg, 16, state);
+        insist(request->vtd.domain_bits >= 4 && request->vtd.domain_bits % 2 == 0, state,
+               "--domain-bits", arg, "4, 6 ... 16");
         break;
     case OPTION_FAULT_RECORDS:
         request->vtd.fault_records = (uint16_t)number(arg, 256, state);
         break;
     case OPTION_IOTLB:
-        request->iotlb_entries = (uint32_t)number(arg, UINT32_MAX, state);
+        request->iotlb_entries = (uint32_t)number(arg, 1u << 24, state);
+        insist(request->iotlb_entries >= 256 &&
+                   !(request->iotlb_entries & (request->iotlb_entries - 1)),
+               state, "--iotlb-entries", arg, "a power of two from 256 to 16m");
         break;
     case ARGP_KEY_ARG:
         argp_error(state, "what is '%s'?", arg);

@@ -51,6 +51,20 @@ static void test_record(void **state)
     unit_fini(&unit);
 }
 
+/* Who asks to read and to write at once is an atomic operation. */
+static void test_record_of_an_atomic(void **state)
+{
+    struct unit unit;
+    struct viommu_translation out;
+
+    (void)state;
+    fault_init(&unit, 8);
+    assert_int_not_equal(viommu_device_translate(unit.device, NULL, IOVA,
+                                                 VIOMMU_READ | VIOMMU_WRITE, &out), 0);
+    assert_int_equal(unit_record(&unit, 0), SPEC_F | SPEC_T1 | SPEC_T2 | 5ull << 32 | unit.id);
+    unit_fini(&unit);
+}
+
 /* The address is cut at the widest that the unit translates. */
 static void test_record_of_a_wide_address(void **state)
 {
@@ -357,6 +371,24 @@ static void test_interrupt_by_wide_write(void **state)
     unit_fini(&unit);
 }
 
+/* A message that was sent keeps its address though the registers change before it is handed on. */
+static void test_message_is_latched(void **state)
+{
+    struct unit unit;
+
+    (void)state;
+    fault_init(&unit, 4);
+    unit_fault_message(&unit, 0xfee00000, 1);
+    fault(&unit);
+    assert_int_equal(control(&unit), 0);
+    unit_fault_message(&unit, 0xfee01000, 2);
+    guest_process(&unit.guest);
+    assert_int_equal(unit.interrupt_count, 1);
+    assert_int_equal(unit.interrupts[0].address, 0xfee00000);
+    assert_int_equal(unit.interrupts[0].data, 1);
+    unit_fini(&unit);
+}
+
 /* A reset forgets records, status and what was pending. */
 static void test_reset(void **state)
 {
@@ -386,6 +418,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_record),
+        cmocka_unit_test(test_record_of_an_atomic),
         cmocka_unit_test(test_record_of_a_wide_address),
         cmocka_unit_test(test_ring),
         cmocka_unit_test(test_index_of_a_batch),
@@ -401,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_withdrawn),
         cmocka_unit_test(test_two_conditions),
         cmocka_unit_test(test_interrupt_by_wide_write),
+        cmocka_unit_test(test_message_is_latched),
         cmocka_unit_test(test_reset),
     };
 
