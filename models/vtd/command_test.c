@@ -89,6 +89,25 @@ static void test_all_at_once(void **state)
     unit_fini(&r.unit);
 }
 
+/* Of one write the root comes first: translation is never on with the old one. */
+static void test_order_of_one_write(void **state)
+{
+    struct roots r;
+
+    (void)state;
+    roots_init(&r);
+    guest_write(&r.unit.guest, SPEC_RTADDR, 8, r.root[1]);
+    assert_int_equal(viommu_dma_begin(r.unit.guest.iommu), 0);
+    command(&r.unit, SPEC_TE | SPEC_SRTP | SPEC_QIE);
+    assert_int_equal(gsts(&r.unit), 0);
+    assert_int_equal(unit_gpa(&r.unit, IOVA), IOVA);
+    viommu_dma_end(r.unit.guest.iommu);
+    guest_process(&r.unit.guest);
+    assert_int_equal(gsts(&r.unit), SPEC_TE | SPEC_SRTP | SPEC_QIE);
+    assert_int_equal(unit_gpa(&r.unit, IOVA), PAGE_OF(1));
+    unit_fini(&r.unit);
+}
+
 /* Nothing happens inside the register write; the status tells when it has. */
 static void test_status_follows(void **state)
 {
@@ -336,6 +355,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_by_one),
         cmocka_unit_test(test_all_at_once),
+        cmocka_unit_test(test_order_of_one_write),
         cmocka_unit_test(test_status_follows),
         cmocka_unit_test(test_root_is_latched),
         cmocka_unit_test(test_new_root_while_translating),

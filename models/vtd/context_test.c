@@ -112,6 +112,25 @@ static void test_root_table_unreadable(void **state)
     unit_fini(&t.unit);
 }
 
+/* Memory past the host width cannot hold it, though it is there. */
+static void test_root_table_past_the_width(void **state)
+{
+    struct tables t;
+    struct viommu_memory_batch *batch;
+    struct viommu_memory_slot slot = {.first = 1ull << 40, .last = (1ull << 40) + 0xfff, .fd = -1};
+
+    (void)state;
+    tables_init(&t, &(struct viommu_vtd_config){.host_address_width = 40});
+    slot.host = guest_host(&t.unit.guest, t.unit.guest.root);
+    assert_int_equal(viommu_memory_batch_begin(t.unit.guest.memory, &batch), 0);
+    assert_int_equal(viommu_memory_batch_add(batch, &slot), 0);
+    assert_int_equal(viommu_memory_batch_commit(batch, NULL, NULL), 0);
+    guest_write(&t.unit.guest, SPEC_RTADDR, 8, slot.first);
+    guest_command(&t.unit.guest, SPEC_SRTP, true);
+    expect(&t, SPEC_ROOT_ACCESS);
+    unit_fini(&t.unit);
+}
+
 static void test_root_table_mode(void **state)
 {
     struct tables t;
@@ -338,6 +357,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_root_entry),
         cmocka_unit_test(test_root_table_unreadable),
+        cmocka_unit_test(test_root_table_past_the_width),
         cmocka_unit_test(test_root_table_mode),
         cmocka_unit_test(test_context_table_unreadable),
         cmocka_unit_test(test_entry_places),

@@ -354,6 +354,31 @@ static void test_two_conditions(void **state)
     unit_fini(&unit);
 }
 
+/* One condition that software has not cleared holds back the event of another. */
+static void test_second_condition_is_quiet(void **state)
+{
+    struct unit unit;
+    struct guest *guest = &unit.guest;
+
+    (void)state;
+    fault_init(&unit, 4);
+    guest_queue_on(guest);
+    unit_fault_message(&unit, 0xfee00000, 1);
+    unit_submit(&unit, (struct spec_descriptor){0, 0});
+    assert_int_equal(unit.interrupt_count, 1);
+    fault(&unit);
+    guest_process(guest);
+    assert_int_equal(events(&unit), SPEC_PPF | SPEC_IQE);
+    assert_int_equal(unit.interrupt_count, 1);
+    unit_clear_record(&unit, 0);
+    guest_queue_off(guest);
+    guest_write(guest, SPEC_FSTS, 4, SPEC_IQE);
+    fault(&unit);
+    guest_process(guest);
+    assert_int_equal(unit.interrupt_count, 2);
+    unit_fini(&unit);
+}
+
 /* Several writes in one access: message registers and control together. */
 static void test_interrupt_by_wide_write(void **state)
 {
@@ -433,6 +458,7 @@ int main(void)
         cmocka_unit_test(test_masked),
         cmocka_unit_test(test_withdrawn),
         cmocka_unit_test(test_two_conditions),
+        cmocka_unit_test(test_second_condition_is_quiet),
         cmocka_unit_test(test_interrupt_by_wide_write),
         cmocka_unit_test(test_message_is_latched),
         cmocka_unit_test(test_reset),

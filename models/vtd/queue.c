@@ -196,8 +196,10 @@ static void timed_out(struct vtd *vtd, const struct vtd_operation *operation)
 
         pending->aborted |= is_wait(pending);
     }
-    vtd->queue.timed_out = true;
-    vtd->queue.timed_out_source = operation->wait.requester;
+    if (!vtd->queue.timed_out) {
+        vtd->queue.timed_out = true;
+        vtd->queue.timed_out_source = operation->wait.requester;
+    }
 }
 
 /* A device's failure: its source id is kept for the first until the guest clears the bit. */
