@@ -207,7 +207,7 @@ def queue_seeds():
            2 | 3 << 4, 5, 4, 0x11, 0x12, 3]
     highs = {0x32: 63, 5: 3, 4: 1, 0x11: 1, 0x12: 1 << 8, 3: 2}
     errors = b"".join(put(q_raw(lo, highs.get(lo, 0)), False) + put(q_wait(3)) +
-                      q_embedder(PROCESS, 8) + q_register(1, 0, b"\x10\x00\x00") +
+                      q_embedder(PROCESS, 8) + q_register(1, 0, b"\x00\x00\x00") +
                       q_register(2, 0) + q_embedder(PROCESS, 4) + q_register(0) +
                       q_register(2, 1) for lo in bad)
     shapes = (q_register(1, 0, b"\xf0\xff\x07") + q_embedder(PROCESS, 8) + q_register(0) +

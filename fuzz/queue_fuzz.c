@@ -68,6 +68,7 @@ static void registers(struct bench *bench, struct fuzz_input *input)
         break;
     case 2:
         guest_write(guest, SPEC_GCMD, 4, kind & 8 ? SPEC_QIE : 0);
+        guest->queue_tail = 0; /* the next descriptor is the first again */
         break;
     case 3:
         guest_write(guest, SPEC_IQA, 8, (QUEUE & ~0xfffull) + ((uint64_t)kind >> 3));

@@ -12,7 +12,7 @@ packages_of() {
     case $1 in
     build) echo gcc libc6-dev binutils meson ninja-build pkg-config python3 libjansson-dev ;;
     test) echo libcmocka-dev libglib2.0-dev clang libclang-rt-14-dev llvm "$(cross_packages)" ;;
-    guest) echo gcc libc6-dev python3 xz-utils zstd "$(guest_packages)" ;;
+    guest) echo gcc libc6-dev python3 xz-utils zstd lz4 "$(guest_packages)" ;;
     fuzz) echo clang libclang-rt-14-dev llvm ;;
     bench) echo libglib2.0-dev ;;
     docs) echo python3 doxygen ;;

@@ -29,6 +29,12 @@ LOGS = os.path.join(TOP, "build", "test")
 SKIP_STATUS = 77
 LOG_LINES_SHOWN = 40
 FUZZ_SECONDS = 5
+NOT_UNDER_QEMU_USER = (
+    # It counts the descriptors that a message brings; qemu-user leaves open those that do not fit.
+    "vfio_user_connection",
+    # A script that starts the command itself, which only qemu-user can start.
+    "tools",
+)
 HALT_ON_ERROR = {
     "ASAN_OPTIONS": "detect_leaks=1:halt_on_error=1:abort_on_error=0",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -143,8 +149,10 @@ def meson_test(results, name, *options, env=None):
 
 
 def skip_reason(output):
-    lines = [line for line in output.strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no reason given"
+    """The last error that a program told of, and its last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if "error: " in line]
+    return "; ".join(dict.fromkeys(errors[-1:] + lines[-1:])) or "no reason given"
 
 
 # ---- the stages -----------------------------------------------------------------------------------
@@ -204,18 +212,16 @@ def stage_arm64(results):
         return
     if build(results, "arm64", "--cross-file", "build/arm64-root.ini", "--cross-file", "scripts/aarch64.ini",
              "-Dtests=enabled", "-Dtools=enabled", "-Dbench=disabled"):
-        # qemu-user loses the descriptors that this test hands over in one message and leaves open those
-        # that do not fit; the test counts them.
-        meson_test(results, "arm64", "--timeout-multiplier", "10", "--suite", "unit", "--suite", "scenario",
-                   *without(("vfio_user_connection",), "arm64", ("unit", "scenario")))
+        meson_test(results, "arm64", "--timeout-multiplier", "10",
+                   *tests_of("arm64", ("unit", "scenario"), but=NOT_UNDER_QEMU_USER))
 
 
-def without(names, build_name, suites):
-    """The names of the tests of these suites but for some, as meson 1.0 has no option to leave one out."""
+def tests_of(build_name, suites, but):
+    """The names of the tests of these suites but for some: meson has no option to leave single ones out."""
     listed = subprocess.run(["meson", "introspect", "--tests", os.path.join(TOP, "build", build_name)],
                             capture_output=True, text=True)
     tests = json.loads(listed.stdout) if listed.returncode == 0 else []
-    return [t["name"] for t in tests if t["name"] not in names
+    return [t["name"] for t in tests if t["name"] not in but
             and any(s.split(":")[-1] in suites for s in t["suite"])]
 
 

@@ -113,13 +113,21 @@ static struct epoch_thread *record_reuse(void)
     return NULL;
 }
 
+/*
+ * Drains look at one line of every record. Each thread allocates its own, and malloc gives each thread a
+ * heap of its own, at addresses that differ in high bits only: all lines would fall into one set of the
+ * first-level cache. So records are moved by their number.
+ */
 static struct epoch_thread *record_new(void)
 {
-    struct epoch_thread *record = base_alloc_aligned(128, sizeof(*record));
+    static _Atomic unsigned made;
+    size_t spread = 32;
+    struct epoch_thread *record = base_alloc_aligned(128, sizeof(*record) * spread);
 
     if (!record) {
         return NULL;
     }
+    record += atomic_fetch_add(&made, 1) % spread;
     atomic_init(&record->used, true);
     record->next = atomic_load_explicit(&registry, memory_order_relaxed);
     while (!atomic_compare_exchange_weak(&registry, &record->next, record)) {
@@ -230,38 +238,76 @@ uint64_t epoch_begin_drain(struct epoch *epoch)
     return target;
 }
 
-/* Whether the record holds back a drain of the epoch to the target. */
-static bool record_holds(struct epoch_thread *record, const struct epoch *epoch, uint64_t target)
+static inline uint64_t word_of(const struct epoch_thread *record, unsigned i)
 {
-    for (unsigned i = 0; i < EPOCH_NEST; i++) {
-        uint64_t word = atomic_load_explicit(&record->words[i], memory_order_acquire);
+    return atomic_load_explicit(&record->words[i], memory_order_acquire);
+}
 
-        if (word && (word & ~TIME_MASK) == epoch->id && (word & TIME_MASK) < target) {
-            return true;
+/*
+ * When the oldest section of the epoch that the record has open began; UINT64_MAX without one. The
+ * wildcard is as old as can be.
+ */
+static __attribute__((noinline)) uint64_t oldest_open(const struct epoch_thread *record,
+                                                      const struct epoch *epoch)
+{
+    uint64_t oldest = UINT64_MAX;
+
+    if (atomic_load_explicit(&record->wildcard, memory_order_acquire)) {
+        return 0;
+    }
+    for (unsigned i = 0; i < EPOCH_NEST; i++) {
+        uint64_t word = word_of(record, i);
+
+        if (word && (word & ~TIME_MASK) == epoch->id && (word & TIME_MASK) < oldest) {
+            oldest = word & TIME_MASK;
         }
     }
-    return atomic_load_explicit(&record->wildcard, memory_order_acquire) != 0;
+    return oldest;
+}
+
+/* Whether anything is open at all. Drains ask every record, and the answer is nearly always no. */
+static inline bool something_open(const struct epoch_thread *record)
+{
+    _Static_assert(EPOCH_NEST == 4, "all words are looked at here");
+
+    return word_of(record, 0) | word_of(record, 1) | word_of(record, 2) | word_of(record, 3) |
+           atomic_load_explicit(&record->wildcard, memory_order_acquire);
+}
+
+/* Notes that drains with a target up to this are over. */
+static void quiet_note(struct epoch *epoch, uint64_t time)
+{
+    uint64_t quiet = atomic_load_explicit(&epoch->quiet, memory_order_relaxed);
+
+    while (quiet < time &&
+           !atomic_compare_exchange_weak_explicit(&epoch->quiet, &quiet, time,
+                                                  memory_order_acq_rel, memory_order_acquire)) {
+        /* another thread noted a drain: quiet was reloaded */
+    }
 }
 
 bool epoch_drained(struct epoch *epoch, uint64_t target)
 {
     struct epoch_thread *record;
-    uint64_t quiet = atomic_load_explicit(&epoch->quiet, memory_order_acquire);
+    uint64_t over;
 
-    if (quiet >= target) {
+    if (atomic_load_explicit(&epoch->quiet, memory_order_acquire) >= target) {
         return true;
     }
+    /* One scan answers for all drains that began before it. */
+    over = atomic_load_explicit(&epoch->now, memory_order_acquire);
     for (record = atomic_load_explicit(&registry, memory_order_acquire); record;
          record = record->next) {
-        if (record_holds(record, epoch, target)) {
+        if (something_open(record)) {
+            uint64_t oldest = oldest_open(record, epoch);
+
+            over = oldest < over ? oldest : over;
+        }
+        if (over < target) {
             return false;
         }
     }
-    while (quiet < target &&
-           !atomic_compare_exchange_weak_explicit(&epoch->quiet, &quiet, target,
-                                                  memory_order_acq_rel, memory_order_acquire)) {
-        /* another thread noted a drain: quiet was reloaded */
-    }
+    quiet_note(epoch, over);
     return true;
 }
 

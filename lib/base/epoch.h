@@ -101,7 +101,7 @@ static inline bool epoch_word_is(const struct epoch_thread *thread, unsigned i,
 {
     uint64_t word = atomic_load_explicit(&thread->words[i], memory_order_relaxed);
 
-    return word >> EPOCH_ID_SHIFT == epoch->id >> EPOCH_ID_SHIFT;
+    return (word ^ epoch->id) >> EPOCH_ID_SHIFT == 0;
 }
 
 /*
@@ -132,6 +132,17 @@ static inline void epoch_leave(struct epoch *epoch)
     } else if (--thread->depth[0] == 0) {
         atomic_store_explicit(&thread->words[0], 0, memory_order_release);
     }
+}
+
+/*
+ * Whether the thread's first word says that it is inside a section of the epoch. False decides nothing.
+ * For readers that need a section only if there is none: nesting writes to the record, this does not.
+ */
+static inline bool epoch_inside_first(const struct epoch *epoch)
+{
+    const struct epoch_thread *thread = epoch_self;
+
+    return thread && epoch_word_is(thread, 0, epoch);
 }
 
 #ifdef VIOMMU_TESTING

@@ -2,9 +2,9 @@
 /*
  * DMA: translate, read, write.
  *
- * The hot path is dma_translate: a requester's context, its tag's id, one probe of the cache. Whatever
- * that does not answer goes to the model. Everything here runs inside a section; locks are taken only
- * by the model, to fetch a context or to record a fault.
+ * The hot path is hit(): a requester's context, its tag's id, one probe of the cache. Whatever that does
+ * not answer goes to the model. All of it runs inside a section; locks are taken only by the model, to
+ * fetch a context or to record a fault.
  */
 #include "device/dma.h"
 
@@ -18,57 +18,73 @@ void viommu_dma_end(struct viommu *iommu)
     epoch_leave(iommu->epoch);
 }
 
-/* Looks the page up in the cache. */
-static inline bool cached(const struct dma_request *request, struct viommu_translation *out)
+/* What a cached page says of an address. */
+static inline void translation_set(struct viommu_translation *out, uint64_t frame, uint64_t iova)
 {
-    struct viommu *iommu = request->device->iommu;
-    struct context *context =
-        atomic_load_explicit(&request->requester->context, memory_order_acquire);
-    uint64_t frame;
-    uint64_t id;
+    uint64_t mask = (1ULL << IOTLB_PAGE_SHIFT) - 1;
 
-    if (!context || !context->tag || request->type != VIOMMU_DMA_UNTRANSLATED) {
-        return false;
-    }
-    id = atomic_load_explicit(&context->tag->id, memory_order_acquire);
-    if (!id) {
-        return false;
-    }
-    frame = iotlb_find(&iommu->iotlb, id, request->iova);
-    /* What the entry does not allow the tables may, by now: the model looks, and faults if not. */
-    if (!frame || (frame & request->perm) != request->perm) {
-        return false;
-    }
-    out->mask = (1ULL << IOTLB_PAGE_SHIFT) - 1;
-    out->gpa = (frame & ~out->mask) | (request->iova & out->mask);
+    out->gpa = (frame & ~mask) | (iova & mask);
+    out->mask = mask;
     out->perm = frame & IOTLB_PERM_MASK;
     out->interrupt = false;
+}
+
+static bool is_denied(const struct viommu_device *device)
+{
+    return atomic_load_explicit(&device->denied, memory_order_relaxed);
+}
+
+/* Answers an untranslated request from the cache, as nearly all are. */
+static inline bool hit(struct viommu_device *device, struct requester *requester, uint64_t iova,
+                       uint32_t perm, struct viommu_translation *out)
+{
+    struct context *context = atomic_load_explicit(&requester->context, memory_order_acquire);
+    uint64_t frame;
+
+    if (!context || !context->tag || is_denied(device)) {
+        return false;
+    }
+    /* Nothing is ever cached under id 0. */
+    frame = iotlb_find(&device->iommu->iotlb,
+                       atomic_load_explicit(&context->tag->id, memory_order_acquire), iova);
+    /* What the entry does not allow the tables may, by now: the model looks, and faults if not. */
+    if (~frame & (IOTLB_VALID | perm)) {
+        return false;
+    }
+    translation_set(out, frame, iova);
+    counter_add(&device->stats.iotlb_hits, 1);
     return true;
 }
 
-/* From the cache, else by the model. Returns 0, -EPERM (denied), -EFAULT or -EAGAIN. */
-static int dma_translate(const struct dma_request *request, struct viommu_translation *out)
+/* What the cache does not answer. Returns 0, -EPERM (denied), -EFAULT or -EAGAIN. */
+static int ask_model(const struct dma_request *request, struct viommu_translation *out)
 {
     struct viommu_device *device = request->device;
     int ret;
 
-    ret = atomic_load_explicit(&device->denied, memory_order_relaxed) ? -EPERM : 0;
-    if (!ret && cached(request, out)) {
-        counter_add(&device->stats.iotlb_hits, 1);
-        return 0;
-    }
     counter_add(&device->stats.iotlb_misses, 1);
-    if (!ret) {
-        ret = device->iommu->model->translate(device->iommu, request, out);
-    }
+    ret = is_denied(device) ? -EPERM : device->iommu->model->translate(device->iommu, request, out);
     if (ret) {
         counter_add(&device->stats.refused, 1);
     }
     return ret;
 }
 
-int viommu_device_translate(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
-                            uint64_t iova, uint32_t perm, struct viommu_translation *out)
+/* From the cache, else by the model. */
+static int dma_translate(const struct dma_request *request, struct viommu_translation *out)
+{
+    if (request->type == VIOMMU_DMA_UNTRANSLATED &&
+        hit(request->device, request->requester, request->iova, request->perm, out)) {
+        return 0;
+    }
+    return ask_model(request, out);
+}
+
+/* Any request, inside a section or not. */
+static __attribute__((noinline)) int translate_any(struct viommu_device *device,
+                                                   const struct viommu_dma_attrs *attrs,
+                                                   uint64_t iova, uint32_t perm,
+                                                   struct viommu_translation *out)
 {
     struct epoch *epoch = device->iommu->epoch;
     struct dma_request request;
@@ -79,13 +95,38 @@ int viommu_device_translate(struct viommu_device *device, const struct viommu_dm
     }
     ret = attrs && attrs->type == VIOMMU_DMA_TRANSLATION
               ? -EINVAL
-              : dma_request_init(&request, device, attrs, iova,
-                                 perm & (VIOMMU_READ | VIOMMU_WRITE));
+              : dma_request_init(&request, device, attrs, iova, perm);
     if (!ret) {
         ret = dma_translate(&request, out);
     }
     epoch_leave(epoch);
     return ret;
+}
+
+/* A plain request inside a section, which the cache has not answered. */
+static __attribute__((noinline)) int missed(struct viommu_device *device,
+                                            struct requester *requester, uint64_t iova,
+                                            uint32_t perm, struct viommu_translation *out)
+{
+    struct dma_request request = {
+        .device = device, .requester = requester, .iova = iova, .perm = perm};
+
+    return ask_model(&request, out);
+}
+
+int viommu_device_translate(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
+                            uint64_t iova, uint32_t perm, struct viommu_translation *out)
+{
+    struct requester *requester;
+
+    perm &= VIOMMU_READ | VIOMMU_WRITE;
+    if (attrs || !epoch_inside_first(device->iommu->epoch)) {
+        return translate_any(device, attrs, iova, perm, out);
+    }
+    /* The short way: nothing is nested, and no request made up for a hit. */
+    requester = atomic_load_explicit(&device->requesters[0], memory_order_acquire);
+    return hit(device, requester, iova, perm, out) ? 0
+                                                   : missed(device, requester, iova, perm, out);
 }
 
 /* Every page of an access is translated by itself, however large the page that maps it. */

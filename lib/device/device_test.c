@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of DMA: translate, read, write, over pages, holes, ROM and the interrupt range; errors; sections.
+ * Tests of DMA: translate, read, write, over pages, holes, ROM and the interrupt range; errors;
+ * sections.
  */
 #include "base/alloc.h"
 #include "iommu/test_model.h"
@@ -70,6 +71,23 @@ static void test_bad_attributes(void **state)
         assert_int_equal(viommu_device_write(device, &bad[i], 0, &byte, 1), -EINVAL);
     }
     assert_int_equal(model.translations, 0);
+}
+
+/* Translated requests are for those who can have asked for a translation. */
+static void test_translated_needs_ats(void **state)
+{
+    struct viommu_dma_attrs attrs = {.type = VIOMMU_DMA_TRANSLATED};
+    struct viommu_device_config config = {.requester = 9};
+    struct viommu_translation out;
+    struct viommu_device *plain;
+    char byte = 0;
+
+    (void)state;
+    assert_int_equal(viommu_device_add(&model.iommu, &config, &plain), 0);
+    assert_int_equal(viommu_device_translate(device, &attrs, 0, VIOMMU_READ, &out), 0);
+    assert_int_equal(viommu_device_translate(plain, &attrs, 0, VIOMMU_READ, &out), -ENOTSUP);
+    assert_int_equal(viommu_device_read(plain, &attrs, 0, &byte, 1), -ENOTSUP);
+    assert_int_equal(viommu_device_write(plain, &attrs, 0, &byte, 1), -ENOTSUP);
 }
 
 /* Every length over every border of the first pages. */
@@ -173,7 +191,8 @@ static void test_zero_length(void **state)
     model.perm = VIOMMU_READ;
     assert_int_equal(write_at(0x500, NULL, 0), -EFAULT);
     model.perm = VIOMMU_WRITE;
-    assert_int_equal(read_at(0x500, NULL, 0), 0); /* a zero-length read needs no permission to read */
+    /* A zero-length read needs no permission to read. */
+    assert_int_equal(read_at(0x500, NULL, 0), 0);
 }
 
 static void test_rom(void **state)
@@ -197,7 +216,7 @@ static void test_rom(void **state)
     assert_int_equal(write_at(0x1ffc, &value, 8), -EROFS);
 }
 
-/* ---- the interrupt range ----------------------------------------------------------------------- */
+/* ---- the interrupt range --------------------------------------------------------------------- */
 
 static void test_interrupt(void **state)
 {
@@ -287,7 +306,7 @@ static void test_calls_from_the_interrupt_callback(void **state)
     assert_int_equal(model.event_count, 0);
 }
 
-/* ---- denied, not started ----------------------------------------------------------------------- */
+/* ---- denied, not started --------------------------------------------------------------------- */
 
 static void test_denied(void **state)
 {
@@ -313,7 +332,7 @@ static void test_denied(void **state)
     assert_int_equal(read_at(0, &data, 4), 0);
 }
 
-/* ---- sections ---------------------------------------------------------------------------------- */
+/* ---- sections -------------------------------------------------------------------------------- */
 
 static void test_sections_nest(void **state)
 {
@@ -364,7 +383,7 @@ static void test_first_section_without_memory(void **state)
     assert_true(epoch_drained(model.iommu.epoch, epoch_begin_drain(model.iommu.epoch)));
 }
 
-/* ---- threads ----------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 /* Each thread has its device; counters of each are exact. */
 static void *dma_thread(void *arg)
@@ -404,6 +423,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_translate, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_attributes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_translated_needs_ats, setup, teardown),
         cmocka_unit_test_setup_teardown(test_across_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused_in_the_middle, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory_ends_inside_a_large_page, setup, teardown),

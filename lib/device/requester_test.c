@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of devices and their ids: adding, removing, sharing, aliases, new ids, and that what was known of an
+ * Tests of devices and their ids: adding, removing, sharing, aliases, new ids, and that what was
+ * known of an
  * id is not used for another.
  */
 #include "base/alloc.h"
@@ -130,7 +131,7 @@ static void test_no_memory(void **state)
     assert_int_equal(viommu_device_add_alias(device, 0x12), 1);
 }
 
-/* ---- new ids ----------------------------------------------------------------------------------- */
+/* ---- new ids --------------------------------------------------------------------------------- */
 
 static void test_set_requester(void **state)
 {
@@ -189,7 +190,7 @@ static void test_knowledge_goes_with_the_id(void **state)
     assert_null(atomic_load(&requester->context));
 }
 
-/* ---- aliases ----------------------------------------------------------------------------------- */
+/* ---- aliases --------------------------------------------------------------------------------- */
 
 static void test_aliases(void **state)
 {
@@ -223,7 +224,7 @@ static void test_aliases(void **state)
     assert_false(known(0x10));
 }
 
-/* ---- forgetting -------------------------------------------------------------------------------- */
+/* ---- forgetting ------------------------------------------------------------------------------ */
 
 static void know(struct viommu_device *device)
 {
@@ -266,7 +267,7 @@ static void test_forget_by_mask(void **state)
     }
 }
 
-/* ---- threads ----------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 /* A device whose id changes while it issues requests. */
 static _Atomic bool stop;

@@ -7,6 +7,11 @@
 #include <errno.h>
 
 #define DEFAULT_BUDGET 256
+/*
+ * Sections end within a microsecond as a rule, and setting a timer costs more: a drain is looked at so
+ * often before the event fd is left to tell of it.
+ */
+#define DRAIN_LOOKS 16
 #define DEFAULT_ACK_TIMEOUT_MS 500
 #define DEFAULT_IOTLB_ENTRIES 16384
 
@@ -178,12 +183,13 @@ static void tell_events(struct viommu *iommu, const struct outbox *outbox)
 /* Empties the outbox, without the lock while the embedder is called. Returns how many it told. */
 static unsigned deliver_events(struct viommu *iommu)
 {
-    struct outbox copy = iommu->outbox;
+    struct outbox copy;
     struct callback_mark mark;
 
-    if (!copy.count) {
+    if (!iommu->outbox.count) {
         return 0;
     }
+    copy = iommu->outbox;
     iommu->outbox = (struct outbox){0};
     if (iommu->callbacks.event) {
         iommu_unlock(iommu);
@@ -264,6 +270,7 @@ static void timer_set(struct viommu *iommu, bool draining)
 
 int viommu_process(struct viommu *iommu, unsigned budget)
 {
+    unsigned looks = DRAIN_LOOKS;
     bool stopped;
     bool draining;
 
@@ -293,9 +300,9 @@ int viommu_process(struct viommu *iommu, unsigned budget)
     do {
         iommu->work_came = false;
         stopped = work_round(iommu, &budget);
-    } while (iommu->work_came && !stopped);
-    draining = iotlb_renew(&iommu->iotlb);
-    draining |= iommu->model->draining(iommu);
+        draining = iotlb_renew(&iommu->iotlb);
+        draining |= iommu->model->draining(iommu);
+    } while (!stopped && (iommu->work_came || (draining && looks-- > 0)));
     timer_set(iommu, draining);
     iommu->processing = false;
     if (stopped) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of the instance: creation, budgets, the event descriptor, time, callbacks and what may be called from
+ * Tests of the instance: creation, budgets, the event descriptor, time, callbacks and what may be
+ * called from
  * them, more events than are kept, reset, several threads.
  */
 #include "base/alloc.h"
@@ -52,7 +53,7 @@ static void post_events(unsigned count)
     iommu_unlock(&model.iommu);
 }
 
-/* ---- life -------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void test_version(void **state)
 {
@@ -134,7 +135,7 @@ static void test_reset(void **state)
     assert_int_equal(viommu_device_read(device, NULL, 0, &value, 8), 0);
 }
 
-/* ---- work and the event descriptor ------------------------------------------------------------- */
+/* ---- work and the event descriptor ----------------------------------------------------------- */
 
 static void test_event_fd(void **state)
 {
@@ -246,7 +247,7 @@ static void test_timer(void **state)
     assert_false(readable(0));
 }
 
-/* ---- callbacks --------------------------------------------------------------------------------- */
+/* ---- callbacks ------------------------------------------------------------------------------- */
 
 static void test_messages(void **state)
 {
@@ -324,7 +325,7 @@ static void test_calls_from_a_callback(void **state)
     assert_int_equal(viommu_process(&model.iommu, 0), 0);
 }
 
-/* ---- threads ----------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 static sem_t entered;
 static sem_t leave;

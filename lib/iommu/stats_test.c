@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Tests of the counters: sums over devices that are there and that are gone, and structures of other sizes. */
+/*
+ * Tests of the counters: sums over devices that are there and that are gone, and structures of
+ * other sizes.
+ */
 #include "iommu/test_model.h"
 
 static struct test_model model;

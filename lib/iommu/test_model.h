@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A model that does little, for tests of what all models stand on: it moves addresses by an offset, keeps one
+ * A model that does little, for tests of what all models stand on: it moves addresses by an
+ * offset, keeps one
  * register, and posts changes that a test asks for.
  *
  * A request up to `last` is translated to iova + offset, in pages of mask + 1; others are refused.

@@ -162,7 +162,7 @@ static void drop_pages(struct iotlb *iotlb, uint64_t id, uint64_t first, uint64_
         uint64_t iova = page << IOTLB_PAGE_SHIFT;
 
         if (iotlb_find(iotlb, id, iova)) {
-            slot_clear(iotlb_slot(iotlb, iotlb_entry_key(iotlb, id, iova), iova));
+            slot_clear(iotlb_slot(iotlb, id, iova));
         }
     }
 }

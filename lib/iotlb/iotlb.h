@@ -109,19 +109,22 @@ static inline uint64_t iotlb_entry_key(const struct iotlb *iotlb, uint64_t id, u
     return id << iotlb->key_shift | iotlb_upper(iotlb, iova);
 }
 
-/* The place of a page: its low bits, moved by a hash of the key (which holds all others). */
-static inline struct iotlb_slot *iotlb_slot(const struct iotlb *iotlb, uint64_t key, uint64_t iova)
+/*
+ * The place of a page: its low bits, moved by the bits above them and by a hash of the id. The
+ * multiplication does not wait for the address, which may have come out of the last look-up.
+ */
+static inline struct iotlb_slot *iotlb_slot(const struct iotlb *iotlb, uint64_t id, uint64_t iova)
 {
-    uint64_t hash = key * 0x9e3779b97f4a7c15ULL;
+    uint64_t move = iotlb_upper(iotlb, iova) ^ id * 0x9e3779b97f4a7c15ULL >> 40;
 
-    return &iotlb->slots[(iova >> IOTLB_PAGE_SHIFT ^ hash >> 40) & iotlb->mask];
+    return &iotlb->slots[(iova >> IOTLB_PAGE_SHIFT ^ move) & iotlb->mask];
 }
 
 /* The frame word of a page, or 0. */
 static inline uint64_t iotlb_find(const struct iotlb *iotlb, uint64_t id, uint64_t iova)
 {
     uint64_t key = iotlb_entry_key(iotlb, id, iova);
-    struct iotlb_slot *slot = iotlb_slot(iotlb, key, iova);
+    struct iotlb_slot *slot = iotlb_slot(iotlb, id, iova);
     uint64_t check = atomic_load_explicit(&slot->check, memory_order_relaxed);
     uint64_t frame = atomic_load_explicit(&slot->frame, memory_order_acquire);
 
@@ -139,7 +142,7 @@ static inline void iotlb_fill(struct iotlb *iotlb, struct iotlb_tag *tag, uint64
                               uint64_t frame, unsigned size_level)
 {
     uint64_t key = iotlb_entry_key(iotlb, id, iova);
-    struct iotlb_slot *slot = iotlb_slot(iotlb, key, iova);
+    struct iotlb_slot *slot = iotlb_slot(iotlb, id, iova);
 
     if (!id || iova >> IOTLB_ADDRESS_BITS) {
         return;

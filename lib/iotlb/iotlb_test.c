@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of the translation cache: pages do not answer for one another, replacement, tags, drops, fills that
+ * Tests of the translation cache: pages do not answer for one another, replacement, tags, drops,
+ * fills that
  * are under way, torn entries, and ids that run out.
  */
 #include "base/alloc.h"
@@ -187,7 +188,7 @@ static void test_addresses_too_wide(void **state)
     iotlb_tag_put(&iotlb, tag);
 }
 
-/* ---- tags -------------------------------------------------------------------------------------- */
+/* ---- tags ------------------------------------------------------------------------------------ */
 
 static void test_tags_are_shared(void **state)
 {
@@ -235,7 +236,7 @@ static void test_tag_outlives_sections(void **state)
     epoch_reap(&epoch);
 }
 
-/* ---- drops ------------------------------------------------------------------------------------- */
+/* ---- drops ----------------------------------------------------------------------------------- */
 
 static void test_drop_tag_domain_all(void **state)
 {
@@ -394,7 +395,7 @@ static void test_super_pages_are_forgotten(void **state)
     assert_int_equal(find(tag, 0x6000), frame_of(0xa000));
 }
 
-/* ---- torn entries ------------------------------------------------------------------------------ */
+/* ---- torn entries ---------------------------------------------------------------------------- */
 
 /* Whether any key near the two entries' own finds something in the slot. */
 static bool anything_found(struct iotlb_tag *const *tags, const uint64_t *iovas)
@@ -427,8 +428,7 @@ static void test_torn_entries(void **state)
         uint64_t frames[2];
 
         for (unsigned i = 0; i < 2; i++) {
-            slots[i] = iotlb_slot(&iotlb, iotlb_entry_key(&iotlb, id_of(tags[i]), iovas[i]),
-                                  iovas[i]);
+            slots[i] = iotlb_slot(&iotlb, id_of(tags[i]), iovas[i]);
             fill(tags[i], iovas[i], (n + i) * PAGE);
             checks[i] = atomic_load(&slots[i]->check);
             frames[i] = atomic_load(&slots[i]->frame);
@@ -454,7 +454,7 @@ static void test_torn_entries(void **state)
     }
 }
 
-/* ---- ids run out ------------------------------------------------------------------------------- */
+/* ---- ids run out ----------------------------------------------------------------------------- */
 
 static void test_renewal(void **state)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of subscribers: their answers, at once and later; tokens; time-outs; fence and deny; removal while
+ * Tests of subscribers: their answers, at once and later; tokens; time-outs; fence and deny;
+ * removal while
  * one runs; what is refused inside a callback.
  */
 #include "base/alloc.h"
@@ -214,7 +215,7 @@ static void test_token_of_a_queued_call(void **state)
     assert_int_equal(follower.count, 1);
 }
 
-/* ---- failures ---------------------------------------------------------------------------------- */
+/* ---- failures -------------------------------------------------------------------------------- */
 
 static void expect_fenced(unsigned from, int error, uint64_t first)
 {
@@ -364,7 +365,7 @@ static void test_no_memory(void **state)
     expect_fenced(0, -ENOMEM, 0x2000);
 }
 
-/* ---- inside a callback ------------------------------------------------------------------------- */
+/* ---- inside a callback ----------------------------------------------------------------------- */
 
 static int control_calls(struct follower *follower, const struct viommu_change *change)
 {
@@ -390,7 +391,10 @@ static int control_calls(struct follower *follower, const struct viommu_change *
     return follower->answer;
 }
 
-/* Control calls are refused, and an event tells of each that the embedder would not notice otherwise. */
+/*
+ * Control calls are refused, and an event tells of each that the embedder would not notice
+ * otherwise.
+ */
 static void test_control_calls_are_refused(void **state)
 {
     struct viommu_device *device = model_device(&model, ID);
@@ -469,7 +473,7 @@ static void test_another_instance(void **state)
     model_fini(&second);
 }
 
-/* ---- other threads ----------------------------------------------------------------------------- */
+/* ---- other threads --------------------------------------------------------------------------- */
 
 static void *complete_first(void *arg)
 {
@@ -489,7 +493,7 @@ static int completed_meanwhile(struct follower *follower, const struct viommu_ch
     return VIOMMU_PENDING;
 }
 
-static void test_completed_before_the_callback_returns(void **state)
+static void test_completed_before_it_returned(void **state)
 {
     struct viommu_device *device = model_device(&model, ID);
     struct follower follower;
@@ -684,7 +688,7 @@ static void test_answers_from_a_thread(void **state)
     assert_int_equal(atomic_load(&answering.answered), 2000);
 }
 
-/* ---- removal ----------------------------------------------------------------------------------- */
+/* ---- removal --------------------------------------------------------------------------------- */
 
 /* One that goes counts as having answered, whether it was called or only about to be. */
 static void test_removal(void **state)
@@ -743,7 +747,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_control_calls_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dma_is_allowed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_instance, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_completed_before_the_callback_returns, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_completed_before_it_returned, setup, teardown),
         cmocka_unit_test_setup_teardown(test_destroy_while_running, setup, teardown),
         cmocka_unit_test_setup_teardown(test_destroy_while_running_then_pending, setup, teardown),
         cmocka_unit_test_setup_teardown(test_destroy_while_running_then_error, setup, teardown),

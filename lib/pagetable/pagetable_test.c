@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of the walker, with a format of its own: every level, page sizes, reserved bits, permissions, tables
+ * Tests of the walker, with a format of its own: every level, page sizes, reserved bits,
+ * permissions, tables
  * without memory, and that each entry is read once.
  *
- * "Once" is shown by a format whose bits lie so that a walk can pass through one entry that another thread
+ * "Once" is shown by a format whose bits lie so that a walk can pass through one entry that
+ * another thread
  * flips between two tables: both are valid, and what comes out is one of the two whole.
  */
 #include "pagetable/pagetable.h"
@@ -65,7 +67,10 @@ static uint64_t table(unsigned i)
     return BASE + i * PAGE;
 }
 
-/* Tables 0, 1, 2... are those of the levels from the top; entry `index` of each leads to the next. */
+/*
+ * Tables 0, 1, 2... are those of the levels from the top; entry `index` of each leads to the
+ * next.
+ */
 static void chain(unsigned levels, uint64_t iova, uint64_t gpa)
 {
     for (unsigned i = 0; i < levels; i++) {
@@ -265,7 +270,7 @@ static void test_ignored_bits(void **state)
     assert_int_equal(out.gpa, 0x5018);
 }
 
-/* ---- each entry is read once ------------------------------------------------------------------- */
+/* ---- each entry is read once ----------------------------------------------------------------- */
 
 static _Atomic bool stop;
 

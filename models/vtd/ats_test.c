@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of translation requests and translated requests (PCI ATS): what is answered, what is refused, and
+ * Tests of translation requests and translated requests (PCI ATS): what is answered, what is
+ * refused, and
  * which refusals are recorded.
  */
 #include "vtd/test_unit.h"
@@ -239,7 +240,7 @@ static void test_super_page_meets_interrupt_range(void **state)
     unit_fini(&unit);
 }
 
-/* ---- translation types ------------------------------------------------------------------------- */
+/* ---- translation types ----------------------------------------------------------------------- */
 
 static void test_type_blocks(void **state)
 {
@@ -311,7 +312,7 @@ static void test_translation_off(void **state)
     unit_fini(&unit);
 }
 
-/* ---- the call ---------------------------------------------------------------------------------- */
+/* ---- the call -------------------------------------------------------------------------------- */
 
 static void test_bad_calls(void **state)
 {

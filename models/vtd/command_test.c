@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of the global command register: set-root-pointer, translation and the queue, one by one, several at
- * once, again while in progress, and with DMA under way. Invalidation by registers is in invalidate_test.c.
+ * Tests of the global command register: set-root-pointer, translation and the queue, one by one,
+ * several at
+ * once, again while in progress, and with DMA under way. Invalidation by registers is in
+ * invalidate_test.c.
  */
 #include "vtd/test_unit.h"
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of root and context entries: each reserved bit, each unsupported value, the fault each gives,
+ * Tests of root and context entries: each reserved bit, each unsupported value, the fault each
+ * gives,
  * and which of them FPD keeps from being recorded.
  */
+#include "base/alloc.h"
 #include "vtd/test_unit.h"
 
 #include <errno.h>
@@ -263,7 +265,8 @@ static void test_translation_type(void **state)
         for (unsigned no_pt = 0; no_pt < 2; no_pt++) {
             struct tables t;
 
-            tables_init(&t, &(struct viommu_vtd_config){.device_tlb = dt, .no_pass_through = no_pt});
+            tables_init(&t, &(struct viommu_vtd_config){.device_tlb = dt,
+                                                        .no_pass_through = no_pt});
             for (uint64_t type = 0; type < 4; type++) {
                 bool supported = type == 0 || (type == 1 && dt) || (type == 2 && !no_pt);
                 uint64_t lo = (t.lo & ~0xcull) | type << 2;
@@ -352,6 +355,39 @@ static void test_translation_off(void **state)
     unit_fini(&t.unit);
 }
 
+/*
+ * Without memory a context is used and not remembered; the embedder is told, the guest sees
+ * nothing.
+ */
+static void test_no_memory_for_a_context(void **state)
+{
+    struct tables t;
+    struct viommu_stats stats;
+
+    (void)state;
+    tables_init(&t, &(struct viommu_vtd_config){0});
+    expect_good(&t); /* this thread's first section needs memory too */
+    for (unsigned n = 1; n <= 2; n++) {
+        set(&t, t.context_entry, t.lo, t.hi);
+        t.unit.event_count = 0;
+        base_alloc_fail_at(n);
+        expect_good(&t);
+        assert_true(base_alloc_failed());
+        base_alloc_fail_at(0);
+        guest_process(&t.unit.guest);
+        assert_int_equal(t.unit.event_count, 1);
+        assert_int_equal(t.unit.events[0].kind, VIOMMU_EVENT_HOST_FAILURE);
+        assert_int_equal(t.unit.events[0].error, -ENOMEM);
+        assert_int_equal(t.unit.events[0].requester, t.unit.id);
+    }
+    /* Three fetches, one each that was not remembered; the next is, and then none is needed. */
+    expect_good(&t);
+    expect_good(&t);
+    viommu_stats_get(t.unit.guest.iommu, &stats, sizeof(stats));
+    assert_int_equal(stats.context_fetches, 4);
+    unit_fini(&t.unit);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -371,6 +407,7 @@ int main(void)
         cmocka_unit_test(test_first_table_unreadable),
         cmocka_unit_test(test_faults_are_not_cached),
         cmocka_unit_test(test_translation_off),
+        cmocka_unit_test(test_no_memory_for_a_context),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of device-TLB invalidations in the queue: what a device is told, how pending ones overlap, fences,
+ * Tests of device-TLB invalidations in the queue: what a device is told, how pending ones
+ * overlap, fences,
  * time-outs (ITE), wrong answers (ICE), resets and removals in the middle.
  */
 #include "base/alloc.h"
@@ -103,7 +104,8 @@ static void test_ranges(void **state)
         assert_int_equal(tlb.calls[order].last, first + ((1ull << (order + 12)) - 1));
     }
     /* Everything: all address bits but the top one set. */
-    unit_submit(&unit, (struct spec_descriptor){3 | (uint64_t)unit.id << 32, (~0ull >> 1 & ~0xfffull) | 1});
+    unit_submit(&unit, (struct spec_descriptor){3 | (uint64_t)unit.id << 32,
+                                                (~0ull >> 1 & ~0xfffull) | 1});
     assert_int_equal(tlb.calls[52].first, 0);
     assert_int_equal(tlb.calls[52].last, ~0ull);
     /* Without the size bit those are an address. */
@@ -246,10 +248,11 @@ static void test_many_pending(void **state)
     unit_fini(&unit);
 }
 
-/* ---- failures ---------------------------------------------------------------------------------- */
+/* ---- failures -------------------------------------------------------------------------------- */
 
 /*
- * No answer in time: ITE with the device's id, waits that were pending are aborted, nothing is fetched
+ * No answer in time: ITE with the device's id, waits that were pending are aborted, nothing is
+ * fetched
  * until software has cleared it; the device is denied.
  */
 static void test_time_out(void **state)
@@ -404,7 +407,7 @@ static void test_no_memory_to_tell(void **state)
     unit_fini(&unit);
 }
 
-/* ---- in the middle ----------------------------------------------------------------------------- */
+/* ---- in the middle --------------------------------------------------------------------------- */
 
 static void test_reset(void **state)
 {

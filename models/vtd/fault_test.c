@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of fault recording: the records' ring, overflow, the fault event with its pending and mask bits,
+ * Tests of fault recording: the records' ring, overflow, the fault event with its pending and
+ * mask bits,
  * what a record says. Which reason each mistake has is in context_test.c and translate_test.c.
  */
 #include "vtd/test_unit.h"
@@ -241,7 +242,7 @@ static void test_index_resets(void **state)
     unit_fini(&unit);
 }
 
-/* ---- the event --------------------------------------------------------------------------------- */
+/* ---- the event ------------------------------------------------------------------------------- */
 
 static void test_message(void **state)
 {
@@ -307,7 +308,7 @@ static void test_masked(void **state)
     guest_process(guest);
     assert_int_equal(unit.interrupt_count, 1);
     assert_int_equal(control(&unit), 0);
-    /* Delivered is delivered: masking and unmasking again sends nothing, though PPF is still set. */
+    /* Delivered is delivered: masking and unmasking again sends nothing, though PPF is set. */
     guest_write(guest, SPEC_FECTL, 4, SPEC_IM);
     guest_write(guest, SPEC_FECTL, 4, 0);
     guest_process(guest);

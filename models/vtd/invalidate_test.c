@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of what invalidations drop: every granularity, through the queue and through registers, and how
+ * Tests of what invalidations drop: every granularity, through the queue and through registers,
+ * and how
  * registers answer incorrect requests. Device-TLB invalidations are in device_tlb_test.c.
  *
- * A check has two halves: after a change of the tables the old translation is still in use (else the
+ * A check has two halves: after a change of the tables the old translation is still in use (else
+ * the
  * test could not fail), after the invalidation it is not.
  */
+#include "iommu/iommu.h"
 #include "vtd/test_unit.h"
 
 #include <errno.h>
@@ -193,7 +196,32 @@ static void test_all_roots_of_a_domain(void **state)
     unit_fini(&unit);
 }
 
-/* ---- contexts ---------------------------------------------------------------------------------- */
+/* The cache's ids run out again and again: nothing old is used, and caching goes on. */
+static void test_ids_run_out(void **state)
+{
+    struct unit unit;
+    struct iotlb *iotlb;
+    struct viommu_stats stats;
+
+    (void)state;
+    invalidate_init(&unit, &(struct viommu_vtd_config){0});
+    iotlb = &unit.guest.iommu->iotlb;
+    iotlb->id_last = iotlb->id_next + 2;
+    for (unsigned i = 0; i < 50; i++) {
+        uint64_t page = 0x100000 + 0x1000 * i;
+
+        unit_map(&unit, IOVA, page, 1, RW);
+        submit(&unit, spec_iotlb_invalidate(SPEC_DOMAIN, UNIT_DOMAIN, 0, 0, false));
+        assert_int_equal(unit_gpa(&unit, IOVA), page);
+        assert_int_equal(unit_gpa(&unit, IOVA), page);
+    }
+    assert_true(iotlb->id_next <= iotlb->id_last + 1);
+    viommu_stats_get(unit.guest.iommu, &stats, sizeof(stats));
+    assert_true(stats.iotlb_hits >= 40);
+    unit_fini(&unit);
+}
+
+/* ---- contexts -------------------------------------------------------------------------------- */
 
 /* A context that is cached and has changed: the device now has another table. */
 struct moved {
@@ -288,7 +316,7 @@ static void test_context_by_registers(void **state)
     unit_fini(&m.unit);
 }
 
-/* ---- registers --------------------------------------------------------------------------------- */
+/* ---- registers ------------------------------------------------------------------------------- */
 
 static void test_iotlb_by_registers(void **state)
 {
@@ -391,7 +419,7 @@ static void test_registers_wait_for_dma(void **state)
     unit_fini(&unit);
 }
 
-/* ---- counters ---------------------------------------------------------------------------------- */
+/* ---- counters -------------------------------------------------------------------------------- */
 
 static void test_statistics(void **state)
 {
@@ -429,6 +457,7 @@ int main(void)
         cmocka_unit_test(test_ignored_bits_of_a_domain),
         cmocka_unit_test(test_ignored_bits_of_an_address),
         cmocka_unit_test(test_all_roots_of_a_domain),
+        cmocka_unit_test(test_ids_run_out),
         cmocka_unit_test(test_context_by_queue),
         cmocka_unit_test(test_function_masks),
         cmocka_unit_test(test_context_by_registers),

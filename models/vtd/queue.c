@@ -301,7 +301,7 @@ bool vtd_queue_step(struct vtd *vtd, unsigned *budget)
 
     moved |= operations_retire(vtd);
     moved |= time_out_report(vtd);
-    if (*budget && vtd_queue_ready(vtd) && fetch_step(vtd)) {
+    while (*budget && vtd_queue_ready(vtd) && fetch_step(vtd)) {
         (*budget)--;
         moved = true;
     }

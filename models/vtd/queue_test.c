@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of the invalidation queue: every descriptor and its reserved bits, errors and repair, the ring,
+ * Tests of the invalidation queue: every descriptor and its reserved bits, errors and repair, the
+ * ring,
  * wait descriptors. How descriptors that wait for devices overlap is in device_tlb_test.c.
  */
 #include "vtd/test_unit.h"
@@ -40,7 +41,10 @@ static void expect_done(struct unit *unit)
     assert_int_equal(unit_head(unit), unit->guest.queue_tail);
 }
 
-/* Overwrites the descriptor at `index` by a wait, clears the error, as Linux does: fetching resumes. */
+/*
+ * Overwrites the descriptor at `index` by a wait, clears the error, as Linux does: fetching
+ * resumes.
+ */
 static void repair(struct unit *unit, unsigned index)
 {
     struct guest *guest = &unit->guest;
@@ -116,8 +120,9 @@ static void test_reserved_bits(void **state)
 static void test_bits_that_may_be_anything(void **state)
 {
     static const struct spec_descriptor accepted[] = {
-        {0x11 | 0xffffull << 16 | 0xffffull << 32 | 3ull << 48, 0}, /* fields a global one ignores */
-        {0x12 | 3u << 6 | 0xffffull << 16, ~0ull & ~BITS(11, 7)}, /* drains, address, mask 63, hint */
+        /* Fields that a global one ignores: ids; drains, address, mask 63, hint. */
+        {0x11 | 0xffffull << 16 | 0xffffull << 32 | 3ull << 48, 0},
+        {0x12 | 3u << 6 | 0xffffull << 16, ~0ull & ~BITS(11, 7)},
         {0x22 | 3u << 6 | 0xffffull << 16, ~0ull & ~BITS(11, 7)},
         {0x32 | 3u << 6, ~0xfffull | 0x40 | 18},
         {0x3 | 31u << 16 | 0xffffull << 32, ~0xfffull | 1}, /* any number of pending ones */
@@ -392,7 +397,7 @@ static void test_sizes(void **state)
     }
 }
 
-/* ---- wait descriptors -------------------------------------------------------------------------- */
+/* ---- wait descriptors ------------------------------------------------------------------------ */
 
 static void test_wait_without_anything(void **state)
 {
@@ -528,7 +533,7 @@ static void test_wait_status_address(void **state)
     unit_fini(&unit);
 }
 
-/* ---- work -------------------------------------------------------------------------------------- */
+/* ---- work ------------------------------------------------------------------------------------ */
 
 static void test_budget(void **state)
 {

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of the register file: reset values, what can be written, accesses of every size at every offset,
+ * Tests of the register file: reset values, what can be written, accesses of every size at every
+ * offset,
  * and random accesses against a model that keeps bytes.
  *
- * The model: every byte of the register space has a mask of bits that take what is written. On top of it
- * are the two registers that start an invalidation, which keep their command bit until it is processed.
+ * The model: every byte of the register space has a mask of bits that take what is written. On
+ * top of it
+ * are the two registers that start an invalidation, which keep their command bit until it is
+ * processed.
  */
 #include "support/random.h"
 #include "vtd/test_unit.h"

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the tests of the VT-d unit share: a unit with a guest around it, one device, a virtual clock, and
+ * What the tests of the VT-d unit share: a unit with a guest around it, one device, a virtual
+ * clock, and
  * a record of what the embedder was told.
  *
- * The guest (support/guest.h) is written from the specification and knows nothing of the library's own
+ * The guest (support/guest.h) is written from the specification and knows nothing of the
+ * library's own
  * headers. Functions here that check end the running test with an assertion of cmocka.
  */
 #ifndef VIOMMU_VTD_TEST_UNIT_H
@@ -40,7 +42,10 @@ struct unit {
 void unit_init(struct unit *unit, const struct viommu_vtd_config *config);
 void unit_fini(struct unit *unit);
 
-/* Gives the device empty tables (untranslated requests, domain UNIT_DOMAIN) and turns translation on. */
+/*
+ * Gives the device empty tables (untranslated requests, domain UNIT_DOMAIN) and turns
+ * translation on.
+ */
 void unit_translate(struct unit *unit);
 /* The same with a translation type. */
 void unit_translate_as(struct unit *unit, enum spec_translation_type type);

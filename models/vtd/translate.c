@@ -23,7 +23,6 @@ static bool can_be_disabled(enum vtd_reason reason)
     case VTD_ROOT_UNREADABLE:
     case VTD_CONTEXT_UNREADABLE:
     case VTD_ROOT_RESERVED:
-    case VTD_INTERRUPT_ACCESS:
     case VTD_MODE_INVALID:
         return false;
     default:

@@ -204,9 +204,12 @@ static void test_cached_permission(void **state)
     unit_fini(&unit);
 }
 
-/* ---- reserved bits of entries ------------------------------------------------------------------ */
+/* ---- reserved bits of entries ---------------------------------------------------------------- */
 
-/* Every bit of an entry but permission and address: reserved gives the fault, others are ignored. */
+/*
+ * Every bit of an entry but permission and address: reserved gives the fault, others are
+ * ignored.
+ */
 static void try_entry_bits(struct unit *unit, uint64_t slot, uint64_t iova, uint64_t reserved,
                            uint64_t ignored)
 {
@@ -346,7 +349,7 @@ static void test_fault_processing_disable(void **state)
     unit_fini(&unit);
 }
 
-/* ---- pass-through ------------------------------------------------------------------------------ */
+/* ---- pass-through ---------------------------------------------------------------------------- */
 
 static void test_pass_through(void **state)
 {
@@ -362,15 +365,15 @@ static void test_pass_through(void **state)
     assert_int_equal(unit_gpa(&unit, (1ull << 46) - 1), (1ull << 46) - 1);
     assert_int_equal(unit_read(&unit, 1ull << 46), -EFAULT);
     unit_expect_fault(&unit, SPEC_BEYOND_WIDTH, 0, false);
-    assert_int_equal(viommu_device_translate(unit.device, NULL, 0, VIOMMU_READ | VIOMMU_WRITE, &out),
-                     0);
+    assert_int_equal(
+        viommu_device_translate(unit.device, NULL, 0, VIOMMU_READ | VIOMMU_WRITE, &out), 0);
     assert_int_equal(out.perm, VIOMMU_READ | VIOMMU_WRITE);
     assert_false(out.interrupt);
     expect_read_fault(&unit, INTERRUPTS, 0x29);
     unit_fini(&unit);
 }
 
-/* ---- the interrupt address range --------------------------------------------------------------- */
+/* ---- the interrupt address range ------------------------------------------------------------- */
 
 static void test_interrupt(void **state)
 {
@@ -420,7 +423,8 @@ static void test_interrupt_range_other_access(void **state)
 }
 
 /*
- * A write that runs from memory into the range: it is two packets, page by page, and the second is a
+ * A write that runs from memory into the range: it is two packets, page by page, and the second
+ * is a
  * message with its own address and its own four bytes.
  */
 static void test_interrupt_behind_memory(void **state)
@@ -498,7 +502,8 @@ static void test_super_page_meets_interrupt_range(void **state)
                                                  VIOMMU_READ, &out), 0);
         assert_int_equal(out.gpa, probes[i]);
         assert_true(out.mask <= 0xfffff);
-        assert_int_equal(viommu_device_translate(unit.device, NULL, probes[i], VIOMMU_READ, &out), 0);
+        assert_int_equal(
+            viommu_device_translate(unit.device, NULL, probes[i], VIOMMU_READ, &out), 0);
         assert_int_equal(out.gpa, INTERRUPTS + probes[i]);
         assert_true(out.mask <= 0xfffff);
     }
@@ -537,7 +542,7 @@ static void test_interrupt_without_translation(void **state)
     unit_fini(&unit);
 }
 
-/* ---- sharing ----------------------------------------------------------------------------------- */
+/* ---- sharing --------------------------------------------------------------------------------- */
 
 /* Two devices of one domain share what is cached; of two domains they do not. */
 static void test_devices_share_a_domain(void **state)
@@ -555,7 +560,7 @@ static void test_devices_share_a_domain(void **state)
     guest_attach(&unit.guest, config.requester, UNIT_DOMAIN, unit.table, 4, SPEC_TT_UNTRANSLATED);
     assert_int_equal(unit_gpa(&unit, 0x1000), 0x3000);
     assert_int_equal(viommu_device_translate(other, NULL, 0x1000, VIOMMU_READ, &out), 0);
-    /* Its first request fetches its context; its second is answered by what the first device left. */
+    /* Its first request fetches its context; the second finds what the first device left. */
     assert_int_equal(viommu_device_translate(other, NULL, 0x1000, VIOMMU_READ, &out), 0);
     viommu_stats_get(unit.guest.iommu, &stats, sizeof(stats));
     assert_int_equal(stats.translations, 3);

@@ -102,7 +102,7 @@ static void test_no_memory(void **state)
     assert_true(n >= 3); /* the unit, its cache: at least */
 }
 
-/* ---- capability registers ---------------------------------------------------------------------- */
+/* ---- capability registers -------------------------------------------------------------------- */
 
 static uint64_t field(uint64_t value, unsigned last, unsigned first)
 {
@@ -142,7 +142,8 @@ static void test_capabilities_of_configurations(void **state)
         uint64_t cap;  /* bits that differ from the default's */
         uint64_t ecap;
     } cases[] = {
-        {{.address_width = 48, .host_address_width = 52, .domain_bits = 16, .fault_records = 8}, 0, 0},
+        {{.address_width = 48, .domain_bits = 16, .fault_records = 8}, 0, 0},
+        {{.host_address_width = 52}, 0, 0},
         {{.address_width = 39}, 1ull << 10 | (47ull ^ 38) << 16, 0},
         {{.caching_mode = true}, 1ull << 7, 0},
         {{.no_super_pages = true}, 3ull << 34, 0},
@@ -190,7 +191,7 @@ static void test_places(void **state)
     unit_fini(&unit);
 }
 
-/* ---- life -------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void test_configure(void **state)
 {
@@ -215,6 +216,27 @@ static void test_configure(void **state)
     assert_int_equal(viommu_vtd_configure(iommu, &vtd), -EBUSY);
     assert_int_equal(viommu_mmio_read(iommu, SPEC_CAP, 8, &cap), 0);
     assert_int_equal(field(cap, 7, 7), 1);
+    viommu_destroy(iommu);
+}
+
+/* A device that has a device-TLB needs a unit that knows of them. */
+static void test_configure_with_devices(void **state)
+{
+    struct viommu_config config = {.memory = memory};
+    struct viommu_vtd_config vtd = {.device_tlb = true};
+    struct viommu_device_config device_config = {.requester = 8, .ats = true};
+    struct viommu_device *device;
+    struct viommu *iommu;
+
+    (void)state;
+    assert_int_equal(viommu_vtd_create(&config, &vtd, &iommu), 0);
+    assert_int_equal(viommu_device_add(iommu, &device_config, &device), 0);
+    vtd.caching_mode = true;
+    assert_int_equal(viommu_vtd_configure(iommu, &vtd), 0);
+    vtd.device_tlb = false;
+    assert_int_equal(viommu_vtd_configure(iommu, &vtd), -EBUSY);
+    assert_int_equal(viommu_device_remove(device), 0);
+    assert_int_equal(viommu_vtd_configure(iommu, &vtd), 0);
     viommu_destroy(iommu);
 }
 
@@ -313,6 +335,7 @@ int main(void)
         cmocka_unit_test(test_capabilities_of_configurations),
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_configure),
+        cmocka_unit_test(test_configure_with_devices),
         cmocka_unit_test(test_before_start),
         cmocka_unit_test(test_two_units),
         cmocka_unit_test(test_event_fd),
