@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The commands people use. Meson and Ninja do the work; builds go under build/.
-# Each command installs the Debian packages that it needs when it runs as root, and names them otherwise.
+# The commands people use. Meson and Ninja do the work; builds go under build/. Each command
+# installs the Debian packages that it needs when it runs as root, and names them otherwise.
 
 PREFIX ?= /usr/local
+LIBDIR ?= lib
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
 GUEST_ARGS ?= --matrix
@@ -13,15 +14,15 @@ TEST_ARGS ?=
 deps := scripts/install-deps.sh
 
 help:
-	@echo 'make demo        build, then show the main job: a story in-process, then a Linux guest on QEMU'
+	@echo 'make demo        build, show the main job: a story in-process, then a Linux guest'
 	@echo 'make test        build, and run all tests (TEST_ARGS: see scripts/test.py --help)'
-	@echo 'make test-guest  the long tests with Linux guests (GUEST_ARGS: see tests/guest/run.py --help)'
+	@echo 'make test-guest  the long tests with Linux guests (GUEST_ARGS: tests/guest/run.py --help)'
 	@echo 'make build       build into build/plain'
 	@echo 'make bench       run the benchmarks, print figures and their goals'
 	@echo 'make fuzz        fuzz each target for FUZZ_SECONDS (60)'
 	@echo 'make coverage    line and branch coverage of the tests, into build/coverage/report'
 	@echo 'make docs        check the documents; HTML of the public headers into build/docs'
-	@echo 'make install     install under PREFIX (/usr/local), DESTDIR is honoured'
+	@echo 'make install     install under PREFIX (/usr/local), libraries in its LIBDIR (lib)'
 	@echo 'make clean       remove build/'
 
 build:
@@ -60,8 +61,10 @@ docs:
 
 install:
 	@$(deps) build
-	@scripts/build.sh install --prefix='$(PREFIX)' --buildtype=release -Dtests=disabled -Dbench=disabled
+	@scripts/build.sh install --prefix='$(PREFIX)' --libdir='$(LIBDIR)' --buildtype=release \
+		-Dtests=disabled -Dbench=disabled
 	@DESTDIR='$(DESTDIR)' meson install -C build/install --no-rebuild
+	@[ -n '$(DESTDIR)' ] || [ "$$(id -u)" != 0 ] || ldconfig
 
 clean:
 	rm -rf build

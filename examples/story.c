@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The main job as a story, in one process: a guest that is a few functions, a VT-d unit, one device. Each step
- * is told in a sentence, and checked; the first that is not as told ends the program with status 1.
+ * The main job as a story, in one process: a guest that is a few functions, a VT-d unit, one
+ * device. Each step is told in a sentence, and checked; the first that is not as told ends the
+ * program with status 1.
  *
- * The guest's side does what a driver does: it writes page tables into guest memory, and programs the unit
- * through its registers and its invalidation queue (layouts: VT-d specification). The device's side calls
- * viommu_device_read and viommu_device_write. Only public headers are used.
+ * The guest's side does what a driver does: it writes page tables into guest memory, and programs
+ * the unit through its registers and its invalidation queue (layouts: VT-d specification). The
+ * device's side calls viommu_device_read and viommu_device_write. Only public headers are used.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -216,14 +217,15 @@ static void on_interrupt(void *opaque, const struct viommu_interrupt *interrupt)
 
 static void make_machine(void)
 {
-    const struct viommu_memory_slot slot = {.first = 0, .last = RAM_SIZE - 1, .host = ram, .fd = -1};
+    const struct viommu_memory_slot slot = {.last = RAM_SIZE - 1, .host = ram, .fd = -1};
     const struct viommu_device_config where = {.requester = viommu_requester(0, 5, 0)};
     const struct viommu_vtd_config vtd = {0};
     struct viommu_config config = {.callbacks = {.interrupt = on_interrupt}};
     struct viommu_memory_batch *batch;
 
     check(!viommu_memory_create(&memory) && !viommu_memory_batch_begin(memory, &batch) &&
-              !viommu_memory_batch_add(batch, &slot) && !viommu_memory_batch_commit(batch, NULL, NULL),
+              !viommu_memory_batch_add(batch, &slot) &&
+              !viommu_memory_batch_commit(batch, NULL, NULL),
           "there is memory");
     config.memory = memory;
     check(!viommu_vtd_create(&config, &vtd, &iommu) && !viommu_start(iommu) &&
@@ -239,10 +241,11 @@ static void expect_refused(const char *text, bool read)
     struct fault fault;
 
     check(take_fault(&fault), "the unit has recorded a fault");
-    check(fault.address == IOVA && fault.requester == viommu_requester(0, 5, 0) && fault.read == read,
+    check(fault.address == IOVA && fault.requester == viommu_requester(0, 5, 0) &&
+              fault.read == read,
           "the fault names the device and the address");
-    tell("%s Refused. The fault record says: device 00:05.0, address 0x%" PRIx64 ", reason %u.", text,
-         fault.address, fault.reason);
+    tell("%s Refused. The fault record says: device 00:05.0, address 0x%" PRIx64 ", reason %u.",
+         text, fault.address, fault.reason);
 }
 
 static void set_up(void)
@@ -261,8 +264,8 @@ static void set_up(void)
     write_register(IQA, 8, QUEUE);
     command(GCMD_QUEUE);
     command(GCMD_TRANSLATION);
-    tell("It gives them to the unit, sets up the fault interrupt and the invalidation queue, and turns "
-         "translation on.");
+    tell("It gives them to the unit, sets up the fault interrupt and the invalidation queue, and "
+         "turns translation on.");
 }
 
 static void map_and_use(void)
@@ -276,8 +279,8 @@ static void map_and_use(void)
          INTERRUPT_ADDRESS);
     map(IOVA, BUFFER, VIOMMU_READ | VIOMMU_WRITE);
     check(!dma_write(IOVA, "hello") && !strcmp((char *)ram + BUFFER, "hello"), "the DMA arrives");
-    tell("The guest maps 0x40000000 to its page 0x%x; the device writes \"hello\", and the guest reads "
-         "\"%s\" there.", BUFFER, (char *)ram + BUFFER);
+    tell("The guest maps 0x40000000 to its page 0x%x; the device writes \"hello\", and the guest "
+         "reads \"%s\" there.", BUFFER, (char *)ram + BUFFER);
     check(!viommu_device_read(device, NULL, IOVA, back, sizeof(back)) && !strcmp(back, "hello"),
           "the device reads what is there");
     tell("The device reads it back: \"%s\".", back);
@@ -287,12 +290,12 @@ static void unmap_and_refuse(void)
 {
     unmap(IOVA);
     check(!dma_write(IOVA, "stale") && !strcmp((char *)ram + BUFFER, "stale"), "the cache answers");
-    tell("The guest unmaps the page but does not invalidate: as on hardware, the cached translation still "
-         "serves, and \"stale\" arrives.");
+    tell("The guest unmaps the page but does not invalidate: as on hardware, the cached "
+         "translation still serves, and \"stale\" arrives.");
     invalidate(IOVA);
     check(load(STATUS) == 1, "the wait descriptor's status is written");
-    tell("It queues an invalidation of the page and a wait descriptor; the unit writes the status word: "
-         "complete.");
+    tell("It queues an invalidation of the page and a wait descriptor; the unit writes the status "
+         "word: complete.");
     check(dma_write(IOVA, "rogue") == -EFAULT, "DMA by the old translation is refused");
     expect_refused("The device writes \"rogue\" to the same address.", false);
     check(!strcmp((char *)ram + BUFFER, "stale"), "the page is unchanged");
@@ -308,8 +311,9 @@ static void print_counters(void)
 
     check(!viommu_stats_get(iommu, &stats, sizeof(stats)), "there are counters");
     check(stats.refused == 3 && stats.faults_recorded == 3, "three requests were refused");
-    tell("In all: %" PRIu64 " translations, %" PRIu64 " from the cache, %" PRIu64 " page-table walks, %" PRIu64
-         " refused.", stats.translations, stats.iotlb_hits, stats.walks, stats.refused);
+    tell("In all: %" PRIu64 " translations, %" PRIu64 " from the cache, %" PRIu64
+         " page-table walks, %" PRIu64 " refused.",
+         stats.translations, stats.iotlb_hits, stats.walks, stats.refused);
 }
 
 int main(void)

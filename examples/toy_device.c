@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A toy device server. Guest RAM is a file, FILE; each line of standard input is one thing that happens:
+ * A toy device server. Guest RAM is a file, FILE; each line of standard input is one event:
  *   m GPA VALUE      the guest stores 8 bytes in its memory
  *   w OFFSET VALUE   the guest writes a register of the IOMMU; r OFFSET 0 reads one
  *   d IOVA VALUE     the device, 00:05.0, writes 8 bytes by DMA

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the fuzz targets of the VT-d unit share: an input that is read piece by piece, and a *bench*, a
- * unit with devices, a subscriber that answers as the input says, and a clock of its own.
+ * What the fuzz targets of the VT-d unit share: an input that is read piece by piece, and a
+ * *bench*, a unit with devices, a subscriber that answers as the input says, and a clock of its
+ * own.
  *
- * Input: numbers are little endian; past the end everything is 0, and fuzz_more() says no. Each target
- * is a loop of operations, one byte that chooses and its operands, FUZZ_STEPS_MAX at most.
+ * Input: numbers are little endian; past the end everything is 0, and fuzz_more() says no. Each
+ * target is a loop of operations, one byte that chooses and its operands, FUZZ_STEPS_MAX at most.
  *
  * What bench_check() looks at holds after every operation, whatever the input; else it aborts.
  */

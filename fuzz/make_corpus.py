@@ -3,8 +3,8 @@
 """Writes the hand-made seeds of the registers, queue and tables fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
-descriptor, errors and repairs. The bytes are what input.h, registers_fuzz.c, queue_fuzz.c and tables_fuzz.c read. Run it
-after a change of those formats.
+descriptor, errors and repairs. The bytes are what input.h, registers_fuzz.c, queue_fuzz.c and
+tables_fuzz.c read. Run it after a change of those formats.
 """
 import os
 import struct
@@ -223,7 +223,8 @@ def queue_seeds():
         write("queue", f"good-{i}", config + unmask + good + b"\x07" + every_dma(b"\x04")[:400])
         write("queue", f"errors-{i}", config + unmask + errors)
     for name, body in (("answers", answers), ("late", late), ("gone", gone), ("shapes", shapes),
-                       ("held", held), ("off", off), ("reset", good + q_embedder(RESET, 31) + good)):
+                       ("held", held), ("off", off),
+                       ("reset", good + q_embedder(RESET, 31) + good)):
         write("queue", name, CONFIGS[0] + unmask + body)
 
 

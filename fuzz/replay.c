@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A main for fuzz targets without libFuzzer: gives each file of the command line to the target once, and
- * each file inside a folder, in no particular order. So a corpus is a test with any compiler, and counts
- * for coverage.
+ * A main for fuzz targets without libFuzzer: gives each file of the command line to the target
+ * once, and each file inside a folder, in no particular order. So a corpus is a test with any
+ * compiler, and counts for coverage.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -3,8 +3,8 @@
  * Fuzzes root, context and page tables: entries of any content in a small memory, and DMA of every
  * kind through them, with invalidations that leave something cached.
  *
- * Page 1 is the root table, page 2 the context table of bus 0 at first; the other pages are what the
- * entries make of them. Translation is on.
+ * Page 1 is the root table, page 2 the context table of bus 0 at first; the other pages are what
+ * the entries make of them. Translation is on.
  */
 #include "input.h"
 

@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# arm64-root.sh - unpacks the arm64 libraries that the tests need (cmocka, jansson) into build/arm64-root,
-# and writes build/arm64-root.ini, which names that folder to meson.
+# arm64-root.sh - unpacks the arm64 libraries that the tests need (cmocka, jansson) into
+# build/arm64-root, and writes build/arm64-root.ini, which names that folder to meson.
 #
-# The machine's own package state is not touched: apt works in a private folder, with arm64 as its only
-# architecture and the machine's own sources. Done again only when something is missing.
+# The machine's own package state is not touched: apt works in a private folder, with arm64 as its
+# only architecture and the machine's own sources. Done again only when something is missing.
 set -eu
 
 cd "$(dirname "$0")/.."

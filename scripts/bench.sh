@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# bench.sh [OPTION...] - builds the benchmarks optimised and runs them (build/bench/bench/bench --help).
+# bench.sh [OPTION...] - builds the benchmarks optimised and runs them (build/bench/bench/bench
+# --help).
 set -eu
 
 cd "$(dirname "$0")/.."

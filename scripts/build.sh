@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# build.sh NAME [MESON OPTION...] - configures build/NAME, or configures it again with these options, and
-# builds it. Quiet: what was said is in build/NAME.log, and is shown when something fails.
+# build.sh NAME [MESON OPTION...] - configures build/NAME, or configures it again with these
+# options, and builds it. Quiet: what was said is in build/NAME.log, and is shown when something
+# fails.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -14,24 +14,31 @@ import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MAX_LINES = 800
-ROOMS = ("lib", "models", "backends", "server", "tools", "include", "tests", "fuzz", "bench", "docs", "examples",
-         "scripts")
+ROOMS = ("lib", "models", "backends", "server", "tools", "include")
+FOLDERS = ROOMS + ("tests", "fuzz", "bench", "docs", "examples", "scripts")
 # No place for a comment in them, or no text of ours.
 NO_LICENCE_LINE = re.compile(r"^(LICENSE$|fuzz/corpus/|.*\.(bin|png|json|dat)$)")
 HEADERS = os.path.join(TOP, "include", "viommu", "*.h")
 
 
 def repository_files():
-    """Files of the repository, relative to its top: what git knows or would add, else what lies there."""
-    done = subprocess.run(["git", "-C", TOP, "ls-files", "-co", "--exclude-standard"], capture_output=True,
-                          text=True) if os.path.isdir(os.path.join(TOP, ".git")) else None
-    if done and done.returncode == 0:
-        names = done.stdout.splitlines()
-    else:
+    """Files of the repository: what git knows or would add, else what lies there."""
+    try:
+        names = command("git", "ls-files", "-co", "--exclude-standard").splitlines()
+    except (OSError, subprocess.CalledProcessError):
         names = [os.path.relpath(os.path.join(folder, name), TOP)
                  for folder, _, files in os.walk(TOP) for name in files]
-        names = [n for n in names if not n.startswith((".git/", "build/")) and "__pycache__" not in n]
-    return sorted(n for n in names if os.path.isfile(os.path.join(TOP, n)))
+        names = [n for n in names
+                 if not n.startswith((".git/", "build/")) and "__pycache__" not in n]
+    return sorted(n for n in names if is_text(os.path.join(TOP, n)))
+
+
+def is_text(path):
+    """Not a program or data that somebody left here."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as f:
+        return b"\0" not in f.read(4096)
 
 
 def text_of(name):
@@ -40,14 +47,15 @@ def text_of(name):
 
 
 def some(problems):
-    return ", ".join(problems[:8]) + (" and %d more" % (len(problems) - 8) if len(problems) > 8 else "")
+    more = len(problems) - 8
+    return ", ".join(problems[:8]) + (" and %d more" % more if more > 0 else "")
 
 
 def command(*words):
     return subprocess.run(words, cwd=TOP, capture_output=True, text=True, check=True).stdout
 
 
-# ---- checks: each returns a list of problems ------------------------------------------------------
+# ---- checks: each returns a list of problems
 
 def check_licence_lines():
     """Each file names its licence in its first two lines (three where the first is a shebang)."""
@@ -60,7 +68,7 @@ def check_lengths():
     """No file of the rooms is longer than MAX_LINES."""
     long = []
     for name in repository_files():
-        if name.split("/")[0] in ("lib", "models", "backends", "server", "tools", "include"):
+        if name.split("/")[0] in ROOMS:
             lines = text_of(name).count("\n")
             if lines > MAX_LINES:
                 long.append("%s has %d lines" % (name, lines))
@@ -83,9 +91,12 @@ def declared_functions():
 
 def is_documented(lines, number):
     """A comment stands right above, or above the declarations right before it."""
-    while number > 0 and lines[number - 1].strip() and not lines[number - 1].rstrip().endswith("*/"):
-        number -= 1
-    return number > 0 and lines[number - 1].rstrip().endswith("*/")
+    for line in reversed(lines[:number]):
+        if line.rstrip().endswith("*/"):
+            return True
+        if not line.strip():
+            return False
+    return False
 
 
 def check_documented_functions():
@@ -125,10 +136,11 @@ def check_headers_alone():
     """Each public header compiles by itself as C11 without extensions."""
     problems = []
     for path in sorted(glob.glob(HEADERS)):
-        done = subprocess.run(["cc", "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-Iinclude",
-                               "-x", "c", path], cwd=TOP, capture_output=True, text=True)
+        done = subprocess.run(["cc", "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror",
+                               "-fsyntax-only", "-Iinclude", "-x", "c", path],
+                              cwd=TOP, capture_output=True, text=True)
         if done.returncode:
-            problems.append("%s: %s" % (os.path.basename(path), done.stderr.strip().splitlines()[0]))
+            problems.append(done.stderr.strip().splitlines()[0])
     return problems
 
 
@@ -172,13 +184,14 @@ def check_package_lists():
 
 def check_readme_program():
     """The README's program is examples/toy_device.c."""
-    block = re.search(r"<!-- examples/toy_device\.c -->\n```c\n(.*?)```\n", text_of("README.md"), re.S)
+    block = re.search(r"<!-- examples/toy_device\.c -->\n```c\n(.*?)```\n",
+                      text_of("README.md"), re.S)
     if not block:
         return ["README.md has no program after <!-- examples/toy_device.c -->"]
     return [] if block.group(1) == text_of("examples/toy_device.c") else ["they differ"]
 
 
-# ---- documents ------------------------------------------------------------------------------------
+# ---- documents
 
 def without_code(text):
     return re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
@@ -221,7 +234,8 @@ def check_documents():
                 continue
             path = os.path.join(TOP, quoted)
             # A name may leave its suffix out: `lib/iotlb/iotlb_test`.
-            if quoted.split("/")[0] in ROOMS and "/" in quoted and not glob.glob(path) + glob.glob(path + ".*"):
+            there = glob.glob(path) + glob.glob(path + ".*")
+            if quoted.split("/")[0] in FOLDERS and "/" in quoted and not there:
                 problems.append("%s: no %s" % (document, quoted))
     return problems
 

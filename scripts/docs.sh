@@ -12,7 +12,8 @@ if ! command -v doxygen >/dev/null 2>&1; then
     exit 0
 fi
 mkdir -p build/docs
-# Comments above declarations are their documentation here, without doxygen's own marks: a filter adds them.
+# Comments above declarations are their documentation here, without doxygen's own marks: a filter
+# adds them.
 doxygen - >build/docs/log 2>&1 <<'END' || { tail -n 20 build/docs/log >&2; exit 1; }
 PROJECT_NAME = viommu
 OUTPUT_DIRECTORY = build/docs

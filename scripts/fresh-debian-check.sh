@@ -1,21 +1,26 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# fresh-debian-check.sh [FOLDER] - does what the README promises hold on a bare Debian 12? For maintainers; as root.
+# fresh-debian-check.sh [FOLDER] - does what the README promises hold on a bare Debian 12? For
+# maintainers; as root.
 #
-# Makes a bare bookworm (debootstrap, from the mirror that this machine's apt sources name) in FOLDER, or a new
-# one under /var/tmp, with nothing added but make and git, clones what is committed here into it, and runs `make test`
-# and `make demo` there. The folder is removed when all went well and it was made here.
-# What is mounted into it is unmounted at the end, whatever happens.
+# Makes a bare bookworm (debootstrap, from the mirror that this machine's apt sources name) in
+# FOLDER, or a new one under /var/tmp, with nothing added but make and git, clones what is committed
+# here into it, and runs `make test` and `make demo` there. The folder is removed when all went well
+# and it was made here. What is mounted into it is unmounted at the end, whatever happens.
 #
 # CHECK_COMMANDS (default "make test && make demo") may name others.
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 commands=${CHECK_COMMANDS:-make test && make demo}
-[ "$(id -u)" = 0 ] || { echo 'fresh-debian-check.sh: needs root (debootstrap, chroot)' >&2; exit 1; }
+die() {
+    echo "fresh-debian-check.sh: $1" >&2
+    exit 1
+}
+[ "$(id -u)" = 0 ] || die 'needs root (debootstrap, chroot)'
 for tool in debootstrap git; do
-    command -v "$tool" >/dev/null 2>&1 || { echo "fresh-debian-check.sh: apt-get install $tool" >&2; exit 1; }
+    command -v "$tool" >/dev/null 2>&1 || die "needs $tool: apt-get install $tool"
 done
 
 made=
@@ -38,16 +43,16 @@ unmount() {
 trap unmount EXIT
 trap 'exit 130' INT TERM
 
-# "URI signed-by" of the first archive here that has bookworm itself
+# The first archive here that has bookworm itself.
 # shellcheck disable=SC2016  # apt expands these
-archive=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI) $(SIGNED_BY)' 'Created-By: Packages' |
+archive=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
     awk '$1 == "bookworm" && $2 !~ /security/ { print $2; exit }')
-[ -n "$archive" ] || { echo 'fresh-debian-check.sh: no bookworm in the apt sources of this machine' >&2; exit 1; }
+[ -n "$archive" ] || die 'no bookworm in the apt sources of this machine'
 
 if [ ! -x "$root/usr/bin/apt-get" ]; then
     echo "== bootstrapping bookworm into $root"
-    debootstrap --variant=minbase --include=make,git bookworm "$root" "$archive" >"$root.log" 2>&1 ||
-        { tail -n 20 "$root.log" >&2; exit 1; }
+    debootstrap --variant=minbase --include=make,git bookworm "$root" "$archive" \
+        >"$root.log" 2>&1 || { tail -n 20 "$root.log" >&2; exit 1; }
     rm -f "$root.log"
 fi
 for file in /etc/resolv.conf /etc/hosts; do
@@ -81,7 +86,8 @@ git clone -q --no-hardlinks "$top" "$root/root/viommu"
 
 echo "== in the bare system: $commands"
 status=0
-chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM="${TERM:-dumb}" LC_ALL=C.UTF-8 \
+chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    TERM="${TERM:-dumb}" LC_ALL=C.UTF-8 \
     ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} \
     sh -c "cd /root/viommu && $commands" || status=$?
 if [ "$status" = 0 ]; then

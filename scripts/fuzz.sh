@@ -3,9 +3,10 @@
 #
 # fuzz.sh [TARGET...] - fuzzes each target (or these) for FUZZ_SECONDS (60), two processes each.
 #
-# It starts from fuzz/corpus/TARGET; new inputs are kept in build/fuzz-corpus/TARGET, and used again next time.
-# What crashes is kept as build/fuzz-crashes/TARGET-*, and named at the end. To take new inputs into the
-# repository: fuzz.sh --merge [TARGET...] adds those that reach something new to fuzz/corpus.
+# It starts from fuzz/corpus/TARGET; new inputs are kept in build/fuzz-corpus/TARGET, and used again
+# next time. What crashes is kept as build/fuzz-crashes/TARGET-*, and named at the end. To take new
+# inputs into the repository: fuzz.sh --merge [TARGET...] adds those that reach something new to
+# fuzz/corpus.
 set -eu
 
 cd "$(dirname "$0")/.."

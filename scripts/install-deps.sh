@@ -3,9 +3,9 @@
 #
 # install-deps.sh [GROUP...] - installs the Debian 12 packages that a command of the Makefile needs.
 #
-# Groups: build test guest fuzz bench docs coverage; none: build. Only what is missing is installed, and apt
-# is not called when nothing is. Without root it names what is missing and fails.
-# The README has the same list with reasons; scripts/checks.py compares them.
+# Groups: build test guest fuzz bench docs coverage; none: build. Only what is missing is installed,
+# and apt is not called when nothing is. Without root it names what is missing and fails. The README
+# has the same list with reasons; scripts/checks.py compares them.
 set -eu
 
 packages_of() {

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# test-install.sh - installs into a scratch prefix and uses what is there as a stranger would: pkg-config, the
-# README's program against the shared and against the static library, the session that the README shows, the command.
-# Prints "ok NAME" or "not ok NAME: WHY" for each check.
+# test-install.sh - installs into a scratch prefix and uses what is there as a stranger would:
+# pkg-config, the README's program against the shared and against the static library, the session
+# that the README shows, the command. Prints "ok NAME" or "not ok NAME: WHY" for each check.
 set -u
 
 cd "$(dirname "$0")/.."
@@ -49,7 +49,8 @@ block 'session: output' >"$work/expected"
 check readme-has-a-session test -s "$work/input" -a -s "$work/expected"
 
 # shellcheck disable=SC2046  # several words on purpose
-check compile-shared cc -Wall -Werror -o "$work/toy_shared" "$work/toy_device.c" $(pkg-config --cflags --libs viommu)
+check compile-shared cc -Wall -Werror -o "$work/toy_shared" "$work/toy_device.c" \
+    $(pkg-config --cflags --libs viommu)
 LD_LIBRARY_PATH=$libraries
 export LD_LIBRARY_PATH
 check session-shared play "$work/toy_shared"

@@ -6,13 +6,16 @@
     test.py plain checks        only these stages
     test.py --list              the stages
 
-Vocabulary.  "Stage": a function below that builds something and counts tests.  "Test": what is counted: a
-test of meson, a fuzz target, a benchmark, a check, a boot.  Each test of each build counts by itself.
+Vocabulary.  "Stage": a function below that builds something and counts tests.  "Test": what is
+counted: a test of meson, a fuzz target, a benchmark, a check, a boot.  Each test of each build
+counts by itself.
 
-What each program says goes to a log under build/test/; a failure prints the end of it and its name.  A test is
-skipped only where a program of others (QEMU, a kernel) cannot run on this machine: exit status 77.
+What each program says goes to a log under build/test/; a failure prints the end of it and its name.
+A test is skipped only where a program of others (QEMU, a kernel) cannot run on this machine: exit
+status 77.
 
-The last line is "N passed, N failed, N skipped".  Exit status: 0 none failed, 1 some failed, 2 usage, 130 Ctrl-C.
+The last line is "N passed, N failed, N skipped".  Exit status: 0 none failed, 1 some failed, 2
+usage, 130 Ctrl-C.
 """
 
 import argparse
@@ -32,6 +35,8 @@ FUZZ_SECONDS = 5
 NOT_UNDER_QEMU_USER = (
     # It counts the descriptors that a message brings; qemu-user leaves open those that do not fit.
     "vfio_user_connection",
+    # It maps huge pages, which qemu-user refuses.
+    "client_memory",
     # A script that starts the command itself, which only qemu-user can start.
     "tools",
 )
@@ -94,8 +99,8 @@ def run(log_name, command, env=None, timeout=None):
         f.write("$ %s\n" % " ".join(command))
         f.flush()
         try:
-            done = subprocess.run(command, cwd=TOP, env=environment, stdin=subprocess.DEVNULL, stdout=f,
-                                  stderr=subprocess.STDOUT, timeout=timeout)
+            done = subprocess.run(command, cwd=TOP, env=environment, stdin=subprocess.DEVNULL,
+                                  stdout=f, stderr=subprocess.STDOUT, timeout=timeout)
             return done.returncode, log
         except subprocess.TimeoutExpired:
             f.write("\nended after %d s\n" % timeout)
@@ -106,7 +111,7 @@ def run(log_name, command, env=None, timeout=None):
 
 
 def build(results, name, *options, env=None):
-    """Configures and builds build/NAME, warnings being errors; a failure counts as one failed test."""
+    """Builds build/NAME, warnings being errors; a failure counts as one failed test."""
     start = time.monotonic()
     status, log = run(name + "-build", ["scripts/build.sh", name, "--werror", *options], env)
     step("build" if status == 0 else "build failed", start)
@@ -138,7 +143,7 @@ def meson_test(results, name, *options, env=None):
             results.skip(test, skip_reason(entry.get("stdout", "") + entry.get("stderr", "")))
         else:
             failed += 1
-            own_log = os.path.join(LOGS, "%s-%s.log" % (name, entry["name"].replace("/", "-").split()[-1]))
+            own_log = os.path.join(LOGS, "%s-%s.log" % (name, entry["name"].split()[-1]))
             with open(own_log, "w") as f:
                 f.write("$ %s\n%s\n%s\n%s\n" % (" ".join(entry.get("command", [])), entry["result"],
                                               entry.get("stdout", ""), entry.get("stderr", "")))
@@ -155,10 +160,11 @@ def skip_reason(output):
     return "; ".join(dict.fromkeys(errors[-1:] + lines[-1:])) or "no reason given"
 
 
-# ---- the stages -----------------------------------------------------------------------------------
+# ---- the stages
 
 def build_plain(results):
-    return build(results, "plain", "-Dtests=enabled", "-Dtools=enabled", "-Dbench=enabled", env={"CC": "gcc"})
+    return build(results, "plain", "-Dtests=enabled", "-Dtools=enabled", "-Dbench=enabled",
+                 env={"CC": "gcc"})
 
 
 def stage_plain(results):
@@ -174,8 +180,8 @@ def needs_plain(results):
 
 def stage_asan(results):
     """the same under the address and undefined-behaviour sanitizers, with clang"""
-    if build(results, "asan", "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dtests=enabled",
-             "-Dtools=enabled", "-Dbench=disabled", env={"CC": "clang"}):
+    if build(results, "asan", "-Db_sanitize=address,undefined", "-Db_lundef=false",
+             "-Dtests=enabled", "-Dtools=enabled", "-Dbench=disabled", env={"CC": "clang"}):
         meson_test(results, "asan", "--timeout-multiplier", "4", env=HALT_ON_ERROR)
 
 
@@ -184,8 +190,8 @@ def stage_tsan(results):
     if not build(results, "tsan", "-Db_sanitize=thread", "-Db_lundef=false", "-Dtests=enabled",
                  "-Dtools=enabled", "-Dbench=disabled", env={"CC": "clang"}):
         return
-    meson_test(results, "tsan", "--timeout-multiplier", "10", "--suite", "unit", "--suite", "threads",
-               *tsan_wrapper(), env=HALT_ON_ERROR)
+    meson_test(results, "tsan", "--timeout-multiplier", "10", "--suite", "unit",
+               "--suite", "threads", *tsan_wrapper(), env=HALT_ON_ERROR)
 
 
 def tsan_wrapper():
@@ -195,8 +201,9 @@ def tsan_wrapper():
             much = int(f.read()) > 28
     except (OSError, ValueError):
         much = False
-    works = much and subprocess.run(["setarch", "-R", "true"], stderr=subprocess.DEVNULL).returncode == 0
-    return ["--wrapper", "setarch -R"] if works else []
+    if not much or run("setarch", ["setarch", "-R", "true"])[0]:
+        return []
+    return ["--wrapper", "setarch -R"]
 
 
 def stage_arm64(results):
@@ -210,16 +217,18 @@ def stage_arm64(results):
     if status:
         results.fail("arm64: libraries", log)
         return
-    if build(results, "arm64", "--cross-file", "build/arm64-root.ini", "--cross-file", "scripts/aarch64.ini",
-             "-Dtests=enabled", "-Dtools=enabled", "-Dbench=disabled"):
+    if build(results, "arm64", "--cross-file", "build/arm64-root.ini",
+             "--cross-file", "scripts/aarch64.ini", "-Dtests=enabled", "-Dtools=enabled",
+             "-Dbench=disabled"):
         meson_test(results, "arm64", "--timeout-multiplier", "10",
                    *tests_of("arm64", ("unit", "scenario"), but=NOT_UNDER_QEMU_USER))
 
 
 def tests_of(build_name, suites, but):
-    """The names of the tests of these suites but for some: meson has no option to leave single ones out."""
-    listed = subprocess.run(["meson", "introspect", "--tests", os.path.join(TOP, "build", build_name)],
-                            capture_output=True, text=True)
+    """The names of the tests of these suites but for some; meson has no option for that."""
+    folder = os.path.join(TOP, "build", build_name)
+    listed = subprocess.run(["meson", "introspect", "--tests", folder], capture_output=True,
+                            text=True)
     tests = json.loads(listed.stdout) if listed.returncode == 0 else []
     return [t["name"] for t in tests if t["name"] not in but
             and any(s.split(":")[-1] in suites for s in t["suite"])]
@@ -227,8 +236,8 @@ def tests_of(build_name, suites, but):
 
 def stage_fuzz(results):
     """each fuzz target: its corpus, then a few seconds of new inputs"""
-    if not build(results, "fuzz", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false",
-                 "-Dtests=disabled", "-Dbench=disabled", env={"CC": "clang"}):
+    if not build(results, "fuzz", "-Dfuzz=true", "-Db_sanitize=address,undefined",
+                 "-Db_lundef=false", "-Dtests=disabled", "-Dbench=disabled", env={"CC": "clang"}):
         return
     folder = os.path.join(TOP, "build", "fuzz", "fuzz")
     targets = sorted(f for f in os.listdir(folder) if f.startswith("fuzz-") and "." not in f) \
@@ -241,12 +250,13 @@ def stage_fuzz(results):
         scratch = os.path.join(LOGS, "fuzz-corpus-" + name)
         shutil.rmtree(scratch, ignore_errors=True)
         os.makedirs(scratch)
-        # libFuzzer reads all folders first, so the whole corpus is played before something new is tried.
-        status, log = run(target, [os.path.join(folder, target), "-max_total_time=%d" % FUZZ_SECONDS,
-                                   "-seed=1", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1",
-                                   "-artifact_prefix=%s/%s-" % (LOGS, target), scratch,
-                                   os.path.join(TOP, "fuzz", "corpus", name)],
-                          HALT_ON_ERROR, timeout=300)
+        # libFuzzer reads all folders first, so the whole corpus is played before something new is
+        # tried.
+        command = [os.path.join(folder, target), "-max_total_time=%d" % FUZZ_SECONDS, "-seed=1",
+                   "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1",
+                   "-artifact_prefix=%s/%s-" % (LOGS, target), scratch,
+                   os.path.join(TOP, "fuzz", "corpus", name)]
+        status, log = run(target, command, HALT_ON_ERROR, timeout=300)
         step(target, start)
         if status:
             results.fail("fuzz: %s" % name, log)
@@ -295,11 +305,13 @@ def stage_guest(results):
     if not needs_plain(results):
         return
     viommu = os.path.join("build", "plain", "tools", "viommu")
-    for kernel, options in (("6.12", ["--strict", "--smp", "4"]), ("6.1", ["--lazy", "--smp", "1"])):
+    boots = (("6.12", ["--strict", "--smp", "4"]), ("6.1", ["--lazy", "--smp", "1"]))
+    for kernel, options in boots:
         start = time.monotonic()
         name = "guest: %s %s" % (kernel, " ".join(o.lstrip("-") for o in options))
-        status, log = run("guest-" + kernel, [sys.executable, "-B", "tests/guest/run.py", "--viommu", viommu,
-                                              "--kernel", kernel, *options], timeout=900)
+        command = [sys.executable, "-B", "tests/guest/run.py", "--viommu", viommu,
+                   "--kernel", kernel, *options]
+        status, log = run("guest-" + kernel, command, timeout=900)
         step(name, start)
         if status == SKIP_STATUS:
             with open(log, errors="replace") as f:
@@ -325,7 +337,8 @@ STAGES = {
 
 def main():
     parser = argparse.ArgumentParser(description="all tests, in stages")
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="only these: " + ", ".join(STAGES))
+    parser.add_argument("stages", nargs="*", metavar="STAGE",
+                        help="only these: " + ", ".join(STAGES))
     parser.add_argument("--list", action="store_true", help="print the stages")
     args = parser.parse_args()
     if args.list:

@@ -23,13 +23,15 @@
 struct client_mapping {
     struct client_mapping *_Atomic next;
     struct client_mapping *previous;
-    uint8_t *address;
+    uint8_t *address; /* whole pages of the file around what was asked for */
     size_t size;
     size_t page_size; /* of the file: huge pages are replaced whole */
+    size_t skip;      /* from address to the first byte that was asked for */
     int prot;
 };
 
 static struct client_mapping *_Atomic mappings;
+static unsigned count; /* of the mappings */
 static atomic_uint_fast64_t losses;
 static struct sigaction previous_action;
 
@@ -97,6 +99,7 @@ static size_t file_page_size(int fd)
 
 static int check_file(int fd, uint64_t offset, uint64_t size)
 {
+    uint64_t mask = (uint64_t)sysconf(_SC_PAGESIZE) - 1;
     struct stat st;
     struct statfs fs;
 
@@ -107,18 +110,11 @@ static int check_file(int fd, uint64_t offset, uint64_t size)
     if ((unsigned long)fs.f_type == FUSE_SUPER_MAGIC) {
         return -EINVAL;
     }
-    if (!S_ISREG(st.st_mode) || size == 0 || size > SIZE_MAX / 2 || offset > (uint64_t)st.st_size ||
-        size > (uint64_t)st.st_size - offset) {
+    if (!S_ISREG(st.st_mode) || size == 0 || size > SIZE_MAX / 2 || ((offset | size) & mask) != 0 ||
+        offset > (uint64_t)st.st_size || size > (uint64_t)st.st_size - offset) {
         return -EINVAL;
     }
     return 0;
-}
-
-static bool sealed_against_shrinking(int fd)
-{
-    int seals = fcntl(fd, F_GET_SEALS);
-
-    return seals >= 0 && (seals & F_SEAL_SHRINK);
 }
 
 static void enlist(struct client_mapping *mapping)
@@ -130,6 +126,7 @@ static void enlist(struct client_mapping *mapping)
         next->previous = mapping;
     }
     atomic_store(&mappings, mapping);
+    count++;
 }
 
 static void delist(struct client_mapping *mapping)
@@ -138,14 +135,32 @@ static void delist(struct client_mapping *mapping)
 
     if (mapping->previous) {
         atomic_store(&mapping->previous->next, next);
-    } else if (atomic_load(&mappings) == mapping) {
-        atomic_store(&mappings, next);
     } else {
-        return; /* sealed: it was never in the list */
+        atomic_store(&mappings, next);
     }
     if (next) {
         next->previous = mapping->previous;
     }
+    count--;
+}
+
+/* Map the whole pages of the file that hold [offset, offset + size): a huge page cannot be mapped,
+ * replaced or unmapped in parts. */
+static int map_pages(struct client_mapping *mapping, int fd, uint64_t offset, uint64_t size)
+{
+    uint64_t mask = mapping->page_size - 1;
+    uint64_t first = offset & ~mask;
+    void *address;
+
+    mapping->skip = (size_t)(offset - first);
+    mapping->size = (size_t)((mapping->skip + size + mask) & ~mask);
+    address = mmap(NULL, mapping->size, mapping->prot, MAP_SHARED | MAP_NORESERVE, fd,
+                   (off_t)first);
+    if (address == MAP_FAILED) {
+        return -errno;
+    }
+    mapping->address = address;
+    return 0;
 }
 
 int client_mapping_create(int fd, uint64_t offset, uint64_t size, bool writable,
@@ -153,29 +168,25 @@ int client_mapping_create(int fd, uint64_t offset, uint64_t size, bool writable,
 {
     struct client_mapping *mapping;
     int ret = check_file(fd, offset, size);
-    void *address;
 
     if (ret < 0) {
         return ret;
+    }
+    if (count >= CLIENT_MAPPINGS_MAX) {
+        return -ENOSPC;
     }
     mapping = calloc(1, sizeof(*mapping));
     if (!mapping) {
         return -ENOMEM;
     }
-    mapping->size = (size_t)size;
     mapping->page_size = file_page_size(fd);
     mapping->prot = PROT_READ | (writable ? PROT_WRITE : 0);
-    address =
-        mmap(NULL, mapping->size, mapping->prot, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
-    if (address == MAP_FAILED) {
-        ret = -errno;
+    ret = map_pages(mapping, fd, offset, size);
+    if (ret < 0) {
         free(mapping);
         return ret;
     }
-    mapping->address = address;
-    if (!sealed_against_shrinking(fd)) {
-        enlist(mapping);
-    }
+    enlist(mapping);
     *out = mapping;
     return 0;
 }
@@ -191,7 +202,7 @@ void client_mapping_destroy(struct client_mapping *mapping)
 
 void *client_mapping_address(const struct client_mapping *mapping)
 {
-    return mapping->address;
+    return mapping->address + mapping->skip;
 }
 
 uint64_t client_memory_losses(void)

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -63,6 +64,7 @@ static void what_cannot_be_mapped(void **state)
                      -EINVAL);
     assert_int_equal(client_mapping_create(fd, page, UINT64_MAX, true, &mapping), -EINVAL);
     assert_int_equal(client_mapping_create(fd, 1, page, true, &mapping), -EINVAL);
+    assert_int_equal(client_mapping_create(fd, 0, page + 1, true, &mapping), -EINVAL);
     assert_int_equal(client_mapping_create(pipe_fds[0], 0, page, true, &mapping), -EINVAL);
     assert_int_equal(client_mapping_create(-1, 0, page, true, &mapping), -EBADF);
     readonly = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
@@ -110,6 +112,81 @@ static void a_file_cut_short_reads_as_zero(void **state)
     close(other);
 }
 
+/* A file of one huge page, or -1 where the kernel has none or (qemu-user) it cannot be mapped.
+ * Nothing need be reserved for it. */
+static int huge_ram(size_t *size)
+{
+    int fd = memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+    struct stat st;
+    void *address;
+
+    if (fd < 0) {
+        return -1;
+    }
+    assert_int_equal(fstat(fd, &st), 0);
+    *size = (size_t)st.st_blksize;
+    assert_int_equal(ftruncate(fd, st.st_blksize), 0);
+    address = mmap(NULL, *size, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (address == MAP_FAILED) {
+        close(fd);
+        return -1;
+    }
+    munmap(address, *size);
+    return fd;
+}
+
+static void a_part_of_a_huge_page(void **state)
+{
+    struct client_mapping *mapping;
+    size_t size = 0;
+    int fd = huge_ram(&size);
+    void *address;
+
+    (void)state;
+    if (fd < 0) {
+        skip();
+    }
+    assert_int_equal(client_memory_guard(), 0);
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+    assert_int_equal(client_mapping_create(fd, 3 * page, 2 * page, true, &mapping), 0);
+    address = client_mapping_address(mapping);
+    assert_int_equal((uintptr_t)address % size, 3 * page);
+    /* There may be no huge page behind it, whatever the seal says: then it is zeros of our own. */
+    memset(address, 0x55, 2 * page);
+    assert_int_equal(*(uint8_t *)address, 0x55);
+    client_mapping_destroy(mapping);
+    /* All of it is gone. */
+    assert_int_equal(msync((void *)((uintptr_t)address & ~(size - 1)), page, MS_ASYNC), -1);
+    assert_int_equal(errno, ENOMEM);
+    close(fd);
+}
+
+static void so_many_and_no_more(void **state)
+{
+    static struct client_mapping *many[CLIENT_MAPPINGS_MAX];
+    struct client_mapping *mapping;
+    uint64_t losses = client_memory_losses();
+    int fd = ram(2);
+
+    (void)state;
+    assert_int_equal(client_memory_guard(), 0);
+    for (unsigned i = 0; i < CLIENT_MAPPINGS_MAX; i++) {
+        assert_int_equal(client_mapping_create(fd, 0, 2 * page, true, &many[i]), 0);
+    }
+    assert_int_equal(client_mapping_create(fd, 0, 2 * page, true, &mapping), -ENOSPC);
+    assert_int_equal(ftruncate(fd, (off_t)page), 0);
+    for (unsigned i = 0; i < CLIENT_MAPPINGS_MAX; i += 128) {
+        ((uint8_t *)client_mapping_address(many[i]))[page] = 1;
+    }
+    assert_int_equal(client_memory_losses(), losses + CLIENT_MAPPINGS_MAX / 128);
+    for (unsigned i = 0; i < CLIENT_MAPPINGS_MAX; i++) {
+        client_mapping_destroy(many[i]);
+    }
+    assert_int_equal(client_mapping_create(fd, 0, page, true, &mapping), 0);
+    client_mapping_destroy(mapping);
+    close(fd);
+}
+
 static void a_sealed_file_cannot_be_cut(void **state)
 {
     struct client_mapping *mapping;
@@ -152,6 +229,8 @@ int main(void)
         cmocka_unit_test(contents_are_shared),
         cmocka_unit_test(what_cannot_be_mapped),
         cmocka_unit_test(a_file_cut_short_reads_as_zero),
+        cmocka_unit_test(a_part_of_a_huge_page),
+        cmocka_unit_test(so_many_and_no_more),
         cmocka_unit_test(a_sealed_file_cannot_be_cut),
         cmocka_unit_test(other_sigbus_still_kills),
     };

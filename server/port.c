@@ -119,6 +119,9 @@ static int open_listener(const char *path)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd, ret;
 
+    if (!*path) {
+        return -ENOENT; /* an empty name would be one in no file system */
+    }
     if (strlen(path) >= sizeof(address.sun_path)) {
         return -ENAMETOOLONG;
     }
@@ -162,7 +165,7 @@ int port_open(struct port *port, struct loop *loop, struct pci_function *functio
         .ready = listener_ready,
         .opaque = port,
     };
-    ret = listen_again(port);
+    ret = lstat(path, &port->file) < 0 ? -errno : listen_again(port);
     if (ret < 0) {
         port_close(port);
     }
@@ -175,6 +178,17 @@ int port_open_connected(struct port *port, struct loop *loop, struct pci_functio
     return connect_client(port, fd);
 }
 
+/* Remove the socket file, unless another server has put its own in this place. */
+static void remove_file(const struct port *port)
+{
+    struct stat st;
+
+    if (lstat(port->path, &st) == 0 && st.st_dev == port->file.st_dev &&
+        st.st_ino == port->file.st_ino) {
+        unlink(port->path);
+    }
+}
+
 void port_close(struct port *port)
 {
     if (port->connected) {
@@ -183,8 +197,8 @@ void port_close(struct port *port)
         loop_remove(port->loop, &port->listener);
     }
     if (port->listener.fd >= 0) {
+        remove_file(port); /* while it is ours: its inode cannot be another's yet */
         close(port->listener.fd);
-        unlink(port->path);
         port->listener.fd = -1;
     }
 }

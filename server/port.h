@@ -10,6 +10,7 @@
 #define VIOMMU_SERVER_PORT_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 
 #include "loop.h"
 #include "vfio_user/endpoint.h"
@@ -18,6 +19,7 @@ struct port {
     struct loop *loop;
     struct pci_function *function;
     const char *path;
+    struct stat file; /* what path named when the port was opened: the socket */
     bool connected;
     struct loop_source listener;
     struct loop_source client;
@@ -28,7 +30,8 @@ struct port {
 /*
  * Offer the function on a socket at path (both must outlive the port). A socket file that nobody
  * serves is replaced. Returns 0; -EADDRINUSE when somebody serves it; -EEXIST when path is
- * something else than a socket; -ENAMETOOLONG; or another negative errno.
+ * something else than a socket; -ENOENT when it is empty; -ENAMETOOLONG; or another negative
+ * errno.
  */
 int port_open(struct port *port, struct loop *loop, struct pci_function *function,
               const char *path);

@@ -197,6 +197,21 @@ static void what_is_in_use_is_left_alone(void **state)
     assert_int_equal(port_open(&second, &loop, &edu.function, name), -ENAMETOOLONG);
     snprintf(name, sizeof(name), "%s/none/socket", folder);
     assert_int_equal(port_open(&second, &loop, &edu.function, name), -ENOENT);
+    assert_int_equal(port_open(&second, &loop, &edu.function, ""), -ENOENT);
+}
+
+static void the_socket_of_a_successor_stays(void **state)
+{
+    struct port successor;
+
+    (void)state;
+    assert_int_equal(port_open(&port, &loop, &edu.function, path), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(port_open(&successor, &loop, &edu.function, path), 0);
+    port_close(&port);
+    assert_int_equal(access(path, F_OK), 0);
+    port_close(&successor);
+    assert_int_equal(access(path, F_OK), -1);
 }
 
 static void signals_end_the_loop(void **state)
@@ -219,6 +234,7 @@ int main(void)
         TEST(a_client_that_talks_nonsense_is_dropped),
         TEST(a_stale_socket_is_replaced),
         TEST(what_is_in_use_is_left_alone),
+        TEST(the_socket_of_a_successor_stays),
         TEST(signals_end_the_loop),
     };
 

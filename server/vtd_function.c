@@ -13,8 +13,8 @@
 
 enum {
     PROCESS_BUDGET = 4096,
-    /* Events that are printed: a guest can cause them at will. */
-    EVENTS_LOGGED_MAX = 100,
+    /* Lines of a kind that are printed: a guest can cause them at will. */
+    LINES_MAX = 100,
 };
 
 /* The part of [offset, offset + size) that lies in the registers. */
@@ -76,6 +76,9 @@ static void config_written(void *opaque)
     if (pci_config_memory_enabled(&vtd->function.config) && address != vtd->logged_address &&
         address != sizing) {
         vtd->logged_address = address;
+        if (vtd->placements++ >= LINES_MAX) {
+            return;
+        }
         server_log("%s: the guest placed the registers at 0x%llx", vtd->function.name,
                    (unsigned long long)address);
     }
@@ -188,7 +191,7 @@ static void event(void *opaque, const struct viommu_event *event)
 {
     struct vtd_function *vtd = opaque;
 
-    if (vtd->events++ >= EVENTS_LOGGED_MAX) {
+    if (vtd->events++ >= LINES_MAX) {
         return;
     }
     server_log("%s: %s (requester %02x:%02x.%x, addresses 0x%llx to 0x%llx, error %d)",
@@ -270,7 +273,7 @@ void vtd_function_report(struct vtd_function *vtd)
     uint64_t losses = client_memory_losses();
 
     if (losses != vtd->losses_logged) {
-        server_log("%s: the client cut its memory file short; zeros stand in for what is gone",
+        server_log("%s: part of the client's memory is gone; zeros stand in for it",
                    vtd->function.name);
         vtd->losses_logged = losses;
     }

@@ -42,6 +42,7 @@ struct vtd_function {
     struct viommu_memory *memory;
     uint64_t register_size;
     uint64_t logged_address;
+    uint64_t placements; /* of the registers by the guest */
     uint64_t messages_sent;
     uint64_t messages_lost;
     uint64_t losses_logged;

@@ -2,7 +2,7 @@
 /*
  * Numbers and requester ids as people write them, for command lines and scenarios.
  *
- * A number is decimal, or hexadecimal with 0x, and may end in k, m, g or t (times 1024, 1024^2, ...).
+ * A number is decimal, or hexadecimal with 0x, and may end in k, m, g or t (times 1024, ...).
  * A requester id is BUS:DEVICE.FUNCTION in hexadecimal, as lspci writes it.
  */
 #ifndef VIOMMU_TOOLS_PARSE_H

@@ -123,19 +123,17 @@ static const struct argp_option options[] = {
     {"no-snoop-control", OPTION_NO_SNOOP, NULL, 0, "No snoop bit in page-table entries", 2},
     {"domain-bits", OPTION_DOMAIN_BITS, "N", 0, "Width of domain ids: 4, 6 ... 16 (16)", 2},
     {"fault-records", OPTION_FAULT_RECORDS, "N", 0, "Fault recording registers, 1 to 256 (8)", 2},
-    {"iotlb-entries", OPTION_IOTLB, "N", 0, "Entries of the translation cache, a power of two from 256 to 16m (16k)",
-     2},
+    {"iotlb-entries", OPTION_IOTLB, "N", 0,
+     "Entries of the translation cache, a power of two from 256 to 16m (16k)", 2},
     {0},
 };
 
-static uint64_t number(const char *text, uint64_t max, struct argp_state *state)
+/* The number that the text is, 0 when it is none: no option takes 0. */
+static uint64_t number(const char *text)
 {
     uint64_t value = 0;
 
-    if (!parse_number(text, &value) || value == 0 || value > max) {
-        argp_error(state, "'%s' is no number from 1 to %" PRIu64, text, max);
-    }
-    return value;
+    return parse_number(text, &value) ? value : 0;
 }
 
 /* [BUS:]DEV.FN=SOCKET */
@@ -171,23 +169,23 @@ static void insist(bool right, struct argp_state *state, const char *option, con
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     struct request *request = state->input;
+    uint64_t value = arg ? number(arg) : 0;
 
     switch (key) {
     case OPTION_VTD:
+        insist(*arg, state, "--vtd", arg, "the name of a socket");
         request->vtd_path = arg;
         break;
     case OPTION_EDU:
         add_edu(request, arg, state);
         break;
     case OPTION_WIDTH:
-        request->vtd.address_width = (uint8_t)number(arg, 64, state);
-        insist(request->vtd.address_width == 39 || request->vtd.address_width == 48, state,
-               "--width", arg, "39 or 48");
+        insist(value == 39 || value == 48, state, "--width", arg, "39 or 48");
+        request->vtd.address_width = (uint8_t)value;
         break;
     case OPTION_HOST_WIDTH:
-        request->vtd.host_address_width = (uint8_t)number(arg, 64, state);
-        insist(request->vtd.host_address_width >= 36 && request->vtd.host_address_width <= 52,
-               state, "--host-width", arg, "36 to 52");
+        insist(value >= 36 && value <= 52, state, "--host-width", arg, "36 to 52");
+        request->vtd.host_address_width = (uint8_t)value;
         break;
     case OPTION_CACHING_MODE:
         request->vtd.caching_mode = true;
@@ -208,18 +206,18 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         request->vtd.no_snoop_control = true;
         break;
     case OPTION_DOMAIN_BITS:
-        request->vtd.domain_bits = (uint8_t)number(arg, 16, state);
-        insist(request->vtd.domain_bits >= 4 && request->vtd.domain_bits % 2 == 0, state,
-               "--domain-bits", arg, "4, 6 ... 16");
+        insist(value >= 4 && value <= 16 && value % 2 == 0, state, "--domain-bits", arg,
+               "4, 6 ... 16");
+        request->vtd.domain_bits = (uint8_t)value;
         break;
     case OPTION_FAULT_RECORDS:
-        request->vtd.fault_records = (uint16_t)number(arg, 256, state);
+        insist(value >= 1 && value <= 256, state, "--fault-records", arg, "1 to 256");
+        request->vtd.fault_records = (uint16_t)value;
         break;
     case OPTION_IOTLB:
-        request->iotlb_entries = (uint32_t)number(arg, 1u << 24, state);
-        insist(request->iotlb_entries >= 256 &&
-                   !(request->iotlb_entries & (request->iotlb_entries - 1)),
-               state, "--iotlb-entries", arg, "a power of two from 256 to 16m");
+        insist(value >= 256 && value <= 1u << 24 && !(value & (value - 1)), state,
+               "--iotlb-entries", arg, "a power of two from 256 to 16m");
+        request->iotlb_entries = (uint32_t)value;
         break;
     case ARGP_KEY_ARG:
         argp_error(state, "what is '%s'?", arg);
@@ -237,7 +235,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 static const char *explain(int error)
 {
-    return error == -EADDRINUSE ? "another process serves it"
+    return error == -EADDRINUSE ? "it is served already"
            : error == -EEXIST   ? "it exists and is no socket"
                                 : strerror(-error);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The subcommands of `viommu`. Each gets its own name as argv[0], prints its own --help through argp,
- * and returns the exit status of the program.
+ * The subcommands of `viommu`. Each gets its own name as argv[0], prints its own --help through
+ * argp, and returns the exit status of the program.
  */
 #ifndef VIOMMU_TOOLS_TOOLS_H
 #define VIOMMU_TOOLS_TOOLS_H

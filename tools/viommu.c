@@ -2,8 +2,13 @@
 /* The viommu command: finds the subcommand and hands it the rest of the command line. */
 #include "tools.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <viommu/iommu.h>
 
@@ -34,6 +39,27 @@ static void print_usage(FILE *out)
           "Exit status: 0 all is well, 1 a check or an operation failed, 2 wrong usage.\n", out);
 }
 
+/* Output that was lost is a failure, whatever it was of: a full disk must not pass for success. */
+static void check_output(void)
+{
+    if (fflush(stdout) || ferror(stdout)) {
+        fprintf(stderr, "viommu: cannot write to standard output: %s\n", strerror(errno));
+        _exit(TOOL_FAILED);
+    }
+}
+
+/* A standard stream that came closed would else be the next file or socket that is opened. It is
+ * opened for reading, so that writing to it still fails. */
+static bool reserve_standard_streams(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDONLY);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    return fd >= 0 && close(fd) == 0;
+}
+
 static int unknown(const char *name)
 {
     fprintf(stderr, "viommu: there is no subcommand '%s'; there are:", name);
@@ -45,6 +71,9 @@ static int unknown(const char *name)
 
 int main(int argc, char **argv)
 {
+    if (!reserve_standard_streams() || atexit(check_output)) {
+        return TOOL_FAILED;
+    }
     if (argc < 2) {
         print_usage(stderr);
         return TOOL_USAGE;

@@ -86,7 +86,8 @@ int vfio_user_interrupts_info(const struct vfio_user_interrupts *interrupts,
 /*
  * Write to an eventfd without ever waiting: one that a client filled up to its limit is skipped (it
  * is readable as it is, so no interrupt is lost). It was made non-blocking when it came, but the
- * client shares that flag with us; the poll keeps a client that turned it off from stopping us.
+ * client shares that flag with us; the poll keeps a client that turned it off from stopping us, but
+ * for one that fills it between our poll and our write: that client stops the server of its own.
  */
 static void signal_eventfd(struct vfio_user_interrupts *interrupts, int eventfd)
 {

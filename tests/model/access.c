@@ -223,7 +223,10 @@ static uint8_t *host_of(struct world *world, uint64_t gpa, size_t len, bool shad
     return (shadow ? slot->shadow : slot->host) + (gpa - slot->first);
 }
 
-/* Whether the piece was done, by one of the right translations; a write is taken as right, if asked. */
+/*
+ * Whether the piece was done, by one of the right translations; a write is taken as right, if
+ * asked.
+ */
 static bool piece_done(struct world *world, const struct piece *piece, bool accept)
 {
     const uint8_t *buf = access.buf + piece->offset;
@@ -290,8 +293,9 @@ static bool all_done_before(struct world *world, unsigned end, bool accept)
 }
 
 /*
- * Some piece was refused or missed memory: those before it are done, and it explains `result`. Where
- * several could explain it (the fault was not recorded), the last whose predecessors are done does.
+ * Some piece was refused or missed memory: those before it are done, and it explains `result`.
+ * Where several could explain it (the fault was not recorded), the last whose predecessors are done
+ * does.
  */
 static void check_partial(struct world *world, int result)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The model test gives the unit commands, serves its faults, changes devices and memory, and resets.
+ * The model test gives the unit commands, serves its faults, changes devices and memory, and
+ * resets.
  */
 #include "world.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The fault-recording registers as the specification's text has them: what they must hold after each
- * fault, and how many messages the unit must have sent.
+ * The fault-recording registers as the specification's text has them: what they must hold after
+ * each fault, and how many messages the unit must have sent.
  */
 #ifndef VIOMMU_MODEL_FAULTS_H
 #define VIOMMU_MODEL_FAULTS_H

@@ -2,9 +2,9 @@
 /*
  * Guest memory and registers full of garbage: see garbage.h.
  *
- * Memory holds random words, half of them shaped like entries and descriptors that lead somewhere, so
- * that walks and the queue go deep. Only what holds for any guest is checked: calls return, DMA returns
- * a documented error, FSTS.PPF agrees with the records, the unit's work ends.
+ * Memory holds random words, half of them shaped like entries and descriptors that lead somewhere,
+ * so that walks and the queue go deep. Only what holds for any guest is checked: calls return, DMA
+ * returns a documented error, FSTS.PPF agrees with the records, the unit's work ends.
  */
 #include "garbage.h"
 

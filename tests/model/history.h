@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What hardware may answer: the present values, and older ones that no completed invalidation covers.
+ * What hardware may answer: the present values, and older ones that no completed invalidation
+ * covers.
  *
  * The test's *universe* is a fixed set of requesters, of page-table roots and of pages. For each
- * requester there is a log of context values, for each (root, levels, page) a log of page values; each
- * logged value has the time when it ceased to be true. Invalidations are logged when they complete,
- * with the time when they were submitted. A value that ceased at `end` may still be answered unless an
- * invalidation later than `end` covers it:
+ * requester there is a log of context values, for each (root, levels, page) a log of page values;
+ * each logged value has the time when it ceased to be true. Invalidations are logged when they
+ * complete, with the time when they were submitted. A value that ceased at `end` may still be
+ * answered unless an invalidation later than `end` covers it:
  *   context value: by the domain it names and its requester;
  *   page value: by the domain of the context it was found through, and by any page of its leaf (a
  *   page-selective invalidation takes the whole super-page).

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The model test invalidates: by registers and by queue, everything or a part, and with accesses while
- * the invalidation is under way. What completes is told to the history.
+ * The model test invalidates: by registers and by queue, everything or a part, and with accesses
+ * while the invalidation is under way. What completes is told to the history.
  */
 #include "world.h"
 
@@ -58,7 +58,9 @@ static void note(struct world *world, const struct invalidation *invalidation, c
     }
 }
 
-/* What the guest writes: bits that no domain and no address has are ignored, and may be anything. */
+/*
+ * What the guest writes: bits that no domain and no address has are ignored, and may be anything.
+ */
 static struct invalidation with_ignored_bits(struct world *world,
                                              const struct invalidation *invalidation)
 {
@@ -86,7 +88,10 @@ static void completed(struct world *world, const struct invalidation *invalidati
     }
 }
 
-/* Whether the root-table register names a mode that is not legacy mode: nothing is invalidated then. */
+/*
+ * Whether the root-table register names a mode that is not legacy mode: nothing is invalidated
+ * then.
+ */
 static bool wrong_mode(const struct world *world)
 {
     return world->history.root >> 10 & 3;
@@ -457,7 +462,9 @@ void world_bad_descriptor(struct world *world)
     check_head(world);
 }
 
-/* Device-TLB invalidations: who hears of them, and that the wait descriptor waits for the answer. */
+/*
+ * Device-TLB invalidations: who hears of them, and that the wait descriptor waits for the answer.
+ */
 
 static void expect_heard(struct world *world, struct world_device *device, uint64_t first,
                          uint64_t last)

@@ -3,8 +3,8 @@
  * Guest memory against a model: random batches of slots, right and wrong, some with a listener that
  * answers later, and after each one reads and writes across all borders.
  *
- * The model is a list of slots, searched page by page. All of it is PAGES pages from BASE on. Host memory
- * is one buffer in which slots that are neighbours in guest memory lie apart.
+ * The model is a list of slots, searched page by page. All of it is PAGES pages from BASE on. Host
+ * memory is one buffer in which slots that are neighbours in guest memory lie apart.
  */
 #include "../support/guest.h"
 #include "../support/random.h"
@@ -278,7 +278,9 @@ static bool deserves(const struct model *model, unsigned first, unsigned last, b
                        : (result == -ENXIO && absent) || (result == -EROFS && rom);
 }
 
-/* Copies between a buffer and guest memory, page by page; `host` is the model's or the copy of it. */
+/*
+ * Copies between a buffer and guest memory, page by page; `host` is the model's or the copy of it.
+ */
 static void copy(struct model *model, uint8_t *host, unsigned page, unsigned offset, uint8_t *buf,
                  size_t len, bool write)
 {

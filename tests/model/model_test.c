@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The model-based random test: random tables, devices, invalidations and DMA, each answer checked
- * against a slow, obvious model (walker.c: what the tables say; history.c: what a cache may still say;
- * faults.c: what the fault registers must say).
+ * against a slow, obvious model (walker.c: what the tables say; history.c: what a cache may still
+ * say; faults.c: what the fault registers must say).
  *
- * Without arguments it runs fixed seeds, a few seconds in all. --seed N --steps N runs one seed, and
- * --seeds N --steps N that many from a seed on; a mismatch prints what to give here.
+ * Without arguments it runs fixed seeds, a few seconds in all. --seed N --steps N runs one seed,
+ * and --seeds N --steps N that many from a seed on; a mismatch prints what to give here.
  */
 #include "garbage.h"
 #include "world.h"

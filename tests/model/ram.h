@@ -4,8 +4,8 @@
  * go. Host memory of an absent slot is made inaccessible, so that the library is caught when it
  * touches it; its contents are lost, as when a machine unplugs memory.
  *
- * Beside each slot lies a *shadow*: what the slot must contain. ram_check() compares; whoever changes
- * guest memory changes both (ram_store64), or accepts what was written (ram_accept).
+ * Beside each slot lies a *shadow*: what the slot must contain. ram_check() compares; whoever
+ * changes guest memory changes both (ram_store64), or accepts what was written (ram_accept).
  */
 #ifndef VIOMMU_MODEL_RAM_H
 #define VIOMMU_MODEL_RAM_H

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The reference walker of the model test: what a guest's tables say at this moment, read step by step
- * as the specification's text has it, with no thought of speed. It shares no code with the library.
+ * The reference walker of the model test: what a guest's tables say at this moment, read step by
+ * step as the specification's text has it, with no thought of speed. It shares no code with the
+ * library.
  *
  * A *context value* is what root and context table say of a requester; a *page value* is what the
- * page tables under one root say of one 4 KiB page. reason 0 is success; a page value with perm 0 is
- * "not present", which has no reason of its own (a read fails with one code, a write with another).
+ * page tables under one root say of one 4 KiB page. reason 0 is success; a page value with perm 0
+ * is "not present", which has no reason of its own (a read fails with one code, a write with
+ * another).
  */
 #ifndef VIOMMU_MODEL_WALKER_H
 #define VIOMMU_MODEL_WALKER_H

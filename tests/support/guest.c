@@ -15,7 +15,10 @@
 #include <sys/mman.h>
 #include <time.h>
 
-/* A poll that lasts longer means that the library hangs. Sanitizers and 2 cores make this generous. */
+/*
+ * A poll that lasts longer means that the library hangs. Sanitizers and 2 cores make this
+ * generous.
+ */
 #define POLL_SECONDS 30
 
 void guest_die(const char *format, ...)

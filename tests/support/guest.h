@@ -3,14 +3,14 @@
  * An in-process guest: RAM, a VT-d unit, and what a guest's driver does with them, for tests.
  *
  * RAM is one slot from guest address 0; its pages are handed out by guest_page(), never taken back.
- * The driver's side (guest_set_root, guest_queue_*, guest_flush_*) goes through the registers and the
- * queue only, with the layouts of vtd_spec.h.
+ * The driver's side (guest_set_root, guest_queue_*, guest_flush_*) goes through the registers and
+ * the queue only, with the layouts of vtd_spec.h.
  *
  * Whatever cannot happen unless the library is wrong or the test is ends the program with a message
  * (guest_die): a test that goes on after that would only confuse.
  *
- * Threads: a guest's driver functions belong to one thread at a time; guest_store and guest_load are
- * atomic.
+ * Threads: a guest's driver functions belong to one thread at a time; guest_store and guest_load
+ * are atomic.
  */
 #ifndef VIOMMU_SUPPORT_GUEST_H
 #define VIOMMU_SUPPORT_GUEST_H
@@ -29,7 +29,9 @@ struct guest_config {
     uint32_t ack_timeout_ms;
     uint32_t iotlb_entries;
     size_t ram_pages; /* 0: 1024 */
-    /* A memory and the host memory of guest addresses 0 to ram_pages, made by the caller; or NULL. */
+    /*
+     * A memory and the host memory of guest addresses 0 to ram_pages, made by the caller; or NULL.
+     */
     struct viommu_memory *memory;
     void *ram;
 };
@@ -65,7 +67,9 @@ _Noreturn void guest_die(const char *format, ...) __attribute__((format(printf, 
 /* Dies unless `error` is 0; `what` is for the message. */
 void guest_ok(int error, const char *what);
 
-/* Creates and starts everything; translation and the queue are off. Returns 0 or a negative errno. */
+/*
+ * Creates and starts everything; translation and the queue are off. Returns 0 or a negative errno.
+ */
 int guest_init(struct guest *guest, const struct guest_config *config);
 void guest_fini(struct guest *guest);
 
@@ -99,8 +103,8 @@ void guest_attach(struct guest *guest, uint16_t requester, uint16_t domain, uint
                   unsigned levels, enum spec_translation_type type);
 
 /*
- * Maps one page of 4 KiB (level 1), 2 MiB (2) or 1 GiB (3) and makes the tables above. `flags` are the
- * entry's low bits. Returns the guest address of the entry.
+ * Maps one page of 4 KiB (level 1), 2 MiB (2) or 1 GiB (3) and makes the tables above. `flags` are
+ * the entry's low bits. Returns the guest address of the entry.
  */
 uint64_t guest_map(struct guest *guest, uint64_t table, unsigned levels, uint64_t iova,
                    uint64_t gpa, unsigned level, uint64_t flags);

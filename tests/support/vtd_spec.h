@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The part of the VT-d specification that a guest's driver needs, written from the specification and
- * independently of the library: register offsets, fields, table entries and queue descriptors.
+ * The part of the VT-d specification that a guest's driver needs, written from the specification
+ * and independently of the library: register offsets, fields, table entries and queue descriptors.
  */
 #ifndef VIOMMU_SUPPORT_VTD_SPEC_H
 #define VIOMMU_SUPPORT_VTD_SPEC_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Every allocation fails once, one after another, through a life of the library: each call returns
- * 0 or a documented error, nothing leaks (the address sanitizer looks), nothing crashes, and what was
- * created before the failure still works and can be destroyed.
+ * 0 or a documented error, nothing leaks (the address sanitizer looks), nothing crashes, and what
+ * was created before the failure still works and can be destroyed.
  */
 #include "base/alloc.h"
 
@@ -17,8 +17,8 @@
 static unsigned failures; /* calls of this life that failed */
 
 /*
- * Whether the call succeeded. It may fail for lack of memory, or because a device that could not be told
- * of an invalidation was denied; anything else ends the test.
+ * Whether the call succeeded. It may fail for lack of memory, or because a device that could not be
+ * told of an invalidation was denied; anything else ends the test.
  */
 static bool good(int result, const char *what)
 {

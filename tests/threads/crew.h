@@ -3,7 +3,8 @@
  * Threads for tests: a crew works until it is told to stop.
  *
  * How long a test lasts: each calls crew_more() before a round; it says yes until about 1.5 seconds
- * have passed, or as many times that as the environment variable VIOMMU_TEST_SCALE says (long runs).
+ * have passed, or as many times that as the environment variable VIOMMU_TEST_SCALE says (long
+ * runs).
  */
 #ifndef VIOMMU_THREADS_CREW_H
 #define VIOMMU_THREADS_CREW_H
@@ -43,8 +44,8 @@ void crew_sleep(unsigned microseconds);
 
 /*
  * Somebody who does the unit's work: waits for the event fd, calls viommu_process. `arg` is a
- * struct crew_processor. Counts its rounds, so that a test can see whether the descriptor is readable
- * for nothing.
+ * struct crew_processor. Counts its rounds, so that a test can see whether the descriptor is
+ * readable for nothing.
  */
 struct crew_processor {
     struct crew *crew;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A device with a device-TLB: it keeps translations, uses them in translated requests, and drops them
- * when told, some time later and from another thread. The wait descriptor waits for that; afterwards
- * the page is the guest's. The unit's work is done by a thread that waits for the event fd.
+ * A device with a device-TLB: it keeps translations, uses them in translated requests, and drops
+ * them when told, some time later and from another thread. The wait descriptor waits for that;
+ * afterwards the page is the guest's. The unit's work is done by a thread that waits for the event
+ * fd.
  */
 #include "crew.h"
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Devices that come, go, change ids and are reset while others do DMA; and faults from many threads at
- * once, which the guest's driver serves meanwhile as a kernel does.
+ * Devices that come, go, change ids and are reset while others do DMA; and faults from many threads
+ * at once, which the guest's driver serves meanwhile as a kernel does.
  *
- * Each churning thread has ids of its own. Its ids lead to memory under one number and to nothing under
- * another, so that a translation kept from the old id would be seen.
+ * Each churning thread has ids of its own. Its ids lead to memory under one number and to nothing
+ * under another, so that a translation kept from the old id would be seen.
  */
 #include "crew.h"
 

@@ -2,15 +2,15 @@
 /*
  * A page is never touched once an invalidation of its translation has completed.
  *
- * Device threads read, write and translate without pause. A guest's driver unmaps a page (or takes its
- * write permission, or the device's whole context), invalidates in one of many ways, waits for the
- * completion, and then uses the page for itself: fills it with a poison, and looks whether anybody
- * writes into it or reads the poison. The page's bytes are shared between the driver and each device
- * thread alone (each thread has its own part of the page), by ordinary loads and stores: whatever the
- * library leaves unordered is a data race that ThreadSanitizer sees.
+ * Device threads read, write and translate without pause. A guest's driver unmaps a page (or takes
+ * its write permission, or the device's whole context), invalidates in one of many ways, waits for
+ * the completion, and then uses the page for itself: fills it with a poison, and looks whether
+ * anybody writes into it or reads the poison. The page's bytes are shared between the driver and
+ * each device thread alone (each thread has its own part of the page), by ordinary loads and
+ * stores: whatever the library leaves unordered is a data race that ThreadSanitizer sees.
  *
- * A third of the accesses are made by the device itself through the pointer that a translation gave,
- * inside a section, slowly.
+ * A third of the accesses are made by the device itself through the pointer that a translation
+ * gave, inside a section, slowly.
  */
 #include "crew.h"
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Everything at once: processors of a guest that write registers against each other, a queue that is
- * filled, turned off and on, DMA, devices that come and go and answer late, memory that comes and goes,
- * two threads that do the unit's work, resets. Nothing sensible can be expected, but that nothing
- * crashes, hangs or races, and that afterwards, after a reset, the unit works.
+ * Everything at once: processors of a guest that write registers against each other, a queue that
+ * is filled, turned off and on, DMA, devices that come and go and answer late, memory that comes
+ * and goes, two threads that do the unit's work, resets. Nothing sensible can be expected, but that
+ * nothing crashes, hangs or races, and that afterwards, after a reset, the unit works.
  *
- * What the DMA threads reach is theirs alone: each has a page. Tables and queue change by atomic stores.
+ * What the DMA threads reach is theirs alone: each has a page. Tables and queue change by atomic
+ * stores.
  */
 #include "crew.h"
 
@@ -54,11 +55,17 @@ static struct spec_descriptor any_descriptor(struct random *random)
     case 1:
         return spec_iotlb_invalidate(1 + word % 3, word >> 8 & 3, IOVA, word >> 16 & 15, false);
     case 2:
-        return spec_device_tlb_invalidate(0x0100, IOVA, word & 7);
+        if (!(word & 0x38)) { /* takes its time */
+            return spec_device_tlb_invalidate(0x0100, IOVA, word & 7);
+        }
+        return spec_iotlb_invalidate(SPEC_DOMAIN, 1, 0, 0, false);
     case 3:
         return spec_interrupt_cache_invalidate(word & 1, 0, 0);
     case 4:
-        return (struct spec_descriptor){word, 0};
+        if (!(word & 63)) { /* it stops the queue: seldom */
+            return (struct spec_descriptor){word >> 8, 0};
+        }
+        return spec_context_invalidate(SPEC_GLOBAL, 0, 0, 0);
     default:
         return spec_wait((unsigned)(word & 0x70), 0, (uint32_t)word); /* status to page 0 */
     }

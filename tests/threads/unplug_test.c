@@ -3,7 +3,8 @@
  * Guest memory that is removed while devices use it: once the removal is reported complete, nobody
  * touches it. Its host memory is then made inaccessible, so that a touch ends the test.
  *
- * Two domains: in one the removed memory holds data, in the other also a page table that walks read.
+ * Two domains: in one the removed memory holds data, in the other also a page table that walks
+ * read.
  */
 #include "crew.h"
 

@@ -183,6 +183,7 @@ static const char *data_argument(struct run *run)
 
 static bool data_of_length(struct run *run, const char *name, uint8_t **out, size_t *size)
 {
+    bool fill = !strcmp(name, "fill");
     uint64_t value = 0;
     uint64_t length = 0;
 
@@ -190,11 +191,12 @@ static bool data_of_length(struct run *run, const char *name, uint8_t **out, siz
         run_error(run, name, "len= is missing");
         return false;
     }
-    if (!arg_number(run, name, &value) || !arg_number_max(run, "len", DATA_MAX, &length))
+    if (!arg_number_max(run, name, fill ? UINT8_MAX : UINT64_MAX, &value) ||
+        !arg_number_max(run, "len", DATA_MAX, &length))
         return false;
     *size = (size_t)length;
     *out = run_alloc(*size);
-    if (!strcmp(name, "fill"))
+    if (fill)
         memset(*out, (int)value, *size);
     else
         make_pattern(value, *out, *size);

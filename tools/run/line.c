@@ -5,6 +5,7 @@
 #include "../parse.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,6 +213,7 @@ static bool parse_words(struct line *line, const char *at, const struct symbols 
             if (line->has_expectation || !line->word_count)
                 return complain(complaint, at, 2, "this is not the place for an expectation");
             line->has_expectation = true;
+            line->arrow = (size_t)(at - line->text);
             at += 2;
             continue;
         }
@@ -472,7 +474,10 @@ bool duration_value(const char *text, uint64_t *out)
 
     if (!isdigit((unsigned char)*text))
         return false;
+    errno = 0;
     value = strtoull(text, &end, 10);
+    if (errno)
+        return false;
     for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         if (!strcmp(end, units[i].name))
             return !__builtin_mul_overflow((uint64_t)value, units[i].nanoseconds, out);

@@ -43,6 +43,7 @@ struct line {
     struct word expected[LINE_WORDS_MAX];
     unsigned expected_count;
     bool has_expectation;
+    size_t arrow; /* where in the text the expectation begins */
 };
 
 struct symbol {

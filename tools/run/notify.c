@@ -334,13 +334,33 @@ static void do_changes(struct run *run)
     result_decimal(&run->result, "pending", count_messages(&subscriber->pending));
 }
 
+/* Forgets the message of a token, if it is there. */
+static void forget_token(struct messages *messages, uint64_t token)
+{
+    for (struct message **at = &messages->first; *at; at = &(*at)->next) {
+        struct message *message = *at;
+
+        if (message->change.token != token)
+            continue;
+        *at = message->next;
+        if (!*at)
+            messages->end = at;
+        free(message);
+        break;
+    }
+}
+
 /* The token of the argument, or of the oldest pending change, which is forgotten. */
 static bool token_argument(struct run *run, struct subscriber *subscriber, uint64_t *token)
 {
     struct message message;
 
-    if (arg_given(run, "token"))
-        return arg_number(run, "token", token);
+    if (arg_given(run, "token")) {
+        if (!arg_number(run, "token", token))
+            return false;
+        forget_token(&subscriber->pending, *token);
+        return true;
+    }
     if (!take_message(run, &subscriber->pending, &message))
         return false;
     *token = message.change.token;

@@ -199,7 +199,7 @@ static bool equals_one(const struct check *check, const struct field *field, con
     return !strcmp(expected, field_value(field, room, sizeof(room)));
 }
 
-/* The same for a|b|c; field NULL compares with the status. A text is one choice. */
+/* The same for a|b|c; field NULL compares with the status. A text, and nothing, is one choice. */
 static bool equals(const struct check *check, const struct field *field, const char *expected)
 {
     char *choices;
@@ -207,8 +207,8 @@ static bool equals(const struct check *check, const struct field *field, const c
     char *choice;
     bool found = false;
 
-    if (field && field->kind == FIELD_TEXT)
-        return equals_one(check, field, expected);
+    if (!*expected || (field && field->kind == FIELD_TEXT))
+        return field && equals_one(check, field, expected);
     choices = strdup(expected);
     for (choice = strtok_r(choices, "|", &rest); choice && !found;
          choice = strtok_r(NULL, "|", &rest))
@@ -285,20 +285,37 @@ static void print_quoted(const char *text, FILE *out)
     fputc('"', out);
 }
 
-void result_print(const struct result *result, FILE *out)
+static void print_value(const struct field *field, FILE *out)
 {
     char room[32];
+    const char *value = field_value(field, room, sizeof(room));
 
+    if (field->kind == FIELD_TEXT)
+        print_quoted(value, out);
+    else
+        fputs(value, out);
+}
+
+void result_print(const struct result *result, FILE *out)
+{
     fputs(result->status, out);
     for (unsigned i = 0; i < result->field_count; i++) {
-        const struct field *field = &result->fields[i];
-        const char *value = field_value(field, room, sizeof(room));
+        fprintf(out, " %s=", result->fields[i].name);
+        print_value(&result->fields[i], out);
+    }
+}
 
-        fprintf(out, " %s=", field->name);
-        if (field->kind == FIELD_TEXT)
-            print_quoted(value, out);
-        else
-            fputs(value, out);
+void result_print_symbols(const struct result *result, const struct line *line, FILE *out)
+{
+    for (unsigned i = 0; i < line->expected_count; i++) {
+        const struct word *word = &line->expected[i];
+        const struct field *field = word->key ? find_field(result, word->key) : NULL;
+
+        if (field && word->value[0] == '?') {
+            fprintf(out, "$%s = ", word->value + 1);
+            print_value(field, out);
+            fputc('\n', out);
+        }
     }
 }
 

@@ -69,6 +69,8 @@ bool result_check(const struct result *result, const struct line *line, struct s
 
 /* "status name=value ..." */
 void result_print(const struct result *result, FILE *out);
+/* "$name = value" for each symbol that the line's expectation set, a line each. */
+void result_print_symbols(const struct result *result, const struct line *line, FILE *out);
 /* One JSON object: {"line":..,"operation":..,"status":..,"fields":{..}[,"passed":..]}. */
 void result_print_json(const struct result *result, const struct line *line, unsigned line_number,
                        const char *operation, bool passed, FILE *out);

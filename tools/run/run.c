@@ -5,6 +5,7 @@
 #include "../tools.h"
 
 #include <argp.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -167,23 +168,23 @@ static bool check(struct run *run)
     return false;
 }
 
-/* The line without its expectation, then the result. */
+/* The line without its expectation, then the result, then the symbols that the line set. */
 static void print(const struct run *run, const struct options *options,
                   const struct command *command, bool passed)
 {
-    const char *arrow = run->line.has_expectation ? strstr(run->line.text, "=> ") : NULL;
-    size_t length = arrow ? (size_t)(arrow - run->line.text) : strlen(run->line.text);
+    size_t length = run->line.has_expectation ? run->line.arrow : strlen(run->line.text);
 
     if (options->json) {
         result_print_json(&run->result, &run->line, run->line_number, command->name, passed,
                           stdout);
         return;
     }
-    while (length && run->line.text[length - 1] == ' ')
+    while (length && isspace((unsigned char)run->line.text[length - 1]))
         length--;
     printf("%.*s  => ", (int)length, run->line.text);
     result_print(&run->result, stdout);
     fputc('\n', stdout);
+    result_print_symbols(&run->result, &run->line, stdout);
 }
 
 /* Plays one line. Returns false for a mismatch; an error sets run->failed. */
@@ -249,6 +250,7 @@ static int play_file(FILE *file, const char *name, const struct options *options
     ssize_t length;
     bool passed = true;
     bool failed;
+    int error;
 
     if (!run_init(run, name)) {
         free(run);
@@ -263,6 +265,11 @@ static int play_file(FILE *file, const char *name, const struct options *options
             passed = false;
         line_fini(&run->line);
         fflush(stdout);
+    }
+    error = errno;
+    if (!run->failed && !feof(file)) {
+        fprintf(stderr, "viommu run: %s: %s\n", name, strerror(error));
+        run->failed = true;
     }
     failed = run->failed;
     free(text);

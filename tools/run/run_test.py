@@ -54,12 +54,39 @@ def test_exit_statuses():
            and "u32=0x0" in bad.stderr, bad)
     expect("the rest is played after a mismatch", "read 4 4" in bad.stdout, bad)
     expect("a file that is not there: 2", call("run", "/nonexistent").returncode == 2)
+    expect("a folder: 2", call("run", "/").returncode == 2)
     expect("no file: 2", call("run").returncode == 2)
     expect("no subcommand: 2", call().returncode == 2)
     expect("an unknown subcommand: 2", call("frobnicate").returncode == 2)
     expect("--help: 0", call("--help").returncode == 0)
     expect("--version: 0", call("--version").stdout.startswith("viommu "))
     expect("run --help: 0", "dma read" in call("run", "--help").stdout)
+
+
+def test_lost_output():
+    """What cannot be written makes the command fail."""
+    for arguments in (["--help"], ["run", "--help"], ["run", "-"], ["acpi", "dmar", "--include-all", "-o", "-"]):
+        with open("/dev/full", "w") as full:
+            status = subprocess.run([VIOMMU, *arguments], input=b"ram 0 1m\n", stdout=full,
+                                    stderr=subprocess.DEVNULL, timeout=60).returncode
+        expect("%s > /dev/full: 1" % " ".join(arguments), status == 1)
+        closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", VIOMMU, *arguments], input=b"ram 0 1m\n",
+                                stderr=subprocess.DEVNULL, timeout=60)
+        expect("%s with a closed output: 1" % " ".join(arguments), closed.returncode == 1)
+
+
+def test_serve_usage():
+    if "serve" not in call("--help").stdout:
+        return
+    wrong = ["", "--vtd=", "--vtd x --width 40", "--vtd x --width 304", "--vtd x --host-width 35",
+             "--vtd x --domain-bits 5", "--vtd x --fault-records 0", "--vtd x --fault-records 257",
+             "--vtd x --iotlb-entries 255", "--vtd x --edu 05.0=", "--vtd x --edu 20.0=y", "--vtd x y"]
+    for arguments in wrong:
+        result = call("serve", *arguments.split())
+        expect(f"serve {arguments}: 2 and a message", result.returncode == 2 and result.stderr, result)
+    expect("the option is named", "--fault-records" in call("serve", "--vtd", "x", "--fault-records", "0").stderr)
+    result = call("serve", "--vtd", "/nonexistent/x")
+    expect("a socket that cannot be: 1", result.returncode == 1 and "/nonexistent/x" in result.stderr, result)
 
 
 def test_errors():
@@ -87,6 +114,10 @@ def test_errors():
     expect_error("no data", "ram 0 1m\nwrite 0\n", "what to write")
     expect_error("odd hexadecimal", "ram 0 1m\nwrite 0 data=123\n", "123")
     expect_error("data without length", "ram 0 1m\nwrite 0 fill=1\n", "len")
+    expect_error("a byte that is none", "ram 0 1m\nwrite 0 fill=256 len=1\n", "256", "255")
+    expect_error("part of a millisecond", "unit ack-timeout=500us\n", "milliseconds")
+    expect_error("a time that is too long", "time 99999999999999999999ns\n", "99999999999999999999ns")
+    expect_error("time that wraps", "time 18446744073709551615ns\ntime 1ns\n", "2:", "time")
     expect_error("nothing held", "unit\nrelease x\n", "held")
     expect_error("a map past the tables", SETUP + "map 1 0x1000000000000 0 4k\n", "48 bits")
     expect_error("a map that is not aligned", SETUP + "map 1 0x800 0 4k\n", "multiples")
@@ -99,7 +130,8 @@ def test_errors():
 
 def test_output_is_input():
     first = call("run", "-", text="$a = 0x40\n" + SETUP + 'write $a text="say \\"hi\\" # now"\n'
-                 "read $a 14\nread 0 128\ntranslate disk 0x1000\nfault\nreg read CAP\n")
+                 "read $a 14\nread 0 128\ntranslate disk 0x1000\nfault\nreg read CAP\nread 0 0\n"
+                 'write 0x80 text="a => b" =>\tok\nread $a 8 => u64=?b text=?c\nwrite 0x80 u64=$b+1\n')
     second = call("run", "-", text=first.stdout)
     expect("what a run prints can be run", first.returncode == 0 and second.returncode == 0
            and second.stdout == first.stdout, second)

@@ -11,6 +11,10 @@ static void do_time(struct run *run)
 
     if (!arg_duration(run, "step", &step))
         return;
+    if (step > UINT64_MAX - run->now) {
+        run_error(run, NULL, "time ends after 2^64 nanoseconds");
+        return;
+    }
     run->now += step;
     snprintf(text, sizeof(text), "%" PRIu64 "us", run->now / 1000);
     result_word(&run->result, "now", text);

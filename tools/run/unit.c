@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MILLISECOND = 1000000 };
+
 #define CONFIGURATION                                                                              \
     "[width=] [host-width=] [caching-mode=] [super-pages=] [pass-through=] [queue=] "             \
     "[snoop-control=] [device-tlb=] [domain-bits=] [fault-records=] [requester=]"
@@ -113,7 +115,7 @@ static void create(struct run *run, const char *name, uint64_t ack_timeout, uint
 static void do_unit(struct run *run)
 {
     const char *name = "unit";
-    uint64_t ack_timeout = 0;
+    uint64_t ack_timeout = 0; /* nanoseconds */
     uint64_t iotlb = 0;
 
     arg_text(run, "name", &name);
@@ -121,9 +123,13 @@ static void do_unit(struct run *run)
         run_error(run, name, "there is a unit of this name");
         return;
     }
-    if (arg_duration(run, "ack-timeout", &ack_timeout) &&
-        arg_number_max(run, "iotlb", UINT32_MAX, &iotlb))
-        create(run, name, ack_timeout / 1000000, iotlb);
+    if (!arg_duration(run, "ack-timeout", &ack_timeout) ||
+        !arg_number_max(run, "iotlb", UINT32_MAX, &iotlb))
+        return;
+    if (ack_timeout % MILLISECOND || ack_timeout / MILLISECOND > UINT32_MAX)
+        run_error(run, NULL, "ack-timeout is whole milliseconds, 4294967295 at most");
+    else
+        create(run, name, ack_timeout / MILLISECOND, iotlb);
 }
 
 static void do_use(struct run *run)
