@@ -78,6 +78,7 @@ void requester_forget(struct viommu *iommu, struct requester *requester)
 {
     struct context *context = atomic_exchange(&requester->context, NULL);
 
+    requester->forgotten = true;
     if (!context) {
         return;
     }
@@ -96,18 +97,6 @@ void requesters_forget(struct viommu *iommu, uint16_t id, uint16_t mask)
             }
         }
     }
-}
-
-bool device_has_id(const struct viommu_device *device, uint16_t id)
-{
-    uint32_t count = atomic_load(&device->requester_count);
-
-    for (uint32_t i = 0; i < count; i++) {
-        if (atomic_load(&device->requesters[i])->id == id) {
-            return true;
-        }
-    }
-    return false;
 }
 
 void device_deny(struct viommu_device *device, int error, const char *text)
@@ -129,6 +118,15 @@ void device_admit(struct viommu_device *device)
     atomic_store(&device->denied, false);
     for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
         s->fenced = false;
+    }
+}
+
+void requesters_told(struct viommu *iommu)
+{
+    for (unsigned i = 0; i < REQUESTER_BUCKETS; i++) {
+        for (struct requester *r = iommu->requesters[i]; r; r = r->next) {
+            r->forgotten = false;
+        }
     }
 }
 
