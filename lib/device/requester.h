@@ -53,7 +53,10 @@ struct viommu_device {
     _Atomic uint32_t requester_count;
     _Atomic bool denied;
     bool ats;
-    struct viommu_device *next;
+    struct viommu_device *next; /* in the IOMMU's list */
+    struct viommu_device **link; /* what points to this one there */
+    struct viommu_device *next_followed; /* among those with subscribers */
+    struct viommu_device **followed_link;
     struct viommu_subscriber *subscribers;
     _Alignas(64) struct device_stats stats;
 };

@@ -173,8 +173,8 @@ void notify_post(struct viommu *iommu, const struct viommu_change *change, notif
 {
     struct viommu_change named = *change;
 
-    for (struct viommu_device *device = iommu->devices; device; device = device->next) {
-        uint32_t count = device->subscribers ? atomic_load(&device->requester_count) : 0;
+    for (struct viommu_device *device = iommu->followed; device; device = device->next_followed) {
+        uint32_t count = atomic_load(&device->requester_count);
 
         for (uint32_t i = 0; i < count; i++) {
             const struct requester *requester = atomic_load(&device->requesters[i]);
@@ -310,6 +310,24 @@ int viommu_change_complete(struct viommu *iommu, uint64_t token, int status)
     return 0;
 }
 
+static void followed_link(struct viommu *iommu, struct viommu_device *device)
+{
+    device->next_followed = iommu->followed;
+    device->followed_link = &iommu->followed;
+    if (device->next_followed) {
+        device->next_followed->followed_link = &device->next_followed;
+    }
+    iommu->followed = device;
+}
+
+static void followed_unlink(struct viommu_device *device)
+{
+    *device->followed_link = device->next_followed;
+    if (device->next_followed) {
+        device->next_followed->followed_link = device->followed_link;
+    }
+}
+
 static bool subscription_valid(const struct viommu_subscription *what)
 {
     uint32_t known = VIOMMU_CHANGE_UNMAP | VIOMMU_CHANGE_DEVICE_TLB;
@@ -341,6 +359,9 @@ int viommu_device_subscribe(struct viommu_device *device, const struct viommu_su
         subscriber->what.range.last = UINT64_MAX;
     }
     iommu_lock(iommu);
+    if (!device->subscribers) {
+        followed_link(iommu, device);
+    }
     subscriber->next = device->subscribers;
     device->subscribers = subscriber;
     iommu_unlock(iommu);
@@ -357,6 +378,9 @@ static void subscriber_remove(struct viommu *iommu, struct viommu_subscriber *su
         link = &(*link)->next;
     }
     *link = subscriber->next;
+    if (!subscriber->device->subscribers) {
+        followed_unlink(subscriber->device);
+    }
     subscriber_end_deliveries(iommu, subscriber);
     while (subscriber->running) {
         pthread_cond_wait(&iommu->notify.idle, &iommu->lock);

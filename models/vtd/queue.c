@@ -59,7 +59,7 @@ bool vtd_queue_ready(const struct vtd *vtd)
 {
     const struct vtd_state *state = &vtd->state;
 
-    return (state->reg[REG_GSTS] & state->wanted & GCMD_QIE) &&
+    return (state->reg[REG_GSTS] & state->wanted & GCMD_QIE) && vtd->command_bit != GCMD_QIE &&
            !(state->reg[REG_FSTS] & (FSTS_IQE | FSTS_ITE)) &&
            !vtd->queue.timed_out && vtd->queue.count < VTD_OPERATIONS &&
            vtd->queue.fetch != state->reg[REG_IQT] >> 4 && !fenced(&vtd->queue);
