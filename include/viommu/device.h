@@ -55,8 +55,8 @@ int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *c
 int viommu_device_remove(struct viommu_device *device);
 
 /*
- * Gives it another requester id (a guest renumbered its buses). What was cached for the old id is
- * not used for the new one. Returns 0; -EEXIST as viommu_device_add; -EDEADLK; -ENOMEM.
+ * Gives it another requester id (a guest renumbered its buses). What the IOMMU cached for the old id is
+ * not used for the new one; subscribers are not told, drop what they cached. Returns 0; -EEXIST as viommu_device_add; -EDEADLK; -ENOMEM.
  */
 int viommu_device_set_requester(struct viommu_device *device, uint16_t requester);
 

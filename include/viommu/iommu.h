@@ -95,7 +95,7 @@ void viommu_destroy(struct viommu *iommu);
 /*
  * A platform reset: registers back to their power-on values, pending work dropped, caches empty,
  * denied requesters admitted again. Devices and subscribers stay. Reset devices first, so that none
- * still runs: DMA under way is not waited for. Returns 0; -EAGAIN before viommu_start; -EDEADLK from a change callback.
+ * still runs: DMA under way is not waited for, and subscribers are not told. Returns 0; -EAGAIN before viommu_start; -EDEADLK from a change callback.
  */
 int viommu_reset(struct viommu *iommu);
 

@@ -78,6 +78,7 @@ void requester_forget(struct viommu *iommu, struct requester *requester)
 {
     struct context *context = atomic_exchange(&requester->context, NULL);
 
+    requester->forgotten = true;
     if (!context) {
         return;
     }
@@ -96,18 +97,6 @@ void requesters_forget(struct viommu *iommu, uint16_t id, uint16_t mask)
             }
         }
     }
-}
-
-bool device_has_id(const struct viommu_device *device, uint16_t id)
-{
-    uint32_t count = atomic_load(&device->requester_count);
-
-    for (uint32_t i = 0; i < count; i++) {
-        if (atomic_load(&device->requesters[i])->id == id) {
-            return true;
-        }
-    }
-    return false;
 }
 
 void device_deny(struct viommu_device *device, int error, const char *text)
@@ -129,6 +118,35 @@ void device_admit(struct viommu_device *device)
     atomic_store(&device->denied, false);
     for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
         s->fenced = false;
+    }
+}
+
+void requesters_told(struct viommu *iommu)
+{
+    for (unsigned i = 0; i < REQUESTER_BUCKETS; i++) {
+        for (struct requester *r = iommu->requesters[i]; r; r = r->next) {
+            r->forgotten = false;
+        }
+    }
+}
+
+static void device_link(struct viommu_device *device)
+{
+    struct viommu *iommu = device->iommu;
+
+    device->next = iommu->devices;
+    device->link = &iommu->devices;
+    if (device->next) {
+        device->next->link = &device->next;
+    }
+    iommu->devices = device;
+}
+
+static void device_unlink(struct viommu_device *device)
+{
+    *device->link = device->next;
+    if (device->next) {
+        device->next->link = device->link;
     }
 }
 
@@ -157,8 +175,7 @@ int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *c
     if (!ret) {
         atomic_init(&device->requesters[0], requester);
         atomic_init(&device->requester_count, 1);
-        device->next = iommu->devices;
-        iommu->devices = device;
+        device_link(device);
         *out = device;
     }
     iommu_unlock(iommu);
@@ -182,17 +199,15 @@ static void requesters_release(struct viommu_device *device, uint32_t from)
 void device_free(struct viommu_device *device)
 {
     struct viommu *iommu = device->iommu;
-    struct viommu_device **link;
 
     iommu_lock(iommu);
-    for (link = &iommu->devices; *link != device; link = &(*link)->next) {
-    }
-    *link = device->next;
+    device_unlink(device);
     notify_remove_device(iommu, device);
     requesters_release(device, 0);
     stats_add_device(&iommu->stats, &device->stats);
     iommu_kick(iommu);
     iommu_unlock(iommu);
+    epoch_reap(iommu->epoch);
     base_free(device);
 }
 
@@ -228,6 +243,7 @@ int viommu_device_set_requester(struct viommu_device *device, uint16_t id)
         }
     }
     iommu_unlock(iommu);
+    epoch_reap(iommu->epoch);
     return ret;
 }
 
@@ -263,6 +279,7 @@ int viommu_device_remove_aliases(struct viommu_device *device)
     iommu_lock(iommu);
     requesters_release(device, 1);
     iommu_unlock(iommu);
+    epoch_reap(iommu->epoch);
     return 0;
 }
 

@@ -31,6 +31,7 @@ struct requester {
     struct requester *next; /* in the IOMMU's bucket */
     uint16_t id;
     bool shared;
+    bool forgotten;                     /* just now: those who cache for it are about to be told */
     unsigned users;                     /* devices that use it */
     _Atomic(struct context *) context; /* NULL: to be fetched */
 };
@@ -52,7 +53,10 @@ struct viommu_device {
     _Atomic uint32_t requester_count;
     _Atomic bool denied;
     bool ats;
-    struct viommu_device *next;
+    struct viommu_device *next; /* in the IOMMU's list */
+    struct viommu_device **link; /* what points to this one there */
+    struct viommu_device *next_followed; /* among those with subscribers */
+    struct viommu_device **followed_link;
     struct viommu_subscriber *subscribers;
     _Alignas(64) struct device_stats stats;
 };
@@ -75,9 +79,6 @@ void requester_release(struct viommu *iommu, struct requester *requester);
 /* The requester of an id, or NULL. Under the lock. */
 struct requester *requester_find(struct viommu *iommu, uint16_t id);
 
-/* Whether the device's own id or one of its aliases is `id`. Under the lock. */
-bool device_has_id(const struct viommu_device *device, uint16_t id);
-
 /* Forgets what is known of a requester: its next request fetches it anew. Under the lock. */
 void requester_forget(struct viommu *iommu, struct requester *requester);
 
@@ -88,6 +89,9 @@ void requesters_forget(struct viommu *iommu, uint16_t id, uint16_t mask);
 
 /* Takes a device out of its instance and frees it. Under no lock; nobody uses it any more. */
 void device_free(struct viommu_device *device);
+
+/* Those who cache for requesters that were forgotten have been told. Under the lock. */
+void requesters_told(struct viommu *iommu);
 
 /* Refuses the device's DMA from now on; says so in an event. Under the lock. */
 void device_deny(struct viommu_device *device, int error, const char *text);

@@ -100,6 +100,7 @@ struct viommu {
     struct iotlb iotlb;
     struct requester *requesters[REQUESTER_BUCKETS];
     struct viommu_device *devices;
+    struct viommu_device *followed; /* those that have subscribers: changes look at these only */
     struct notify notify;
     struct outbox outbox;
     struct viommu_stats stats; /* what is counted under the lock, and by devices that are gone */

@@ -226,7 +226,8 @@ static int never(void *opaque, const struct viommu_change *change)
 /* Somebody's time is up: the descriptor tells, on the host's clock. */
 static void test_timer(void **state)
 {
-    struct viommu_subscription what = {VIOMMU_CHANGE_DEVICE_TLB, never, NULL};
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_DEVICE_TLB, .change = never, .opaque = NULL};
     struct viommu_subscriber *subscriber;
     struct wait *wait;
 
@@ -398,7 +399,8 @@ static int done_at_once(void *opaque, const struct viommu_change *change)
 static void test_two_event_loops(void **state)
 {
     static _Atomic unsigned told;
-    struct viommu_subscription what = {VIOMMU_CHANGE_DEVICE_TLB, done_at_once, &told};
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_DEVICE_TLB, .change = done_at_once, .opaque = &told};
     struct timespec moment = {0, 1000};
     struct viommu_subscriber *subscriber;
     pthread_t threads[2];

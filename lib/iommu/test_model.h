@@ -280,6 +280,11 @@ static inline struct viommu_device *model_device(struct test_model *model, uint1
     return device;
 }
 
+static inline bool model_has_id(const struct requester *requester, const void *what)
+{
+    return requester->id == *(const uint16_t *)what;
+}
+
 /* Posts a change as a model does; returns what then waits for its answers. */
 static inline struct wait *model_post(struct test_model *model, uint16_t requester, uint64_t first)
 {
@@ -294,7 +299,7 @@ static inline struct wait *model_post(struct test_model *model, uint16_t request
     assert_true(model->wait_count <= MODEL_WAITS);
     *wait = (struct wait){0};
     iommu_lock(&model->iommu);
-    notify_post(&model->iommu, &change, wait);
+    notify_post(&model->iommu, &change, model_has_id, &requester, wait);
     iommu_kick(&model->iommu);
     iommu_unlock(&model->iommu);
     return wait;
@@ -305,7 +310,7 @@ static inline bool model_over(struct test_model *model, const struct wait *wait)
     bool over;
 
     iommu_lock(&model->iommu);
-    over = wait_over(&model->iommu, wait);
+    over = !wait->deliveries && wait_drained(&model->iommu, wait);
     iommu_unlock(&model->iommu);
     return over;
 }

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "iommu/iommu.h"
+#include "range/pow2.h"
 
 #include <errno.h>
 
@@ -31,9 +32,9 @@ void wait_drain(struct viommu *iommu, struct wait *wait)
     iommu->stats.drains++;
 }
 
-bool wait_over(struct viommu *iommu, const struct wait *wait)
+bool wait_drained(struct viommu *iommu, const struct wait *wait)
 {
-    return !wait->deliveries && (!wait->drain || epoch_drained(iommu->epoch, wait->drain));
+    return !wait->drain || epoch_drained(iommu->epoch, wait->drain);
 }
 
 static void delivery_unlink(struct notify *notify, struct delivery *delivery)
@@ -112,12 +113,13 @@ static void delivery_fail(struct viommu *iommu, struct delivery *delivery, int e
     subscriber_fence(iommu, delivery->subscriber, &change, delivery->wait, error);
 }
 
-static void post_to(struct viommu *iommu, struct viommu_subscriber *subscriber,
-                    const struct viommu_change *change, struct wait *wait)
+static void post_block(struct viommu *iommu, struct viommu_subscriber *subscriber,
+                       const struct viommu_change *change, struct wait *wait)
 {
     struct notify *notify = &iommu->notify;
     struct delivery *delivery = base_alloc(sizeof(*delivery));
 
+    wait->told = true;
     if (!delivery) {
         subscriber_fence(iommu, subscriber, change, wait, -ENOMEM);
         return;
@@ -131,25 +133,66 @@ static void post_to(struct viommu *iommu, struct viommu_subscriber *subscriber,
     wait->deliveries++;
 }
 
-void notify_post(struct viommu *iommu, const struct viommu_change *change, struct wait *wait)
+/* The part of a change that lies in the subscriber's range, in its form. */
+static void post_to(struct viommu *iommu, struct viommu_subscriber *subscriber,
+                    struct viommu_change change, struct wait *wait)
 {
-    for (struct viommu_device *device = iommu->devices; device; device = device->next) {
-        if (!device_has_id(device, change->requester)) {
-            continue;
+    const struct viommu_range *range = &subscriber->what.range;
+    struct pow2_split split;
+    struct pow2_block block;
+
+    change.first = change.first > range->first ? change.first : range->first;
+    change.last = change.last < range->last ? change.last : range->last;
+    if (change.first > change.last) {
+        return;
+    }
+    if (subscriber->what.form == VIOMMU_FORM_RANGE) {
+        post_block(iommu, subscriber, &change, wait);
+        return;
+    }
+    pow2_begin(&split, change.first, change.last);
+    while (!subscriber->fenced && pow2_next(&split, &block)) {
+        change.first = block.first;
+        change.last = block.last;
+        post_block(iommu, subscriber, &change, wait);
+    }
+}
+
+static void post_to_device(struct viommu *iommu, struct viommu_device *device,
+                           const struct viommu_change *change, struct wait *wait)
+{
+    for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
+        if (!s->fenced && (s->what.kinds & change->kind)) {
+            post_to(iommu, s, *change, wait);
         }
-        for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
-            if (!s->fenced && (s->what.kinds & change->kind)) {
-                post_to(iommu, s, change, wait);
+    }
+}
+
+void notify_post(struct viommu *iommu, const struct viommu_change *change, notify_match *match,
+                 const void *what, struct wait *wait)
+{
+    struct viommu_change named = *change;
+
+    for (struct viommu_device *device = iommu->followed; device; device = device->next_followed) {
+        uint32_t count = atomic_load(&device->requester_count);
+
+        for (uint32_t i = 0; i < count; i++) {
+            const struct requester *requester = atomic_load(&device->requesters[i]);
+
+            if (match(requester, what)) {
+                named.requester = requester->id;
+                post_to_device(iommu, device, &named, wait);
             }
         }
     }
 }
 
+/* The oldest delivery that may be made. */
 static struct delivery *next_queued(struct notify *notify)
 {
     struct delivery *delivery = notify->first;
 
-    while (delivery && delivery->state != DELIVERY_QUEUED) {
+    while (delivery && (delivery->state != DELIVERY_QUEUED || delivery->wait->held)) {
         delivery = delivery->next;
     }
     return delivery;
@@ -267,13 +310,40 @@ int viommu_change_complete(struct viommu *iommu, uint64_t token, int status)
     return 0;
 }
 
+static void followed_link(struct viommu *iommu, struct viommu_device *device)
+{
+    device->next_followed = iommu->followed;
+    device->followed_link = &iommu->followed;
+    if (device->next_followed) {
+        device->next_followed->followed_link = &device->next_followed;
+    }
+    iommu->followed = device;
+}
+
+static void followed_unlink(struct viommu_device *device)
+{
+    *device->followed_link = device->next_followed;
+    if (device->next_followed) {
+        device->next_followed->followed_link = device->followed_link;
+    }
+}
+
+static bool subscription_valid(const struct viommu_subscription *what)
+{
+    uint32_t known = VIOMMU_CHANGE_UNMAP | VIOMMU_CHANGE_DEVICE_TLB;
+
+    return what->change && what->kinds && !(what->kinds & ~known) &&
+           (what->form == VIOMMU_FORM_POW2 || what->form == VIOMMU_FORM_RANGE) &&
+           what->range.first <= what->range.last;
+}
+
 int viommu_device_subscribe(struct viommu_device *device, const struct viommu_subscription *what,
                             struct viommu_subscriber **out)
 {
     struct viommu *iommu = device->iommu;
     struct viommu_subscriber *subscriber;
 
-    if (!what->change || !what->kinds || (what->kinds & ~(uint32_t)VIOMMU_CHANGE_DEVICE_TLB)) {
+    if (!subscription_valid(what)) {
         return -EINVAL;
     }
     if (iommu_reentered(iommu)) {
@@ -285,7 +355,13 @@ int viommu_device_subscribe(struct viommu_device *device, const struct viommu_su
     }
     subscriber->device = device;
     subscriber->what = *what;
+    if (!what->range.first && !what->range.last) {
+        subscriber->what.range.last = UINT64_MAX;
+    }
     iommu_lock(iommu);
+    if (!device->subscribers) {
+        followed_link(iommu, device);
+    }
     subscriber->next = device->subscribers;
     device->subscribers = subscriber;
     iommu_unlock(iommu);
@@ -302,6 +378,9 @@ static void subscriber_remove(struct viommu *iommu, struct viommu_subscriber *su
         link = &(*link)->next;
     }
     *link = subscriber->next;
+    if (!subscriber->device->subscribers) {
+        followed_unlink(subscriber->device);
+    }
     subscriber_end_deliveries(iommu, subscriber);
     while (subscriber->running) {
         pthread_cond_wait(&iommu->notify.idle, &iommu->lock);

@@ -12,7 +12,11 @@
  *   until it ends; a model that resets ends them all (notify_forget).
  * - A delivery that ends in failure or in time fences its subscriber and denies its device; the
  *   wait then needs a drain that begins after the denial.
- * - Deliveries to one subscriber are made in order; deliveries of different operations overlap.
+ * - A wait that is *held* has its deliveries made only when its operation says so (when requests that
+ *   could cache the old have ended). Else deliveries are made in order, and those of different
+ *   operations overlap.
+ * - A change is cut to the subscriber's range, and into the blocks of its form; each block is a
+ *   delivery of its own.
  * - No lock is held while a callback runs. A subscriber whose callback runs is not freed.
  *
  * Locking: the IOMMU's lock, for everything.
@@ -23,10 +27,14 @@
 #include <pthread.h>
 #include <viommu/notify.h>
 
+struct requester;
+
 /* What an operation waits for. */
 struct wait {
     uint64_t drain;      /* target of its drain; 0: none */
     unsigned deliveries; /* that have not ended */
+    bool told;           /* there were some */
+    bool held;           /* they are not to be made yet */
     bool failed;         /* a subscriber answered with an error */
     bool timed_out;      /* or did not answer */
     uint16_t requester;  /* which one, when one of the two is set */
@@ -67,10 +75,13 @@ int notify_init(struct notify *notify);
 void notify_fini(struct notify *notify);
 
 /*
- * Tells everyone who asked: every subscriber of a device that uses the change's requester id. What the
- * wait then needs is counted in it. Without memory the subscriber is fenced.
+ * Tells everyone who asked: the subscribers of every device that has a requester which `match` says is
+ * concerned, once for each such requester. What the wait then needs is counted in it. Without memory
+ * the subscriber is fenced. The change's requester is filled in.
  */
-void notify_post(struct viommu *iommu, const struct viommu_change *change, struct wait *wait);
+typedef bool notify_match(const struct requester *requester, const void *what);
+void notify_post(struct viommu *iommu, const struct viommu_change *change, notify_match *match,
+                 const void *what, struct wait *wait);
 
 /* Makes one queued call, without the lock while it runs. Returns false when none is queued. */
 bool notify_deliver(struct viommu *iommu);
@@ -87,8 +98,8 @@ void notify_forget(struct viommu *iommu, const struct wait *wait);
 /* Begins a drain on behalf of a wait: it needs what began until now to have ended. */
 void wait_drain(struct viommu *iommu, struct wait *wait);
 
-/* Whether nothing is left to wait for. */
-bool wait_over(struct viommu *iommu, const struct wait *wait);
+/* Whether the requests that began before its drain have ended. */
+bool wait_drained(struct viommu *iommu, const struct wait *wait);
 
 /* Frees a device's subscribers. Blocks (without the lock) while a callback of one runs. */
 void notify_remove_device(struct viommu *iommu, struct viommu_device *device);

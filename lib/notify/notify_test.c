@@ -39,7 +39,8 @@ static int on_change(void *opaque, const struct viommu_change *change)
 
 static void follow(struct viommu_device *device, struct follower *follower, int answer)
 {
-    struct viommu_subscription what = {VIOMMU_CHANGE_DEVICE_TLB, on_change, follower};
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_DEVICE_TLB, .change = on_change, .opaque = follower};
 
     *follower = (struct follower){.model = &model, .answer = answer};
     assert_int_equal(viommu_device_subscribe(device, &what, &follower->subscriber), 0);
@@ -74,7 +75,7 @@ static int dma(struct viommu_device *device)
 static void test_bad_subscriptions(void **state)
 {
     struct viommu_device *device = model_device(&model, ID);
-    struct viommu_subscription what = {VIOMMU_CHANGE_DEVICE_TLB, NULL, NULL};
+    struct viommu_subscription what = {.kinds = VIOMMU_CHANGE_DEVICE_TLB};
     struct viommu_subscriber *subscriber;
 
     (void)state;
@@ -371,7 +372,8 @@ static int control_calls(struct follower *follower, const struct viommu_change *
 {
     struct viommu *iommu = &follower->model->iommu;
     struct viommu_device_config config = {.requester = 0x99};
-    struct viommu_subscription what = {VIOMMU_CHANGE_DEVICE_TLB, on_change, NULL};
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_DEVICE_TLB, .change = on_change, .opaque = NULL};
     struct viommu_subscriber *subscriber;
     struct viommu_device *device = follower->subscriber->device;
     struct viommu_device *added;
@@ -667,7 +669,8 @@ static void test_answers_from_a_thread(void **state)
 {
     struct viommu_device *device = model_device(&model, ID);
     struct answering answering = {0};
-    struct viommu_subscription what = {VIOMMU_CHANGE_DEVICE_TLB, hand_over, &answering};
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_DEVICE_TLB, .change = hand_over, .opaque = &answering};
     struct viommu_subscriber *subscriber;
     pthread_t thread;
 

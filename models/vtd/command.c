@@ -43,13 +43,6 @@ static bool command_over(const struct vtd *vtd, const struct vtd_command *comman
     return command->operation.phase == PHASE_DONE && vtd->queue.retired >= command->after;
 }
 
-/* What requests meet from now on is not what they met before: nothing that was cached counts. */
-static void everything_forget(struct vtd *vtd)
-{
-    requesters_forget(&vtd->iommu, 0, 0);
-    iotlb_drop_all(&vtd->iommu.iotlb);
-}
-
 static uint32_t next_bit(const struct vtd_state *state)
 {
     uint32_t differs = state->wanted ^ (uint32_t)state->reg[REG_GSTS];
@@ -75,8 +68,7 @@ static void bit_begin(struct vtd *vtd, uint32_t bit)
     } else {
         state->translating = state->wanted & GCMD_TE;
     }
-    everything_forget(vtd);
-    wait_drain(&vtd->iommu, &vtd->command.operation.wait);
+    vtd_operation_start_over(vtd, &vtd->command.operation);
 }
 
 static void bit_end(struct vtd *vtd)

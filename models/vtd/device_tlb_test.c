@@ -32,7 +32,8 @@ static int on_change(void *opaque, const struct viommu_change *change)
 
 static void subscribe(struct viommu_device *device, struct tlb *tlb, int answer)
 {
-    struct viommu_subscription what = {VIOMMU_CHANGE_DEVICE_TLB, on_change, tlb};
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_DEVICE_TLB, .change = on_change, .opaque = tlb};
 
     *tlb = (struct tlb){.answer = answer};
     assert_int_equal(viommu_device_subscribe(device, &what, &tlb->subscriber), 0);

@@ -6,11 +6,13 @@
  * What is cached goes at once, at the start. The operation is complete when the requests that began
  * before have ended: until then they may use what they found.
  *
- * Two kinds take two drains. Pages dropped one by one may be cached again by a request that walked the
- * tables before; so when such requests have ended the pages are dropped once more, and then those
- * requests have to end that found them in between. A device-TLB invalidation waits for translation
- * requests that are being answered, tells the device, and waits for translated requests that were
- * under way when it answered.
+ * Pages dropped one by one may be cached again by a request that walked the tables before; so when such
+ * requests have ended the pages are dropped once more, and then those requests have to end that found
+ * them in between.
+ *
+ * Who is to be told (device-TLBs, and subscribers that cache) is decided at the start, and told when
+ * requests that could make them cache the old have ended. When all have answered, requests that were
+ * under way with what they had cached have to end, too.
  */
 #include "vtd/unit.h"
 
@@ -24,13 +26,47 @@ static enum vtd_descriptor type_of(uint64_t low)
     return (enum vtd_descriptor)(low & 0xf);
 }
 
+/* Posts a change to those whom it concerns; they are told in PHASE_TELL. */
+static void post(struct vtd *vtd, struct vtd_operation *operation, enum viommu_change_kind kind,
+                 struct viommu_range range, notify_match *match, const void *what)
+{
+    struct viommu_change change = {.kind = kind, .first = range.first, .last = range.last};
+
+    operation->wait.held = true;
+    notify_post(&vtd->iommu, &change, match, what, &operation->wait);
+}
+
+static const struct viommu_range everything = {0, UINT64_MAX};
+
+static bool was_forgotten(const struct requester *requester, const void *what)
+{
+    (void)what;
+    return requester->forgotten;
+}
+
+/* Requesters whose contexts were just forgotten may have other tables now: nothing cached counts. */
+static void post_forgotten(struct vtd *vtd, struct vtd_operation *operation)
+{
+    post(vtd, operation, VIOMMU_CHANGE_UNMAP, everything, was_forgotten, NULL);
+    requesters_told(&vtd->iommu);
+}
+
+void vtd_operation_start_over(struct vtd *vtd, struct vtd_operation *operation)
+{
+    operation->phase = PHASE_DRAIN;
+    requesters_forget(&vtd->iommu, 0, 0);
+    iotlb_drop_all(&vtd->iommu.iotlb);
+    post_forgotten(vtd, operation);
+    wait_drain(&vtd->iommu, &operation->wait);
+}
+
 /* Bits above the number of domains, and of pages above the address width, are ignored. */
 static uint16_t domain_of(const struct vtd *vtd, uint64_t low)
 {
     return (uint16_t)(low >> 16 & ((1u << vtd->config.domain_bits) - 1));
 }
 
-static void context_start(struct vtd *vtd, const struct vtd_operation *operation)
+static void context_start(struct vtd *vtd, struct vtd_operation *operation)
 {
     /* Requester id bits that the function mask leaves to be compared. */
     static const uint16_t compared[4] = {0xffff, 0xfffb, 0xfff9, 0xfff8};
@@ -48,6 +84,7 @@ static void context_start(struct vtd *vtd, const struct vtd_operation *operation
         requesters_forget(&vtd->iommu, source, compared[operation->low >> 48 & 3]);
         break;
     }
+    post_forgotten(vtd, operation);
     vtd->iommu.stats.context_invalidations[granularity - 1]++;
 }
 
@@ -74,21 +111,36 @@ static bool drop_pages(struct vtd *vtd, const struct vtd_operation *operation)
                             range.last);
 }
 
+/* Whether a requester may use a domain; NULL is every domain. One that is not known may. */
+static bool may_use_domain(const struct requester *requester, const void *what)
+{
+    const struct vtd_context *context =
+        (const struct vtd_context *)atomic_load(&requester->context);
+    const uint16_t *domain = what;
+
+    return !domain || !context || (context->translating && context->domain == *domain);
+}
+
 static void iotlb_start(struct vtd *vtd, struct vtd_operation *operation)
 {
     enum vtd_granularity granularity = granularity_of(operation->low);
+    uint16_t domain = domain_of(vtd, operation->low);
+    struct viommu_range range = everything;
 
     switch (granularity) {
     case VTD_GLOBAL:
         iotlb_drop_all(&vtd->iommu.iotlb);
         break;
     case VTD_DOMAIN:
-        iotlb_drop_domain(&vtd->iommu.iotlb, domain_of(vtd, operation->low));
+        iotlb_drop_domain(&vtd->iommu.iotlb, domain);
         break;
     case VTD_SELECTIVE:
         operation->again = drop_pages(vtd, operation);
+        range = pages_of(vtd, operation->high);
         break;
     }
+    post(vtd, operation, VIOMMU_CHANGE_UNMAP, range, may_use_domain,
+         granularity == VTD_GLOBAL ? NULL : &domain);
     vtd->iommu.stats.iotlb_invalidations[granularity - 1]++;
 }
 
@@ -116,17 +168,17 @@ static struct viommu_range device_range(uint64_t high)
     return range;
 }
 
-static void device_tell(struct vtd *vtd, struct vtd_operation *operation)
+static bool has_id(const struct requester *requester, const void *what)
 {
-    struct viommu_range range = device_range(operation->high);
-    struct viommu_change change = {
-        .kind = VIOMMU_CHANGE_DEVICE_TLB,
-        .requester = (uint16_t)(operation->low >> 32),
-        .first = range.first,
-        .last = range.last,
-    };
+    return requester->id == *(const uint16_t *)what;
+}
 
-    notify_post(&vtd->iommu, &change, &operation->wait);
+static void device_tlb_start(struct vtd *vtd, struct vtd_operation *operation)
+{
+    uint16_t source = (uint16_t)(operation->low >> 32);
+
+    post(vtd, operation, VIOMMU_CHANGE_DEVICE_TLB, device_range(operation->high), has_id, &source);
+    vtd->iommu.stats.device_tlb_invalidations++;
 }
 
 void vtd_operation_start(struct vtd *vtd, struct vtd_operation *operation)
@@ -140,7 +192,7 @@ void vtd_operation_start(struct vtd *vtd, struct vtd_operation *operation)
         iotlb_start(vtd, operation);
         break;
     case VTD_DESC_DEVICE_TLB:
-        vtd->iommu.stats.device_tlb_invalidations++;
+        device_tlb_start(vtd, operation);
         break;
     case VTD_DESC_INTERRUPT_CACHE:
         vtd->iommu.stats.interrupt_cache_invalidations++;
@@ -153,42 +205,42 @@ void vtd_operation_start(struct vtd *vtd, struct vtd_operation *operation)
     wait_drain(&vtd->iommu, &operation->wait);
 }
 
-/* Requests from before have ended: what is next? */
-static enum vtd_phase drained(struct vtd *vtd, struct vtd_operation *operation)
+/* The requests that it waited for have ended: what is next? */
+static enum vtd_phase after_drain(struct vtd *vtd, struct vtd_operation *operation)
 {
-    if (type_of(operation->low) == VTD_DESC_DEVICE_TLB) {
-        device_tell(vtd, operation);
-        return PHASE_TELL;
-    }
-    if (operation->again) {
+    if (operation->phase == PHASE_DRAIN && operation->again) {
         (void)drop_pages(vtd, operation);
         wait_drain(&vtd->iommu, &operation->wait);
-        return PHASE_SETTLE;
+        return PHASE_AGAIN;
     }
-    return PHASE_DONE;
+    if (operation->phase == PHASE_SETTLE || !operation->wait.told) {
+        return PHASE_DONE;
+    }
+    operation->wait.held = false;
+    return PHASE_TELL;
 }
 
 bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation)
 {
-    if (operation->phase == PHASE_DONE || !wait_over(&vtd->iommu, &operation->wait)) {
+    struct wait *wait = &operation->wait;
+
+    if (operation->phase == PHASE_DONE || !wait_drained(&vtd->iommu, wait)) {
         return false;
     }
-    switch (operation->phase) {
-    case PHASE_DRAIN:
-        operation->phase = drained(vtd, operation);
-        break;
-    case PHASE_TELL:
-        wait_drain(&vtd->iommu, &operation->wait);
-        operation->phase = PHASE_SETTLE;
-        break;
-    default:
-        operation->phase = PHASE_DONE;
-        break;
+    if (operation->phase != PHASE_TELL) {
+        operation->phase = after_drain(vtd, operation);
+        return true;
     }
+    if (wait->deliveries) {
+        return false;
+    }
+    wait_drain(&vtd->iommu, wait);
+    operation->phase = PHASE_SETTLE;
     return true;
 }
 
 bool vtd_operation_draining(const struct vtd_operation *operation)
 {
-    return operation->phase != PHASE_DONE && !operation->wait.deliveries;
+    return operation->phase != PHASE_DONE &&
+           !(operation->phase == PHASE_TELL && operation->wait.deliveries);
 }

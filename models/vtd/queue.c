@@ -24,6 +24,15 @@ static bool is_wait(const struct vtd_operation *operation)
     return (operation->low & 0xf) == VTD_DESC_WAIT;
 }
 
+/*
+ * The guest hears of failures of these only: they are between it and its device. Other subscribers are
+ * the host's affair; one that failed is fenced, and what it should have done counts as done.
+ */
+static bool is_device_tlb(const struct vtd_operation *operation)
+{
+    return (operation->low & 0xf) == VTD_DESC_DEVICE_TLB;
+}
+
 void vtd_queue_reset(struct vtd *vtd)
 {
     struct vtd_queue *queue = &vtd->queue;
@@ -50,7 +59,7 @@ bool vtd_queue_ready(const struct vtd *vtd)
 {
     const struct vtd_state *state = &vtd->state;
 
-    return (state->reg[REG_GSTS] & state->wanted & GCMD_QIE) &&
+    return (state->reg[REG_GSTS] & state->wanted & GCMD_QIE) && vtd->command_bit != GCMD_QIE &&
            !(state->reg[REG_FSTS] & (FSTS_IQE | FSTS_ITE)) &&
            !vtd->queue.timed_out && vtd->queue.count < VTD_OPERATIONS &&
            vtd->queue.fetch != state->reg[REG_IQT] >> 4 && !fenced(&vtd->queue);
@@ -232,6 +241,9 @@ static bool operations_advance(struct vtd *vtd)
         struct vtd_operation *operation = operation_at(&vtd->queue, i);
 
         moved |= vtd_operation_advance(vtd, operation);
+        if (!is_device_tlb(operation)) {
+            continue;
+        }
         if (operation->wait.timed_out) {
             operation->wait.timed_out = false;
             timed_out(vtd, operation);

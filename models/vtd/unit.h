@@ -98,8 +98,9 @@ struct vtd_state {
 
 enum vtd_phase {
     PHASE_DRAIN,  /* for requests that began before it */
-    PHASE_TELL,   /* for subscribers that have been told */
-    PHASE_SETTLE, /* for requests that could still find or hold something after that */
+    PHASE_AGAIN,  /* for those that could find what these had cached late */
+    PHASE_TELL,   /* for subscribers that are being told */
+    PHASE_SETTLE, /* for requests with what these had cached */
     PHASE_DONE,
 };
 
@@ -192,6 +193,8 @@ bool vtd_queue_ready(const struct vtd *vtd);
  * whether the phase moved; when it is PHASE_DONE the operation is complete.
  */
 void vtd_operation_start(struct vtd *vtd, struct vtd_operation *operation);
+/* Starts one in which nothing that was cached counts any more. */
+void vtd_operation_start_over(struct vtd *vtd, struct vtd_operation *operation);
 bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation);
 /* Whether it waits for requests under way. */
 bool vtd_operation_draining(const struct vtd_operation *operation);

@@ -233,8 +233,14 @@ static void do_subscribe(struct run *run)
     int error;
 
     if (!device || !arg_text(run, "name", &name) || !answer_argument(run, "answer", &answer) ||
-        !arg_number_max(run, "kinds", UINT32_MAX, &kinds))
+        !arg_number_max(run, "kinds", UINT32_MAX, &kinds) ||
+        !arg_number(run, "first", &subscription.range.first) ||
+        !arg_number(run, "last", &subscription.range.last))
         return;
+    if (arg_flag(run, "range"))
+        subscription.form = VIOMMU_FORM_RANGE;
+    if (arg_flag(run, "cache"))
+        kinds = VIOMMU_CHANGE_UNMAP;
     if (find_subscriber(run, name)) {
         run_error(run, name, "there is a subscriber of this name");
         return;
@@ -386,7 +392,7 @@ const struct command notify_commands[] = {
     {"interrupts", "[forget!]", "Counts the interrupts not yet taken.", do_interrupts},
     {"event", "", "Takes the next event the embedder was told; none when there is none.", do_event},
     {"events", "[forget!]", "Counts the events not yet taken.", do_events},
-    {"subscribe", "name dev [answer] [touch=] [kinds=]",
+    {"subscribe", "name dev [answer] [cache!] [range!] [first=] [last=] [touch=] [kinds=]",
      "Subscribes to a device's changes, and says how they are answered.", do_subscribe},
     {"unsubscribe", "subscriber", "Ends a subscription.", do_unsubscribe},
     {"answer", "subscriber answer", "Says how changes are answered from here on.", do_answer},
