@@ -36,8 +36,9 @@ static int play_file(const char *path, size_t size)
         LLVMFuzzerTestOneInput(data, size);
         played++;
     }
-    if (file)
+    if (file) {
         fclose(file);
+    }
     free(data);
     return failed;
 }
@@ -49,22 +50,27 @@ static int play(const char *path)
     DIR *folder;
     int failed = 0;
 
-    if (stat(path, &status))
+    if (stat(path, &status)) {
         return fail(path);
-    if (S_ISREG(status.st_mode))
+    }
+    if (S_ISREG(status.st_mode)) {
         return play_file(path, (size_t)status.st_size);
+    }
     folder = opendir(path);
-    if (!folder)
+    if (!folder) {
         return fail(path);
+    }
     while (!failed && (entry = readdir(folder))) {
         char child[PATH_MAX];
 
-        if (entry->d_name[0] == '.')
+        if (entry->d_name[0] == '.') {
             continue;
-        if (snprintf(child, sizeof(child), "%s/%s", path, entry->d_name) >= (int)sizeof(child))
+        }
+        if (snprintf(child, sizeof(child), "%s/%s", path, entry->d_name) >= (int)sizeof(child)) {
             failed = 1;
-        else
+        } else {
             failed = play(child);
+        }
     }
     closedir(folder);
     return failed;
@@ -73,8 +79,9 @@ static int play(const char *path)
 int main(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
-        if (play(argv[i]))
+        if (play(argv[i])) {
             return 1;
+        }
     }
     printf("%lu inputs played\n", played);
     return 0;

@@ -74,26 +74,30 @@ static uint64_t number_option(struct argp_state *state, const char *name, const 
 {
     uint64_t value = 0;
 
-    if (!parse_number(text, &value))
+    if (!parse_number(text, &value)) {
         argp_error(state, "--%s: '%s' is not a number", name, text);
-    if (value > max)
+    }
+    if (value > max) {
         argp_error(state, "--%s: %s is too large", name, text);
+    }
     return value;
 }
 
 static void base_option(struct argp_state *state, struct request *request, const char *text)
 {
     request->unit.base = number_option(state, "base", text, UINT64_MAX);
-    if (request->unit.base % PAGE)
+    if (request->unit.base % PAGE) {
         argp_error(state, "--base: %s is not a multiple of 4k", text);
+    }
 }
 
 static void size_option(struct argp_state *state, struct request *request, const char *text)
 {
     uint64_t size = number_option(state, "size", text, (uint64_t)PAGE << 15);
 
-    if (size < PAGE || (size & (size - 1)))
+    if (size < PAGE || (size & (size - 1))) {
         argp_error(state, "--size: %s is not a power of two of at least 4k", text);
+    }
     request->unit.register_size = size;
 }
 
@@ -101,8 +105,9 @@ static void width_option(struct argp_state *state, struct request *request, cons
 {
     uint64_t width = number_option(state, "width", text, 64);
 
-    if (!width)
+    if (!width) {
         argp_error(state, "--width: 0 is too small");
+    }
     request->dmar.host_address_width = (uint8_t)width;
 }
 
@@ -115,22 +120,26 @@ static bool parse_scope(const char *text, struct viommu_dmar_scope *scope)
         unsigned n = scope->path_length;
 
         if (n == VIOMMU_DMAR_PATH_MAX ||
-            !parse_function_part(&text, &scope->path[n].device, &scope->path[n].function))
+            !parse_function_part(&text, &scope->path[n].device, &scope->path[n].function)) {
             return false;
+        }
         scope->path_length++;
-        if (!*text)
+        if (!*text) {
             return true;
-        if (*text++ != '/')
+        }
+        if (*text++ != '/') {
             return false;
+        }
     }
 }
 
 static void device_option(struct argp_state *state, struct request *request, const char *text)
 {
-    if (request->device_count == DEVICES_MAX)
+    if (request->device_count == DEVICES_MAX) {
         argp_error(state, "--device: more than %d devices", DEVICES_MAX);
-    else if (!parse_scope(text, &request->devices[request->device_count++]))
+    } else if (!parse_scope(text, &request->devices[request->device_count++])) {
         argp_error(state, "--device: '%s' is not [BUS:]DEV.FN, as 05.0", text);
+    }
 }
 
 static void rmrr_option(struct argp_state *state, struct request *request, const char *text)
@@ -138,39 +147,50 @@ static void rmrr_option(struct argp_state *state, struct request *request, const
     struct viommu_dmar_reserved *reserved = &request->reserved[request->dmar.reserved_count];
     const char *at = text;
 
-    if (request->dmar.reserved_count == RESERVED_MAX)
+    if (request->dmar.reserved_count == RESERVED_MAX) {
         argp_error(state, "--rmrr: more than %d ranges", RESERVED_MAX);
+    }
     if (!parse_number_part(&at, &reserved->first) || *at++ != '-' ||
-        !parse_number(at, &reserved->last))
+        !parse_number(at, &reserved->last)) {
         argp_error(state, "--rmrr: '%s' is not FIRST-LAST, as 0x7fe00000-0x7fe0ffff", text);
-    if (reserved->first % PAGE || reserved->last % PAGE != PAGE - 1)
+    }
+    if (reserved->first % PAGE || reserved->last % PAGE != PAGE - 1) {
         argp_error(state, "--rmrr: %s does not begin and end at a multiple of 4k", text);
-    if (reserved->first > reserved->last)
+    }
+    if (reserved->first > reserved->last) {
         argp_error(state, "--rmrr: %s ends before it begins", text);
+    }
     request->dmar.reserved_count++;
 }
 
 static void name_argument(struct argp_state *state, struct request *request, const char *text)
 {
-    if (request->table_named)
+    if (request->table_named) {
         argp_error(state, "'%s' is one argument too many", text);
-    if (strcmp(text, "dmar"))
+    }
+    if (strcmp(text, "dmar")) {
         argp_error(state, "there is no table '%s'; there is: dmar", text);
+    }
     request->table_named = true;
 }
 
 static void end_of_arguments(struct argp_state *state, const struct request *request)
 {
-    if (!request->table_named)
+    if (!request->table_named) {
         argp_error(state, "which table? there is: dmar");
-    if (!request->output)
+    }
+    if (!request->output) {
         argp_error(state, "-o FILE is missing (- is standard output)");
-    if (!request->device_count && !request->unit.include_all)
+    }
+    if (!request->device_count && !request->unit.include_all) {
         argp_error(state, "no device is behind the unit: give --device or --include-all");
-    if (request->device_count && request->unit.include_all)
+    }
+    if (request->device_count && request->unit.include_all) {
         argp_error(state, "--include-all takes every device: leave --device out");
-    if (request->dmar.reserved_count && !request->device_count)
+    }
+    if (request->dmar.reserved_count && !request->device_count) {
         argp_error(state, "--rmrr needs a --device that uses the memory");
+    }
 }
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
@@ -245,14 +265,17 @@ static int write_table(const char *name, const void *table, size_t size)
     FILE *out = strcmp(name, "-") ? fopen(name, "wb") : stdout;
     int error = 0;
 
-    if (!out)
+    if (!out) {
         error = errno;
-    else if (fwrite(table, 1, size, out) != size || fflush(out))
+    } else if (fwrite(table, 1, size, out) != size || fflush(out)) {
         error = errno;
-    if (out && out != stdout && fclose(out) && !error)
+    }
+    if (out && out != stdout && fclose(out) && !error) {
         error = errno;
-    if (error)
+    }
+    if (error) {
         fprintf(stderr, "viommu acpi: %s: %s\n", name, strerror(error));
+    }
     return error ? TOOL_FAILED : TOOL_OK;
 }
 
@@ -266,8 +289,9 @@ static int build(struct request *request)
     assemble(request, &ats);
     length = viommu_dmar_build(&request->dmar, NULL, 0);
     table = length > 0 ? malloc((size_t)length) : NULL;
-    if (table)
+    if (table) {
         length = viommu_dmar_build(&request->dmar, table, (size_t)length);
+    }
     if (!table || length < 0) {
         fprintf(stderr, "viommu acpi: cannot build the table: %s\n",
                 strerror(length < 0 ? (int)-length : ENOMEM));
@@ -298,7 +322,8 @@ int viommu_tool_acpi(int argc, char **argv)
 
     argp_err_exit_status = TOOL_USAGE;
     argv[0] = name;
-    if (argp_parse(&argp, argc, argv, 0, NULL, &request))
+    if (argp_parse(&argp, argc, argv, 0, NULL, &request)) {
         return TOOL_USAGE;
+    }
     return build(&request);
 }

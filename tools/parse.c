@@ -7,12 +7,13 @@ static int digit_value(char c, unsigned base)
 {
     int value = -1;
 
-    if (c >= '0' && c <= '9')
+    if (c >= '0' && c <= '9') {
         value = c - '0';
-    else if (c >= 'a' && c <= 'f')
+    } else if (c >= 'a' && c <= 'f') {
         value = c - 'a' + 10;
-    else if (c >= 'A' && c <= 'F')
+    } else if (c >= 'A' && c <= 'F') {
         value = c - 'A' + 10;
+    }
     return value < (int)base ? value : -1;
 }
 
@@ -22,14 +23,16 @@ static bool parse_digits(const char **text, unsigned base, uint64_t *out)
     const char *at = *text;
     uint64_t value = 0;
 
-    if (digit_value(*at, base) < 0)
+    if (digit_value(*at, base) < 0) {
         return false;
+    }
     for (; digit_value(*at, base) >= 0; at++) {
         uint64_t next;
 
         if (__builtin_mul_overflow(value, (uint64_t)base, &next) ||
-            __builtin_add_overflow(next, (uint64_t)digit_value(*at, base), &next))
+            __builtin_add_overflow(next, (uint64_t)digit_value(*at, base), &next)) {
             return false;
+        }
         value = next;
     }
     *text = at;
@@ -66,15 +69,17 @@ bool parse_number_part(const char **text, uint64_t *out)
 
     if (at[0] == '0' && (at[1] == 'x' || at[1] == 'X')) {
         at += 2;
-        if (!parse_digits(&at, 16, &value))
+        if (!parse_digits(&at, 16, &value)) {
             return false;
+        }
     } else if (!parse_digits(&at, 10, &value)) {
         return false;
     }
     shift = suffix_shift(*at);
     if (shift) {
-        if (value > UINT64_MAX >> shift)
+        if (value > UINT64_MAX >> shift) {
             return false;
+        }
         value <<= shift;
         at++;
     }
@@ -93,8 +98,9 @@ bool parse_bus_part(const char **text, uint8_t *bus)
     const char *at = *text;
     uint64_t value;
 
-    if (!parse_digits(&at, 16, &value) || value > 0xff || *at != ':')
+    if (!parse_digits(&at, 16, &value) || value > 0xff || *at != ':') {
         return false;
+    }
     *bus = (uint8_t)value;
     *text = at + 1;
     return true;
@@ -105,12 +111,14 @@ bool parse_function_part(const char **text, uint8_t *device, uint8_t *function)
     const char *at = *text;
     uint64_t value;
 
-    if (!parse_digits(&at, 16, &value) || value > 0x1f || *at != '.')
+    if (!parse_digits(&at, 16, &value) || value > 0x1f || *at != '.') {
         return false;
+    }
     *device = (uint8_t)value;
     at++;
-    if (*at < '0' || *at > '7')
+    if (*at < '0' || *at > '7') {
         return false;
+    }
     *function = (uint8_t)(*at - '0');
     *text = at + 1;
     return true;
@@ -122,8 +130,9 @@ bool parse_requester(const char *text, uint16_t *out)
     uint8_t device;
     uint8_t function;
 
-    if (!parse_bus_part(&text, &bus) || !parse_function_part(&text, &device, &function) || *text)
+    if (!parse_bus_part(&text, &bus) || !parse_function_part(&text, &device, &function) || *text) {
         return false;
+    }
     *out = (uint16_t)(bus << 8 | device << 3 | function);
     return true;
 }

@@ -32,8 +32,9 @@ static void print_usage(FILE *out)
 {
     fputs("Usage: viommu SUBCOMMAND [ARGUMENT...]\n"
           "A virtual IOMMU: try it, serve it, describe it to a guest.\n\n", out);
-    for (unsigned i = 0; i < SUBCOMMANDS; i++)
+    for (unsigned i = 0; i < SUBCOMMANDS; i++) {
         fprintf(out, "  %-8s %s\n", subcommands[i].name, subcommands[i].help);
+    }
     fputs("\n  --help, --version\n"
           "\n`viommu SUBCOMMAND --help` tells more.\n"
           "Exit status: 0 all is well, 1 a check or an operation failed, 2 wrong usage.\n", out);
@@ -63,8 +64,9 @@ static bool reserve_standard_streams(void)
 static int unknown(const char *name)
 {
     fprintf(stderr, "viommu: there is no subcommand '%s'; there are:", name);
-    for (unsigned i = 0; i < SUBCOMMANDS; i++)
+    for (unsigned i = 0; i < SUBCOMMANDS; i++) {
         fprintf(stderr, " %s", subcommands[i].name);
+    }
     fputs("\n", stderr);
     return TOOL_USAGE;
 }
@@ -87,8 +89,9 @@ int main(int argc, char **argv)
         return TOOL_OK;
     }
     for (unsigned i = 0; i < SUBCOMMANDS; i++) {
-        if (!strcmp(argv[1], subcommands[i].name))
+        if (!strcmp(argv[1], subcommands[i].name)) {
             return subcommands[i].run(argc - 1, argv + 1);
+        }
     }
     return unknown(argv[1]);
 }

@@ -39,22 +39,25 @@ struct cursor {
 
 static void put_byte(struct cursor *cursor, uint8_t value)
 {
-    if (cursor->table && cursor->length < cursor->size)
+    if (cursor->table && cursor->length < cursor->size) {
         cursor->table[cursor->length] = value;
+    }
     cursor->length++;
 }
 
 /* The low `bytes` bytes of a value, lowest first. */
 static void put(struct cursor *cursor, uint64_t value, unsigned bytes)
 {
-    for (unsigned i = 0; i < bytes; i++)
+    for (unsigned i = 0; i < bytes; i++) {
         put_byte(cursor, (uint8_t)(value >> 8 * i));
+    }
 }
 
 static void put_text(struct cursor *cursor, const char *text, unsigned bytes)
 {
-    for (unsigned i = 0; i < bytes; i++)
+    for (unsigned i = 0; i < bytes; i++) {
         put_byte(cursor, (uint8_t)text[i]);
+    }
 }
 
 static int check_scope(const struct viommu_dmar_scope *scope)
@@ -62,15 +65,19 @@ static int check_scope(const struct viommu_dmar_scope *scope)
     bool numbered =
         scope->type == VIOMMU_DMAR_SCOPE_IOAPIC || scope->type == VIOMMU_DMAR_SCOPE_HPET;
 
-    if (scope->type < VIOMMU_DMAR_SCOPE_ENDPOINT || scope->type > VIOMMU_DMAR_SCOPE_HPET)
+    if (scope->type < VIOMMU_DMAR_SCOPE_ENDPOINT || scope->type > VIOMMU_DMAR_SCOPE_HPET) {
         return -EINVAL;
-    if (scope->enumeration_id && !numbered)
+    }
+    if (scope->enumeration_id && !numbered) {
         return -EINVAL;
-    if (!scope->path_length || scope->path_length > VIOMMU_DMAR_PATH_MAX)
+    }
+    if (!scope->path_length || scope->path_length > VIOMMU_DMAR_PATH_MAX) {
         return -EINVAL;
+    }
     for (unsigned i = 0; i < scope->path_length; i++) {
-        if (scope->path[i].device > 31 || scope->path[i].function > 7)
+        if (scope->path[i].device > 31 || scope->path[i].function > 7) {
             return -EINVAL;
+        }
     }
     return 0;
 }
@@ -80,16 +87,19 @@ static int check_scopes(const struct viommu_dmar_scope *scopes, size_t count, si
 {
     size_t length = fixed_size;
 
-    if (count && !scopes)
+    if (count && !scopes) {
         return -EINVAL;
+    }
     for (size_t i = 0; i < count; i++) {
         int error = check_scope(&scopes[i]);
 
-        if (error)
+        if (error) {
             return error;
+        }
         length += SCOPE_SIZE + 2u * scopes[i].path_length;
-        if (length > UINT16_MAX)
+        if (length > UINT16_MAX) {
             return -E2BIG;
+        }
     }
     return 0;
 }
@@ -99,10 +109,12 @@ static int register_pages_log2(uint64_t size)
 {
     uint64_t pages = size / PAGE;
 
-    if (size % PAGE || !pages || (pages & (pages - 1)))
+    if (size % PAGE || !pages || (pages & (pages - 1))) {
         return -EINVAL;
-    if (pages > (uint64_t)1 << REGISTER_PAGES_LOG2_MAX)
+    }
+    if (pages > (uint64_t)1 << REGISTER_PAGES_LOG2_MAX) {
         return -EINVAL;
+    }
     return __builtin_ctzll(pages);
 }
 
@@ -110,62 +122,75 @@ static int register_pages_log2(uint64_t size)
 static int check_include_all(const struct viommu_dmar *dmar, size_t index)
 {
     for (size_t i = index + 1; i < dmar->unit_count; i++) {
-        if (dmar->units[i].segment == dmar->units[index].segment)
+        if (dmar->units[i].segment == dmar->units[index].segment) {
             return -EINVAL;
+        }
     }
     return 0;
 }
 
 static int check_units(const struct viommu_dmar *dmar)
 {
-    if (dmar->unit_count && !dmar->units)
+    if (dmar->unit_count && !dmar->units) {
         return -EINVAL;
+    }
     for (size_t i = 0; i < dmar->unit_count; i++) {
         const struct viommu_dmar_unit *unit = &dmar->units[i];
         int error = check_scopes(unit->scopes, unit->scope_count, DRHD_SIZE);
 
-        if (!error && unit->base % PAGE)
+        if (!error && unit->base % PAGE) {
             error = -EINVAL;
-        if (!error && register_pages_log2(unit->register_size) < 0)
+        }
+        if (!error && register_pages_log2(unit->register_size) < 0) {
             error = -EINVAL;
-        if (!error && unit->register_size - 1 > UINT64_MAX - unit->base)
+        }
+        if (!error && unit->register_size - 1 > UINT64_MAX - unit->base) {
             error = -EINVAL;
-        if (!error && unit->include_all)
+        }
+        if (!error && unit->include_all) {
             error = check_include_all(dmar, i);
-        if (error)
+        }
+        if (error) {
             return error;
+        }
     }
     return 0;
 }
 
 static int check_reserved(const struct viommu_dmar *dmar)
 {
-    if (dmar->reserved_count && !dmar->reserved)
+    if (dmar->reserved_count && !dmar->reserved) {
         return -EINVAL;
+    }
     for (size_t i = 0; i < dmar->reserved_count; i++) {
         const struct viommu_dmar_reserved *reserved = &dmar->reserved[i];
         int error = check_scopes(reserved->scopes, reserved->scope_count, RMRR_SIZE);
 
-        if (error)
+        if (error) {
             return error;
+        }
         /* The format wants at least one device that uses the memory. */
-        if (!reserved->scope_count || reserved->first > reserved->last)
+        if (!reserved->scope_count || reserved->first > reserved->last) {
             return -EINVAL;
-        if (reserved->first % PAGE || reserved->last % PAGE != PAGE - 1)
+        }
+        if (reserved->first % PAGE || reserved->last % PAGE != PAGE - 1) {
             return -EINVAL;
+        }
     }
     return 0;
 }
 
 static int check_ats(const struct viommu_dmar *dmar)
 {
-    if (dmar->ats_count && !dmar->ats)
+    if (dmar->ats_count && !dmar->ats) {
         return -EINVAL;
+    }
     for (size_t i = 0; i < dmar->ats_count; i++) {
         int error = check_scopes(dmar->ats[i].scopes, dmar->ats[i].scope_count, ATSR_SIZE);
 
-        if (error)
+        if (error) {
             return error;
+        }
     }
     return 0;
 }
@@ -174,13 +199,16 @@ static int check(const struct viommu_dmar *dmar)
 {
     int error;
 
-    if (!dmar->host_address_width || dmar->host_address_width > 64)
+    if (!dmar->host_address_width || dmar->host_address_width > 64) {
         return -EINVAL;
+    }
     error = check_units(dmar);
-    if (!error)
+    if (!error) {
         error = check_reserved(dmar);
-    if (!error)
+    }
+    if (!error) {
         error = check_ats(dmar);
+    }
     return error;
 }
 
@@ -188,8 +216,9 @@ static size_t scopes_size(const struct viommu_dmar_scope *scopes, size_t count)
 {
     size_t size = 0;
 
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         size += SCOPE_SIZE + 2u * scopes[i].path_length;
+    }
     return size;
 }
 
@@ -266,8 +295,9 @@ static void finish(uint8_t *table, size_t length)
     uint8_t sum = 0;
 
     put(&field, length, 4);
-    for (size_t i = 0; i < length; i++)
+    for (size_t i = 0; i < length; i++) {
         sum = (uint8_t)(sum + table[i]);
+    }
     table[OFFSET_CHECKSUM] = (uint8_t)-sum;
 }
 
@@ -276,20 +306,26 @@ int64_t viommu_dmar_build(const struct viommu_dmar *dmar, void *table, size_t si
     struct cursor cursor = {.table = table, .size = size};
     int error = check(dmar);
 
-    if (error)
+    if (error) {
         return error;
+    }
     put_header(&cursor, dmar);
-    for (size_t i = 0; i < dmar->unit_count; i++)
+    for (size_t i = 0; i < dmar->unit_count; i++) {
         put_unit(&cursor, &dmar->units[i]);
-    for (size_t i = 0; i < dmar->reserved_count; i++)
+    }
+    for (size_t i = 0; i < dmar->reserved_count; i++) {
         put_reserved(&cursor, &dmar->reserved[i]);
-    for (size_t i = 0; i < dmar->ats_count; i++)
+    }
+    for (size_t i = 0; i < dmar->ats_count; i++) {
         put_ats(&cursor, &dmar->ats[i]);
-    if (cursor.length > UINT32_MAX)
+    }
+    if (cursor.length > UINT32_MAX) {
         return -E2BIG;
+    }
     if (table) {
-        if (cursor.length > size)
+        if (cursor.length > size) {
             return -ENOSPC;
+        }
         finish(table, cursor.length);
     }
     return (int64_t)cursor.length;

@@ -56,8 +56,9 @@ static uint8_t sum(const uint8_t *bytes, size_t count)
 {
     uint8_t total = 0;
 
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         total = (uint8_t)(total + bytes[i]);
+    }
     return total;
 }
 
@@ -283,8 +284,9 @@ static void test_structure_too_long(void **state)
 
     (void)state;
     assert_non_null(scopes);
-    for (size_t i = 0; i < COUNT; i++)
+    for (size_t i = 0; i < COUNT; i++) {
         scopes[i] = endpoint;
+    }
     changed.scopes = scopes;
     changed.scope_count = COUNT;
     assert_int_equal(build_unit(changed), -E2BIG);

@@ -25,16 +25,18 @@ bool station_open(struct station *s, struct edu *edu)
     memset(s, 0, sizeof(*s));
     s->edu = edu;
     s->window = memory_get(PAGE, PAGE);
-    if (!s->window)
+    if (!s->window) {
         return check(false, "%s: memory", edu->bdf);
+    }
     error = vfio_open(&edu->group, 1, &s->container, &s->group_fd);
     if (error) {
         errno = -error;
         return check(false, "%s: VFIO opens group %u", edu->bdf, edu->group);
     }
     error = vfio_map(s->container, WINDOW_IOVA, s->window, PAGE, DMA_BOTH);
-    if (!error)
+    if (!error) {
         error = edu_open(edu, s->group_fd);
+    }
     errno = -error;
     if (!check(!error, "%s: VFIO opens group %u and the device%s", edu->bdf, edu->group,
                vfio_was_unsafe() ? ", with unsafe interrupts" : "")) {
@@ -142,8 +144,9 @@ static void check_scattered(struct station *s, unsigned pages)
     bool same = arena && order;
     unsigned at = 0;
 
-    for (unsigned i = 0; same && i < pages; i++)
+    for (unsigned i = 0; same && i < pages; i++) {
         order[i] = i;
+    }
     for (unsigned i = pages; same && i > 1; i--) {
         unsigned j = (i * 2654435761u >> 7) % i, t = order[i - 1];
 
@@ -156,23 +159,27 @@ static void check_scattered(struct station *s, unsigned pages)
         pattern_fill(arena + (size_t)i * PAGE, PAGE, i + 1);
     }
     check(same, "%s: map %u scattered pages", s->edu->bdf, pages);
-    for (at = 0; same && at < pages; at++)
+    for (at = 0; same && at < pages; at++) {
         same = !edu_from_ram(s->edu, MANY_IOVA + (uint64_t)at * PAGE, 0, PAGE) &&
                station_show(s) && pattern_matches(s->window, 0, PAGE, order[at] + 1);
+    }
     report_detail("page %u is not what RAM holds", at - 1);
     check(same, "%s: DMA from %u scattered pages", s->edu->bdf, pages);
-    for (at = 0; same && at < pages; at++)
+    for (at = 0; same && at < pages; at++) {
         same = station_load(s, 1000 + at) &&
                !edu_to_ram(s->edu, MANY_IOVA + (uint64_t)at * PAGE, 0, PAGE);
-    for (at = 0; same && at < pages; at++)
+    }
+    for (at = 0; same && at < pages; at++) {
         same = pattern_matches(arena + (size_t)order[at] * PAGE, 0, PAGE, 1000 + at);
+    }
     report_detail("page %u did not get its bytes", at - 1);
     check(same, "%s: DMA to %u scattered pages", s->edu->bdf, pages);
     report_detail("%s", "unmap failed");
     check(!vfio_unmap(s->container, MANY_IOVA, (size_t)pages * PAGE), "%s: unmap them at once",
           s->edu->bdf);
-    if (arena)
+    if (arena) {
         memory_put(arena, (size_t)pages * PAGE);
+    }
     free(order);
 }
 
@@ -205,10 +212,12 @@ static void check_super_page(struct station *s)
     check(same, "%s: a small page in place of the 2 MiB is seen at once", s->edu->bdf);
     pattern_new_seed();
     vfio_unmap(s->container, SUPER_IOVA + SUPER_PAGE - PAGE, PAGE);
-    if (big)
+    if (big) {
         memory_put(big, SUPER_PAGE);
-    if (small)
+    }
+    if (small) {
         memory_put(small, PAGE);
+    }
 }
 
 static void check_highest(struct station *s)
@@ -226,8 +235,9 @@ static void check_highest(struct station *s)
     check(same, "%s: DMA to the highest page there is, %#llx", s->edu->bdf,
           (unsigned long long)iova);
     vfio_unmap(s->container, iova, PAGE);
-    if (page)
+    if (page) {
         memory_put(page, PAGE);
+    }
 }
 
 /* The same IOVA leads to two pages in turn. */
@@ -249,8 +259,9 @@ static void check_remap(struct station *s, unsigned rounds)
     }
     report_detail("round %u", i - 1);
     check(same, "%s: another page at the same IOVA is seen at once, %u times", s->edu->bdf, rounds);
-    if (pages)
+    if (pages) {
         memory_put(pages, 2 * PAGE);
+    }
 }
 
 /* More invalidations than the driver's queue has room for. */
@@ -270,8 +281,9 @@ static void check_storm(struct station *s, unsigned cycles)
            station_load(s, seed) && !edu_to_ram(s->edu, STORM_IOVA, 0, PAGE) &&
            pattern_matches(page, 0, PAGE, seed) && !vfio_unmap(s->container, STORM_IOVA, PAGE);
     check(same, "%s: %u times map and unmap, then DMA", s->edu->bdf, cycles);
-    if (page)
+    if (page) {
         memory_put(page, PAGE);
+    }
 }
 
 struct mapper {
@@ -287,11 +299,13 @@ static void *map_and_unmap(void *arg)
     uint8_t *page = memory_get(PAGE, PAGE);
 
     m->failed = page == NULL;
-    for (unsigned i = 0; !m->failed && i < m->cycles; i++)
+    for (unsigned i = 0; !m->failed && i < m->cycles; i++) {
         m->failed = vfio_map(m->station->container, STORM_IOVA, page, PAGE, DMA_BOTH) ||
                     vfio_unmap(m->station->container, STORM_IOVA, PAGE);
-    if (page)
+    }
+    if (page) {
         memory_put(page, PAGE);
+    }
     __atomic_store_n(&m->done, true, __ATOMIC_RELEASE);
     return NULL;
 }

@@ -41,10 +41,12 @@ static unsigned read_hex(const char *bdf, const char *name)
 
     snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", bdf, name);
     f = fopen(path, "re");
-    if (!f)
+    if (!f) {
         return 0;
-    if (fscanf(f, "%x", &value) != 1)
+    }
+    if (fscanf(f, "%x", &value) != 1) {
         value = 0;
+    }
     fclose(f);
     return value;
 }
@@ -62,15 +64,17 @@ unsigned edu_find(struct edu *list, unsigned max)
     struct dirent *entry;
     unsigned n = 0;
 
-    if (!dir)
+    if (!dir) {
         return 0;
+    }
     while (n < max && (entry = readdir(dir)) != NULL) {
         unsigned segment, bus, dev, fn;
 
         if (sscanf(entry->d_name, "%x:%x:%x.%x", &segment, &bus, &dev, &fn) != 4 ||
             read_hex(entry->d_name, "vendor") != 0x1234 ||
-            read_hex(entry->d_name, "device") != 0x11e8)
+            read_hex(entry->d_name, "device") != 0x11e8) {
             continue;
+        }
         memset(&list[n], 0, sizeof(list[n]));
         snprintf(list[n].bdf, sizeof(list[n].bdf), "%.15s", entry->d_name);
         list[n].source = bus << 8 | dev << 3 | fn;
@@ -86,11 +90,13 @@ static int set_command(struct edu *edu, uint16_t set, uint16_t clear)
 {
     uint16_t command;
 
-    if (pread(edu->fd, &command, 2, (off_t)(edu->config + PCI_COMMAND)) != 2)
+    if (pread(edu->fd, &command, 2, (off_t)(edu->config + PCI_COMMAND)) != 2) {
         return -EIO;
+    }
     command = (uint16_t)((command & ~clear) | set);
-    if (pwrite(edu->fd, &command, 2, (off_t)(edu->config + PCI_COMMAND)) != 2)
+    if (pwrite(edu->fd, &command, 2, (off_t)(edu->config + PCI_COMMAND)) != 2) {
         return -EIO;
+    }
     return 0;
 }
 
@@ -114,20 +120,25 @@ static int map_bar(struct edu *edu)
     int error;
 
     error = region(edu, VFIO_PCI_CONFIG_REGION_INDEX, &info);
-    if (error)
+    if (error) {
         return error;
+    }
     edu->config = info.offset;
     error = set_command(edu, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
-    if (error)
+    if (error) {
         return error;
+    }
     error = region(edu, VFIO_PCI_BAR0_REGION_INDEX, &info);
-    if (error)
+    if (error) {
         return error;
-    if (info.size < BUFFER + EDU_BUFFER_SIZE || !(info.flags & VFIO_REGION_INFO_FLAG_MMAP))
+    }
+    if (info.size < BUFFER + EDU_BUFFER_SIZE || !(info.flags & VFIO_REGION_INFO_FLAG_MMAP)) {
         return -ENXIO;
+    }
     bar = mmap(NULL, info.size, PROT_READ | PROT_WRITE, MAP_SHARED, edu->fd, (off_t)info.offset);
-    if (bar == MAP_FAILED)
+    if (bar == MAP_FAILED) {
         return -errno;
+    }
     edu->bar = bar;
     edu->bar_size = info.size;
     return 0;
@@ -138,20 +149,24 @@ int edu_open(struct edu *edu, int group_fd)
     int error;
 
     edu->fd = ioctl(group_fd, VFIO_GROUP_GET_DEVICE_FD, edu->bdf);
-    if (edu->fd < 0)
+    if (edu->fd < 0) {
         return -errno;
+    }
     error = map_bar(edu);
-    if (error)
+    if (error) {
         edu_close(edu);
+    }
     return error;
 }
 
 void edu_close(struct edu *edu)
 {
-    if (edu->bar)
+    if (edu->bar) {
         munmap((void *)edu->bar, edu->bar_size);
-    if (edu->fd >= 0)
+    }
+    if (edu->fd >= 0) {
         close(edu->fd);
+    }
     edu->bar = NULL;
     edu->fd = -1;
 }
@@ -184,8 +199,9 @@ static int run_dma(struct edu *edu, uint64_t src, uint64_t dst, unsigned count, 
             __sync_synchronize();
             return 0;
         }
-        if (i >= SPINS)
+        if (i >= SPINS) {
             usleep(1000);
+        }
     }
     return -ETIMEDOUT;
 }

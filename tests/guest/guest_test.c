@@ -49,12 +49,14 @@ static bool read_file(const char *path, char *to, size_t size)
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n;
 
-    if (fd < 0)
+    if (fd < 0) {
         return false;
+    }
     n = read(fd, to, size - 1);
     close(fd);
-    if (n < 0)
+    if (n < 0) {
         return false;
+    }
     to[n] = '\0';
     to[strcspn(to, "\n")] = '\0';
     return true;
@@ -67,8 +69,9 @@ static const char *word(const char *name)
     size_t len = strlen(name);
 
     while ((p = strstr(p, name)) != NULL) {
-        if (p == command_line || p[-1] == ' ')
+        if (p == command_line || p[-1] == ' ') {
             return p + len;
+        }
         p += len;
     }
     return NULL;
@@ -89,11 +92,13 @@ static void set_up(void)
     mkdir("/sys", 0755);
     mkdir("/dev", 0755);
     if (mount("proc", "/proc", "proc", 0, NULL) || mount("sysfs", "/sys", "sysfs", 0, NULL) ||
-        (mount("devtmpfs", "/dev", "devtmpfs", 0, NULL) && errno != EBUSY))
+        (mount("devtmpfs", "/dev", "devtmpfs", 0, NULL) && errno != EBUSY)) {
         check(false, "mount /proc, /sys and /dev");
+    }
     read_file("/proc/cmdline", command_line, sizeof(command_line));
-    if (uname(&u) == 0)
+    if (uname(&u) == 0) {
         note("guest: kernel %s, %ld CPUs", u.release, sysconf(_SC_NPROCESSORS_ONLN));
+    }
 }
 
 static void load_modules(void)
@@ -106,15 +111,18 @@ static void load_modules(void)
 
         path[strcspn(path, "\n")] = '\0';
         fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST))
+        if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)) {
             check(false, "load %s", path);
-        if (fd >= 0)
+        }
+        if (fd >= 0) {
             close(fd);
+        }
     }
-    if (list)
+    if (list) {
         fclose(list);
-    else
+    } else {
         check(false, "open /modules.order");
+    }
 }
 
 /* Linux does without them in a guest as small as this unless told. */
@@ -122,10 +130,12 @@ static void allow_huge_pages(void)
 {
     int fd = open("/sys/kernel/mm/transparent_hugepage/enabled", O_WRONLY | O_CLOEXEC);
 
-    if (fd < 0 || write(fd, "always", 6) != 6)
+    if (fd < 0 || write(fd, "always", 6) != 6) {
         note("no huge pages");
-    if (fd >= 0)
+    }
+    if (fd >= 0) {
         close(fd);
+    }
 }
 
 /* What the kernel found, from its log and from /sys. */
@@ -141,8 +151,9 @@ static void check_unit(void)
     kmsg_show("DMAR: dmar0");
     report_detail("no /sys/class/iommu/dmar0");
     if (!check(read_file("/sys/class/iommu/dmar0/intel-iommu/cap", cap, sizeof(cap)),
-               "the unit is there: dmar0"))
+               "the unit is there: dmar0")) {
         return;
+    }
     read_file("/sys/class/iommu/dmar0/intel-iommu/ecap", ecap, sizeof(ecap));
     read_file("/sys/class/iommu/dmar0/intel-iommu/address", address, sizeof(address));
     c = strtoull(cap, NULL, 16);
@@ -192,26 +203,34 @@ static void check_devices(void)
     unsigned wanted = number("viommu.edu=", 0);
 
     report_detail("found %u, wanted %u", found, wanted);
-    if (!check(found > 0 && (wanted == 0 || found == wanted), "%u edu devices", found))
+    if (!check(found > 0 && (wanted == 0 || found == wanted), "%u edu devices", found)) {
         return;
-    for (unsigned i = 0; i < found; i++)
-        check_group(&edus[i]);
+    }
     for (unsigned i = 0; i < found; i++) {
-        if (!station_open(&stations[i], &edus[i]))
+        check_group(&edus[i]);
+    }
+    for (unsigned i = 0; i < found; i++) {
+        if (!station_open(&stations[i], &edus[i])) {
             return;
+        }
         check_allowed(&stations[i], &plan);
         check_refused(&stations[i], &plan);
     }
-    if (found > 1)
+    if (found > 1) {
         check_isolation(&stations[0], &stations[1]);
-    for (unsigned i = 0; i < found; i++)
+    }
+    for (unsigned i = 0; i < found; i++) {
         station_close(&stations[i]);
-    if (found > 1)
+    }
+    if (found > 1) {
         check_shared_domain(&edus[0], &edus[1]);
+    }
     /* Open again, so that an abrupt reset meets live mappings. */
-    if (word("viommu.reboot"))
-        for (unsigned i = 0; i < found; i++)
+    if (word("viommu.reboot")) {
+        for (unsigned i = 0; i < found; i++) {
             station_open(&stations[i], &edus[i]);
+        }
+    }
 }
 
 static void check_log(void)
@@ -225,8 +244,9 @@ static void check_log(void)
 
     report_detail("%u of them", strays);
     check(strays == 0, "no fault that was not provoked");
-    for (unsigned i = 0; i < sizeof(complaints) / sizeof(complaints[0]) && !line; i++)
+    for (unsigned i = 0; i < sizeof(complaints) / sizeof(complaints[0]) && !line; i++) {
         line = kmsg_find(complaints[i]);
+    }
     report_detail("%s", line);
     check(!line, "no complaint in the log");
 }
@@ -250,25 +270,29 @@ static void finish(void)
 {
     char answer[32] = "off";
 
-    if (word("viommu.reboot"))
+    if (word("viommu.reboot")) {
         ask(answer, sizeof(answer));
+    }
     sync();
     if (strncmp(answer, "reset", 5) == 0) {
         int fd = open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC);
 
-        if (fd >= 0 && write(fd, "b", 1) == 1)
+        if (fd >= 0 && write(fd, "b", 1) == 1) {
             pause();
+        }
     }
     reboot(strncmp(answer, "re", 2) == 0 ? RB_AUTOBOOT : RB_POWER_OFF);
-    for (;;)
+    for (;;) {
         pause();
+    }
 }
 
 int main(void)
 {
     set_up();
-    if (kmsg_open(word("viommu.log-all") != NULL))
+    if (kmsg_open(word("viommu.log-all") != NULL)) {
         check(false, "open /dev/kmsg");
+    }
     allow_huge_pages();
     load_modules();
     check_unit();

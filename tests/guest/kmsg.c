@@ -63,12 +63,14 @@ static bool parse_fault(const char *text, struct kmsg_fault *fault)
     char kind[8];
     const char *p = strstr(text, "[DMA ");
 
-    if (!p || sscanf(p, "[DMA %7s", kind) != 1)
+    if (!p || sscanf(p, "[DMA %7s", kind) != 1) {
         return false;
+    }
     p = strstr(p, "Request device [");
     if (!p || sscanf(p, "Request device [%x:%x.%x] fault addr 0x%llx [fault reason 0x%x",
-                     &bus, &dev, &fn, &addr, &reason) != 5)
+                     &bus, &dev, &fn, &addr, &reason) != 5) {
         return false;
+    }
     fault->write = kind[0] == 'W';
     fault->source = bus << 8 | dev << 3 | fn;
     fault->addr = addr;
@@ -81,11 +83,13 @@ static void add_line(const char *text)
 {
     struct line *l = &lines[line_count];
 
-    if (line_count == MAX_LINES)
+    if (line_count == MAX_LINES) {
         return;
+    }
     l->text = strdup(text);
-    if (!l->text)
+    if (!l->text) {
         return;
+    }
     l->is_fault = parse_fault(text, &l->fault);
     line_count++;
 }
@@ -99,17 +103,21 @@ static void read_log(void)
         ssize_t n = read(fd, record, sizeof(record) - 1);
         char *text, *end;
 
-        if (n < 0 && (errno == EPIPE || errno == EINTR))
+        if (n < 0 && (errno == EPIPE || errno == EINTR)) {
             continue;   /* EPIPE: the oldest records were overwritten, reading goes on after them */
-        if (n <= 0)
+        }
+        if (n <= 0) {
             return;
+        }
         record[n] = '\0';
         text = strchr(record, ';');
-        if (!text)
+        if (!text) {
             continue;
+        }
         end = strchr(++text, '\n');
-        if (end)
+        if (end) {
             *end = '\0';
+        }
         add_line(text);
     }
 }
@@ -118,8 +126,9 @@ int kmsg_open(bool all)
 {
     wait_for_all = all;
     fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
         return -errno;
+    }
     read_log();
     return 0;
 }
@@ -127,25 +136,30 @@ int kmsg_open(bool all)
 const char *kmsg_find(const char *text)
 {
     read_log();
-    for (unsigned i = 0; i < line_count; i++)
-        if (strstr(lines[i].text, text))
+    for (unsigned i = 0; i < line_count; i++) {
+        if (strstr(lines[i].text, text)) {
             return lines[i].text;
+        }
+    }
     return NULL;
 }
 
 void kmsg_show(const char *text)
 {
     read_log();
-    for (unsigned i = 0; i < line_count; i++)
-        if (strstr(lines[i].text, text))
+    for (unsigned i = 0; i < line_count; i++) {
+        if (strstr(lines[i].text, text)) {
             note("log: %s", lines[i].text);
+        }
+    }
 }
 
 void kmsg_show_last(unsigned count)
 {
     read_log();
-    for (unsigned i = line_count > count ? line_count - count : 0; i < line_count; i++)
+    for (unsigned i = line_count > count ? line_count - count : 0; i < line_count; i++) {
         note("log: %s", lines[i].text);
+    }
 }
 
 /* Fault interrupts of the first unit, over all CPUs. */
@@ -160,20 +174,23 @@ static unsigned long fault_interrupts(void)
         size_t len = strcspn(row, "\n");
 
         row[len] = '\0';
-        if (!p || len < 5 || strcmp(row + len - 5, "dmar0") != 0)
+        if (!p || len < 5 || strcmp(row + len - 5, "dmar0") != 0) {
             continue;
+        }
         for (p++;;) {
             char *end;
             unsigned long n = strtoul(p, &end, 10);
 
-            if (end == p || !isspace((unsigned char)*end))
+            if (end == p || !isspace((unsigned char)*end)) {
                 break;
+            }
             total += n;
             p = end;
         }
     }
-    if (f)
+    if (f) {
         fclose(f);
+    }
     return total;
 }
 
@@ -212,9 +229,11 @@ bool kmsg_after_storm(const struct kmsg_wait *wait, const struct kmsg_fault *exp
 {
     usleep(STORM_SETTLES_MS * 1000);
     read_log();
-    for (unsigned i = 0; i < line_count; i++)
-        if (lines[i].is_fault && same_fault(&lines[i].fault, expected))
+    for (unsigned i = 0; i < line_count; i++) {
+        if (lines[i].is_fault && same_fault(&lines[i].fault, expected)) {
             lines[i].claimed = true;
+        }
+    }
     return fault_interrupts() > wait->interrupts;
 }
 
@@ -260,8 +279,9 @@ bool kmsg_wait_fault(const struct kmsg_wait *wait, const struct kmsg_fault *expe
     uint64_t end = now_ms() + (wait->line ? LINE_TIMEOUT_MS : INTERRUPT_TIMEOUT_MS);
 
     do {
-        if (seen(wait, expected))
+        if (seen(wait, expected)) {
             return true;
+        }
         usleep(1000);
     } while (now_ms() < end);
     report_detail("no %s for a %s of device %02x:%02x.%x, address 0x%llx, reason 0x%02x",
@@ -276,10 +296,11 @@ unsigned kmsg_strays(void)
     unsigned n = 0;
 
     read_log();
-    for (unsigned i = 0; i < line_count; i++)
+    for (unsigned i = 0; i < line_count; i++) {
         if (lines[i].is_fault && !lines[i].claimed) {
             note("stray: %s", lines[i].text);
             n++;
         }
+    }
     return n;
 }

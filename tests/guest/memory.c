@@ -18,15 +18,19 @@ void *memory_get(size_t size, size_t align)
     uint8_t *raw = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     uint8_t *start;
 
-    if (raw == MAP_FAILED)
+    if (raw == MAP_FAILED) {
         return NULL;
+    }
     start = (uint8_t *)(((uintptr_t)raw + align - 1) & ~(uintptr_t)(align - 1));
-    if (start > raw)
+    if (start > raw) {
         munmap(raw, (size_t)(start - raw));
-    if (raw + whole > start + size)
+    }
+    if (raw + whole > start + size) {
         munmap(start + size, (size_t)(raw + whole - (start + size)));
-    if (size >= SUPER_PAGE)
+    }
+    if (size >= SUPER_PAGE) {
         madvise(start, size, MADV_HUGEPAGE);
+    }
     memset(start, 0, size);
     mlock(start, size);
     return start;
@@ -43,12 +47,14 @@ uint64_t memory_gpa(const void *page)
     uint64_t entry = 0;
     ssize_t n;
 
-    if (fd < 0)
+    if (fd < 0) {
         return 0;
+    }
     n = pread(fd, &entry, sizeof(entry), (off_t)((uintptr_t)page / PAGE * sizeof(entry)));
     close(fd);
-    if (n != sizeof(entry) || !(entry >> 63))
+    if (n != sizeof(entry) || !(entry >> 63)) {
         return 0;
+    }
     return (entry & ((1ull << 55) - 1)) * PAGE;
 }
 
@@ -57,11 +63,14 @@ bool memory_is_super_page(const void *memory, size_t size)
     const uint8_t *bytes = memory;
     uint64_t first = memory_gpa(bytes);
 
-    if (first == 0 || first % size != 0)
+    if (first == 0 || first % size != 0) {
         return false;
-    for (size_t at = PAGE; at < size; at += PAGE)
-        if (memory_gpa(bytes + at) != first + at)
+    }
+    for (size_t at = PAGE; at < size; at += PAGE) {
+        if (memory_gpa(bytes + at) != first + at) {
             return false;
+        }
+    }
     return true;
 }
 
@@ -82,17 +91,20 @@ void pattern_fill(void *memory, size_t size, uint64_t seed)
 {
     uint8_t *bytes = memory;
 
-    for (size_t i = 0; i < size; i++)
+    for (size_t i = 0; i < size; i++) {
         bytes[i] = pattern_byte(i, seed);
+    }
 }
 
 bool pattern_matches(const void *memory, size_t offset, size_t size, uint64_t seed)
 {
     const volatile uint8_t *bytes = memory;
 
-    for (size_t i = 0; i < size; i++)
-        if (bytes[i] != pattern_byte(offset + i, seed))
+    for (size_t i = 0; i < size; i++) {
+        if (bytes[i] != pattern_byte(offset + i, seed)) {
             return false;
+        }
+    }
     return true;
 }
 

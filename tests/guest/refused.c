@@ -87,12 +87,14 @@ static void write_refused(struct station *s, uint64_t iova, uint8_t *memory, uns
         check(false, "%s: %s", s->edu->bdf, what);
         return;
     }
-    if (memory)
+    if (memory) {
         pattern_fill(memory, PAGE, canary);
+    }
     outcome = provoke(s, true, iova, reason);
     check(outcome.told, "%s: %s: %s", s->edu->bdf, what, outcome.how);
-    if (!memory)
+    if (!memory) {
         return;
+    }
     report_detail("%s", outcome.ended ? "MEMORY CHANGED" : "the device hangs");
     check(outcome.ended && pattern_matches(memory, 0, PAGE, canary), "%s: %s: memory unchanged",
           s->edu->bdf, what);
@@ -124,11 +126,13 @@ static uint8_t *get_canary(uint64_t *gpa)
     for (unsigned i = 0; i < CANARY_TRIES; i++) {
         uint8_t *page = memory_get(PAGE, PAGE);
 
-        if (!page)
+        if (!page) {
             return NULL;
+        }
         *gpa = memory_gpa(page);
-        if (*gpa != 0 && (*gpa < IOVA_FIRST || *gpa > IOVA_LAST))
+        if (*gpa != 0 && (*gpa < IOVA_FIRST || *gpa > IOVA_LAST)) {
             return page;
+        }
         /* Not given back: the next one must be another. */
     }
     return NULL;
@@ -156,10 +160,12 @@ static void check_unmapped(struct station *s)
               station_load(s, seed) && !edu_to_ram(s->edu, GONE_IOVA, 0, PAGE) &&
               pattern_matches(page, 0, PAGE, seed) && !vfio_unmap(s->container, GONE_IOVA, PAGE);
 
-    if (check(ok, "%s: map a page, use it, unmap it", s->edu->bdf))
+    if (check(ok, "%s: map a page, use it, unmap it", s->edu->bdf)) {
         write_refused(s, GONE_IOVA, page, FAULT_REASON_WRITE, "write to a page just unmapped");
-    if (page)
+    }
+    if (page) {
         memory_put(page, PAGE);
+    }
 }
 
 /*
@@ -173,15 +179,17 @@ static void check_read_only(struct station *s, bool qemu_unit)
     uint64_t seed = pattern_new_seed();
     bool ok = page && !vfio_map(s->container, GUARD_IOVA, page, PAGE, DMA_READ);
 
-    if (!check(ok, "%s: map a read-only page", s->edu->bdf))
+    if (!check(ok, "%s: map a read-only page", s->edu->bdf)) {
         return;
+    }
     write_refused(s, GUARD_IOVA + 0x100, page, FAULT_REASON_WRITE, "write to a read-only page");
     pattern_fill(page, PAGE, seed);
     ok = !edu_from_ram(s->edu, GUARD_IOVA, 0, PAGE) && station_show(s);
     report_detail("the bytes are not those sent");
     check(ok && pattern_matches(s->window, 0, PAGE, seed), "%s: read it", s->edu->bdf);
-    if (!qemu_unit)
+    if (!qemu_unit) {
         write_refused(s, GUARD_IOVA + 0x100, page, FAULT_REASON_WRITE, "write to it once more");
+    }
     vfio_unmap(s->container, GUARD_IOVA, PAGE);
     memory_put(page, PAGE);
 }
@@ -190,8 +198,9 @@ static void check_beyond_width(struct station *s)
 {
     uint64_t last;
 
-    if (vfio_last_iova(s->container, &last) || last == UINT64_MAX)
+    if (vfio_last_iova(s->container, &last) || last == UINT64_MAX) {
         return;
+    }
     write_refused(s, last + 1 + GONE_IOVA, NULL, FAULT_REASON_WIDTH,
                   "write beyond the address width");
 }
@@ -222,11 +231,13 @@ static void check_fault_storm(struct station *s, unsigned count)
     struct kmsg_wait wait;
     bool ok = page && station_load(s, pattern_new_seed());
 
-    if (page)
+    if (page) {
         pattern_fill(page, PAGE, canary);
+    }
     kmsg_before_storm(&wait);
-    for (unsigned i = 0; ok && i < count; i++)
+    for (unsigned i = 0; ok && i < count; i++) {
         ok = !edu_to_ram(s->edu, gpa, 0, ROGUE_BYTES);
+    }
     ok = kmsg_after_storm(&wait, &fault) && ok;
     report_detail("no interrupt, or memory changed");
     check(ok && pattern_matches(page, 0, PAGE, canary), "%s: %u refused writes in a row",
@@ -235,8 +246,9 @@ static void check_fault_storm(struct station *s, unsigned count)
     report_detail("no DMA any more");
     check(ok && pattern_matches(s->window, 0, PAGE, seed), "%s: DMA goes on after them",
           s->edu->bdf);
-    if (page)
+    if (page) {
         memory_put(page, PAGE);
+    }
 }
 
 void check_refused(struct station *s, const struct plan *plan)
@@ -263,17 +275,19 @@ void check_isolation(struct station *a, struct station *b)
     check(ok && pattern_matches(pages, 0, PAGE, seed_a) &&
               pattern_matches(pages + PAGE, 0, PAGE, seed_b),
           "%s and %s: one IOVA, two domains, two pages", a->edu->bdf, b->edu->bdf);
-    if (ok)
+    if (ok) {
         write_refused(b, ONLY_A_IOVA, pages + 2 * PAGE, FAULT_REASON_WRITE,
                       "write to what only the other domain maps");
+    }
     ok = ok && station_load(a, seed_a) && !edu_to_ram(a->edu, ONLY_A_IOVA, 0, PAGE);
     check(ok && pattern_matches(pages + 2 * PAGE, 0, PAGE, seed_a), "%s: its own domain maps it",
           a->edu->bdf);
     vfio_unmap(a->container, SAME_IOVA, PAGE);
     vfio_unmap(b->container, SAME_IOVA, PAGE);
     vfio_unmap(a->container, ONLY_A_IOVA, PAGE);
-    if (pages)
+    if (pages) {
         memory_put(pages, 3 * PAGE);
+    }
 }
 
 void check_shared_domain(struct edu *a, struct edu *b)
@@ -287,8 +301,9 @@ void check_shared_domain(struct edu *a, struct edu *b)
     bool ok;
 
     errno = -error;
-    if (!check(!error && pages, "%s and %s: one container for both", a->bdf, b->bdf))
+    if (!check(!error && pages, "%s and %s: one container for both", a->bdf, b->bdf)) {
         return;
+    }
     sa.container = sb.container = container;
     sa.window = sb.window = pages;
     ok = !vfio_map(container, WINDOW_IOVA, pages, PAGE, DMA_BOTH) &&

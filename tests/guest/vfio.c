@@ -26,8 +26,9 @@ static int write_file(const char *path, const char *text)
     ssize_t n;
     int error;
 
-    if (fd < 0)
+    if (fd < 0) {
         return -errno;
+    }
     n = write(fd, text, strlen(text));
     error = n < 0 ? -errno : 0;
     close(fd);
@@ -43,19 +44,23 @@ int vfio_bind(const char *bdf, unsigned *group)
 
     snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver_override", bdf);
     error = write_file(path, "vfio-pci");
-    if (error)
+    if (error) {
         return error;
+    }
     error = write_file("/sys/bus/pci/drivers_probe", bdf);
-    if (error)
+    if (error) {
         return error;
+    }
     snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", bdf);
     n = readlink(path, target, sizeof(target) - 1);
-    if (n < 0)
+    if (n < 0) {
         return -errno;
+    }
     snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", bdf);
     n = readlink(path, target, sizeof(target) - 1);
-    if (n < 0)
+    if (n < 0) {
         return -errno;
+    }
     target[n] = '\0';
     number = strrchr(target, '/');
     *group = number ? (unsigned)strtoul(number + 1, NULL, 10) : 0;
@@ -70,26 +75,30 @@ static int open_group(unsigned number, int container)
 
     snprintf(path, sizeof(path), "/dev/vfio/%u", number);
     fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
         return -errno;
-    if (ioctl(fd, VFIO_GROUP_GET_STATUS, &status) < 0)
+    }
+    if (ioctl(fd, VFIO_GROUP_GET_STATUS, &status) < 0) {
         error = -errno;
-    else if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))
+    } else if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE)) {
         error = -EBUSY;
-    else if (ioctl(fd, VFIO_GROUP_SET_CONTAINER, &container) < 0)
+    } else if (ioctl(fd, VFIO_GROUP_SET_CONTAINER, &container) < 0) {
         error = -errno;
-    else
+    } else {
         return fd;
+    }
     close(fd);
     return error;
 }
 
 static int set_iommu(int container)
 {
-    if (ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) == 0)
+    if (ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) == 0) {
         return 0;
-    if (errno != EPERM)
+    }
+    if (errno != EPERM) {
         return -errno;
+    }
     unsafe = 1;
     write_file("/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts", "Y");
     return ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0 ? -errno : 0;
@@ -106,8 +115,9 @@ int vfio_open(const unsigned *groups, unsigned count, int *container, int *group
     unsigned opened = 0;
 
     *container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-    if (*container < 0)
+    if (*container < 0) {
         return -errno;
+    }
     for (; opened < count; opened++) {
         group_fds[opened] = open_group(groups[opened], *container);
         if (group_fds[opened] < 0) {
@@ -126,8 +136,9 @@ int vfio_open(const unsigned *groups, unsigned count, int *container, int *group
     return 0;
 
 undo:
-    while (opened > 0)
+    while (opened > 0) {
         close(group_fds[--opened]);
+    }
     close(*container);
     return error;
 }
@@ -154,8 +165,9 @@ int vfio_unmap(int container, uint64_t iova, size_t size)
         .size = size,
     };
 
-    if (ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0)
+    if (ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0) {
         return -errno;
+    }
     return unmap.size == size ? 0 : -ENOENT;
 }
 
@@ -171,8 +183,9 @@ static int find_last(const struct vfio_iommu_type1_info *info, uint64_t *last)
         if (header->id == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE) {
             const struct vfio_iommu_type1_info_cap_iova_range *ranges = p;
 
-            if (ranges->nr_iovas == 0)
+            if (ranges->nr_iovas == 0) {
                 return -ENOENT;
+            }
             *last = ranges->iova_ranges[ranges->nr_iovas - 1].end;
             return 0;
         }
@@ -190,10 +203,12 @@ int vfio_last_iova(int container, uint64_t *last)
 
     memset(&u, 0, sizeof(u));
     u.info.argsz = sizeof(u);
-    if (ioctl(container, VFIO_IOMMU_GET_INFO, &u) < 0)
+    if (ioctl(container, VFIO_IOMMU_GET_INFO, &u) < 0) {
         return -errno;
-    if (u.info.argsz > sizeof(u))
+    }
+    if (u.info.argsz > sizeof(u)) {
         return -ENOSPC;
+    }
     return find_last(&u.info, last);
 }
 

@@ -27,8 +27,9 @@ bool arg_text(struct run *run, const char *name, const char **out)
 {
     const struct word *word = line_argument(&run->line, name);
 
-    if (word)
+    if (word) {
         *out = word->value;
+    }
     return true;
 }
 
@@ -49,10 +50,12 @@ bool arg_number_max(struct run *run, const char *name, uint64_t max, uint64_t *o
     const struct word *word = line_argument(&run->line, name);
     uint64_t value;
 
-    if (!word)
+    if (!word) {
         return true;
-    if (!arg_number(run, name, &value))
+    }
+    if (!arg_number(run, name, &value)) {
         return false;
+    }
     if (value > max) {
         run_error(run, word->value, "%s is at most %llu", name, (unsigned long long)max);
         return false;
@@ -66,8 +69,9 @@ bool arg_choice(struct run *run, const char *name, const char *const *words, uns
     const struct word *word = line_argument(&run->line, name);
     char all[256] = "";
 
-    if (!word)
+    if (!word) {
         return true;
+    }
     for (unsigned i = 0; words[i]; i++) {
         if (!strcmp(words[i], word->value)) {
             *out = i;
@@ -84,8 +88,9 @@ bool arg_switch(struct run *run, const char *name, bool *out)
     static const char *const words[] = {"off", "on", NULL};
     unsigned value = *out;
 
-    if (!arg_choice(run, name, words, &value))
+    if (!arg_choice(run, name, words, &value)) {
         return false;
+    }
     *out = value;
     return true;
 }
@@ -95,8 +100,9 @@ bool arg_perm(struct run *run, const char *name, uint32_t *out)
     static const char *const words[] = {"none", "r", "w", "rw", NULL};
     unsigned value = *out;
 
-    if (!arg_choice(run, name, words, &value))
+    if (!arg_choice(run, name, words, &value)) {
         return false;
+    }
     *out = value;
     return true;
 }
@@ -107,8 +113,9 @@ bool arg_requester(struct run *run, const char *name, uint16_t *out)
     const struct device *device;
     uint64_t number;
 
-    if (!word || parse_requester(word->value, out))
+    if (!word || parse_requester(word->value, out)) {
         return true;
+    }
     device = device_find(run, word->value);
     if (device) {
         *out = viommu_device_requester(device_handle(device));
@@ -139,8 +146,9 @@ static bool decode_hex(const char *text, uint8_t *out)
     for (size_t i = 0; text[i]; i++) {
         int digit;
 
-        if (!isxdigit((unsigned char)text[i]))
+        if (!isxdigit((unsigned char)text[i])) {
             return false;
+        }
         digit = isdigit((unsigned char)text[i]) ? text[i] - '0'
                                                 : tolower((unsigned char)text[i]) - 'a' + 10;
         out[i / 2] = (uint8_t)(out[i / 2] << 4 | digit);
@@ -167,17 +175,19 @@ static const char *data_argument(struct run *run)
     const char *found = NULL;
 
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (!arg_given(run, names[i]))
+        if (!arg_given(run, names[i])) {
             continue;
+        }
         if (found) {
             run_error(run, names[i], "%s= and %s= are both given", found, names[i]);
             return NULL;
         }
         found = names[i];
     }
-    if (!found)
+    if (!found) {
         run_error(run, NULL,
                   "what to write? text=, data=, fill=, pattern=, u8=, u16=, u32= or u64=");
+    }
     return found;
 }
 
@@ -192,14 +202,16 @@ static bool data_of_length(struct run *run, const char *name, uint8_t **out, siz
         return false;
     }
     if (!arg_number_max(run, name, fill ? UINT8_MAX : UINT64_MAX, &value) ||
-        !arg_number_max(run, "len", DATA_MAX, &length))
+        !arg_number_max(run, "len", DATA_MAX, &length)) {
         return false;
+    }
     *size = (size_t)length;
     *out = run_alloc(*size);
-    if (fill)
+    if (fill) {
         memset(*out, (int)value, *size);
-    else
+    } else {
         make_pattern(value, *out, *size);
+    }
     return true;
 }
 
@@ -208,12 +220,14 @@ static bool data_number(struct run *run, const char *name, uint8_t **out, size_t
     size_t bits = (size_t)atoi(name + 1);
     uint64_t value = 0;
 
-    if (!arg_number_max(run, name, UINT64_MAX >> (64 - bits), &value))
+    if (!arg_number_max(run, name, UINT64_MAX >> (64 - bits), &value)) {
         return false;
+    }
     *size = bits / 8;
     *out = run_alloc(*size);
-    for (size_t i = 0; i < *size; i++)
+    for (size_t i = 0; i < *size; i++) {
         (*out)[i] = (uint8_t)(value >> 8 * i);
+    }
     return true;
 }
 
@@ -236,19 +250,23 @@ static bool data_once(struct run *run, uint8_t **out, size_t *size)
     const char *name = data_argument(run);
     const char *text;
 
-    if (!name)
+    if (!name) {
         return false;
-    if (!strcmp(name, "fill") || !strcmp(name, "pattern"))
+    }
+    if (!strcmp(name, "fill") || !strcmp(name, "pattern")) {
         return data_of_length(run, name, out, size);
+    }
     if (arg_given(run, "len")) {
         run_error(run, "len", "len= goes with fill= and pattern= only");
         return false;
     }
-    if (name[0] == 'u')
+    if (name[0] == 'u') {
         return data_number(run, name, out, size);
+    }
     text = line_argument(&run->line, name)->value;
-    if (!strcmp(name, "data"))
+    if (!strcmp(name, "data")) {
         return data_hex(run, text, out, size);
+    }
     *size = strlen(text);
     *out = run_alloc(*size);
     memcpy(*out, text, *size);
@@ -261,16 +279,18 @@ bool arg_data(struct run *run, uint8_t **out, size_t *size)
     uint8_t *all;
     uint8_t *once;
 
-    if (!arg_number_max(run, "repeat", DATA_MAX, &times) || !data_once(run, &once, size))
+    if (!arg_number_max(run, "repeat", DATA_MAX, &times) || !data_once(run, &once, size)) {
         return false;
+    }
     if (times * *size > DATA_MAX) {
         run_error(run, "repeat", "this is more than 16m of data");
         free(once);
         return false;
     }
     all = run_alloc((size_t)times * *size);
-    for (size_t i = 0; i < times; i++)
+    for (size_t i = 0; i < times; i++) {
         memcpy(all + i * *size, once, *size);
+    }
     free(once);
     *out = all;
     *size *= (size_t)times;

@@ -26,8 +26,9 @@ struct device *device_find(struct run *run, const char *name)
 {
     struct device *device = run->devices;
 
-    while (device && strcmp(device->name, name))
+    while (device && strcmp(device->name, name)) {
         device = device->next;
+    }
     return device;
 }
 
@@ -50,8 +51,9 @@ static const char *next_device(void *opaque)
     struct name_list *list = opaque;
     const char *name = list->device ? list->device->name : NULL;
 
-    if (list->device)
+    if (list->device) {
         list->device = list->device->next;
+    }
     return name;
 }
 
@@ -62,8 +64,9 @@ struct device *arg_device(struct run *run, const char *name)
     struct name_list list = {run->devices};
     const char *near;
 
-    if (device)
+    if (device) {
         return device;
+    }
     near = nearest(text, next_device, &list);
     run_error(run, text, "no such device%s%s", near ? "; did you mean " : "", near ? near : "");
     return NULL;
@@ -75,8 +78,9 @@ bool arg_attributes(struct run *run, struct viommu_dma_attrs *attrs)
     unsigned type = 0;
     uint64_t alias = 0;
 
-    if (!arg_choice(run, "type", types, &type) || !arg_number_max(run, "alias", 0xffff, &alias))
+    if (!arg_choice(run, "type", types, &type) || !arg_number_max(run, "alias", 0xffff, &alias)) {
         return false;
+    }
     *attrs = (struct viommu_dma_attrs){(enum viommu_dma_type)type, (unsigned)alias};
     return true;
 }
@@ -94,16 +98,18 @@ static void do_device(struct run *run)
     int error;
 
     if (!unit || !arg_text(run, "name", &name) ||
-        !arg_requester(run, "requester", &config.requester))
+        !arg_requester(run, "requester", &config.requester)) {
         return;
+    }
     if (device_find(run, name)) {
         run_error(run, name, "there is a device of this name");
         return;
     }
     error = viommu_device_add(unit->iommu, &config, &handle);
     result_errno(&run->result, error);
-    if (error)
+    if (error) {
         return;
+    }
     device = run_alloc(sizeof(*device));
     *device = (struct device){run->devices, run_copy_text(name), unit, handle};
     run->devices = device;
@@ -114,8 +120,9 @@ static int device_free(struct run *run, struct device *device)
     struct device **at = &run->devices;
     int error;
 
-    while (*at != device)
+    while (*at != device) {
         at = &(*at)->next;
+    }
     error = viommu_device_remove(device->handle);
     subscribers_free(run, device);
     *at = device->next;
@@ -130,8 +137,9 @@ void devices_destroy(struct run *run, const struct unit *unit)
 
     for (struct device *device = run->devices; device; device = next) {
         next = device->next;
-        if (!unit || device->unit == unit)
+        if (!unit || device->unit == unit) {
             device_free(run, device);
+        }
     }
 }
 
@@ -139,10 +147,11 @@ static void do_device_remove(struct run *run)
 {
     struct device *device = arg_device(run, "dev");
 
-    if (device && run->holds)
+    if (device && run->holds) {
         run_error(run, NULL, "a translation is still held: `release` it first");
-    else if (device)
+    } else if (device) {
         result_errno(&run->result, device_free(run, device));
+    }
 }
 
 static void do_device_renumber(struct run *run)
@@ -150,8 +159,9 @@ static void do_device_renumber(struct run *run)
     struct device *device = arg_device(run, "dev");
     uint16_t requester;
 
-    if (device && arg_requester(run, "requester", &requester))
+    if (device && arg_requester(run, "requester", &requester)) {
         result_errno(&run->result, viommu_device_set_requester(device->handle, requester));
+    }
 }
 
 static void do_alias(struct run *run)
@@ -160,36 +170,41 @@ static void do_alias(struct run *run)
     uint16_t requester;
     int number;
 
-    if (!device || !arg_requester(run, "requester", &requester))
+    if (!device || !arg_requester(run, "requester", &requester)) {
         return;
+    }
     number = viommu_device_add_alias(device->handle, requester);
     result_errno(&run->result, number < 0 ? number : 0);
-    if (number > 0)
+    if (number > 0) {
         result_decimal(&run->result, "alias", (unsigned)number);
+    }
 }
 
 static void do_aliases_remove(struct run *run)
 {
     struct device *device = arg_device(run, "dev");
 
-    if (device)
+    if (device) {
         result_errno(&run->result, viommu_device_remove_aliases(device->handle));
+    }
 }
 
 static void do_device_reset(struct run *run)
 {
     struct device *device = arg_device(run, "dev");
 
-    if (device)
+    if (device) {
         result_errno(&run->result, viommu_device_reset(device->handle));
+    }
 }
 
 static void do_device_id(struct run *run)
 {
     struct device *device = arg_device(run, "dev");
 
-    if (device)
+    if (device) {
         result_requester(&run->result, "requester", viommu_device_requester(device->handle));
+    }
 }
 
 static void do_dma_read(struct run *run)
@@ -202,13 +217,15 @@ static void do_dma_read(struct run *run)
     int error;
 
     if (!device || !arg_number(run, "iova", &iova) ||
-        !arg_number_max(run, "len", DMA_MAX, &size) || !arg_attributes(run, &attrs))
+        !arg_number_max(run, "len", DMA_MAX, &size) || !arg_attributes(run, &attrs)) {
         return;
+    }
     bytes = run_alloc((size_t)size);
     error = viommu_device_read(device->handle, &attrs, iova, bytes, (size_t)size);
     result_errno(&run->result, error);
-    if (!error)
+    if (!error) {
         memory_result_bytes(run, bytes, (size_t)size);
+    }
     free(bytes);
 }
 
@@ -221,8 +238,9 @@ static void do_dma_write(struct run *run)
     size_t size;
 
     if (!device || !arg_number(run, "iova", &iova) || !arg_attributes(run, &attrs) ||
-        !arg_data(run, &bytes, &size))
+        !arg_data(run, &bytes, &size)) {
         return;
+    }
     result_errno(&run->result, viommu_device_write(device->handle, &attrs, iova, bytes, size));
     free(bytes);
 }
@@ -232,8 +250,9 @@ void device_result_translation(struct run *run, const struct viommu_translation 
     result_hex(&run->result, "gpa", translation->gpa);
     result_size(&run->result, "page", translation->mask + 1);
     result_perm(&run->result, "perm", translation->perm);
-    if (translation->interrupt)
+    if (translation->interrupt) {
         result_word(&run->result, "interrupt", "yes");
+    }
 }
 
 static void do_translate(struct run *run)
@@ -246,12 +265,14 @@ static void do_translate(struct run *run)
     int error;
 
     if (!device || !arg_number(run, "iova", &iova) || !arg_perm(run, "perm", &perm) ||
-        !arg_attributes(run, &attrs))
+        !arg_attributes(run, &attrs)) {
         return;
+    }
     error = viommu_device_translate(device->handle, &attrs, iova, perm, &translation);
     result_errno(&run->result, error);
-    if (!error)
+    if (!error) {
         device_result_translation(run, &translation);
+    }
 }
 
 /* The fields of entry 0 have their plain names, of entry n the names with n + 1 behind. */
@@ -262,14 +283,16 @@ static void result_ats_entry(struct run *run, const struct viommu_ats_entry *ent
     char name[6][LINE_NAME_MAX];
 
     for (unsigned i = 0; i < 6; i++) {
-        if (index)
+        if (index) {
             snprintf(name[i], sizeof(name[i]), "%s%u", names[i], index + 1);
-        else
+        } else {
             snprintf(name[i], sizeof(name[i]), "%s", names[i]);
+        }
     }
     result_hex(&run->result, name[0], entry->iova);
-    if (entry->perm)
+    if (entry->perm) {
         result_hex(&run->result, name[1], entry->gpa);
+    }
     result_size(&run->result, name[2], entry->mask + 1);
     result_perm(&run->result, name[3], entry->perm);
     result_word(&run->result, name[4], entry->untranslated_only ? "yes" : "no");
@@ -287,17 +310,20 @@ static void do_ats(struct run *run)
     int status;
 
     if (!device || !arg_number(run, "iova", &iova) || !arg_number(run, "len", &size) ||
-        !arg_number_max(run, "count", ATS_ENTRIES_MAX, &count) || !arg_attributes(run, &attrs))
+        !arg_number_max(run, "count", ATS_ENTRIES_MAX, &count) || !arg_attributes(run, &attrs)) {
         return;
+    }
     attrs.type = VIOMMU_DMA_TRANSLATION;
     status = viommu_device_ats_translate(device->handle, &attrs, iova, size,
                                          arg_flag(run, "no-write"), entries, (unsigned)count);
     result_errno(&run->result, status < 0 ? status : 0);
-    if (status < 0)
+    if (status < 0) {
         return;
+    }
     result_decimal(&run->result, "entries", (unsigned)status);
-    for (unsigned i = 0; i < (unsigned)status && i < ATS_ENTRIES_MAX; i++)
+    for (unsigned i = 0; i < (unsigned)status && i < ATS_ENTRIES_MAX; i++) {
         result_ats_entry(run, &entries[i], i);
+    }
 }
 
 const struct command device_commands[] = {

@@ -41,8 +41,9 @@ static const struct {
 static const char *reason_word(unsigned code)
 {
     for (unsigned i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
-        if (reasons[i].code == code)
+        if (reasons[i].code == code) {
             return reasons[i].word;
+        }
     }
     return "unknown";
 }
@@ -112,8 +113,9 @@ static bool first_pending(struct run *run, struct record *record)
 
     for (unsigned i = 0; i < count && status & FSTS_PPF; i++) {
         *record = read_record(run, (first + i) % count);
-        if (record_used(record))
+        if (record_used(record)) {
             return true;
+        }
     }
     result_status(&run->result, "none");
     return false;
@@ -123,8 +125,9 @@ static void do_fault(struct run *run)
 {
     struct record record;
 
-    if (!run_unit(run) || !first_pending(run, &record))
+    if (!run_unit(run) || !first_pending(run, &record)) {
         return;
+    }
     result_record(run, &record);
     clear_record(run, &record);
 }
@@ -134,11 +137,13 @@ static void do_fault_record(struct run *run)
     struct record record;
     uint64_t index;
 
-    if (!run_unit(run) || !arg_number_max(run, "index", register_fault_count(run) - 1, &index))
+    if (!run_unit(run) || !arg_number_max(run, "index", register_fault_count(run) - 1, &index)) {
         return;
+    }
     record = read_record(run, (unsigned)index);
-    if (!record_used(&record))
+    if (!record_used(&record)) {
         result_status(&run->result, "empty");
+    }
     result_record(run, &record);
 }
 
@@ -146,8 +151,9 @@ static void do_fault_clear(struct run *run)
 {
     uint64_t index;
 
-    if (!run_unit(run) || !arg_number_max(run, "index", register_fault_count(run) - 1, &index))
+    if (!run_unit(run) || !arg_number_max(run, "index", register_fault_count(run) - 1, &index)) {
         return;
+    }
     clear_record(run, &(struct record){.at = register_fault_offset(run) + index * RECORD_SIZE});
 }
 
@@ -156,8 +162,9 @@ static void do_faults(struct run *run)
     uint64_t status;
     unsigned pending = 0;
 
-    if (!run_unit(run))
+    if (!run_unit(run)) {
         return;
+    }
     status = register_get(run, FSTS, 4);
     for (unsigned i = 0; i < register_fault_count(run); i++) {
         struct record record = read_record(run, i);
@@ -167,8 +174,9 @@ static void do_faults(struct run *run)
     result_decimal(&run->result, "pending", pending);
     result_decimal(&run->result, "records", register_fault_count(run));
     result_word(&run->result, "overflow", status & FSTS_PFO ? "yes" : "no");
-    if (status & FSTS_PPF)
+    if (status & FSTS_PPF) {
         result_decimal(&run->result, "first", status >> 8 & 0xff);
+    }
 }
 
 const struct command fault_commands[] = {

@@ -57,8 +57,9 @@ static void hold_do(struct hold *hold, void (*job)(struct hold *hold, void *opaq
     hold->job = job;
     hold->opaque = opaque;
     pthread_cond_broadcast(&hold->turn);
-    while (hold->job)
+    while (hold->job) {
         pthread_cond_wait(&hold->turn, &hold->mutex);
+    }
     pthread_mutex_unlock(&hold->mutex);
 }
 
@@ -106,8 +107,9 @@ static struct hold *find_hold(struct run *run, const char *name)
 {
     struct hold *hold = run->holds;
 
-    while (hold && strcmp(hold->name, name))
+    while (hold && strcmp(hold->name, name)) {
         hold = hold->next;
+    }
     return hold;
 }
 
@@ -117,8 +119,9 @@ static struct hold *arg_hold(struct run *run)
     const char *name = line_argument(&run->line, "name")->value;
     struct hold *hold = find_hold(run, name);
 
-    if (!hold)
+    if (!hold) {
         run_error(run, name, "nothing of this name is held");
+    }
     return hold;
 }
 
@@ -160,15 +163,17 @@ static void do_hold(struct run *run)
     struct request request;
     struct hold *hold;
 
-    if (!device || !arg_text(run, "name", &name) || !request_arguments(run, &request, device))
+    if (!device || !arg_text(run, "name", &name) || !request_arguments(run, &request, device)) {
         return;
+    }
     if (find_hold(run, name)) {
         run_error(run, name, "something of this name is held already");
         return;
     }
     hold = hold_begin(run, name, device_unit(device)->iommu);
-    if (!hold)
+    if (!hold) {
         return;
+    }
     hold_do(hold, job_translate, &request);
     result_errno(&run->result, request.status);
     if (request.status) {
@@ -188,15 +193,17 @@ static void do_hold_section(struct run *run)
     struct hold *hold;
     const char *name;
 
-    if (!unit || !arg_text(run, "name", &name))
+    if (!unit || !arg_text(run, "name", &name)) {
         return;
+    }
     if (find_hold(run, name)) {
         run_error(run, name, "something of this name is held already");
         return;
     }
     hold = hold_begin(run, name, unit->iommu);
-    if (!hold)
+    if (!hold) {
         return;
+    }
     hold_do(hold, job_nothing, NULL);
     hold->next = run->holds;
     run->holds = hold;
@@ -228,8 +235,9 @@ static struct hold *access_arguments(struct run *run, struct access *access)
     struct hold *hold = arg_hold(run);
     uint64_t room;
 
-    if (!hold || !arg_number(run, "offset", &access->offset))
+    if (!hold || !arg_number(run, "offset", &access->offset)) {
         return NULL;
+    }
     room = hold->translation.mask - (hold->translation.gpa & hold->translation.mask);
     if (!hold->translated || access->offset > room ||
         (access->size && access->size - 1 > room - access->offset)) {
@@ -245,17 +253,20 @@ static void do_held_read(struct run *run)
     struct hold *hold;
     uint64_t size;
 
-    if (!arg_number_max(run, "len", 4096, &size))
+    if (!arg_number_max(run, "len", 4096, &size)) {
         return;
+    }
     access.size = (size_t)size;
     hold = access_arguments(run, &access);
-    if (!hold)
+    if (!hold) {
         return;
+    }
     access.bytes = run_alloc(access.size);
     hold_do(hold, job_access, &access);
     result_errno(&run->result, access.status);
-    if (!access.status)
+    if (!access.status) {
         memory_result_bytes(run, access.bytes, access.size);
+    }
     free(access.bytes);
 }
 
@@ -264,8 +275,9 @@ static void do_held_write(struct run *run)
     struct access access = {.memory = run->memory, .write = true};
     struct hold *hold;
 
-    if (!arg_data(run, &access.bytes, &access.size))
+    if (!arg_data(run, &access.bytes, &access.size)) {
         return;
+    }
     hold = access_arguments(run, &access);
     if (hold) {
         hold_do(hold, job_access, &access);
@@ -281,13 +293,15 @@ static void do_held_translate(struct run *run)
     struct hold *hold = device ? arg_hold(run) : NULL;
     struct request request;
 
-    if (!hold || !request_arguments(run, &request, device))
+    if (!hold || !request_arguments(run, &request, device)) {
         return;
+    }
     hold_do(hold, job_translate, &request);
     result_errno(&run->result, request.status);
     hold->translated = !request.status;
-    if (!request.status)
+    if (!request.status) {
         device_result_translation(run, &hold->translation);
+    }
 }
 
 static void do_release(struct run *run)
@@ -295,10 +309,12 @@ static void do_release(struct run *run)
     struct hold *hold = arg_hold(run);
     struct hold **at = &run->holds;
 
-    if (!hold)
+    if (!hold) {
         return;
-    while (*at != hold)
+    }
+    while (*at != hold) {
         at = &(*at)->next;
+    }
     *at = hold->next;
     hold_end(hold);
 }

@@ -58,12 +58,14 @@ void symbol_set(struct symbols *symbols, const char *name, const char *value)
 {
     struct symbol *symbol = symbols->first;
 
-    while (symbol && strcmp(symbol->name, name))
+    while (symbol && strcmp(symbol->name, name)) {
         symbol = symbol->next;
+    }
     if (!symbol) {
         symbol = calloc(1, sizeof(*symbol));
-        if (!symbol)
+        if (!symbol) {
             abort();
+        }
         symbol->name = copy(name, strlen(name));
         symbol->next = symbols->first;
         symbols->first = symbol;
@@ -75,8 +77,9 @@ void symbol_set(struct symbols *symbols, const char *name, const char *value)
 const char *symbol_get(const struct symbols *symbols, const char *name)
 {
     for (const struct symbol *symbol = symbols->first; symbol; symbol = symbol->next) {
-        if (!strcmp(symbol->name, name))
+        if (!strcmp(symbol->name, name)) {
             return symbol->value;
+        }
     }
     return NULL;
 }
@@ -108,8 +111,9 @@ static size_t name_length(const char *text)
     size_t length = 0;
 
     if (name_begins(*text)) {
-        while (name_goes_on(text[length]))
+        while (name_goes_on(text[length])) {
             length++;
+        }
     }
     return length;
 }
@@ -123,8 +127,9 @@ static bool add_symbol(struct text *out, const char **at, const struct symbols *
     const char *value = symbol_get(symbols, name);
 
     free(name);
-    if (!value)
+    if (!value) {
         return complain(complaint, *at - 1, length + 1, "this symbol has no value");
+    }
     text_add(out, value, strlen(value));
     *at += length;
     return true;
@@ -136,12 +141,14 @@ static bool add_quoted(struct text *out, const char **at, struct complaint *comp
     const char *begin = (*at)++;
 
     while (**at && **at != '"') {
-        if (**at == '\\' && (*at)[1])
+        if (**at == '\\' && (*at)[1]) {
             (*at)++;
+        }
         text_add(out, (*at)++, 1);
     }
-    if (!**at)
+    if (!**at) {
         return complain(complaint, begin, strlen(begin), "the closing \" is missing");
+    }
     (*at)++;
     return true;
 }
@@ -151,14 +158,18 @@ static size_t key_length(const char *word)
 {
     size_t length = 0;
 
-    if (!name_begins(*word) && !isdigit((unsigned char)*word))
+    if (!name_begins(*word) && !isdigit((unsigned char)*word)) {
         return 0;
-    while (name_goes_on(word[length]) || word[length] == '-' || word[length] == '.')
+    }
+    while (name_goes_on(word[length]) || word[length] == '-' || word[length] == '.') {
         length++;
-    if (word[length] == '=' && word[length + 1] != '>')
+    }
+    if (word[length] == '=' && word[length + 1] != '>') {
         return length + 1;
-    if (word[length] == '!' && word[length + 1] == '=')
+    }
+    if (word[length] == '!' && word[length + 1] == '=') {
         return length + 2;
+    }
     return 0;
 }
 
@@ -193,8 +204,9 @@ static bool parse_word(struct word *word, const char **at, const struct symbols 
 
 static void skip_blanks(const char **at)
 {
-    while (isspace((unsigned char)**at))
+    while (isspace((unsigned char)**at)) {
         (*at)++;
+    }
 }
 
 static bool at_arrow(const char *at)
@@ -210,22 +222,26 @@ static bool parse_words(struct line *line, const char *at, const struct symbols 
         struct word *words = line->has_expectation ? line->expected : line->words;
 
         if (at_arrow(at)) {
-            if (line->has_expectation || !line->word_count)
+            if (line->has_expectation || !line->word_count) {
                 return complain(complaint, at, 2, "this is not the place for an expectation");
+            }
             line->has_expectation = true;
             line->arrow = (size_t)(at - line->text);
             at += 2;
             continue;
         }
-        if (*count == LINE_WORDS_MAX)
+        if (*count == LINE_WORDS_MAX) {
             return complain(complaint, at, strcspn(at, " \t"), "more than %d words",
                             LINE_WORDS_MAX);
+        }
         (*count)++;
-        if (!parse_word(&words[*count - 1], &at, symbols, complaint))
+        if (!parse_word(&words[*count - 1], &at, symbols, complaint)) {
             return false;
+        }
     }
-    if (line->has_expectation && !line->expected_count)
+    if (line->has_expectation && !line->expected_count) {
         return complain(complaint, "=>", 2, "nothing is expected behind it");
+    }
     return true;
 }
 
@@ -242,15 +258,17 @@ static bool define(const char *at, struct symbols *symbols, struct complaint *co
 
     at += length;
     skip_blanks(&at);
-    if (!length || *at != '=' || at[1] == '>')
+    if (!length || *at != '=' || at[1] == '>') {
         return complain(complaint, begin, length + 1, "a definition is: $name = value");
+    }
     at++;
     skip_blanks(&at);
     name = copy(begin + 1, length);
     good = parse_word(&value, &at, symbols, complaint);
     skip_blanks(&at);
-    if (good && (*at || value.key || !*value.value))
+    if (good && (*at || value.key || !*value.value)) {
         good = complain(complaint, begin, length + 1, "a definition has one value");
+    }
     if (good && number_value(value.value, &result)) {
         snprintf(number, sizeof(number), "0x%llx", (unsigned long long)result);
         symbol_set(symbols, name, number);
@@ -270,15 +288,17 @@ static size_t meaningful_length(const char *text)
     size_t length = 0;
 
     for (; text[length]; length++) {
-        if (quoted && text[length] == '\\' && text[length + 1])
+        if (quoted && text[length] == '\\' && text[length + 1]) {
             length++;
-        else if (text[length] == '"')
+        } else if (text[length] == '"') {
             quoted = !quoted;
-        else if (text[length] == '#' && !quoted)
+        } else if (text[length] == '#' && !quoted) {
             break;
+        }
     }
-    while (length && isspace((unsigned char)text[length - 1]))
+    while (length && isspace((unsigned char)text[length - 1])) {
         length--;
+    }
     return length;
 }
 
@@ -288,8 +308,9 @@ bool line_parse(struct line *line, const char *text, struct symbols *symbols,
     *line = (struct line){0};
     skip_blanks(&text);
     line->text = copy(text, meaningful_length(text));
-    if (line->text[0] == '$')
+    if (line->text[0] == '$') {
         return define(line->text + 1, symbols, complaint);
+    }
     return parse_words(line, line->text, symbols, complaint);
 }
 
@@ -323,8 +344,9 @@ static bool next_argument(const char **at, struct argument *argument)
     *argument = (struct argument){0};
     skip_blanks(at);
     length = strcspn(*at, " ");
-    if (!length)
+    if (!length) {
         return false;
+    }
     if ((*at)[0] == '[') {
         char mark = (*at)[length - 2];
 
@@ -360,14 +382,16 @@ static bool argument_for(const struct line *line, const char *arguments, const s
 
     while (next_argument(&at, out)) {
         if (word->key ? !strcmp(out->name, word->key) && !out->flag
-                      : out->flag && !strcmp(out->name, word->value))
+                      : out->flag && !strcmp(out->name, word->value)) {
             return true;
+        }
     }
     at = arguments;
     while (!word->key && next_argument(&at, out)) {
         if (!out->flag && !out->keyed && strcmp(out->name, "...") &&
-            !line_argument(line, out->name))
+            !line_argument(line, out->name)) {
             return true;
+        }
     }
     *out = (struct argument){0};
     return false;
@@ -388,16 +412,19 @@ static bool bind_word(struct line *line, const char *arguments, struct word *wor
     const char *name = word->key ? word->key : word->value;
     const char *near;
 
-    if (word->differs)
+    if (word->differs) {
         return complain(complaint, name, strlen(name), "!= is for expectations");
+    }
     if (argument_for(line, arguments, word, &argument)) {
-        if (line_argument(line, argument.name))
+        if (line_argument(line, argument.name)) {
             return complain(complaint, name, strlen(name), "given twice");
+        }
         memcpy(word->argument, argument.name, sizeof(word->argument));
         return true;
     }
-    if (takes_more(arguments))
+    if (takes_more(arguments)) {
         return true;
+    }
     near = nearest(name, next_candidate, &candidates);
     if (near) {
         char copied[LINE_NAME_MAX];
@@ -417,17 +444,20 @@ bool line_bind(struct line *line, const char *arguments, struct complaint *compl
 
     /* What has a name comes first, so that bare words fill what is left. */
     for (unsigned i = line->first_argument; i < line->word_count; i++) {
-        if (line->words[i].key && !bind_word(line, arguments, &line->words[i], complaint))
+        if (line->words[i].key && !bind_word(line, arguments, &line->words[i], complaint)) {
             return false;
+        }
     }
     for (unsigned i = line->first_argument; i < line->word_count; i++) {
-        if (!line->words[i].key && !bind_word(line, arguments, &line->words[i], complaint))
+        if (!line->words[i].key && !bind_word(line, arguments, &line->words[i], complaint)) {
             return false;
+        }
     }
     while (next_argument(&at, &argument)) {
-        if (argument.needed && !line_argument(line, argument.name))
+        if (argument.needed && !line_argument(line, argument.name)) {
             return complain(complaint, argument.name, strlen(argument.name),
                             "this argument is missing; it takes: %s", arguments);
+        }
     }
     return true;
 }
@@ -435,8 +465,9 @@ bool line_bind(struct line *line, const char *arguments, struct complaint *compl
 const struct word *line_argument(const struct line *line, const char *name)
 {
     for (unsigned i = line->first_argument; i < line->word_count; i++) {
-        if (!strcmp(line->words[i].argument, name))
+        if (!strcmp(line->words[i].argument, name)) {
             return &line->words[i];
+        }
     }
     return NULL;
 }
@@ -450,13 +481,16 @@ bool number_value(const char *text, uint64_t *out)
     for (;;) {
         uint64_t part;
 
-        if (!parse_number_part(&text, &part))
+        if (!parse_number_part(&text, &part)) {
             return false;
+        }
         total = minus ? total - part : total + part;
-        if (!*text)
+        if (!*text) {
             break;
-        if (*text != '+' && *text != '-')
+        }
+        if (*text != '+' && *text != '-') {
             return false;
+        }
         minus = *text++ == '-';
     }
     *out = total;
@@ -472,15 +506,18 @@ bool duration_value(const char *text, uint64_t *out)
     char *end;
     unsigned long long value;
 
-    if (!isdigit((unsigned char)*text))
+    if (!isdigit((unsigned char)*text)) {
         return false;
+    }
     errno = 0;
     value = strtoull(text, &end, 10);
-    if (errno)
+    if (errno) {
         return false;
+    }
     for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        if (!strcmp(end, units[i].name))
+        if (!strcmp(end, units[i].name)) {
             return !__builtin_mul_overflow((uint64_t)value, units[i].nanoseconds, out);
+        }
     }
     return false;
 }
@@ -493,10 +530,12 @@ static unsigned distance(const char *a, const char *b)
     unsigned row[NEAREST_LENGTH_MAX + 1];
     size_t length = strlen(b);
 
-    if (length > NEAREST_LENGTH_MAX)
+    if (length > NEAREST_LENGTH_MAX) {
         return NEAREST_LENGTH_MAX;
-    for (unsigned j = 0; j <= length; j++)
+    }
+    for (unsigned j = 0; j <= length; j++) {
         row[j] = j;
+    }
     for (unsigned i = 1; a[i - 1]; i++) {
         unsigned diagonal = row[0];
 

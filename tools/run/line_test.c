@@ -167,8 +167,9 @@ static void test_numbers(void **state)
     assert_int_equal(value, (1 << 30) - 4096 + 16);
     assert_true(number_value("-1", &value));
     assert_true(value == UINT64_MAX);
-    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         assert_false(number_value(wrong[i], &value));
+    }
 }
 
 static void test_durations(void **state)

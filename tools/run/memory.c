@@ -81,8 +81,9 @@ static void batch_free(struct batch *batch)
 bool memory_room_init(struct run *run)
 {
     run->memory_room = run_alloc(sizeof(*run->memory_room));
-    if (!viommu_memory_create(&run->memory))
+    if (!viommu_memory_create(&run->memory)) {
         return true;
+    }
     free(run->memory_room);
     return false;
 }
@@ -119,8 +120,9 @@ static void batch_done(void *opaque)
     struct memory_room *room = batch->run->memory_room;
     struct batch **at = &room->pending;
 
-    while (*at != batch)
+    while (*at != batch) {
         at = &(*at)->next;
+    }
     *at = batch->next;
     room->done++;
     batch_free(batch);
@@ -132,8 +134,9 @@ static struct batch *batch_open(struct run *run)
     int error = viommu_memory_batch_begin(run->memory, &batch->handle);
 
     batch->run = run;
-    if (!error)
+    if (!error) {
         return batch;
+    }
     result_errno(&run->result, error);
     free(batch);
     return NULL;
@@ -145,12 +148,14 @@ static int batch_add(struct batch *batch, uint64_t first, uint64_t size, uint32_
     int error;
     void *host;
 
-    if (!size || size - 1 > UINT64_MAX - first)
+    if (!size || size - 1 > UINT64_MAX - first) {
         return -EINVAL;
+    }
     host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                 -1, 0);
-    if (host == MAP_FAILED)
+    if (host == MAP_FAILED) {
         return -ENOMEM;
+    }
     slot = run_alloc(sizeof(*slot));
     *slot = (struct slot){batch->added, first, first + (size - 1), host};
     batch->added = slot;
@@ -163,8 +168,9 @@ static int batch_remove(struct batch *batch, uint64_t first, uint64_t size)
 {
     struct range *range;
 
-    if (!size || size - 1 > UINT64_MAX - first)
+    if (!size || size - 1 > UINT64_MAX - first) {
         return -EINVAL;
+    }
     range = run_alloc(sizeof(*range));
     *range = (struct range){batch->ranges, first, first + (size - 1)};
     batch->ranges = range;
@@ -174,8 +180,9 @@ static int batch_remove(struct batch *batch, uint64_t first, uint64_t size)
 static bool in_ranges(const struct batch *batch, const struct slot *slot)
 {
     for (const struct range *range = batch->ranges; range; range = range->next) {
-        if (slot->first >= range->first && slot->last <= range->last)
+        if (slot->first >= range->first && slot->last <= range->last) {
             return true;
+        }
     }
     return false;
 }
@@ -211,8 +218,9 @@ static void batch_commit(struct run *run, struct batch *batch)
     batch->next = room->pending;
     room->pending = batch;
     status = viommu_memory_batch_commit(batch->handle, batch_done, batch);
-    if (status >= 0)
+    if (status >= 0) {
         batch_applied(room, batch);
+    }
     if (status != VIOMMU_PENDING) {
         room->pending = batch->next;
         batch_free(batch);
@@ -233,11 +241,13 @@ static void add_at_once(struct run *run, uint32_t flags)
     uint64_t size;
     int error;
 
-    if (!range_arguments(run, &at, &size))
+    if (!range_arguments(run, &at, &size)) {
         return;
+    }
     batch = batch_open(run);
-    if (!batch)
+    if (!batch) {
         return;
+    }
     error = batch_add(batch, at, size, flags);
     if (!error) {
         batch_commit(run, batch);
@@ -259,16 +269,18 @@ static void do_rom(struct run *run)
     uint8_t *bytes = NULL;
     size_t size = 0;
 
-    if (run->line.word_count > 3 && !arg_data(run, &bytes, &size))
+    if (run->line.word_count > 3 && !arg_data(run, &bytes, &size)) {
         return;
+    }
     add_at_once(run, VIOMMU_MEMORY_READONLY);
     if (!run->failed && !strcmp(run->result.status, "ok") && bytes) {
         struct slot *slot = room->slots;
 
-        if (size > slot->last - slot->first + 1)
+        if (size > slot->last - slot->first + 1) {
             run_error(run, NULL, "the contents are larger than the ROM");
-        else
+        } else {
             memcpy(slot->host, bytes, size);
+        }
     }
     free(bytes);
 }
@@ -280,11 +292,13 @@ static void do_ram_remove(struct run *run)
     uint64_t size;
     int error;
 
-    if (!range_arguments(run, &at, &size))
+    if (!range_arguments(run, &at, &size)) {
         return;
+    }
     batch = batch_open(run);
-    if (!batch)
+    if (!batch) {
         return;
+    }
     error = batch_remove(batch, at, size);
     if (!error) {
         batch_commit(run, batch);
@@ -297,17 +311,19 @@ static void do_ram_remove(struct run *run)
 
 static void do_batch_begin(struct run *run)
 {
-    if (run->memory_room->open)
+    if (run->memory_room->open) {
         run_error(run, NULL, "a batch is open already");
-    else
+    } else {
         run->memory_room->open = batch_open(run);
+    }
 }
 
 /* The open batch, or an error. */
 static struct batch *open_batch(struct run *run)
 {
-    if (!run->memory_room->open)
+    if (!run->memory_room->open) {
         run_error(run, NULL, "no batch is open: `batch begin` opens one");
+    }
     return run->memory_room->open;
 }
 
@@ -317,8 +333,9 @@ static void do_batch_add(struct run *run)
     uint64_t at;
     uint64_t size;
 
-    if (open_batch(run) && range_arguments(run, &at, &size))
+    if (open_batch(run) && range_arguments(run, &at, &size)) {
         result_errno(&run->result, batch_add(run->memory_room->open, at, size, flags));
+    }
 }
 
 static void do_batch_remove(struct run *run)
@@ -326,16 +343,18 @@ static void do_batch_remove(struct run *run)
     uint64_t at;
     uint64_t size;
 
-    if (open_batch(run) && range_arguments(run, &at, &size))
+    if (open_batch(run) && range_arguments(run, &at, &size)) {
         result_errno(&run->result, batch_remove(run->memory_room->open, at, size));
+    }
 }
 
 static void do_batch_commit(struct run *run)
 {
     struct batch *batch = open_batch(run);
 
-    if (!batch)
+    if (!batch) {
         return;
+    }
     run->memory_room->open = NULL;
     batch_commit(run, batch);
 }
@@ -344,8 +363,9 @@ static void do_batch_abort(struct run *run)
 {
     struct batch *batch = open_batch(run);
 
-    if (!batch)
+    if (!batch) {
         return;
+    }
     run->memory_room->open = NULL;
     viommu_memory_batch_abort(batch->handle);
     batch_free(batch);
@@ -356,8 +376,9 @@ static void do_memory_status(struct run *run)
     int status = viommu_memory_process(run->memory);
     unsigned pending = 0;
 
-    for (const struct batch *batch = run->memory_room->pending; batch; batch = batch->next)
+    for (const struct batch *batch = run->memory_room->pending; batch; batch = batch->next) {
         pending++;
+    }
     result_errno(&run->result, status);
     result_decimal(&run->result, "pending", pending);
     result_decimal(&run->result, "done", run->memory_room->done);
@@ -367,16 +388,18 @@ static uint64_t hash(const uint8_t *bytes, size_t size)
 {
     uint64_t value = 0xcbf29ce484222325;
 
-    for (size_t i = 0; i < size; i++)
+    for (size_t i = 0; i < size; i++) {
         value = (value ^ bytes[i]) * (((uint64_t)1 << 40) + FNV_PRIME_LOW);
+    }
     return value;
 }
 
 static bool is_text(const uint8_t *bytes, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
-        if (bytes[i] < ' ' || bytes[i] > '~')
+        if (bytes[i] < ' ' || bytes[i] > '~') {
             return false;
+        }
     }
     return size != 0;
 }
@@ -386,10 +409,12 @@ static void result_number_of(struct run *run, const uint8_t *bytes, size_t size)
     static const char *const names[] = {[1] = "u8", [2] = "u16", [4] = "u32", [8] = "u64"};
     uint64_t value = 0;
 
-    if (size > 8 || !size || (size & (size - 1)))
+    if (size > 8 || !size || (size & (size - 1))) {
         return;
-    for (size_t i = 0; i < size; i++)
+    }
+    for (size_t i = 0; i < size; i++) {
         value |= (uint64_t)bytes[i] << 8 * i;
+    }
     result_hex(&run->result, names[size], value);
 }
 
@@ -401,11 +426,13 @@ void memory_result_bytes(struct run *run, const uint8_t *bytes, size_t size)
         result_hex(&run->result, "hash", hash(bytes, size));
         return;
     }
-    for (size_t i = 0; i < size; i++)
+    for (size_t i = 0; i < size; i++) {
         snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+    }
     result_word(&run->result, "data", hex);
-    if (is_text(bytes, size))
+    if (is_text(bytes, size)) {
         result_text(&run->result, "text", (const char *)bytes, size);
+    }
     result_number_of(run, bytes, size);
 }
 
@@ -415,8 +442,9 @@ static void do_write(struct run *run)
     uint8_t *bytes;
     size_t size;
 
-    if (!arg_number(run, "at", &at) || !arg_data(run, &bytes, &size))
+    if (!arg_number(run, "at", &at) || !arg_data(run, &bytes, &size)) {
         return;
+    }
     result_errno(&run->result, viommu_memory_write(run->memory, at, bytes, size));
     free(bytes);
 }
@@ -426,8 +454,9 @@ static uint8_t *buffer_arguments(struct run *run, uint64_t *at, size_t *size)
 {
     uint64_t length = 0;
 
-    if (!arg_number(run, "at", at) || !arg_number_max(run, "len", READ_MAX, &length))
+    if (!arg_number(run, "at", at) || !arg_number_max(run, "len", READ_MAX, &length)) {
         return NULL;
+    }
     *size = (size_t)length;
     return run_alloc(*size);
 }
@@ -438,8 +467,9 @@ static void do_zero(struct run *run)
     size_t size;
     uint8_t *bytes = buffer_arguments(run, &at, &size);
 
-    if (bytes)
+    if (bytes) {
         result_errno(&run->result, viommu_memory_write(run->memory, at, bytes, size));
+    }
     free(bytes);
 }
 
@@ -449,11 +479,13 @@ static void do_read(struct run *run)
     size_t size;
     uint8_t *bytes = buffer_arguments(run, &at, &size);
 
-    if (!bytes)
+    if (!bytes) {
         return;
+    }
     result_errno(&run->result, viommu_memory_read(run->memory, at, bytes, size));
-    if (!strcmp(run->result.status, "ok"))
+    if (!strcmp(run->result.status, "ok")) {
         memory_result_bytes(run, bytes, size);
+    }
     free(bytes);
 }
 
@@ -463,11 +495,13 @@ static void do_hash(struct run *run)
     size_t size;
     uint8_t *bytes = buffer_arguments(run, &at, &size);
 
-    if (!bytes)
+    if (!bytes) {
         return;
+    }
     result_errno(&run->result, viommu_memory_read(run->memory, at, bytes, size));
-    if (!strcmp(run->result.status, "ok"))
+    if (!strcmp(run->result.status, "ok")) {
         result_hex(&run->result, "hash", hash(bytes, size));
+    }
     free(bytes);
 }
 
@@ -475,8 +509,9 @@ bool guest_read(struct run *run, uint64_t gpa, void *buffer, size_t size)
 {
     int error = viommu_memory_read(run->memory, gpa, buffer, size);
 
-    if (error)
+    if (error) {
         run_error(run, NULL, "no guest memory at 0x%" PRIx64 " to read", gpa);
+    }
     return !error;
 }
 
@@ -484,8 +519,9 @@ bool guest_write(struct run *run, uint64_t gpa, const void *buffer, size_t size)
 {
     int error = viommu_memory_write(run->memory, gpa, buffer, size);
 
-    if (error)
+    if (error) {
         run_error(run, NULL, "no guest memory at 0x%" PRIx64 " to write", gpa);
+    }
     return !error;
 }
 
@@ -495,8 +531,9 @@ uint64_t guest_read64(struct run *run, uint64_t gpa)
     uint64_t value = 0;
 
     guest_read(run, gpa, bytes, sizeof(bytes));
-    for (unsigned i = 0; i < sizeof(bytes); i++)
+    for (unsigned i = 0; i < sizeof(bytes); i++) {
         value |= (uint64_t)bytes[i] << 8 * i;
+    }
     return value;
 }
 
@@ -504,8 +541,9 @@ void guest_write64(struct run *run, uint64_t gpa, uint64_t value)
 {
     uint8_t bytes[8];
 
-    for (unsigned i = 0; i < sizeof(bytes); i++)
+    for (unsigned i = 0; i < sizeof(bytes); i++) {
         bytes[i] = (uint8_t)(value >> 8 * i);
+    }
     guest_write(run, gpa, bytes, sizeof(bytes));
 }
 

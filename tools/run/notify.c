@@ -66,8 +66,9 @@ static bool take_message(struct run *run, struct messages *messages, struct mess
     }
     *out = *first;
     messages->first = first->next;
-    if (!messages->first)
+    if (!messages->first) {
         messages->end = &messages->first;
+    }
     free(first);
     return true;
 }
@@ -76,8 +77,9 @@ static unsigned count_messages(const struct messages *messages)
 {
     unsigned count = 0;
 
-    for (const struct message *message = messages->first; message; message = message->next)
+    for (const struct message *message = messages->first; message; message = message->next) {
         count++;
+    }
     return count;
 }
 
@@ -111,8 +113,9 @@ static void do_interrupt(struct run *run)
 {
     struct message message;
 
-    if (!take_message(run, &run->interrupts, &message))
+    if (!take_message(run, &run->interrupts, &message)) {
         return;
+    }
     result_hex(&run->result, "address", message.interrupt.address);
     result_hex(&run->result, "data", message.interrupt.data);
     result_word(&run->result, "from", message.interrupt.from_unit ? "unit" : "device");
@@ -122,8 +125,9 @@ static void do_interrupt(struct run *run)
 static void do_interrupts(struct run *run)
 {
     result_decimal(&run->result, "count", count_messages(&run->interrupts));
-    if (arg_flag(run, "forget"))
+    if (arg_flag(run, "forget")) {
         messages_destroy(&run->interrupts);
+    }
 }
 
 static const char *event_word(enum viommu_event_kind kind)
@@ -148,25 +152,29 @@ static void do_event(struct run *run)
     struct message message;
     const struct viommu_event *event = &message.event;
 
-    if (!take_message(run, &run->events, &message))
+    if (!take_message(run, &run->events, &message)) {
         return;
+    }
     result_word(&run->result, "kind", event_word(event->kind));
     result_requester(&run->result, "requester", event->requester);
-    if (event->kind == VIOMMU_EVENT_OVERFLOW)
+    if (event->kind == VIOMMU_EVENT_OVERFLOW) {
         result_decimal(&run->result, "lost", (unsigned)event->error);
-    else
+    } else {
         result_word(&run->result, "error", errno_word(event->error));
+    }
     result_hex(&run->result, "first", event->first);
     result_hex(&run->result, "last", event->last);
-    if (event->text)
+    if (event->text) {
         result_text(&run->result, "text", event->text, strlen(event->text));
+    }
 }
 
 static void do_events(struct run *run)
 {
     result_decimal(&run->result, "count", count_messages(&run->events));
-    if (arg_flag(run, "forget"))
+    if (arg_flag(run, "forget")) {
         messages_destroy(&run->events);
+    }
 }
 
 /* The library calls this from viommu_process. */
@@ -183,8 +191,9 @@ static int heard(void *opaque, const struct viommu_change *change)
     }
     subscriber->heard++;
     add_message(&subscriber->changes, &message);
-    if (subscriber->answer == VIOMMU_PENDING)
+    if (subscriber->answer == VIOMMU_PENDING) {
         add_message(&subscriber->pending, &message);
+    }
     return subscriber->answer;
 }
 
@@ -192,8 +201,9 @@ static struct subscriber *find_subscriber(struct run *run, const char *name)
 {
     struct subscriber *subscriber = run->subscribers;
 
-    while (subscriber && strcmp(subscriber->name, name))
+    while (subscriber && strcmp(subscriber->name, name)) {
         subscriber = subscriber->next;
+    }
     return subscriber;
 }
 
@@ -202,8 +212,9 @@ static struct subscriber *arg_subscriber(struct run *run)
     const char *name = line_argument(&run->line, "subscriber")->value;
     struct subscriber *subscriber = find_subscriber(run, name);
 
-    if (!subscriber)
+    if (!subscriber) {
         run_error(run, name, "there is no subscriber of this name");
+    }
     return subscriber;
 }
 
@@ -214,10 +225,12 @@ static bool answer_argument(struct run *run, const char *name, int *answer)
 
     arg_text(run, name, &text);
     *answer = errno_of_word(text);
-    if (!strcmp(text, "pending"))
+    if (!strcmp(text, "pending")) {
         *answer = VIOMMU_PENDING;
-    if (*answer || !strcmp(text, "ok"))
+    }
+    if (*answer || !strcmp(text, "ok")) {
         return true;
+    }
     run_error(run, text, "%s is ok, pending, or a failure as io-error", name);
     return false;
 }
@@ -235,12 +248,15 @@ static void do_subscribe(struct run *run)
     if (!device || !arg_text(run, "name", &name) || !answer_argument(run, "answer", &answer) ||
         !arg_number_max(run, "kinds", UINT32_MAX, &kinds) ||
         !arg_number(run, "first", &subscription.range.first) ||
-        !arg_number(run, "last", &subscription.range.last))
+        !arg_number(run, "last", &subscription.range.last)) {
         return;
-    if (arg_flag(run, "range"))
+    }
+    if (arg_flag(run, "range")) {
         subscription.form = VIOMMU_FORM_RANGE;
-    if (arg_flag(run, "cache"))
+    }
+    if (arg_flag(run, "cache")) {
         kinds = VIOMMU_CHANGE_UNMAP;
+    }
     if (find_subscriber(run, name)) {
         run_error(run, name, "there is a subscriber of this name");
         return;
@@ -293,10 +309,12 @@ static void do_unsubscribe(struct run *run)
     struct subscriber *subscriber = arg_subscriber(run);
     struct subscriber **at = &run->subscribers;
 
-    if (!subscriber)
+    if (!subscriber) {
         return;
-    while (*at != subscriber)
+    }
+    while (*at != subscriber) {
         at = &(*at)->next;
+    }
     *at = subscriber->next;
     result_errno(&run->result, viommu_subscriber_destroy(subscriber->handle));
     subscriber_free(subscriber);
@@ -307,8 +325,9 @@ static void do_answer(struct run *run)
     struct subscriber *subscriber = arg_subscriber(run);
     int answer;
 
-    if (subscriber && answer_argument(run, "answer", &answer))
+    if (subscriber && answer_argument(run, "answer", &answer)) {
         subscriber->answer = answer;
+    }
 }
 
 static void do_change(struct run *run)
@@ -316,14 +335,16 @@ static void do_change(struct run *run)
     struct subscriber *subscriber = arg_subscriber(run);
     struct message message;
 
-    if (!subscriber || !take_message(run, &subscriber->changes, &message))
+    if (!subscriber || !take_message(run, &subscriber->changes, &message)) {
         return;
+    }
     result_requester(&run->result, "requester", message.change.requester);
     result_hex(&run->result, "first", message.change.first);
     result_hex(&run->result, "last", message.change.last);
     result_word(&run->result, "answer", errno_word(message.answer));
-    if (message.answer == VIOMMU_PENDING)
+    if (message.answer == VIOMMU_PENDING) {
         result_hex(&run->result, "token", message.change.token);
+    }
     if (subscriber->touch) {
         result_word(&run->result, "read", errno_word(message.read_status));
         result_word(&run->result, "control", errno_word(message.control_status));
@@ -334,8 +355,9 @@ static void do_changes(struct run *run)
 {
     struct subscriber *subscriber = arg_subscriber(run);
 
-    if (!subscriber)
+    if (!subscriber) {
         return;
+    }
     result_decimal(&run->result, "heard", subscriber->heard);
     result_decimal(&run->result, "pending", count_messages(&subscriber->pending));
 }
@@ -346,11 +368,13 @@ static void forget_token(struct messages *messages, uint64_t token)
     for (struct message **at = &messages->first; *at; at = &(*at)->next) {
         struct message *message = *at;
 
-        if (message->change.token != token)
+        if (message->change.token != token) {
             continue;
+        }
         *at = message->next;
-        if (!*at)
+        if (!*at) {
             messages->end = at;
+        }
         free(message);
         break;
     }
@@ -362,13 +386,15 @@ static bool token_argument(struct run *run, struct subscriber *subscriber, uint6
     struct message message;
 
     if (arg_given(run, "token")) {
-        if (!arg_number(run, "token", token))
+        if (!arg_number(run, "token", token)) {
             return false;
+        }
         forget_token(&subscriber->pending, *token);
         return true;
     }
-    if (!take_message(run, &subscriber->pending, &message))
+    if (!take_message(run, &subscriber->pending, &message)) {
         return false;
+    }
     *token = message.change.token;
     return true;
 }
@@ -380,8 +406,9 @@ static void do_complete(struct run *run)
     int status;
 
     if (!subscriber || !answer_argument(run, "status", &status) ||
-        !token_argument(run, subscriber, &token))
+        !token_argument(run, subscriber, &token)) {
         return;
+    }
     result_errno(&run->result,
                  viommu_change_complete(device_unit(subscriber->device)->iommu, token, status));
 }

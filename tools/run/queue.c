@@ -49,8 +49,9 @@ static struct queue *unit_queue(struct run *run)
 {
     struct unit *unit = run_unit(run);
 
-    if (unit && !unit->queue)
+    if (unit && !unit->queue) {
         run_error(run, NULL, "there is no queue: `queue at size` sets one up");
+    }
     return unit ? unit->queue : NULL;
 }
 
@@ -63,14 +64,15 @@ static void report(struct run *run, bool held_back)
     run_settle(run);
     head = register_get(run, IQH, 8);
     tail = register_get(run, IQT, 8);
-    if (!(register_get(run, GSTS, 4) >> GSTS_QIES_BIT & 1))
+    if (!(register_get(run, GSTS, 4) >> GSTS_QIES_BIT & 1)) {
         result_status(&run->result, "off");
-    else if (register_get(run, FSTS, 4) & FSTS_QUEUE_ERRORS)
+    } else if (register_get(run, FSTS, 4) & FSTS_QUEUE_ERRORS) {
         result_status(&run->result, "error");
-    else if (held_back)
+    } else if (held_back) {
         result_status(&run->result, "queued");
-    else
+    } else {
         result_status(&run->result, head == tail ? "done" : "waiting");
+    }
     result_hex(&run->result, "head", head);
     result_hex(&run->result, "tail", tail);
 }
@@ -91,8 +93,9 @@ static void do_queue(struct run *run)
     uint64_t size = PAGE;
     uint64_t pages;
 
-    if (!unit || !arg_number(run, "at", &at) || !arg_number(run, "size", &size))
+    if (!unit || !arg_number(run, "at", &at) || !arg_number(run, "size", &size)) {
         return;
+    }
     pages = size / PAGE;
     if (size % PAGE || !pages || pages > PAGES_MAX || (pages & (pages - 1))) {
         run_error(run, NULL, "a queue has 4k times a power of two, 512k at most");
@@ -108,15 +111,17 @@ static void do_queue(struct run *run)
     enable(run, false);
     register_set(run, IQT, 8, 0);
     register_set(run, IQA, 8, at | (unsigned)__builtin_ctzll(pages));
-    if (!arg_flag(run, "off"))
+    if (!arg_flag(run, "off")) {
         enable(run, true);
+    }
     report(run, false);
 }
 
 static void do_queue_status(struct run *run)
 {
-    if (run_unit(run))
+    if (run_unit(run)) {
         report(run, false);
+    }
 }
 
 /* Writes a descriptor at the tail, or in place of an earlier one, and moves the tail. */
@@ -128,22 +133,26 @@ static void push(struct run *run, uint64_t low, uint64_t high)
     uint64_t extra_high = 0;
     uint64_t at;
 
-    if (!queue || !arg_number(run, "low", &extra_low) || !arg_number(run, "high", &extra_high))
+    if (!queue || !arg_number(run, "low", &extra_low) || !arg_number(run, "high", &extra_high)) {
         return;
+    }
     at = queue->tail;
-    if (!arg_number(run, "instead", &at))
+    if (!arg_number(run, "instead", &at)) {
         return;
+    }
     guest_write64(run, queue->at + at, low | extra_low);
     guest_write64(run, queue->at + at + 8, high | extra_high);
-    if (run->failed)
+    if (run->failed) {
         return;
+    }
     if (arg_given(run, "instead")) {
         report(run, true);
         return;
     }
     queue->tail = (queue->tail + DESCRIPTOR) % queue->size;
-    if (!held_back)
+    if (!held_back) {
         register_set(run, IQT, 8, queue->tail);
+    }
     report(run, held_back);
 }
 
@@ -152,14 +161,17 @@ static void do_tail(struct run *run)
     struct queue *queue = unit_queue(run);
     uint64_t to;
 
-    if (!queue)
+    if (!queue) {
         return;
+    }
     to = queue->tail;
-    if (!arg_number(run, "to", &to))
+    if (!arg_number(run, "to", &to)) {
         return;
+    }
     register_set(run, IQT, 8, to);
-    if (arg_given(run, "to"))
+    if (arg_given(run, "to")) {
         queue->tail = to % queue->size;
+    }
     report(run, false);
 }
 
@@ -187,9 +199,10 @@ static void do_inv_context(struct run *run)
 {
     struct context_request request;
 
-    if (context_arguments(run, &request))
+    if (context_arguments(run, &request)) {
         push(run, TYPE_CONTEXT | (uint64_t)request.granularity << 4 | request.domain << 16 |
                       (uint64_t)request.requester << 32 | request.mask << 48, 0);
+    }
 }
 
 struct iotlb_request {
@@ -220,8 +233,9 @@ static void do_inv_iotlb(struct run *run)
     struct iotlb_request request;
     uint64_t drain;
 
-    if (!iotlb_arguments(run, &request))
+    if (!iotlb_arguments(run, &request)) {
         return;
+    }
     drain = arg_flag(run, "drain") ? 3 << 6 : 0;
     push(run, TYPE_IOTLB | (uint64_t)request.granularity << 4 | drain | request.domain << 16,
          iotlb_address(&request));
@@ -237,8 +251,9 @@ static bool device_tlb_range(struct run *run, uint64_t *address)
         *address = 0x7ffffffffffff001;
         return true;
     }
-    if (!arg_number(run, "iova", &iova) || !arg_number(run, "size", &size))
+    if (!arg_number(run, "iova", &iova) || !arg_number(run, "size", &size)) {
         return false;
+    }
     if (size < PAGE || (size & (size - 1)) || iova % size) {
         run_error(run, NULL, "size is a power of two from 4k on, and iova a multiple of it");
         return false;
@@ -254,8 +269,9 @@ static void do_inv_device_tlb(struct run *run)
     uint64_t pending = 0;
 
     if (arg_requester(run, "dev", &requester) && device_tlb_range(run, &address) &&
-        arg_number_max(run, "max-pending", 31, &pending))
+        arg_number_max(run, "max-pending", 31, &pending)) {
         push(run, TYPE_DEVICE_TLB | pending << 16 | (uint64_t)requester << 32, address);
+    }
 }
 
 static void do_inv_iec(struct run *run)
@@ -264,8 +280,9 @@ static void do_inv_iec(struct run *run)
     uint64_t mask = 0;
     uint64_t by_index = arg_given(run, "index") ? 1 << 4 : 0;
 
-    if (arg_number_max(run, "index", UINT16_MAX, &index) && arg_number_max(run, "mask", 31, &mask))
+    if (arg_number_max(run, "index", UINT16_MAX, &index) && arg_number_max(run, "mask", 31, &mask)) {
         push(run, TYPE_IEC | by_index | mask << 27 | index << 32, 0);
+    }
 }
 
 static void do_inv_wait(struct run *run)
@@ -274,8 +291,9 @@ static void do_inv_wait(struct run *run)
     uint64_t data = 0;
     uint64_t at = 0;
 
-    if (!arg_number_max(run, "status", UINT32_MAX, &data) || !arg_number(run, "at", &at))
+    if (!arg_number_max(run, "status", UINT32_MAX, &data) || !arg_number(run, "at", &at)) {
         return;
+    }
     if (arg_given(run, "status") != arg_given(run, "at")) {
         run_error(run, NULL, "status= and at= go together: what to write, and where");
         return;
@@ -304,8 +322,9 @@ static void do_reg_inv_context(struct run *run)
     struct context_request request;
     uint64_t value;
 
-    if (!run_unit(run) || !context_arguments(run, &request))
+    if (!run_unit(run) || !context_arguments(run, &request)) {
         return;
+    }
     register_set(run, CCMD, 8,
                  (uint64_t)1 << 63 | (uint64_t)request.granularity << 61 | request.mask << 32 |
                      (uint64_t)request.requester << 16 | request.domain);
@@ -321,8 +340,9 @@ static void do_reg_inv_iotlb(struct run *run)
     uint64_t value;
     uint64_t at;
 
-    if (!run_unit(run) || !iotlb_arguments(run, &request))
+    if (!run_unit(run) || !iotlb_arguments(run, &request)) {
         return;
+    }
     drain = arg_flag(run, "drain") ? (uint64_t)3 << 48 : 0;
     at = register_iotlb_offset(run);
     register_set(run, at, 8, iotlb_address(&request));

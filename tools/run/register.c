@@ -159,8 +159,9 @@ uint64_t register_iotlb_offset(struct run *run)
 static const struct register_name *find_register(const char *name, size_t length)
 {
     for (unsigned i = 0; i < REGISTERS; i++) {
-        if (strlen(registers[i].name) == length && !strncmp(registers[i].name, name, length))
+        if (strlen(registers[i].name) == length && !strncmp(registers[i].name, name, length)) {
             return &registers[i];
+        }
     }
     return NULL;
 }
@@ -171,8 +172,9 @@ static bool fault_target(struct run *run, const char **text, struct target *targ
     unsigned long n;
     char *end;
 
-    if (strncmp(*text, "FRCD", 4) || (*text)[4] < '0' || (*text)[4] > '9')
+    if (strncmp(*text, "FRCD", 4) || (*text)[4] < '0' || (*text)[4] > '9') {
         return false;
+    }
     n = strtoul(*text + 4, &end, 10);
     target->name = find_register(*end == 'H' ? "FRCDH" : "FRCD", *end == 'H' ? 5 : 4);
     target->offset = register_fault_offset(run) + n * RECORD_SIZE + target->name->offset;
@@ -184,14 +186,17 @@ static bool named_target(struct run *run, const char **text, struct target *targ
 {
     size_t length = strspn(*text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
 
-    if (fault_target(run, text, target))
+    if (fault_target(run, text, target)) {
         return true;
+    }
     target->name = find_register(*text, length);
-    if (!length || !target->name || target->name->place == FAULT_BASED)
+    if (!length || !target->name || target->name->place == FAULT_BASED) {
         return false;
+    }
     target->offset = target->name->offset;
-    if (target->name->place == IOTLB_BASED)
+    if (target->name->place == IOTLB_BASED) {
         target->offset += register_iotlb_offset(run);
+    }
     *text += length;
     return true;
 }
@@ -223,15 +228,18 @@ static bool target_arguments(struct run *run, struct target *target, unsigned *s
     if (number_value(text, &target->offset)) {
         bytes = 4;
     } else {
-        if (!named_target(run, &at, target))
+        if (!named_target(run, &at, target)) {
             return unknown_register(run, text);
-        if (*at && (*at != '+' || !number_value(at + 1, &target->within)))
+        }
+        if (*at && (*at != '+' || !number_value(at + 1, &target->within))) {
             return unknown_register(run, text);
+        }
         target->offset += target->within;
         bytes = target->within < target->name->size ? target->name->size - target->within : 4;
     }
-    if (!arg_number_max(run, "size", 64, &bytes))
+    if (!arg_number_max(run, "size", 64, &bytes)) {
         return false;
+    }
     *size = (unsigned)bytes;
     return true;
 }
@@ -247,12 +255,13 @@ static void result_fields(struct run *run, const struct register_name *name, uin
         const struct register_field *field = &name->fields[i];
         uint64_t masked = value & field_mask(field);
 
-        if (field->form == ADDRESS)
+        if (field->form == ADDRESS) {
             result_hex(&run->result, field->name, masked);
-        else if (field->high - field->low >= 8)
+        } else if (field->high - field->low >= 8) {
             result_hex(&run->result, field->name, masked >> field->low);
-        else
+        } else {
             result_decimal(&run->result, field->name, masked >> field->low);
+        }
     }
 }
 
@@ -264,22 +273,26 @@ static void do_reg_read(struct run *run)
     uint64_t value = 0;
     int error;
 
-    if (!unit || !target_arguments(run, &target, &size))
+    if (!unit || !target_arguments(run, &target, &size)) {
         return;
+    }
     error = viommu_mmio_read(unit->iommu, target.offset, size, &value);
     result_errno(&run->result, error);
-    if (error)
+    if (error) {
         return;
+    }
     result_hex(&run->result, "value", value);
-    if (target.name && !target.within && size == target.name->size)
+    if (target.name && !target.within && size == target.name->size) {
         result_fields(run, target.name, value);
+    }
 }
 
 static const struct register_field *find_field(const struct register_name *name, const char *key)
 {
     for (unsigned i = 0; i < FIELDS_MAX && name->fields[i].name; i++) {
-        if (!strcmp(name->fields[i].name, key))
+        if (!strcmp(name->fields[i].name, key)) {
             return &name->fields[i];
+        }
     }
     return NULL;
 }
@@ -304,8 +317,9 @@ static bool add_field(struct run *run, const struct target *target, const struct
         run_error(run, word->value, "this is not a number");
         return false;
     }
-    if (field->form == NUMBER)
+    if (field->form == NUMBER) {
         number <<= field->low;
+    }
     if (number & ~field_mask(field)) {
         run_error(run, word->value, "this does not fit %s", field->name);
         return false;
@@ -322,11 +336,13 @@ static void do_reg_write(struct run *run)
     unsigned size;
     uint64_t value = 0;
 
-    if (!unit || !target_arguments(run, &target, &size) || !arg_number(run, "value", &value))
+    if (!unit || !target_arguments(run, &target, &size) || !arg_number(run, "value", &value)) {
         return;
+    }
     for (unsigned i = line->first_argument; i < line->word_count; i++) {
-        if (!line->words[i].argument[0] && !add_field(run, &target, &line->words[i], &value))
+        if (!line->words[i].argument[0] && !add_field(run, &target, &line->words[i], &value)) {
             return;
+        }
     }
     result_errno(&run->result, viommu_mmio_write(unit->iommu, target.offset, size, value));
 }
@@ -363,30 +379,35 @@ static void do_command(struct run *run)
     unsigned which = 0;
     bool on = true;
 
-    for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+    for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         names[i] = commands[i].name;
+    }
     if (!run_unit(run) || !arg_choice(run, "command", names, &which) ||
-        !arg_switch(run, "switch", &on))
+        !arg_switch(run, "switch", &on)) {
         return;
+    }
     if (commands[which].once == arg_given(run, "switch")) {
         run_error(run, names[which], commands[which].once ? "this command is neither on nor off"
                                                           : "on or off?");
         return;
     }
     give_command(run, commands[which].bit, on);
-    if (!strcmp(names[which], "write-buffer-flush"))
+    if (!strcmp(names[which], "write-buffer-flush")) {
         result_status(&run->result, register_get(run, GSTS, 4) >> 27 & 1 ? "waiting" : "done");
+    }
 }
 
 static void do_set_root(struct run *run)
 {
     uint64_t at;
 
-    if (!run_unit(run))
+    if (!run_unit(run)) {
         return;
+    }
     at = arg_given(run, "at") ? 0 : tables_root(run);
-    if (run->failed || !arg_number(run, "at", &at))
+    if (run->failed || !arg_number(run, "at", &at)) {
         return;
+    }
     register_set(run, RTADDR, 8, at);
     give_command(run, 30, true);
 }

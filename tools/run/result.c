@@ -44,8 +44,9 @@ enum { ERRNO_WORDS = sizeof(errno_words) / sizeof(errno_words[0]) };
 const char *errno_word(int error)
 {
     for (unsigned i = 0; i < ERRNO_WORDS; i++) {
-        if (errno_words[i].error == error)
+        if (errno_words[i].error == error) {
             return errno_words[i].word;
+        }
     }
     return error > 0 ? "ok" : "failed";
 }
@@ -53,16 +54,18 @@ const char *errno_word(int error)
 int errno_of_word(const char *word)
 {
     for (unsigned i = 0; i < ERRNO_WORDS; i++) {
-        if (errno_words[i].error < 0 && !strcmp(errno_words[i].word, word))
+        if (errno_words[i].error < 0 && !strcmp(errno_words[i].word, word)) {
             return errno_words[i].error;
+        }
     }
     return 0;
 }
 
 void result_reset(struct result *result)
 {
-    for (unsigned i = 0; i < result->field_count; i++)
+    for (unsigned i = 0; i < result->field_count; i++) {
         free(result->fields[i].text);
+    }
     *result = (struct result){.status = "ok"};
 }
 
@@ -81,8 +84,9 @@ static struct field *add(struct result *result, const char *name, enum field_kin
 {
     struct field *field;
 
-    if (result->field_count == RESULT_FIELDS_MAX)
+    if (result->field_count == RESULT_FIELDS_MAX) {
         free(result->fields[--result->field_count].text);
+    }
     field = &result->fields[result->field_count++];
     *field = (struct field){.kind = kind};
     snprintf(field->name, sizeof(field->name), "%s", name);
@@ -141,10 +145,11 @@ static void print_size(uint64_t value, char *out, size_t room)
         value >>= 10;
         n++;
     }
-    if (n)
+    if (n) {
         snprintf(out, room, "%" PRIu64 "%c", value, suffixes[n]);
-    else
+    } else {
         snprintf(out, room, "%" PRIu64, value);
+    }
 }
 
 /* The value as it is printed, but for quotes. `room` holds numbers. */
@@ -188,12 +193,14 @@ static bool equals_one(const struct check *check, const struct field *field, con
     uint64_t number;
     uint16_t requester;
 
-    if (is_number(field))
+    if (is_number(field)) {
         return number_value(expected, &number) && number == field->number;
+    }
     if (field->kind == FIELD_REQUESTER) {
         if (parse_requester(expected, &requester) ||
-            check->names(check->opaque, expected, &requester))
+            check->names(check->opaque, expected, &requester)) {
             return requester == field->number;
+        }
         return number_value(expected, &number) && number == field->number;
     }
     return !strcmp(expected, field_value(field, room, sizeof(room)));
@@ -207,12 +214,14 @@ static bool equals(const struct check *check, const struct field *field, const c
     char *choice;
     bool found = false;
 
-    if (!*expected || (field && field->kind == FIELD_TEXT))
+    if (!*expected || (field && field->kind == FIELD_TEXT)) {
         return field && equals_one(check, field, expected);
+    }
     choices = strdup(expected);
     for (choice = strtok_r(choices, "|", &rest); choice && !found;
-         choice = strtok_r(NULL, "|", &rest))
+         choice = strtok_r(NULL, "|", &rest)) {
         found = field ? equals_one(check, field, choice) : !strcmp(check->result->status, choice);
+    }
     free(choices);
     return found;
 }
@@ -220,8 +229,9 @@ static bool equals(const struct check *check, const struct field *field, const c
 static const struct field *find_field(const struct result *result, const char *name)
 {
     for (unsigned i = 0; i < result->field_count; i++) {
-        if (!strcmp(result->fields[i].name, name))
+        if (!strcmp(result->fields[i].name, name)) {
             return &result->fields[i];
+        }
     }
     return NULL;
 }
@@ -252,8 +262,9 @@ static bool check_word(const struct check *check, const struct word *word,
     }
     if (word->value[0] == '?') {
         *wrong = !word->value[1] || word->differs;
-        if (!*wrong)
+        if (!*wrong) {
             symbol_set(check->symbols, word->value + 1, field_value(field, room, sizeof(room)));
+        }
         return !*wrong || mismatch(complaint, word, "a symbol is set with field=?name");
     }
     snprintf(came, sizeof(came), "%s=%s", field->name, field_value(field, room, sizeof(room)));
@@ -267,8 +278,9 @@ bool result_check(const struct result *result, const struct line *line, struct s
 
     *wrong = false;
     for (unsigned i = 0; i < line->expected_count; i++) {
-        if (!check_word(&check, &line->expected[i], complaint, wrong))
+        if (!check_word(&check, &line->expected[i], complaint, wrong)) {
             return false;
+        }
     }
     return true;
 }
@@ -278,8 +290,9 @@ static void print_quoted(const char *text, FILE *out)
 {
     fputc('"', out);
     for (; *text; text++) {
-        if (*text == '"' || *text == '\\')
+        if (*text == '"' || *text == '\\') {
             fputc('\\', out);
+        }
         fputc(*text, out);
     }
     fputc('"', out);
@@ -290,10 +303,11 @@ static void print_value(const struct field *field, FILE *out)
     char room[32];
     const char *value = field_value(field, room, sizeof(room));
 
-    if (field->kind == FIELD_TEXT)
+    if (field->kind == FIELD_TEXT) {
         print_quoted(value, out);
-    else
+    } else {
         fputs(value, out);
+    }
 }
 
 void result_print(const struct result *result, FILE *out)
@@ -324,8 +338,9 @@ static json_t *field_json(const struct field *field)
 {
     char room[32];
 
-    if (field->kind == FIELD_DECIMAL && field->number <= (uint64_t)1 << 53)
+    if (field->kind == FIELD_DECIMAL && field->number <= (uint64_t)1 << 53) {
         return json_integer((json_int_t)field->number);
+    }
     return json_string(field_value(field, room, sizeof(room)));
 }
 
@@ -335,14 +350,16 @@ void result_print_json(const struct result *result, const struct line *line, uns
     json_t *object = json_object();
     json_t *fields = json_object();
 
-    for (unsigned i = 0; i < result->field_count; i++)
+    for (unsigned i = 0; i < result->field_count; i++) {
         json_object_set_new(fields, result->fields[i].name, field_json(&result->fields[i]));
+    }
     json_object_set_new(object, "line", json_integer(line_number));
     json_object_set_new(object, "operation", json_string(operation));
     json_object_set_new(object, "status", json_string(result->status));
     json_object_set_new(object, "fields", fields);
-    if (line->has_expectation)
+    if (line->has_expectation) {
         json_object_set_new(object, "passed", json_boolean(passed));
+    }
     json_dumpf(object, out, JSON_COMPACT);
     fputc('\n', out);
     json_decref(object);

@@ -33,8 +33,9 @@ void run_error(struct run *run, const char *word, const char *format, ...)
     va_list list;
 
     fprintf(stderr, "%s:%u: ", run->file, run->line_number);
-    if (word)
+    if (word) {
         fprintf(stderr, "'%s': ", word);
+    }
     va_start(list, format);
     vfprintf(stderr, format, list);
     va_end(list);
@@ -50,20 +51,24 @@ void run_settle(struct run *run)
     while (more && rounds++ < SETTLE_ROUNDS_MAX) {
         more = false;
         for (struct unit *unit = run->units; unit; unit = unit->next) {
-            if (viommu_process(unit->iommu, 0) == VIOMMU_PENDING)
+            if (viommu_process(unit->iommu, 0) == VIOMMU_PENDING) {
                 more = true;
+            }
         }
     }
-    if (more)
+    if (more) {
         run_error(run, NULL, "the unit never comes to rest");
-    if (run->autoprocess)
+    }
+    if (run->autoprocess) {
         memory_room_process(run);
+    }
 }
 
 struct unit *run_unit(struct run *run)
 {
-    if (!run->unit)
+    if (!run->unit) {
         run_error(run, NULL, "there is no unit yet: `unit` makes one");
+    }
     return run->unit;
 }
 
@@ -78,8 +83,9 @@ static const struct command *next_command(struct command_names *names)
     while (names->room < ROOMS) {
         const struct command *command = &rooms[names->room].commands[names->index++];
 
-        if (command->name)
+        if (command->name) {
             return command;
+        }
         names->room++;
         names->index = 0;
     }
@@ -99,8 +105,9 @@ static const struct command *find_command(const char *name)
     const struct command *command;
 
     while ((command = next_command(&names))) {
-        if (!strcmp(command->name, name))
+        if (!strcmp(command->name, name)) {
             break;
+        }
     }
     return command;
 }
@@ -124,17 +131,19 @@ static const struct command *line_command(struct run *run)
         command = find_command(line->words[0].value);
         line->first_argument = 1;
     }
-    if (command)
+    if (command) {
         return command;
+    }
     near = nearest(two, next_command_name, &names);
     if (!near) {
         names = (struct command_names){0};
         near = nearest(line->words[0].value, next_command_name, &names);
     }
-    if (near)
+    if (near) {
         run_error(run, line->words[0].value, "no such operation; did you mean '%s'?", near);
-    else
+    } else {
         run_error(run, line->words[0].value, "no such operation; --list-operations names them all");
+    }
     return NULL;
 }
 
@@ -143,8 +152,9 @@ static bool device_requester(void *opaque, const char *name, uint16_t *out)
 {
     const struct device *device = device_find(opaque, name);
 
-    if (device)
+    if (device) {
         *out = viommu_device_requester(device_handle(device));
+    }
     return device != NULL;
 }
 
@@ -155,8 +165,9 @@ static bool check(struct run *run)
     bool wrong;
 
     if (result_check(&run->result, &run->line, &run->symbols, device_requester, run, &complaint,
-                     &wrong))
+                     &wrong)) {
         return true;
+    }
     if (wrong) {
         run_error(run, complaint.word, "%s", complaint.text);
         return false;
@@ -179,8 +190,9 @@ static void print(const struct run *run, const struct options *options,
                           stdout);
         return;
     }
-    while (length && isspace((unsigned char)run->line.text[length - 1]))
+    while (length && isspace((unsigned char)run->line.text[length - 1])) {
         length--;
+    }
     printf("%.*s  => ", (int)length, run->line.text);
     result_print(&run->result, stdout);
     fputc('\n', stdout);
@@ -199,26 +211,31 @@ static bool play_line(struct run *run, const struct options *options, const char
         return true;
     }
     if (!run->line.word_count) {
-        if (run->line.text[0] && !options->quiet && !options->json)
+        if (run->line.text[0] && !options->quiet && !options->json) {
             puts(run->line.text);
+        }
         return true;
     }
     command = line_command(run);
-    if (!command)
+    if (!command) {
         return true;
+    }
     if (!line_bind(&run->line, command->arguments, &complaint)) {
         run_error(run, complaint.word, "%s: %s", command->name, complaint.text);
         return true;
     }
     result_reset(&run->result);
     command->run(run);
-    if (run->failed)
+    if (run->failed) {
         return true;
+    }
     run_settle(run);
-    if (run->line.has_expectation)
+    if (run->line.has_expectation) {
         passed = check(run);
-    if (!options->quiet && !run->failed)
+    }
+    if (!options->quiet && !run->failed) {
         print(run, options, command, passed);
+    }
     return passed;
 }
 
@@ -259,10 +276,11 @@ static int play_file(FILE *file, const char *name, const struct options *options
     }
     while (!run->failed && (length = getline(&text, &room, file)) >= 0) {
         run->line_number++;
-        if (strlen(text) != (size_t)length)
+        if (strlen(text) != (size_t)length) {
             run_error(run, NULL, "there is a NUL character in this line");
-        else if (!play_line(run, options, text))
+        } else if (!play_line(run, options, text)) {
             passed = false;
+        }
         line_fini(&run->line);
         fflush(stdout);
     }
@@ -288,8 +306,9 @@ static int play(const char *name, const struct options *options)
         return TOOL_USAGE;
     }
     status = play_file(file, strcmp(name, "-") ? name : "standard input", options);
-    if (file != stdin)
+    if (file != stdin) {
         fclose(file);
+    }
     return status;
 }
 
@@ -298,8 +317,9 @@ static void list_operations(void)
     struct command_names names = {0};
     const struct command *command;
 
-    while ((command = next_command(&names)))
+    while ((command = next_command(&names))) {
         puts(command->name);
+    }
 }
 
 /* The arguments of a command; those that say bytes, which many take, as DATA. */
@@ -307,11 +327,12 @@ static void print_arguments(const char *arguments, FILE *out)
 {
     const char *data = strstr(arguments, DATA_ARGUMENTS);
 
-    if (data)
+    if (data) {
         fprintf(out, "%.*sDATA%s", (int)(data - arguments), arguments,
                 data + strlen(DATA_ARGUMENTS));
-    else
+    } else {
         fputs(arguments, out);
+    }
 }
 
 /* The operations, for --help; freed by argp. */
@@ -321,8 +342,9 @@ static char *operations_help(void)
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
 
-    if (!out)
+    if (!out) {
         return NULL;
+    }
     fputs("Operations (docs/scenario.md tells more). [argument] may be left out, [argument=] is "
           "written with its name, [flag!] is the bare word; DATA is one of text= data= u8= u16= "
           "u32= u64=, or fill= or pattern= with len=, and repeat= how often.\n", out);
@@ -372,8 +394,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         invocation->count = (unsigned)(state->argc - state->next);
         return 0;
     case ARGP_KEY_END:
-        if (!invocation->count && !invocation->options.list)
+        if (!invocation->count && !invocation->options.list) {
             argp_error(state, "which scenario? (- is standard input)");
+        }
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -403,10 +426,12 @@ int viommu_tool_run(int argc, char **argv)
 
     argp_err_exit_status = TOOL_USAGE;
     argv[0] = name;
-    if (argp_parse(&argp, argc, argv, 0, NULL, &invocation))
+    if (argp_parse(&argp, argc, argv, 0, NULL, &invocation)) {
         return TOOL_USAGE;
-    if (invocation.options.list)
+    }
+    if (invocation.options.list) {
         list_operations();
+    }
     for (unsigned i = 0; i < invocation.count; i++) {
         int one = play(invocation.files[i], &invocation.options);
 

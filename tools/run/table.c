@@ -59,8 +59,9 @@ static struct tables *unit_tables(struct run *run)
 {
     struct unit *unit = run_unit(run);
 
-    if (unit && !unit->tables)
+    if (unit && !unit->tables) {
         run_error(run, NULL, "where may tables lie? `tables at size` says so");
+    }
     return unit ? unit->tables : NULL;
 }
 
@@ -70,8 +71,9 @@ static void do_tables(struct run *run)
     uint64_t at;
     uint64_t size;
 
-    if (!unit || !arg_number(run, "at", &at) || !arg_number(run, "size", &size))
+    if (!unit || !arg_number(run, "at", &at) || !arg_number(run, "size", &size)) {
         return;
+    }
     if (at % PAGE || size % PAGE || !size || size - 1 > UINT64_MAX - at) {
         run_error(run, NULL, "tables lie in whole 4k pages");
         return;
@@ -98,8 +100,9 @@ static uint64_t take_page(struct run *run, struct tables *tables)
 
 static uint64_t root_table(struct run *run, struct tables *tables)
 {
-    if (!tables->root)
+    if (!tables->root) {
         tables->root = take_page(run, tables);
+    }
     return tables->root;
 }
 
@@ -114,8 +117,9 @@ static void do_root(struct run *run)
 {
     struct tables *tables = unit_tables(run);
 
-    if (!tables)
+    if (!tables) {
         return;
+    }
     if (arg_given(run, "at")) {
         arg_number(run, "at", &tables->root);
     } else if (arg_flag(run, "new")) {
@@ -132,8 +136,9 @@ static void do_root_entry(struct run *run)
     uint64_t high = 0;
 
     if (!tables || !arg_number_max(run, "bus", 255, &bus) || !arg_number(run, "low", &low) ||
-        !arg_number(run, "high", &high) || !root_table(run, tables))
+        !arg_number(run, "high", &high) || !root_table(run, tables)) {
         return;
+    }
     guest_write64(run, tables->root + 16 * bus + 8, high);
     guest_write64(run, tables->root + 16 * bus, low);
     result_hex(&run->result, "at", tables->root + 16 * bus);
@@ -145,8 +150,9 @@ static uint64_t context_address(struct run *run, struct tables *tables, uint16_t
     uint64_t entry;
     uint64_t value;
 
-    if (!root_table(run, tables))
+    if (!root_table(run, tables)) {
         return 0;
+    }
     entry = tables->root + 16 * (uint64_t)(requester >> 8);
     value = guest_read64(run, entry);
     if (!run->failed && !(value & PRESENT)) {
@@ -175,19 +181,22 @@ static void do_context_entry(struct run *run)
     uint64_t at;
 
     if (!tables || !arg_requester(run, "requester", &requester) ||
-        !arg_number(run, "low", &low) || !arg_number(run, "high", &high))
+        !arg_number(run, "low", &low) || !arg_number(run, "high", &high)) {
         return;
+    }
     at = context_address(run, tables, requester);
-    if (at)
+    if (at) {
         write_context(run, at, low, high);
+    }
 }
 
 static struct domain *find_domain(struct tables *tables, uint64_t id)
 {
     struct domain *domain = tables->domains;
 
-    while (domain && domain->id != id)
+    while (domain && domain->id != id) {
         domain = domain->next;
+    }
     return domain;
 }
 
@@ -197,10 +206,12 @@ static struct domain *get_domain(struct run *run, struct tables *tables, uint64_
 {
     struct domain *domain = find_domain(tables, id);
 
-    if (domain)
+    if (domain) {
         return domain;
-    if (!levels)
+    }
+    if (!levels) {
         levels = run->unit->vtd.address_width == 39 ? 3 : 4;
+    }
     domain = run_alloc(sizeof(*domain));
     *domain = (struct domain){tables->domains, id, levels, 0};
     tables->domains = domain;
@@ -214,10 +225,12 @@ static bool levels_argument(struct run *run, unsigned *levels)
     static const char *const words[] = {"39", "48", "57", NULL};
     unsigned which;
 
-    if (!arg_given(run, "width"))
+    if (!arg_given(run, "width")) {
         return true;
-    if (!arg_choice(run, "width", words, &which))
+    }
+    if (!arg_choice(run, "width", words, &which)) {
         return false;
+    }
     *levels = 3 + which;
     return true;
 }
@@ -229,15 +242,19 @@ static void do_domain(struct run *run)
     unsigned levels = 0;
     uint64_t id;
 
-    if (!tables || !arg_number(run, "domain", &id) || !levels_argument(run, &levels))
+    if (!tables || !arg_number(run, "domain", &id) || !levels_argument(run, &levels)) {
         return;
+    }
     domain = get_domain(run, tables, id, levels);
-    if (!domain)
+    if (!domain) {
         return;
-    if (levels)
+    }
+    if (levels) {
         domain->levels = levels;
-    if (arg_flag(run, "new"))
+    }
+    if (arg_flag(run, "new")) {
         domain->top = take_page(run, tables);
+    }
     arg_number(run, "table", &domain->top);
     result_hex(&run->result, "table", domain->top);
     result_decimal(&run->result, "levels", domain->levels);
@@ -251,8 +268,9 @@ static bool context_flags(struct run *run, uint64_t *low)
     unsigned type = 0;
     uint64_t bits = 0;
 
-    if (!arg_choice(run, "type", types, &type) || !arg_number(run, "low", &bits))
+    if (!arg_choice(run, "type", types, &type) || !arg_number(run, "low", &bits)) {
         return false;
+    }
     *low |= bits | (uint64_t)type << TYPE_SHIFT | (arg_flag(run, "absent") ? 0 : PRESENT) |
             (arg_flag(run, "fpd") ? FPD : 0);
     return true;
@@ -272,19 +290,23 @@ static void do_context(struct run *run)
 
     if (!tables || !arg_requester(run, "requester", &requester) ||
         !arg_number_max(run, "domain", UINT16_MAX, &id) || !levels_argument(run, &levels) ||
-        !arg_number(run, "high", &bits))
+        !arg_number(run, "high", &bits)) {
         return;
+    }
     domain = get_domain(run, tables, id, levels);
-    if (!domain)
+    if (!domain) {
         return;
+    }
     table = domain->top;
-    if (!arg_number(run, "table", &table))
+    if (!arg_number(run, "table", &table)) {
         return;
+    }
     low = table;
     at = context_address(run, tables, requester);
-    if (at && context_flags(run, &low))
+    if (at && context_flags(run, &low)) {
         write_context(run, at, low,
                       bits | id << DOMAIN_SHIFT | ((levels ? levels : domain->levels) - 2));
+    }
 }
 
 static uint64_t level_size(unsigned level)
@@ -310,18 +332,21 @@ static uint64_t find_table(struct run *run, struct tables *tables, const struct 
         uint64_t entry = entry_address(table, iova, at);
         uint64_t value = guest_read64(run, entry);
 
-        if (run->failed)
+        if (run->failed) {
             return 0;
+        }
         if (value & READ_WRITE && value & SUPER_PAGE && at <= LEAF_LEVEL_MAX) {
             run_error(run, NULL, "a super-page maps 0x%" PRIx64 " already: unmap it first", iova);
             return 0;
         }
         if (!(value & READ_WRITE)) {
-            if (!make)
+            if (!make) {
                 return 0;
+            }
             value = take_page(run, tables) | READ_WRITE;
-            if (run->failed)
+            if (run->failed) {
                 return 0;
+            }
             guest_write64(run, entry, value);
         }
         table = value & address_bits;
@@ -335,8 +360,9 @@ static struct domain *domain_argument(struct run *run, struct tables **tables)
     uint64_t id;
 
     *tables = unit_tables(run);
-    if (!*tables || !arg_number(run, "domain", &id))
+    if (!*tables || !arg_number(run, "domain", &id)) {
         return NULL;
+    }
     return get_domain(run, *tables, id, 0);
 }
 
@@ -377,8 +403,9 @@ static bool mapping_arguments(struct run *run, struct mapping *map)
     *map = (struct mapping){0};
     if (!arg_number(run, "iova", &map->iova) || !arg_number(run, "gpa", &map->gpa) ||
         !arg_number(run, "size", &map->size) || !arg_number(run, "bits", &map->bits) ||
-        !arg_perm(run, "perm", &perm) || !arg_choice(run, "page", pages, &which))
+        !arg_perm(run, "perm", &perm) || !arg_choice(run, "page", pages, &which)) {
         return false;
+    }
     map->level = which + 1;
     map->page = level_size(map->level);
     map->bits |= perm | (map->level > 1 ? SUPER_PAGE : 0);
@@ -391,14 +418,16 @@ static void do_map(struct run *run)
     struct domain *domain = domain_argument(run, &tables);
     struct mapping map;
 
-    if (!domain || !mapping_arguments(run, &map) || !mapping_fits(run, domain, &map))
+    if (!domain || !mapping_arguments(run, &map) || !mapping_fits(run, domain, &map)) {
         return;
+    }
     for (uint64_t done = 0; done < map.size; done += map.page) {
         uint64_t iova = map.iova + done;
         uint64_t table = find_table(run, tables, domain, iova, map.level, true);
 
-        if (!table)
+        if (!table) {
             return;
+        }
         guest_write64(run, entry_address(table, iova, map.level), (map.gpa + done) | map.bits);
     }
     result_decimal(&run->result, "pages", map.size / map.page);
@@ -415,10 +444,12 @@ static uint64_t clear_leaf(struct run *run, const struct domain *domain, uint64_
         uint64_t value = guest_read64(run, entry);
         uint64_t size = level_size(level);
 
-        if (run->failed)
+        if (run->failed) {
             return 0;
-        if (!(value & READ_WRITE))
+        }
+        if (!(value & READ_WRITE)) {
             return size - iova % size;
+        }
         if (level == 1 || (level <= LEAF_LEVEL_MAX && value & SUPER_PAGE)) {
             if (iova % size || size > room) {
                 run_error(run, NULL, "0x%" PRIx64 " lies in a larger page", iova);
@@ -440,13 +471,15 @@ static void do_unmap(struct run *run)
     unsigned cleared = 0;
 
     if (!domain || !arg_number(run, "iova", &map.iova) || !arg_number(run, "size", &map.size) ||
-        !mapping_fits(run, domain, &map))
+        !mapping_fits(run, domain, &map)) {
         return;
+    }
     while (map.size) {
         uint64_t step = clear_leaf(run, domain, map.iova, map.size, &cleared);
 
-        if (!step)
+        if (!step) {
             return;
+        }
         step = step < map.size ? step : map.size;
         map.iova += step;
         map.size -= step;
@@ -458,10 +491,12 @@ static bool level_argument(struct run *run, const struct domain *domain, unsigne
 {
     uint64_t value = 0;
 
-    if (!arg_number_max(run, "level", domain->levels, &value))
+    if (!arg_number_max(run, "level", domain->levels, &value)) {
         return false;
-    if (!value)
+    }
+    if (!value) {
         run_error(run, "0", "levels count from 1");
+    }
     *level = (unsigned)value;
     return value != 0;
 }
@@ -476,11 +511,13 @@ static void do_entry(struct run *run)
     uint64_t table;
 
     if (!domain || !arg_number(run, "iova", &iova) || !level_argument(run, domain, &level) ||
-        !arg_number(run, "value", &value))
+        !arg_number(run, "value", &value)) {
         return;
+    }
     table = find_table(run, tables, domain, iova, level, true);
-    if (!table)
+    if (!table) {
         return;
+    }
     guest_write64(run, entry_address(table, iova, level), value);
     result_hex(&run->result, "at", entry_address(table, iova, level));
 }
@@ -493,8 +530,9 @@ static void do_table(struct run *run)
     uint64_t iova;
     uint64_t table;
 
-    if (!domain || !arg_number(run, "iova", &iova) || !level_argument(run, domain, &level))
+    if (!domain || !arg_number(run, "iova", &iova) || !level_argument(run, domain, &level)) {
         return;
+    }
     table = find_table(run, tables, domain, iova, level, false);
     if (!table) {
         result_status(&run->result, "none");

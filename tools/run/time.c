@@ -9,8 +9,9 @@ static void do_time(struct run *run)
     uint64_t step = 0;
     char text[32];
 
-    if (!arg_duration(run, "step", &step))
+    if (!arg_duration(run, "step", &step)) {
         return;
+    }
     if (step > UINT64_MAX - run->now) {
         run_error(run, NULL, "time ends after 2^64 nanoseconds");
         return;

@@ -27,8 +27,9 @@ static bool inverse_switch(struct run *run, const char *name, bool *out)
 {
     bool on = !*out;
 
-    if (!arg_switch(run, name, &on))
+    if (!arg_switch(run, name, &on)) {
         return false;
+    }
     *out = !on;
     return true;
 }
@@ -37,8 +38,9 @@ static bool byte_argument(struct run *run, const char *name, uint8_t *out)
 {
     uint64_t value = *out;
 
-    if (!arg_number_max(run, name, UINT8_MAX, &value))
+    if (!arg_number_max(run, name, UINT8_MAX, &value)) {
         return false;
+    }
     *out = (uint8_t)value;
     return true;
 }
@@ -57,8 +59,9 @@ static bool vtd_arguments(struct run *run, struct viommu_vtd_config *vtd)
         !inverse_switch(run, "snoop-control", &vtd->no_snoop_control) ||
         !arg_switch(run, "device-tlb", &vtd->device_tlb) ||
         !arg_number_max(run, "fault-records", UINT16_MAX, &records) ||
-        !arg_requester(run, "requester", &vtd->unit_requester))
+        !arg_requester(run, "requester", &vtd->unit_requester)) {
         return false;
+    }
     vtd->fault_records = (uint16_t)records;
     return true;
 }
@@ -67,8 +70,9 @@ static struct unit *find_unit(struct run *run, const char *name)
 {
     struct unit *unit = run->units;
 
-    while (unit && strcmp(unit->name, name))
+    while (unit && strcmp(unit->name, name)) {
         unit = unit->next;
+    }
     return unit;
 }
 
@@ -76,8 +80,9 @@ static void add_unit(struct run *run, struct unit *unit)
 {
     struct unit **end = &run->units;
 
-    while (*end)
+    while (*end) {
         end = &(*end)->next;
+    }
     *end = unit;
     run->unit = unit;
 }
@@ -108,8 +113,9 @@ static void create(struct run *run, const char *name, uint64_t ack_timeout, uint
     }
     unit->name = run_copy_text(name);
     add_unit(run, unit);
-    if (!arg_flag(run, "stopped"))
+    if (!arg_flag(run, "stopped")) {
         result_errno(&run->result, viommu_start(unit->iommu));
+    }
 }
 
 static void do_unit(struct run *run)
@@ -124,12 +130,14 @@ static void do_unit(struct run *run)
         return;
     }
     if (!arg_duration(run, "ack-timeout", &ack_timeout) ||
-        !arg_number_max(run, "iotlb", UINT32_MAX, &iotlb))
+        !arg_number_max(run, "iotlb", UINT32_MAX, &iotlb)) {
         return;
-    if (ack_timeout % MILLISECOND || ack_timeout / MILLISECOND > UINT32_MAX)
+    }
+    if (ack_timeout % MILLISECOND || ack_timeout / MILLISECOND > UINT32_MAX) {
         run_error(run, NULL, "ack-timeout is whole milliseconds, 4294967295 at most");
-    else
+    } else {
         create(run, name, ack_timeout / MILLISECOND, iotlb);
+    }
 }
 
 static void do_use(struct run *run)
@@ -139,10 +147,11 @@ static void do_use(struct run *run)
 
     arg_text(run, "name", &name);
     unit = find_unit(run, name);
-    if (unit)
+    if (unit) {
         run->unit = unit;
-    else
+    } else {
         run_error(run, name, "there is no unit of this name");
+    }
 }
 
 static void do_configure(struct run *run)
@@ -151,14 +160,17 @@ static void do_configure(struct run *run)
     struct viommu_vtd_config vtd;
     int error;
 
-    if (!unit)
+    if (!unit) {
         return;
+    }
     vtd = unit->vtd;
-    if (!vtd_arguments(run, &vtd))
+    if (!vtd_arguments(run, &vtd)) {
         return;
+    }
     error = viommu_vtd_configure(unit->iommu, &vtd);
-    if (!error)
+    if (!error) {
         unit->vtd = vtd;
+    }
     result_errno(&run->result, error);
 }
 
@@ -166,8 +178,9 @@ static void do_start(struct run *run)
 {
     struct unit *unit = run_unit(run);
 
-    if (unit)
+    if (unit) {
         result_errno(&run->result, viommu_start(unit->iommu));
+    }
 }
 
 /* What the guest had set up is gone; what the builders know of tables in memory stays true. */
@@ -175,8 +188,9 @@ static void do_reset(struct run *run)
 {
     struct unit *unit = run_unit(run);
 
-    if (!unit)
+    if (!unit) {
         return;
+    }
     result_errno(&run->result, viommu_reset(unit->iommu));
     queue_destroy(unit->queue);
     unit->queue = NULL;
@@ -197,14 +211,16 @@ static void do_destroy(struct run *run)
     struct unit *unit = run_unit(run);
     struct unit **at = &run->units;
 
-    if (!unit)
+    if (!unit) {
         return;
+    }
     if (run->holds) {
         run_error(run, NULL, "a translation is still held: `release` it first");
         return;
     }
-    while (*at != unit)
+    while (*at != unit) {
         at = &(*at)->next;
+    }
     *at = unit->next;
     run->unit = run->units;
     unit_free(run, unit);
@@ -225,8 +241,9 @@ static void do_process(struct run *run)
     struct unit *unit = run_unit(run);
     uint64_t budget = 0;
 
-    if (!unit || !arg_number_max(run, "budget", UINT32_MAX, &budget))
+    if (!unit || !arg_number_max(run, "budget", UINT32_MAX, &budget)) {
         return;
+    }
     result_errno(&run->result, viommu_process(unit->iommu, (unsigned)budget));
     viommu_memory_process(run->memory);
 }
@@ -241,8 +258,9 @@ static void do_ready(struct run *run)
     struct unit *unit = run_unit(run);
     struct pollfd descriptor = {.events = POLLIN};
 
-    if (!unit)
+    if (!unit) {
         return;
+    }
     descriptor.fd = viommu_event_fd(unit->iommu);
     result_status(&run->result, poll(&descriptor, 1, 0) == 1 ? "yes" : "no");
 }
@@ -251,8 +269,9 @@ static void do_info(struct run *run)
 {
     struct unit *unit = run_unit(run);
 
-    if (!unit)
+    if (!unit) {
         return;
+    }
     result_word(&run->result, "name", unit->name);
     result_size(&run->result, "registers", viommu_vtd_register_size(unit->iommu));
     result_word(&run->result, "version", viommu_version());
@@ -333,13 +352,16 @@ static void do_stats(struct run *run)
     const struct line *line = &run->line;
     struct viommu_stats stats;
 
-    if (!unit)
+    if (!unit) {
         return;
+    }
     result_errno(&run->result, viommu_stats_get(unit->iommu, &stats, sizeof(stats)));
-    for (unsigned i = line->first_argument; i < line->word_count && !run->failed; i++)
+    for (unsigned i = line->first_argument; i < line->word_count && !run->failed; i++) {
         named_counter(run, &stats, line->words[i].value);
-    for (unsigned i = 0; i < COUNTERS && line->first_argument == line->word_count; i++)
+    }
+    for (unsigned i = 0; i < COUNTERS && line->first_argument == line->word_count; i++) {
         result_counter(run, &stats, i);
+    }
 }
 
 const struct command unit_commands[] = {
