@@ -2,13 +2,13 @@
 /*
  * The baseline: a translation cache the way common systems write it.
  *
- * A GHashTable under a mutex. Keys and values are allocated one by one; a look-up probes once for each
- * page size until it hits, smallest first; a miss walks the guest's tables and inserts. With a cap, a
- * full table is emptied before the next insertion.
+ * A GHashTable under a mutex. Keys and values are allocated one by one; a look-up probes once for
+ * each page size until it hits, smallest first; a miss walks the guest's tables and inserts. With a
+ * cap, a full table is emptied before the next insertion.
  *
- * It is kept as fast as that design allows: the hash is one multiplication, a 4 KiB page hits with the
- * first probe, and the walk is plain loads from one block of memory, without any look-up of where
- * guest memory lies and without checks of reserved bits.
+ * It is kept as fast as that design allows: the hash is one multiplication, a 4 KiB page hits with
+ * the first probe, and the walk is plain loads from one block of memory, without any look-up of
+ * where guest memory lies and without checks of reserved bits.
  */
 #ifndef VIOMMU_BENCH_BASELINE_H
 #define VIOMMU_BENCH_BASELINE_H
@@ -43,8 +43,8 @@ bool baseline_translate(struct baseline *baseline, uint16_t domain, uint64_t iov
                         uint64_t *gpa);
 
 /*
- * The loads of a walk and nothing else, when every page is 4 KiB: what no walk that reads the tables
- * can beat.
+ * The loads of a walk and nothing else, when every page is 4 KiB: what no walk that reads the
+ * tables can beat.
  */
 static inline uint64_t baseline_bare_walk(const uint8_t *ram, uint64_t root, unsigned levels,
                                           uint64_t iova)

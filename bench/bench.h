@@ -3,10 +3,10 @@
  * The bench: what is measured, and against what.
  *
  * Vocabulary. A *row* is one piece of work. Its *sides* are the ways to do it: the library's, and
- * baselines. A *ratio* compares two sides of one row, measured in the same run and in turns, so that what
- * the machine does meanwhile falls on both. A *goal* is for a ratio, never for a time. A side's *work* is
- * a number of *operations*; it also leaves something that can be checked, and is, outside the timed part:
- * a fast wrong answer is an error.
+ * baselines. A *ratio* compares two sides of one row, measured in the same run and in turns, so
+ * that what the machine does meanwhile falls on both. A *goal* is for a ratio, never for a time. A
+ * side's *work* is a number of *operations*; it also leaves something that can be checked, and is,
+ * outside the timed part: a fast wrong answer is an error.
  *
  * Rows are constant tables; their state is made before a row is measured and freed after it.
  */
@@ -25,7 +25,8 @@
 struct side {
     const char *name;
     void (*begin)(void *state); /* before each timed part, or NULL */
-    bool (*run)(void *state, uint64_t count); /* the timed part: `count` operations; false: it failed */
+    /* The timed part: `count` operations; false: it failed. */
+    bool (*run)(void *state, uint64_t count);
     void (*end)(void *state);    /* after each timed part, or NULL */
     bool (*check)(void *state);  /* whether what the last run left is right, or NULL */
 };

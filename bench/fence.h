@@ -8,8 +8,8 @@
 #include <stdint.h>
 
 /*
- * Full fences, one after the other, each with a store to order as every use of a fence has: on x86 the
- * cheapest way to have both is an exchange.
+ * Full fences, one after the other, each with a store to order as every use of a fence has: on x86
+ * the cheapest way to have both is an exchange.
  */
 static inline bool fence_run(uint64_t count)
 {

@@ -35,7 +35,9 @@ bool goal_met(const struct ratio *ratio, double value)
     return ratio->kind == RATIO_SPEEDUP ? value >= ratio->goal : value <= ratio->goal;
 }
 
-/* Runs a side once. Returns nanoseconds (at least 1), or 0 when it failed or left a wrong result. */
+/*
+ * Runs a side once. Returns nanoseconds (at least 1), or 0 when it failed or left a wrong result.
+ */
 static uint64_t run_once(const struct measurement *m, unsigned i, uint64_t count)
 {
     const struct side *side = &m->row->sides[i];

@@ -2,12 +2,12 @@
 /*
  * Measuring a row: its sides take turns, and of every figure the median counts.
  *
- * A ratio is taken within a round, where its two sides ran one after the other, and the median of the
- * rounds is reported with the quartiles around it; the quotient of two medians would let a slow minute of
- * the machine fall on one side.
+ * A ratio is taken within a round, where its two sides ran one after the other, and the median of
+ * the rounds is reported with the quartiles around it; the quotient of two medians would let a slow
+ * minute of the machine fall on one side.
  *
- * Time is the CPU time of the thread that does the work, which other programs on the machine disturb
- * least; where several threads do it, or wait for each other, it is that of the wall.
+ * Time is the CPU time of the thread that does the work, which other programs on the machine
+ * disturb least; where several threads do it, or wait for each other, it is that of the wall.
  */
 #ifndef VIOMMU_BENCH_MEASURE_H
 #define VIOMMU_BENCH_MEASURE_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Row: cached translations while another thread makes 100,000 page-selective invalidations a second of
- * other pages of the same domain, each by queue and seen to complete; against the same translations
- * when it rests.
+ * Row: cached translations while another thread makes 100,000 page-selective invalidations a second
+ * of other pages of the same domain, each by queue and seen to complete; against the same
+ * translations when it rests.
  *
  * The reader's sections hold 16 translations: an invalidation waits for a section under way, so the
  * sections of a device that lives with many invalidations are short.

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Row: a page-selective invalidation of one page with its drain, nothing in flight, while sixteen idle
- * threads are known to the library because they had a section once.
+ * Row: a page-selective invalidation of one page with its drain, nothing in flight, while sixteen
+ * idle threads are known to the library because they had a section once.
  *
- * From the inside out: the drain alone; what an invalidation does to the cache (drop, drain, and both
- * once more, under the lock); and the whole way through the registers, as a guest's driver asks and the
- * embedder calls: one page by register, one page by queue, and sixteen pages in one go by queue.
+ * From the inside out: the drain alone; what an invalidation does to the cache (drop, drain, and
+ * both once more, under the lock); and the whole way through the registers, as a guest's driver
+ * asks and the embedder calls: one page by register, one page by queue, and sixteen pages in one go
+ * by queue.
  *
  * Each side in its turn must have made the unit see a changed table entry.
  */
@@ -207,8 +208,9 @@ static bool queue_pages(struct invalidate *inv, uint64_t count)
     uint64_t head;
 
     for (uint64_t i = 0; i < count; i++) {
-        guest_queue_put(guest, spec_iotlb_invalidate(SPEC_SELECTIVE, WORLD_DOMAIN, next_iova(inv), 0,
-                                                     true));
+        uint64_t iova = next_iova(inv);
+
+        guest_queue_put(guest, spec_iotlb_invalidate(SPEC_SELECTIVE, WORLD_DOMAIN, iova, 0, true));
     }
     viommu_mmio_write(guest->iommu, SPEC_IQT, 8, guest->queue_tail * 16ULL);
     viommu_process(guest->iommu, 0);

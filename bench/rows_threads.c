@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Rows: the same by two threads at once, each with a device of its own in one domain; what they do in
- * sum. An operation is one translation by either.
+ * Rows: the same by two threads at once, each with a device of its own in one domain; what they do
+ * in sum. An operation is one translation by either.
  */
 #include "bench.h"
 #include "pin.h"

@@ -142,7 +142,7 @@ static bool check_viommu(void *state)
 static const struct row rows[] = {
     {
         .name = "walk",
-        .text = "translations that miss, 256 MiB of leaf tables, each address out of the last answer",
+        .text = "translations that miss, 256 MiB of leaf tables, each address from the last",
         .unit = "translation",
         .setup = setup,
         .teardown = teardown,

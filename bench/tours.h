@@ -3,13 +3,13 @@
  * Tours of a world's pages (see world.h), by the library and by the baseline.
  *
  * A *chain* is dependent: the next address comes out of the last answer, so that the latency of a
- * look-up is what counts. A *stream* is independent: the same pages in the same order, but the addresses
- * are known beforehand, so that look-ups can overlap; `order` holds them for one whole cycle, and a
- * stream's count is a multiple of the number of pages.
+ * look-up is what counts. A *stream* is independent: the same pages in the same order, but the
+ * addresses are known beforehand, so that look-ups can overlap; `order` holds them for one whole
+ * cycle, and a stream's count is a multiple of the number of pages.
  *
  * Where the library is used, a *section* (viommu_dma_begin, viommu_dma_end) holds TOUR_SECTION
- * translations, or, in the functions named _each, one. All of them return false when a translation was
- * refused, and leave in *tour what world_tour_ok checks.
+ * translations, or, in the functions named _each, one. All of them return false when a translation
+ * was refused, and leave in *tour what world_tour_ok checks.
  */
 #ifndef VIOMMU_BENCH_TOURS_H
 #define VIOMMU_BENCH_TOURS_H

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the rows work on: a guest with a VT-d unit, two devices of one domain, and many mapped pages.
+ * What the rows work on: a guest with a VT-d unit, two devices of one domain, and many mapped
+ * pages.
  *
- * Page i of the device addresses, at WORLD_IOVA + i * 4 KiB, leads to WORLD_GPA + world_next(i) * 4 KiB,
- * where world_next is one cycle through all pages that visits them in no useful order. So the answer
- * to a look-up says which page is asked for next: a chain of look-ups that depend on each other. A
- * *tour* is a stretch of that chain; where it ends and the sum of the addresses seen can be computed
- * without any look-up.
+ * Page i of the device addresses, at WORLD_IOVA + i * 4 KiB, leads to WORLD_GPA + world_next(i) * 4
+ * KiB, where world_next is one cycle through all pages that visits them in no useful order. So the
+ * answer to a look-up says which page is asked for next: a chain of look-ups that depend on each
+ * other. A *tour* is a stretch of that chain; where it ends and the sum of the addresses seen can
+ * be computed without any look-up.
  */
 #ifndef VIOMMU_BENCH_WORLD_H
 #define VIOMMU_BENCH_WORLD_H

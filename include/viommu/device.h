@@ -2,17 +2,18 @@
 /*
  * The DMA side: the devices behind an IOMMU, and what they read, write and translate.
  *
- * A device is a PCI function with a requester id. Its requests are translated as the guest's tables say;
- * a request that is refused becomes a fault in the model, for the guest to see, and an error here.
+ * A device is a PCI function with a requester id. Its requests are translated as the guest's tables
+ * say; a request that is refused becomes a fault in the model, for the guest to see, and an error
+ * here.
  *
  * Sections. A translation is good only until an invalidation of it completes. Whoever uses a
  * translation encloses translate and use in one section (viommu_dma_begin, viommu_dma_end): an
  * invalidation that starts meanwhile is held open until the section ends. viommu_device_read and
- * viommu_device_write do so themselves. Sections cost one memory fence, nest, and must be short: they
- * belong to their thread and delay the guest's invalidations.
+ * viommu_device_write do so themselves. Sections cost one memory fence, nest, and must be short:
+ * they belong to their thread and delay the guest's invalidations.
  *
- * Threads: any number of threads may issue DMA for any devices at once; translations that are cached
- * take no lock. None of these functions blocks.
+ * Threads: any number of threads may issue DMA for any devices at once; translations that are
+ * cached take no lock. None of these functions blocks.
  */
 #ifndef VIOMMU_DEVICE_H
 #define VIOMMU_DEVICE_H
@@ -31,8 +32,8 @@ struct viommu_device;
 struct viommu_device_config {
     uint16_t requester; /* the id that its requests carry; unique in the instance unless `shared` */
     /*
-     * The id is that of a bridge and several devices use it: each is added with the same id and with
-     * this flag.
+     * The id is that of a bridge and several devices use it: each is added with the same id and
+     * with this flag.
      */
     bool shared;
     /* It has a device-TLB (PCI ATS): it may send translation requests and translated requests. */
@@ -40,34 +41,38 @@ struct viommu_device_config {
 };
 
 /*
- * Adds a device; devices may come while the instance runs. Returns 0; -EEXIST when the requester id is
- * taken by a device and not shared by both; -ENOTSUP for `ats` when the unit has no device-TLB
+ * Adds a device; devices may come while the instance runs. Returns 0; -EEXIST when the requester id
+ * is taken by a device and not shared by both; -ENOTSUP for `ats` when the unit has no device-TLB
  * support; -EDEADLK from a change callback; -ENOMEM.
  */
 int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *config,
                       struct viommu_device **out);
 
 /*
- * Removes a device and its subscribers; NULL is accepted. The caller sees to it that no other thread
- * is in a call on it. Changes that its subscribers had not acknowledged count as acknowledged: the
- * device is gone. Returns 0, or -EDEADLK from a change callback.
+ * Removes a device and its subscribers; NULL is accepted. The caller sees to it that no other
+ * thread is in a call on it. Changes that its subscribers had not acknowledged count as
+ * acknowledged: the device is gone. Returns 0, or -EDEADLK from a change callback.
  */
 int viommu_device_remove(struct viommu_device *device);
 
 /*
- * Gives it another requester id (a guest renumbered its buses). What the IOMMU cached for the old id is
- * not used for the new one; subscribers are not told, drop what they cached. Returns 0; -EEXIST as viommu_device_add; -EDEADLK; -ENOMEM.
+ * Gives it another requester id (a guest renumbered its buses). What the IOMMU cached for the old
+ * id is not used for the new one; subscribers are not told, drop what they cached. Returns 0;
+ * -EEXIST as viommu_device_add; -EDEADLK; -ENOMEM.
  */
 int viommu_device_set_requester(struct viommu_device *device, uint16_t requester);
 
 /*
- * Gives it one more id to issue requests under (a phantom function): the n-th added is alias n, from
- * 1. Returns the alias number; -EEXIST when the id is taken, shared or not; -ENOSPC past
+ * Gives it one more id to issue requests under (a phantom function): the n-th added is alias n,
+ * from 1. Returns the alias number; -EEXIST when the id is taken, shared or not; -ENOSPC past
  * VIOMMU_ALIASES_MAX; -EDEADLK; -ENOMEM.
  */
 int viommu_device_add_alias(struct viommu_device *device, uint16_t requester);
 
-/* Takes the aliases back, all of them. Returns 0 or -EDEADLK. No other thread may use one meanwhile. */
+/*
+ * Takes the aliases back, all of them. Returns 0 or -EDEADLK. No other thread may use one
+ * meanwhile.
+ */
 int viommu_device_remove_aliases(struct viommu_device *device);
 
 /*
@@ -96,7 +101,7 @@ struct viommu_dma_attrs {
 /* Where a request goes. */
 struct viommu_translation {
     uint64_t gpa;     /* guest-physical address of the byte asked for */
-    uint64_t mask;    /* page size - 1: the translation holds for every address with equal upper bits */
+    uint64_t mask;    /* page size - 1: it holds for every address with equal upper bits */
     uint32_t perm;    /* enum viommu_perm: what the tables allow there */
     bool interrupt;   /* not memory: a message to the interrupt controller at this address */
 };
@@ -109,14 +114,14 @@ int viommu_dma_begin(struct viommu *iommu);
 void viommu_dma_end(struct viommu *iommu);
 
 /*
- * Translates one address for an access that needs `perm` (enum viommu_perm; 0 is a zero-length read).
- * The result may be used until the enclosing section ends; outside a section it is only a statement
- * about the past.
+ * Translates one address for an access that needs `perm` (enum viommu_perm; 0 is a zero-length
+ * read). The result may be used until the enclosing section ends; outside a section it is only a
+ * statement about the past.
  *
  * Returns 0; -EFAULT when the guest's tables refuse it (the fault is recorded as the architecture
- * says); -EPERM when the device is denied; -EAGAIN before viommu_start; -EINVAL for an alias it does
- * not have, or a type other than UNTRANSLATED and TRANSLATED; -ENOTSUP for a translated request of a
- * device added without `ats`; -ENOMEM on a thread's first section.
+ * says); -EPERM when the device is denied; -EAGAIN before viommu_start; -EINVAL for an alias it
+ * does not have, or a type other than UNTRANSLATED and TRANSLATED; -ENOTSUP for a translated
+ * request of a device added without `ats`; -ENOMEM on a thread's first section.
  */
 int viommu_device_translate(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
                             uint64_t iova, uint32_t perm, struct viommu_translation *out);
@@ -124,7 +129,8 @@ int viommu_device_translate(struct viommu_device *device, const struct viommu_dm
 /*
  * Reads from, or writes to, guest memory as the device: `len` bytes at `iova`. Every 4 KiB page is
  * translated by itself, in order of addresses, as packets on a bus are: when one is refused those
- * before it have been done. len 0 is a zero-length read or write, which moves nothing but is checked.
+ * before it have been done. len 0 is a zero-length read or write, which moves nothing but is
+ * checked.
  *
  * A write of 4 aligned bytes to the interrupt address range calls the `interrupt` callback.
  *
@@ -152,15 +158,16 @@ struct viommu_ats_entry {
  * (viommu_device_subscribe). With `no_write` it asks to read only. attrs gives the alias; its type
  * does not count.
  *
- * Enclose the call and the storing of its entries in one section (viommu_dma_begin): the device is told
- * to invalidate only after such sections have ended, so nothing old can be stored after that. And
- * acknowledge an invalidation only when no translated request that uses the range can still begin.
+ * Enclose the call and the storing of its entries in one section (viommu_dma_begin): the device is
+ * told to invalidate only after such sections have ended, so nothing old can be stored after that.
+ * And acknowledge an invalidation only when no translated request that uses the range can still
+ * begin.
  *
- * Returns the number of entries (1 or more; fewer than asked for is normal); -EFAULT when the request
- * is refused as a whole (Unsupported Request or Completer Abort on a bus), with the fault recorded;
- * -EPERM when the device is denied; -ENOTSUP when it was added without `ats`; -EAGAIN before
- * viommu_start; -EINVAL for len or count 0, a range that passes the top of the address space, or an
- * alias that it does not have; -ENOMEM on a thread's first section.
+ * Returns the number of entries (1 or more; fewer than asked for is normal); -EFAULT when the
+ * request is refused as a whole (Unsupported Request or Completer Abort on a bus), with the fault
+ * recorded; -EPERM when the device is denied; -ENOTSUP when it was added without `ats`; -EAGAIN
+ * before viommu_start; -EINVAL for len or count 0, a range that passes the top of the address
+ * space, or an alias that it does not have; -ENOMEM on a thread's first section.
  */
 int viommu_device_ats_translate(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
                                 uint64_t iova, uint64_t len, bool no_write,

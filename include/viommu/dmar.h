@@ -38,7 +38,7 @@ struct viommu_dmar_unit {
     uint64_t base;          /* guest-physical address of its registers, 4 KiB aligned */
     uint64_t register_size; /* viommu_vtd_register_size() */
     uint16_t segment;
-    bool include_all; /* every device of the segment that no other unit names; last of its segment */
+    bool include_all; /* every device that no other unit names; the last unit of its segment */
     const struct viommu_dmar_scope *scopes;
     size_t scope_count;
 };

@@ -2,14 +2,14 @@
 /*
  * One IOMMU instance, whatever its model: configuration, registers, work, events, statistics.
  *
- * Life: a model's create function (viommu_vtd_create), then viommu_start, then registers and DMA, then
- * viommu_destroy. There are no hidden threads: what cannot finish at once is done by viommu_process(),
- * which the embedder calls when viommu_event_fd() polls readable.
+ * Life: a model's create function (viommu_vtd_create), then viommu_start, then registers and DMA,
+ * then viommu_destroy. There are no hidden threads: what cannot finish at once is done by
+ * viommu_process(), which the embedder calls when viommu_event_fd() polls readable.
  *
- * Threads: every function may be called from any thread unless its comment says otherwise. Functions
- * of this header may take the instance's own lock for a short, bounded time; none blocks longer.
- * All callbacks but `clock` are made without a lock held, and all but `interrupt` for a device's own
- * message come from viommu_process().
+ * Threads: every function may be called from any thread unless its comment says otherwise.
+ * Functions of this header may take the instance's own lock for a short, bounded time; none blocks
+ * longer. All callbacks but `clock` are made without a lock held, and all but `interrupt` for a
+ * device's own message come from viommu_process().
  */
 #ifndef VIOMMU_IOMMU_H
 #define VIOMMU_IOMMU_H
@@ -33,7 +33,7 @@ struct viommu_interrupt {
 };
 
 enum viommu_event_kind {
-    VIOMMU_EVENT_FENCED = 1,   /* a subscriber no longer follows: it failed or did not answer in time */
+    VIOMMU_EVENT_FENCED = 1,   /* a subscriber failed, or did not answer in time: it is told no more */
     VIOMMU_EVENT_DENIED,       /* a requester's DMA is refused from now on */
     VIOMMU_EVENT_HOST_FAILURE, /* the host failed us (memory); `error` says how */
     VIOMMU_EVENT_REENTRY,      /* a control call from inside a change callback was refused */
@@ -57,7 +57,10 @@ struct viommu_event {
  * viommu_process and viommu_destroy on the same instance.
  */
 struct viommu_callbacks {
-    /* The unit's own messages come from viommu_process(); a device's from its viommu_device_write(). */
+    /*
+     * The unit's own messages come from viommu_process(); a device's from its
+     * viommu_device_write().
+     */
     void (*interrupt)(void *opaque, const struct viommu_interrupt *interrupt);
     void (*event)(void *opaque, const struct viommu_event *event);
 };
@@ -68,9 +71,10 @@ struct viommu_config {
     struct viommu_callbacks callbacks;
     void *opaque;
     /*
-     * Time in nanoseconds, never going back; NULL is the host's monotonic clock. With a clock of the
-     * embedder's own, viommu_event_fd() does not tell of time-outs: call viommu_process() as time goes.
-     * It is called with the instance's lock held: it only tells the time, and calls nothing here.
+     * Time in nanoseconds, never going back; NULL is the host's monotonic clock. With a clock of
+     * the embedder's own, viommu_event_fd() does not tell of time-outs: call viommu_process() as
+     * time goes. It is called with the instance's lock held: it only tells the time, and calls
+     * nothing here.
      */
     uint64_t (*clock)(void *opaque);
     /* How long a subscriber may take to acknowledge a change, in milliseconds; 0 is 500. */
@@ -80,33 +84,34 @@ struct viommu_config {
 };
 
 /*
- * Freezes the configuration and brings the instance to its power-on state. Returns 0; -EALREADY when
- * it is started.
+ * Freezes the configuration and brings the instance to its power-on state. Returns 0; -EALREADY
+ * when it is started.
  */
 int viommu_start(struct viommu *iommu);
 
 /*
- * Gives the instance back; NULL is accepted. The caller sees to it that no other thread is in any call
- * on it or on its devices, and that no subscriber will complete a change. Devices and subscribers that
- * still exist are removed with it.
+ * Gives the instance back; NULL is accepted. The caller sees to it that no other thread is in any
+ * call on it or on its devices, and that no subscriber will complete a change. Devices and
+ * subscribers that still exist are removed with it.
  */
 void viommu_destroy(struct viommu *iommu);
 
 /*
  * A platform reset: registers back to their power-on values, pending work dropped, caches empty,
  * denied requesters admitted again. Devices and subscribers stay. Reset devices first, so that none
- * still runs: DMA under way is not waited for, and subscribers are not told. Returns 0; -EAGAIN before viommu_start; -EDEADLK from a change callback.
+ * still runs: DMA under way is not waited for, and subscribers are not told. Returns 0; -EAGAIN
+ * before viommu_start; -EDEADLK from a change callback.
  */
 int viommu_reset(struct viommu *iommu);
 
 /*
  * Does pending work: invalidations, commands, time-outs, callbacks. `budget` bounds it (a unit is a
- * descriptor, whose work is bounded itself, or a callback; 0 means 256). Never blocks. Only one thread
- * works at a time: while one is inside, others return VIOMMU_PENDING at once.
+ * descriptor, whose work is bounded itself, or a callback; 0 means 256). Never blocks. Only one
+ * thread works at a time: while one is inside, others return VIOMMU_PENDING at once.
  *
  * Returns 0 when nothing more can be done now (what waits for others wakes the event fd again),
- * VIOMMU_PENDING when the budget ended first: call again; -EAGAIN before viommu_start; -EDEADLK from
- * a callback of this instance; -ENOMEM on a thread's first call: nothing was done, call again.
+ * VIOMMU_PENDING when the budget ended first: call again; -EAGAIN before viommu_start; -EDEADLK
+ * from a callback of this instance; -ENOMEM on a thread's first call: nothing was done, call again.
  */
 int viommu_process(struct viommu *iommu, unsigned budget);
 
@@ -117,17 +122,17 @@ int viommu_process(struct viommu *iommu, unsigned budget);
 int viommu_event_fd(struct viommu *iommu);
 
 /*
- * A guest's access to the instance's registers: `size` bytes (1 to 8) at `offset`, little endian. Any
- * offset and size are answered: what is no register reads 0 and ignores writes. Reads never wait for
- * pending work. Returns 0; -EINVAL for a size outside 1 to 8; -EAGAIN before viommu_start; -EDEADLK
- * for a write from a change callback.
+ * A guest's access to the instance's registers: `size` bytes (1 to 8) at `offset`, little endian.
+ * Any offset and size are answered: what is no register reads 0 and ignores writes. Reads never
+ * wait for pending work. Returns 0; -EINVAL for a size outside 1 to 8; -EAGAIN before viommu_start;
+ * -EDEADLK for a write from a change callback.
  */
 int viommu_mmio_read(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t *value);
 int viommu_mmio_write(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t value);
 
 /*
- * Counters since viommu_start. Members are only ever added, at the end. Counters of one device's DMA
- * are exact as long as one thread at a time issues it.
+ * Counters since viommu_start. Members are only ever added, at the end. Counters of one device's
+ * DMA are exact as long as one thread at a time issues it.
  */
 struct viommu_stats {
     uint64_t translations;          /* requests to translate, whatever became of them */
@@ -155,8 +160,8 @@ struct viommu_stats {
 };
 
 /*
- * Copies the counters to *stats, `size` bytes at most (a program built against another release passes
- * its own sizeof); what this release does not know is zeroed. Returns 0.
+ * Copies the counters to *stats, `size` bytes at most (a program built against another release
+ * passes its own sizeof); what this release does not know is zeroed. Returns 0.
  */
 int viommu_stats_get(struct viommu *iommu, struct viommu_stats *stats, size_t size);
 

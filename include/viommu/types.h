@@ -2,8 +2,8 @@
 /*
  * Words every other header uses.
  *
- * Addresses are bytes, ranges are inclusive [first, last], so the whole 64-bit space is one range and
- * no length can overflow. Functions return 0 or a negative errno; the few that can also answer
+ * Addresses are bytes, ranges are inclusive [first, last], so the whole 64-bit space is one range
+ * and no length can overflow. Functions return 0 or a negative errno; the few that can also answer
  * VIOMMU_PENDING say so.
  */
 #ifndef VIOMMU_TYPES_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The Intel VT-d model (Intel Virtualization Technology for Directed I/O, architecture specification):
- * DMA remapping in legacy mode. What it does not do it reports absent in its capability registers.
- * docs/vtd-registers.md lists every register and field.
+ * The Intel VT-d model (Intel Virtualization Technology for Directed I/O, architecture
+ * specification): DMA remapping in legacy mode. What it does not do it reports absent in its
+ * capability registers. docs/vtd-registers.md lists every register and field.
  */
 #ifndef VIOMMU_VTD_H
 #define VIOMMU_VTD_H
@@ -15,7 +15,7 @@ extern "C" {
 
 /* Fields left zero take the value in parentheses. */
 struct viommu_vtd_config {
-    uint8_t address_width;      /* of device addresses: 39 or 48 (48); 48 also walks 39-bit tables */
+    uint8_t address_width;      /* of device addresses: 39 or 48 (48); 48 walks 39-bit tables too */
     uint8_t host_address_width; /* of guest-physical addresses: 36 to 52 (48) */
     bool caching_mode;          /* CAP.CM: asks the guest to invalidate when it maps, too */
     bool no_super_pages;        /* no 2 MiB and 1 GiB pages */
@@ -29,20 +29,22 @@ struct viommu_vtd_config {
 };
 
 /*
- * Creates a unit. It is configured until viommu_start. Returns 0; -EINVAL for a value out of range, or
- * without a memory; -ENOMEM; -EMFILE, -ENFILE or -ENOSPC (no file descriptor, or watch, for
+ * Creates a unit. It is configured until viommu_start. Returns 0; -EINVAL for a value out of range,
+ * or without a memory; -ENOMEM; -EMFILE, -ENFILE or -ENOSPC (no file descriptor, or watch, for
  * viommu_event_fd).
  */
 int viommu_vtd_create(const struct viommu_config *config, const struct viommu_vtd_config *vtd,
                       struct viommu **out);
 
 /*
- * Configures it anew. Returns 0; -EINVAL as above, or for a unit of another model; -EBUSY once it is
- * started, or when it has devices with a device-TLB and the new configuration has none.
+ * Configures it anew. Returns 0; -EINVAL as above, or for a unit of another model; -EBUSY once it
+ * is started, or when it has devices with a device-TLB and the new configuration has none.
  */
 int viommu_vtd_configure(struct viommu *iommu, const struct viommu_vtd_config *vtd);
 
-/* Bytes of its register space, a multiple of 4 KiB: what viommu_mmio_* answers, DRHD should cover. */
+/*
+ * Bytes of its register space, a multiple of 4 KiB: what viommu_mmio_* answers, DRHD should cover.
+ */
 uint64_t viommu_vtd_register_size(const struct viommu *iommu);
 
 #ifdef __cplusplus

@@ -114,9 +114,9 @@ static struct epoch_thread *record_reuse(void)
 }
 
 /*
- * Drains look at one line of every record. Each thread allocates its own, and malloc gives each thread a
- * heap of its own, at addresses that differ in high bits only: all lines would fall into one set of the
- * first-level cache. So records are moved by their number.
+ * Drains look at one line of every record. Each thread allocates its own, and malloc gives each
+ * thread a heap of its own, at addresses that differ in high bits only: all lines would fall into
+ * one set of the first-level cache. So records are moved by their number.
  */
 static struct epoch_thread *record_new(void)
 {

@@ -2,14 +2,14 @@
 /*
  * Epochs: the one way in which readers without locks are protected.
  *
- * A *section* is a stretch of a thread's work between epoch_enter and epoch_leave. A *drain* asks: have
- * all sections that began before now ended? What was unpublished before the drain began cannot be
- * reached by anyone once the answer is yes: it may be freed, reused, or reported gone.
+ * A *section* is a stretch of a thread's work between epoch_enter and epoch_leave. A *drain* asks:
+ * have all sections that began before now ended? What was unpublished before the drain began cannot
+ * be reached by anyone once the answer is yes: it may be freed, reused, or reported gone.
  *
  * An *epoch* here is a clock of its own (one for each guest memory), so that a long section in one
  * guest does not delay another's drains. Each thread has one record, taken on its first section and
- * returned when it ends, with a few words: one for each epoch it has a section open in. A word holds
- * the epoch's id and the time the section began, so entering is one store and one full fence.
+ * returned when it ends, with a few words: one for each epoch it has a section open in. A word
+ * holds the epoch's id and the time the section began, so entering is one store and one full fence.
  *
  * Invariants:
  * - `now` only grows. A section that began at time t may see what was published before t or later,
@@ -45,7 +45,7 @@
 struct epoch_thread {
     _Alignas(128) _Atomic uint64_t words[EPOCH_NEST]; /* id and time; 0: free */
     _Atomic uint64_t wildcard;                        /* not 0: holds back every epoch */
-    uint32_t depth[EPOCH_NEST];                       /* the owner's: how deep each word is nested */
+    uint32_t depth[EPOCH_NEST];                       /* the owner's: how deep words nest */
     uint32_t wildcard_depth;
     _Atomic bool used;
     struct epoch_thread *next; /* in the registry; set once */
@@ -135,8 +135,9 @@ static inline void epoch_leave(struct epoch *epoch)
 }
 
 /*
- * Whether the thread's first word says that it is inside a section of the epoch. False decides nothing.
- * For readers that need a section only if there is none: nesting writes to the record, this does not.
+ * Whether the thread's first word says that it is inside a section of the epoch. False decides
+ * nothing. For readers that need a section only if there is none: nesting writes to the record,
+ * this does not.
  */
 static inline bool epoch_inside_first(const struct epoch *epoch)
 {

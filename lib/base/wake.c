@@ -81,8 +81,8 @@ void wake_clear(struct wake *wake)
     uint64_t count;
 
     /*
-     * The descriptor first, the flag second: a kick between the two is not written, but its work was
-     * there before the flag fell, and the caller looks for work after this.
+     * The descriptor first, the flag second: a kick between the two is not written, but its work
+     * was there before the flag fell, and the caller looks for work after this.
      */
     if (atomic_load(&wake->armed)) {
         (void)!read(wake->timer_fd, &count, sizeof(count));

@@ -2,8 +2,8 @@
 /*
  * A descriptor that tells an event loop "there is work": now (wake_kick), or at a time (wake_at).
  *
- * One epoll descriptor that holds an eventfd and a timerfd, so that an embedder watches a single fd.
- * All calls are safe from any thread.
+ * One epoll descriptor that holds an eventfd and a timerfd, so that an embedder watches a single
+ * fd. All calls are safe from any thread.
  */
 #ifndef VIOMMU_BASE_WAKE_H
 #define VIOMMU_BASE_WAKE_H
@@ -36,8 +36,8 @@ void wake_at(struct wake *wake, uint64_t ns);
 void wake_clear(struct wake *wake);
 
 /*
- * How long to wait, in nanoseconds, before looking again at something that cannot tell when it is over:
- * doubles from call to call, within limits. *pause 0 begins anew.
+ * How long to wait, in nanoseconds, before looking again at something that cannot tell when it is
+ * over: doubles from call to call, within limits. *pause 0 begins anew.
  */
 uint64_t wake_pause(uint64_t *pause);
 

@@ -2,8 +2,8 @@
 /*
  * Translation requests of devices that have a device-TLB (PCI ATS).
  *
- * A completion is a run of entries of one size that follow one another. The model makes them one at a
- * time; the run ends where the next one would differ, or be refused.
+ * A completion is a run of entries of one size that follow one another. The model makes them one at
+ * a time; the run ends where the next one would differ, or be refused.
  */
 #include "device/dma.h"
 

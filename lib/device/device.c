@@ -2,9 +2,9 @@
 /*
  * DMA: translate, read, write.
  *
- * The hot path is hit(): a requester's context, its tag's id, one probe of the cache. Whatever that does
- * not answer goes to the model. All of it runs inside a section; locks are taken only by the model, to
- * fetch a context or to record a fault.
+ * The hot path is hit(): a requester's context, its tag's id, one probe of the cache. Whatever that
+ * does not answer goes to the model. All of it runs inside a section; locks are taken only by the
+ * model, to fetch a context or to record a fault.
  */
 #include "device/dma.h"
 

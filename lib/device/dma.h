@@ -8,8 +8,8 @@
 #include <errno.h>
 
 /*
- * The requester that a request of the device goes under. Returns 0; -EINVAL for an alias that it does not
- * have, or an unknown type; -ENOTSUP for what takes a device-TLB where it has none.
+ * The requester that a request of the device goes under. Returns 0; -EINVAL for an alias that it
+ * does not have, or an unknown type; -ENOTSUP for what takes a device-TLB where it has none.
  */
 static inline int dma_requester(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
                                 struct requester **out)

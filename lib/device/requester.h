@@ -18,8 +18,8 @@
 #include <viommu/device.h>
 
 /*
- * What a model knows of a requester, as of one moment; immutable. Models put it first in a structure
- * of their own.
+ * What a model knows of a requester, as of one moment; immutable. Models put it first in a
+ * structure of their own.
  */
 struct context {
     struct epoch_deferred deferred;
@@ -83,7 +83,8 @@ struct requester *requester_find(struct viommu *iommu, uint16_t id);
 void requester_forget(struct viommu *iommu, struct requester *requester);
 
 /*
- * Forgets every requester whose id equals `id` in the bits of `mask` (0: all of them). Under the lock.
+ * Forgets every requester whose id equals `id` in the bits of `mask` (0: all of them). Under the
+ * lock.
  */
 void requesters_forget(struct viommu *iommu, uint16_t id, uint16_t mask);
 

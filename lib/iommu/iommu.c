@@ -8,8 +8,8 @@
 
 #define DEFAULT_BUDGET 256
 /*
- * Sections end within a microsecond as a rule, and setting a timer costs more: a drain is looked at so
- * often before the event fd is left to tell of it.
+ * Sections end within a microsecond as a rule, and setting a timer costs more: a drain is looked at
+ * so often before the event fd is left to tell of it.
  */
 #define DRAIN_LOOKS 16
 #define DEFAULT_ACK_TIMEOUT_MS 500
@@ -227,8 +227,8 @@ static void charge(unsigned *budget, unsigned units)
 }
 
 /*
- * One round of everything. A callback costs a unit, so that one which makes new work cannot keep the
- * call going. Returns true when the budget ended it.
+ * One round of everything. A callback costs a unit, so that one which makes new work cannot keep
+ * the call going. Returns true when the budget ended it.
  */
 static bool work_round(struct viommu *iommu, unsigned *budget)
 {
@@ -248,8 +248,8 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
 }
 
 /*
- * Has the event fd tell when to come again: soon for a drain, with growing pauses while the same one
- * lasts; or when somebody's time is up.
+ * Has the event fd tell when to come again: soon for a drain, with growing pauses while the same
+ * one lasts; or when somebody's time is up.
  */
 static void timer_set(struct viommu *iommu, bool draining)
 {

@@ -3,14 +3,13 @@
  * One IOMMU instance: its lock, its work, its outgoing messages, and the model behind it.
  *
  * Vocabulary. A *model* is what the guest programs; it answers registers, and translates what the
- * cache does not know. *Work* is what viommu_process does: the model's own (queue, commands), calls to
- * subscribers, time-outs, events and interrupts.
+ * cache does not know. *Work* is what viommu_process does: the model's own (queue, commands), calls
+ * to subscribers, time-outs, events and interrupts.
  *
- * Locking. `lock` protects everything here but what is atomic. No callback but the clock's is made with
- * it held: events are put into an *outbox* under the lock, messages stay with the model, and
- * viommu_process tells both after it. One
- * thread at a time processes (`processing`). DMA takes the lock only to fetch a context and to record
- * a fault.
+ * Locking. `lock` protects everything here but what is atomic. No callback but the clock's is made
+ * with it held: events are put into an *outbox* under the lock, messages stay with the model, and
+ * viommu_process tells both after it. One thread at a time processes (`processing`). DMA takes the
+ * lock only to fetch a context and to record a fault.
  *
  * A thread inside a change callback carries a mark (callback_enter): control calls on the same
  * instance are refused there.
@@ -50,26 +49,29 @@ struct model {
     uint64_t (*mmio_read)(struct viommu *iommu, uint64_t offset, unsigned size);
     void (*mmio_write)(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t value);
     /*
-     * The next message that the unit itself has to send. Returns false when there is none. Under the
-     * lock.
+     * The next message that the unit itself has to send. Returns false when there is none. Under
+     * the lock.
      */
     bool (*take_message)(struct viommu *iommu, struct viommu_interrupt *out);
     /*
-     * Does work, taking a unit of *budget for each piece. Returns true when it stopped for the budget.
-     * Under the lock; never waits. The thread has had a section: epoch_enter does not fail.
+     * Does work, taking a unit of *budget for each piece. Returns true when it stopped for the
+     * budget. Under the lock; never waits. The thread has had a section: epoch_enter does not fail.
      */
     bool (*work)(struct viommu *iommu, unsigned *budget);
     /* Whether it waits for a drain: viommu_process should look again soon. Under the lock. */
     bool (*draining)(struct viommu *iommu);
     /*
-     * Translates what the cache does not know, and caches it. In a section, without the lock. Returns 0,
-     * -EFAULT (the fault is recorded) or -EAGAIN (not started).
+     * Translates what the cache does not know, and caches it. In a section, without the lock.
+     * Returns 0, -EFAULT (the fault is recorded) or -EAGAIN (not started).
      */
     int (*translate)(struct viommu *iommu, const struct dma_request *request,
                      struct viommu_translation *out);
     /* Refuses a request that was translated: an access that the interrupt range does not take. */
     void (*refuse_interrupt)(struct viommu *iommu, const struct dma_request *request);
-    /* One entry of a translation request. In a section, without the lock. Returns 0 or as translate. */
+    /*
+     * One entry of a translation request. In a section, without the lock. Returns 0 or as
+     * translate.
+     */
     int (*ats)(struct viommu *iommu, const struct dma_request *request,
                struct viommu_ats_entry *out);
     /* Whether devices may have device-TLBs. Under the lock. */

@@ -133,8 +133,8 @@ void iotlb_tag_put(struct iotlb *iotlb, struct iotlb_tag *tag)
 void iotlb_drop_tag(struct iotlb *iotlb, struct iotlb_tag *tag)
 {
     /*
-     * No piece of a larger page is cached under the new id. A fill that is under way with the old one
-     * may set a bit again: that only makes later drops wider.
+     * No piece of a larger page is cached under the new id. A fill that is under way with the old
+     * one may set a bit again: that only makes later drops wider.
      */
     atomic_store_explicit(&tag->super_pages, 0, memory_order_relaxed);
     atomic_store(&tag->id, id_new(iotlb));

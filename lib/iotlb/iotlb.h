@@ -4,24 +4,24 @@
  *
  * Vocabulary. A *tag* stands for everything besides the address that chooses a translation: domain,
  * table root, levels, kind. Its *id* is a small number that enters the cache; giving a tag a new id
- * drops all that was cached for it at once. A *page* is a 4 KiB piece: larger pages are cached piece
- * by piece. A *frame word* is the translated page with what it allows in the low bits.
+ * drops all that was cached for it at once. A *page* is a 4 KiB piece: larger pages are cached
+ * piece by piece. A *frame word* is the translated page with what it allows in the low bits.
  *
- * A slot is two words: `frame`, and `check` = key XOR (frame * secret). The key is the tag id and the
- * upper bits of the page number; the lower ones are given by the slot's place, because the index hash
- * can be inverted. A reader that sees halves of two entries computes a key that nobody has, and that a
- * guest cannot aim at without the secret: it is a miss.
+ * A slot is two words: `frame`, and `check` = key XOR (frame * secret). The key is the tag id and
+ * the upper bits of the page number; the lower ones are given by the slot's place, because the
+ * index hash can be inverted. A reader that sees halves of two entries computes a key that nobody
+ * has, and that a guest cannot aim at without the secret: it is a miss.
  *
  * Invariants:
  * - An id is never used again while an entry with it may be in the cache. When ids run out every
  *   tag becomes id 0 (not cached), those who may hold an old id are drained, the slots are cleared,
  *   and numbering starts again.
- * - A fill that began before an invalidation does not survive it: either it is made under an id that
- *   nobody asks for any more; or its page is dropped once more after a drain, and what could be found
- *   in between is drained too (the caller's part).
+ * - A fill that began before an invalidation does not survive it: either it is made under an id
+ *   that nobody asks for any more; or its page is dropped once more after a drain, and what could
+ *   be found in between is drained too (the caller's part).
  *
- * Locking: find and fill by anyone inside a section of the memory's epoch; everything else under the
- * IOMMU's lock.
+ * Locking: find and fill by anyone inside a section of the memory's epoch; everything else under
+ * the IOMMU's lock.
  */
 #ifndef VIOMMU_IOTLB_IOTLB_H
 #define VIOMMU_IOTLB_IOTLB_H
@@ -89,10 +89,10 @@ void iotlb_drop_all(struct iotlb *iotlb);
 void iotlb_drop_domain(struct iotlb *iotlb, uint16_t domain);
 
 /*
- * Drops [first, last] of every tag of a domain, and the whole of each larger page that touches it. The
- * work is bounded, whatever the range and however many tags: past the bound tags get new ids. Returns
- * true when fills under way may bring some of it back: drain, call it again, and drain again, for
- * those who found it in between.
+ * Drops [first, last] of every tag of a domain, and the whole of each larger page that touches it.
+ * The work is bounded, whatever the range and however many tags: past the bound tags get new ids.
+ * Returns true when fills under way may bring some of it back: drain, call it again, and drain
+ * again, for those who found it in between.
  */
 bool iotlb_drop_range(struct iotlb *iotlb, uint16_t domain, uint64_t first, uint64_t last);
 
@@ -135,11 +135,11 @@ static inline uint64_t iotlb_find(const struct iotlb *iotlb, uint64_t id, uint64
 }
 
 /*
- * Caches one page. `id` is what the tag's id was before the walk began; `size_level` is 0 for a 4 KiB
- * page, 1 for 2 MiB, 2 for 1 GiB.
+ * Caches one page. `id` is what the tag's id was before the walk began; `size_level` is 0 for a 4
+ * KiB page, 1 for 2 MiB, 2 for 1 GiB.
  */
-static inline void iotlb_fill(struct iotlb *iotlb, struct iotlb_tag *tag, uint64_t id, uint64_t iova,
-                              uint64_t frame, unsigned size_level)
+static inline void iotlb_fill(struct iotlb *iotlb, struct iotlb_tag *tag, uint64_t id,
+                              uint64_t iova, uint64_t frame, unsigned size_level)
 {
     uint64_t key = iotlb_entry_key(iotlb, id, iova);
     struct iotlb_slot *slot = iotlb_slot(iotlb, id, iova);

@@ -2,12 +2,13 @@
 /*
  * Guest memory inside the library: the immutable snapshot that readers use.
  *
- * A snapshot is an array of slots sorted by address. Readers load it inside a section of the memory's
- * epoch and may use it, and the host memory of its slots, until the section ends. A commit publishes a
- * new snapshot; removed slots are reported done only after a drain.
+ * A snapshot is an array of slots sorted by address. Readers load it inside a section of the
+ * memory's epoch and may use it, and the host memory of its slots, until the section ends. A commit
+ * publishes a new snapshot; removed slots are reported done only after a drain.
  *
- * Guest tables are read through memory_load64: one aligned atomic load, so that a guest that rewrites
- * an entry meanwhile gives us the old or the new value, and every decision is made on one copy.
+ * Guest tables are read through memory_load64: one aligned atomic load, so that a guest that
+ * rewrites an entry meanwhile gives us the old or the new value, and every decision is made on one
+ * copy.
  */
 #ifndef VIOMMU_MEMORY_MEMORY_H
 #define VIOMMU_MEMORY_MEMORY_H
@@ -51,7 +52,10 @@ memory_find(const struct memory_snapshot *snapshot, uint64_t gpa)
             high = mid;
         }
     }
-    return low < snapshot->count && gpa >= snapshot->slots[low].first ? &snapshot->slots[low] : NULL;
+    if (low == snapshot->count || gpa < snapshot->slots[low].first) {
+        return NULL;
+    }
+    return &snapshot->slots[low];
 }
 
 /*
@@ -70,7 +74,8 @@ static inline void *memory_host(const struct memory_snapshot *snapshot, uint64_t
 }
 
 /* Reads a little-endian 64-bit entry once. gpa is 8-byte aligned. False: no memory there. */
-static inline bool memory_load64(const struct memory_snapshot *snapshot, uint64_t gpa, uint64_t *out)
+static inline bool memory_load64(const struct memory_snapshot *snapshot, uint64_t gpa,
+                                 uint64_t *out)
 {
     _Atomic uint64_t *entry = memory_host(snapshot, gpa, 8, false);
 
@@ -86,6 +91,7 @@ static inline bool memory_load64(const struct memory_snapshot *snapshot, uint64_
  * -EROFS or -EINVAL as viommu_memory_read and viommu_memory_write. Inside a section.
  */
 int memory_copy_out(const struct memory_snapshot *snapshot, uint64_t gpa, void *buf, size_t len);
-int memory_copy_in(const struct memory_snapshot *snapshot, uint64_t gpa, const void *buf, size_t len);
+int memory_copy_in(const struct memory_snapshot *snapshot, uint64_t gpa, const void *buf,
+                   size_t len);
 
 #endif

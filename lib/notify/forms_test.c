@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of what a subscriber asks for: kinds, range, form. Changes are cut to the range, given in one
- * call or in blocks, held until their operation lets them go, and told once for each requester.
+ * Tests of what a subscriber asks for: kinds, range, form. Changes are cut to the range, given in
+ * one call or in blocks, held until their operation lets them go, and told once for each requester.
  */
 #include "base/alloc.h"
 #include "iommu/test_model.h"
@@ -250,7 +250,9 @@ static void test_told_says_whether_there_was_anybody(void **state)
     model_process(&model);
 }
 
-/* The second of three blocks finds no memory: the subscriber is fenced, and nothing of it is left. */
+/*
+ * The second of three blocks finds no memory: the subscriber is fenced, and nothing of it is left.
+ */
 static void test_no_memory_for_a_block(void **state)
 {
     struct follower follower;

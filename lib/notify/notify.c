@@ -76,8 +76,8 @@ static void subscriber_end_deliveries(struct viommu *iommu, struct viommu_subscr
 }
 
 /*
- * The subscriber failed: it is told no more, and its device, which may still use what it should have
- * dropped, is denied. `wait` needs those of its requests that are under way to end.
+ * The subscriber failed: it is told no more, and its device, which may still use what it should
+ * have dropped, is denied. `wait` needs those of its requests that are under way to end.
  */
 static void subscriber_fence(struct viommu *iommu, struct viommu_subscriber *subscriber,
                              const struct viommu_change *change, struct wait *wait, int error)

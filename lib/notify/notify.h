@@ -3,17 +3,17 @@
  * Delivery of changes to subscribers, and the wait for their answers.
  *
  * Vocabulary. A *delivery* is one change for one subscriber: queued, then running (its callback is
- * being called), then pending (it answered VIOMMU_PENDING) until completed or timed out. A *wait* is
- * the model's side: it counts the deliveries, and holds the drain, that an operation of the guest
- * still needs before it is complete.
+ * being called), then pending (it answered VIOMMU_PENDING) until completed or timed out. A *wait*
+ * is the model's side: it counts the deliveries, and holds the drain, that an operation of the
+ * guest still needs before it is complete.
  *
  * Invariants:
- * - A wait is over when it has no delivery left and its drain is over. A delivery points to its wait
- *   until it ends; a model that resets ends them all (notify_forget).
+ * - A wait is over when it has no delivery left and its drain is over. A delivery points to its
+ *   wait until it ends; a model that resets ends them all (notify_forget).
  * - A delivery that ends in failure or in time fences its subscriber and denies its device; the
  *   wait then needs a drain that begins after the denial.
- * - A wait that is *held* has its deliveries made only when its operation says so (when requests that
- *   could cache the old have ended). Else deliveries are made in order, and those of different
+ * - A wait that is *held* has its deliveries made only when its operation says so (when requests
+ *   that could cache the old have ended). Else deliveries are made in order, and those of different
  *   operations overlap.
  * - A change is cut to the subscriber's range, and into the blocks of its form; each block is a
  *   delivery of its own.
@@ -75,9 +75,9 @@ int notify_init(struct notify *notify);
 void notify_fini(struct notify *notify);
 
 /*
- * Tells everyone who asked: the subscribers of every device that has a requester which `match` says is
- * concerned, once for each such requester. What the wait then needs is counted in it. Without memory
- * the subscriber is fenced. The change's requester is filled in.
+ * Tells everyone who asked: the subscribers of every device that has a requester which `match` says
+ * is concerned, once for each such requester. What the wait then needs is counted in it. Without
+ * memory the subscriber is fenced. The change's requester is filled in.
  */
 typedef bool notify_match(const struct requester *requester, const void *what);
 void notify_post(struct viommu *iommu, const struct viommu_change *change, notify_match *match,

@@ -2,9 +2,9 @@
 /*
  * Walking a guest's page tables.
  *
- * A table has 512 entries of 8 bytes; level 0 is the table whose entries map 4 KiB pages, and the walk
- * starts at level `levels - 1`. How entries read is a struct pagetable_format, made once from a unit's
- * configuration; the walker is inline, so that nothing is called through a pointer.
+ * A table has 512 entries of 8 bytes; level 0 is the table whose entries map 4 KiB pages, and the
+ * walk starts at level `levels - 1`. How entries read is a struct pagetable_format, made once from
+ * a unit's configuration; the walker is inline, so that nothing is called through a pointer.
  *
  * Every entry is read once, atomically, and only that copy is decoded. The walk is bounded by the
  * number of levels, whatever the tables say.
@@ -67,9 +67,9 @@ static inline uint64_t pagetable_reserved(const struct pagetable_format *format,
 }
 
 /*
- * Walks from the table at `root`. With PAGETABLE_OK all of *walk is set, otherwise `entry` and `level`
- * tell where it ended. The caller has checked that the address has no more bits than the levels
- * translate, and is inside a section.
+ * Walks from the table at `root`. With PAGETABLE_OK all of *walk is set, otherwise `entry` and
+ * `level` tell where it ended. The caller has checked that the address has no more bits than the
+ * levels translate, and is inside a section.
  */
 static inline enum pagetable_status
 pagetable_walk(const struct pagetable_format *format, const struct memory_snapshot *memory,

@@ -36,7 +36,12 @@ void pow2_begin(struct pow2_split *split, uint64_t first, uint64_t last)
 void pow2_begin_with_target(struct pow2_split *split, uint64_t first, uint64_t last,
                             uint64_t target)
 {
-    *split = (struct pow2_split){.first = first, .last = last, .target = target, .over = first > last};
+    *split = (struct pow2_split){
+        .first = first,
+        .last = last,
+        .target = target,
+        .over = first > last,
+    };
 }
 
 bool pow2_next(struct pow2_split *split, struct pow2_block *block)
@@ -58,9 +63,9 @@ bool pow2_next(struct pow2_split *split, struct pow2_block *block)
 }
 
 /*
- * Without a limit the orders rise to the middle and fall after it. The middle is the address with most
- * zeros at its end: that of the highest bit in which first and last differ. Each bit of the two distances
- * to it is one block, unless both are whole and meet in one.
+ * Without a limit the orders rise to the middle and fall after it. The middle is the address with
+ * most zeros at its end: that of the highest bit in which first and last differ. Each bit of the
+ * two distances to it is one block, unless both are whole and meet in one.
  */
 static unsigned count_unlimited(uint64_t first, uint64_t last)
 {

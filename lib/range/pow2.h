@@ -2,13 +2,13 @@
 /*
  * A range cut into naturally aligned blocks of a power of two: the fewest that cover it exactly.
  *
- * Vocabulary. A *block* of order n is 2^n addresses that begin at a multiple of 2^n; the whole 64-bit
- * space is the block of order 64. A split *with a target* moves a second address along (a mapping from
- * iova to gpa): each block is then aligned in both. What the two are misaligned to each other limits the
- * order of all blocks, so a badly placed target can make many.
+ * Vocabulary. A *block* of order n is 2^n addresses that begin at a multiple of 2^n; the whole
+ * 64-bit space is the block of order 64. A split *with a target* moves a second address along (a
+ * mapping from iova to gpa): each block is then aligned in both. What the two are misaligned to
+ * each other limits the order of all blocks, so a badly placed target can make many.
  *
- * Taking the largest block that fits, from the front, is the fewest: aligned blocks never cross, so a
- * larger one only ever replaces several smaller.
+ * Taking the largest block that fits, from the front, is the fewest: aligned blocks never cross, so
+ * a larger one only ever replaces several smaller.
  *
  * Nothing is allocated and nothing can fail. Neither [first, last] nor the target's range wraps.
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of the power-of-two split: by example at the borders of the address space, and every range of a
- * small space, at its bottom, middle and top, against the fewest blocks that dynamic programming finds.
+ * Tests of the power-of-two split: by example at the borders of the address space, and every range
+ * of a small space, at its bottom, middle and top, against the fewest blocks that dynamic
+ * programming finds.
  */
 #include "range/pow2.h"
 
@@ -13,7 +14,9 @@
 
 #define SPACE 64u
 
-/* Splits, and checks everything that a split promises but that it is the fewest. Returns the count. */
+/*
+ * Splits, and checks everything that a split promises but that it is the fewest. Returns the count.
+ */
 static uint64_t split(uint64_t first, uint64_t last, uint64_t target)
 {
     struct pow2_split split;

@@ -3,9 +3,9 @@
  * Commands: GCMD (11.4.4), and invalidation through CCMD and IOTLB (11.4.6, 11.4.5).
  *
  * A command takes effect at once for requests that begin after it; its status bit changes (or its
- * command bit clears) only when the requests that began before have ended and the invalidations that
- * were started before have retired. The bits of one GCMD write are carried out one after another:
- * root pointer, queue, translation.
+ * command bit clears) only when the requests that began before have ended and the invalidations
+ * that were started before have retired. The bits of one GCMD write are carried out one after
+ * another: root pointer, queue, translation.
  */
 #include "vtd/unit.h"
 

@@ -2,8 +2,8 @@
 /*
  * Root and context entries (9.1, 9.3): what the guest says of a requester.
  *
- * An entry has two quadwords. The lower one holds the present bit; it is read before and after the upper
- * one, so that an entry which the guest replaces meanwhile is taken whole, old or new.
+ * An entry has two quadwords. The lower one holds the present bit; it is read before and after the
+ * upper one, so that an entry which the guest replaces meanwhile is taken whole, old or new.
  */
 #include "base/alloc.h"
 #include "vtd/unit.h"
@@ -100,7 +100,7 @@ static bool context_reserved(const struct vtd *vtd, const struct entry *entry,
 static enum vtd_reason context_decode(const struct vtd *vtd, const struct entry *entry,
                                       struct vtd_context *context)
 {
-    enum vtd_translation_type type = (enum vtd_translation_type)(entry->low >> CONTEXT_TT_SHIFT & 3);
+    enum vtd_translation_type type = entry->low >> CONTEXT_TT_SHIFT & 3;
     unsigned bits;
 
     context->fault_disable = (entry->low & CONTEXT_FPD) != 0;
@@ -164,8 +164,8 @@ static void not_remembered(struct vtd *vtd, const struct requester *requester)
 }
 
 /*
- * Remembers a valid context. Without memory it is used once, and fetched again for the next request.
- * Returns what to use.
+ * Remembers a valid context. Without memory it is used once, and fetched again for the next
+ * request. Returns what to use.
  */
 static const struct vtd_context *context_publish(struct vtd *vtd, struct requester *requester,
                                                  const struct vtd_context *context)

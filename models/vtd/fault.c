@@ -2,9 +2,10 @@
 /*
  * Fault recording and the unit's two events (chapter 7 and 6.5.2.10).
  *
- * An event is a message with three bits around it: pending (IP), mask (IM), and the status bits that
- * software clears. A new condition raises the event only when no status bit was set before; the
- * message goes out, or stays pending while masked; it is forgotten when all status bits are clear.
+ * An event is a message with three bits around it: pending (IP), mask (IM), and the status bits
+ * that software clears. A new condition raises the event only when no status bit was set before;
+ * the message goes out, or stays pending while masked; it is forgotten when all status bits are
+ * clear.
  */
 #include "vtd/unit.h"
 
@@ -113,8 +114,8 @@ void vtd_completion_status_changed(struct vtd *vtd)
 }
 
 /*
- * The address is cut at the widest address that the unit's tables translate (11.4.7.6). A request that
- * reads and writes is an atomic one; translation requests are reads on a bus.
+ * The address is cut at the widest address that the unit's tables translate (11.4.7.6). A request
+ * that reads and writes is an atomic one; translation requests are reads on a bus.
  */
 static void record_fill(const struct vtd *vtd, struct vtd_fault_record *record,
                         const struct dma_request *request, enum vtd_reason reason)

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What each invalidation does (6.5.1, 6.5.2), given as a descriptor; register-based ones are put into
- * the same form.
+ * What each invalidation does (6.5.1, 6.5.2), given as a descriptor; register-based ones are put
+ * into the same form.
  *
  * What is cached goes at once, at the start. The operation is complete when the requests that began
  * before have ended: until then they may use what they found.
  *
- * Pages dropped one by one may be cached again by a request that walked the tables before; so when such
- * requests have ended the pages are dropped once more, and then those requests have to end that found
- * them in between.
+ * Pages dropped one by one may be cached again by a request that walked the tables before; so when
+ * such requests have ended the pages are dropped once more, and then those requests have to end
+ * that found them in between.
  *
- * Who is to be told (device-TLBs, and subscribers that cache) is decided at the start, and told when
- * requests that could make them cache the old have ended. When all have answered, requests that were
- * under way with what they had cached have to end, too.
+ * Who is to be told (device-TLBs, and subscribers that cache) is decided at the start, and told
+ * when requests that could make them cache the old have ended. When all have answered, requests
+ * that were under way with what they had cached have to end, too.
  */
 #include "vtd/unit.h"
 
@@ -44,7 +44,9 @@ static bool was_forgotten(const struct requester *requester, const void *what)
     return requester->forgotten;
 }
 
-/* Requesters whose contexts were just forgotten may have other tables now: nothing cached counts. */
+/*
+ * Requesters whose contexts were just forgotten may have other tables now: nothing cached counts.
+ */
 static void post_forgotten(struct vtd *vtd, struct vtd_operation *operation)
 {
     post(vtd, operation, VIOMMU_CHANGE_UNMAP, everything, was_forgotten, NULL);
@@ -89,8 +91,8 @@ static void context_start(struct vtd *vtd, struct vtd_operation *operation)
 }
 
 /*
- * The pages of a page-selective invalidation. The hint that only leaf entries changed is not used: no
- * upper entries are cached.
+ * The pages of a page-selective invalidation. The hint that only leaf entries changed is not used:
+ * no upper entries are cached.
  */
 static struct viommu_range pages_of(const struct vtd *vtd, uint64_t high)
 {
@@ -145,8 +147,8 @@ static void iotlb_start(struct vtd *vtd, struct vtd_operation *operation)
 }
 
 /*
- * The range of a device-TLB descriptor: with S set the lowest clear bit of the page number gives the
- * size, half of it below; no clear bit at all, or none but the top one, is everything.
+ * The range of a device-TLB descriptor: with S set the lowest clear bit of the page number gives
+ * the size, half of it below; no clear bit at all, or none but the top one, is everything.
  */
 static struct viommu_range device_range(uint64_t high)
 {

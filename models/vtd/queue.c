@@ -2,10 +2,10 @@
 /*
  * The invalidation queue (6.5.2).
  *
- * Descriptors are fetched in order, checked whole, and started; several may be under way. They retire
- * in order, and IQH moves when they do, so that a guest that only polls IQH learns of completion too.
- * A bad descriptor is reported when everything before it has retired: IQH then points to it, and it is
- * fetched again when the guest has cleared the error.
+ * Descriptors are fetched in order, checked whole, and started; several may be under way. They
+ * retire in order, and IQH moves when they do, so that a guest that only polls IQH learns of
+ * completion too. A bad descriptor is reported when everything before it has retired: IQH then
+ * points to it, and it is fetched again when the guest has cleared the error.
  */
 #include "vtd/unit.h"
 
@@ -25,8 +25,8 @@ static bool is_wait(const struct vtd_operation *operation)
 }
 
 /*
- * The guest hears of failures of these only: they are between it and its device. Other subscribers are
- * the host's affair; one that failed is fenced, and what it should have done counts as done.
+ * The guest hears of failures of these only: they are between it and its device. Other subscribers
+ * are the host's affair; one that failed is fenced, and what it should have done counts as done.
  */
 static bool is_device_tlb(const struct vtd_operation *operation)
 {
@@ -195,8 +195,8 @@ static bool fetch_step(struct vtd *vtd)
 }
 
 /*
- * A device did not answer in time: waits that are pending are aborted (6.5.2.11). The error shows when
- * IQH has passed them: that is how a guest knows which ones to submit again.
+ * A device did not answer in time: waits that are pending are aborted (6.5.2.11). The error shows
+ * when IQH has passed them: that is how a guest knows which ones to submit again.
  */
 static void timed_out(struct vtd *vtd, const struct vtd_operation *operation)
 {

@@ -2,10 +2,10 @@
 /*
  * The register file (chapter 11.4).
  *
- * An access is a run of bytes anywhere in the register space. Each register that it touches gets the
- * bytes that fall into it, as if they had been written one by one and its effect came once, after the
- * last; so odd sizes and offsets need no cases of their own. Bytes of no register read 0 and are
- * ignored. Registers of features that are never there are not in the table.
+ * An access is a run of bytes anywhere in the register space. Each register that it touches gets
+ * the bytes that fall into it, as if they had been written one by one and its effect came once,
+ * after the last; so odd sizes and offsets need no cases of their own. Bytes of no register read 0
+ * and are ignored. Registers of features that are never there are not in the table.
  */
 #include "vtd/unit.h"
 
@@ -67,8 +67,9 @@ static bool register_exists(const struct vtd *vtd, unsigned i)
 }
 
 /*
- * The bytes of [offset, offset + size - 1] that fall into [at, at + width - 1]: `mask` has them set, as
- * they lie in the register; `shift` is how far the access's value moves up (or down, negative).
+ * The bytes of [offset, offset + size - 1] that fall into [at, at + width - 1]: `mask` has them
+ * set, as they lie in the register; `shift` is how far the access's value moves up (or down,
+ * negative).
  */
 struct overlap {
     uint64_t mask;
@@ -105,7 +106,9 @@ static uint64_t register_value(const struct vtd *vtd, unsigned i)
     return i == REG_GCMD || i == REG_IVA ? 0 : vtd->state.reg[i];
 }
 
-/* The half of a record that an access begins in, or before; it ends in the next one at the latest. */
+/*
+ * The half of a record that an access begins in, or before; it ends in the next one at the latest.
+ */
 static unsigned first_half(uint64_t offset)
 {
     return offset > VTD_FRO ? (unsigned)(offset - VTD_FRO) / 8 : 0;
@@ -182,8 +185,8 @@ static void register_effect(struct vtd *vtd, unsigned i, uint64_t written, uint6
 }
 
 /*
- * A command bit at the top of CCMD and IOTLB fires when its byte is written, and while it is set the
- * register belongs to the unit: writes are ignored until it has cleared.
+ * A command bit at the top of CCMD and IOTLB fires when its byte is written, and while it is set
+ * the register belongs to the unit: writes are ignored until it has cleared.
  */
 static bool register_busy(const struct vtd *vtd, unsigned i)
 {

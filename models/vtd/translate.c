@@ -2,9 +2,9 @@
 /*
  * Requests (chapters 3 and 4): what the cache does not know.
  *
- * The order of checks is the specification's: context, type, address width, walk, permission, output.
- * A refusal is recorded as a fault unless its context disables fault processing; faults of the root
- * and of unreadable context entries cannot be disabled.
+ * The order of checks is the specification's: context, type, address width, walk, permission,
+ * output. A refusal is recorded as a fault unless its context disables fault processing; faults of
+ * the root and of unreadable context entries cannot be disabled.
  */
 #include "vtd/unit.h"
 
@@ -13,6 +13,11 @@
 static bool in_interrupt_range(uint64_t address)
 {
     return address >= VTD_INTERRUPT_FIRST && address <= VTD_INTERRUPT_LAST;
+}
+
+static bool meets_interrupt_range(uint64_t first, uint64_t last)
+{
+    return first <= VTD_INTERRUPT_LAST && last >= VTD_INTERRUPT_FIRST;
 }
 
 /* Whether a context's FPD bit keeps a fault of this kind from being recorded (table 30). */
@@ -118,18 +123,18 @@ static enum vtd_reason walk_tables(struct vtd *vtd, const struct dma_request *re
 }
 
 /*
- * A larger page that reaches into the interrupt range, on either side, is used page by page: there its
- * translation does not hold.
+ * A larger page that reaches into the interrupt range, on either side, is used page by page: there
+ * its translation does not hold.
  */
 static uint64_t usable_mask(const struct pagetable_walk *walk, uint64_t iova)
 {
     uint64_t first_in = iova & ~walk->mask;
     uint64_t first_out = walk->gpa & ~walk->mask;
-    bool meets_in = first_in <= VTD_INTERRUPT_LAST && (first_in | walk->mask) >= VTD_INTERRUPT_FIRST;
-    bool meets_out =
-        first_out <= VTD_INTERRUPT_LAST && (first_out | walk->mask) >= VTD_INTERRUPT_FIRST;
 
-    return meets_in || meets_out ? 0xfff : walk->mask;
+    return meets_interrupt_range(first_in, first_in | walk->mask) ||
+                   meets_interrupt_range(first_out, first_out | walk->mask)
+               ? 0xfff
+               : walk->mask;
 }
 
 static int translate_by_tables(struct vtd *vtd, const struct dma_request *request,

@@ -135,8 +135,8 @@ static const struct model vtd_model = {
     .has_ats = vtd_has_ats,
 };
 
-int viommu_vtd_create(const struct viommu_config *config, const struct viommu_vtd_config *vtd_config,
-                      struct viommu **out)
+int viommu_vtd_create(const struct viommu_config *config,
+                      const struct viommu_vtd_config *vtd_config, struct viommu **out)
 {
     struct vtd *vtd = base_alloc_aligned(_Alignof(struct vtd), sizeof(*vtd));
     int ret;

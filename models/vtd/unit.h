@@ -13,17 +13,17 @@
  *
  * Vocabulary. An *operation* is an invalidation that was started: descriptors become operations in
  * order, overlap, and retire in order. IQH, as the guest reads it, is the first descriptor that has
- * not retired: it never tells of more than what is complete. *Fetch* is where the next descriptor is
- * read.
+ * not retired: it never tells of more than what is complete. *Fetch* is where the next descriptor
+ * is read.
  *
  * Invariants:
- * - vtd_state is plain data and all that there is to save: operations under way are those between IQH
- *   and fetch, and are started again from IQH; so are waits that a time-out was about to abort, and a
- *   device that does not answer is found out, and denied, anew.
+ * - vtd_state is plain data and all that there is to save: operations under way are those between
+ *   IQH and fetch, and are started again from IQH; so are waits that a time-out was about to abort,
+ *   and a device that does not answer is found out, and denied, anew.
  * - A requester's context is cached only when it was present and valid; faults are never cached.
  *
- * Locking: the IOMMU's lock, but for translate.c, which runs in a section and takes the lock to fetch
- * a context or to record a fault.
+ * Locking: the IOMMU's lock, but for translate.c, which runs in a section and takes the lock to
+ * fetch a context or to record a fault.
  */
 #ifndef VIOMMU_VTD_UNIT_H
 #define VIOMMU_VTD_UNIT_H
@@ -189,8 +189,8 @@ bool vtd_queue_draining(const struct vtd *vtd);
 bool vtd_queue_ready(const struct vtd *vtd);
 
 /*
- * invalidate.c: starts an invalidation given as a descriptor, and asks how far it is. advance returns
- * whether the phase moved; when it is PHASE_DONE the operation is complete.
+ * invalidate.c: starts an invalidation given as a descriptor, and asks how far it is. advance
+ * returns whether the phase moved; when it is PHASE_DONE the operation is complete.
  */
 void vtd_operation_start(struct vtd *vtd, struct vtd_operation *operation);
 /* Starts one in which nothing that was cached counts any more. */
@@ -200,8 +200,9 @@ bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation);
 bool vtd_operation_draining(const struct vtd_operation *operation);
 
 /*
- * context.c: what the guest's tables say of a requester. *context points to what is remembered, or to
- * *own, and is good until the section ends; it is set even when the answer is a fault (FPD counts).
+ * context.c: what the guest's tables say of a requester. *context points to what is remembered, or
+ * to *own, and is good until the section ends; it is set even when the answer is a fault (FPD
+ * counts).
  */
 enum vtd_reason vtd_context_get(struct vtd *vtd, struct requester *requester,
                                 struct vtd_context *own, const struct vtd_context **context);

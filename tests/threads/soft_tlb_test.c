@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A soft TLB in front of the unit: threads that act for a device keep what they translated, and use it
- * without asking again. A subscriber drops what the guest invalidates, from the thread that does the
- * unit's work, while the others go on. When the guest's wait descriptor has completed, no thread may
- * touch the page by what it had kept.
+ * A soft TLB in front of the unit: threads that act for a device keep what they translated, and use
+ * it without asking again. A subscriber drops what the guest invalidates, from the thread that does
+ * the unit's work, while the others go on. When the guest's wait descriptor has completed, no
+ * thread may touch the page by what it had kept.
  */
 #include "crew.h"
 
@@ -48,7 +48,9 @@ static int drop(void *opaque, const struct viommu_change *change)
     return 0;
 }
 
-/* Now and then a thread is slow where it matters: between asking and keeping, between that and use. */
+/*
+ * Now and then a thread is slow where it matters: between asking and keeping, between that and use.
+ */
 static void linger(struct random *random)
 {
     if (random_below(random, 2) == 0) {

@@ -280,7 +280,8 @@ static void do_inv_iec(struct run *run)
     uint64_t mask = 0;
     uint64_t by_index = arg_given(run, "index") ? 1 << 4 : 0;
 
-    if (arg_number_max(run, "index", UINT16_MAX, &index) && arg_number_max(run, "mask", 31, &mask)) {
+    if (arg_number_max(run, "index", UINT16_MAX, &index) &&
+        arg_number_max(run, "mask", 31, &mask)) {
         push(run, TYPE_IEC | by_index | mask << 27 | index << 32, 0);
     }
 }
