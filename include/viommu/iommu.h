@@ -33,7 +33,7 @@ struct viommu_interrupt {
 };
 
 enum viommu_event_kind {
-    VIOMMU_EVENT_FENCED = 1,   /* a subscriber failed, or did not answer in time: it is told no more */
+    VIOMMU_EVENT_FENCED = 1,   /* a subscriber failed or did not answer in time: told no more */
     VIOMMU_EVENT_DENIED,       /* a requester's DMA is refused from now on */
     VIOMMU_EVENT_HOST_FAILURE, /* the host failed us (memory); `error` says how */
     VIOMMU_EVENT_REENTRY,      /* a control call from inside a change callback was refused */

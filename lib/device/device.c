@@ -252,9 +252,12 @@ static int access_step(struct access *access)
         counter_add(access->write ? &device->stats.bytes_written : &device->stats.bytes_read,
                     piece.len);
     }
-    access->iova += piece.len;
-    access->buf += piece.len;
-    access->left -= piece.len;
+    if (piece.len) {
+        /* A zero-length access may have no buffer to move along. */
+        access->iova += piece.len;
+        access->buf += piece.len;
+        access->left -= piece.len;
+    }
     return 0;
 }
 

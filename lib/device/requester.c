@@ -116,6 +116,7 @@ void device_deny(struct viommu_device *device, int error, const char *text)
 void device_admit(struct viommu_device *device)
 {
     atomic_store(&device->denied, false);
+    notify_born_again(device->iommu, device);
     for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
         s->fenced = false;
     }
@@ -240,6 +241,7 @@ int viommu_device_set_requester(struct viommu_device *device, uint16_t id)
         if (!ret) {
             atomic_store(&device->requesters[0], new);
             requester_release(iommu, old);
+            notify_born_again(iommu, device);
         }
     }
     iommu_unlock(iommu);
@@ -263,6 +265,7 @@ int viommu_device_add_alias(struct viommu_device *device, uint16_t id)
     if (!ret) {
         atomic_store(&device->requesters[count], requester);
         atomic_store(&device->requester_count, count + 1);
+        notify_born_again(iommu, device);
         ret = (int)count;
     }
     iommu_unlock(iommu);

@@ -232,9 +232,11 @@ static void charge(unsigned *budget, unsigned units)
  */
 static bool work_round(struct viommu *iommu, unsigned *budget)
 {
-    bool stopped = iommu->model->work(iommu, budget);
     unsigned told;
+    bool stopped;
 
+    stopped = iommu->model->work(iommu, budget);
+    iommu->drain_open = 0;
     notify_expire(iommu, iommu_now(iommu));
     while (*budget && notify_deliver(iommu)) {
         charge(budget, 1);

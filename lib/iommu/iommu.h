@@ -92,6 +92,7 @@ struct viommu {
     bool work_came;      /* and something came meanwhile */
     uint64_t poll_pause;   /* until a drain is looked at again; wake_pause */
     uint64_t drains_polled; /* stats.drains when it was last looked at */
+    uint64_t drain_open;    /* while the model works: the first drain that is not over; or 0 */
     struct viommu_memory *memory;
     struct epoch *epoch; /* the memory's */
     struct viommu_callbacks callbacks;

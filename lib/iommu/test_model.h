@@ -310,6 +310,7 @@ static inline bool model_over(struct test_model *model, const struct wait *wait)
     bool over;
 
     iommu_lock(&model->iommu);
+    model->iommu.drain_open = 0; /* as at the beginning of a model's work */
     over = !wait->deliveries && wait_drained(&model->iommu, wait);
     iommu_unlock(&model->iommu);
     return over;

@@ -72,6 +72,22 @@ static void tell(uint64_t first, uint64_t last)
     assert_int_equal(wait.deliveries, 0);
 }
 
+static void hold(struct wait *wait)
+{
+    iommu_lock(&model.iommu);
+    notify_hold(&model.iommu, wait);
+    iommu_unlock(&model.iommu);
+}
+
+static void let_go(struct wait *wait)
+{
+    iommu_lock(&model.iommu);
+    notify_release(&model.iommu, wait);
+    iommu_kick(&model.iommu);
+    iommu_unlock(&model.iommu);
+    model_process(&model);
+}
+
 static void heard(struct follower *follower, uint64_t first, uint64_t last)
 {
     assert_int_equal(follower->count, 1);
@@ -216,10 +232,11 @@ static void test_each_requester_once(void **state)
 static void test_held(void **state)
 {
     struct follower follower;
-    struct wait held = {.held = true};
+    struct wait held = {0};
 
     (void)state;
     follow(&follower, VIOMMU_CHANGE_UNMAP, VIOMMU_FORM_RANGE, 0, 0);
+    hold(&held);
     post(&held, VIOMMU_CHANGE_UNMAP, 0x1000, 0x1fff);
     model_process(&model);
     assert_int_equal(follower.count, 0);
@@ -227,13 +244,77 @@ static void test_held(void **state)
     tell(0x2000, 0x2fff); /* another operation does not wait for it */
     heard(&follower, 0x2000, 0x2fff);
 
-    iommu_lock(&model.iommu);
-    held.held = false;
-    iommu_kick(&model.iommu);
-    iommu_unlock(&model.iommu);
-    model_process(&model);
+    let_go(&held);
     heard(&follower, 0x1000, 0x1fff);
     assert_int_equal(held.deliveries, 0);
+}
+
+/* Who comes while a wait holds may have asked for what is about to go: it drops everything. */
+static void test_newcomers_drop_everything(void **state)
+{
+    struct follower follower;
+    struct follower newcomer;
+    struct follower tlb;
+    struct wait held = {0};
+
+    (void)state;
+    follow(&follower, VIOMMU_CHANGE_UNMAP, VIOMMU_FORM_RANGE, 0, 0);
+    hold(&held);
+    post(&held, VIOMMU_CHANGE_UNMAP, 0x1000, 0x1fff);
+    follow(&newcomer, VIOMMU_CHANGE_UNMAP, VIOMMU_FORM_RANGE, 0x4000, 0x7fff);
+    follow(&tlb, VIOMMU_CHANGE_DEVICE_TLB, VIOMMU_FORM_RANGE, 0, 0);
+    let_go(&held);
+    heard(&follower, 0x1000, 0x1fff);
+    heard(&newcomer, 0x4000, 0x7fff);
+    assert_int_equal(tlb.count, 0);
+    assert_int_equal(held.deliveries, 0);
+}
+
+/* So do those of a device that took another id meanwhile. */
+static void test_another_id_drops_everything(void **state)
+{
+    struct follower follower;
+    struct wait held = {0};
+
+    (void)state;
+    follow(&follower, VIOMMU_CHANGE_UNMAP, VIOMMU_FORM_RANGE, 0, 0);
+    hold(&held);
+    assert_int_equal(viommu_device_set_requester(device, ID + 8), 0);
+    let_go(&held);
+    heard(&follower, 0, UINT64_MAX);
+    assert_int_equal(follower.calls[0].requester, ID + 8);
+}
+
+static void test_held_and_forgotten(void **state)
+{
+    struct follower follower;
+    struct wait held = {0};
+
+    (void)state;
+    follow(&follower, VIOMMU_CHANGE_UNMAP, VIOMMU_FORM_RANGE, 0, 0);
+    hold(&held);
+    post(&held, VIOMMU_CHANGE_UNMAP, 0x1000, 0x1fff);
+    iommu_lock(&model.iommu);
+    notify_forget(&model.iommu, &held);
+    iommu_unlock(&model.iommu);
+    assert_int_equal(held.deliveries, 0);
+    model_process(&model);
+    assert_int_equal(follower.count, 0);
+}
+
+static void test_subscriber_goes_while_held(void **state)
+{
+    struct follower follower;
+    struct wait held = {0};
+
+    (void)state;
+    follow(&follower, VIOMMU_CHANGE_UNMAP, VIOMMU_FORM_RANGE, 0, 0);
+    hold(&held);
+    post(&held, VIOMMU_CHANGE_UNMAP, 0x1000, 0x1fff);
+    assert_int_equal(viommu_subscriber_destroy(follower.subscriber), 0);
+    assert_int_equal(held.deliveries, 0);
+    let_go(&held);
+    assert_int_equal(follower.count, 0);
 }
 
 static void test_told_says_whether_there_was_anybody(void **state)
@@ -301,6 +382,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_each_requester_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_held, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_newcomers_drop_everything, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_another_id_drops_everything, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_held_and_forgotten, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_subscriber_goes_while_held, setup, teardown),
         cmocka_unit_test_setup_teardown(test_told_says_whether_there_was_anybody, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory_for_a_block, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_subscriptions, setup, teardown),

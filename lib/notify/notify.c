@@ -11,18 +11,46 @@
 int notify_init(struct notify *notify)
 {
     *notify = (struct notify){.token_next = 1};
-    notify->end = &notify->first;
     return -pthread_cond_init(&notify->idle, NULL);
+}
+
+static void list_append(struct delivery_list *list, struct delivery *delivery)
+{
+    delivery->list = list;
+    delivery->next = NULL;
+    delivery->previous = list->last;
+    if (list->last) {
+        list->last->next = delivery;
+    } else {
+        list->first = delivery;
+    }
+    list->last = delivery;
+}
+
+static void list_remove(struct delivery *delivery)
+{
+    struct delivery_list *list = delivery->list;
+
+    if (delivery->previous) {
+        delivery->previous->next = delivery->next;
+    } else {
+        list->first = delivery->next;
+    }
+    if (delivery->next) {
+        delivery->next->previous = delivery->previous;
+    } else {
+        list->last = delivery->previous;
+    }
+}
+
+static void list_move(struct delivery *delivery, struct delivery_list *to)
+{
+    list_remove(delivery);
+    list_append(to, delivery);
 }
 
 void notify_fini(struct notify *notify)
 {
-    while (notify->first) {
-        struct delivery *next = notify->first->next;
-
-        base_free(notify->first);
-        notify->first = next;
-    }
     pthread_cond_destroy(&notify->idle);
 }
 
@@ -34,26 +62,24 @@ void wait_drain(struct viommu *iommu, struct wait *wait)
 
 bool wait_drained(struct viommu *iommu, const struct wait *wait)
 {
-    return !wait->drain || epoch_drained(iommu->epoch, wait->drain);
-}
-
-static void delivery_unlink(struct notify *notify, struct delivery *delivery)
-{
-    struct delivery **link = &notify->first;
-
-    while (*link != delivery) {
-        link = &(*link)->next;
+    if (!wait->drain) {
+        return true;
     }
-    *link = delivery->next;
-    if (notify->end == &delivery->next) {
-        notify->end = link;
+    /* Drains end in order: when one is open, so are those that began after it. */
+    if (iommu->drain_open && wait->drain >= iommu->drain_open) {
+        return false;
     }
+    if (epoch_drained(iommu->epoch, wait->drain)) {
+        return true;
+    }
+    iommu->drain_open = wait->drain;
+    return false;
 }
 
 /* Ends a delivery. The memory of one whose callback runs is freed when that returns. */
-static void delivery_end(struct viommu *iommu, struct delivery *delivery)
+static void delivery_end(struct delivery *delivery)
 {
-    delivery_unlink(&iommu->notify, delivery);
+    list_remove(delivery);
     delivery->wait->deliveries--;
     if (delivery->state == DELIVERY_RUNNING) {
         delivery->state = DELIVERY_ENDED;
@@ -62,16 +88,25 @@ static void delivery_end(struct viommu *iommu, struct delivery *delivery)
     }
 }
 
-/* Ends every delivery to a subscriber: it went, or is fenced. */
-static void subscriber_end_deliveries(struct viommu *iommu, struct viommu_subscriber *subscriber)
+static void list_end_of(struct delivery_list *list, const struct viommu_subscriber *subscriber)
 {
     struct delivery *next;
 
-    for (struct delivery *d = iommu->notify.first; d; d = next) {
+    for (struct delivery *d = list->first; d; d = next) {
         next = d->next;
         if (d->subscriber == subscriber) {
-            delivery_end(iommu, d);
+            delivery_end(d);
         }
+    }
+}
+
+/* Ends every delivery to a subscriber: it went, or is fenced. */
+static void subscriber_end_deliveries(struct viommu *iommu, struct viommu_subscriber *subscriber)
+{
+    list_end_of(&iommu->notify.out, subscriber);
+    list_end_of(&iommu->notify.queue, subscriber);
+    for (struct wait *wait = iommu->notify.holding; wait; wait = wait->next_holding) {
+        list_end_of(&wait->held, subscriber);
     }
 }
 
@@ -128,8 +163,7 @@ static void post_block(struct viommu *iommu, struct viommu_subscriber *subscribe
     delivery->wait = wait;
     delivery->change = *change;
     delivery->change.token = notify->token_next++;
-    *notify->end = delivery;
-    notify->end = &delivery->next;
+    list_append(wait->holds ? &wait->held : &notify->queue, delivery);
     wait->deliveries++;
 }
 
@@ -187,15 +221,59 @@ void notify_post(struct viommu *iommu, const struct viommu_change *change, notif
     }
 }
 
-/* The oldest delivery that may be made. */
-static struct delivery *next_queued(struct notify *notify)
+/* Tells the device's subscribers that came after the wait began to hold. */
+static void drop_everything(struct viommu *iommu, struct viommu_device *device, struct wait *wait)
 {
-    struct delivery *delivery = notify->first;
+    struct viommu_change change = {.kind = VIOMMU_CHANGE_UNMAP, .last = UINT64_MAX};
 
-    while (delivery && (delivery->state != DELIVERY_QUEUED || delivery->wait->held)) {
-        delivery = delivery->next;
+    change.requester = atomic_load(&device->requesters[0])->id;
+    for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
+        if (!s->fenced && (s->what.kinds & change.kind) && s->birth > wait->births) {
+            post_to(iommu, s, change, wait);
+        }
     }
-    return delivery;
+}
+
+void notify_hold(struct viommu *iommu, struct wait *wait)
+{
+    wait->holds = true;
+    wait->births = iommu->notify.births;
+    wait->next_holding = iommu->notify.holding;
+    iommu->notify.holding = wait;
+}
+
+static void stop_holding(struct viommu *iommu, struct wait *wait)
+{
+    struct wait **link = &iommu->notify.holding;
+
+    while (*link != wait) {
+        link = &(*link)->next_holding;
+    }
+    *link = wait->next_holding;
+    wait->holds = false;
+}
+
+void notify_release(struct viommu *iommu, struct wait *wait)
+{
+    if (!wait->holds) {
+        return;
+    }
+    stop_holding(iommu, wait);
+    while (wait->held.first) {
+        list_move(wait->held.first, &iommu->notify.queue);
+    }
+    if (wait->births != iommu->notify.births) {
+        for (struct viommu_device *d = iommu->followed; d; d = d->next_followed) {
+            drop_everything(iommu, d, wait);
+        }
+    }
+}
+
+void notify_born_again(struct viommu *iommu, struct viommu_device *device)
+{
+    for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
+        s->birth = ++iommu->notify.births;
+    }
 }
 
 /* Calls the subscriber. The lock is given up meanwhile. */
@@ -206,6 +284,7 @@ static int delivery_call(struct viommu *iommu, struct delivery *delivery)
     struct callback_mark mark;
     int ret;
 
+    list_move(delivery, &iommu->notify.out);
     delivery->state = DELIVERY_RUNNING;
     delivery->deadline = iommu_now(iommu) + iommu->ack_timeout;
     subscriber->running = true;
@@ -221,7 +300,7 @@ static int delivery_call(struct viommu *iommu, struct delivery *delivery)
 
 bool notify_deliver(struct viommu *iommu)
 {
-    struct delivery *delivery = next_queued(&iommu->notify);
+    struct delivery *delivery = iommu->notify.queue.first;
     int ret;
 
     if (!delivery) {
@@ -237,7 +316,7 @@ bool notify_deliver(struct viommu *iommu)
     if (ret == VIOMMU_PENDING) {
         iommu->stats.acks_pending++;
     } else if (ret == 0) {
-        delivery_end(iommu, delivery);
+        delivery_end(delivery);
     } else {
         delivery_fail(iommu, delivery, ret < 0 ? ret : -EPROTO);
     }
@@ -246,41 +325,39 @@ bool notify_deliver(struct viommu *iommu)
 
 void notify_expire(struct viommu *iommu, uint64_t now)
 {
-    struct delivery *delivery = iommu->notify.first;
+    struct delivery *oldest = iommu->notify.out.first;
 
-    while (delivery) {
-        if (delivery->state != DELIVERY_QUEUED && delivery->deadline <= now) {
-            delivery_fail(iommu, delivery, -ETIMEDOUT);
-            /* It ended all of its subscriber's: begin again. */
-            delivery = iommu->notify.first;
-        } else {
-            delivery = delivery->next;
-        }
+    while (oldest && oldest->deadline <= now) {
+        delivery_fail(iommu, oldest, -ETIMEDOUT);
+        oldest = iommu->notify.out.first;
     }
 }
 
 uint64_t notify_deadline(const struct viommu *iommu)
 {
-    uint64_t deadline = 0;
-
-    for (const struct delivery *d = iommu->notify.first; d; d = d->next) {
-        if (d->state != DELIVERY_QUEUED && (!deadline || d->deadline < deadline)) {
-            deadline = d->deadline;
-        }
-    }
-    return deadline;
+    return iommu->notify.out.first ? iommu->notify.out.first->deadline : 0;
 }
 
-void notify_forget(struct viommu *iommu, const struct wait *wait)
+static void list_forget(struct delivery_list *list, const struct wait *wait)
 {
     struct delivery *next;
 
-    for (struct delivery *d = iommu->notify.first; d; d = next) {
+    for (struct delivery *d = list->first; d; d = next) {
         next = d->next;
         if (d->wait == wait) {
-            delivery_end(iommu, d);
+            delivery_end(d);
         }
     }
+}
+
+void notify_forget(struct viommu *iommu, struct wait *wait)
+{
+    if (wait->holds) {
+        stop_holding(iommu, wait);
+        list_forget(&wait->held, wait);
+    }
+    list_forget(&iommu->notify.queue, wait);
+    list_forget(&iommu->notify.out, wait);
 }
 
 int viommu_change_complete(struct viommu *iommu, uint64_t token, int status)
@@ -291,10 +368,9 @@ int viommu_change_complete(struct viommu *iommu, uint64_t token, int status)
         return -EDEADLK;
     }
     iommu_lock(iommu);
-    for (delivery = iommu->notify.first; delivery; delivery = delivery->next) {
-        if (delivery->change.token == token && delivery->state != DELIVERY_QUEUED) {
-            break;
-        }
+    delivery = iommu->notify.out.first;
+    while (delivery && delivery->change.token != token) {
+        delivery = delivery->next;
     }
     if (!delivery) {
         iommu_unlock(iommu);
@@ -303,7 +379,7 @@ int viommu_change_complete(struct viommu *iommu, uint64_t token, int status)
     if (status) {
         delivery_fail(iommu, delivery, status < 0 ? status : -EPROTO);
     } else {
-        delivery_end(iommu, delivery);
+        delivery_end(delivery);
     }
     iommu_kick(iommu);
     iommu_unlock(iommu);
@@ -362,6 +438,7 @@ int viommu_device_subscribe(struct viommu_device *device, const struct viommu_su
     if (!device->subscribers) {
         followed_link(iommu, device);
     }
+    subscriber->birth = ++iommu->notify.births;
     subscriber->next = device->subscribers;
     device->subscribers = subscriber;
     iommu_unlock(iommu);

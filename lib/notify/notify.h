@@ -2,21 +2,24 @@
 /*
  * Delivery of changes to subscribers, and the wait for their answers.
  *
- * Vocabulary. A *delivery* is one change for one subscriber: queued, then running (its callback is
- * being called), then pending (it answered VIOMMU_PENDING) until completed or timed out. A *wait*
- * is the model's side: it counts the deliveries, and holds the drain, that an operation of the
- * guest still needs before it is complete.
+ * Vocabulary. A *delivery* is one change for one subscriber: held, then queued, then running (its
+ * callback is being called), then pending (it answered VIOMMU_PENDING) until completed or timed out.
+ * A *wait* is the model's side: it counts the deliveries, and has the drain, that an operation of
+ * the guest still needs before it is complete.
  *
  * Invariants:
- * - A wait is over when it has no delivery left and its drain is over. A delivery points to its
- *   wait until it ends; a model that resets ends them all (notify_forget).
- * - A delivery that ends in failure or in time fences its subscriber and denies its device; the
- *   wait then needs a drain that begins after the denial.
- * - A wait that is *held* has its deliveries made only when its operation says so (when requests
- *   that could cache the old have ended). Else deliveries are made in order, and those of different
- *   operations overlap.
+ * - A wait is over when it has no delivery left and its drain is over. A delivery points to its wait
+ *   until it ends; a model that resets ends them all (notify_forget).
+ * - A delivery that ends in failure or in time fences its subscriber and denies its device; the wait
+ *   then needs a drain that begins after the denial.
+ * - A wait that *holds* has its deliveries made only when its operation releases them: when requests
+ *   have ended that could cache the old. Subscribers that came meanwhile could ask for the old, too:
+ *   they are then told to drop everything.
+ * - Deliveries are made in the order of their release; those of different operations overlap.
  * - A change is cut to the subscriber's range, and into the blocks of its form; each block is a
  *   delivery of its own.
+ * - Each delivery is in one list: its wait's, the queue, or `out` (called, not ended), which is in
+ *   the order of deadlines.
  * - No lock is held while a callback runs. A subscriber whose callback runs is not freed.
  *
  * Locking: the IOMMU's lock, for everything.
@@ -29,19 +32,30 @@
 
 struct requester;
 
+struct delivery;
+
+/* In order. Zeroed it is empty. */
+struct delivery_list {
+    struct delivery *first;
+    struct delivery *last;
+};
+
 /* What an operation waits for. */
 struct wait {
-    uint64_t drain;      /* target of its drain; 0: none */
-    unsigned deliveries; /* that have not ended */
-    bool told;           /* there were some */
-    bool held;           /* they are not to be made yet */
-    bool failed;         /* a subscriber answered with an error */
-    bool timed_out;      /* or did not answer */
-    uint16_t requester;  /* which one, when one of the two is set */
+    uint64_t drain;            /* target of its drain; 0: none */
+    unsigned deliveries;       /* that have not ended */
+    struct delivery_list held; /* those that are not to be made yet */
+    uint64_t births;           /* notify.births when it began to hold */
+    bool holds;
+    struct wait *next_holding; /* in notify.holding */
+    bool told;          /* there were deliveries */
+    bool failed;        /* a subscriber answered with an error */
+    bool timed_out;     /* or did not answer */
+    uint16_t requester; /* which one, when one of the two is set */
 };
 
 enum delivery_state {
-    DELIVERY_QUEUED,
+    DELIVERY_WAITING, /* held or queued */
     DELIVERY_RUNNING,
     DELIVERY_PENDING,
     DELIVERY_ENDED, /* while its callback still runs */
@@ -49,6 +63,8 @@ enum delivery_state {
 
 struct delivery {
     struct delivery *next;
+    struct delivery *previous;
+    struct delivery_list *list;
     struct viommu_subscriber *subscriber;
     struct wait *wait;
     struct viommu_change change;
@@ -60,14 +76,17 @@ struct viommu_subscriber {
     struct viommu_subscriber *next; /* of the device */
     struct viommu_device *device;
     struct viommu_subscription what;
+    uint64_t birth; /* notify.births when it began to hear of changes of this requester */
     bool fenced;
     bool running; /* its callback is being called */
 };
 
 struct notify {
-    struct delivery *first; /* in order */
-    struct delivery **end;
+    struct delivery_list queue;
+    struct delivery_list out;
+    struct wait *holding;
     uint64_t token_next;
+    uint64_t births; /* subscribers that came, came back, or whose device took another id */
     pthread_cond_t idle; /* a callback ended */
 };
 
@@ -83,6 +102,18 @@ typedef bool notify_match(const struct requester *requester, const void *what);
 void notify_post(struct viommu *iommu, const struct viommu_change *change, notify_match *match,
                  const void *what, struct wait *wait);
 
+/* From here on what is posted for the wait is held back. */
+void notify_hold(struct viommu *iommu, struct wait *wait);
+
+/*
+ * Lets it go, and tells those who have come since to drop everything. Nothing may be held, and the
+ * wait may not hold at all.
+ */
+void notify_release(struct viommu *iommu, struct wait *wait);
+
+/* A device's subscribers begin anew: they were let in again, or its id changed. */
+void notify_born_again(struct viommu *iommu, struct viommu_device *device);
+
 /* Makes one queued call, without the lock while it runs. Returns false when none is queued. */
 bool notify_deliver(struct viommu *iommu);
 
@@ -93,7 +124,7 @@ void notify_expire(struct viommu *iommu, uint64_t now);
 uint64_t notify_deadline(const struct viommu *iommu);
 
 /* Nobody waits for these any more (reset): they end unheard. */
-void notify_forget(struct viommu *iommu, const struct wait *wait);
+void notify_forget(struct viommu *iommu, struct wait *wait);
 
 /* Begins a drain on behalf of a wait: it needs what began until now to have ended. */
 void wait_drain(struct viommu *iommu, struct wait *wait);

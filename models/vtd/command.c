@@ -11,6 +11,9 @@
 
 void vtd_commands_reset(struct vtd *vtd)
 {
+    notify_forget(&vtd->iommu, &vtd->command.operation.wait);
+    notify_forget(&vtd->iommu, &vtd->context_command.operation.wait);
+    notify_forget(&vtd->iommu, &vtd->iotlb_command.operation.wait);
     vtd->command = (struct vtd_command){0};
     vtd->command_bit = 0;
     vtd->set_root_again = false;

@@ -228,7 +228,8 @@ void vtd_contexts_forget_domain(struct vtd *vtd, uint16_t domain)
         for (struct requester *r = vtd->iommu.requesters[i]; r; r = r->next) {
             const struct vtd_context *context = (struct vtd_context *)atomic_load(&r->context);
 
-            if (context && context->translating && context->domain == domain) {
+            /* One that is not known may have been of this domain. */
+            if (!context || (context->translating && context->domain == domain)) {
                 requester_forget(&vtd->iommu, r);
             }
         }

@@ -32,7 +32,7 @@ static void post(struct vtd *vtd, struct vtd_operation *operation, enum viommu_c
 {
     struct viommu_change change = {.kind = kind, .first = range.first, .last = range.last};
 
-    operation->wait.held = true;
+    notify_hold(&vtd->iommu, &operation->wait);
     notify_post(&vtd->iommu, &change, match, what, &operation->wait);
 }
 
@@ -215,11 +215,11 @@ static enum vtd_phase after_drain(struct vtd *vtd, struct vtd_operation *operati
         wait_drain(&vtd->iommu, &operation->wait);
         return PHASE_AGAIN;
     }
-    if (operation->phase == PHASE_SETTLE || !operation->wait.told) {
+    if (operation->phase == PHASE_SETTLE) {
         return PHASE_DONE;
     }
-    operation->wait.held = false;
-    return PHASE_TELL;
+    notify_release(&vtd->iommu, &operation->wait);
+    return operation->wait.told ? PHASE_TELL : PHASE_DONE;
 }
 
 bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation)
