@@ -119,9 +119,10 @@ void viommu_dma_end(struct viommu *iommu);
  * statement about the past.
  *
  * Returns 0; -EFAULT when the guest's tables refuse it (the fault is recorded as the architecture
- * says); -EPERM when the device is denied; -EAGAIN before viommu_start; -EINVAL for an alias it
- * does not have, or a type other than UNTRANSLATED and TRANSLATED; -ENOTSUP for a translated
- * request of a device added without `ats`; -ENOMEM on a thread's first section.
+ * says; with translation off, an address above the host width is refused and recorded nowhere);
+ * -EPERM when the device is denied; -EAGAIN before viommu_start; -EINVAL for an alias it does not
+ * have, or a type other than UNTRANSLATED and TRANSLATED; -ENOTSUP for a translated request of a
+ * device added without `ats`; -ENOMEM on a thread's first section.
  */
 int viommu_device_translate(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
                             uint64_t iova, uint32_t perm, struct viommu_translation *out);

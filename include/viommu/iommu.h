@@ -106,10 +106,10 @@ int viommu_reset(struct viommu *iommu);
 
 /*
  * Does pending work: invalidations, commands, time-outs, callbacks. `budget` bounds it (a unit is a
- * descriptor, whose work is bounded itself, or a callback; 0 means 256). Never blocks. Only one
- * thread works at a time: while one is inside, others return VIOMMU_PENDING at once.
+ * descriptor, whose work is bounded itself, or a callback; 0 means 256). Never blocks. One thread
+ * works at a time: while it is inside, it does what others come for, and they return 0 at once.
  *
- * Returns 0 when nothing more can be done now (what waits for others wakes the event fd again),
+ * Returns 0 when nothing more can be done now (what waits for others wakes the event fd again);
  * VIOMMU_PENDING when the budget ended first: call again; -EAGAIN before viommu_start; -EDEADLK
  * from a callback of this instance; -ENOMEM on a thread's first call: nothing was done, call again.
  */

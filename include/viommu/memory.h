@@ -38,7 +38,8 @@ struct viommu_memory_slot {
 
 /*
  * Creates an empty memory. Returns 0, -ENOMEM, -EMFILE and -ENFILE (no file descriptor for
- * viommu_memory_event_fd), or -ENOSPC (more than 32,767 live memory objects in this process).
+ * viommu_memory_event_fd), or -ENOSPC (more than 32,767 live memory objects in this
+ * process, or no watch for its descriptor).
  */
 int viommu_memory_create(struct viommu_memory **out);
 

@@ -63,9 +63,12 @@ struct viommu_subscription {
 
 /*
  * Subscribes to changes of a device's translations, from the next one on. A subscriber that caches
- * translations encloses asking for one and caching it in one section (viommu_dma_begin): it is told
- * only after such sections have ended. Returns 0; -EINVAL without a callback, with unknown kinds or
- * form, or a range whose first is above its last; -EDEADLK from a change callback; -ENOMEM.
+ * translations encloses asking for one and caching it in one section (viommu_dma_begin), and each
+ * use of what it cached: it is told only when such sections have ended, and the guest's
+ * invalidation completes only when those have that used what it had cached.
+ *
+ * Returns 0; -EINVAL without a callback, with unknown kinds or form, or a range whose first is
+ * above its last; -EDEADLK from a change callback; -ENOMEM.
  */
 int viommu_device_subscribe(struct viommu_device *device, const struct viommu_subscription *what,
                             struct viommu_subscriber **out);

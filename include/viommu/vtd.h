@@ -29,9 +29,9 @@ struct viommu_vtd_config {
 };
 
 /*
- * Creates a unit. It is configured until viommu_start. Returns 0; -EINVAL for a value out of range,
- * or without a memory; -ENOMEM; -EMFILE, -ENFILE or -ENOSPC (no file descriptor, or watch, for
- * viommu_event_fd).
+ * Creates a unit. Neither configuration may be NULL. It can be configured until viommu_start.
+ * Returns 0; -EINVAL for a value out of range, or without a memory; -ENOMEM; -EMFILE, -ENFILE or
+ * -ENOSPC (no file descriptor, or watch, for viommu_event_fd).
  */
 int viommu_vtd_create(const struct viommu_config *config, const struct viommu_vtd_config *vtd,
                       struct viommu **out);

@@ -303,12 +303,9 @@ bool epoch_drained(struct epoch *epoch, uint64_t target)
 
             over = oldest < over ? oldest : over;
         }
-        if (over < target) {
-            return false;
-        }
     }
     quiet_note(epoch, over);
-    return true;
+    return over >= target;
 }
 
 static void deferred_push(struct epoch *epoch, struct epoch_deferred *deferred)
@@ -330,16 +327,20 @@ void epoch_defer(struct epoch *epoch, struct epoch_deferred *deferred,
 void epoch_reap(struct epoch *epoch)
 {
     struct epoch_deferred *list;
+    uint64_t quiet;
 
     if (!atomic_load_explicit(&epoch->deferred, memory_order_relaxed) ||
         atomic_flag_test_and_set(&epoch->reaping)) {
         return;
     }
     list = atomic_exchange(&epoch->deferred, NULL);
+    /* One scan for all of them. */
+    (void)epoch_drained(epoch, atomic_load_explicit(&epoch->now, memory_order_acquire));
+    quiet = atomic_load_explicit(&epoch->quiet, memory_order_acquire);
     while (list) {
         struct epoch_deferred *next = list->next;
 
-        if (epoch_drained(epoch, list->target)) {
+        if (list->target <= quiet) {
             list->free(list);
         } else {
             deferred_push(epoch, list);

@@ -18,6 +18,9 @@
  * - Sections nest. Those that find no free word (more than EPOCH_NEST epochs at once) open the
  *   wildcard, which holds back every epoch: safe, only slower.
  *
+ * Time has 48 bits: at a million drains a second it lasts nine years. A forked child inherits
+ * sections of threads that it does not have: no epoch survives a fork.
+ *
  * Nothing here blocks. A section must be left on the thread that entered it.
  */
 #ifndef VIOMMU_BASE_EPOCH_H

@@ -293,9 +293,10 @@ int viommu_process(struct viommu *iommu, unsigned budget)
     }
     iommu_lock(iommu);
     if (iommu->processing) {
+        /* Whoever is inside does it: this caller has nothing to come back for. */
         iommu->work_came = true;
         iommu_unlock(iommu);
-        return VIOMMU_PENDING;
+        return 0;
     }
     iommu->processing = true;
     wake_clear(&iommu->wake);
@@ -352,6 +353,7 @@ int viommu_reset(struct viommu *iommu)
     iommu_lock(iommu);
     iommu->model->reset(iommu);
     requesters_forget(iommu, 0, 0);
+    requesters_told(iommu);
     iotlb_drop_all(&iommu->iotlb);
     admit_everyone(iommu);
     iommu_kick(iommu);

@@ -80,6 +80,7 @@ bool wait_drained(struct viommu *iommu, const struct wait *wait)
 static void delivery_end(struct delivery *delivery)
 {
     list_remove(delivery);
+    delivery->subscriber->device->iommu->notify.outstanding--;
     delivery->wait->deliveries--;
     if (delivery->state == DELIVERY_RUNNING) {
         delivery->state = DELIVERY_ENDED;
@@ -164,6 +165,7 @@ static void post_block(struct viommu *iommu, struct viommu_subscriber *subscribe
     delivery->change = *change;
     delivery->change.token = notify->token_next++;
     list_append(wait->holds ? &wait->held : &notify->queue, delivery);
+    notify->outstanding++;
     wait->deliveries++;
 }
 

@@ -3,18 +3,18 @@
  * Delivery of changes to subscribers, and the wait for their answers.
  *
  * Vocabulary. A *delivery* is one change for one subscriber: held, then queued, then running (its
- * callback is being called), then pending (it answered VIOMMU_PENDING) until completed or timed out.
- * A *wait* is the model's side: it counts the deliveries, and has the drain, that an operation of
- * the guest still needs before it is complete.
+ * callback is being called), then pending (it answered VIOMMU_PENDING) until completed or timed
+ * out. A *wait* is the model's side: it counts the deliveries, and has the drain, that an operation
+ * of the guest still needs before it is complete.
  *
  * Invariants:
- * - A wait is over when it has no delivery left and its drain is over. A delivery points to its wait
- *   until it ends; a model that resets ends them all (notify_forget).
- * - A delivery that ends in failure or in time fences its subscriber and denies its device; the wait
- *   then needs a drain that begins after the denial.
- * - A wait that *holds* has its deliveries made only when its operation releases them: when requests
- *   have ended that could cache the old. Subscribers that came meanwhile could ask for the old, too:
- *   they are then told to drop everything.
+ * - A wait is over when it has no delivery left and its drain is over. A delivery points to its
+ *   wait until it ends; a model that resets ends them all (notify_forget).
+ * - A delivery that ends in failure or in time fences its subscriber and denies its device; the
+ *   wait then needs a drain that begins after the denial.
+ * - A wait that *holds* has its deliveries made only when its operation releases them: when
+ *   requests have ended that could cache the old. Subscribers that came meanwhile could ask for the
+ *   old, too: they are then told to drop everything.
  * - Deliveries are made in the order of their release; those of different operations overlap.
  * - A change is cut to the subscriber's range, and into the blocks of its form; each block is a
  *   delivery of its own.
@@ -81,10 +81,14 @@ struct viommu_subscriber {
     bool running; /* its callback is being called */
 };
 
+/* A model starts nothing that tells somebody while so many deliveries are outstanding. */
+#define NOTIFY_OUTSTANDING_MAX 1024u
+
 struct notify {
     struct delivery_list queue;
     struct delivery_list out;
     struct wait *holding;
+    unsigned outstanding; /* deliveries that have not ended */
     uint64_t token_next;
     uint64_t births; /* subscribers that came, came back, or whose device took another id */
     pthread_cond_t idle; /* a callback ended */

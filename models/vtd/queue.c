@@ -62,6 +62,7 @@ bool vtd_queue_ready(const struct vtd *vtd)
     return (state->reg[REG_GSTS] & state->wanted & GCMD_QIE) && vtd->command_bit != GCMD_QIE &&
            !(state->reg[REG_FSTS] & (FSTS_IQE | FSTS_ITE)) &&
            !vtd->queue.timed_out && vtd->queue.count < VTD_OPERATIONS &&
+           vtd->iommu.notify.outstanding < NOTIFY_OUTSTANDING_MAX &&
            vtd->queue.fetch != state->reg[REG_IQT] >> 4 && !fenced(&vtd->queue);
 }
 
