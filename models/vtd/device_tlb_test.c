@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of device-TLB invalidations in the queue: what a device is told, how pending ones
- * overlap, fences,
- * time-outs (ITE), wrong answers (ICE), resets and removals in the middle.
+ * Tests of device-TLB invalidations in the queue: what a device is told, how pending ones overlap,
+ * fences, time-outs (ITE), wrong answers (ICE), resets and removals in the middle.
  */
 #include "base/alloc.h"
+#include "notify/notify.h"
+#include "range/pow2.h"
 #include "vtd/test_unit.h"
 
 #include <errno.h>
 
-#define CALLS 400
+#define CALLS 1400
+#define EVERYTHING ((~0ull >> 1 & ~0xfffull) | 1) /* all address bits but the top one, and S */
 
 /* A device-TLB: what it was told, and how it answers. */
 struct tlb {
@@ -105,8 +107,7 @@ static void test_ranges(void **state)
         assert_int_equal(tlb.calls[order].last, first + ((1ull << (order + 12)) - 1));
     }
     /* Everything: all address bits but the top one set. */
-    unit_submit(&unit, (struct spec_descriptor){3 | (uint64_t)unit.id << 32,
-                                                (~0ull >> 1 & ~0xfffull) | 1});
+    unit_submit(&unit, (struct spec_descriptor){3 | (uint64_t)unit.id << 32, EVERYTHING});
     assert_int_equal(tlb.calls[52].first, 0);
     assert_int_equal(tlb.calls[52].last, ~0ull);
     /* Without the size bit those are an address. */
@@ -534,6 +535,48 @@ static void test_budget(void **state)
     unit_fini(&unit);
 }
 
+/*
+ * A subscriber whose range is cut into many blocks, and which answers late: what is outstanding stays
+ * bounded, and the queue goes on as answers come.
+ */
+static void test_outstanding_is_bounded(void **state)
+{
+    static struct tlb tlb;
+    struct unit unit;
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_DEVICE_TLB,
+        .range = {0x1000, ~0ull - 0x1000},
+        .change = on_change,
+        .opaque = &tlb,
+    };
+
+    (void)state;
+    unit_init(&unit, &(struct viommu_vtd_config){.device_tlb = true});
+    unit_translate_as(&unit, SPEC_TT_ALL);
+    guest_queue_on(&unit.guest);
+    tlb = (struct tlb){.answer = VIOMMU_PENDING};
+    assert_int_equal(viommu_device_subscribe(unit.device, &what, &tlb.subscriber), 0);
+    for (unsigned i = 0; i < 50; i++) {
+        guest_queue_put(&unit.guest,
+                        (struct spec_descriptor){3 | (uint64_t)unit.id << 32, EVERYTHING});
+    }
+    submit_wait(&unit, 0, 7);
+    for (unsigned rounds = 0; status_word(&unit) != 7; rounds++) {
+        unsigned told = tlb.count;
+
+        assert_in_range(told, 1, NOTIFY_OUTSTANDING_MAX + POW2_BLOCKS_MAX);
+        assert_in_range(rounds, 0, 50);
+        tlb.count = 0;
+        for (unsigned i = 0; i < told; i++) {
+            uint64_t token = tlb.calls[i].token;
+
+            assert_int_equal(viommu_change_complete(unit.guest.iommu, token, 0), 0);
+        }
+        guest_process(&unit.guest);
+    }
+    unit_fini(&unit);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -557,6 +600,7 @@ int main(void)
         cmocka_unit_test(test_destroy),
         cmocka_unit_test(test_disable_waits_for_devices),
         cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_outstanding_is_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
