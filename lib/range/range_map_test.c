@@ -365,6 +365,24 @@ static void test_gap_behind_misses(void **state)
     range_map_fini(&map);
 }
 
+/* A search that was led astray by a gap which has become smaller puts right what is known of it. */
+static void test_gap_learns(void **state)
+{
+    struct range_map map;
+    struct range_entry *entries;
+
+    (void)state;
+    range_map_init(&map);
+    fill(&map, 3 * RANGE_LEAF);
+    assert_int_equal(range_map_erase(&map, 4 * PAGE, 5 * PAGE - 1, NULL), 0);
+    assert_int_equal(put(&map, 4 * PAGE, 5 * PAGE - 1), 0);
+    entries = tree_entries(map.root, map.height - 1);
+    assert_true(entries[0].gap >= 3 * PAGE);
+    assert_no_gap(&map, 0, 5 * RANGE_LEAF * PAGE, 2 * PAGE, PAGE);
+    assert_int_equal(entries[0].gap, PAGE);
+    range_map_fini(&map);
+}
+
 /* Runs that come in order leave nodes three quarters full or more, in both directions. */
 static void test_runs_in_order_fill_nodes(void **state)
 {
@@ -600,8 +618,46 @@ static void test_reservation(void **state)
     range_map_fini(&map);
 }
 
-/* What costs most: full leaves, each insertion into another one; then again after a collapse. */
-static void test_reservation_at_its_worst(void **state)
+/* Leaves as full as they get: runs in order leave tree_fill() in each, then each gets the rest. */
+static void fill_to_the_brim(struct range_map *map, size_t leaves)
+{
+    size_t per_leaf = tree_fill(0);
+
+    fill(map, leaves * per_leaf);
+    for (size_t leaf = 0; leaf < leaves; leaf++) {
+        uint64_t gap = leaf * per_leaf * 2 * PAGE + PAGE; /* after its first run */
+
+        for (size_t i = 0; i < RANGE_LEAF - per_leaf; i++) {
+            assert_int_equal(put(map, gap + 2 * i, gap + 2 * i), 0);
+        }
+    }
+    assert_int_equal(map->nodes[0], leaves);
+}
+
+static void test_reservation_of_full_leaves(void **state)
+{
+    (void)state;
+    for (size_t leaves = 1; leaves < 400; leaves += 1 + leaves / 4) {
+        struct range_map map;
+
+        range_map_init(&map);
+        fill_to_the_brim(&map, leaves);
+        assert_int_equal(range_map_reserve(&map, leaves), 0);
+        base_alloc_fail_at(1);
+        for (size_t leaf = 0; leaf < leaves; leaf++) {
+            uint64_t end = leaf * tree_fill(0) * 2 * PAGE + 2 * PAGE - 1;
+
+            assert_int_equal(put(&map, end, end), 0);
+        }
+        assert_false(base_alloc_failed());
+        base_alloc_fail_at(0);
+        assert_int_equal(map.nodes[0], 2 * leaves);
+        range_map_fini(&map);
+    }
+}
+
+/* Spread insertions; then again after a collapse. */
+static void test_reservation_outlives_a_collapse(void **state)
 {
     for (size_t runs = 0; runs < 3000; runs += 1 + runs / 3) {
         struct range_map map;
@@ -669,11 +725,13 @@ int main(void)
         cmocka_unit_test(test_gap),
         cmocka_unit_test(test_gap_at_the_top),
         cmocka_unit_test(test_gap_behind_misses),
+        cmocka_unit_test(test_gap_learns),
         cmocka_unit_test(test_runs_in_order_fill_nodes),
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_every_allocation_failing),
         cmocka_unit_test(test_reservation),
-        cmocka_unit_test(test_reservation_at_its_worst),
+        cmocka_unit_test(test_reservation_of_full_leaves),
+        cmocka_unit_test(test_reservation_outlives_a_collapse),
         cmocka_unit_test(test_reservation_fails_whole),
     };
 

@@ -34,7 +34,7 @@
 
 #include "range/range_map.h"
 
-/* Entries of a leaf and of an inner node: multiples of 8, less one. */
+/* Entries of a leaf and of an inner node: multiples of 8, less one; from 15. */
 #ifndef RANGE_LEAF
 #define RANGE_LEAF 23
 #endif
