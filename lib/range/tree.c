@@ -167,6 +167,7 @@ static inline void node_remove(struct range_node *node, unsigned level, unsigned
     for (size_t i = index; i < node->count; i++) {
         node->last[i] = node->last[i + 1];
         entries[i] = entries[i + 1];
+        __asm__("" ::: "memory"); /* the compiler would make two calls of memmove of it */
     }
     node->last[node->count] = UINT64_MAX;
 }

@@ -36,10 +36,10 @@
 
 /* Entries of a leaf and of an inner node: multiples of 8, less one; from 15. */
 #ifndef RANGE_LEAF
-#define RANGE_LEAF 23
+#define RANGE_LEAF 31
 #endif
 #ifndef RANGE_INNER
-#define RANGE_INNER 95
+#define RANGE_INNER 71
 #endif
 
 _Static_assert(RANGE_LEAF % 8 == 7 && RANGE_INNER % 8 == 7, "tree_search looks at eighths");
@@ -124,13 +124,17 @@ static inline unsigned tree_search(const struct range_node *node, unsigned level
            (last[3] < address) + (last[4] < address) + (last[5] < address) + (last[6] < address);
 }
 
-/* A higher tree has most leaves in no near cache: all lines of one are asked for at once. */
+/*
+ * A tree as high as this does not fit into near caches. All lines of a leaf are asked for before it
+ * is searched, of the inner node above it those of the entries: so each of the two is waited for
+ * once.
+ */
 #define TREE_PREFETCH_HEIGHT 3
 
-static inline void tree_prefetch_leaf(const struct range_node *leaf)
+static inline void tree_prefetch(const void *memory, size_t size)
 {
-    for (size_t at = 0; at < tree_node_size(0); at += TREE_LINE) {
-        __builtin_prefetch((const char *)leaf + at, 1);
+    for (size_t at = 0; at < size; at += TREE_LINE) {
+        __builtin_prefetch((const char *)memory + at);
     }
 }
 
@@ -140,14 +144,19 @@ static inline void tree_prefetch_leaf(const struct range_node *leaf)
  */
 static inline void tree_seek(const struct range_map *map, uint64_t address, struct range_path *path)
 {
+    bool far = map->height >= TREE_PREFETCH_HEIGHT;
     struct range_node *node = map->root;
 
     if (!map->height) {
         return;
     }
     for (unsigned level = map->height - 1; level; level--) {
-        unsigned index = tree_search(node, 1, address);
+        unsigned index;
 
+        if (far && level == 1) {
+            tree_prefetch(tree_entries(node, 1), RANGE_INNER * sizeof(struct range_entry));
+        }
+        index = tree_search(node, 1, address);
         if (index == node->count) {
             index--; /* past everything: the way along the right border */
         }
@@ -155,8 +164,8 @@ static inline void tree_seek(const struct range_map *map, uint64_t address, stru
         path->index[level] = index;
         node = tree_entries(node, 1)[index].child;
     }
-    if (map->height >= TREE_PREFETCH_HEIGHT) {
-        tree_prefetch_leaf(node);
+    if (far) {
+        tree_prefetch(node, tree_node_size(0));
     }
     path->node[0] = node;
     path->index[0] = tree_search(node, 0, address);
