@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * An input that is read piece by piece: numbers are little endian; past the end everything is 0, and
- * fuzz_more() says no. Each target is a loop of operations, one byte that chooses and its operands,
- * FUZZ_STEPS_MAX at most.
+ * An input that is read piece by piece: numbers are little endian; past the end everything is 0,
+ * and fuzz_more() says no. Each target is a loop of operations, one byte that chooses and its
+ * operands, FUZZ_STEPS_MAX at most.
  */
 #ifndef VIOMMU_FUZZ_BYTES_H
 #define VIOMMU_FUZZ_BYTES_H

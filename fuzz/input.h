@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the fuzz targets of the VT-d unit share: a *bench*, a unit with devices, a subscriber that answers
- * as the input says, and a clock of its own.
+ * What the fuzz targets of the VT-d unit share: a *bench*, a unit with devices, a subscriber that
+ * answers as the input says, and a clock of its own.
  *
  * What bench_check() looks at holds after every operation, whatever the input; else it aborts.
  */
