@@ -21,6 +21,7 @@
 static const struct row_list *const lists[] = {
     &translate_rows, &threads_rows,    &walk_rows,
     &section_rows,   &invalidate_rows, &disturbed_rows,
+    &range_rows,
 };
 #define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))
 

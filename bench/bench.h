@@ -71,5 +71,6 @@ extern const struct row_list walk_rows;
 extern const struct row_list section_rows;
 extern const struct row_list invalidate_rows;
 extern const struct row_list disturbed_rows;
+extern const struct row_list range_rows;
 
 #endif

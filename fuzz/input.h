@@ -1,50 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the fuzz targets of the VT-d unit share: an input that is read piece by piece, and a
- * *bench*, a unit with devices, a subscriber that answers as the input says, and a clock of its
- * own.
- *
- * Input: numbers are little endian; past the end everything is 0, and fuzz_more() says no. Each
- * target is a loop of operations, one byte that chooses and its operands, FUZZ_STEPS_MAX at most.
+ * What the fuzz targets of the VT-d unit share: a *bench*, a unit with devices, a subscriber that
+ * answers as the input says, and a clock of its own. Input is read by bytes.h; each target is a
+ * loop of operations, one byte that chooses and its operands, FUZZ_STEPS_MAX at most.
  *
  * What bench_check() looks at holds after every operation, whatever the input; else it aborts.
  */
 #ifndef VIOMMU_FUZZ_INPUT_H
 #define VIOMMU_FUZZ_INPUT_H
 
+#include "bytes.h"
 #include "support/guest.h"
 
-#define FUZZ_STEPS_MAX 400
 #define BENCH_DEVICES 3
 #define BENCH_TOKENS 64
 #define BENCH_RAM_PAGES 24
-
-struct fuzz_input {
-    const uint8_t *data;
-    size_t size;
-    unsigned steps;
-};
-
-static inline uint64_t fuzz_number(struct fuzz_input *input, unsigned bytes)
-{
-    uint64_t value = 0;
-
-    for (unsigned i = 0; i < bytes && input->size; i++) {
-        value |= (uint64_t)*input->data++ << (8 * i);
-        input->size--;
-    }
-    return value;
-}
-
-static inline uint8_t fuzz_byte(struct fuzz_input *input)
-{
-    return (uint8_t)fuzz_number(input, 1);
-}
-
-static inline bool fuzz_more(struct fuzz_input *input)
-{
-    return input->size && input->steps++ < FUZZ_STEPS_MAX;
-}
 
 struct bench {
     struct guest guest;

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the hand-made seeds of the registers, queue and tables fuzz targets into corpus/.
+"""Writes the hand-made seeds of the registers, queue, tables and range fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
-descriptor, errors and repairs. The bytes are what input.h, registers_fuzz.c, queue_fuzz.c and
-tables_fuzz.c read. Run it after a change of those formats.
+descriptor, errors and repairs; or a range map that grows high. The bytes are what bytes.h and the
+targets read. Run it after a change of those formats.
 """
 import os
 import struct
@@ -310,6 +310,51 @@ def tables_seeds():
     write("tables", "messages", CONFIGS[0] + messages)
 
 
+# Range
+
+ERASE, CUT, SPLIT, MERGE, FIND, GAP, RESERVED, ADD, SUBTRACT, POW2, FAIL, INSERT = range(12)
+
+
+def anywhere(value):
+    return b"\xff" + struct.pack("<Q", value)
+
+
+def r_run(first, length, tag=0, nowhere=0):
+    """Of 1 to 16 addresses, which lead to themselves."""
+    return bytes([INSERT, 3 | nowhere << 2 | tag << 3 | (length - 1) << 4 & 0xf0]) + anywhere(first)
+
+
+def range_seeds():
+    top = 2**64 - 1
+    order = list(range(0, 1200, 4))
+    mixed = sorted(order, key=lambda i: i * 7919 % 1201)
+    for name, firsts in (("up", order), ("down", order[::-1]), ("mixed", mixed)):
+        grow = b"".join(r_run(i, 2, i & 8 != 0) for i in firsts)
+        gaps = b"".join(bytes([GAP, k]) + anywhere(k * 9) + anywhere(top - k) for k in range(0, 128, 5))
+        look = b"".join(bytes([FIND]) + anywhere(i) for i in range(0, 1200, 31))
+        holes = b"".join(bytes([CUT]) + anywhere(i * 16) + anywhere(i * 16 + 5) for i in mixed[:60])
+        gone = b"".join(bytes([ERASE]) + anywhere(i) for i in mixed)
+        write("range", "grow-" + name, grow + gaps + look + holes + gaps + gone + gaps)
+    whole = bytes([INSERT, 0]) + anywhere(0) + anywhere(top) + anywhere(0)
+    cuts = b"".join(bytes([SPLIT]) + anywhere(2**i) for i in range(64))
+    merges = b"".join(bytes([MERGE]) + anywhere(2**i) for i in range(0, 64, 2))
+    write("range", "whole", whole + cuts + merges + bytes([CUT]) + anywhere(5) + anywhere(top - 5))
+    fail = b"".join(bytes([FAIL | n << 6]) + r_run(i, 1) for i, n in zip(mixed, [0, 1, 2, 3] * 99))
+    write("range", "fail", fail + b"".join(bytes([RESERVED, 40]) + bytes(range(k, k + 40))
+                                           for k in range(0, 80, 20)))
+    sets = b""
+    for i in mixed[:100]:
+        sets += bytes([ADD]) + anywhere(i) + anywhere(i + i % 13)
+        sets += bytes([SUBTRACT]) + anywhere(i + 3) + anywhere(i + 3 + i % 5)
+    write("range", "sets", sets + bytes([ADD, 0, 0x9f, SUBTRACT, 1, 0x9e]))
+    split = b""
+    for first, last, to in ((0, top, 0), (1, top - 1, 1), (0x201000, 0x3fffff, 0x11000),
+                            (0, top - 4096, 4096), (2**63, top, 0), (5, 5, 6)):
+        split += bytes([POW2]) + anywhere(first) + anywhere(last) + anywhere(to)
+    write("range", "split", split)
+
+
 registers_seeds()
 queue_seeds()
 tables_seeds()
+range_seeds()

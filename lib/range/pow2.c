@@ -36,12 +36,8 @@ void pow2_begin(struct pow2_split *split, uint64_t first, uint64_t last)
 void pow2_begin_with_target(struct pow2_split *split, uint64_t first, uint64_t last,
                             uint64_t target)
 {
-    *split = (struct pow2_split){
-        .first = first,
-        .last = last,
-        .target = target,
-        .over = first > last,
-    };
+    *split = (struct pow2_split){.first = first, .last = last, .target = target,
+                                  .over = first > last};
 }
 
 bool pow2_next(struct pow2_split *split, struct pow2_block *block)

@@ -14,9 +14,7 @@
 
 #define SPACE 64u
 
-/*
- * Splits, and checks everything that a split promises but that it is the fewest. Returns the count.
- */
+/* Splits, and checks all that a split promises but that it is the fewest. Returns the count. */
 static uint64_t split(uint64_t first, uint64_t last, uint64_t target)
 {
     struct pow2_split split;

@@ -536,8 +536,8 @@ static void test_budget(void **state)
 }
 
 /*
- * A subscriber whose range is cut into many blocks, and which answers late: what is outstanding stays
- * bounded, and the queue goes on as answers come.
+ * A subscriber whose range is cut into many blocks, and which answers late: what is outstanding
+ * stays bounded, and the queue goes on as answers come.
  */
 static void test_outstanding_is_bounded(void **state)
 {
