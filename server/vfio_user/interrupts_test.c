@@ -17,32 +17,7 @@
 #include <cmocka.h>
 
 #include "../log.h"
-#include "recorder.h"
-#include "test_client.h"
-
-static struct recorder recorder;
-static struct vfio_user_endpoint endpoint;
-static struct test_client client;
-static unsigned fds_at_start;
-
-static int setup(void **state)
-{
-    (void)state;
-    fds_at_start = test_open_fds();
-    recorder_init(&recorder);
-    test_client_open(&client, &endpoint, &recorder.function);
-    test_client_negotiate(&client);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    test_client_close(&client);
-    assert_int_equal(test_open_fds(), fds_at_start);
-    assert_null(recorder.function.bus);
-    return 0;
-}
+#include "test_fixture.h"
 
 static void irq_info(void **state)
 {

@@ -82,3 +82,24 @@ void *crew_process(void *arg)
     }
     return NULL;
 }
+
+uint64_t crew_pages(struct guest *guest, unsigned count, uint64_t first_iova, uint64_t *pages,
+                    uint64_t *entries)
+{
+    uint64_t table = guest_page(guest);
+
+    for (unsigned i = 0; i < count; i++) {
+        pages[i] = guest_page(guest);
+        entries[i] = guest_map(guest, table, 4, first_iova + i * GUEST_PAGE, 0, 1, 0);
+    }
+    return table;
+}
+
+void crew_check_page(const uint8_t *host, uint8_t byte, const char *text)
+{
+    for (unsigned i = 0; i < GUEST_PAGE; i++) {
+        if (host[i] != byte) {
+            guest_die("%s", text);
+        }
+    }
+}

@@ -39,6 +39,16 @@ struct crew_time {
 struct crew_time crew_begin(void);
 bool crew_more(const struct crew_time *time);
 
+/*
+ * What tests that lend pages to a device share: `count` pages with one table, which map at
+ * `first_iova` and on once their entries say so. Returns the table.
+ */
+uint64_t crew_pages(struct guest *guest, unsigned count, uint64_t first_iova, uint64_t *pages,
+                    uint64_t *entries);
+
+/* The page holds nothing but this byte, or the test ends with the text. */
+void crew_check_page(const uint8_t *host, uint8_t byte, const char *text);
+
 /* Nothing for so many microseconds. */
 void crew_sleep(unsigned microseconds);
 

@@ -131,11 +131,7 @@ static void prepare(struct unit *unit)
 
     pthread_mutex_init(&unit->lock, NULL);
     guest_ok(guest_init(guest, &config), "guest");
-    table = guest_page(guest);
-    for (unsigned i = 0; i < PAGES; i++) {
-        unit->pages[i] = guest_page(guest);
-        unit->entries[i] = guest_map(guest, table, 4, FIRST_IOVA + i * GUEST_PAGE, 0, 1, 0);
-    }
+    table = crew_pages(guest, PAGES, FIRST_IOVA, unit->pages, unit->entries);
     guest_ok(viommu_device_add(guest->iommu, &device, &unit->device), "device");
     guest_ok(viommu_device_subscribe(unit->device, &what, &subscriber), "subscribe");
     guest_attach(guest, REQUESTER, DOMAIN, table, 4, SPEC_TT_ALL);
@@ -160,11 +156,7 @@ static void one_round(struct unit *unit, struct random *random)
     guest_queue_wait(&unit->guest);
     memset(host, POISON, GUEST_PAGE);
     crew_sleep(random_below(random, 50));
-    for (unsigned i = 0; i < GUEST_PAGE; i++) {
-        if (host[i] != POISON) {
-            guest_die("a device wrote by a translation that had been invalidated");
-        }
-    }
+    crew_check_page(host, POISON, "a device wrote by a translation that had been invalidated");
 }
 
 int main(void)

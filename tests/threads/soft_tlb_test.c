@@ -126,11 +126,7 @@ static void prepare(struct soft_tlb *tlb)
 
     pthread_mutex_init(&tlb->lock, NULL);
     guest_ok(guest_init(guest, &config), "guest");
-    table = guest_page(guest);
-    for (unsigned i = 0; i < PAGES; i++) {
-        tlb->pages[i] = guest_page(guest);
-        tlb->entries[i] = guest_map(guest, table, 4, FIRST_IOVA + i * GUEST_PAGE, 0, 1, 0);
-    }
+    table = crew_pages(guest, PAGES, FIRST_IOVA, tlb->pages, tlb->entries);
     guest_ok(viommu_device_add(guest->iommu, &device, &tlb->device), "device");
     guest_ok(viommu_device_subscribe(tlb->device, &what, &subscriber), "subscribe");
     guest_attach(guest, REQUESTER, DOMAIN, table, 4, SPEC_TT_UNTRANSLATED);
@@ -156,11 +152,7 @@ static void one_round(struct soft_tlb *tlb, struct random *random)
     guest_queue_wait(&tlb->guest);
     memset(host, POISON, GUEST_PAGE);
     crew_sleep(random_below(random, 50));
-    for (unsigned i = 0; i < GUEST_PAGE; i++) {
-        if (host[i] != POISON) {
-            guest_die("a page was written by a translation that had been invalidated");
-        }
-    }
+    crew_check_page(host, POISON, "a page was written by a translation that had been invalidated");
 }
 
 int main(void)
