@@ -164,6 +164,11 @@ static void post_block(struct viommu *iommu, struct viommu_subscriber *subscribe
     delivery->wait = wait;
     delivery->change = *change;
     delivery->change.token = notify->token_next++;
+    if (wait->holds && !wait->listed) {
+        wait->listed = true;
+        wait->next_holding = notify->holding;
+        notify->holding = wait;
+    }
     list_append(wait->holds ? &wait->held : &notify->queue, delivery);
     notify->outstanding++;
     wait->deliveries++;
@@ -240,19 +245,21 @@ void notify_hold(struct viommu *iommu, struct wait *wait)
 {
     wait->holds = true;
     wait->births = iommu->notify.births;
-    wait->next_holding = iommu->notify.holding;
-    iommu->notify.holding = wait;
 }
 
 static void stop_holding(struct viommu *iommu, struct wait *wait)
 {
     struct wait **link = &iommu->notify.holding;
 
+    wait->holds = false;
+    if (!wait->listed) {
+        return;
+    }
     while (*link != wait) {
         link = &(*link)->next_holding;
     }
     *link = wait->next_holding;
-    wait->holds = false;
+    wait->listed = false;
 }
 
 void notify_release(struct viommu *iommu, struct wait *wait)

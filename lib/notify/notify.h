@@ -47,7 +47,8 @@ struct wait {
     struct delivery_list held; /* those that are not to be made yet */
     uint64_t births;           /* notify.births when it began to hold */
     bool holds;
-    struct wait *next_holding; /* in notify.holding */
+    bool listed;               /* in notify.holding: something was held */
+    struct wait *next_holding; /* there */
     bool told;          /* there were deliveries */
     bool failed;        /* a subscriber answered with an error */
     bool timed_out;     /* or did not answer */
