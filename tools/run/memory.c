@@ -473,17 +473,31 @@ static void do_zero(struct run *run)
     free(bytes);
 }
 
-static void do_read(struct run *run)
+/* Reads the bytes that the arguments name; NULL, with a result that says why, when that fails. */
+static uint8_t *read_arguments(struct run *run, size_t *size)
 {
     uint64_t at;
-    size_t size;
-    uint8_t *bytes = buffer_arguments(run, &at, &size);
+    uint8_t *bytes = buffer_arguments(run, &at, size);
+    int error;
 
     if (!bytes) {
-        return;
+        return NULL;
     }
-    result_errno(&run->result, viommu_memory_read(run->memory, at, bytes, size));
-    if (!strcmp(run->result.status, "ok")) {
+    error = viommu_memory_read(run->memory, at, bytes, *size);
+    result_errno(&run->result, error);
+    if (error) {
+        free(bytes);
+        return NULL;
+    }
+    return bytes;
+}
+
+static void do_read(struct run *run)
+{
+    size_t size;
+    uint8_t *bytes = read_arguments(run, &size);
+
+    if (bytes) {
         memory_result_bytes(run, bytes, size);
     }
     free(bytes);
@@ -491,15 +505,10 @@ static void do_read(struct run *run)
 
 static void do_hash(struct run *run)
 {
-    uint64_t at;
     size_t size;
-    uint8_t *bytes = buffer_arguments(run, &at, &size);
+    uint8_t *bytes = read_arguments(run, &size);
 
-    if (!bytes) {
-        return;
-    }
-    result_errno(&run->result, viommu_memory_read(run->memory, at, bytes, size));
-    if (!strcmp(run->result.status, "ok")) {
+    if (bytes) {
         result_hex(&run->result, "hash", hash(bytes, size));
     }
     free(bytes);
