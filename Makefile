@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= lib
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
-GUEST_ARGS ?= --matrix
+GUEST_ARGS ?= --full
 BENCH_ARGS ?=
 TEST_ARGS ?=
 
@@ -39,7 +39,7 @@ test:
 	@python3 -B scripts/test.py $(TEST_ARGS)
 
 test-guest:
-	@$(deps) build guest
+	@$(deps) build guest guest-kernel
 	@scripts/build.sh plain
 	@python3 -B tests/guest/run.py --viommu build/plain/tools/viommu $(GUEST_ARGS)
 

@@ -6,7 +6,8 @@
  * baselines. A *ratio* compares two sides of one row, measured in the same run and in turns, so
  * that what the machine does meanwhile falls on both. A *goal* is for a ratio, never for a time. A
  * side's *work* is a number of *operations*; it also leaves something that can be checked, and is,
- * outside the timed part: a fast wrong answer is an error.
+ * outside the timed part: a fast wrong answer is an error. A *figure* is what is counted and not
+ * timed: bytes, calls.
  *
  * Rows are constant tables; their state is made before a row is measured and freed after it.
  */
@@ -17,9 +18,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BENCH_SIDES_MAX 6
+#define BENCH_SIDES_MAX 8
 #define BENCH_RATIOS_MAX 6
 #define BENCH_ROUNDS_MAX 32
+#define BENCH_FIGURES_MAX 16
 #define BENCH_NOTE_MAX 160
 
 struct side {
@@ -43,17 +45,33 @@ struct ratio {
     double goal; /* at least (speed-up) or at most (cost); 0: only recorded */
 };
 
+struct figure {
+    char name[64];
+    const char *unit;
+    double value;
+    double goal; /* at most; 0: only recorded */
+};
+
 struct row {
     const char *name;
     const char *text; /* what is measured, in a line */
     const char *unit; /* one operation */
     uint64_t step;    /* runs are multiples of it; 0 is 1 */
+    /* The same where only the state knows it, or NULL. */
+    uint64_t (*step_of)(void *state);
+    bool single;      /* a run is one step, however short: `begin` is needed before each */
+    unsigned rounds;  /* at most so many, where a round takes long; 0: as many as are asked for */
     bool wall;        /* time by the clock on the wall: several threads do the work */
     /* `quick`: no figures are wanted, only that it works. NULL when it failed. */
     void *(*setup)(bool quick);
     void (*teardown)(void *state);
     /* More to say about the runs, after them, or NULL. Returns whether there is something. */
     bool (*note)(void *state, char *text, size_t size);
+    /*
+     * Fills in figures, BENCH_FIGURES_MAX at most, after the runs; NULL: there are none. Returns
+     * how many, or -1 when something was wrong.
+     */
+    int (*figures)(void *state, struct figure *figures);
     struct side sides[BENCH_SIDES_MAX];
     struct ratio ratios[BENCH_RATIOS_MAX];
     unsigned side_count;
@@ -72,5 +90,8 @@ extern const struct row_list section_rows;
 extern const struct row_list invalidate_rows;
 extern const struct row_list disturbed_rows;
 extern const struct row_list range_rows;
+extern const struct row_list sync_rows;
+extern const struct row_list sync_page_rows;
+extern const struct row_list sync_first_rows;
 
 #endif

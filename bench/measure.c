@@ -10,6 +10,8 @@ struct measurement {
     const struct row *row;
     const struct measure_options *options;
     void *state;
+    uint64_t step;
+    unsigned rounds;
     uint64_t count[BENCH_SIDES_MAX]; /* operations of one run */
     double ns[BENCH_ROUNDS_MAX][BENCH_SIDES_MAX];
 };
@@ -33,6 +35,11 @@ bool goal_met(const struct ratio *ratio, double value)
         return true;
     }
     return ratio->kind == RATIO_SPEEDUP ? value >= ratio->goal : value <= ratio->goal;
+}
+
+bool figure_met(const struct figure *figure)
+{
+    return figure->goal == 0 || figure->value <= figure->goal;
 }
 
 /*
@@ -64,21 +71,24 @@ static uint64_t run_once(const struct measurement *m, unsigned i, uint64_t count
 
 static uint64_t round_up(uint64_t count, uint64_t step)
 {
-    step = step ? step : 1;
     return (count + step - 1) / step * step;
 }
 
 /* How many operations fill a round. The runs that find out are the warm-up. */
 static bool calibrate(struct measurement *m, unsigned side)
 {
-    uint64_t step = m->row->step;
-    uint64_t count = round_up(1, step);
+    uint64_t step = m->step;
+    uint64_t count = step;
     uint64_t time;
 
     for (;;) {
         time = run_once(m, side, count);
         if (!time) {
             return false;
+        }
+        if (m->row->single) {
+            m->count[side] = step;
+            return true;
         }
         if (time >= m->options->round_ns / 4) {
             break;
@@ -129,26 +139,35 @@ static struct ratio_result ratio_of(const struct measurement *m, const struct ra
 {
     double values[BENCH_ROUNDS_MAX];
 
-    for (unsigned i = 0; i < m->options->rounds; i++) {
+    for (unsigned i = 0; i < m->rounds; i++) {
         double subject = m->ns[i][ratio->subject];
         double baseline = m->ns[i][ratio->baseline];
 
         values[i] = ratio->kind == RATIO_SPEEDUP ? baseline / subject : subject / baseline;
     }
-    return spread(values, m->options->rounds);
+    return spread(values, m->rounds);
 }
 
 static double median_ns(const struct measurement *m, unsigned side)
 {
     double values[BENCH_ROUNDS_MAX];
 
-    for (unsigned i = 0; i < m->options->rounds; i++) {
+    for (unsigned i = 0; i < m->rounds; i++) {
         values[i] = m->ns[i][side];
     }
-    return spread(values, m->options->rounds).median;
+    return spread(values, m->rounds).median;
 }
 
-static void summarize(const struct measurement *m, struct result *result)
+/* False: what the row counted was wrong. */
+static bool count_figures(const struct measurement *m, struct result *result)
+{
+    int count = m->row->figures ? m->row->figures(m->state, result->figures) : 0;
+
+    result->figure_count = count > 0 ? (unsigned)count : 0;
+    return count >= 0;
+}
+
+static const char *summarize(const struct measurement *m, struct result *result)
 {
     const struct row *row = m->row;
 
@@ -159,6 +178,7 @@ static void summarize(const struct measurement *m, struct result *result)
         result->ratios[i] = ratio_of(m, &row->ratios[i]);
     }
     result->has_note = row->note && row->note(m->state, result->note, sizeof(result->note));
+    return count_figures(m, result) ? NULL : "its figures";
 }
 
 static const char *run_all(struct measurement *m)
@@ -168,7 +188,7 @@ static const char *run_all(struct measurement *m)
             return m->row->sides[i].name;
         }
     }
-    for (unsigned i = 0; i < m->options->rounds; i++) {
+    for (unsigned i = 0; i < m->rounds; i++) {
         if (!run_round(m, i)) {
             return "a side failed, or its result was wrong";
         }
@@ -187,9 +207,12 @@ const char *measure_row(const struct row *row, const struct measure_options *opt
     if (!m.state) {
         return "it could not be set up";
     }
+    m.step = row->step_of ? row->step_of(m.state) : row->step;
+    m.step = m.step ? m.step : 1;
+    m.rounds = row->rounds && row->rounds < options->rounds ? row->rounds : options->rounds;
     broken = run_all(&m);
     if (!broken) {
-        summarize(&m, result);
+        broken = summarize(&m, result);
     }
     row->teardown(m.state);
     return broken;

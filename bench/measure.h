@@ -29,6 +29,8 @@ struct ratio_result {
 struct result {
     double ns[BENCH_SIDES_MAX]; /* of one operation */
     struct ratio_result ratios[BENCH_RATIOS_MAX];
+    struct figure figures[BENCH_FIGURES_MAX];
+    unsigned figure_count;
     bool has_note;
     char note[BENCH_NOTE_MAX];
 };
@@ -39,6 +41,9 @@ const char *measure_row(const struct row *row, const struct measure_options *opt
 
 /* Whether a ratio reaches its goal; true without one. */
 bool goal_met(const struct ratio *ratio, double value);
+
+/* The same of a figure. */
+bool figure_met(const struct figure *figure);
 
 /* Nanoseconds of the monotonic clock. */
 uint64_t bench_now(void);

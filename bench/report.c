@@ -97,6 +97,15 @@ static void text_ratio(const struct row *row, const struct ratio *ratio,
     putchar('\n');
 }
 
+static void text_figure(const struct figure *figure)
+{
+    printf("  %-40s %12.3f %s", figure->name, figure->value, figure->unit);
+    if (figure->goal > 0) {
+        printf("  goal <= %g: %s", figure->goal, figure_met(figure) ? "met" : "missed");
+    }
+    putchar('\n');
+}
+
 static void text_row(const struct row *row, const struct result *result)
 {
     printf("\n%s: %s\n", row->name, row->text);
@@ -105,6 +114,9 @@ static void text_row(const struct row *row, const struct result *result)
     }
     for (unsigned i = 0; i < row->ratio_count; i++) {
         text_ratio(row, &row->ratios[i], &result->ratios[i]);
+    }
+    for (unsigned i = 0; i < result->figure_count; i++) {
+        text_figure(&result->figures[i]);
     }
     if (result->has_note) {
         printf("  %s\n", result->note);
@@ -126,6 +138,27 @@ static void json_ratio(const struct row *row, const struct ratio *ratio,
     putchar('}');
 }
 
+static void json_figure(const struct figure *figure)
+{
+    printf("{\"name\": \"%s\", \"value\": %.4f, \"unit\": \"%s\"", figure->name,
+           figure->value, figure->unit);
+    if (figure->goal > 0) {
+        printf(", \"goal\": %g, \"met\": %s", figure->goal,
+               figure_met(figure) ? "true" : "false");
+    }
+    putchar('}');
+}
+
+static void json_figures(const struct result *result)
+{
+    printf(",\n   \"figures\": [");
+    for (unsigned i = 0; i < result->figure_count; i++) {
+        printf("%s", i ? ",\n    " : "");
+        json_figure(&result->figures[i]);
+    }
+    printf("]");
+}
+
 static void json_row(const struct report *report, const struct row *row,
                      const struct result *result)
 {
@@ -140,6 +173,9 @@ static void json_row(const struct report *report, const struct row *row,
         json_ratio(row, &row->ratios[i], &result->ratios[i]);
     }
     printf("]");
+    if (result->figure_count) {
+        json_figures(result);
+    }
     if (result->has_note) {
         printf(",\n   \"note\": \"%s\"", result->note);
     }

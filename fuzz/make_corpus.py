@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the hand-made seeds of the registers, queue, tables and range fuzz targets into corpus/.
+"""Writes the hand-made seeds of the registers, queue, tables, range and shadow map fuzz targets
+into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
-descriptor, errors and repairs; or a range map that grows high. The bytes are what bytes.h and the
-targets read. Run it after a change of those formats.
+descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
+block. The bytes are what bytes.h and the targets read. Run it after a change of those formats.
 """
 import os
 import struct
@@ -354,7 +355,61 @@ def range_seeds():
     write("range", "split", split)
 
 
+# Shadow map
+
+LOOK, REGION, BREAK, RESERVE, FAIL_MAP, CHANGE = range(6)
+LINEAR, SCATTERED, REVERSED, BAD, CLEAR, CUT_EACH, JOIN = range(7)
+
+
+def m_block(region, block, from_end=False):
+    return bytes([region | from_end << 2 | block << 3])
+
+
+def m_shape(shape, at=0, count=512, to=0, perm=3):
+    return bytes([shape | (perm - 1) << 3]) + struct.pack("<HHB", at, count - 1, to)
+
+
+def m_change(where, *shapes):
+    return bytes([CHANGE | len(shapes) - 1 << 6]) + where + b"".join(shapes)
+
+
+def m_region(region, perm, gib=5):
+    return bytes([REGION | perm << 6, region]) + struct.pack("<I", gib)[:3]
+
+
+def shadow_map_seeds():
+    forms = [m_shape(CLEAR), m_shape(LINEAR, 0, 512, 3), m_shape(LINEAR, 7, 100, 70, 1),
+             m_shape(SCATTERED, 30, 127), m_shape(SCATTERED, 30, 129), m_shape(REVERSED, 0, 512, 1),
+             m_shape(BAD, 5, 2), m_shape(BAD)]
+    borders = [(0, False), (1, False), (31, False), (0, True), (1, True), (31, True)]
+    looks = b"".join(bytes([LOOK, region | last << 2, 255, 0]) + b"\xff" * 9
+                     for region in range(4) for last in (0, 1))
+    for levels in range(4):
+        changes = b""
+        for i, (block, last) in enumerate(borders):
+            where = m_block(i & 3, block, last)
+            for k, form in enumerate(forms):
+                changes += m_change(where, m_shape(CLEAR), form) + m_change(where, forms[k * 3 % 8])
+        write("shadow_map", f"forms-{levels}", bytes([levels]) + changes + looks)
+        runs = b"".join(m_region(i & 3, perm, i) + looks + bytes([BREAK, i + 1 & 3]) +
+                        m_change(m_block(i & 3, i, i & 1), forms[i])
+                        for i, perm in enumerate((3, 1, 0, 2, 3, 3, 0, 0)))
+        write("shadow_map", f"runs-{levels}", bytes([levels]) + runs)
+    cuts = m_change(m_block(0, 0), m_shape(LINEAR), m_shape(CUT_EACH, 9, 40))
+    cuts += m_change(m_block(0, 0), m_shape(CUT_EACH)) + m_change(m_block(0, 0), m_shape(JOIN))
+    cuts += m_change(m_block(1, 0), m_shape(LINEAR, 0, 9, 66), m_shape(LINEAR, 2, 1), m_shape(JOIN))
+    write("shadow_map", "cuts", b"\x02" + cuts + looks)
+    fail = b""
+    for n in range(6):
+        for i, form in enumerate(forms):
+            fail += bytes([FAIL_MAP | n << 3]) + m_change(m_block(i & 3, n), form)
+        fail += bytes([FAIL_MAP | n << 3, RESERVE, n]) + m_block(n & 3, 20 + n) + bytes([n, n])
+        fail += m_region(3, 3) + bytes([FAIL_MAP]) + bytes([BREAK, 3, BREAK, 3]) + m_region(3, 0)
+    write("shadow_map", "fail", b"\x03" + fail + looks)
+
+
 registers_seeds()
 queue_seeds()
 tables_seeds()
 range_seeds()
+shadow_map_seeds()

@@ -3,9 +3,9 @@
 #
 # install-deps.sh [GROUP...] - installs the Debian 12 packages that a command of the Makefile needs.
 #
-# Groups: build test guest fuzz bench docs coverage; none: build. Only what is missing is installed,
-# and apt is not called when nothing is. Without root it names what is missing and fails. The README
-# has the same list with reasons; scripts/checks.py compares them.
+# Groups: build test guest guest-kernel fuzz bench docs coverage; none: build. Only what is missing
+# is installed, and apt is not called when nothing is. Without root it names what is missing and
+# fails. The README has the same list with reasons; scripts/checks.py compares them.
 set -eu
 
 packages_of() {
@@ -13,6 +13,7 @@ packages_of() {
     build) echo gcc libc6-dev binutils meson ninja-build pkg-config python3 libjansson-dev ;;
     test) echo libcmocka-dev libglib2.0-dev clang libclang-rt-14-dev llvm "$(cross_packages)" ;;
     guest) echo gcc libc6-dev python3 xz-utils zstd lz4 "$(guest_packages)" ;;
+    guest-kernel) echo flex bison bc libelf-dev ;;
     fuzz) echo clang libclang-rt-14-dev llvm ;;
     bench) echo libglib2.0-dev ;;
     docs) echo python3 doxygen ;;

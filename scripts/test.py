@@ -304,14 +304,16 @@ def stage_guest(results):
     """a Linux guest on QEMU drives the unit (short form; `make test-guest` is the long one)"""
     if not needs_plain(results):
         return
-    viommu = os.path.join("build", "plain", "tools", "viommu")
-    boots = (("6.12", ["--strict", "--smp", "4"]), ("6.1", ["--lazy", "--smp", "1"]))
-    for kernel, options in boots:
+    served = ["--viommu", os.path.join("build", "plain", "tools", "viommu")]
+    boots = (("6.12", served, ["--strict", "--smp", "4"]),
+             ("6.1", served, ["--lazy", "--smp", "1"]),
+             ("6.12", served, ["--mirror", "--smp", "4"]),
+             ("6.12", [], ["--backend", "vfio"]))
+    for kernel, unit, options in boots:
         start = time.monotonic()
         name = "guest: %s %s" % (kernel, " ".join(o.lstrip("-") for o in options))
-        command = [sys.executable, "-B", "tests/guest/run.py", "--viommu", viommu,
-                   "--kernel", kernel, *options]
-        status, log = run("guest-" + kernel, command, timeout=900)
+        command = [sys.executable, "-B", "tests/guest/run.py", "--kernel", kernel, *unit, *options]
+        status, log = run("guest-%s-%s" % (kernel, options[0].lstrip("-")), command, timeout=900)
         step(name, start)
         if status == SKIP_STATUS:
             with open(log, errors="replace") as f:

@@ -27,6 +27,7 @@
 #include "loop.h"
 #include "parse.h"
 #include "port.h"
+#include "serve_mirror.h"
 #include "vtd_function.h"
 
 enum {
@@ -38,6 +39,7 @@ enum option_key {
     OPTION_EDU = 'e',
     OPTION_WIDTH = 'w',
     OPTION_CACHING_MODE = 'c',
+    OPTION_MIRROR = 'm',
     OPTION_HOST_WIDTH = 0x100,
     OPTION_NO_SUPER_PAGES,
     OPTION_NO_PASS_THROUGH,
@@ -53,6 +55,7 @@ enum option_key {
 struct edu_request {
     uint16_t requester;
     const char *path;
+    const char *mirror_path; /* NULL: nobody mirrors it */
 };
 
 struct request {
@@ -61,6 +64,7 @@ struct request {
     uint32_t iotlb_entries;
     struct edu_request edus[EDUS_MAX];
     unsigned edu_count;
+    bool mirrors; /* there are some */
 };
 
 /* An edu device that is served. */
@@ -68,6 +72,8 @@ struct served_edu {
     struct edu edu;
     struct port port;
     char name[16];
+    bool mirrored;
+    struct serve_mirror mirror;
 };
 
 struct service {
@@ -112,6 +118,9 @@ static const struct argp_option options[] = {
     {"vtd", OPTION_VTD, "SOCKET", 0, "Serve the VT-d unit here", 1},
     {"edu", OPTION_EDU, "[BUS:]DEV.FN=SOCKET", 0,
      "Serve an edu device with this requester id here; may be given several times", 1},
+    {"mirror", OPTION_MIRROR, "[BUS:]DEV.FN=FILE", 0,
+     "Write into FILE, a JSON line a call, what a mirror of this edu device's mappings is told; "
+     "with --caching-mode, for an edu named before; may be given several times", 1},
     {"width", OPTION_WIDTH, "BITS", 0, "Widest device address: 39 or 48 (48)", 2},
     {"host-width", OPTION_HOST_WIDTH, "BITS", 0, "Guest-physical address width, 36 to 52 (48)", 2},
     {"caching-mode", OPTION_CACHING_MODE, NULL, 0, "The guest must invalidate when it maps, too",
@@ -136,25 +145,47 @@ static uint64_t number(const char *text)
     return parse_number(text, &value) ? value : 0;
 }
 
-/* [BUS:]DEV.FN=SOCKET */
-static void add_edu(struct request *request, const char *text, struct argp_state *state)
+/* [BUS:]DEV.FN=`what`; returns what follows the equals sign, or NULL with the command ended. */
+static const char *parse_place(const char *text, const char *what, uint16_t *requester,
+                               struct argp_state *state)
 {
-    struct edu_request *edu = &request->edus[request->edu_count];
     const char *at = text;
     uint8_t bus = 0, device, function;
 
     parse_bus_part(&at, &bus);
     if (!parse_function_part(&at, &device, &function) || *at != '=' || at[1] == '\0') {
-        argp_error(state, "'%s' is not of the form [BUS:]DEVICE.FUNCTION=SOCKET", text);
-        return;
+        argp_error(state, "'%s' is not of the form [BUS:]DEVICE.FUNCTION=%s", text, what);
+        return NULL;
     }
+    *requester = viommu_requester(bus, device, function);
+    return at + 1;
+}
+
+static void add_edu(struct request *request, const char *text, struct argp_state *state)
+{
+    struct edu_request *edu = &request->edus[request->edu_count];
+
     if (request->edu_count == EDUS_MAX) {
         argp_error(state, "more than %d devices", EDUS_MAX);
         return;
     }
-    edu->requester = viommu_requester(bus, device, function);
-    edu->path = at + 1;
+    edu->path = parse_place(text, "SOCKET", &edu->requester, state);
     request->edu_count++;
+}
+
+static void add_mirror(struct request *request, const char *text, struct argp_state *state)
+{
+    uint16_t requester = 0;
+    const char *path = parse_place(text, "FILE", &requester, state);
+
+    for (unsigned i = 0; i < request->edu_count; i++) {
+        if (request->edus[i].requester == requester) {
+            request->edus[i].mirror_path = path;
+            request->mirrors = true;
+            return;
+        }
+    }
+    argp_error(state, "--mirror: no --edu before it is the device of '%s'", text);
 }
 
 /* Ends the command, naming the option and what it takes, unless the value is right. */
@@ -178,6 +209,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_EDU:
         add_edu(request, arg, state);
+        break;
+    case OPTION_MIRROR:
+        add_mirror(request, arg, state);
         break;
     case OPTION_WIDTH:
         insist(value == 39 || value == 48, state, "--width", arg, "39 or 48");
@@ -225,6 +259,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (!request->vtd_path) {
             argp_error(state, "--vtd SOCKET is needed");
+        }
+        if (request->mirrors && !request->vtd.caching_mode) {
+            argp_error(state, "--mirror needs --caching-mode");
         }
         break;
     default:
@@ -300,6 +337,26 @@ static int open_vtd(struct service *service, const struct request *request)
     return ret;
 }
 
+static int open_mirror(struct served_edu *served, struct viommu_device *device, const char *path)
+{
+    int ret = path ? serve_mirror_open(&served->mirror, device, path) : 0;
+
+    if (ret < 0) {
+        server_log("cannot mirror %s into %s: %s", served->name, path, strerror(-ret));
+    }
+    served->mirrored = path && ret == 0;
+    return ret;
+}
+
+static void close_mirror(struct served_edu *served)
+{
+    int ret = served->mirrored ? serve_mirror_close(&served->mirror) : 0;
+
+    if (ret < 0) {
+        server_log("%s: the mirror's file is not complete: %s", served->name, strerror(-ret));
+    }
+}
+
 static int open_edu(struct service *service, const struct edu_request *request)
 {
     struct served_edu *served = &service->edus[service->edu_count];
@@ -319,9 +376,15 @@ static int open_edu(struct service *service, const struct edu_request *request)
     dma.opaque = device;
     edu_init(&served->edu, served->name, &dma);
     served->edu.reset_hook = reset_device;
+    ret = open_mirror(served, device, request->mirror_path);
+    if (ret < 0) {
+        viommu_device_remove(device);
+        return ret;
+    }
     ret = port_open(&served->port, &service->loop, &served->edu.function, request->path);
     if (ret < 0) {
         server_log("cannot serve %s on %s: %s", served->name, request->path, explain(ret));
+        close_mirror(served);
         viommu_device_remove(device);
         return ret;
     }
@@ -378,6 +441,7 @@ static void close_all(struct service *service)
         struct served_edu *served = &service->edus[i];
 
         port_close(&served->port);
+        close_mirror(served);
         viommu_device_remove(served->edu.dma.opaque);
     }
     port_close(&service->vtd_port);

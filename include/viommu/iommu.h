@@ -39,6 +39,15 @@ enum viommu_event_kind {
     VIOMMU_EVENT_REENTRY,      /* a control call from inside a change callback was refused */
     VIOMMU_EVENT_OVERFLOW,     /* events were lost: more happened than the queue between two
                                   viommu_process() calls holds; `error` is how many */
+    /* Of mirrors (viommu/notify.h). */
+    VIOMMU_EVENT_DIFFERS,    /* a mapping failed (`error`): the first that the subscriber misses */
+    VIOMMU_EVENT_FOLLOWS,    /* it misses none any more */
+    VIOMMU_EVENT_REWRITTEN,  /* the guest changed live entries in place: `from_*` became `to_*` */
+    VIOMMU_EVENT_STOP,       /* the policy for that asks to stop the virtual machine */
+    VIOMMU_EVENT_BAD_ENTRY,  /* entries that cannot be read, or have reserved bits set: not mapped */
+    VIOMMU_EVENT_NOT_MAPPED, /* mapped by the guest to `to_gpa`, not by the subscriber: an address
+                                that is not memory, or not allowed, or a write to ROM */
+    VIOMMU_EVENT_QUOTA,      /* tables need more memory, or work, than the quota: fenced */
 };
 
 /* What the embedder is told. */
@@ -49,6 +58,20 @@ struct viommu_event {
     uint64_t first;     /* the addresses concerned, where there are some */
     uint64_t last;
     const char *text; /* a sentence for people; static */
+    uint64_t from_gpa; /* what `first` led to before */
+    uint64_t to_gpa;   /* what it leads to now */
+    uint32_t from_perm; /* enum viommu_perm */
+    uint32_t to_perm;
+};
+
+/*
+ * What to do when a guest changes a live entry of its tables in place, and a mirror follows: for a
+ * moment the device finds neither the old nor the new.
+ */
+enum viommu_rewrite_policy {
+    VIOMMU_REWRITE_CONTINUE = 0, /* follow, and tell in an event */
+    VIOMMU_REWRITE_FENCE,        /* fence the mirrors of these tables, and deny their devices */
+    VIOMMU_REWRITE_STOP,         /* follow, and ask the embedder in an event to stop the machine */
 };
 
 /*
@@ -81,6 +104,13 @@ struct viommu_config {
     uint32_t ack_timeout_ms;
     /* Entries of the translation cache, a power of two from 256 to 2^24; 0 is 16,384. */
     uint32_t iotlb_entries;
+    /* For mirrors: what happens when the guest rewrites live entries. */
+    enum viommu_rewrite_policy rewrite_policy;
+    /*
+     * Bytes that remembering what mirrors hold may take; 0 is 1 % of guest memory and 16 MiB. Past
+     * it the mirrors of the tables that need more are fenced.
+     */
+    uint64_t shadow_quota;
 };
 
 /*
@@ -106,7 +136,8 @@ int viommu_reset(struct viommu *iommu);
 
 /*
  * Does pending work: invalidations, commands, time-outs, callbacks. `budget` bounds it (a unit is a
- * descriptor, whose work is bounded itself, or a callback; 0 means 256). Never blocks. One thread
+ * descriptor, whose work is bounded itself, a page of tables compared, or a callback; 0 means 256).
+ * Never blocks. One thread
  * works at a time: while it is inside, it does what others come for, and they return 0 at once.
  *
  * Returns 0 when nothing more can be done now (what waits for others wakes the event fd again);
@@ -129,6 +160,18 @@ int viommu_event_fd(struct viommu *iommu);
  */
 int viommu_mmio_read(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t *value);
 int viommu_mmio_write(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t value);
+
+/* Why a mirror is told something. */
+enum viommu_cause {
+    VIOMMU_CAUSE_PAGES = 0, /* a page-selective invalidation */
+    VIOMMU_CAUSE_DOMAIN,    /* a domain-selective one */
+    VIOMMU_CAUSE_GLOBAL,    /* a global one */
+    VIOMMU_CAUSE_CONTEXT,   /* the device may have other tables: context, root, translation on/off */
+    VIOMMU_CAUSE_MEMORY,    /* guest memory came or went */
+    VIOMMU_CAUSE_REPLAY,    /* the subscriber is new, or was let in again */
+    VIOMMU_CAUSE_RETRY,     /* what had failed is tried again */
+    VIOMMU_CAUSES
+};
 
 /*
  * Counters since viommu_start. Members are only ever added, at the end. Counters of one device's
@@ -157,6 +200,24 @@ struct viommu_stats {
     uint64_t acks_pending;          /* changes that a subscriber acknowledged later */
     uint64_t acks_timed_out;        /* changes that nobody acknowledged in time */
     uint64_t events_lost;
+    /* Of mirrors. Pages are of 4 KiB; arrays are by enum viommu_cause. */
+    uint64_t tables_compared[VIOMMU_CAUSES];    /* leaf tables, or what stands in for one */
+    uint64_t pages_present[VIOMMU_CAUSES];      /* compared, unchanged and mapped already */
+    uint64_t pages_absent[VIOMMU_CAUSES];       /* compared, unchanged and not mapped */
+    uint64_t pages_appeared[VIOMMU_CAUSES];     /* not there before */
+    uint64_t pages_gone[VIOMMU_CAUSES];         /* not there any more */
+    uint64_t pages_rewritten[VIOMMU_CAUSES];    /* another target or other permissions */
+    uint64_t calls_map;             /* calls of mirrors, failed ones too */
+    uint64_t calls_unmap;
+    uint64_t calls_replace;
+    uint64_t calls_failed;
+    uint64_t pages_interrupted;     /* unchanged, but unmapped and mapped again with a neighbour */
+    uint64_t windows;               /* times that something mapped was away for a moment */
+    uint64_t window_ns;             /* how long, in all */
+    uint64_t window_ns_max;         /* and at most */
+    uint64_t retries;               /* failed mappings tried again */
+    uint64_t shadow_bytes;          /* memory in use to remember what is mapped, now */
+    uint64_t shadow_pages;          /* pages remembered, now */
 };
 
 /*

@@ -6,9 +6,12 @@
 #include <viommu/device.h>
 #include <viommu/dmar.h>
 #include <viommu/iommu.h>
+#include <viommu/iommufd.h>
 #include <viommu/memory.h>
 #include <viommu/notify.h>
+#include <viommu/trace.h>
 #include <viommu/types.h>
+#include <viommu/vfio.h>
 #include <viommu/vtd.h>
 
 #endif

@@ -119,6 +119,9 @@ void device_admit(struct viommu_device *device)
     notify_born_again(device->iommu, device);
     for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
         s->fenced = false;
+        if (s->mirror) {
+            follow_review_mirror(device->iommu, s->mirror, VIOMMU_CAUSE_REPLAY);
+        }
     }
 }
 
@@ -224,6 +227,16 @@ int viommu_device_remove(struct viommu_device *device)
     return 0;
 }
 
+/* Its mirrors may have other tables now. Under the lock. */
+static void device_review(struct viommu_device *device)
+{
+    for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
+        if (s->mirror) {
+            follow_review_mirror(device->iommu, s->mirror, VIOMMU_CAUSE_CONTEXT);
+        }
+    }
+}
+
 int viommu_device_set_requester(struct viommu_device *device, uint16_t id)
 {
     struct viommu *iommu = device->iommu;
@@ -242,6 +255,7 @@ int viommu_device_set_requester(struct viommu_device *device, uint16_t id)
             atomic_store(&device->requesters[0], new);
             requester_release(iommu, old);
             notify_born_again(iommu, device);
+            device_review(device);
         }
     }
     iommu_unlock(iommu);

@@ -97,6 +97,7 @@ int iommu_init(struct viommu *iommu, const struct model *model, const struct vio
     if (ret) {
         goto no_wake;
     }
+    follow_init(iommu, config);
     memory_get(iommu->memory);
     return 0;
 
@@ -114,6 +115,7 @@ void iommu_fini(struct viommu *iommu)
     while (iommu->devices) {
         device_free(iommu->devices);
     }
+    follow_fini(iommu);
     wake_fini(&iommu->wake);
     iotlb_fini(&iommu->iotlb);
     notify_fini(&iommu->notify);
@@ -151,11 +153,24 @@ uint64_t iommu_now(const struct viommu *iommu)
     return iommu->clock ? iommu->clock(iommu->opaque) : wake_now();
 }
 
+/* Events that a guest can cause at will do not take the room of the others. */
+static unsigned room_for(enum viommu_event_kind kind)
+{
+    switch (kind) {
+    case VIOMMU_EVENT_REWRITTEN:
+    case VIOMMU_EVENT_BAD_ENTRY:
+    case VIOMMU_EVENT_NOT_MAPPED:
+        return OUTBOX_EVENTS / 2;
+    default:
+        return OUTBOX_EVENTS;
+    }
+}
+
 void iommu_post_event(struct viommu *iommu, const struct viommu_event *event)
 {
     struct outbox *outbox = &iommu->outbox;
 
-    if (outbox->count == OUTBOX_EVENTS) {
+    if (outbox->count >= room_for(event->kind)) {
         outbox->lost++;
         iommu->stats.events_lost++;
         return;
@@ -237,6 +252,7 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
 
     stopped = iommu->model->work(iommu, budget);
     iommu->drain_open = 0;
+    stopped |= follow_work(iommu, budget);
     notify_expire(iommu, iommu_now(iommu));
     while (*budget && notify_deliver(iommu)) {
         charge(budget, 1);
@@ -249,13 +265,20 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
     return stopped || !*budget;
 }
 
+/* The earlier of two times; 0 is never. */
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a && (!b || a < b) ? a : b;
+}
+
 /*
  * Has the event fd tell when to come again: soon for a drain, with growing pauses while the same
  * one lasts; or when somebody's time is up.
  */
 static void timer_set(struct viommu *iommu, bool draining)
 {
-    uint64_t deadline = iommu->clock ? 0 : notify_deadline(iommu);
+    uint64_t deadline =
+        iommu->clock ? 0 : earlier(notify_deadline(iommu), follow_deadline(iommu));
 
     if (iommu->stats.drains != iommu->drains_polled) {
         iommu->drains_polled = iommu->stats.drains;
@@ -265,7 +288,7 @@ static void timer_set(struct viommu *iommu, bool draining)
     if (draining) {
         uint64_t poll = wake_now() + wake_pause(&iommu->poll_pause);
 
-        deadline = deadline && deadline < poll ? deadline : poll;
+        deadline = earlier(deadline, poll);
     }
     wake_at(&iommu->wake, deadline);
 }
@@ -335,6 +358,7 @@ int viommu_start(struct viommu *iommu)
     iommu_lock(iommu);
     if (!atomic_load(&iommu->started)) {
         iommu->model->reset(iommu);
+        follow_review(iommu, NULL, NULL, NULL, VIOMMU_CAUSE_REPLAY);
         atomic_store(&iommu->started, true);
         ret = 0;
     }
@@ -356,6 +380,7 @@ int viommu_reset(struct viommu *iommu)
     requesters_told(iommu);
     iotlb_drop_all(&iommu->iotlb);
     admit_everyone(iommu);
+    follow_review(iommu, NULL, NULL, NULL, VIOMMU_CAUSE_CONTEXT);
     iommu_kick(iommu);
     iommu_unlock(iommu);
     return 0;

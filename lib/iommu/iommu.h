@@ -22,6 +22,7 @@
 #include "iotlb/iotlb.h"
 #include "memory/memory.h"
 #include "notify/notify.h"
+#include "shadow/follow.h"
 
 #include <pthread.h>
 #include <viommu/iommu.h>
@@ -76,6 +77,20 @@ struct model {
                struct viommu_ats_entry *out);
     /* Whether devices may have device-TLBs. Under the lock. */
     bool (*has_ats)(const struct viommu *iommu);
+    /* Whether its guests tell enough for mirrors to follow them. Under the lock. */
+    bool (*can_mirror)(const struct viommu *iommu);
+    /*
+     * Device addresses above `last` cannot be mapped: before the start the model sees to it that
+     * the guest does not use them. Returns 0 or -ERANGE: it needs more. Under the lock.
+     */
+    int (*narrow)(struct viommu *iommu, uint64_t last);
+    /* What the device of a requester reaches, as the guest's tables are now. In a section, under the
+       lock. */
+    void (*view)(struct viommu *iommu, uint16_t requester, struct shadow_view *out);
+    /* How its tables read. Permissions have the bits of enum viommu_perm. */
+    const struct pagetable_format *(*format)(const struct viommu *iommu);
+    /* Where devices' interrupts go: never mapped. An empty range (first > last): nowhere. */
+    struct viommu_range interrupts;
 };
 
 struct outbox {
@@ -105,6 +120,7 @@ struct viommu {
     struct viommu_device *devices;
     struct viommu_device *followed; /* those that have subscribers: changes look at these only */
     struct notify notify;
+    struct follow follow;
     struct outbox outbox;
     struct viommu_stats stats; /* what is counted under the lock, and by devices that are gone */
 };

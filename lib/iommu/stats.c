@@ -41,6 +41,7 @@ int viommu_stats_get(struct viommu *iommu, struct viommu_stats *stats, size_t si
     for (const struct viommu_device *device = iommu->devices; device; device = device->next) {
         stats_add_device(&sum, &device->stats);
     }
+    follow_stats(iommu, &sum);
     iommu_unlock(iommu);
     memset(stats, 0, size);
     memcpy(stats, &sum, known);

@@ -43,6 +43,7 @@ struct test_model {
     unsigned resets;
     unsigned destroyed;
     uint64_t reg;
+    struct shadow_view view; /* of every requester */
     unsigned work;     /* pieces of work that are left; each takes one of the budget */
     unsigned messages; /* of the unit that are to be sent */
 
@@ -174,6 +175,34 @@ static inline bool model_has_ats(const struct viommu *iommu)
     return ((const struct test_model *)iommu)->ats;
 }
 
+static inline bool model_can_mirror(const struct viommu *iommu)
+{
+    (void)iommu;
+    return true;
+}
+
+static inline int model_narrow(struct viommu *iommu, uint64_t last)
+{
+    (void)iommu;
+    return last < 0xffff ? -ERANGE : 0;
+}
+
+static inline void model_view(struct viommu *iommu, uint16_t requester, struct shadow_view *out)
+{
+    struct test_model *model = model_of(iommu);
+
+    (void)requester;
+    *out = model->view;
+}
+
+static inline const struct pagetable_format *model_format(const struct viommu *iommu)
+{
+    static const struct pagetable_format format = {.read = 1, .write = 2};
+
+    (void)iommu;
+    return &format;
+}
+
 static const struct model test_model_table = {
     .destroy = model_destroy,
     .reset = model_reset,
@@ -186,6 +215,11 @@ static const struct model test_model_table = {
     .refuse_interrupt = model_refuse_interrupt,
     .ats = model_ats,
     .has_ats = model_has_ats,
+    .can_mirror = model_can_mirror,
+    .narrow = model_narrow,
+    .view = model_view,
+    .format = model_format,
+    .interrupts = {0xfee00000, 0xfeefffff},
 };
 
 static inline void model_on_interrupt(void *opaque, const struct viommu_interrupt *interrupt)

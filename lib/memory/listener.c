@@ -125,6 +125,48 @@ static struct viommu_memory_listener **list_end(struct viommu_memory *memory)
     return link;
 }
 
+/* The last batch that readers see already. */
+static uint64_t published_seq(const struct viommu_memory *memory)
+{
+    if (!memory->queue) {
+        return memory->last_seq;
+    }
+    return memory->queue->phase == BATCH_CHANGING ? memory->queue->seq - 1 : memory->queue->seq;
+}
+
+int memory_listener_begin(struct viommu_memory *memory,
+                          const struct viommu_memory_listener_ops *ops, void *opaque,
+                          int (*slots)(void *opaque, const struct viommu_memory_slot *slots,
+                                       size_t count),
+                          struct viommu_memory_listener **out)
+{
+    struct viommu_memory_listener *listener = base_alloc(sizeof(*listener));
+    const struct memory_snapshot *snapshot;
+    int ret;
+
+    if (!listener) {
+        return -ENOMEM;
+    }
+    listener->memory = memory;
+    listener->ops = ops;
+    listener->opaque = opaque;
+    pthread_mutex_lock(&memory->lock);
+    /* Published snapshots change under the lock: this one stays while it is held. */
+    snapshot = memory_snapshot(memory);
+    ret = slots(opaque, snapshot->slots, snapshot->count);
+    if (!ret) {
+        listener->changing_seq = published_seq(memory);
+        listener->changed_seq = listener->changing_seq;
+        *list_end(memory) = listener;
+        *out = listener;
+    }
+    pthread_mutex_unlock(&memory->lock);
+    if (ret) {
+        base_free(listener);
+    }
+    return ret;
+}
+
 int viommu_memory_listener_add(struct viommu_memory *memory,
                                const struct viommu_memory_listener_ops *ops, void *opaque,
                                struct viommu_memory_listener **out)

@@ -87,6 +87,17 @@ static inline bool memory_load64(const struct memory_snapshot *snapshot, uint64_
 }
 
 /*
+ * Adds a listener that knows all from its beginning: `slots` is called, under the memory's lock,
+ * with what readers see now; the listener hears of every batch that they do not see yet, accepted
+ * before or later. Returns 0, what `slots` returned, or -ENOMEM. From inside a listener, too.
+ */
+int memory_listener_begin(struct viommu_memory *memory,
+                          const struct viommu_memory_listener_ops *ops, void *opaque,
+                          int (*slots)(void *opaque, const struct viommu_memory_slot *slots,
+                                       size_t count),
+                          struct viommu_memory_listener **out);
+
+/*
  * Copies between guest memory and a buffer, across slots. Checked whole first. Returns 0, -ENXIO,
  * -EROFS or -EINVAL as viommu_memory_read and viommu_memory_write. Inside a section.
  */

@@ -7,6 +7,7 @@
 #include "range/pow2.h"
 
 #include <errno.h>
+#include <string.h>
 
 int notify_init(struct notify *notify)
 {
@@ -84,7 +85,7 @@ static void delivery_end(struct delivery *delivery)
     delivery->wait->deliveries--;
     if (delivery->state == DELIVERY_RUNNING) {
         delivery->state = DELIVERY_ENDED;
-    } else {
+    } else if (!delivery->of_mirror) {
         base_free(delivery);
     }
 }
@@ -137,14 +138,19 @@ static void subscriber_fence(struct viommu *iommu, struct viommu_subscriber *sub
     wait->failed |= error != -ETIMEDOUT;
     wait_drain(iommu, wait);
     subscriber_end_deliveries(iommu, subscriber);
+    if (subscriber->mirror) {
+        mirror_fence(iommu, subscriber->mirror);
+    }
 }
 
 static void delivery_fail(struct viommu *iommu, struct delivery *delivery, int error)
 {
     struct viommu_change change = delivery->change;
 
-    if (error == -ETIMEDOUT) {
-        iommu->stats.acks_timed_out++;
+    if (delivery->of_mirror) {
+        delivery_end(delivery);
+        mirror_answer(iommu, delivery->subscriber->mirror, error);
+        return;
     }
     subscriber_fence(iommu, delivery->subscriber, &change, delivery->wait, error);
 }
@@ -199,11 +205,18 @@ static void post_to(struct viommu *iommu, struct viommu_subscriber *subscriber,
     }
 }
 
+/* Whether a subscriber is told of the guest's invalidations. Mirrors follow them by themselves. */
+static bool is_told(const struct viommu_subscriber *subscriber, enum viommu_change_kind kind)
+{
+    return (subscriber->what.kinds & kind) &&
+           !(subscriber->mirror && kind == VIOMMU_CHANGE_UNMAP);
+}
+
 static void post_to_device(struct viommu *iommu, struct viommu_device *device,
                            const struct viommu_change *change, struct wait *wait)
 {
     for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
-        if (!s->fenced && (s->what.kinds & change->kind)) {
+        if (!s->fenced && is_told(s, change->kind)) {
             post_to(iommu, s, *change, wait);
         }
     }
@@ -235,7 +248,7 @@ static void drop_everything(struct viommu *iommu, struct viommu_device *device, 
 
     change.requester = atomic_load(&device->requesters[0])->id;
     for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
-        if (!s->fenced && (s->what.kinds & change.kind) && s->birth > wait->births) {
+        if (!s->fenced && is_told(s, change.kind) && s->birth > wait->births) {
             post_to(iommu, s, change, wait);
         }
     }
@@ -285,21 +298,18 @@ void notify_born_again(struct viommu *iommu, struct viommu_device *device)
     }
 }
 
-/* Calls the subscriber. The lock is given up meanwhile. */
-static int delivery_call(struct viommu *iommu, struct delivery *delivery)
+/* Calls one of a subscriber's functions: `change`, or `fence`. The lock is given up meanwhile. */
+static int subscriber_call(struct viommu *iommu, struct viommu_subscriber *subscriber,
+                           const struct viommu_change *change)
 {
-    struct viommu_subscriber *subscriber = delivery->subscriber;
-    struct viommu_change change = delivery->change;
     struct callback_mark mark;
     int ret;
 
-    list_move(delivery, &iommu->notify.out);
-    delivery->state = DELIVERY_RUNNING;
-    delivery->deadline = iommu_now(iommu) + iommu->ack_timeout;
     subscriber->running = true;
     iommu_unlock(iommu);
     callback_enter(&mark, iommu, true);
-    ret = subscriber->what.change(subscriber->what.opaque, &change);
+    ret = change ? subscriber->what.change(subscriber->what.opaque, change)
+                 : subscriber->what.fence(subscriber->what.opaque);
     callback_leave(&mark);
     iommu_lock(iommu);
     subscriber->running = false;
@@ -307,29 +317,80 @@ static int delivery_call(struct viommu *iommu, struct delivery *delivery)
     return ret;
 }
 
-bool notify_deliver(struct viommu *iommu)
+/* Ends a delivery with its answer. */
+static void delivery_answer(struct viommu *iommu, struct delivery *delivery, int status)
 {
-    struct delivery *delivery = iommu->notify.queue.first;
+    if (status) {
+        delivery_fail(iommu, delivery, status < 0 ? status : -EPROTO);
+    } else if (delivery->of_mirror) {
+        delivery_end(delivery);
+        mirror_answer(iommu, delivery->subscriber->mirror, 0);
+    } else {
+        delivery_end(delivery);
+    }
+}
+
+/* Calls the subscriber with a delivery that is in `out`. */
+static void delivery_make(struct viommu *iommu, struct delivery *delivery)
+{
+    struct viommu_change change = delivery->change;
     int ret;
 
-    if (!delivery) {
-        return false;
-    }
-    ret = delivery_call(iommu, delivery);
+    delivery->state = DELIVERY_RUNNING;
+    delivery->deadline = iommu_now(iommu) + iommu->ack_timeout;
+    ret = subscriber_call(iommu, delivery->subscriber, &change);
     if (delivery->state == DELIVERY_ENDED) {
         /* Completed, forgotten or timed out before its callback returned. */
-        base_free(delivery);
-        return true;
+        if (!delivery->of_mirror) {
+            base_free(delivery);
+        }
+        return;
     }
     delivery->state = DELIVERY_PENDING;
     if (ret == VIOMMU_PENDING) {
         iommu->stats.acks_pending++;
-    } else if (ret == 0) {
-        delivery_end(delivery);
     } else {
-        delivery_fail(iommu, delivery, ret < 0 ? ret : -EPROTO);
+        delivery_answer(iommu, delivery, ret);
     }
+}
+
+bool notify_deliver(struct viommu *iommu)
+{
+    struct delivery *delivery = iommu->notify.queue.first;
+
+    if (!delivery) {
+        return false;
+    }
+    list_move(delivery, &iommu->notify.out);
+    delivery_make(iommu, delivery);
     return true;
+}
+
+void notify_call(struct viommu *iommu, struct mirror *mirror, const struct viommu_change *change)
+{
+    struct delivery *delivery = &mirror->delivery;
+
+    *delivery = (struct delivery){
+        .subscriber = mirror->subscriber,
+        .wait = &mirror->wait,
+        .change = *change,
+        .of_mirror = true,
+    };
+    delivery->change.token = iommu->notify.token_next++;
+    list_append(&iommu->notify.out, delivery);
+    iommu->notify.outstanding++;
+    mirror->wait.deliveries++;
+    delivery_make(iommu, delivery);
+}
+
+void notify_call_off(struct viommu *iommu, struct mirror *mirror)
+{
+    subscriber_end_deliveries(iommu, mirror->subscriber);
+}
+
+int notify_call_fence(struct viommu *iommu, struct viommu_subscriber *subscriber)
+{
+    return subscriber_call(iommu, subscriber, NULL);
 }
 
 void notify_expire(struct viommu *iommu, uint64_t now)
@@ -337,7 +398,13 @@ void notify_expire(struct viommu *iommu, uint64_t now)
     struct delivery *oldest = iommu->notify.out.first;
 
     while (oldest && oldest->deadline <= now) {
-        delivery_fail(iommu, oldest, -ETIMEDOUT);
+        iommu->stats.acks_timed_out++;
+        if (oldest->of_mirror) {
+            delivery_end(oldest);
+            mirror_timed_out(iommu, oldest->subscriber->mirror);
+        } else {
+            delivery_fail(iommu, oldest, -ETIMEDOUT);
+        }
         oldest = iommu->notify.out.first;
     }
 }
@@ -385,11 +452,7 @@ int viommu_change_complete(struct viommu *iommu, uint64_t token, int status)
         iommu_unlock(iommu);
         return -ENOENT;
     }
-    if (status) {
-        delivery_fail(iommu, delivery, status < 0 ? status : -EPROTO);
-    } else {
-        delivery_end(delivery);
-    }
+    delivery_answer(iommu, delivery, status);
     iommu_kick(iommu);
     iommu_unlock(iommu);
     return 0;
@@ -413,13 +476,89 @@ static void followed_unlink(struct viommu_device *device)
     }
 }
 
+static bool allowed_valid(const struct viommu_subscription *what)
+{
+    for (size_t i = 0; what->allowed && i < what->allowed_count; i++) {
+        const struct viommu_range *range = &what->allowed[i];
+
+        if (range->first > range->last ||
+            (i && (what->allowed[i - 1].last == UINT64_MAX ||
+                   range->first <= what->allowed[i - 1].last + 1))) {
+            return false;
+        }
+    }
+    return !what->allowed || what->allowed_count;
+}
+
+static bool kinds_valid(const struct viommu_subscription *what)
+{
+    uint32_t of_caches = VIOMMU_CHANGE_UNMAP | VIOMMU_CHANGE_DEVICE_TLB;
+    uint32_t needed = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP;
+    uint32_t of_mirrors = needed | VIOMMU_CHANGE_DEVICE_TLB | VIOMMU_CHANGE_REPLACE |
+                          VIOMMU_CHANGE_SKIPPED;
+
+    switch (what->role) {
+    case VIOMMU_ROLE_CACHE:
+        return what->kinds && !(what->kinds & ~of_caches);
+    case VIOMMU_ROLE_MIRROR:
+        return (what->kinds & needed) == needed && !(what->kinds & ~of_mirrors) && what->fence;
+    default:
+        return false;
+    }
+}
+
 static bool subscription_valid(const struct viommu_subscription *what)
 {
-    uint32_t known = VIOMMU_CHANGE_UNMAP | VIOMMU_CHANGE_DEVICE_TLB;
-
-    return what->change && what->kinds && !(what->kinds & ~known) &&
+    return what->change && kinds_valid(what) && !what->index &&
            (what->form == VIOMMU_FORM_POW2 || what->form == VIOMMU_FORM_RANGE) &&
-           what->range.first <= what->range.last;
+           what->range.first <= what->range.last && allowed_valid(what);
+}
+
+/* What a mirror needs of the model, and the model of it. Under the lock. */
+static int mirror_prepare(struct viommu *iommu, struct viommu_subscriber *subscriber)
+{
+    const struct viommu_subscription *what = &subscriber->what;
+    int ret;
+
+    if (!iommu->model->can_mirror(iommu) || (what->page_sizes && !(what->page_sizes & 4096))) {
+        return -ENOTSUP;
+    }
+    ret = follow_memory_listen(iommu);
+    if (!ret) {
+        ret = mirror_attach(iommu, subscriber);
+    }
+    if (!ret && what->allowed) {
+        ret = iommu->model->narrow(iommu, what->allowed[what->allowed_count - 1].last);
+        if (ret) {
+            mirror_free(subscriber->mirror);
+        }
+    }
+    return ret;
+}
+
+/* Makes it one of the device's. Under the lock. */
+static int subscriber_enter(struct viommu_device *device, struct viommu_subscriber *subscriber)
+{
+    struct viommu *iommu = device->iommu;
+    int ret;
+
+    if (subscriber->what.role == VIOMMU_ROLE_MIRROR) {
+        ret = mirror_prepare(iommu, subscriber);
+        if (ret) {
+            return ret;
+        }
+        subscriber->what.allowed = NULL; /* the caller's */
+    }
+    if (!device->subscribers) {
+        followed_link(iommu, device);
+    }
+    subscriber->birth = ++iommu->notify.births;
+    subscriber->next = device->subscribers;
+    device->subscribers = subscriber;
+    if (subscriber->mirror) {
+        mirror_enter(iommu, subscriber->mirror);
+    }
+    return 0;
 }
 
 int viommu_device_subscribe(struct viommu_device *device, const struct viommu_subscription *what,
@@ -427,6 +566,7 @@ int viommu_device_subscribe(struct viommu_device *device, const struct viommu_su
 {
     struct viommu *iommu = device->iommu;
     struct viommu_subscriber *subscriber;
+    int ret;
 
     if (!subscription_valid(what)) {
         return -EINVAL;
@@ -444,14 +584,46 @@ int viommu_device_subscribe(struct viommu_device *device, const struct viommu_su
         subscriber->what.range.last = UINT64_MAX;
     }
     iommu_lock(iommu);
-    if (!device->subscribers) {
-        followed_link(iommu, device);
-    }
-    subscriber->birth = ++iommu->notify.births;
-    subscriber->next = device->subscribers;
-    device->subscribers = subscriber;
+    ret = subscriber_enter(device, subscriber);
     iommu_unlock(iommu);
+    if (ret) {
+        base_free(subscriber);
+        return ret;
+    }
     *out = subscriber;
+    return 0;
+}
+
+bool notify_has_mirrors(const struct viommu *iommu)
+{
+    return iommu->follow.mirrors != NULL;
+}
+
+static bool is_behind(const struct viommu *iommu, const struct mirror *mirror)
+{
+    return !mirror->subscriber->fenced &&
+           (mirror->review_wanted || mirror->review || mirror->switching || mirror->busy ||
+            mirror->is_active || iommu->follow.wanted || iommu->follow.phase != FOLLOW_IDLE);
+}
+
+int viommu_subscriber_status(struct viommu_subscriber *subscriber,
+                             struct viommu_subscriber_status *status, size_t size)
+{
+    struct viommu *iommu = subscriber->device->iommu;
+    const struct mirror *mirror = subscriber->mirror;
+    struct viommu_subscriber_status now = {0};
+    size_t known = size < sizeof(now) ? size : sizeof(now);
+
+    iommu_lock(iommu);
+    now.fenced = subscriber->fenced;
+    if (mirror) {
+        now.behind = is_behind(iommu, mirror);
+        now.mappings = mirror->mappings;
+        now.differences = mirror->missing.count;
+    }
+    iommu_unlock(iommu);
+    memset(status, 0, size);
+    memcpy(status, &now, known);
     return 0;
 }
 
@@ -467,9 +639,15 @@ static void subscriber_remove(struct viommu *iommu, struct viommu_subscriber *su
     if (!subscriber->device->subscribers) {
         followed_unlink(subscriber->device);
     }
+    if (subscriber->mirror) {
+        mirror_leave(iommu, subscriber->mirror);
+    }
     subscriber_end_deliveries(iommu, subscriber);
     while (subscriber->running) {
         pthread_cond_wait(&iommu->notify.idle, &iommu->lock);
+    }
+    if (subscriber->mirror) {
+        mirror_free(subscriber->mirror);
     }
     base_free(subscriber);
 }

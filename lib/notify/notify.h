@@ -30,6 +30,7 @@
 #include <pthread.h>
 #include <viommu/notify.h>
 
+struct mirror;
 struct requester;
 
 struct delivery;
@@ -52,6 +53,7 @@ struct wait {
     bool told;          /* there were deliveries */
     bool failed;        /* a subscriber answered with an error */
     bool timed_out;     /* or did not answer */
+    uint64_t follow;    /* the batch in which mirrors follow (shadow/follow.h); 0: none does */
     uint16_t requester; /* which one, when one of the two is set */
 };
 
@@ -70,6 +72,7 @@ struct delivery {
     struct wait *wait;
     struct viommu_change change;
     enum delivery_state state;
+    bool of_mirror;    /* a mirror's, and part of it; `wait` is its, too */
     uint64_t deadline; /* set when it is called */
 };
 
@@ -80,6 +83,7 @@ struct viommu_subscriber {
     uint64_t birth; /* notify.births when it began to hear of changes of this requester */
     bool fenced;
     bool running; /* its callback is being called */
+    struct mirror *mirror; /* of one whose role that is */
 };
 
 /* A model starts nothing that tells somebody while so many deliveries are outstanding. */
@@ -122,6 +126,18 @@ void notify_born_again(struct viommu *iommu, struct viommu_device *device);
 /* Makes one queued call, without the lock while it runs. Returns false when none is queued. */
 bool notify_deliver(struct viommu *iommu);
 
+/*
+ * Calls a mirror, without the lock while it runs. mirror_answer follows, now or later, unless the
+ * mirror is fenced or goes.
+ */
+void notify_call(struct viommu *iommu, struct mirror *mirror, const struct viommu_change *change);
+
+/* Nobody waits for a mirror's answer any more. */
+void notify_call_off(struct viommu *iommu, struct mirror *mirror);
+
+/* Calls a mirror's fence function, likewise. Returns what it did. */
+int notify_call_fence(struct viommu *iommu, struct viommu_subscriber *subscriber);
+
 /* Ends what took too long. */
 void notify_expire(struct viommu *iommu, uint64_t now);
 
@@ -136,6 +152,9 @@ void wait_drain(struct viommu *iommu, struct wait *wait);
 
 /* Whether the requests that began before its drain have ended. */
 bool wait_drained(struct viommu *iommu, const struct wait *wait);
+
+/* Whether a device of the instance has a mirror. */
+bool notify_has_mirrors(const struct viommu *iommu);
 
 /* Frees a device's subscribers. Blocks (without the lock) while a callback of one runs. */
 void notify_remove_device(struct viommu *iommu, struct viommu_device *device);

@@ -209,13 +209,13 @@ bool vtd_commands_step(struct vtd *vtd)
     return moved;
 }
 
-static bool command_draining(const struct vtd_command *command)
+static bool command_draining(const struct vtd *vtd, const struct vtd_command *command)
 {
-    return command->active && vtd_operation_draining(&command->operation);
+    return command->active && vtd_operation_draining(vtd, &command->operation);
 }
 
 bool vtd_commands_draining(const struct vtd *vtd)
 {
-    return command_draining(&vtd->command) || command_draining(&vtd->context_command) ||
-           command_draining(&vtd->iotlb_command);
+    return command_draining(vtd, &vtd->command) || command_draining(vtd, &vtd->context_command) ||
+           command_draining(vtd, &vtd->iotlb_command);
 }

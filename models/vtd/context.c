@@ -235,3 +235,25 @@ void vtd_contexts_forget_domain(struct vtd *vtd, uint16_t domain)
         }
     }
 }
+
+void vtd_view(struct viommu *iommu, uint16_t id, struct shadow_view *out)
+{
+    struct vtd *vtd = vtd_of(iommu);
+    struct vtd_context context;
+
+    *out = (struct shadow_view){.kind = VIEW_NONE};
+    if (context_fetch(vtd, id, &context)) {
+        return;
+    }
+    if (!uses_cache(&context)) {
+        out->kind = VIEW_IDENTITY;
+        out->last = vtd_host_last(vtd);
+        return;
+    }
+    *out = (struct shadow_view){
+        .kind = VIEW_TABLES,
+        .domain = context.domain,
+        .levels = context.levels,
+        .root = context.root,
+    };
+}

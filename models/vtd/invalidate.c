@@ -10,6 +10,8 @@
  * such requests have ended the pages are dropped once more, and then those requests have to end
  * that found them in between.
  *
+ * Mirrors begin to follow at once: they look at the tables, and what they unmap is gone.
+ *
  * Who is to be told (device-TLBs, and subscribers that cache) is decided at the start, and told
  * when requests that could make them cache the old have ended. When all have answered, requests
  * that were under way with what they had cached have to end, too.
@@ -50,6 +52,7 @@ static bool was_forgotten(const struct requester *requester, const void *what)
 static void post_forgotten(struct vtd *vtd, struct vtd_operation *operation)
 {
     post(vtd, operation, VIOMMU_CHANGE_UNMAP, everything, was_forgotten, NULL);
+    follow_review(&vtd->iommu, &operation->wait, was_forgotten, NULL, VIOMMU_CAUSE_CONTEXT);
     requesters_told(&vtd->iommu);
 }
 
@@ -59,6 +62,8 @@ void vtd_operation_start_over(struct vtd *vtd, struct vtd_operation *operation)
     requesters_forget(&vtd->iommu, 0, 0);
     iotlb_drop_all(&vtd->iommu.iotlb);
     post_forgotten(vtd, operation);
+    follow_invalidate(&vtd->iommu, &operation->wait, FOLLOW_ANY_DOMAIN, 0, UINT64_MAX,
+                      VIOMMU_CAUSE_CONTEXT);
     wait_drain(&vtd->iommu, &operation->wait);
 }
 
@@ -125,6 +130,11 @@ static bool may_use_domain(const struct requester *requester, const void *what)
 
 static void iotlb_start(struct vtd *vtd, struct vtd_operation *operation)
 {
+    static const enum viommu_cause causes[] = {
+        [VTD_GLOBAL] = VIOMMU_CAUSE_GLOBAL,
+        [VTD_DOMAIN] = VIOMMU_CAUSE_DOMAIN,
+        [VTD_SELECTIVE] = VIOMMU_CAUSE_PAGES,
+    };
     enum vtd_granularity granularity = granularity_of(operation->low);
     uint16_t domain = domain_of(vtd, operation->low);
     struct viommu_range range = everything;
@@ -143,6 +153,9 @@ static void iotlb_start(struct vtd *vtd, struct vtd_operation *operation)
     }
     post(vtd, operation, VIOMMU_CHANGE_UNMAP, range, may_use_domain,
          granularity == VTD_GLOBAL ? NULL : &domain);
+    follow_invalidate(&vtd->iommu, &operation->wait,
+                      granularity == VTD_GLOBAL ? FOLLOW_ANY_DOMAIN : domain, range.first,
+                      range.last, causes[granularity]);
     vtd->iommu.stats.iotlb_invalidations[granularity - 1]++;
 }
 
@@ -219,7 +232,13 @@ static enum vtd_phase after_drain(struct vtd *vtd, struct vtd_operation *operati
         return PHASE_DONE;
     }
     notify_release(&vtd->iommu, &operation->wait);
-    return operation->wait.told ? PHASE_TELL : PHASE_DONE;
+    return operation->wait.told || operation->wait.follow ? PHASE_TELL : PHASE_DONE;
+}
+
+/* Whether subscribers have not answered, or mirrors not followed. */
+static bool is_told(const struct vtd *vtd, const struct vtd_operation *operation)
+{
+    return operation->wait.deliveries || !follow_done(&vtd->iommu, &operation->wait);
 }
 
 bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation)
@@ -233,7 +252,7 @@ bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation)
         operation->phase = after_drain(vtd, operation);
         return true;
     }
-    if (wait->deliveries) {
+    if (is_told(vtd, operation)) {
         return false;
     }
     wait_drain(&vtd->iommu, wait);
@@ -241,8 +260,8 @@ bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation)
     return true;
 }
 
-bool vtd_operation_draining(const struct vtd_operation *operation)
+bool vtd_operation_draining(const struct vtd *vtd, const struct vtd_operation *operation)
 {
     return operation->phase != PHASE_DONE &&
-           !(operation->phase == PHASE_TELL && operation->wait.deliveries);
+           !(operation->phase == PHASE_TELL && is_told(vtd, operation));
 }

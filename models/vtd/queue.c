@@ -326,7 +326,7 @@ bool vtd_queue_draining(const struct vtd *vtd)
     for (uint32_t i = 0; i < vtd->queue.count; i++) {
         uint32_t at = (vtd->queue.first + i) % VTD_OPERATIONS;
 
-        if (vtd_operation_draining(&vtd->queue.operations[at])) {
+        if (vtd_operation_draining(vtd, &vtd->queue.operations[at])) {
             return true;
         }
     }

@@ -73,6 +73,9 @@ static int configure(struct vtd *vtd, const struct viommu_vtd_config *config)
     if (!config_valid(&filled)) {
         return -EINVAL;
     }
+    if (vtd->width_max && filled.address_width > vtd->width_max) {
+        filled.address_width = vtd->width_max;
+    }
     vtd->config = filled;
     vtd->cap = capabilities(&filled);
     vtd->ecap = extended_capabilities(&filled);
@@ -121,6 +124,36 @@ static bool vtd_has_ats(const struct viommu *iommu)
     return ((const struct vtd *)iommu)->config.device_tlb;
 }
 
+static bool vtd_can_mirror(const struct viommu *iommu)
+{
+    return ((const struct vtd *)iommu)->config.caching_mode;
+}
+
+static uint64_t width_last(unsigned width)
+{
+    return (1ULL << width) - 1;
+}
+
+static int vtd_narrow(struct viommu *iommu, uint64_t last)
+{
+    struct vtd *vtd = vtd_of(iommu);
+    struct viommu_vtd_config config = vtd->config;
+
+    if (last >= width_last(vtd->config.address_width)) {
+        return 0;
+    }
+    if (atomic_load(&iommu->started) || last < width_last(39)) {
+        return -ERANGE;
+    }
+    vtd->width_max = 39;
+    return configure(vtd, &config);
+}
+
+static const struct pagetable_format *vtd_format(const struct viommu *iommu)
+{
+    return &((const struct vtd *)iommu)->format;
+}
+
 static const struct model vtd_model = {
     .destroy = vtd_destroy,
     .reset = vtd_reset,
@@ -133,6 +166,11 @@ static const struct model vtd_model = {
     .refuse_interrupt = vtd_refuse_interrupt,
     .ats = vtd_ats,
     .has_ats = vtd_has_ats,
+    .can_mirror = vtd_can_mirror,
+    .narrow = vtd_narrow,
+    .view = vtd_view,
+    .format = vtd_format,
+    .interrupts = {VTD_INTERRUPT_FIRST, VTD_INTERRUPT_LAST},
 };
 
 int viommu_vtd_create(const struct viommu_config *config,
@@ -174,7 +212,8 @@ int viommu_vtd_configure(struct viommu *iommu, const struct viommu_vtd_config *c
         return -EINVAL;
     }
     iommu_lock(iommu);
-    if (!atomic_load(&iommu->started) && (config->device_tlb || !devices_with_ats(iommu))) {
+    if (!atomic_load(&iommu->started) && (config->device_tlb || !devices_with_ats(iommu)) &&
+        (config->caching_mode || !notify_has_mirrors(iommu))) {
         ret = configure(vtd_of(iommu), config);
     }
     iommu_unlock(iommu);

@@ -99,7 +99,7 @@ struct vtd_state {
 enum vtd_phase {
     PHASE_DRAIN,  /* for requests that began before it */
     PHASE_AGAIN,  /* for those that could find what these had cached late */
-    PHASE_TELL,   /* for subscribers that are being told */
+    PHASE_TELL,   /* for subscribers that are being told, and mirrors that follow */
     PHASE_SETTLE, /* for requests with what these had cached */
     PHASE_DONE,
 };
@@ -135,6 +135,7 @@ struct vtd_command {
 struct vtd {
     struct viommu iommu;
     struct viommu_vtd_config config; /* with the defaults filled in */
+    uint8_t width_max;               /* of device addresses: what mirrors can map; 0: any */
     struct pagetable_format format;
     uint64_t cap;
     uint64_t ecap;
@@ -197,7 +198,7 @@ void vtd_operation_start(struct vtd *vtd, struct vtd_operation *operation);
 void vtd_operation_start_over(struct vtd *vtd, struct vtd_operation *operation);
 bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation);
 /* Whether it waits for requests under way. */
-bool vtd_operation_draining(const struct vtd_operation *operation);
+bool vtd_operation_draining(const struct vtd *vtd, const struct vtd_operation *operation);
 
 /*
  * context.c: what the guest's tables say of a requester. *context points to what is remembered, or
@@ -208,6 +209,8 @@ enum vtd_reason vtd_context_get(struct vtd *vtd, struct requester *requester,
                                 struct vtd_context *own, const struct vtd_context **context);
 /* Forgets contexts of a domain. */
 void vtd_contexts_forget_domain(struct vtd *vtd, uint16_t domain);
+/* What a requester's mirrors have to follow. */
+void vtd_view(struct viommu *iommu, uint16_t id, struct shadow_view *out);
 
 /* translate.c: the model's data side */
 int vtd_translate(struct viommu *iommu, const struct dma_request *request,

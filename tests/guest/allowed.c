@@ -40,8 +40,7 @@ bool station_open(struct station *s, struct edu *edu)
     errno = -error;
     if (!check(!error, "%s: VFIO opens group %u and the device%s", edu->bdf, edu->group,
                vfio_was_unsafe() ? ", with unsafe interrupts" : "")) {
-        close(s->group_fd);
-        close(s->container);
+        vfio_close(s->container, &s->group_fd, 1);
         return false;
     }
     return true;
@@ -50,8 +49,7 @@ bool station_open(struct station *s, struct edu *edu)
 void station_close(struct station *s)
 {
     edu_close(s->edu);
-    close(s->group_fd);
-    close(s->container);
+    vfio_close(s->container, &s->group_fd, 1);
     memory_put(s->window, PAGE);
 }
 

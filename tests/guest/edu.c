@@ -146,12 +146,16 @@ static int map_bar(struct edu *edu)
 
 int edu_open(struct edu *edu, int group_fd)
 {
+    int fd = ioctl(group_fd, VFIO_GROUP_GET_DEVICE_FD, edu->bdf);
+
+    return fd < 0 ? -errno : edu_use(edu, fd);
+}
+
+int edu_use(struct edu *edu, int fd)
+{
     int error;
 
-    edu->fd = ioctl(group_fd, VFIO_GROUP_GET_DEVICE_FD, edu->bdf);
-    if (edu->fd < 0) {
-        return -errno;
-    }
+    edu->fd = fd;
     error = map_bar(edu);
     if (error) {
         edu_close(edu);

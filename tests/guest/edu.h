@@ -37,6 +37,8 @@ unsigned edu_find(struct edu *list, unsigned max);
 
 /* Open the device out of its group, map BAR 0, enable memory and bus master. */
 int edu_open(struct edu *edu, int group_fd);
+/* The same with a VFIO device that is open already; it is closed with the edu, or on failure. */
+int edu_use(struct edu *edu, int fd);
 void edu_close(struct edu *edu);
 
 int edu_bus_master(struct edu *edu, bool on);

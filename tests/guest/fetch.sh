@@ -3,20 +3,23 @@
 #
 # fetch.sh - get a QEMU that has vfio-user-pci, and Debian kernels for the guest, into a cache.
 #
-#   fetch.sh [--dir DIR] [--kernel 6.1|6.12 ...]      (default: kernel 6.12)
+#   fetch.sh [--dir DIR] [--kernel 6.1|6.12|6.12-iommufd ...]      (default: kernel 6.12)
 #
 # What it leaves in the cache (default $VIOMMU_CACHE, else ${XDG_CACHE_HOME:-~/.cache}/viommu):
 #   qemu/qemu-system-x86_64   a link to the system's QEMU if that is new enough, else a script that
 #                             runs an unpacked one (qemu/root/) with its own loader and libraries
 #   kernel-V/                 vmlinux, bzImage, version, modules/*.ko (not compressed),
-#                             modules.builtin
+#                             modules.builtin. Kernel 6.12-iommufd is built here, from Debian's
+#                             source (build_kernel.sh; 5 minutes on 2 CPUs): no kernel of Debian's
+#                             has iommufd. It has no bzImage.
 #
 # Vocabulary.  "state": a private apt state (lists, package cache, sources); the machine's own apt
 # is never changed and root is not needed.  "mirror": where packages come from; always one that the
 # machine's own apt sources name.
 #
 # Invariants.  A finished part is a directory of its final name: it is unpacked aside, in work/, and
-# renamed last.  So whatever was interrupted is simply done again.  Two runs do not meet: flock.
+# renamed last.  So whatever was interrupted is simply done again.  Two runs do not meet: flock; but
+# one that finds everything there does not wait for another.
 #
 # Exit status: 0 done, 1 failed (one line says why), 2 usage.
 
@@ -30,13 +33,13 @@ kernels=
 
 say() { printf 'fetch: %s\n' "$*"; }
 die() { printf 'fetch: error: %s\n' "$*" >&2; exit 1; }
-usage() { printf 'usage: fetch.sh [--dir DIR] [--kernel 6.1|6.12 ...]\n' >&2; exit 2; }
+usage() { printf 'usage: fetch.sh [--dir DIR] [--kernel 6.1|6.12|6.12-iommufd ...]\n' >&2; exit 2; }
 
 # suite_of KERNEL: the Debian release that has it
 suite_of() {
     case $1 in
     6.1) echo bookworm ;;
-    6.12) echo trixie ;;
+    6.12 | 6.12-iommufd) echo trixie ;;
     *) return 1 ;;
     esac
 }
@@ -276,6 +279,35 @@ fetch_kernel() {
     say "kernel $k: $(cat "$out/version")"
 }
 
+# source_kernel KERNEL: built from Debian's source. Sources and objects (3 GB) go when it is done.
+source_kernel() {
+    out=$dir/kernel-$1
+    [ ! -d "$out" ] || return 0
+    package=linux-source-${1%-*}
+    state=$work/apt-kernel-$1
+    open_state "$(suite_of "$1")"
+    say "kernel $1: downloading $package (150 MB)"
+    mkdir -p "$work/kernel-$1" "$work/unpack-$1"
+    (cd "$work/unpack-$1" && run_apt "kernel $1" apt-get download "$package")
+    say "kernel $1: unpacking"
+    for p in "$work/unpack-$1"/*.deb; do
+        dpkg-deb -x "$p" "$work/unpack-$1" || die "cannot unpack ${p##*/}"
+        rm "$p"
+    done
+    mkdir "$work/source-$1"
+    tar -x -J --strip-components=1 --no-same-owner -C "$work/source-$1" \
+        -f "$work/unpack-$1/usr/src/$package.tar.xz" || die "cannot unpack $package.tar.xz"
+    rm -rf "$work/unpack-$1"
+    say "kernel $1: building (about 5 minutes on 2 CPUs)"
+    "$here/build_kernel.sh" "$work/source-$1" "$work/kernel-$1" >"$dir/kernel-$1.log" 2>&1 || {
+        tail -n 5 "$dir/kernel-$1.log" | sed 's/^/fetch:   /' >&2
+        die "kernel $1 does not build ($dir/kernel-$1.log)"
+    }
+    mv "$work/kernel-$1" "$out"
+    rm -rf "$work/source-$1" "$state"
+    say "kernel $1: $(cat "$out/version")"
+}
+
 # collect_kernel FROM TO: the image, and the modules VFIO needs, out of an unpacked package
 collect_kernel() {
     mods=$(find "$1/lib/modules" "$1/usr/lib/modules" -name modules.builtin 2>/dev/null | head -n 1)
@@ -297,6 +329,14 @@ collect_kernel() {
         die "cannot take vmlinux out of the kernel image"
 }
 
+# all_there: is there nothing to do?
+all_there() {
+    usable_qemu "$dir/qemu/qemu-system-x86_64" || return 1
+    for k in $kernels; do
+        [ -d "$dir/kernel-$k" ] || return 1
+    done
+}
+
 # ---- main ---------------------------------------------------------------------------------------
 
 while [ $# -gt 0 ]; do
@@ -307,7 +347,7 @@ while [ $# -gt 0 ]; do
         [ $# -gt 0 ] || usage
         while [ $# -gt 0 ]; do
             case $1 in -*) break ;; esac
-            suite_of "$1" >/dev/null || die "unknown kernel $1 (6.1 or 6.12)"
+            suite_of "$1" >/dev/null || die "unknown kernel $1 (6.1, 6.12 or 6.12-iommufd)"
             kernels="$kernels $1"
             shift
         done ;;
@@ -318,6 +358,10 @@ done
 : "${kernels:=6.12}"
 mkdir -p "$dir" || die "cannot create $dir"
 dir=$(cd "$dir" && pwd)
+if all_there; then
+    say "ready in $dir"
+    exit 0
+fi
 work=$dir/work
 exec 9>"$dir/lock"
 flock -n 9 || { say "waiting for another fetch"; flock 9; }
@@ -328,7 +372,10 @@ mkdir -p "$work"
 host_arch=$(dpkg --print-architecture) || die "dpkg is needed"
 fetch_qemu
 for k in $kernels; do
-    fetch_kernel "$k"
+    case $k in
+    *-iommufd) source_kernel "$k" ;;
+    *) fetch_kernel "$k" ;;
+    esac
 done
 rmdir "$work" 2>/dev/null || rm -rf "$work"
 say "ready in $dir"

@@ -33,4 +33,14 @@ enum {
 bool station_load(struct station *s, uint64_t seed);
 bool station_show(struct station *s);
 
+/*
+ * The device writes, or reads, where it may not; that this is stopped and told is checked. *memory
+ * is the page that it would reach, were the DMA not stopped; NULL (of a write) when there is none.
+ * `reason` is enum FAULT_REASON_*.
+ */
+void write_refused(struct station *s, uint64_t iova, uint8_t *memory, unsigned reason,
+                   const char *what);
+void read_refused(struct station *s, uint64_t iova, uint8_t *memory, unsigned reason,
+                  const char *what);
+
 #endif

@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "device_checks.h"
 #include "iova.h"
@@ -73,12 +72,8 @@ static struct outcome provoke(struct station *s, bool write, uint64_t iova, unsi
     return outcome;
 }
 
-/*
- * The device writes where it may not.  *memory is the page it would reach, were the DMA not
- * stopped; NULL when there is none.
- */
-static void write_refused(struct station *s, uint64_t iova, uint8_t *memory, unsigned reason,
-                          const char *what)
+void write_refused(struct station *s, uint64_t iova, uint8_t *memory, unsigned reason,
+                   const char *what)
 {
     uint64_t canary = pattern_new_seed();
     struct outcome outcome;
@@ -100,8 +95,8 @@ static void write_refused(struct station *s, uint64_t iova, uint8_t *memory, uns
           s->edu->bdf, what);
 }
 
-static void read_refused(struct station *s, uint64_t iova, uint8_t *memory, unsigned reason,
-                         const char *what)
+void read_refused(struct station *s, uint64_t iova, uint8_t *memory, unsigned reason,
+                  const char *what)
 {
     uint64_t secret = pattern_new_seed();
     struct outcome outcome;
@@ -320,8 +315,6 @@ void check_shared_domain(struct edu *a, struct edu *b)
     }
     edu_close(a);
     edu_close(b);
-    close(fds[0]);
-    close(fds[1]);
-    close(container);
+    vfio_close(container, fds, 2);
     memory_put(pages, 2 * PAGE);
 }

@@ -4,21 +4,21 @@
 
     run.py --viommu PATH        the IOMMU and its edu devices are served by "PATH serve" (vfio-user)
     run.py --qemu-intel-iommu   the same guest on QEMU's own unit and edu: to develop the guest side
+    run.py --backend vfio       the library's backends in a guest on QEMU's own unit
 
-What runs in the guest is guest_test.c; its "ok"/"not ok" lines come over the serial console.  QEMU
-and the kernel come from the cache that fetch.sh fills (and is asked to fill first).
+What runs in the guest is guest_test.c, or mirror_test.c with --backend; its "ok"/"not ok" lines
+come over the serial console.  QEMU and the kernel come from the cache that fetch.sh fills (and is
+asked to fill first).
 
-Vocabulary.  "Setup": one way to run: kernel, strict or lazy, number of CPUs.  "Boot": one QEMU
-process (with --reboot the guest starts in it more than once).  "Child": a process started here; all
-end when this one does.
+Vocabulary.  "Setup": one way to run: what is tested, kernel, strict or lazy, number of CPUs.
+"Boot": one QEMU process (with --reboot the guest starts in it more than once).  "Unit", "Child":
+see units.py.
 
 Exit status: 0 all passed, 1 something failed, 2 usage, 77 this machine cannot run it, 130 Ctrl-C.
 """
 
 import argparse
-import ctypes
 import os
-import platform
 import re
 import select
 import shutil
@@ -30,56 +30,14 @@ import time
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
 import initramfs  # noqa: E402
+import programs  # noqa: E402
+from units import BackendUnit, CannotRun, Child, Failed, QemuUnit, ServedUnit  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SOURCES = ["guest_test.c", "allowed.c", "refused.c", "edu.c", "kmsg.c", "memory.c", "report.c",
-           "vfio.c"]
-VTD_SLOT = "04.0"
-FIRST_EDU_SLOT = 5
-# Where firmware puts a 16 MiB BAR when there is no VGA and RAM is 256 MiB to 6 GiB.
-VTD_BASE = "0xfd000000"
-SERVER_START_SECONDS = 10
 # A guest has done most of its checks by then.
 KILL_SECONDS = 3.5
 NEEDED_MIB = 700
 ESCAPES = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1bc")
-
-
-class CannotRun(Exception):
-    """This machine lacks something."""
-
-
-class Failed(Exception):
-    """A boot did not do what it should."""
-
-
-def die_with_parent():
-    """In a child, before exec: end when run.py is killed."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-class Child:
-    """A process of ours, in a session of its own so that a Ctrl-C does not reach it."""
-
-    def __init__(self, name, command, **more):
-        self.name = name
-        try:
-            self.process = subprocess.Popen(command, start_new_session=True,
-                                            preexec_fn=die_with_parent, **more)
-        except OSError as e:
-            raise CannotRun("cannot start %s: %s" % (command[0], e)) from e
-
-    def stop(self, signals=(signal.SIGTERM, signal.SIGKILL), seconds=5):
-        """End it; returns its exit status."""
-        for s in signals:
-            if self.process.poll() is not None:
-                break
-            self.process.send_signal(s)
-            try:
-                self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                pass
-        return self.process.wait()
 
 
 # ---- what a boot needs --------------------------------------------------------------------------
@@ -95,32 +53,11 @@ def fetch(kernels):
         raise CannotRun("no QEMU or no kernel (see above)")
 
 
-def compiler():
-    if os.environ.get("CC_GUEST"):
-        return os.environ["CC_GUEST"]
-    if platform.machine() == "x86_64":
-        names = ["cc", "gcc", "x86_64-linux-gnu-gcc"]
-    else:
-        names = ["x86_64-linux-gnu-gcc"]
-    for n in names:
-        if shutil.which(n):
-            return n
-    raise CannotRun("no C compiler for x86-64 (%s)" % ", ".join(names))
-
-
-def build_guest(directory):
-    program = os.path.join(directory, "guest_test")
-    command = [compiler(), "-std=gnu11", "-O2", "-static", "-Wall", "-Wextra", "-o", program]
-    done = subprocess.run(command + [os.path.join(HERE, s) for s in SOURCES], check=False,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode != 0:
-        raise CannotRun("the guest program does not build:\n" + done.stdout)
-    return program
-
-
 def build_initramfs(program, kernel, directory):
-    path = os.path.join(directory, "initramfs-%s.cpio" % os.path.basename(kernel))
-    modules = initramfs.load_order(os.path.join(kernel, "modules"), initramfs.DEFAULT_MODULES)
+    path = os.path.join(directory, "%s-%s.cpio" % (os.path.basename(program),
+                                                   os.path.basename(kernel)))
+    wanted = [] if kernel.endswith("-iommufd") else initramfs.DEFAULT_MODULES
+    modules = initramfs.load_order(os.path.join(kernel, "modules"), wanted)
     with open(path, "wb") as f:
         f.write(initramfs.build(program, modules))
     return path
@@ -136,135 +73,27 @@ def check_memory():
         raise CannotRun("%d MiB of memory are free, %d are needed" % (mib[0], NEEDED_MIB))
 
 
-# ---- the units ----------------------------------------------------------------------------------
-
-def edu_slots(count):
-    return ["%02x.0" % (FIRST_EDU_SLOT + i) for i in range(count)]
-
-
-def requester(slot):
-    """The slot as viommu writes requester ids; all are on bus 0."""
-    return "00:" + slot
-
-
-class QemuUnit:
-    """QEMU's own VT-d unit and edu devices."""
-
-    pages = 8               # this edu starts a DMA 100 ms after the command
-    words = ["viommu.qemu-unit"]
-
-    def __init__(self, args):
-        self.args = args
-
-    def start(self, _log):
-        pass
-
-    def stop(self):
-        pass
-
-    def qemu_arguments(self, setup):
-        caching = self.args.caching_mode or ("on" if setup.strict else "off")
-        out = ["-device", "intel-iommu,intremap=off,caching-mode=%s,aw-bits=%d"
-               % (caching, self.args.width or 48)]
-        for slot in edu_slots(self.args.edu):
-            out += ["-device", "edu,addr=%s,dma_mask=0xffffffffffffffff" % slot]
-        return out
-
-
-class ServedUnit:
-    """Our own unit and edu devices: one server process, one socket a function."""
-
-    pages = 64
-    words = []
-
-    def __init__(self, args, directory):
-        self.args = args
-        self.directory = directory
-        self.child = None
-        self.summary = None
-        self.dmar = os.path.join(directory, "dmar.bin")
-        self.make_table()
-
-    def socket(self, name):
-        return os.path.join(self.directory, name + ".sock")
-
-    def make_table(self):
-        command = [self.args.viommu, "acpi", "dmar", "--base", VTD_BASE, "-o", self.dmar]
-        for slot in edu_slots(self.args.edu):
-            command += ["--device", requester(slot)]
-        try:
-            done = subprocess.run(command + self.args.dmar_arg, check=False, text=True,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        except OSError as e:
-            raise CannotRun("cannot start %s: %s" % (self.args.viommu, e)) from e
-        if done.returncode != 0:
-            raise Failed("viommu acpi dmar: " + done.stdout.strip())
-
-    def start(self, log):
-        """Start the server unless it runs; its output goes into the boot's log."""
-        if self.child:
-            return
-        command = self.args.wrap + [self.args.viommu, "serve", "--vtd", self.socket("vtd")]
-        sockets = [self.socket("vtd")]
-        for slot in edu_slots(self.args.edu):
-            sockets.append(self.socket("edu-" + slot))
-            command += ["--edu", "%s=%s" % (requester(slot), sockets[-1])]
-        if self.args.width:
-            command += ["--width", str(self.args.width)]
-        if self.args.caching_mode == "on":
-            command.append("--caching-mode")
-        for path in sockets:
-            if os.path.exists(path):
-                os.unlink(path)
-        self.summary = os.path.join(self.directory, "server.log")
-        with open(self.summary, "wb") as out:
-            self.child = Child("viommu serve", command + self.args.serve_arg, stdout=out,
-                               stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-        log.write("# %s\n" % " ".join(command))
-        end = time.monotonic() + SERVER_START_SECONDS
-        while not all(os.path.exists(p) for p in sockets):
-            if self.child.process.poll() is not None:
-                raise Failed("viommu serve ended with status %d: %s"
-                             % (self.child.process.returncode, self.output().strip()))
-            if time.monotonic() > end:
-                raise Failed("viommu serve does not listen")
-            time.sleep(0.01)
-
-    def output(self):
-        with open(self.summary, encoding="utf-8", errors="replace") as f:
-            return f.read()
-
-    def stop(self):
-        """End the server as Ctrl-C does.  It must go by itself, with status 0."""
-        if not self.child:
-            return
-        child, self.child = self.child, None
-        early = child.process.poll()
-        status = child.stop((signal.SIGINT, signal.SIGKILL))
-        if early is not None:
-            raise Failed("viommu serve ended early, with status %d" % early)
-        if status != 0:
-            raise Failed("viommu serve ended with status %d after SIGINT" % status)
-
-    def qemu_arguments(self, _setup):
-        out = ["-acpitable", "file=" + self.dmar]
-        for slot, name in [(VTD_SLOT, "vtd")] + [(s, "edu-" + s) for s in edu_slots(self.args.edu)]:
-            out += ["-device", '{"driver":"vfio-user-pci","addr":"%s","socket":{"type":"unix",'
-                    '"path":"%s"}}' % (slot, self.socket(name))]
-        return out
-
-
 # ---- one boot -----------------------------------------------------------------------------------
 
 class Setup:
-    """One way to run."""
+    """One way to run.  kind: "device" (the unit alone), "mirror" (and what a mirror of its devices
+    is told), or the backend that is tested: "vfio" or "iommufd"."""
 
-    def __init__(self, kernel, strict, smp):
-        self.kernel, self.strict, self.smp = kernel, strict, smp
+    def __init__(self, kernel, strict=True, smp=1, kind="device"):
+        self.kernel, self.strict, self.smp, self.kind = kernel, strict, smp, kind
 
     def __str__(self):
-        return "kernel %s, %s, %d CPU%s" % (self.kernel, "strict" if self.strict else "lazy",
-                                            self.smp, "s" if self.smp > 1 else "")
+        what = {"device": "", "mirror": ", mirrored", "vfio": ", VFIO backend",
+                "iommufd": ", iommufd backend"}[self.kind]
+        return "kernel %s, %s, %d CPU%s%s" % (self.kernel, "strict" if self.strict else "lazy",
+                                              self.smp, "s" if self.smp > 1 else "", what)
+
+    def unit(self, args, directory):
+        if self.kind in ("vfio", "iommufd"):
+            return BackendUnit(args, self.kind == "iommufd")
+        if self.kind == "device" and not args.viommu:
+            return QemuUnit(args)
+        return ServedUnit(args, directory, self.kind == "mirror")
 
 
 class Console:
@@ -276,6 +105,7 @@ class Console:
         self.passed = self.starts = self.checks = 0
         self.failures = []
         self.facts = []
+        self.judged = []
 
     def feed(self, data):
         self.part += data.decode("utf-8", "replace")
@@ -310,13 +140,10 @@ class Console:
 
 def qemu_command(args, setup, unit, initrd):
     cache = cache_directory()
-    words = ["console=ttyS0", "panic=-1", "quiet", "loglevel=1", "intel_iommu=on",
-             "viommu.edu=%d" % args.edu, "viommu.pages=%d" % (args.pages or unit.pages)]
-    words += unit.words
+    words = ["console=ttyS0", "panic=-1", "quiet", "loglevel=1", "intel_iommu=on"]
+    words += unit.words()
     if setup.strict:
         words.append("iommu.strict=1")
-    if args.storm is not None:
-        words.append("viommu.storm=%d" % args.storm)
     if args.log_all:
         words.append("viommu.log-all")
     if args.reboot:
@@ -387,6 +214,8 @@ def boot(args, setup, unit, initrd, log):
         judge(console, 1 + len(answers))
         if not args.keep_server:
             unit.stop()
+        with open(log.name, encoding="utf-8") as f:
+            console.judged = unit.judge(f.read())
         return console
     finally:
         if child:
@@ -407,9 +236,10 @@ def one_boot(args, setup, unit, initrd, title, directory):
         return False
     seconds = time.monotonic() - began
     print("%s: ok %.1f s, %d checks" % (title, seconds, console.checks), flush=True)
-    if args.summary and isinstance(unit, ServedUnit) and unit.child is None:
-        for line in unit.output().splitlines():
-            print("  " + line, flush=True)
+    for sentence in console.judged:
+        print("  " + sentence, flush=True)
+    for line in unit.output().splitlines() if args.summary else []:
+        print("  " + line, flush=True)
     return True
 
 
@@ -419,50 +249,98 @@ def keep_log(args, path, unit):
         unit.stop()
     except Failed as e:
         print("  %s" % e, flush=True)
-    if isinstance(unit, ServedUnit) and unit.summary:
+    if unit.output():
         with open(path, "a", encoding="utf-8") as log:
             log.write("# ---- viommu serve\n" + unit.output())
     os.makedirs(args.log_dir, exist_ok=True)
     fd, kept = tempfile.mkstemp(prefix="guest-", suffix=".log", dir=args.log_dir)
     os.close(fd)
     shutil.move(path, kept)
+    for other in unit.files():
+        shutil.copy(other, "%s.%s" % (kept, os.path.basename(other)))
     return kept
 
 
 # ---- all boots ----------------------------------------------------------------------------------
 
-def setups_of(args):
-    if not args.matrix:
-        return [Setup(k, args.strict, args.smp) for k in args.kernel]
+def matrix():
     return [Setup(k, strict, smp) for k in ["6.1", "6.12"] for strict in (True, False)
             for smp in (1, 4)]
+
+
+def backend_setup(args, kind):
+    return Setup("6.12-iommufd" if kind == "iommufd" else args.kernel[0], smp=args.smp, kind=kind)
+
+
+def setups_of(args):
+    if args.full:
+        return matrix() + [Setup(k, smp=4, kind="mirror") for k in ("6.1", "6.12")] + \
+            [backend_setup(args, kind) for kind in ("vfio", "iommufd")]
+    if args.backend:
+        return [backend_setup(args, args.backend)]
+    if args.matrix:
+        return matrix()
+    return [Setup(k, args.strict, args.smp, "mirror" if args.mirror else "device")
+            for k in args.kernel]
+
+
+class Ready:
+    """What setups share: kernels, units (one a kind), and RAM disks, made when first asked for."""
+
+    def __init__(self, args, directory, setups):
+        self.args, self.directory = args, directory
+        self.units, self.programs, self.images = {}, {}, {}
+        for kernel in {s.kernel for s in setups}:
+            if not os.path.isdir(self.kernel(kernel)):
+                raise CannotRun("no %s (run fetch.sh)" % self.kernel(kernel))
+
+    @staticmethod
+    def kernel(name):
+        return os.path.join(cache_directory(), "kernel-" + name)
+
+    def unit(self, setup):
+        if setup.kind not in self.units:
+            self.units[setup.kind] = setup.unit(self.args, self.directory)
+        return self.units[setup.kind]
+
+    def image(self, setup):
+        name = self.unit(setup).program
+        if name not in self.programs:
+            self.programs[name] = programs.build(name, self.directory)
+        key = name, setup.kernel
+        if key not in self.images:
+            self.images[key] = build_initramfs(self.programs[name], self.kernel(setup.kernel),
+                                               self.directory)
+        return self.images[key]
+
+    def stop(self):
+        for unit in self.units.values():
+            unit.stop()
+
+    def kill(self):
+        for unit in self.units.values():
+            unit.kill()
 
 
 def run(args, directory):
     setups = setups_of(args)
     check_memory()
-    program = build_guest(directory)
     if not args.no_fetch:
         fetch(sorted({s.kernel for s in setups}))
-    kernels = {s.kernel: os.path.join(cache_directory(), "kernel-" + s.kernel) for s in setups}
-    for directory_of_kernel in kernels.values():
-        if not os.path.isdir(directory_of_kernel):
-            raise CannotRun("no %s (run fetch.sh)" % directory_of_kernel)
-    images = {v: build_initramfs(program, k, directory) for v, k in kernels.items()}
-    unit = ServedUnit(args, directory) if args.viommu else QemuUnit(args)
+    ready = Ready(args, directory, setups)
     total = args.count * len(setups)
     failed = number = 0
     try:
         for setup in setups:
+            unit, image = ready.unit(setup), ready.image(setup)
             for _ in range(args.count):
                 number += 1
                 title = "boot %d/%d (%s)" % (number, total, setup)
-                if not one_boot(args, setup, unit, images[setup.kernel], title, directory):
+                if not one_boot(args, setup, unit, image, title, directory):
                     failed += 1
-        unit.stop()
+        ready.stop()
     finally:
-        if isinstance(unit, ServedUnit) and unit.child:
-            unit.child.stop()
+        ready.kill()
     print("guest test: %d of %d boots passed" % (total - failed, total), flush=True)
     return 1 if failed else 0
 
@@ -472,6 +350,13 @@ def parse():
     which = p.add_mutually_exclusive_group(required=True)
     which.add_argument("--viommu", metavar="PATH", help="our unit, served by PATH serve")
     which.add_argument("--qemu-intel-iommu", action="store_true", help="QEMU's own unit")
+    which.add_argument("--backend", choices=["vfio", "iommufd"],
+                       help="the library's backends in a guest on QEMU's own unit; iommufd builds "
+                       "a kernel first (minutes, once)")
+    p.add_argument("--mirror", action="store_true",
+                   help="compare what a mirror of the devices is told with what the guest maps")
+    p.add_argument("--full", action="store_true",
+                   help="--matrix, --mirror, and both backends with the kernel's own limit")
     p.add_argument("--kernel", action="append", choices=["6.1", "6.12"],
                    help="kernel (default 6.12; may be repeated)")
     mode = p.add_mutually_exclusive_group()
@@ -493,6 +378,10 @@ def parse():
     p.add_argument("--width", type=int, choices=[39, 48], help="the unit's address width")
     p.add_argument("--pages", type=int, metavar="N", help="pages of the scattered test")
     p.add_argument("--storm", type=int, metavar="N", help="map and unmap cycles")
+    p.add_argument("--many", type=int, metavar="N",
+                   help="scattered pages of a backend's test (1000; with --full 100000)")
+    p.add_argument("--limit", type=int, metavar="N",
+                   help="mappings that the kernel shall take in it (655; with --full 65535)")
     p.add_argument("--log-all", action="store_true",
                    help="wait so that each fault is seen in the guest's log (slower)")
     p.add_argument("--timeout", type=int, default=120, metavar="SEC", help="of one start (120)")
@@ -512,6 +401,10 @@ def parse():
                    help="run the server under this, such as valgrind")
     args = p.parse_args()
     args.kernel = args.kernel or ["6.12"]
+    if (args.mirror or args.full) and not args.viommu:
+        p.error("--mirror and --full need --viommu")
+    if (args.mirror or args.full) and (args.reboot or args.keep_server or args.kills):
+        p.error("--mirror and --full compare one boot: no --reboot, --keep-server, --kills")
     return args
 
 

@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vfio.h>
+#include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +20,49 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "memory.h"
+
 static int unsafe;
+static bool recording;
+
+void vfio_record(void)
+{
+    recording = true;
+}
+
+static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void say(const char *format, ...)
+{
+    char line[128];
+    va_list arguments;
+
+    if (!recording) {
+        return;
+    }
+    va_start(arguments, format);
+    vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    printf("# vfio: %s\n", line);
+    fflush(stdout);
+}
+
+/* The pieces of physical memory behind what was mapped; it is pinned, so they stay. */
+static void say_parts(uint64_t iova, const uint8_t *memory, size_t size)
+{
+    size_t at = 0;
+
+    while (recording && at < size) {
+        uint64_t gpa = memory_gpa(memory + at);
+        size_t end = at + PAGE;
+
+        while (end < size && memory_gpa(memory + end) == gpa + (end - at)) {
+            end += PAGE;
+        }
+        say("part %llx %llx %zx", (unsigned long long)iova + at, (unsigned long long)gpa, end - at);
+        at = end;
+    }
+}
 
 static int write_file(const char *path, const char *text)
 {
@@ -64,6 +108,7 @@ int vfio_bind(const char *bdf, unsigned *group)
     target[n] = '\0';
     number = strrchr(target, '/');
     *group = number ? (unsigned)strtoul(number + 1, NULL, 10) : 0;
+    say("group %x is %s", *group, bdf);
     return 0;
 }
 
@@ -109,15 +154,28 @@ int vfio_was_unsafe(void)
     return unsafe;
 }
 
+static const char *names(const unsigned *groups, unsigned count, char *text, size_t size)
+{
+    size_t length = 0;
+
+    text[0] = '\0';
+    for (unsigned i = 0; i < count && length < size; i++) {
+        length += (size_t)snprintf(text + length, size - length, " %x", groups[i]);
+    }
+    return text;
+}
+
 int vfio_open(const unsigned *groups, unsigned count, int *container, int *group_fds)
 {
     int error = 0;
     unsigned opened = 0;
+    char text[64];
 
     *container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
     if (*container < 0) {
         return -errno;
     }
+    say("open %x%s", (unsigned)*container, names(groups, count, text, sizeof(text)));
     for (; opened < count; opened++) {
         group_fds[opened] = open_group(groups[opened], *container);
         if (group_fds[opened] < 0) {
@@ -143,6 +201,15 @@ undo:
     return error;
 }
 
+void vfio_close(int container, const int *group_fds, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        close(group_fds[i]);
+    }
+    close(container);
+    say("close %x", (unsigned)container);
+}
+
 int vfio_map(int container, uint64_t iova, void *memory, size_t size, int perm)
 {
     struct vfio_iommu_type1_dma_map map = {
@@ -154,7 +221,12 @@ int vfio_map(int container, uint64_t iova, void *memory, size_t size, int perm)
         .size = size,
     };
 
-    return ioctl(container, VFIO_IOMMU_MAP_DMA, &map) < 0 ? -errno : 0;
+    if (ioctl(container, VFIO_IOMMU_MAP_DMA, &map) < 0) {
+        return -errno;
+    }
+    say_parts(iova, memory, size);
+    say("map %x %llx %zx %x", (unsigned)container, (unsigned long long)iova, size, (unsigned)perm);
+    return 0;
 }
 
 int vfio_unmap(int container, uint64_t iova, size_t size)
@@ -168,48 +240,70 @@ int vfio_unmap(int container, uint64_t iova, size_t size)
     if (ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap) < 0) {
         return -errno;
     }
+    if (unmap.size) {
+        say("unmap %x %llx %zx", (unsigned)container, (unsigned long long)iova, size);
+    }
     return unmap.size == size ? 0 : -ENOENT;
 }
 
-/* Find the list of usable ranges among the capabilities that follow *info. */
-static int find_last(const struct vfio_iommu_type1_info *info, uint64_t *last)
+union info {
+    struct vfio_iommu_type1_info info;
+    char room[4096];
+};
+
+static int get_info(int container, union info *u)
 {
-    uint32_t at = info->flags & VFIO_IOMMU_INFO_CAPS ? info->cap_offset : 0;
+    memset(u, 0, sizeof(*u));
+    u->info.argsz = sizeof(*u);
+    if (ioctl(container, VFIO_IOMMU_GET_INFO, u) < 0) {
+        return -errno;
+    }
+    return u->info.argsz > sizeof(*u) ? -ENOSPC : 0;
+}
+
+/* The capability of that id, of those that follow the info; or NULL. */
+static const void *find_capability(const union info *u, unsigned id)
+{
+    uint32_t at = u->info.flags & VFIO_IOMMU_INFO_CAPS ? u->info.cap_offset : 0;
 
     while (at) {
-        const void *p = (const char *)info + at;
+        const void *p = u->room + at;
         const struct vfio_info_cap_header *header = p;
 
-        if (header->id == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE) {
-            const struct vfio_iommu_type1_info_cap_iova_range *ranges = p;
-
-            if (ranges->nr_iovas == 0) {
-                return -ENOENT;
-            }
-            *last = ranges->iova_ranges[ranges->nr_iovas - 1].end;
-            return 0;
+        if (header->id == id) {
+            return p;
         }
         at = header->next;
     }
-    return -ENOENT;
+    return NULL;
 }
 
 int vfio_last_iova(int container, uint64_t *last)
 {
-    union {
-        struct vfio_iommu_type1_info info;
-        char room[4096];
-    } u;
+    const struct vfio_iommu_type1_info_cap_iova_range *ranges;
+    union info u;
+    int error = get_info(container, &u);
 
-    memset(&u, 0, sizeof(u));
-    u.info.argsz = sizeof(u);
-    if (ioctl(container, VFIO_IOMMU_GET_INFO, &u) < 0) {
-        return -errno;
+    if (error) {
+        return error;
     }
-    if (u.info.argsz > sizeof(u)) {
-        return -ENOSPC;
+    ranges = find_capability(&u, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE);
+    if (!ranges || ranges->nr_iovas == 0) {
+        return -ENOENT;
     }
-    return find_last(&u.info, last);
+    *last = ranges->iova_ranges[ranges->nr_iovas - 1].end;
+    return 0;
+}
+
+int64_t vfio_mappings_left(int container)
+{
+    const struct vfio_iommu_type1_info_dma_avail *left = NULL;
+    union info u;
+
+    if (get_info(container, &u) == 0) {
+        left = find_capability(&u, VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL);
+    }
+    return left ? (int64_t)left->avail : -1;
 }
 
 int vfio_set_msi(int device, int eventfd)

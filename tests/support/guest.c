@@ -91,6 +91,8 @@ int guest_init(struct guest *guest, const struct guest_config *config)
         .clock = config->clock,
         .ack_timeout_ms = config->ack_timeout_ms,
         .iotlb_entries = config->iotlb_entries,
+        .rewrite_policy = config->rewrite_policy,
+        .shadow_quota = config->shadow_quota,
     };
     int error;
 

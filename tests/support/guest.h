@@ -28,6 +28,8 @@ struct guest_config {
     uint64_t (*clock)(void *opaque);
     uint32_t ack_timeout_ms;
     uint32_t iotlb_entries;
+    enum viommu_rewrite_policy rewrite_policy;
+    uint64_t shadow_quota;
     size_t ram_pages; /* 0: 1024 */
     /*
      * A memory and the host memory of guest addresses 0 to ram_pages, made by the caller; or NULL.

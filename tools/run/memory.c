@@ -30,6 +30,7 @@ struct slot {
     uint64_t first;
     uint64_t last;
     void *host;
+    bool readonly;
 };
 
 struct range {
@@ -54,6 +55,20 @@ struct memory_room {
     unsigned done; /* batches that were pending and completed */
 };
 
+void *memory_host(struct run *run, uint64_t gpa, uint64_t size, bool *readonly)
+{
+    const struct slot *slot = run->memory_room->slots;
+
+    while (slot && (gpa < slot->first || gpa > slot->last)) {
+        slot = slot->next;
+    }
+    if (!slot || size - 1 > slot->last - gpa) {
+        return NULL;
+    }
+    *readonly = slot->readonly;
+    return (uint8_t *)slot->host + (gpa - slot->first);
+}
+
 static void slots_unmap(struct slot **list)
 {
     while (*list) {
@@ -67,6 +82,9 @@ static void slots_unmap(struct slot **list)
 
 static void batch_free(struct batch *batch)
 {
+    for (const struct slot *slot = batch->removed; slot; slot = slot->next) {
+        mirrors_lose_memory(batch->run, slot->host, slot->last - slot->first + 1);
+    }
     while (batch->ranges) {
         struct range *range = batch->ranges;
 
@@ -157,7 +175,8 @@ static int batch_add(struct batch *batch, uint64_t first, uint64_t size, uint32_
         return -ENOMEM;
     }
     slot = run_alloc(sizeof(*slot));
-    *slot = (struct slot){batch->added, first, first + (size - 1), host};
+    *slot = (struct slot){batch->added, first, first + (size - 1), host,
+                          flags & VIOMMU_MEMORY_READONLY};
     batch->added = slot;
     error = viommu_memory_batch_add(batch->handle, &(struct viommu_memory_slot){
         .first = first, .last = slot->last, .host = host, .fd = -1, .flags = flags});

@@ -1,43 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The notify room: what the library tells others. Interrupts, events and changes are kept in the
- * order in which they came, until an operation takes them.
- *
- * A subscriber's answer to changes is set in advance: ok, pending, or a failure; what it answered
- * pending it completes with `complete`, the oldest first or by token. A subscriber may also be told
- * to touch: inside its callback it then reads a byte as its device, which the library allows, and
- * tries to write a register, which it refuses.
+ * The notify room: what the library tells the embedder. Interrupts and events are kept in the order
+ * in which they came, until an operation takes them.
  */
-#include "run.h"
+#include "notify.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-struct message {
-    struct message *next;
-    union {
-        struct viommu_interrupt interrupt;
-        struct viommu_event event;
-        struct viommu_change change;
-    };
-    const struct unit *unit;
-    int answer; /* of a change */
-    int read_status;
-    int control_status;
-};
-
-struct subscriber {
-    struct subscriber *next;
-    char *name;
-    struct device *device;
-    struct viommu_subscriber *handle;
-    int answer;
-    bool touch;
-    uint64_t touch_iova;
-    unsigned heard;
-    struct messages changes; /* not yet taken by `change` */
-    struct messages pending; /* not yet completed */
-};
+enum { LISTED_MAX = 64 }; /* kinds of events that are told in one line */
 
 void messages_init(struct messages *messages)
 {
@@ -45,7 +16,7 @@ void messages_init(struct messages *messages)
     messages->end = &messages->first;
 }
 
-static void add_message(struct messages *messages, const struct message *message)
+void messages_add(struct messages *messages, const struct message *message)
 {
     struct message *copied = run_alloc(sizeof(*copied));
 
@@ -55,8 +26,7 @@ static void add_message(struct messages *messages, const struct message *message
     messages->end = &copied->next;
 }
 
-/* Takes the oldest one; false, with the status none, when there is none. */
-static bool take_message(struct run *run, struct messages *messages, struct message *out)
+bool messages_take(struct run *run, struct messages *messages, struct message *out)
 {
     struct message *first = messages->first;
 
@@ -73,7 +43,26 @@ static bool take_message(struct run *run, struct messages *messages, struct mess
     return true;
 }
 
-static unsigned count_messages(const struct messages *messages)
+bool messages_take_token(struct messages *messages, uint64_t token, struct message *out)
+{
+    for (struct message **at = &messages->first; *at; at = &(*at)->next) {
+        struct message *message = *at;
+
+        if (message->change.token != token) {
+            continue;
+        }
+        *out = *message;
+        *at = message->next;
+        if (!*at) {
+            messages->end = at;
+        }
+        free(message);
+        return true;
+    }
+    return false;
+}
+
+unsigned messages_count(const struct messages *messages)
 {
     unsigned count = 0;
 
@@ -98,22 +87,22 @@ void notify_interrupt(void *opaque, const struct viommu_interrupt *interrupt)
 {
     struct unit *unit = opaque;
 
-    add_message(&unit->run->interrupts,
-                &(struct message){.interrupt = *interrupt, .unit = unit});
+    messages_add(&unit->run->interrupts,
+                 &(struct message){.interrupt = *interrupt, .unit = unit});
 }
 
 void notify_event(void *opaque, const struct viommu_event *event)
 {
     struct unit *unit = opaque;
 
-    add_message(&unit->run->events, &(struct message){.event = *event, .unit = unit});
+    messages_add(&unit->run->events, &(struct message){.event = *event, .unit = unit});
 }
 
 static void do_interrupt(struct run *run)
 {
     struct message message;
 
-    if (!take_message(run, &run->interrupts, &message)) {
+    if (!messages_take(run, &run->interrupts, &message)) {
         return;
     }
     result_hex(&run->result, "address", message.interrupt.address);
@@ -124,7 +113,7 @@ static void do_interrupt(struct run *run)
 
 static void do_interrupts(struct run *run)
 {
-    result_decimal(&run->result, "count", count_messages(&run->interrupts));
+    result_decimal(&run->result, "count", messages_count(&run->interrupts));
     if (arg_flag(run, "forget")) {
         messages_destroy(&run->interrupts);
     }
@@ -132,19 +121,37 @@ static void do_interrupts(struct run *run)
 
 static const char *event_word(enum viommu_event_kind kind)
 {
-    switch (kind) {
-    case VIOMMU_EVENT_FENCED:
-        return "fenced";
-    case VIOMMU_EVENT_DENIED:
-        return "denied";
-    case VIOMMU_EVENT_HOST_FAILURE:
-        return "host-failure";
-    case VIOMMU_EVENT_REENTRY:
-        return "reentry";
-    case VIOMMU_EVENT_OVERFLOW:
-        return "overflow";
-    }
-    return "unknown";
+    static const char *const words[] = {
+        [VIOMMU_EVENT_FENCED] = "fenced",
+        [VIOMMU_EVENT_DENIED] = "denied",
+        [VIOMMU_EVENT_HOST_FAILURE] = "host-failure",
+        [VIOMMU_EVENT_REENTRY] = "reentry",
+        [VIOMMU_EVENT_OVERFLOW] = "overflow",
+        [VIOMMU_EVENT_DIFFERS] = "differs",
+        [VIOMMU_EVENT_FOLLOWS] = "follows",
+        [VIOMMU_EVENT_REWRITTEN] = "rewritten",
+        [VIOMMU_EVENT_STOP] = "stop",
+        [VIOMMU_EVENT_BAD_ENTRY] = "bad-entry",
+        [VIOMMU_EVENT_NOT_MAPPED] = "not-mapped",
+        [VIOMMU_EVENT_QUOTA] = "quota",
+    };
+
+    return kind < sizeof(words) / sizeof(words[0]) && words[kind] ? words[kind] : "unknown";
+}
+
+/* Whether an event tells where addresses led, and lead. */
+static bool tells_targets(enum viommu_event_kind kind)
+{
+    return kind == VIOMMU_EVENT_REWRITTEN || kind == VIOMMU_EVENT_STOP ||
+           kind == VIOMMU_EVENT_BAD_ENTRY || kind == VIOMMU_EVENT_NOT_MAPPED;
+}
+
+static void result_targets(struct result *result, const struct viommu_event *event)
+{
+    result_hex(result, "from-gpa", event->from_gpa);
+    result_perm(result, "from-perm", event->from_perm);
+    result_hex(result, "to-gpa", event->to_gpa);
+    result_perm(result, "to-perm", event->to_perm);
 }
 
 static void do_event(struct run *run)
@@ -152,7 +159,7 @@ static void do_event(struct run *run)
     struct message message;
     const struct viommu_event *event = &message.event;
 
-    if (!take_message(run, &run->events, &message)) {
+    if (!messages_take(run, &run->events, &message)) {
         return;
     }
     result_word(&run->result, "kind", event_word(event->kind));
@@ -164,253 +171,41 @@ static void do_event(struct run *run)
     }
     result_hex(&run->result, "first", event->first);
     result_hex(&run->result, "last", event->last);
+    if (tells_targets(event->kind)) {
+        result_targets(&run->result, event);
+    }
     if (event->text) {
         result_text(&run->result, "text", event->text, strlen(event->text));
     }
 }
 
+/* The kinds of the events not yet taken, in one text. */
+static void result_event_list(struct run *run)
+{
+    char *text = NULL;
+    size_t size = 0;
+    unsigned count = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    if (!out) {
+        return;
+    }
+    for (const struct message *message = run->events.first; message && count < LISTED_MAX;
+         message = message->next) {
+        fprintf(out, "%s%s", count++ ? " " : "", event_word(message->event.kind));
+    }
+    fclose(out);
+    result_text(&run->result, "list", text, size);
+    free(text);
+}
+
 static void do_events(struct run *run)
 {
-    result_decimal(&run->result, "count", count_messages(&run->events));
+    result_decimal(&run->result, "count", messages_count(&run->events));
+    result_event_list(run);
     if (arg_flag(run, "forget")) {
         messages_destroy(&run->events);
     }
-}
-
-/* The library calls this from viommu_process. */
-static int heard(void *opaque, const struct viommu_change *change)
-{
-    struct subscriber *subscriber = opaque;
-    struct message message = {.change = *change, .answer = subscriber->answer};
-    uint8_t byte;
-
-    if (subscriber->touch) {
-        message.read_status = viommu_device_read(device_handle(subscriber->device), NULL,
-                                                 subscriber->touch_iova, &byte, 1);
-        message.control_status = viommu_mmio_write(device_unit(subscriber->device)->iommu, 0, 4, 0);
-    }
-    subscriber->heard++;
-    add_message(&subscriber->changes, &message);
-    if (subscriber->answer == VIOMMU_PENDING) {
-        add_message(&subscriber->pending, &message);
-    }
-    return subscriber->answer;
-}
-
-static struct subscriber *find_subscriber(struct run *run, const char *name)
-{
-    struct subscriber *subscriber = run->subscribers;
-
-    while (subscriber && strcmp(subscriber->name, name)) {
-        subscriber = subscriber->next;
-    }
-    return subscriber;
-}
-
-static struct subscriber *arg_subscriber(struct run *run)
-{
-    const char *name = line_argument(&run->line, "subscriber")->value;
-    struct subscriber *subscriber = find_subscriber(run, name);
-
-    if (!subscriber) {
-        run_error(run, name, "there is no subscriber of this name");
-    }
-    return subscriber;
-}
-
-/* ok, pending, or the word of an errno. */
-static bool answer_argument(struct run *run, const char *name, int *answer)
-{
-    const char *text = "ok";
-
-    arg_text(run, name, &text);
-    *answer = errno_of_word(text);
-    if (!strcmp(text, "pending")) {
-        *answer = VIOMMU_PENDING;
-    }
-    if (*answer || !strcmp(text, "ok")) {
-        return true;
-    }
-    run_error(run, text, "%s is ok, pending, or a failure as io-error", name);
-    return false;
-}
-
-static void do_subscribe(struct run *run)
-{
-    struct device *device = arg_device(run, "dev");
-    struct viommu_subscription subscription = {.change = heard};
-    struct subscriber *subscriber;
-    const char *name;
-    uint64_t kinds = VIOMMU_CHANGE_DEVICE_TLB;
-    int answer;
-    int error;
-
-    if (!device || !arg_text(run, "name", &name) || !answer_argument(run, "answer", &answer) ||
-        !arg_number_max(run, "kinds", UINT32_MAX, &kinds) ||
-        !arg_number(run, "first", &subscription.range.first) ||
-        !arg_number(run, "last", &subscription.range.last)) {
-        return;
-    }
-    if (arg_flag(run, "range")) {
-        subscription.form = VIOMMU_FORM_RANGE;
-    }
-    if (arg_flag(run, "cache")) {
-        kinds = VIOMMU_CHANGE_UNMAP;
-    }
-    if (find_subscriber(run, name)) {
-        run_error(run, name, "there is a subscriber of this name");
-        return;
-    }
-    subscriber = run_alloc(sizeof(*subscriber));
-    subscription.opaque = subscriber;
-    subscription.kinds = (uint32_t)kinds;
-    subscriber->answer = answer;
-    subscriber->device = device;
-    subscriber->touch = arg_given(run, "touch");
-    messages_init(&subscriber->changes);
-    messages_init(&subscriber->pending);
-    error = arg_number(run, "touch", &subscriber->touch_iova)
-                ? viommu_device_subscribe(device_handle(device), &subscription, &subscriber->handle)
-                : -1;
-    result_errno(&run->result, error);
-    if (error) {
-        free(subscriber);
-        return;
-    }
-    subscriber->name = run_copy_text(name);
-    subscriber->next = run->subscribers;
-    run->subscribers = subscriber;
-}
-
-static void subscriber_free(struct subscriber *subscriber)
-{
-    messages_destroy(&subscriber->changes);
-    messages_destroy(&subscriber->pending);
-    free(subscriber->name);
-    free(subscriber);
-}
-
-void subscribers_free(struct run *run, const struct device *device)
-{
-    for (struct subscriber **at = &run->subscribers; *at;) {
-        struct subscriber *subscriber = *at;
-
-        if (subscriber->device != device) {
-            at = &subscriber->next;
-            continue;
-        }
-        *at = subscriber->next;
-        subscriber_free(subscriber);
-    }
-}
-
-static void do_unsubscribe(struct run *run)
-{
-    struct subscriber *subscriber = arg_subscriber(run);
-    struct subscriber **at = &run->subscribers;
-
-    if (!subscriber) {
-        return;
-    }
-    while (*at != subscriber) {
-        at = &(*at)->next;
-    }
-    *at = subscriber->next;
-    result_errno(&run->result, viommu_subscriber_destroy(subscriber->handle));
-    subscriber_free(subscriber);
-}
-
-static void do_answer(struct run *run)
-{
-    struct subscriber *subscriber = arg_subscriber(run);
-    int answer;
-
-    if (subscriber && answer_argument(run, "answer", &answer)) {
-        subscriber->answer = answer;
-    }
-}
-
-static void do_change(struct run *run)
-{
-    struct subscriber *subscriber = arg_subscriber(run);
-    struct message message;
-
-    if (!subscriber || !take_message(run, &subscriber->changes, &message)) {
-        return;
-    }
-    result_requester(&run->result, "requester", message.change.requester);
-    result_hex(&run->result, "first", message.change.first);
-    result_hex(&run->result, "last", message.change.last);
-    result_word(&run->result, "answer", errno_word(message.answer));
-    if (message.answer == VIOMMU_PENDING) {
-        result_hex(&run->result, "token", message.change.token);
-    }
-    if (subscriber->touch) {
-        result_word(&run->result, "read", errno_word(message.read_status));
-        result_word(&run->result, "control", errno_word(message.control_status));
-    }
-}
-
-static void do_changes(struct run *run)
-{
-    struct subscriber *subscriber = arg_subscriber(run);
-
-    if (!subscriber) {
-        return;
-    }
-    result_decimal(&run->result, "heard", subscriber->heard);
-    result_decimal(&run->result, "pending", count_messages(&subscriber->pending));
-}
-
-/* Forgets the message of a token, if it is there. */
-static void forget_token(struct messages *messages, uint64_t token)
-{
-    for (struct message **at = &messages->first; *at; at = &(*at)->next) {
-        struct message *message = *at;
-
-        if (message->change.token != token) {
-            continue;
-        }
-        *at = message->next;
-        if (!*at) {
-            messages->end = at;
-        }
-        free(message);
-        break;
-    }
-}
-
-/* The token of the argument, or of the oldest pending change, which is forgotten. */
-static bool token_argument(struct run *run, struct subscriber *subscriber, uint64_t *token)
-{
-    struct message message;
-
-    if (arg_given(run, "token")) {
-        if (!arg_number(run, "token", token)) {
-            return false;
-        }
-        forget_token(&subscriber->pending, *token);
-        return true;
-    }
-    if (!take_message(run, &subscriber->pending, &message)) {
-        return false;
-    }
-    *token = message.change.token;
-    return true;
-}
-
-static void do_complete(struct run *run)
-{
-    struct subscriber *subscriber = arg_subscriber(run);
-    uint64_t token;
-    int status;
-
-    if (!subscriber || !answer_argument(run, "status", &status) ||
-        !token_argument(run, subscriber, &token)) {
-        return;
-    }
-    result_errno(&run->result,
-                 viommu_change_complete(device_unit(subscriber->device)->iommu, token, status));
 }
 
 const struct command notify_commands[] = {
@@ -418,15 +213,6 @@ const struct command notify_commands[] = {
      do_interrupt},
     {"interrupts", "[forget!]", "Counts the interrupts not yet taken.", do_interrupts},
     {"event", "", "Takes the next event the embedder was told; none when there is none.", do_event},
-    {"events", "[forget!]", "Counts the events not yet taken.", do_events},
-    {"subscribe", "name dev [answer] [cache!] [range!] [first=] [last=] [touch=] [kinds=]",
-     "Subscribes to a device's changes, and says how they are answered.", do_subscribe},
-    {"unsubscribe", "subscriber", "Ends a subscription.", do_unsubscribe},
-    {"answer", "subscriber answer", "Says how changes are answered from here on.", do_answer},
-    {"change", "subscriber",
-     "Takes the next change a subscriber heard of; none when there is none.", do_change},
-    {"changes", "subscriber", "Counts the changes heard, and those not completed.", do_changes},
-    {"complete", "subscriber [status=] [token=]",
-     "Completes a change that was answered pending: the oldest, or that of a token.", do_complete},
+    {"events", "[forget!]", "Counts the events not yet taken, and tells their kinds.", do_events},
     {0},
 };

@@ -33,6 +33,7 @@ static const struct {
     {-EDEADLK, "deadlock"},
     {-ENOSPC, "full"},
     {-E2BIG, "too-big"},
+    {-ERANGE, "out-of-range"},
     {-EIO, "io-error"},
     {-ETIMEDOUT, "timed-out"},
     {-ENOMEM, "host-memory"},

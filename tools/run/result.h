@@ -14,7 +14,7 @@
 
 #include <stdio.h>
 
-enum { RESULT_FIELDS_MAX = 96 };
+enum { RESULT_FIELDS_MAX = 128 };
 
 enum field_kind {
     FIELD_DECIMAL,

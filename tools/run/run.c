@@ -11,12 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SETTLE_ROUNDS_MAX = 1 << 20 };
+enum {
+    SETTLE_ROUNDS_MAX = 1 << 20,
+    MEMORY_ROUNDS_MAX = 100,
+};
 
 static const struct room rooms[] = {
     {"memory", memory_commands},     {"unit", unit_commands},   {"registers", register_commands},
     {"tables", table_commands},      {"queue", queue_commands}, {"devices", device_commands},
     {"held translations", hold_commands}, {"notify", notify_commands},
+    {"subscribers", subscriber_commands}, {"mirrors", mirror_commands},
     {"faults", fault_commands},      {"time", time_commands},
 };
 
@@ -43,10 +47,11 @@ void run_error(struct run *run, const char *word, const char *format, ...)
     run->failed = true;
 }
 
-void run_settle(struct run *run)
+/* Lets every unit work until nothing more can be done. */
+static void settle_units(struct run *run)
 {
     unsigned rounds = 0;
-    bool more = run->autoprocess;
+    bool more = true;
 
     while (more && rounds++ < SETTLE_ROUNDS_MAX) {
         more = false;
@@ -59,9 +64,30 @@ void run_settle(struct run *run)
     if (more) {
         run_error(run, NULL, "the unit never comes to rest");
     }
-    if (run->autoprocess) {
-        memory_room_process(run);
+}
+
+static bool some_unit_ready(const struct run *run)
+{
+    for (const struct unit *unit = run->units; unit; unit = unit->next) {
+        if (unit_ready(unit)) {
+            return true;
+        }
     }
+    return false;
+}
+
+/* Memory waits for units that let go of it, and units for memory that comes. */
+void run_settle(struct run *run)
+{
+    unsigned rounds = 0;
+
+    if (!run->autoprocess) {
+        return;
+    }
+    do {
+        settle_units(run);
+        memory_room_process(run);
+    } while (!run->failed && ++rounds < MEMORY_ROUNDS_MAX && some_unit_ready(run));
 }
 
 struct unit *run_unit(struct run *run)
@@ -225,14 +251,17 @@ static bool play_line(struct run *run, const struct options *options, const char
         return true;
     }
     result_reset(&run->result);
+    run->violated = false;
     command->run(run);
     if (run->failed) {
         return true;
     }
     run_settle(run);
+    mirrors_check(run);
     if (run->line.has_expectation) {
         passed = check(run);
     }
+    passed = passed && !run->violated;
     if (!options->quiet && !run->failed) {
         print(run, options, command, passed);
     }

@@ -7,13 +7,14 @@
  *
  *     dma read disk 0x1000 len=16   => ok hash=0x5c3a
  *
- * Each room (memory, unit, register, table, queue, device, hold, notify, fault, time) has one table
- * of commands. A command takes its arguments with the arg_* functions, acts, and says what came of
+ * Each room (memory, unit, register, table, queue, device, hold, notify, subscriber, mirror,
+ * fault, time) has one table of commands. A command takes its arguments with the arg_* functions, acts, and says what came of
  * it: a status word (result_status) and fields (result_number, ...). The main loop compares those
  * with the expectation and prints them.
  *
  * Three outcomes of a line are kept apart: an answer of the library, good or bad, is a result; a
- * result other than the expected one is a mismatch (exit status 1); a line that makes no sense is
+ * result other than the expected one is a mismatch (exit status 1), and so is a call of the library
+ * that a mirror could not follow (mirror.c); a line that makes no sense is
  * an error (run_error, exit status 2) and ends the run.
  *
  * Everything is deterministic: time stands still but for the `time` operation, and one thread acts
@@ -53,6 +54,8 @@ extern const struct command queue_commands[];
 extern const struct command device_commands[];
 extern const struct command hold_commands[];
 extern const struct command notify_commands[];
+extern const struct command subscriber_commands[];
+extern const struct command mirror_commands[];
 extern const struct command fault_commands[];
 extern const struct command time_commands[];
 
@@ -75,7 +78,7 @@ struct unit {
     struct queue *queue;   /* what the queue operations know, or NULL; see queue.c */
 };
 
-/* A first-in first-out list of what the library told the embedder; see notify.c. */
+/* A first-in first-out list of what the library told; see notify.h. */
 struct messages {
     struct message *first;
     struct message **end;
@@ -88,6 +91,7 @@ struct run {
     struct symbols symbols;
     struct result result;
     bool failed; /* an error: the run ends */
+    bool violated; /* the current line is a mismatch, whatever it expects */
     struct viommu_memory *memory;
     struct memory_room *memory_room;
     struct unit *units;
@@ -104,6 +108,9 @@ struct run {
 /* Says what is wrong with the current line, at the word (NULL: the whole line). Ends the run. */
 __attribute__((format(printf, 3, 4))) void run_error(struct run *run, const char *word,
                                                      const char *format, ...);
+
+/* unit.c: whether the unit's event descriptor is readable. */
+bool unit_ready(const struct unit *unit);
 
 /* Unless autoprocess is off: lets every unit and the memory work until nothing more can be done. */
 void run_settle(struct run *run);
@@ -157,6 +164,8 @@ bool arg_attributes(struct run *run, struct viommu_dma_attrs *attrs);
 void device_result_translation(struct run *run, const struct viommu_translation *translation);
 /* What arrived: data=, text= and uN= when short, hash= when long. */
 void memory_result_bytes(struct run *run, const uint8_t *bytes, size_t size);
+/* Where guest memory lies in this process; NULL when it is not one slot. */
+void *memory_host(struct run *run, uint64_t gpa, uint64_t size, bool *readonly);
 
 /* Guest memory, for rooms that act as the guest: says an error when it is not there. */
 bool guest_read(struct run *run, uint64_t gpa, void *buffer, size_t size);
@@ -184,6 +193,10 @@ void queue_destroy(struct queue *queue);
 void devices_destroy(struct run *run, const struct unit *unit); /* NULL: all */
 /* Forgets the subscribers of a device that the library has removed. */
 void subscribers_free(struct run *run, const struct device *device);
+/* mirror.c: judges how the mirrors stand after a line. */
+void mirrors_check(struct run *run);
+/* Memory of this process is about to be given up: no mirror maps it any more. */
+void mirrors_lose_memory(struct run *run, const void *host, uint64_t size);
 void holds_destroy(struct run *run);
 void units_destroy(struct run *run);
 void messages_init(struct messages *messages);

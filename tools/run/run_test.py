@@ -122,6 +122,13 @@ def test_errors():
     expect_error("a map past the tables", SETUP + "map 1 0x1000000000000 0 4k\n", "48 bits")
     expect_error("a map that is not aligned", SETUP + "map 1 0x800 0 4k\n", "multiples")
     expect_error("a level of 0", SETUP + "entry 1 0 0 0\n", "levels")
+    subscribe = SETUP + "subscribe m disk mirror "
+    expect_error("allowed ranges that are none", subscribe + "allowed=0x1000\n", "0x1000", "FIRST-LAST")
+    expect_error("a policy that is none", "unit rewrite-policy=ignore\n", "ignore", "continue")
+    cache = SETUP + "subscribe c disk cache\n"
+    expect_error("the mapping of a cache", cache + "mapped c 0x1000\n", "c", "no mirror")
+    expect_error("the 0th call", cache + "fail c nth=0\n", "count from 1")
+    expect_error("kinds that are none", cache + "fail c kinds=map|umap\n", "umap", "device-tlb")
     expect_error("a NUL character", "ram 0 1m\0\n", "NUL")
     expect_error("a definition without value", "$x =\n", "$x")
     many = "stats " + " ".join(["walks"] * 100)
@@ -153,6 +160,22 @@ def test_expectations():
     expect("choices, captures, inequality", result.returncode == 0 and not result.stdout, result)
     result = call("run", "-", text="ram 0 1m\nread 0 4 => nothing=1\n")
     expect("a field that is not there", result.returncode == 1 and "nothing" in result.stderr, result)
+
+
+def test_mirrors():
+    setup = SETUP.replace("unit\n", "unit caching-mode=on\n")
+    result = call("run", "-", text=setup + "subscribe m disk mirror range trace=-\n"
+                  'calls m => count=1 list="map:0x1000-0x1fff>0x5000/rw"\n')
+    traced = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    expect("a mirror, traced", result.returncode == 0 and len(traced) == 1 and traced[0]["call"] == "map"
+           and traced[0]["first"] == "0x1000" and traced[0]["gpa"] == "0x5000", result)
+    result = call("run", "-", text=setup + "ram 0x100000 1m\nmap 1 0x2000 0x100000 4k rw\n"
+                  "subscribe m disk mirror range\nanswer m io-error fence=io-error\n"
+                  "ram-remove 0x100000 1m\nram 0x100000 1m => ok\n")
+    expect("memory that a mirror still maps is given up: 1", result.returncode == 1
+           and "mirror m was told wrongly: memory" in result.stderr, result)
+    expect_error("a trace that cannot be written", setup + "subscribe m disk mirror trace=/nonexistent/x\n",
+                 "/nonexistent/x")
 
 
 def test_documentation():

@@ -87,7 +87,31 @@ static void add_unit(struct run *run, struct unit *unit)
     run->unit = unit;
 }
 
-static void create(struct run *run, const char *name, uint64_t ack_timeout, uint64_t iotlb)
+/* What every model is configured with. */
+static bool common_arguments(struct run *run, struct viommu_config *config)
+{
+    static const char *const policies[] = {"continue", "fence", "stop", NULL};
+    unsigned policy = VIOMMU_REWRITE_CONTINUE;
+    uint64_t ack_timeout = 0; /* nanoseconds */
+    uint64_t iotlb = 0;
+
+    if (!arg_duration(run, "ack-timeout", &ack_timeout) ||
+        !arg_number_max(run, "iotlb", UINT32_MAX, &iotlb) ||
+        !arg_choice(run, "rewrite-policy", policies, &policy) ||
+        !arg_number(run, "shadow-quota", &config->shadow_quota)) {
+        return false;
+    }
+    if (ack_timeout % MILLISECOND || ack_timeout / MILLISECOND > UINT32_MAX) {
+        run_error(run, NULL, "ack-timeout is whole milliseconds, 4294967295 at most");
+        return false;
+    }
+    config->ack_timeout_ms = (uint32_t)(ack_timeout / MILLISECOND);
+    config->iotlb_entries = (uint32_t)iotlb;
+    config->rewrite_policy = (enum viommu_rewrite_policy)policy;
+    return true;
+}
+
+static void create(struct run *run, const char *name)
 {
     struct unit *unit = run_alloc(sizeof(*unit));
     struct viommu_config config = {
@@ -95,13 +119,11 @@ static void create(struct run *run, const char *name, uint64_t ack_timeout, uint
         .callbacks = {.interrupt = notify_interrupt, .event = notify_event},
         .opaque = unit,
         .clock = virtual_clock,
-        .ack_timeout_ms = (uint32_t)ack_timeout,
-        .iotlb_entries = (uint32_t)iotlb,
     };
     int error = 0;
 
     unit->run = run;
-    if (!vtd_arguments(run, &unit->vtd)) {
+    if (!common_arguments(run, &config) || !vtd_arguments(run, &unit->vtd)) {
         free(unit);
         return;
     }
@@ -121,22 +143,12 @@ static void create(struct run *run, const char *name, uint64_t ack_timeout, uint
 static void do_unit(struct run *run)
 {
     const char *name = "unit";
-    uint64_t ack_timeout = 0; /* nanoseconds */
-    uint64_t iotlb = 0;
 
     arg_text(run, "name", &name);
     if (find_unit(run, name)) {
         run_error(run, name, "there is a unit of this name");
-        return;
-    }
-    if (!arg_duration(run, "ack-timeout", &ack_timeout) ||
-        !arg_number_max(run, "iotlb", UINT32_MAX, &iotlb)) {
-        return;
-    }
-    if (ack_timeout % MILLISECOND || ack_timeout / MILLISECOND > UINT32_MAX) {
-        run_error(run, NULL, "ack-timeout is whole milliseconds, 4294967295 at most");
     } else {
-        create(run, name, ack_timeout / MILLISECOND, iotlb);
+        create(run, name);
     }
 }
 
@@ -253,16 +265,20 @@ static void do_autoprocess(struct run *run)
     arg_switch(run, "switch", &run->autoprocess);
 }
 
+bool unit_ready(const struct unit *unit)
+{
+    struct pollfd descriptor = {.fd = viommu_event_fd(unit->iommu), .events = POLLIN};
+
+    return poll(&descriptor, 1, 0) == 1;
+}
+
 static void do_ready(struct run *run)
 {
     struct unit *unit = run_unit(run);
-    struct pollfd descriptor = {.events = POLLIN};
 
-    if (!unit) {
-        return;
+    if (unit) {
+        result_status(&run->result, unit_ready(unit) ? "yes" : "no");
     }
-    descriptor.fd = viommu_event_fd(unit->iommu);
-    result_status(&run->result, poll(&descriptor, 1, 0) == 1 ? "yes" : "no");
 }
 
 static void do_info(struct run *run)
@@ -280,6 +296,14 @@ static void do_info(struct run *run)
 /* Every member of struct viommu_stats by its name; of an array one name an element. */
 #define COUNTER(member) {#member, offsetof(struct viommu_stats, member)}
 #define COUNTER_OF(member, index, name) {name, offsetof(struct viommu_stats, member[index])}
+#define COUNTERS_BY_CAUSE(member)                                                                  \
+    COUNTER_OF(member, VIOMMU_CAUSE_PAGES, #member "_pages"),                                      \
+        COUNTER_OF(member, VIOMMU_CAUSE_DOMAIN, #member "_domain"),                                \
+        COUNTER_OF(member, VIOMMU_CAUSE_GLOBAL, #member "_global"),                                \
+        COUNTER_OF(member, VIOMMU_CAUSE_CONTEXT, #member "_context"),                              \
+        COUNTER_OF(member, VIOMMU_CAUSE_MEMORY, #member "_memory"),                                \
+        COUNTER_OF(member, VIOMMU_CAUSE_REPLAY, #member "_replay"),                                \
+        COUNTER_OF(member, VIOMMU_CAUSE_RETRY, #member "_retry")
 
 static const struct {
     const char *name;
@@ -311,6 +335,23 @@ static const struct {
     COUNTER(acks_pending),
     COUNTER(acks_timed_out),
     COUNTER(events_lost),
+    COUNTERS_BY_CAUSE(tables_compared),
+    COUNTERS_BY_CAUSE(pages_present),
+    COUNTERS_BY_CAUSE(pages_absent),
+    COUNTERS_BY_CAUSE(pages_appeared),
+    COUNTERS_BY_CAUSE(pages_gone),
+    COUNTERS_BY_CAUSE(pages_rewritten),
+    COUNTER(calls_map),
+    COUNTER(calls_unmap),
+    COUNTER(calls_replace),
+    COUNTER(calls_failed),
+    COUNTER(pages_interrupted),
+    COUNTER(windows),
+    COUNTER(window_ns),
+    COUNTER(window_ns_max),
+    COUNTER(retries),
+    COUNTER(shadow_bytes),
+    COUNTER(shadow_pages),
 };
 
 enum { COUNTERS = sizeof(counters) / sizeof(counters[0]) };
@@ -365,7 +406,9 @@ static void do_stats(struct run *run)
 }
 
 const struct command unit_commands[] = {
-    {"unit", "[name] " CONFIGURATION " [ack-timeout=] [iotlb=] [stopped!]",
+    {"unit",
+     "[name] " CONFIGURATION
+     " [ack-timeout=] [iotlb=] [rewrite-policy=] [shadow-quota=] [stopped!]",
      "Makes a VT-d unit, starts it unless stopped, and uses it from here on.", do_unit},
     {"use", "name", "Says which unit operations are about from here on.", do_use},
     {"configure", CONFIGURATION, "Configures a stopped unit anew.", do_configure},

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tests of the iommufd backend where no kernel is needed: what it asks for, in what order, and what
+ * it makes of refusals. The kernel is played by this program's own `ioctl`, which the linker takes
+ * in place of libc's. (The real one is met by the tests with guests.)
+ */
+#include <viommu/iommufd.h>
+
+#include "base/alloc.h"
+#include "iommufd/uapi.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define FD 77
+#define IOAS 3
+#define MAPPINGS 4
+#define RANGES 16
+
+/* An address space as the kernel has it. */
+static struct {
+    struct iommufd_range ranges[RANGES];
+    uint32_t range_count;
+    uint64_t alignment;
+    struct viommu_range mappings[MAPPINGS];
+    unsigned count;
+    /* What was asked last, and how often. */
+    struct iommufd_map map;
+    struct iommufd_unmap unmap;
+    unsigned asks;
+    unsigned maps;
+    unsigned unmaps;
+    /* Injected failures. */
+    bool always_more; /* ranges than there is room for */
+    int ask_error;
+    int unmap_error;
+    uint64_t unmap_less;
+    unsigned cut_offs;
+    int cut_off_answer;
+} kernel;
+
+static int refuse(int error)
+{
+    errno = error;
+    return -1;
+}
+
+static int iova_ranges(struct iommufd_iova_ranges *request)
+{
+    uint32_t room = request->count;
+
+    kernel.asks++;
+    if (kernel.ask_error) {
+        return refuse(kernel.ask_error);
+    }
+    if (request->size != sizeof(*request) || request->reserved) {
+        return refuse(EOPNOTSUPP);
+    }
+    request->count = kernel.always_more ? room + 1 : kernel.range_count;
+    request->alignment = kernel.alignment;
+    memcpy((void *)(uintptr_t)request->ranges, kernel.ranges,
+           (room < kernel.range_count ? room : kernel.range_count) * sizeof(kernel.ranges[0]));
+    return request->count > room ? refuse(EMSGSIZE) : 0;
+}
+
+static int map_pages(const struct iommufd_map *map)
+{
+    uint64_t last = map->iova + map->length - 1;
+
+    kernel.maps++;
+    kernel.map = *map;
+    if (map->size != sizeof(*map) || map->reserved || !(map->flags & IOMMUFD_MAP_FIXED)) {
+        return refuse(EOPNOTSUPP);
+    }
+    if (!(map->flags & (IOMMUFD_MAP_READ | IOMMUFD_MAP_WRITE)) || !map->length) {
+        return refuse(EINVAL);
+    }
+    for (unsigned i = 0; i < kernel.count; i++) {
+        if (map->iova <= kernel.mappings[i].last && kernel.mappings[i].first <= last) {
+            return refuse(EEXIST);
+        }
+    }
+    if (kernel.count == MAPPINGS) {
+        return refuse(ENOMEM);
+    }
+    kernel.mappings[kernel.count++] = (struct viommu_range){map->iova, last};
+    return 0;
+}
+
+static int unmap_all(struct iommufd_unmap *unmap)
+{
+    unmap->length = 0;
+    for (unsigned i = 0; i < kernel.count; i++) {
+        unmap->length += kernel.mappings[i].last - kernel.mappings[i].first + 1;
+    }
+    kernel.count = 0;
+    return 0;
+}
+
+static int unmap_pages(struct iommufd_unmap *unmap)
+{
+    uint64_t last = unmap->iova + unmap->length - 1;
+
+    kernel.unmaps++;
+    kernel.unmap = *unmap;
+    if (kernel.unmap_error) {
+        return refuse(kernel.unmap_error);
+    }
+    if (unmap->iova == 0 && unmap->length == UINT64_MAX) {
+        return unmap_all(unmap);
+    }
+    for (unsigned i = 0; i < kernel.count; i++) {
+        if (kernel.mappings[i].first == unmap->iova && kernel.mappings[i].last == last) {
+            kernel.mappings[i] = kernel.mappings[--kernel.count];
+            unmap->length -= kernel.unmap_less;
+            return 0;
+        }
+    }
+    return refuse(ENOENT);
+}
+
+/* In place of libc's. */
+int ioctl(int fd, unsigned long request, ...)
+{
+    va_list arguments;
+    void *argument;
+
+    va_start(arguments, request);
+    argument = va_arg(arguments, void *);
+    va_end(arguments);
+    if (fd != FD) {
+        return refuse(ENOTTY);
+    }
+    switch (request) {
+    case IOMMUFD_IOVA_RANGES:
+        return ((struct iommufd_iova_ranges *)argument)->ioas == IOAS ? iova_ranges(argument)
+                                                                      : refuse(ENOENT);
+    case IOMMUFD_MAP:
+        return ((struct iommufd_map *)argument)->ioas == IOAS ? map_pages(argument)
+                                                              : refuse(ENOENT);
+    case IOMMUFD_UNMAP:
+        return ((struct iommufd_unmap *)argument)->ioas == IOAS ? unmap_pages(argument)
+                                                                : refuse(ENOENT);
+    default:
+        return refuse(ENOTTY);
+    }
+}
+
+static int cut_off(void *opaque)
+{
+    assert_ptr_equal(opaque, &kernel);
+    kernel.cut_offs++;
+    return kernel.cut_off_answer;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    memset(&kernel, 0, sizeof(kernel));
+    kernel.ranges[0] = (struct iommufd_range){0, 0xfedfffff};
+    kernel.ranges[1] = (struct iommufd_range){0xfef00000, 0x7fffffffff};
+    kernel.range_count = 2;
+    kernel.alignment = 4096;
+    return 0;
+}
+
+static int try_create(struct viommu_iommufd **iommufd)
+{
+    struct viommu_iommufd_config config = {.fd = FD, .ioas = IOAS};
+
+    return viommu_iommufd_create(&config, iommufd);
+}
+
+static struct viommu_iommufd *create(struct viommu_subscription *what, bool with_cut_off)
+{
+    struct viommu_iommufd_config config = {
+        .fd = FD,
+        .ioas = IOAS,
+        .mappings_max = 50,
+        .cut_off = with_cut_off ? cut_off : NULL,
+        .opaque = &kernel,
+    };
+    struct viommu_iommufd *iommufd;
+
+    assert_int_equal(viommu_iommufd_create(&config, &iommufd), 0);
+    viommu_iommufd_subscription(iommufd, what);
+    return iommufd;
+}
+
+static int map(const struct viommu_subscription *what, uint64_t first, uint64_t last, uint32_t perm)
+{
+    struct viommu_change change = {
+        .kind = VIOMMU_CHANGE_MAP,
+        .first = first,
+        .last = last,
+        .perm = perm,
+        .host = (void *)(uintptr_t)(0x70000000 + first),
+    };
+
+    return what->change(what->opaque, &change);
+}
+
+static int unmap(const struct viommu_subscription *what, uint64_t first, uint64_t last)
+{
+    struct viommu_change change = {.kind = VIOMMU_CHANGE_UNMAP, .first = first, .last = last};
+
+    return what->change(what->opaque, &change);
+}
+
+static void test_subscription(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_iommufd *iommufd = create(&what, false);
+
+    (void)state;
+    assert_int_equal(what.kinds, VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP);
+    assert_int_equal(what.role, VIOMMU_ROLE_MIRROR);
+    assert_int_equal(what.form, VIOMMU_FORM_RANGE);
+    assert_false(what.unmap_spans);
+    assert_int_equal(what.allowed_count, 2);
+    assert_int_equal(what.allowed[0].last, 0xfedfffff);
+    assert_int_equal(what.allowed[1].first, 0xfef00000);
+    assert_int_equal(what.page_sizes, ~UINT64_C(0xfff));
+    assert_int_equal(what.mappings_max, 50);
+    assert_int_equal(viommu_iommufd_destroy(iommufd), 0);
+    assert_int_equal(viommu_iommufd_destroy(NULL), 0);
+}
+
+static void test_many_ranges(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_iommufd *iommufd;
+
+    (void)state;
+    for (unsigned i = 0; i < RANGES; i++) {
+        kernel.ranges[i] = (struct iommufd_range){i << 20, (i << 20) + 0x7ffff};
+    }
+    kernel.range_count = RANGES;
+    iommufd = create(&what, false);
+    assert_int_equal(kernel.asks, 2);
+    assert_int_equal(what.allowed_count, RANGES);
+    assert_int_equal(what.allowed[RANGES - 1].first, (RANGES - 1) << 20);
+    viommu_iommufd_destroy(iommufd);
+}
+
+static void test_bad_answers(void **state)
+{
+    struct viommu_iommufd *iommufd;
+
+    (void)state;
+    kernel.always_more = true;
+    assert_int_equal(try_create(&iommufd), -EIO);
+    assert_true(kernel.asks < 100);
+    kernel.always_more = false;
+    kernel.range_count = 0; /* nothing may be mapped: not the same as everything */
+    assert_int_equal(try_create(&iommufd), -ERANGE);
+    kernel.range_count = 2;
+    kernel.ranges[1].last = 0;
+    assert_int_equal(try_create(&iommufd), -EIO);
+    kernel.ask_error = EMSGSIZE; /* though there is room */
+    assert_int_equal(try_create(&iommufd), -EIO);
+    kernel.ask_error = ENOTTY; /* a file of another kind */
+    assert_int_equal(try_create(&iommufd), -ENOTTY);
+}
+
+static void test_alignment(void **state)
+{
+    const struct {
+        uint64_t alignment;
+        uint64_t page_sizes;
+    } cases[] = {{0, 0}, {1, UINT64_MAX}, {0x10000, ~UINT64_C(0xffff)}};
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct viommu_subscription what;
+        struct viommu_iommufd *iommufd;
+
+        kernel.alignment = cases[i].alignment;
+        iommufd = create(&what, false);
+        assert_int_equal(what.page_sizes, cases[i].page_sizes);
+        viommu_iommufd_destroy(iommufd);
+    }
+}
+
+static void test_bad_arguments(void **state)
+{
+    struct viommu_iommufd_config config = {.fd = -1, .ioas = IOAS};
+    struct viommu_iommufd *iommufd;
+
+    (void)state;
+    assert_int_equal(viommu_iommufd_create(&config, &iommufd), -EINVAL);
+    assert_int_equal(viommu_iommufd_create(NULL, &iommufd), -EINVAL);
+    config.fd = FD;
+    assert_int_equal(viommu_iommufd_create(&config, NULL), -EINVAL);
+    config.ioas = IOAS + 1;
+    assert_int_equal(viommu_iommufd_create(&config, &iommufd), -ENOENT);
+}
+
+static void test_map_and_unmap(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_iommufd *iommufd = create(&what, false);
+
+    (void)state;
+    assert_int_equal(map(&what, 0x1000, 0x2fff, VIOMMU_READ | VIOMMU_WRITE), 0);
+    assert_int_equal(kernel.map.flags, IOMMUFD_MAP_FIXED | IOMMUFD_MAP_READ | IOMMUFD_MAP_WRITE);
+    assert_int_equal(kernel.map.iova, 0x1000);
+    assert_int_equal(kernel.map.length, 0x2000);
+    assert_int_equal(kernel.map.address, 0x70001000);
+    assert_int_equal(map(&what, 0x3000, 0x3fff, VIOMMU_WRITE), 0);
+    assert_int_equal(kernel.map.flags, IOMMUFD_MAP_FIXED | IOMMUFD_MAP_WRITE);
+    assert_int_equal(map(&what, 0, 0xfff, VIOMMU_READ), 0);
+    assert_int_equal(kernel.map.flags, IOMMUFD_MAP_FIXED | IOMMUFD_MAP_READ);
+    assert_int_equal(unmap(&what, 0x1000, 0x2fff), 0);
+    assert_int_equal(unmap(&what, 0, 0xfff), 0);
+    assert_int_equal(kernel.count, 1);
+    assert_int_equal(viommu_iommufd_destroy(iommufd), 0);
+    assert_int_equal(kernel.count, 0);
+}
+
+static void test_refusals(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_iommufd *iommufd = create(&what, false);
+    struct viommu_change other = {.kind = VIOMMU_CHANGE_REPLACE};
+
+    (void)state;
+    for (unsigned i = 0; i < MAPPINGS; i++) {
+        assert_int_equal(map(&what, i << 16, (i << 16) + 0xfff, VIOMMU_READ), 0);
+    }
+    assert_int_equal(map(&what, 0x10000, 0x10fff, VIOMMU_READ), -EEXIST);
+    assert_int_equal(map(&what, 0x900000, 0x900fff, VIOMMU_READ), -ENOMEM);
+    assert_int_equal(map(&what, 0x900000, 0x900fff, 0), -EINVAL);
+    assert_int_equal(unmap(&what, 0x800000, 0x800fff), -ENOENT);
+    kernel.unmap_less = 0x800;
+    assert_int_equal(unmap(&what, 0x10000, 0x10fff), -EIO);
+    kernel.unmap_error = EBUSY;
+    assert_int_equal(unmap(&what, 0x20000, 0x20fff), -EBUSY);
+    assert_int_equal(what.change(what.opaque, &other), -ENOTSUP);
+    assert_int_equal(viommu_iommufd_destroy(iommufd), -EBUSY);
+}
+
+static void test_fence(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_iommufd *iommufd = create(&what, true);
+
+    (void)state;
+    map(&what, 0x1000, 0x2fff, VIOMMU_READ);
+    map(&what, 0x8000, 0x8fff, VIOMMU_READ);
+    assert_int_equal(what.fence(what.opaque), 0);
+    assert_int_equal(kernel.count, 0);
+    assert_int_equal(kernel.unmaps, 1);
+    assert_int_equal(kernel.cut_offs, 0);
+    /* Some kernels say that there was nothing. */
+    kernel.unmap_error = ENOENT;
+    assert_int_equal(what.fence(what.opaque), 0);
+    assert_int_equal(viommu_iommufd_destroy(iommufd), 0);
+}
+
+static void test_fence_that_fails(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_iommufd *iommufd = create(&what, true);
+
+    (void)state;
+    map(&what, 0x1000, 0x2fff, VIOMMU_READ);
+    kernel.unmap_error = EDEADLK;
+    assert_int_equal(what.fence(what.opaque), 0); /* the device was cut off */
+    assert_int_equal(kernel.cut_offs, 1);
+    kernel.cut_off_answer = -ENXIO;
+    assert_int_equal(what.fence(what.opaque), -ENXIO);
+    /* What was left goes before anything else is mapped. */
+    assert_int_equal(map(&what, 0x8000, 0x8fff, VIOMMU_READ), -EDEADLK);
+    assert_int_equal(kernel.maps, 1);
+    kernel.unmap_error = 0;
+    assert_int_equal(map(&what, 0x8000, 0x8fff, VIOMMU_READ), 0);
+    assert_int_equal(kernel.count, 1);
+    assert_int_equal(kernel.mappings[0].first, 0x8000);
+    assert_int_equal(viommu_iommufd_destroy(iommufd), 0);
+    /* With nobody to cut it off. */
+    iommufd = create(&what, false);
+    kernel.unmap_error = EDEADLK;
+    assert_int_equal(what.fence(what.opaque), -EDEADLK);
+    assert_int_equal(viommu_iommufd_destroy(iommufd), -EDEADLK);
+}
+
+static void test_no_memory(void **state)
+{
+    struct viommu_iommufd *iommufd;
+    int ret = -ENOMEM;
+
+    (void)state;
+    for (unsigned n = 1; ret == -ENOMEM; n++) {
+        base_alloc_fail_at(n);
+        ret = try_create(&iommufd);
+        assert_true(base_alloc_failed() ? ret == -ENOMEM : ret == 0);
+    }
+    base_alloc_fail_at(0);
+    viommu_iommufd_destroy(iommufd);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_subscription, setup),
+        cmocka_unit_test_setup(test_many_ranges, setup),
+        cmocka_unit_test_setup(test_bad_answers, setup),
+        cmocka_unit_test_setup(test_alignment, setup),
+        cmocka_unit_test_setup(test_bad_arguments, setup),
+        cmocka_unit_test_setup(test_map_and_unmap, setup),
+        cmocka_unit_test_setup(test_refusals, setup),
+        cmocka_unit_test_setup(test_fence, setup),
+        cmocka_unit_test_setup(test_fence_that_fails, setup),
+        cmocka_unit_test_setup(test_no_memory, setup),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tests of the VFIO backend where no kernel is needed: what it asks for, in what order, and what it
+ * makes of refusals. The kernel is played by this program's own `ioctl`, which the linker takes in
+ * place of libc's. (The real one is met by the tests with guests.)
+ */
+#include <viommu/vfio.h>
+
+#include "base/alloc.h"
+#include "vfio/test_answer.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+
+#include <cmocka.h>
+
+#define CONTAINER 77
+#define MAPPINGS 4
+
+/* A container as the kernel has it. */
+static struct {
+    int api_version;
+    bool type1_v2;
+    bool unmap_all;
+    struct test_answer answer;
+    uint32_t grows; /* so many times, the answer grew since it was asked for */
+    struct viommu_range mappings[MAPPINGS];
+    unsigned count;
+    /* What was asked last, and how often. */
+    struct vfio_iommu_type1_dma_map map;
+    uint32_t unmap_flags;
+    unsigned infos;
+    unsigned maps;
+    unsigned unmaps;
+    /* Injected failures. */
+    int info_error;
+    int unmap_error;
+    uint64_t unmap_less; /* so much less than was unmapped is told */
+    unsigned cut_offs;
+    int cut_off_answer;
+} kernel;
+
+static int refuse(int error)
+{
+    errno = error;
+    return -1;
+}
+
+static int get_info(struct vfio_iommu_type1_info *info)
+{
+    uint32_t room = info->argsz;
+    uint32_t needed = (uint32_t)kernel.answer.size;
+
+    kernel.infos++;
+    if (kernel.info_error) {
+        return refuse(kernel.info_error);
+    }
+    if (kernel.grows) {
+        kernel.grows--;
+        info->argsz = room + 8;
+        return 0;
+    }
+    if (room < needed) {
+        /* Without the chain, as the kernel does it. */
+        memcpy(info, kernel.answer.bytes, sizeof(*info));
+        info->cap_offset = 0;
+    } else {
+        memcpy(info, kernel.answer.bytes, needed);
+    }
+    info->argsz = needed;
+    return 0;
+}
+
+static int map_dma(const struct vfio_iommu_type1_dma_map *map)
+{
+    uint64_t last = map->iova + map->size - 1;
+
+    kernel.maps++;
+    kernel.map = *map;
+    if (map->argsz != sizeof(*map) || !map->size || !map->flags || map->vaddr & 0xfff) {
+        return refuse(EINVAL);
+    }
+    for (unsigned i = 0; i < kernel.count; i++) {
+        if (map->iova <= kernel.mappings[i].last && kernel.mappings[i].first <= last) {
+            return refuse(EEXIST);
+        }
+    }
+    if (kernel.count == MAPPINGS) {
+        return refuse(ENOSPC);
+    }
+    kernel.mappings[kernel.count++] = (struct viommu_range){map->iova, last};
+    return 0;
+}
+
+static bool is_cut(const struct viommu_range *mapping, uint64_t first, uint64_t last)
+{
+    return mapping->first <= last && first <= mapping->last &&
+           (mapping->first < first || mapping->last > last);
+}
+
+static int unmap_dma(struct vfio_iommu_type1_dma_unmap *unmap)
+{
+    bool all = unmap->flags & VFIO_DMA_UNMAP_FLAG_ALL;
+    uint64_t first = unmap->iova;
+    uint64_t last = all ? UINT64_MAX : first + unmap->size - 1;
+    uint64_t size = 0;
+    unsigned kept = 0;
+
+    kernel.unmaps++;
+    kernel.unmap_flags = unmap->flags;
+    if (kernel.unmap_error) {
+        return refuse(kernel.unmap_error);
+    }
+    if (unmap->argsz != sizeof(*unmap) || (all && (!kernel.unmap_all || unmap->size || first)) ||
+        (!all && (!unmap->size || last < first))) {
+        return refuse(EINVAL);
+    }
+    for (unsigned i = 0; i < kernel.count; i++) {
+        if (is_cut(&kernel.mappings[i], first, last)) {
+            return refuse(EINVAL);
+        }
+    }
+    for (unsigned i = 0; i < kernel.count; i++) {
+        struct viommu_range m = kernel.mappings[i];
+
+        if (m.first >= first && m.last <= last) {
+            size += m.last - m.first + 1;
+        } else {
+            kernel.mappings[kept++] = m;
+        }
+    }
+    kernel.count = kept;
+    unmap->size = size - kernel.unmap_less;
+    return 0;
+}
+
+/* In place of libc's. */
+int ioctl(int fd, unsigned long request, ...)
+{
+    va_list arguments;
+    void *argument;
+
+    va_start(arguments, request);
+    argument = va_arg(arguments, void *);
+    va_end(arguments);
+    if (fd != CONTAINER) {
+        return refuse(ENOTTY);
+    }
+    switch (request) {
+    case VFIO_GET_API_VERSION:
+        return kernel.api_version;
+    case VFIO_CHECK_EXTENSION:
+        return (uintptr_t)argument == VFIO_TYPE1v2_IOMMU ? kernel.type1_v2
+               : (uintptr_t)argument == VFIO_UNMAP_ALL   ? kernel.unmap_all
+                                                         : 0;
+    case VFIO_IOMMU_GET_INFO:
+        return get_info(argument);
+    case VFIO_IOMMU_MAP_DMA:
+        return map_dma(argument);
+    case VFIO_IOMMU_UNMAP_DMA:
+        return unmap_dma(argument);
+    default:
+        return refuse(ENOTTY);
+    }
+}
+
+static int cut_off(void *opaque)
+{
+    assert_ptr_equal(opaque, &kernel);
+    kernel.cut_offs++;
+    return kernel.cut_off_answer;
+}
+
+static const struct viommu_range usual[] = {{0, 0xfedfffff}, {0xfef00000, 0x7fffffffff}};
+
+static int setup(void **state)
+{
+    (void)state;
+    memset(&kernel, 0, sizeof(kernel));
+    kernel.type1_v2 = true;
+    kernel.unmap_all = true;
+    answer_begin(&kernel.answer, VFIO_IOMMU_INFO_CAPS | VFIO_IOMMU_INFO_PGSIZES, 0x40201000);
+    answer_add_ranges(&kernel.answer, usual, 2);
+    answer_add_available(&kernel.answer, 1000);
+    return 0;
+}
+
+static int try_create(struct viommu_vfio **vfio, uint64_t mappings_max)
+{
+    struct viommu_vfio_config config = {.container = CONTAINER, .mappings_max = mappings_max};
+
+    return viommu_vfio_create(&config, vfio);
+}
+
+static struct viommu_vfio *create(struct viommu_subscription *what, bool with_cut_off)
+{
+    struct viommu_vfio_config config = {
+        .container = CONTAINER,
+        .cut_off = with_cut_off ? cut_off : NULL,
+        .opaque = &kernel,
+    };
+    struct viommu_vfio *vfio;
+
+    assert_int_equal(viommu_vfio_create(&config, &vfio), 0);
+    viommu_vfio_subscription(vfio, what);
+    return vfio;
+}
+
+static int map(const struct viommu_subscription *what, uint64_t first, uint64_t last, uint32_t perm)
+{
+    struct viommu_change change = {
+        .kind = VIOMMU_CHANGE_MAP,
+        .first = first,
+        .last = last,
+        .perm = perm,
+        .host = (void *)(uintptr_t)(0x70000000 + first),
+    };
+
+    return what->change(what->opaque, &change);
+}
+
+static int unmap(const struct viommu_subscription *what, uint64_t first, uint64_t last)
+{
+    struct viommu_change change = {.kind = VIOMMU_CHANGE_UNMAP, .first = first, .last = last};
+
+    return what->change(what->opaque, &change);
+}
+
+static void test_subscription(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_vfio *vfio = create(&what, false);
+
+    (void)state;
+    assert_int_equal(kernel.infos, 2); /* too little room, then enough */
+    assert_int_equal(what.kinds, VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP);
+    assert_int_equal(what.role, VIOMMU_ROLE_MIRROR);
+    assert_int_equal(what.form, VIOMMU_FORM_RANGE);
+    assert_true(what.unmap_spans);
+    assert_int_equal(what.allowed_count, 2);
+    assert_int_equal(what.allowed[1].last, 0x7fffffffff);
+    assert_int_equal(what.page_sizes, ~UINT64_C(0xfff));
+    assert_int_equal(what.mappings_max, 1000);
+    assert_int_equal(viommu_vfio_destroy(vfio), 0);
+    assert_int_equal(viommu_vfio_destroy(NULL), 0);
+}
+
+static uint64_t limit(uint64_t wanted)
+{
+    struct viommu_subscription what;
+    struct viommu_vfio *vfio;
+
+    assert_int_equal(try_create(&vfio, wanted), 0);
+    viommu_vfio_subscription(vfio, &what);
+    viommu_vfio_destroy(vfio);
+    return what.mappings_max;
+}
+
+static void test_limits(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_vfio *vfio;
+
+    (void)state;
+    assert_int_equal(limit(10), 10);
+    assert_int_equal(limit(5000), 1000);
+    answer_begin(&kernel.answer, VFIO_IOMMU_INFO_PGSIZES, 0x1000);
+    assert_int_equal(limit(0), 65535);
+    assert_int_equal(limit(100000), 100000);
+    vfio = create(&what, false);
+    assert_null(what.allowed);
+    viommu_vfio_destroy(vfio);
+    answer_begin(&kernel.answer, VFIO_IOMMU_INFO_CAPS, 0);
+    answer_add_available(&kernel.answer, 0);
+    assert_int_equal(try_create(&vfio, 0), -ENOSPC);
+}
+
+static void test_no_container(void **state)
+{
+    struct viommu_vfio_config config = {.container = -1};
+    struct viommu_vfio *vfio;
+
+    (void)state;
+    assert_int_equal(viommu_vfio_create(&config, &vfio), -EINVAL);
+    config.container = CONTAINER + 1;
+    assert_int_equal(viommu_vfio_create(&config, &vfio), -EINVAL);
+    assert_int_equal(viommu_vfio_create(NULL, &vfio), -EINVAL);
+    kernel.type1_v2 = false;
+    assert_int_equal(try_create(&vfio, 0), -EINVAL);
+    kernel.type1_v2 = true;
+    kernel.api_version = 1;
+    assert_int_equal(try_create(&vfio, 0), -EINVAL);
+    kernel.api_version = 0;
+    kernel.info_error = EPERM;
+    assert_int_equal(try_create(&vfio, 0), -EPERM);
+}
+
+static void test_answers_that_grow(void **state)
+{
+    struct viommu_vfio *vfio;
+
+    (void)state;
+    kernel.grows = 3;
+    assert_int_equal(try_create(&vfio, 0), 0);
+    viommu_vfio_destroy(vfio);
+    kernel.grows = UINT32_MAX;
+    kernel.infos = 0;
+    assert_int_equal(try_create(&vfio, 0), -EIO);
+    assert_true(kernel.infos < 100);
+    kernel.grows = 0;
+    kernel.answer.size = UINT32_MAX;
+    assert_int_equal(try_create(&vfio, 0), -EIO);
+    answer_begin(&kernel.answer, VFIO_IOMMU_INFO_CAPS, 0);
+    answer_add_ranges(&kernel.answer, NULL, 0);
+    assert_int_equal(try_create(&vfio, 0), -ERANGE);
+}
+
+static void test_map_and_unmap(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_vfio *vfio = create(&what, false);
+
+    (void)state;
+    assert_int_equal(map(&what, 0x1000, 0x2fff, VIOMMU_READ | VIOMMU_WRITE), 0);
+    assert_int_equal(kernel.map.flags, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
+    assert_int_equal(kernel.map.iova, 0x1000);
+    assert_int_equal(kernel.map.size, 0x2000);
+    assert_int_equal(kernel.map.vaddr, 0x70001000);
+    assert_int_equal(map(&what, 0x3000, 0x3fff, VIOMMU_WRITE), 0);
+    assert_int_equal(kernel.map.flags, VFIO_DMA_MAP_FLAG_WRITE);
+    assert_int_equal(map(&what, 0x4000, 0x4fff, VIOMMU_READ), 0);
+    assert_int_equal(kernel.map.flags, VFIO_DMA_MAP_FLAG_READ);
+    assert_int_equal(unmap(&what, 0x4000, 0x4fff), 0);
+    assert_int_equal(kernel.unmap_flags, 0);
+    assert_int_equal(unmap(&what, 0x1000, 0x3fff), 0); /* two in one call */
+    assert_int_equal(kernel.count, 0);
+    assert_int_equal(viommu_vfio_destroy(vfio), 0);
+}
+
+static void test_refusals(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_vfio *vfio = create(&what, false);
+    struct viommu_change other = {.kind = VIOMMU_CHANGE_REPLACE};
+
+    (void)state;
+    assert_int_equal(map(&what, 0x1000, 0x2fff, VIOMMU_READ), 0);
+    assert_int_equal(map(&what, 0x2000, 0x3fff, VIOMMU_READ), -EEXIST);
+    assert_int_equal(map(&what, 0x8000, 0x8fff, 0), -EINVAL);
+    assert_int_equal(unmap(&what, 0x1000, 0x1fff), -EINVAL); /* a part */
+    assert_int_equal(unmap(&what, 0, UINT64_MAX), -EINVAL);  /* no size says that */
+    for (unsigned i = 1; i < MAPPINGS; i++) {
+        assert_int_equal(map(&what, i << 16, (i << 16) + 0xfff, VIOMMU_READ), 0);
+    }
+    assert_int_equal(map(&what, 0x900000, 0x900fff, VIOMMU_READ), -ENOSPC);
+    assert_int_equal(kernel.count, MAPPINGS);
+    /* Less than asked for: nothing there, a gap, or what the kernel says. */
+    assert_int_equal(unmap(&what, 0x800000, 0x800fff), -EIO);
+    assert_int_equal(unmap(&what, 0x1000, 0x3fff), -EIO);
+    kernel.unmap_less = 0x1000;
+    assert_int_equal(unmap(&what, 0x10000, 0x10fff), -EIO);
+    kernel.unmap_error = ENODEV;
+    assert_int_equal(unmap(&what, 0x20000, 0x20fff), -ENODEV);
+    assert_int_equal(what.change(what.opaque, &other), -ENOTSUP);
+    assert_int_equal(viommu_vfio_destroy(vfio), -ENODEV);
+}
+
+static void test_fence(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_vfio *vfio = create(&what, true);
+
+    (void)state;
+    map(&what, 0x1000, 0x2fff, VIOMMU_READ);
+    map(&what, UINT64_MAX - 0xfff, UINT64_MAX, VIOMMU_READ);
+    assert_int_equal(what.fence(what.opaque), 0);
+    assert_int_equal(kernel.unmaps, 1);
+    assert_int_equal(kernel.unmap_flags, VFIO_DMA_UNMAP_FLAG_ALL);
+    assert_int_equal(kernel.count, 0);
+    assert_int_equal(kernel.cut_offs, 0);
+    assert_int_equal(viommu_vfio_destroy(vfio), 0);
+}
+
+static void test_fence_in_halves(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_vfio *vfio;
+
+    (void)state;
+    kernel.unmap_all = false;
+    vfio = create(&what, false);
+    map(&what, 0x1000, 0x2fff, VIOMMU_READ);
+    map(&what, UINT64_MAX - 0xfff, UINT64_MAX, VIOMMU_READ);
+    assert_int_equal(what.fence(what.opaque), 0);
+    assert_int_equal(kernel.unmaps, 2);
+    assert_int_equal(kernel.count, 0);
+    map(&what, 0x1000, 0x2fff, VIOMMU_READ);
+    assert_int_equal(viommu_vfio_destroy(vfio), 0);
+    assert_int_equal(kernel.count, 0);
+}
+
+static void test_fence_that_fails(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_vfio *vfio = create(&what, true);
+
+    (void)state;
+    map(&what, 0x1000, 0x2fff, VIOMMU_READ);
+    kernel.unmap_error = EBUSY;
+    assert_int_equal(what.fence(what.opaque), 0); /* the device was cut off */
+    assert_int_equal(kernel.cut_offs, 1);
+    kernel.cut_off_answer = -ENXIO;
+    assert_int_equal(what.fence(what.opaque), -ENXIO);
+    /* What was left goes before anything else is mapped. */
+    assert_int_equal(map(&what, 0x8000, 0x8fff, VIOMMU_READ), -EBUSY);
+    assert_int_equal(kernel.maps, 1);
+    kernel.unmap_error = 0;
+    assert_int_equal(map(&what, 0x8000, 0x8fff, VIOMMU_READ), 0);
+    assert_int_equal(kernel.count, 1);
+    assert_int_equal(kernel.mappings[0].first, 0x8000);
+    assert_int_equal(map(&what, 0x9000, 0x9fff, VIOMMU_READ), 0);
+    assert_int_equal(kernel.count, 2);
+    assert_int_equal(viommu_vfio_destroy(vfio), 0);
+    /* With nobody to cut it off. */
+    vfio = create(&what, false);
+    kernel.unmap_error = EBUSY;
+    assert_int_equal(what.fence(what.opaque), -EBUSY);
+    assert_int_equal(viommu_vfio_destroy(vfio), -EBUSY);
+}
+
+static void test_no_memory(void **state)
+{
+    struct viommu_vfio *vfio;
+    int ret = -ENOMEM;
+
+    (void)state;
+    for (unsigned n = 1; ret == -ENOMEM; n++) {
+        base_alloc_fail_at(n);
+        ret = try_create(&vfio, 0);
+        assert_true(base_alloc_failed() ? ret == -ENOMEM : ret == 0);
+    }
+    base_alloc_fail_at(0);
+    viommu_vfio_destroy(vfio);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_subscription, setup),
+        cmocka_unit_test_setup(test_limits, setup),
+        cmocka_unit_test_setup(test_no_container, setup),
+        cmocka_unit_test_setup(test_answers_that_grow, setup),
+        cmocka_unit_test_setup(test_map_and_unmap, setup),
+        cmocka_unit_test_setup(test_refusals, setup),
+        cmocka_unit_test_setup(test_fence, setup),
+        cmocka_unit_test_setup(test_fence_in_halves, setup),
+        cmocka_unit_test_setup(test_fence_that_fails, setup),
+        cmocka_unit_test_setup(test_no_memory, setup),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

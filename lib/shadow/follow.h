@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Following: what makes mirrors hold exactly what their devices may reach.
+ *
+ *   map.c     what guest tables said when they were last looked at
+ *   layout.c  the mappings that follow from a view: cut by memory, by what is allowed
+ *   walk.c    from one layout to another: which mappings go, which come
+ *   sync.c    guest tables compared with the map; what differs becomes a patch
+ *   mirror.c  one mirror: its calls and their answers, what it misses, its end
+ *   memory.c  guest memory that comes and goes
+ *   follow.c  batches: in which order all that happens
+ *
+ * Vocabulary. A *view* is what a device reaches: nothing, guest memory one to one (identity), or
+ * what a *shadow* has: the map of one set of tables (root, levels), shared by all devices that use
+ * them. A *layout* is a view with the guest memory beneath it, perhaps with a patch; its *pieces*
+ * are the mappings that a mirror would be given for it: extents, cut by slots of memory, by what
+ * the mirror is allowed, and without the interrupt range. What a mirror was *given* is the pieces
+ * of its layout, cut by its *odd* mappings: those that it kept, unchanged, when its layout changed
+ * to one whose pieces have other borders.
+ *
+ * A *walk* takes one mirror from one layout to another over a *window* of addresses, cluster by
+ * cluster: a *cluster* is the smallest stretch whose borders no mapping crosses, before or after. In
+ * each, what is not the same any more is unmapped, then what is missing is mapped.
+ *
+ * A *batch* is all that was asked for until it began: views to be looked at again, ranges to be
+ * synced, memory that came or went. One runs at a time; what comes meanwhile is in the next one. An
+ * operation of the guest waits for the batch that has its request.
+ *
+ * Invariants:
+ * - Between walks, given(mirror) is what the mirror holds, but for its *differences*: pieces whose
+ *   MAP failed. Those are mapped nowhere, and tried again.
+ * - What all members of a shadow were given agrees with its map; a patch is put into the map when
+ *   every member has walked to it.
+ * - A fenced mirror holds nothing, belongs to no shadow, and is in no walk.
+ * - Nothing here waits: a walk goes on when its mirror has answered.
+ *
+ * Locking: the IOMMU's lock, for everything; given up only while a mirror is called.
+ */
+#ifndef VIOMMU_SHADOW_FOLLOW_H
+#define VIOMMU_SHADOW_FOLLOW_H
+
+#include "memory/memory.h"
+#include "notify/notify.h"
+#include "pagetable/pagetable.h"
+#include "range/pow2.h"
+#include "range/range_set.h"
+#include "shadow/map.h"
+
+enum view_kind {
+    VIEW_NONE,
+    VIEW_IDENTITY,
+    VIEW_TABLES,
+};
+
+/* What a model says of a requester's device. */
+struct shadow_view {
+    enum view_kind kind;
+    uint16_t domain; /* TABLES: invalidations of this domain concern it */
+    uint8_t levels;
+    uint64_t root;
+    uint64_t last; /* IDENTITY: the last address it reaches */
+};
+
+/* Guest memory as mirrors use it: sorted, without the interrupt range. Immutable. */
+struct memory_list {
+    size_t count;
+    uint64_t pages;
+    struct viommu_memory_slot slots[];
+};
+
+struct shadow {
+    struct shadow *next;
+    struct shadow_map map;
+    uint64_t root;
+    unsigned users;          /* mirrors that are members, or about to be */
+    struct range_set wanted; /* to be synced, for the next batch */
+    struct range_set ranges; /* to be synced in this one */
+    bool wanted_all;         /* there was no memory for the ranges: everything */
+    enum viommu_cause wanted_cause; /* the widest of those that wanted it */
+    enum viommu_cause cause;        /* in this batch */
+    bool fill;               /* in this batch: everything, before mirrors switch to it */
+    bool sync;               /* in this batch: its ranges, */
+    bool all;                /* or everything */
+    uint64_t tables;         /* looked at in this sync */
+};
+
+struct layout {
+    enum view_kind kind;
+    const struct shadow *shadow;      /* TABLES */
+    const struct shadow_patch *patch; /* or NULL */
+    const struct memory_list *memory;
+    uint64_t last; /* IDENTITY */
+};
+
+enum walk_phase {
+    WALK_NEXT,  /* looks for the next cluster */
+    WALK_UNMAP,
+    WALK_MAP,
+    WALK_END,   /* of the cluster */
+};
+
+struct walk {
+    bool active;
+    bool over;         /* nothing left after this cluster */
+    bool merge;        /* pieces that grew replace what they were made of, in this cluster */
+    bool keep_none;    /* no memory for odd mappings in this cluster */
+    bool replaced;     /* the cluster was done by one REPLACE */
+    enum walk_phase phase;
+    enum viommu_cause cause;
+    struct layout from;
+    struct layout to;
+    uint64_t at;       /* in the window; in a cluster, in that */
+    uint64_t border;   /* what lies before it was walked over */
+    uint64_t last;     /* of the window */
+    uint64_t cluster_first;
+    uint64_t cluster_last;
+    bool at_end;       /* `at` is past the end of the cluster */
+    uint64_t opened;   /* when something mapped went away that comes back; 0: nothing has */
+};
+
+/* What a mirror is to be told next: a mapping, or several where spans are allowed. */
+struct mirror_op {
+    enum viommu_change_kind kind;
+    enum viommu_cause cause;
+    struct shadow_extent extent;
+    uint64_t pieces; /* UNMAP: how many mappings it takes */
+};
+
+struct mirror {
+    struct mirror *next; /* in follow.mirrors */
+    struct viommu_subscriber *subscriber;
+    struct viommu_range *allowed; /* cut to its range, without the interrupt range */
+    size_t allowed_count;
+
+    /* Its view now. */
+    enum view_kind kind;
+    uint16_t domain;
+    uint64_t identity_last;
+    struct shadow *shadow;
+
+    /* The view that it is to have. */
+    struct shadow_view target;
+    struct shadow *target_shadow;
+    bool review_wanted; /* the model is to be asked, in the next batch */
+    bool review;        /* in this one */
+    bool switching;     /* it is not the one it has */
+    bool switched;      /* the walk to it has begun */
+    enum viommu_cause review_cause;
+
+    struct range_map odd;     /* runs: target gpa, tag perm */
+    struct range_map missing; /* differences: the same */
+    uint64_t counted;         /* of both, in follow.odd_bytes */
+    uint64_t mappings;        /* blocks that it holds */
+
+    struct walk walk;
+    struct mirror *next_active; /* in follow.active, while it has something to be told */
+    bool is_active;
+
+    /* The call that is being made. */
+    struct wait wait;         /* counts it */
+    struct delivery delivery; /* while it is out */
+    bool busy;                /* it is not answered */
+    bool splitting;           /* op is made block by block */
+    struct mirror_op op;
+    struct pow2_split split;
+    struct shadow_extent block; /* what the mirror was told of */
+
+    bool fence_due; /* its fence function is to be called */
+    bool gone;      /* it is being removed */
+
+    /* Differences that are tried again. */
+    bool retry_now;
+    bool retrying;
+    unsigned retry_failed;  /* in a row */
+    bool retry_succeeded;
+    uint64_t retry_at;      /* address */
+    uint64_t retry_time;    /* when; 0: not set */
+    uint64_t retry_pause;
+};
+
+enum follow_phase {
+    FOLLOW_IDLE = 0,
+    FOLLOW_MEMORY,
+    FOLLOW_REVIEW,
+    FOLLOW_FILL,
+    FOLLOW_SWITCH,
+    FOLLOW_SYNC,
+    FOLLOW_RETRY,
+};
+
+/* Memory that is going, or has come. */
+struct memory_note {
+    struct memory_note *next;
+    uint64_t token; /* of a removal: the answer that memory waits for */
+    bool removal;
+    bool rebuild;   /* what is there now, whatever was known */
+    size_t count;
+    struct viommu_memory_slot slots[];
+};
+
+struct follow {
+    struct mirror *mirrors;
+    struct mirror *active; /* those with a walk or a retry */
+    struct shadow *shadows;
+    struct shadow *dying; /* without users, freed piece by piece */
+    uint64_t batch_open;  /* number of the batch that requests join */
+    uint64_t batch_done;  /* and of the last one that is complete */
+    bool wanted;          /* the open batch has something in it */
+    enum follow_phase phase;
+
+    /* The sync that is under way. */
+    struct shadow *syncing;
+    enum viommu_cause cause_now;
+    uint64_t sync_at;
+    bool patched;             /* `patch` is being walked to */
+    struct shadow_patch patch;
+
+    /* Memory. */
+    struct viommu_memory_listener *listener;
+    struct memory_list *memory;
+    struct memory_list *memory_next; /* while mirrors walk to it */
+    struct memory_note *notes;       /* oldest first */
+    bool memory_stale;               /* there was no memory to note a change: the list is empty */
+    bool removing;                   /* slots are going: memory has asked and not told of the end */
+    uint64_t stale_token;            /* the answer to that, where there is no note of it; or 0 */
+    bool memory_failed;              /* the oldest note leads nowhere: every mirror is fenced */
+
+    uint64_t map_bytes; /* of all shadows in use */
+    uint64_t odd_bytes; /* and what mirrors keep besides */
+
+    uint64_t quota; /* as configured; 0: the default */
+    enum viommu_rewrite_policy policy;
+};
+
+/* ---- follow.c ---- */
+
+void follow_init(struct viommu *iommu, const struct viommu_config *config);
+void follow_fini(struct viommu *iommu);
+
+/* The domain of a request that concerns all of them. */
+#define FOLLOW_ANY_DOMAIN (-1)
+
+/*
+ * Mirrors of the domain (or FOLLOW_ANY_DOMAIN) are to be synced in [first, last]; the wait is over
+ * when they are.
+ */
+void follow_invalidate(struct viommu *iommu, struct wait *wait, int domain, uint64_t first,
+                       uint64_t last, enum viommu_cause cause);
+
+/* The views of mirrors are to be looked at again, where `match` (NULL: everywhere) says so. */
+void follow_review(struct viommu *iommu, struct wait *wait, notify_match *match, const void *what,
+                   enum viommu_cause cause);
+
+/* One mirror's is, too. */
+void follow_review_mirror(struct viommu *iommu, struct mirror *mirror, enum viommu_cause cause);
+
+/* Whether what a wait asked for is done. */
+bool follow_done(const struct viommu *iommu, const struct wait *wait);
+
+/* Works; true when it stopped for the budget. Makes calls of mirrors: gives the lock up. */
+bool follow_work(struct viommu *iommu, unsigned *budget);
+
+/* When to come back for what failed; 0: never. */
+uint64_t follow_deadline(const struct viommu *iommu);
+
+/* A batch is to begin for what was just asked. */
+void follow_want(struct viommu *iommu);
+
+/* Bytes in use, and what they may be. */
+uint64_t follow_bytes(const struct viommu *iommu);
+uint64_t follow_quota(const struct viommu *iommu);
+
+void follow_stats(const struct viommu *iommu, struct viommu_stats *stats);
+
+/* Adds and gives back a user of a shadow. get returns NULL without memory. */
+struct shadow *shadow_get(struct viommu *iommu, uint64_t root, uint8_t levels);
+void shadow_put(struct viommu *iommu, struct shadow *shadow);
+
+/* ---- mirror.c ---- */
+
+/* Makes a subscriber a mirror. Returns 0 or -ENOMEM. It is not followed yet. */
+int mirror_attach(struct viommu *iommu, struct viommu_subscriber *subscriber);
+/* It takes part from now on. Under the lock. */
+void mirror_enter(struct viommu *iommu, struct mirror *mirror);
+/* It does not any more. Under the lock. */
+void mirror_leave(struct viommu *iommu, struct mirror *mirror);
+void mirror_free(struct mirror *mirror);
+
+/* The mirror failed, or must not go on: its fence function will be called. */
+void mirror_fence(struct viommu *iommu, struct mirror *mirror);
+
+/* The same with its events; `deny` denies its device, too. */
+void mirror_fence_for(struct viommu *iommu, struct mirror *mirror, int error, bool deny,
+                      const char *text);
+
+/* Counts the memory of what it keeps anew. */
+void mirror_count(struct viommu *iommu, struct mirror *mirror);
+
+/* Whether it nears its limit of mappings. */
+bool mirror_crowded(const struct mirror *mirror);
+
+/* Answers its call: 0 or a negative errno. */
+void mirror_answer(struct viommu *iommu, struct mirror *mirror, int status);
+
+/* It did not answer in time. Whatever it was told of, it may have done or not. */
+void mirror_timed_out(struct viommu *iommu, struct mirror *mirror);
+
+/* Has it told something (it is put among the active). */
+void mirror_activate(struct viommu *iommu, struct mirror *mirror);
+
+/* Begins to try differences again. */
+void mirror_retry_begin(struct viommu *iommu, struct mirror *mirror);
+
+/*
+ * Lets active mirrors go on, as far as they answer and the budget lasts. Returns whether some are
+ * still active.
+ */
+bool mirrors_work(struct viommu *iommu, unsigned *budget);
+
+/* Calls the fence functions that are due. */
+void mirrors_fence_due(struct viommu *iommu, unsigned *budget);
+
+/* ---- layout.c ---- */
+
+/* The layout of its view now. */
+struct layout mirror_layout(const struct viommu *iommu, const struct mirror *mirror);
+
+/*
+ * The first piece that ends at `from` or above and begins at `last` or below, whole (it may begin
+ * before `from`).
+ */
+bool layout_piece(const struct mirror *mirror, const struct layout *layout, uint64_t from,
+                  uint64_t last, struct shadow_extent *piece);
+
+/* The same for what the mirror was given. */
+bool layout_given(const struct mirror *mirror, const struct layout *layout, uint64_t from,
+                  uint64_t last, struct shadow_extent *piece);
+
+/* Whether the layout's pieces lead exactly where the mapping does, in all of it. */
+bool layout_agrees(const struct mirror *mirror, const struct layout *layout,
+                   const struct shadow_extent *mapping);
+
+/* How many bytes of the mapping lead where the layout says. */
+uint64_t layout_unchanged(const struct mirror *mirror, const struct layout *layout,
+                          const struct shadow_extent *mapping);
+
+/* The slot of guest memory that holds an address, or the first after it, or NULL. */
+const struct viommu_memory_slot *memory_list_from(const struct memory_list *memory, uint64_t gpa);
+
+/* ---- walk.c ---- */
+
+/* Begins a walk over [first, last], and what mappings reach out of it. */
+void walk_begin(struct mirror *mirror, const struct layout *from, const struct layout *to,
+                uint64_t first, uint64_t last, enum viommu_cause cause);
+
+/* The next thing to tell; false when the walk is over. */
+bool walk_next(struct viommu *iommu, struct mirror *mirror, struct mirror_op *op);
+
+/* ---- sync.c ---- */
+
+/* Looks at the next block. Returns false when the shadow's ranges are through. */
+bool sync_step(struct viommu *iommu, struct shadow *shadow);
+
+/* ---- memory.c ---- */
+
+/* Listens to guest memory, from the first mirror on. Returns 0 or -ENOMEM. Under the lock. */
+int follow_memory_listen(struct viommu *iommu);
+void follow_memory_stop(struct viommu *iommu);
+
+/* Where track was lost: notes to read what is there, as soon as that is certain. */
+void follow_memory_catch_up(struct viommu *iommu);
+/* Answers a removal for which every mirror was fenced. */
+void follow_memory_answer_stale(struct viommu *iommu);
+
+/* Begins the oldest note: memory_next is what it leads to. Returns false when there is no memory. */
+bool follow_memory_begin(struct viommu *iommu);
+/* The mirrors have walked there. */
+void follow_memory_end(struct viommu *iommu);
+
+#endif

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Layouts: the mappings that follow from a view, and what a mirror was given of them.
+ *
+ * Nothing of this is stored: pieces are derived from extents, slots and allowed ranges whenever
+ * they are asked for, so that what a mirror holds costs no memory of its own. Every piece is
+ * returned whole, whatever address was asked for: its borders do not depend on the question.
+ */
+#include "iommu/iommu.h"
+
+struct layout mirror_layout(const struct viommu *iommu, const struct mirror *mirror)
+{
+    return (struct layout){
+        .kind = mirror->kind,
+        .shadow = mirror->shadow,
+        .memory = iommu->follow.memory,
+        .last = mirror->identity_last,
+    };
+}
+
+const struct viommu_memory_slot *memory_list_from(const struct memory_list *memory, uint64_t gpa)
+{
+    size_t low = 0;
+    size_t high = memory->count;
+
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+
+        if (gpa > memory->slots[mid].last) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low < memory->count ? &memory->slots[low] : NULL;
+}
+
+/* The first of the mirror's allowed ranges that ends at the address or above, or NULL. */
+static const struct viommu_range *allowed_from(const struct mirror *mirror, uint64_t address)
+{
+    size_t low = 0;
+    size_t high = mirror->allowed_count;
+
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+
+        if (address > mirror->allowed[mid].last) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low < mirror->allowed_count ? &mirror->allowed[low] : NULL;
+}
+
+static bool identity_extent(const struct layout *layout, uint64_t from, uint64_t last,
+                            struct shadow_extent *extent)
+{
+    const struct viommu_memory_slot *slot = memory_list_from(layout->memory, from);
+
+    if (!slot || slot->first > last || slot->first > layout->last || from > layout->last) {
+        return false;
+    }
+    *extent = (struct shadow_extent){
+        .first = slot->first,
+        .last = slot->last < layout->last ? slot->last : layout->last,
+        .gpa = slot->first,
+        .perm = VIOMMU_READ | VIOMMU_WRITE,
+    };
+    return true;
+}
+
+static bool layout_extent(const struct layout *layout, uint64_t from, uint64_t last,
+                          struct shadow_extent *extent)
+{
+    switch (layout->kind) {
+    case VIEW_IDENTITY:
+        return identity_extent(layout, from, last, extent);
+    case VIEW_TABLES:
+        return shadow_map_next(&layout->shadow->map, layout->patch, from, last, extent);
+    default:
+        return false;
+    }
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The first piece of an extent that ends at `from` or above, and begins at `last` or below. */
+static bool extent_piece(const struct mirror *mirror, const struct memory_list *memory,
+                         const struct shadow_extent *extent, uint64_t from, uint64_t last,
+                         struct shadow_extent *piece)
+{
+    const struct viommu_range *allowed;
+    const struct viommu_memory_slot *slot;
+    uint64_t end = smaller(extent->last, last);
+    uint64_t at = larger(extent->first, from);
+    uint64_t gpa;
+
+    while (at <= end) {
+        allowed = allowed_from(mirror, at);
+        if (!allowed || allowed->first > end) {
+            return false;
+        }
+        at = larger(at, allowed->first);
+        gpa = extent->gpa + (at - extent->first);
+        slot = memory_list_from(memory, gpa);
+        if (!slot || (slot->first > gpa && slot->first - gpa > end - at)) {
+            return false;
+        }
+        if (slot->first > gpa) {
+            at += slot->first - gpa; /* perhaps not allowed: look again */
+            continue;
+        }
+        piece->perm = extent->perm;
+        if (slot->flags & VIOMMU_MEMORY_READONLY) {
+            piece->perm &= ~(uint32_t)VIOMMU_WRITE;
+        }
+        piece->first = larger(extent->first, allowed->first);
+        if (slot->first > extent->gpa) {
+            piece->first = larger(piece->first, extent->first + (slot->first - extent->gpa));
+        }
+        piece->gpa = extent->gpa + (piece->first - extent->first);
+        piece->last = smaller(extent->last, allowed->last);
+        if (slot->last - gpa < piece->last - at) {
+            piece->last = at + (slot->last - gpa);
+        }
+        if (piece->perm) {
+            return true;
+        }
+        if (piece->last >= end) {
+            return false;
+        }
+        at = piece->last + 1;
+    }
+    return false;
+}
+
+bool layout_piece(const struct mirror *mirror, const struct layout *layout, uint64_t from,
+                  uint64_t last, struct shadow_extent *piece)
+{
+    struct shadow_extent extent;
+
+    while (layout_extent(layout, from, last, &extent)) {
+        if (extent_piece(mirror, layout->memory, &extent, from, last, piece)) {
+            return true;
+        }
+        if (extent.last >= last) {
+            return false;
+        }
+        from = extent.last + 1;
+    }
+    return false;
+}
+
+static void cut_front(struct shadow_extent *extent, uint64_t first)
+{
+    extent->gpa += first - extent->first;
+    extent->first = first;
+}
+
+static void from_run(const struct range_run *run, struct shadow_extent *extent)
+{
+    *extent = (struct shadow_extent){run->first, run->last, run->target, (uint32_t)run->tag};
+}
+
+bool layout_given(const struct mirror *mirror, const struct layout *layout, uint64_t from,
+                  uint64_t last, struct shadow_extent *piece)
+{
+    struct range_run run;
+    bool odd;
+
+    if (!mirror->odd.count) {
+        return layout_piece(mirror, layout, from, last, piece);
+    }
+    odd = range_map_from(&mirror->odd, from, &run) && run.first <= last;
+    if (odd && run.first <= from) {
+        from_run(&run, piece);
+        return true;
+    }
+    if (!layout_piece(mirror, layout, from, odd ? run.first - 1 : last, piece)) {
+        if (odd) {
+            from_run(&run, piece);
+        }
+        return odd;
+    }
+    if (odd && piece->last >= run.first) {
+        piece->last = run.first - 1;
+    }
+    if (piece->first < from && range_map_before(&mirror->odd, from, &run) &&
+        run.last >= piece->first) {
+        cut_front(piece, run.last + 1);
+    }
+    return true;
+}
+
+/* The part of a piece from an address on that a mapping has, too: equal target and permission. */
+static bool same_there(const struct shadow_extent *piece, const struct shadow_extent *mapping,
+                       uint64_t at)
+{
+    return piece->perm == mapping->perm &&
+           piece->gpa + (at - piece->first) == mapping->gpa + (at - mapping->first);
+}
+
+bool layout_agrees(const struct mirror *mirror, const struct layout *layout,
+                   const struct shadow_extent *mapping)
+{
+    struct shadow_extent piece;
+    uint64_t at = mapping->first;
+
+    for (;;) {
+        if (!layout_piece(mirror, layout, at, at, &piece) || !same_there(&piece, mapping, at)) {
+            return false;
+        }
+        if (piece.last >= mapping->last) {
+            return true;
+        }
+        at = piece.last + 1;
+    }
+}
+
+uint64_t layout_unchanged(const struct mirror *mirror, const struct layout *layout,
+                          const struct shadow_extent *mapping)
+{
+    struct shadow_extent piece;
+    uint64_t at = mapping->first;
+    uint64_t bytes = 0;
+
+    while (layout_piece(mirror, layout, at, mapping->last, &piece)) {
+        uint64_t end = smaller(piece.last, mapping->last);
+
+        at = larger(at, piece.first);
+        if (same_there(&piece, mapping, at)) {
+            bytes += end - at + 1;
+        }
+        if (end == mapping->last) {
+            break;
+        }
+        at = end + 1;
+    }
+    return bytes;
+}
