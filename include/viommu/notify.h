@@ -122,7 +122,11 @@ struct viommu_subscription {
      */
     const struct viommu_range *allowed;
     size_t allowed_count;
-    uint64_t page_sizes; /* bit n: pages of 2^n bytes can be mapped; 0: any. 4 KiB must be there */
+    /*
+     * Bit n: pages of 2^n bytes can be mapped, by itself or in pieces; 0: any. 4 KiB must be there;
+     * the model's guests are not offered pages of other sizes than these.
+     */
+    uint64_t page_sizes;
     bool unmap_spans;    /* one UNMAP may take several mappings that follow one another (RANGE) */
     /*
      * So many mappings can exist; 0: any number. Past it a MAP counts as failed without a call.
@@ -147,8 +151,9 @@ struct viommu_subscription {
  * Returns 0; -EINVAL without a callback it needs, with unknown kinds, role, form or index, a range
  * whose first is above its last, or `allowed` out of order; -ENOTSUP for a mirror of a model that
  * cannot be mirrored (VT-d without caching mode), or without 4 KiB pages; -ERANGE for a mirror
- * whose `allowed` ends below what the model's address width can be (39 bits), or, once the instance
- * is started, is; -EDEADLK from a change callback or a listener of memory; -ENOMEM.
+ * whose `allowed` ends below what the model's address width can be (39 bits) or, once the instance
+ * is started, is, and then for one without page sizes that the guest may use; -EDEADLK from a change
+ * callback; -ENOMEM.
  */
 int viommu_device_subscribe(struct viommu_device *device, const struct viommu_subscription *what,
                             struct viommu_subscriber **out);

@@ -80,10 +80,11 @@ struct model {
     /* Whether its guests tell enough for mirrors to follow them. Under the lock. */
     bool (*can_mirror)(const struct viommu *iommu);
     /*
-     * Device addresses above `last` cannot be mapped: before the start the model sees to it that
-     * the guest does not use them. Returns 0 or -ERANGE: it needs more. Under the lock.
+     * Device addresses above `last` cannot be mapped, and of page sizes (bit n: 2^n bytes) only
+     * these: before the start the model sees to it that the guest does not use others. Returns 0 or
+     * -ERANGE: it needs more. Under the lock.
      */
-    int (*narrow)(struct viommu *iommu, uint64_t last);
+    int (*narrow)(struct viommu *iommu, uint64_t last, uint64_t page_sizes);
     /* What the device of a requester reaches, as the guest's tables are now. In a section, under the
        lock. */
     void (*view)(struct viommu *iommu, uint16_t requester, struct shadow_view *out);

@@ -181,9 +181,10 @@ static inline bool model_can_mirror(const struct viommu *iommu)
     return true;
 }
 
-static inline int model_narrow(struct viommu *iommu, uint64_t last)
+static inline int model_narrow(struct viommu *iommu, uint64_t last, uint64_t page_sizes)
 {
     (void)iommu;
+    (void)page_sizes;
     return last < 0xffff ? -ERANGE : 0;
 }
 

@@ -527,11 +527,15 @@ static int mirror_prepare(struct viommu *iommu, struct viommu_subscriber *subscr
     if (!ret) {
         ret = mirror_attach(iommu, subscriber);
     }
-    if (!ret && what->allowed) {
-        ret = iommu->model->narrow(iommu, what->allowed[what->allowed_count - 1].last);
-        if (ret) {
-            mirror_free(subscriber->mirror);
-        }
+    if (ret) {
+        return ret;
+    }
+    ret = iommu->model->narrow(iommu,
+                               what->allowed ? what->allowed[what->allowed_count - 1].last
+                                             : UINT64_MAX,
+                               what->page_sizes ? what->page_sizes : UINT64_MAX);
+    if (ret) {
+        mirror_free(subscriber->mirror);
     }
     return ret;
 }

@@ -384,13 +384,23 @@ static bool misses_some(const struct mirror *mirror, const struct shadow *shadow
     return false;
 }
 
+/* What members miss already in what is to be synced is tried again after it. */
+static void sync_begin(struct viommu *iommu, struct shadow *shadow)
+{
+    struct follow *follow = &iommu->follow;
+
+    follow->syncing = shadow;
+    follow->cause_now = shadow->cause;
+    follow->sync_at = 0;
+    shadow->tables = 0;
+    for (struct mirror *mirror = follow->mirrors; mirror; mirror = mirror->next) {
+        mirror->retry_now |=
+            mirror->shadow == shadow && mirror->missing.count && misses_some(mirror, shadow);
+    }
+}
+
 static void sync_end(struct viommu *iommu, struct shadow *shadow)
 {
-    for (struct mirror *mirror = iommu->follow.mirrors; mirror; mirror = mirror->next) {
-        if (mirror->shadow == shadow && mirror->missing.count && misses_some(mirror, shadow)) {
-            mirror->retry_now = true;
-        }
-    }
     shadow->fill = false;
     shadow->sync = false;
     shadow->all = false;
@@ -414,14 +424,13 @@ static void sync_phase_step(struct viommu *iommu, bool fill)
     struct follow *follow = &iommu->follow;
 
     if (!follow->syncing) {
-        follow->syncing = next_to_sync(iommu, fill);
-        if (!follow->syncing) {
+        struct shadow *next = next_to_sync(iommu, fill);
+
+        if (!next) {
             follow->phase = fill ? FOLLOW_SWITCH : FOLLOW_RETRY;
             return;
         }
-        follow->cause_now = follow->syncing->cause;
-        follow->sync_at = 0;
-        follow->syncing->tables = 0;
+        sync_begin(iommu, next);
     }
     if (follow->patched) {
         patch_commit(iommu, follow->syncing);

@@ -5,7 +5,9 @@
  *   map.c     what guest tables said when they were last looked at
  *   layout.c  the mappings that follow from a view: cut by memory, by what is allowed
  *   walk.c    from one layout to another: which mappings go, which come
- *   sync.c    guest tables compared with the map; what differs becomes a patch
+ *   sync.c    guest tables looked at block by block; what differs becomes a patch
+ *   compare.c one block compared
+ *   tell.c    what is counted and told of that
  *   mirror.c  one mirror: its calls and their answers, what it misses, its end
  *   memory.c  guest memory that comes and goes
  *   follow.c  batches: in which order all that happens
@@ -112,6 +114,7 @@ struct walk {
     uint64_t at;       /* in the window; in a cluster, in that */
     uint64_t border;   /* what lies before it was walked over */
     uint64_t last;     /* of the window */
+    struct viommu_range looked; /* what is told as skipped lies in here */
     uint64_t cluster_first;
     uint64_t cluster_last;
     bool at_end;       /* `at` is past the end of the cluster */

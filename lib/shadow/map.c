@@ -54,6 +54,15 @@ const struct shadow_slot *shadow_map_slot(const struct shadow_map *map, unsigned
     return slot;
 }
 
+void shadow_map_mark_whole(struct shadow_map *map, uint64_t address)
+{
+    struct shadow_slot *slot = (struct shadow_slot *)shadow_map_slot(map, 1, address);
+
+    if (slot && slot->kind != SHADOW_EMPTY) {
+        slot->whole = true;
+    }
+}
+
 /* The first address after the slots of a node without use that follow on that of an address; no
    further than the slot of `last`. */
 static uint64_t skip_empty(const struct shadow_node *node, unsigned level, uint64_t address,

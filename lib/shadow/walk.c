@@ -94,6 +94,7 @@ void walk_begin(struct mirror *mirror, const struct layout *from, const struct l
 
     *walk = (struct walk){
         .active = true,
+        .looked = {0, UINT64_MAX},
         .cause = cause,
         .from = *from,
         .to = *to,
@@ -135,19 +136,35 @@ static void op_set(const struct mirror *mirror, struct mirror_op *op, enum viomm
     };
 }
 
-/* Tells that nothing is mapped from `at` up to an address, where it wants to know. */
+/* Has it told that a stretch is as it was, as far as it was looked at, where it wants to know. */
+static bool skip(const struct mirror *mirror, struct shadow_extent stretch, struct mirror_op *op)
+{
+    const struct viommu_range *looked = &mirror->walk.looked;
+
+    if (!wants(mirror, VIOMMU_CHANGE_SKIPPED) || stretch.first > looked->last ||
+        stretch.last < looked->first) {
+        return false;
+    }
+    if (stretch.first < looked->first) {
+        stretch.gpa += looked->first - stretch.first;
+        stretch.first = looked->first;
+    }
+    if (stretch.last > looked->last) {
+        stretch.last = looked->last;
+    }
+    op_set(mirror, op, VIOMMU_CHANGE_SKIPPED, &stretch);
+    return true;
+}
+
+/* The same of a gap from `at` up to an address. */
 static bool skip_gap(const struct mirror *mirror, uint64_t last, struct mirror_op *op)
 {
     struct shadow_extent gap = {.first = mirror->walk.at, .last = last};
 
-    if (!wants(mirror, VIOMMU_CHANGE_SKIPPED)) {
-        return false;
-    }
-    op_set(mirror, op, VIOMMU_CHANGE_SKIPPED, &gap);
-    return true;
+    return skip(mirror, gap, op);
 }
 
-/* Whether something of the new layout lies in the mapping's range. */
+/* Whether something of the new layout lies in a range. */
 static bool is_replaced(const struct mirror *mirror, uint64_t first, uint64_t last)
 {
     struct shadow_extent piece;
@@ -249,8 +266,7 @@ static bool pass_over(struct mirror *mirror, const struct shadow_extent *given,
         odd_forget(mirror, given); /* it is a piece now */
     }
     walk_over(&mirror->walk, given->last);
-    op_set(mirror, op, VIOMMU_CHANGE_SKIPPED, given);
-    return wants(mirror, VIOMMU_CHANGE_SKIPPED);
+    return skip(mirror, *given, op);
 }
 
 /*
@@ -355,8 +371,7 @@ static bool next_unmap(struct viommu *iommu, struct mirror *mirror, struct mirro
     }
     move_in_cluster(walk, given.last);
     if (is_kept(mirror, &given)) {
-        op_set(mirror, op, VIOMMU_CHANGE_SKIPPED, &given);
-        return wants(mirror, VIOMMU_CHANGE_SKIPPED);
+        return skip(mirror, given, op);
     }
     if (!is_missing(mirror, &given) && replace_whole(mirror, &given, op)) {
         walk->replaced = true;

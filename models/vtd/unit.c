@@ -65,6 +65,19 @@ static struct pagetable_format format_of(const struct viommu_vtd_config *config)
     };
 }
 
+/* Takes super pages back that mirrors cannot map. */
+static void limit_super_pages(struct vtd *vtd)
+{
+    if (vtd->limits.no_2m) {
+        vtd->cap &= ~CAP_SLLPS_2M;
+        vtd->format.large_levels &= (uint8_t)~(1 << 1);
+    }
+    if (vtd->limits.no_1g) {
+        vtd->cap &= ~CAP_SLLPS_1G;
+        vtd->format.large_levels &= (uint8_t)~(1 << 2);
+    }
+}
+
 static int configure(struct vtd *vtd, const struct viommu_vtd_config *config)
 {
     struct viommu_vtd_config filled = *config;
@@ -73,13 +86,14 @@ static int configure(struct vtd *vtd, const struct viommu_vtd_config *config)
     if (!config_valid(&filled)) {
         return -EINVAL;
     }
-    if (vtd->width_max && filled.address_width > vtd->width_max) {
-        filled.address_width = vtd->width_max;
+    if (vtd->limits.address_width && filled.address_width > vtd->limits.address_width) {
+        filled.address_width = vtd->limits.address_width;
     }
     vtd->config = filled;
     vtd->cap = capabilities(&filled);
     vtd->ecap = extended_capabilities(&filled);
     vtd->format = format_of(&filled);
+    limit_super_pages(vtd);
     return 0;
 }
 
@@ -134,18 +148,32 @@ static uint64_t width_last(unsigned width)
     return (1ULL << width) - 1;
 }
 
-static int vtd_narrow(struct viommu *iommu, uint64_t last)
+/* Page sizes that guests may use now: bit n for 2^n bytes. */
+static uint64_t page_sizes(const struct vtd *vtd)
+{
+    uint64_t sizes = 1 << 12;
+
+    sizes |= vtd->format.large_levels & 1 << 1 ? 1 << 21 : 0;
+    sizes |= vtd->format.large_levels & 1 << 2 ? 1 << 30 : 0;
+    return sizes;
+}
+
+static int vtd_narrow(struct viommu *iommu, uint64_t last, uint64_t sizes)
 {
     struct vtd *vtd = vtd_of(iommu);
     struct viommu_vtd_config config = vtd->config;
 
-    if (last >= width_last(vtd->config.address_width)) {
+    if (last >= width_last(vtd->config.address_width) && !(page_sizes(vtd) & ~sizes)) {
         return 0;
     }
     if (atomic_load(&iommu->started) || last < width_last(39)) {
         return -ERANGE;
     }
-    vtd->width_max = 39;
+    if (last < width_last(48)) {
+        vtd->limits.address_width = 39;
+    }
+    vtd->limits.no_2m |= !(sizes & 1 << 21);
+    vtd->limits.no_1g |= !(sizes & 1 << 30);
     return configure(vtd, &config);
 }
 

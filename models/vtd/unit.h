@@ -132,10 +132,17 @@ struct vtd_command {
     uint64_t after; /* complete only when so many queue operations have retired */
 };
 
+/* What the mirrors of a unit's devices leave of its configuration. */
+struct vtd_limits {
+    uint8_t address_width; /* 0: any */
+    bool no_2m;
+    bool no_1g;
+};
+
 struct vtd {
     struct viommu iommu;
     struct viommu_vtd_config config; /* with the defaults filled in */
-    uint8_t width_max;               /* of device addresses: what mirrors can map; 0: any */
+    struct vtd_limits limits;        /* of what mirrors can map */
     struct pagetable_format format;
     uint64_t cap;
     uint64_t ecap;

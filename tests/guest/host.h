@@ -21,7 +21,7 @@ struct viommu_iommufd;
 
 struct host {
     bool iommufd;               /* or VFIO's container */
-    unsigned limit;             /* how many mappings iommufd's backend shall keep to */
+    unsigned limit;             /* mappings that iommufd's backend shall keep to */
     struct edu *edu;
     int fd;                     /* the container, or /dev/iommu */
     int group_fd;               /* VFIO */
@@ -37,8 +37,8 @@ int host_open(struct host *host, struct edu *edu, bool iommufd, unsigned limit);
 void host_close(struct host *host);
 
 /*
- * Make the library's backend and fill in its subscription.  iommufd has no limit of mappings: its
- * backend keeps to that of host_open(); VFIO's asks the kernel.
+ * Make the library's backend and fill in its subscription.  VFIO's asks the kernel how many
+ * mappings there can be; iommufd has no limit, and its backend keeps to that of host_open().
  */
 int host_attach(struct host *host, struct viommu_subscription *out);
 int host_detach(struct host *host);

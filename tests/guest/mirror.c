@@ -333,7 +333,7 @@ void mirror_close(struct mirror *m)
     memory_put(m->plug, PLUG_SIZE);
 }
 
-bool mirror_subscribe(struct mirror *m, uint32_t differences_max)
+bool mirror_subscribe(struct mirror *m, uint64_t mappings_max, uint32_t differences_max)
 {
     struct viommu_subscription what;
     int error = host_attach(&m->host, &m->backend);
@@ -347,6 +347,9 @@ bool mirror_subscribe(struct mirror *m, uint32_t differences_max)
     what.fence = on_fence;
     what.opaque = m;
     what.differences_max = differences_max;
+    if (mappings_max) {
+        what.mappings_max = mappings_max;
+    }
     error = viommu_device_subscribe(m->device, &what, &m->subscriber);
     errno = -error;
     if (!check(!error, "it subscribes")) {

@@ -69,10 +69,10 @@ bool mirror_open(struct mirror *m, struct edu *edu, bool iommufd, unsigned limit
 void mirror_close(struct mirror *m);
 
 /*
- * Subscribe the backend, and wait until it has all that is mapped.  differences_max 0: as many as
- * the library remembers by itself.
+ * Subscribe the backend, and wait until it has all that is mapped.  0s: as many mappings as the
+ * backend says, and as many differences as the library remembers by itself.
  */
-bool mirror_subscribe(struct mirror *m, uint32_t differences_max);
+bool mirror_subscribe(struct mirror *m, uint64_t mappings_max, uint32_t differences_max);
 bool mirror_unsubscribe(struct mirror *m);
 
 /* Forget calls and events so far. */

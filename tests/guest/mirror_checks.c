@@ -76,7 +76,7 @@ static bool translate(struct mirror *m)
 
 bool check_start(struct mirror *m)
 {
-    if (!mirror_subscribe(m, 0)) {
+    if (!mirror_subscribe(m, 0, 0)) {
         return false;
     }
     check_identity(m);

@@ -8,8 +8,8 @@
  *
  * Words of the kernel command line:
  *   viommu.iommufd    iommufd; otherwise VFIO's container
- *   viommu.pages=N    scattered pages of the test of many (default 1000)
- *   viommu.limit=N    mappings that the host takes, less than the pages (default 655)
+ *   viommu.pages=N    scattered pages of the test of many (default 100000)
+ *   viommu.limit=N    mappings that the host takes, less than the pages (default 65535)
  *   viommu.log-all    wait wherever the driver's rate limit would keep a fault out of its log
  */
 #include <errno.h>
@@ -68,8 +68,8 @@ int main(void)
     }
     init_load_modules();
     iommufd = init_word("viommu.iommufd") != NULL;
-    plan.limit = init_number("viommu.limit=", 655);
-    plan.pages = init_number("viommu.pages=", 1000);
+    plan.limit = init_number("viommu.limit=", 65535);
+    plan.pages = init_number("viommu.pages=", 100000);
     if (prepare(&edu, plan.limit, iommufd) && mirror_open(&mirror, &edu, iommufd, plan.limit)) {
         run(&mirror, &plan);
         mirror_close(&mirror);

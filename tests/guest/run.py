@@ -37,6 +37,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # A guest has done most of its checks by then.
 KILL_SECONDS = 3.5
 NEEDED_MIB = 700
+IOMMUFD_KERNEL = "6.12-iommufd"
 ESCAPES = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1bc")
 
 
@@ -268,16 +269,19 @@ def matrix():
             for smp in (1, 4)]
 
 
-def backend_setup(args, kind):
-    return Setup("6.12-iommufd" if kind == "iommufd" else args.kernel[0], smp=args.smp, kind=kind)
+def backend_setups(args):
+    if args.backend == "iommufd":
+        return [Setup(IOMMUFD_KERNEL, smp=args.smp, kind="iommufd")]
+    return [Setup(k, smp=args.smp, kind="vfio") for k in args.kernel]
 
 
 def setups_of(args):
     if args.full:
-        return matrix() + [Setup(k, smp=4, kind="mirror") for k in ("6.1", "6.12")] + \
-            [backend_setup(args, kind) for kind in ("vfio", "iommufd")]
+        kinds = [(k, kind) for kind in ("mirror", "vfio") for k in ("6.1", "6.12")]
+        kinds.append((IOMMUFD_KERNEL, "iommufd"))
+        return matrix() + [Setup(k, smp=4, kind=kind) for k, kind in kinds]
     if args.backend:
-        return [backend_setup(args, args.backend)]
+        return backend_setups(args)
     if args.matrix:
         return matrix()
     return [Setup(k, args.strict, args.smp, "mirror" if args.mirror else "device")
@@ -356,7 +360,7 @@ def parse():
     p.add_argument("--mirror", action="store_true",
                    help="compare what a mirror of the devices is told with what the guest maps")
     p.add_argument("--full", action="store_true",
-                   help="--matrix, --mirror, and both backends with the kernel's own limit")
+                   help="--matrix, --mirror with both kernels, and all backends")
     p.add_argument("--kernel", action="append", choices=["6.1", "6.12"],
                    help="kernel (default 6.12; may be repeated)")
     mode = p.add_mutually_exclusive_group()
@@ -378,10 +382,10 @@ def parse():
     p.add_argument("--width", type=int, choices=[39, 48], help="the unit's address width")
     p.add_argument("--pages", type=int, metavar="N", help="pages of the scattered test")
     p.add_argument("--storm", type=int, metavar="N", help="map and unmap cycles")
-    p.add_argument("--many", type=int, metavar="N",
-                   help="scattered pages of a backend's test (1000; with --full 100000)")
-    p.add_argument("--limit", type=int, metavar="N",
-                   help="mappings that the kernel shall take in it (655; with --full 65535)")
+    p.add_argument("--many", type=int, default=100000, metavar="N",
+                   help="scattered pages of a backend's test (%(default)s)")
+    p.add_argument("--limit", type=int, default=65535, metavar="N",
+                   help="mappings that the kernel shall take in it (%(default)s)")
     p.add_argument("--log-all", action="store_true",
                    help="wait so that each fault is seen in the guest's log (slower)")
     p.add_argument("--timeout", type=int, default=120, metavar="SEC", help="of one start (120)")

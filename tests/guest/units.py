@@ -18,10 +18,6 @@ FIRST_EDU_SLOT = 5
 # Where firmware puts a 16 MiB BAR when there is no VGA and RAM is 256 MiB to 6 GiB.
 VTD_BASE = "0xfd000000"
 SERVER_START_SECONDS = 10
-# Scattered pages of the backends' test, and mappings that the kernel takes: the most it does by
-# itself, and a few for the short test.
-LONG_PAGES, LONG_LIMIT = 100000, 65535
-SHORT_PAGES, SHORT_LIMIT = 1000, 655
 # Each cycle is lines on the console.
 MIRRORED_STORM = 50
 
@@ -141,9 +137,7 @@ class BackendUnit(Unit):
         self.iommufd = iommufd
 
     def words(self):
-        long = self.args.full
-        return ["viommu.pages=%d" % (self.args.many or (LONG_PAGES if long else SHORT_PAGES)),
-                "viommu.limit=%d" % (self.args.limit or (LONG_LIMIT if long else SHORT_LIMIT))] + \
+        return ["viommu.pages=%d" % self.args.many, "viommu.limit=%d" % self.args.limit] + \
             (["viommu.iommufd"] if self.iommufd else [])
 
     def qemu_arguments(self, _setup):

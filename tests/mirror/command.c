@@ -7,6 +7,9 @@
 
 #include <errno.h>
 
+#define QUEUE (200 * WORLD_PAGE) /* in the main slot */
+#define STATUS (201 * WORLD_PAGE)
+
 static bool translation_is_on(struct world *world)
 {
     return guest_read(&world->guest, SPEC_GSTS, 4) & SPEC_TE;
@@ -150,13 +153,44 @@ void command_time(struct world *world)
     world_end(world);
 }
 
+static bool queue_is_on(struct world *world)
+{
+    return guest_read(&world->guest, SPEC_GSTS, 4) & SPEC_QIE;
+}
+
+static bool queue_is_off(struct world *world)
+{
+    return !queue_is_on(world);
+}
+
+void command_queue(struct world *world)
+{
+    struct guest *guest = &world->guest;
+
+    world->queue_on = !world->queue_on;
+    world_note(world, "queue %s", world->queue_on ? "on" : "off");
+    world_begin(world, 0);
+    if (world->queue_on) {
+        guest->queue = QUEUE;
+        guest->status = STATUS;
+        guest->queue_entries = 256;
+        guest->queue_tail = 0;
+        guest_write(guest, SPEC_IQT, 8, 0);
+        guest_write(guest, SPEC_IQA, 8, guest->queue);
+    }
+    command(world, SPEC_QIE, world->queue_on);
+    world_finish(world, world->queue_on ? queue_is_on : queue_is_off, "queue on or off");
+    world_end(world);
+}
+
 void command_start(struct world *world)
 {
     bool healing = world->healing;
 
     world->healing = true;
     set_root(world, world->root);
-    guest_queue_on(&world->guest);
+    world->queue_on = false;
+    command_queue(world);
     set_translation(world, true);
     world->healing = healing;
 }

@@ -199,6 +199,19 @@ static void by_queue(struct world *world, const struct invalidation *list, unsig
     }
 }
 
+/* Software uses the registers only while the queue is off. */
+static void submit(struct world *world, const struct invalidation *list, unsigned count,
+                   bool meanwhile)
+{
+    if (world->queue_on) {
+        by_queue(world, list, count, meanwhile);
+        return;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        by_registers(world, &list[i], meanwhile);
+    }
+}
+
 /* Nothing may be told without an invalidation. */
 static void edit_unseen(struct world *world)
 {
@@ -212,9 +225,9 @@ static void edit_unseen(struct world *world)
 void invalidate_some(struct world *world)
 {
     struct invalidation list[BATCH_MAX];
-    bool registers = world_percent(world, 25);
     bool meanwhile = world_percent(world, 15);
-    unsigned count = world_percent(world, 60) ? 1 : 1 + world_below(world, BATCH_MAX);
+    unsigned count = !world->queue_on || world_percent(world, 60) ? 1
+                                                                  : 1 + world_below(world, BATCH_MAX);
     uint32_t causes = 0;
 
     edit_unseen(world);
@@ -223,13 +236,9 @@ void invalidate_some(struct world *world)
         causes |= cause_of(&list[i]);
     }
     model_refresh(world);
-    world_begin(world, registers ? cause_of(&list[0]) : causes);
-    world->one_sync = (registers || count == 1) && list[0].iotlb && !meanwhile;
-    if (registers) {
-        by_registers(world, &list[0], meanwhile);
-    } else {
-        by_queue(world, list, count, meanwhile);
-    }
+    world_begin(world, causes);
+    world->one_sync = count == 1 && list[0].iotlb && !meanwhile;
+    submit(world, list, count, meanwhile);
     world_end(world);
 }
 
@@ -241,7 +250,7 @@ static const struct invalidation everything[2] = {
 void invalidate_all(struct world *world)
 {
     world_begin(world, 1u << VIOMMU_CAUSE_CONTEXT | 1u << VIOMMU_CAUSE_GLOBAL);
-    by_queue(world, everything, 2, false);
+    submit(world, everything, 2, false);
     world_end(world);
 }
 
@@ -261,7 +270,7 @@ void invalidate_twice(struct world *world)
     }
     invalidate_all(world);
     world_begin(world, cause_of(&again));
-    by_queue(world, &again, 1, false);
+    submit(world, &again, 1, false);
     world_end(world);
     for (unsigned i = 0; i < WORLD_MIRRORS; i++) {
         if (exact[i] && world->mirrors[i].recorder.call_count != before[i]) {

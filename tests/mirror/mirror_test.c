@@ -31,10 +31,11 @@ static const struct {
     unsigned weight;
     void (*operation)(struct world *world);
 } operations[] = {
-    {690, invalidate_some},   {50, invalidate_twice}, {60, memory_change},
+    {670, invalidate_some},   {50, invalidate_twice}, {60, memory_change},
     {60, mirrors_subscribe},  {12, mirrors_unsubscribe}, {30, command_translation},
     {25, command_root},       {28, command_device},   {20, command_renumber},
     {15, command_time},       {4, command_reset},     {6, world_heal},
+    {20, command_queue},
 };
 
 static void one_step(void)

@@ -315,7 +315,8 @@ static _Noreturn void wrong_page(struct world *world, const struct mirror *mirro
     const struct device *device = &world->devices[mirror->device];
     uint64_t address = tables_page_address(page);
 
-    world_note(world, "translation %s", world->translating ? "on" : "off");
+    world_note(world, "translation %s; %zu mappings, differences: %d",
+               world->translating ? "on" : "off", mirror->recorder.mapped.count, mirror->differs);
     for (unsigned i = 0; i < device->view_count; i++) {
         const struct view *view = &device->views[i].view;
         const struct page_log *log = &world->logs[view->space * WORLD_PAGES + page];

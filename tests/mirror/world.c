@@ -104,28 +104,26 @@ bool world_answer(struct world *world)
 /* Time passes until those that never answer have been fenced. */
 static bool time_out(struct world *world)
 {
+    uint64_t tokens[WORLD_MIRRORS];
+    bool late[WORLD_MIRRORS];
     bool some = false;
 
     for (unsigned i = 0; i < WORLD_MIRRORS; i++) {
-        some |= world->mirrors[i].subscriber && world->mirrors[i].recorder.outstanding;
+        late[i] = world->mirrors[i].subscriber && world->mirrors[i].recorder.outstanding;
+        tokens[i] = world->mirrors[i].recorder.pending.token;
+        some |= late[i];
     }
     if (!some) {
         return false;
     }
     world_note(world, "somebody does not answer in time");
     world->clock += ACK_TIMEOUT + ACK_TIMEOUT / 5;
+    world_process(world);
     for (unsigned i = 0; i < WORLD_MIRRORS; i++) {
-        struct mirror *mirror = &world->mirrors[i];
-        uint64_t token = mirror->recorder.pending.token;
-
-        if (!mirror->subscriber || !mirror->recorder.outstanding) {
-            continue;
-        }
-        world_process(world);
-        if (!mirror->recorder.fenced) {
+        if (late[i] && !world->mirrors[i].recorder.fenced) {
             world_fail(world, "mirror %u did not answer in time and is not fenced", i);
         }
-        if (viommu_change_complete(world->guest.iommu, token, 0) != -ENOENT) {
+        if (late[i] && viommu_change_complete(world->guest.iommu, tokens[i], 0) != -ENOENT) {
             world_fail(world, "a token that timed out is good");
         }
     }
@@ -384,7 +382,6 @@ void world_init(struct world *world, uint64_t seed, const struct trouble *troubl
     config.ram = world->slots[SLOT_MAIN].hosts[0];
     config.vtd = world->vtd;
     world_ok(world, guest_init(&world->guest, &config), "guest");
-    world->guest.next_page = 200 * WORLD_PAGE;
     model_init(world);
     tables_init(world);
     add_devices(world);

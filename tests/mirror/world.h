@@ -135,8 +135,8 @@ struct world {
     bool healing; /* nothing goes wrong for now */
 
     bool translating;
+    bool queue_on;
     unsigned root; /* of the two root tables, the one in force */
-    unsigned root_register; /* the one in the register */
     struct space spaces[WORLD_SPACES];
     struct device devices[WORLD_DEVICES];
     struct mirror mirrors[WORLD_MIRRORS];
@@ -259,6 +259,7 @@ void command_root(struct world *world);
 void command_device(struct world *world);
 void command_renumber(struct world *world);
 void command_reset(struct world *world);
+void command_queue(struct world *world);
 void command_time(struct world *world);
 void command_start(struct world *world); /* queue, root, translation on: not checked */
 

@@ -16,6 +16,11 @@ void held_drop(struct held *held)
     *held = (struct held){0};
 }
 
+struct held_mapping *held_at(const struct held *held, size_t index)
+{
+    return &held->mappings[index < held->gap ? index : index + (held->room - held->count)];
+}
+
 size_t held_from(const struct held *held, uint64_t address)
 {
     size_t low = 0;
@@ -24,7 +29,7 @@ size_t held_from(const struct held *held, uint64_t address)
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (held->mappings[middle].last < address) {
+        if (held_at(held, middle)->last < address) {
             low = middle + 1;
         } else {
             high = middle;
@@ -37,7 +42,7 @@ const struct held_mapping *held_find(const struct held *held, uint64_t address)
 {
     size_t index = held_from(held, address);
 
-    return index < held->count && held->mappings[index].first <= address ? &held->mappings[index]
+    return index < held->count && held_at(held, index)->first <= address ? held_at(held, index)
                                                                          : NULL;
 }
 
@@ -45,7 +50,7 @@ static bool meets(const struct held *held, uint64_t first, uint64_t last)
 {
     size_t index = held_from(held, first);
 
-    return index < held->count && held->mappings[index].first <= last;
+    return index < held->count && held_at(held, index)->first <= last;
 }
 
 static bool inside(const struct viommu_range *range, uint64_t first, uint64_t last)
@@ -107,26 +112,32 @@ static const char *judge_unmap(const struct held *held, const struct viommu_subs
                                const struct viommu_change *change)
 {
     size_t index = held_from(held, change->first);
-    const struct held_mapping *begin = &held->mappings[index];
+    const struct held_mapping *begin;
+    const struct held_mapping *end;
     size_t count = 1;
 
-    if (index == held->count || begin->first > change->last) {
+    if (!meets(held, change->first, change->last)) {
         return "an unmap of what is not mapped";
     }
-    if (begin->first < change->first || held->mappings[index].last > change->last) {
+    begin = held_at(held, index);
+    if (begin->first < change->first || begin->last > change->last) {
         return "an unmap that cuts a mapping";
     }
     if (begin->first > change->first) {
         return "an unmap that begins where nothing is mapped";
     }
-    for (; held->mappings[index].last < change->last; index++, count++) {
-        if (index + 1 == held->count ||
-            held->mappings[index + 1].first != held->mappings[index].last + 1) {
+    for (end = begin; end->last < change->last; count++) {
+        const struct held_mapping *next = index + count < held->count
+                                              ? held_at(held, index + count)
+                                              : NULL;
+
+        if (!next || next->first != end->last + 1) {
             return "an unmap that covers what is not mapped";
         }
-        if (held->mappings[index + 1].last > change->last) {
+        if (next->last > change->last) {
             return "an unmap that cuts a mapping";
         }
+        end = next;
     }
     if (count > 1 && !(terms->unmap_spans && terms->form == VIOMMU_FORM_RANGE)) {
         return "an unmap of several mappings at once";
@@ -192,12 +203,27 @@ const char *held_judge(const struct held *held, const struct viommu_subscription
     return "a change of unknown kind";
 }
 
+/* Moves the gap to an index. */
+static void move_gap(struct held *held, size_t index)
+{
+    size_t width = held->room - held->count;
+    struct held_mapping *all = held->mappings;
+
+    if (index < held->gap) {
+        memmove(&all[index + width], &all[index], (held->gap - index) * sizeof(*all));
+    } else if (index > held->gap) {
+        memmove(&all[held->gap], &all[held->gap + width], (index - held->gap) * sizeof(*all));
+    }
+    held->gap = index;
+}
+
 /* Memory that cannot be had ends the program. */
 static void make_room(struct held *held)
 {
     if (held->count < held->room) {
         return;
     }
+    move_gap(held, held->count);
     held->room = held->room ? 2 * held->room : 16;
     held->mappings = reallocarray(held->mappings, held->room, sizeof(*held->mappings));
     if (!held->mappings) {
@@ -211,10 +237,9 @@ static void insert(struct held *held, const struct viommu_change *change)
     size_t index = held_from(held, change->first);
 
     make_room(held);
-    memmove(&held->mappings[index + 1], &held->mappings[index],
-            (held->count - index) * sizeof(*held->mappings));
-    held->mappings[index] = (struct held_mapping){change->first, change->last, change->gpa,
-                                                  change->host, change->perm};
+    move_gap(held, index);
+    held->mappings[held->gap++] = (struct held_mapping){change->first, change->last, change->gpa,
+                                                        change->host, change->perm};
     held->count++;
 }
 
@@ -223,11 +248,11 @@ static void take_away(struct held *held, const struct viommu_change *change)
     size_t begin = held_from(held, change->first);
     size_t end = begin;
 
-    while (end < held->count && held->mappings[end].last <= change->last) {
+    while (end < held->count && held_at(held, end)->last <= change->last) {
         end++;
     }
-    memmove(&held->mappings[begin], &held->mappings[end],
-            (held->count - end) * sizeof(*held->mappings));
+    move_gap(held, end);
+    held->gap = begin;
     held->count -= end - begin;
 }
 
@@ -243,7 +268,7 @@ void held_apply(struct held *held, const struct viommu_change *change)
         take_away(held, change);
         break;
     case VIOMMU_CHANGE_REPLACE:
-        mapping = &held->mappings[held_from(held, change->first)];
+        mapping = held_at(held, held_from(held, change->first));
         mapping->gpa = change->gpa;
         mapping->host = change->host;
         mapping->perm = change->perm;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a mirror holds: the mappings that it was told to make, as an array sorted by address; none
- * overlaps another. It stands for the host's real mappings, and is as strict as the strictest of
- * them: what a change says is judged before it is applied.
+ * What a mirror holds: the mappings that it was told to make, sorted by address; none overlaps
+ * another. It stands for the host's real mappings, and is as strict as the strictest of them: what
+ * a change says is judged before it is applied.
+ *
+ * It is an array with a gap, where the last change was: calls come in the order of addresses, so
+ * that the next one is near it.
  */
 #ifndef VIOMMU_TOOLS_RUN_HELD_H
 #define VIOMMU_TOOLS_RUN_HELD_H
@@ -18,13 +21,17 @@ struct held_mapping {
 };
 
 struct held {
-    struct held_mapping *mappings;
+    struct held_mapping *mappings; /* `gap` of them, then nothing, then the others at the end */
     size_t count;
+    size_t gap;
     size_t room;
 };
 
 /* Frees what it holds, and leaves it empty. */
 void held_drop(struct held *held);
+
+/* The mapping of an index below `count`. */
+struct held_mapping *held_at(const struct held *held, size_t index);
 
 /* The mapping of an address, or NULL. */
 const struct held_mapping *held_find(const struct held *held, uint64_t address);

@@ -69,6 +69,35 @@ static void test_map_and_unmap(void **state)
     assert_int_equal(held.count, 0);
 }
 
+/* Changes here and there, against what is there by rights. */
+static void test_changes_everywhere(void **state)
+{
+    struct held held = {0};
+    bool mapped[256] = {false};
+    uint64_t random = 1;
+
+    (void)state;
+    for (unsigned i = 0; i < 20000; i++) {
+        uint64_t page;
+
+        random = random * 6364136223846793005 + 1442695040888963407;
+        page = random >> 56;
+        if (mapped[page]) {
+            assert_null(tell(&held, &any_range,
+                             unmap(page << 12, page << 12 | 0xfff, page << 13)));
+        } else {
+            assert_null(tell(&held, &any_range, map(page << 12, page << 12 | 0xfff, page << 13)));
+        }
+        mapped[page] = !mapped[page];
+        page = random >> 40 & 255;
+        assert_int_equal(held_find(&held, page << 12) != NULL, mapped[page]);
+    }
+    for (size_t i = 1; i < held.count; i++) {
+        assert_true(held_at(&held, i - 1)->last < held_at(&held, i)->first);
+    }
+    held_drop(&held);
+}
+
 static void test_unmap_is_of_whole_mappings(void **state)
 {
     struct viommu_subscription spans = any_range;
@@ -156,6 +185,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_map_and_unmap),
+        cmocka_unit_test(test_changes_everywhere),
         cmocka_unit_test(test_unmap_is_of_whole_mappings),
         cmocka_unit_test(test_terms),
         cmocka_unit_test(test_blocks),

@@ -262,7 +262,7 @@ void mirrors_lose_memory(struct run *run, const void *host, uint64_t size)
         const struct held *held = subscriber->mirror ? &subscriber->mirror->held : NULL;
 
         for (size_t i = 0; held && i < held->count; i++) {
-            const struct held_mapping *mapping = &held->mappings[i];
+            const struct held_mapping *mapping = held_at(held, i);
 
             if (mapping->host + (mapping->last - mapping->first) >= begin &&
                 mapping->host < begin + size) {
@@ -323,7 +323,7 @@ static void result_held(struct result *result, const struct held *held)
     FILE *out = open_memstream(&text, &size);
 
     for (size_t i = 0; out && i < held->count; i++) {
-        const struct held_mapping *mapping = &held->mappings[i];
+        const struct held_mapping *mapping = held_at(held, i);
 
         bytes += mapping->last - mapping->first + 1;
         if (i < LISTED_MAX) {

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the files of a sync share: how guest tables read, one block of them, and what is counted and
+ * told of it. Private to sync.c, compare.c and tell.c.
+ */
+#ifndef VIOMMU_SHADOW_SYNC_H
+#define VIOMMU_SHADOW_SYNC_H
+
+#include "iommu/iommu.h"
+
+enum region_kind {
+    REGION_ABSENT,
+    REGION_BAD,  /* a table that cannot be read, or an entry with reserved bits */
+    REGION_PAGE, /* one entry maps it */
+    REGION_LEAF, /* a table of 4 KiB pages */
+};
+
+struct region {
+    enum region_kind kind;
+    uint64_t first;
+    uint64_t last;
+    uint64_t value;               /* PAGE: of `first`, without SHADOW_START */
+    uint32_t allowed;             /* LEAF: by the levels above */
+    const _Atomic uint64_t *leaf; /* LEAF: 512 entries */
+};
+
+/* What a step looks at. */
+struct block {
+    uint64_t first;  /* 2 MiB */
+    uint64_t last;
+    unsigned low;    /* pages of it that are looked at */
+    unsigned high;
+    bool told; /* that it cannot be read */
+    uint64_t old[SHADOW_PAGES];
+    uint64_t new[SHADOW_PAGES];
+};
+
+enum verdict {
+    SAME,
+    CHANGED, /* follow.patch is made */
+    STOPPED, /* the shadow lost its mirrors */
+};
+
+static inline bool same_value(uint64_t old, uint64_t new)
+{
+    return !((old ^ new) & ~SHADOW_START);
+}
+
+static inline bool goes_on(uint64_t before, uint64_t value)
+{
+    return (value & SHADOW_PERM) && (value & ~SHADOW_START) == (before & ~SHADOW_START) + 4096;
+}
+
+static inline uint64_t page_address(const struct block *block, unsigned index)
+{
+    return block->first + index * 4096ULL;
+}
+
+/* ---- compare.c ---- */
+
+/* The value of a leaf entry, read once. */
+uint64_t entry_value(const struct pagetable_format *format, const struct region *region,
+                     unsigned index);
+
+/* Whether entries [low, high] of a leaf table may differ from a slot of level 1. */
+bool slot_differs(const struct pagetable_format *format, const struct region *region,
+                  const struct shadow_slot *slot, unsigned low, unsigned high);
+
+/* The same against one stretch: `value` is that of entry `low`; 0: nothing is there. */
+bool leaf_differs_from_run(const struct pagetable_format *format, const struct region *region,
+                           uint64_t value, unsigned low, unsigned high);
+
+/* Whether 512 blocks lead where one page of 1 GiB does. */
+bool blocks_are(const struct shadow_slot *node, uint64_t value);
+
+/* Pages [low, high] of a slot of level 1 that lead somewhere. */
+unsigned slot_present(const struct shadow_slot *slot, unsigned low, unsigned high);
+
+/*
+ * Marks where the new extents of a block begin. Extents in which nothing changed stay as they are.
+ * Of the others, and of what is new, contiguous pages are one; `grow` lets them take in neighbours.
+ */
+void mark_starts(struct block *block, bool grow);
+
+/* ---- tell.c ---- */
+
+/* The mirrors that a shadow's changes concern: members, and those about to be; from one on. */
+struct mirror *user_from(struct mirror *mirror, const struct shadow *shadow);
+
+/* Whether one of them nears its limit: mappings then grow together. */
+bool is_crowded(const struct viommu *iommu, const struct shadow *shadow);
+
+/* Fences them all; with the last one the shadow goes. Returns STOPPED. */
+enum verdict stop(struct viommu *iommu, struct shadow *shadow, int error, bool deny,
+                  const char *text);
+enum verdict stop_for_quota(struct viommu *iommu, struct shadow *shadow, uint64_t first,
+                            uint64_t last);
+
+void count_same(struct viommu *iommu, uint64_t present, uint64_t absent);
+
+/* Counts a block's changes. Returns whether live entries were rewritten. */
+bool count_changes(struct viommu *iommu, const struct block *block);
+
+void tell_bad(struct viommu *iommu, const struct shadow *shadow, uint64_t first, uint64_t last);
+void tell_newly_bad(struct viommu *iommu, const struct shadow *shadow, const struct block *block);
+void tell_rewritten(struct viommu *iommu, const struct shadow *shadow, const struct block *block);
+/* A stretch that was rewritten as a whole. */
+void tell_rewritten_stretch(struct viommu *iommu, const struct shadow *shadow, uint64_t first,
+                            uint64_t last, uint64_t from, uint64_t to);
+
+/* Applies the policy for live entries that were rewritten. Returns whether to go on. */
+bool policy_lets(struct viommu *iommu, struct shadow *shadow, uint64_t first, uint64_t last);
+
+/* What mirrors will not be given, of a stretch that leads to `value`, or of a block's changes. The
+   patch is made. */
+void tell_stretch_unreachable(struct viommu *iommu, const struct shadow *shadow, uint64_t first,
+                              uint64_t last, uint64_t value);
+void tell_unreachable(struct viommu *iommu, const struct shadow *shadow,
+                      const struct block *block);
+
+#endif
