@@ -429,6 +429,9 @@ static void print_summary(const struct service *service)
     print_line("interrupt-cache invalidations", stats.interrupt_cache_invalidations);
     print_line("wait descriptors completed", stats.waits_completed);
     print_line("queue errors", stats.queue_errors);
+    print_line("mappings made by mirrors", stats.calls_map);
+    print_line("mappings taken away by mirrors", stats.calls_unmap);
+    print_line("pages interrupted in mirrors", stats.pages_interrupted);
     print_line("interrupts of the unit", stats.interrupts_sent);
     print_line("interrupt messages delivered", service->vtd.messages_sent);
     print_line("interrupt messages lost", service->vtd.messages_lost);

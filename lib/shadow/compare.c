@@ -8,11 +8,6 @@
  */
 #include "shadow/sync.h"
 
-static uint64_t entry_load(const _Atomic uint64_t *entry)
-{
-    return le64toh(atomic_load_explicit(entry, memory_order_relaxed));
-}
-
 uint64_t entry_value(const struct pagetable_format *format, const struct region *region,
                      unsigned index)
 {

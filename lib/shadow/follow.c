@@ -291,6 +291,9 @@ static void memory_step(struct viommu *iommu)
         struct layout from = mirror_layout(iommu, mirror);
         struct layout to = from;
 
+        if (mirror->subscriber->fenced) {
+            continue;
+        }
         to.memory = follow->memory_next;
         walk_begin(mirror, &from, &to, 0, UINT64_MAX, VIOMMU_CAUSE_MEMORY);
         mirror_activate(iommu, mirror);

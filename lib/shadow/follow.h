@@ -356,6 +356,9 @@ const struct viommu_memory_slot *memory_list_from(const struct memory_list *memo
 void walk_begin(struct mirror *mirror, const struct layout *from, const struct layout *to,
                 uint64_t first, uint64_t last, enum viommu_cause cause);
 
+/* What it passes over it tells in [first, last] only. */
+void walk_limit_skips(struct mirror *mirror, uint64_t first, uint64_t last);
+
 /* The next thing to tell; false when the walk is over. */
 bool walk_next(struct viommu *iommu, struct mirror *mirror, struct mirror_op *op);
 

@@ -39,9 +39,26 @@ static struct region region_absent(unsigned level, uint64_t address, enum region
     return region;
 }
 
-/* How the guest's tables read at an address. In a section. */
+/* Takes in the entries that follow in the same table and are empty, too, as far as is asked for. */
+static void region_extend(struct region *region, const struct memory_snapshot *memory,
+                          uint64_t table, unsigned level, uint64_t last)
+{
+    const _Atomic uint64_t *entries = memory_host(memory, table, SHADOW_PAGES * 8, false);
+    uint64_t mask = (1ULL << shadow_shift(level)) - 1;
+
+    while (entries && region->last < last) {
+        unsigned next = (unsigned)((region->last >> shadow_shift(level)) & 511) + 1;
+
+        if (next == SHADOW_PAGES || (entry_load(&entries[next]) & SHADOW_PERM)) {
+            return;
+        }
+        region->last += mask + 1;
+    }
+}
+
+/* How the guest's tables read at an address, as far as `last`. In a section. */
 static struct region region_find(const struct viommu *iommu, const struct shadow *shadow,
-                                 uint64_t address)
+                                 uint64_t address, uint64_t last)
 {
     const struct pagetable_format *format = iommu->model->format(iommu);
     const struct memory_snapshot *memory = memory_snapshot(iommu->memory);
@@ -56,7 +73,9 @@ static struct region region_find(const struct viommu *iommu, const struct shadow
         }
         region.allowed &= (uint32_t)(entry & SHADOW_PERM);
         if (!region.allowed) {
-            return region_absent(level, address, REGION_ABSENT);
+            region = region_absent(level, address, REGION_ABSENT);
+            region_extend(&region, memory, table, level, last);
+            return region;
         }
         if (pagetable_reserved(format, level, entry)) {
             return region_absent(level, address, REGION_BAD);
@@ -437,7 +456,7 @@ static enum verdict absent_step(struct viommu *iommu, struct shadow *shadow,
 static enum verdict look(struct viommu *iommu, struct shadow *shadow, uint64_t first,
                          uint64_t *last)
 {
-    struct region region = region_find(iommu, shadow, first);
+    struct region region = region_find(iommu, shadow, first, *last);
 
     switch (region.kind) {
     case REGION_LEAF:
@@ -495,7 +514,7 @@ static void members_walk(struct viommu *iommu, const struct shadow *shadow, bool
             walk_begin(m, &from, &to, first, last, iommu->follow.cause_now);
             mirror_activate(iommu, m);
         }
-        m->walk.looked = (struct viommu_range){first, last};
+        walk_limit_skips(m, first, last);
     }
 }
 

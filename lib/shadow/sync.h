@@ -56,6 +56,12 @@ static inline uint64_t page_address(const struct block *block, unsigned index)
     return block->first + index * 4096ULL;
 }
 
+/* An entry of a guest's table, read once. */
+static inline uint64_t entry_load(const _Atomic uint64_t *entry)
+{
+    return le64toh(atomic_load_explicit(entry, memory_order_relaxed));
+}
+
 /* ---- compare.c ---- */
 
 /* The value of a leaf entry, read once. */

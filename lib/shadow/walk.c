@@ -94,7 +94,7 @@ void walk_begin(struct mirror *mirror, const struct layout *from, const struct l
 
     *walk = (struct walk){
         .active = true,
-        .looked = {0, UINT64_MAX},
+        .looked = mirror->subscriber->what.range,
         .cause = cause,
         .from = *from,
         .to = *to,
@@ -103,6 +103,14 @@ void walk_begin(struct mirror *mirror, const struct layout *from, const struct l
     walk->at = first;
     walk->border = first;
     walk->last = last;
+}
+
+void walk_limit_skips(struct mirror *mirror, uint64_t first, uint64_t last)
+{
+    struct viommu_range *looked = &mirror->walk.looked;
+
+    looked->first = looked->first > first ? looked->first : first;
+    looked->last = looked->last < last ? looked->last : last;
 }
 
 /* Moves `at` behind an address; false at the end of what is walked over. */
@@ -141,8 +149,8 @@ static bool skip(const struct mirror *mirror, struct shadow_extent stretch, stru
 {
     const struct viommu_range *looked = &mirror->walk.looked;
 
-    if (!wants(mirror, VIOMMU_CHANGE_SKIPPED) || stretch.first > looked->last ||
-        stretch.last < looked->first) {
+    if (!wants(mirror, VIOMMU_CHANGE_SKIPPED) || looked->first > looked->last ||
+        stretch.first > looked->last || stretch.last < looked->first) {
         return false;
     }
     if (stretch.first < looked->first) {

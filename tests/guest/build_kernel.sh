@@ -42,7 +42,6 @@ done
 kernel_make -j"$(nproc)" vmlinux
 mkdir -p "$out/modules"
 cp "$source/vmlinux" "$out/vmlinux"
-strip --strip-debug "$out/vmlinux" 2>/dev/null || true
 cp "$source/.config" "$out/config"
 : >"$out/modules.builtin"
 kernel_make kernelrelease >"$out/version"

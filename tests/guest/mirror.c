@@ -375,17 +375,17 @@ bool mirror_unsubscribe(struct mirror *m)
 bool mirror_reaches(struct mirror *m, uint64_t iova, uint8_t *memory)
 {
     struct station *s = &m->station;
-    uint64_t there = pattern_new_seed(), back = pattern_new_seed();
+    uint64_t seed = pattern_new_seed();
 
-    if (!station_load(s, there) || edu_to_ram(s->edu, iova, 0, PAGE) ||
-        !pattern_matches(memory, 0, PAGE, there)) {
-        report_detail("a write to %#llx does not arrive", (unsigned long long)iova);
+    pattern_fill(memory, PAGE, seed);
+    if (edu_from_ram(s->edu, iova, 0, PAGE) || !station_show(s) ||
+        !pattern_matches(s->window, 0, PAGE, seed)) {
+        report_detail("a read from %#llx brings other bytes", (unsigned long long)iova);
         return false;
     }
-    pattern_fill(memory, PAGE, back);
-    if (edu_from_ram(s->edu, iova, 0, PAGE) || !station_show(s) ||
-        !pattern_matches(s->window, 0, PAGE, back)) {
-        report_detail("a read from %#llx brings other bytes", (unsigned long long)iova);
+    memset(memory, 0, PAGE);
+    if (edu_to_ram(s->edu, iova, 0, PAGE) || !pattern_matches(memory, 0, PAGE, seed)) {
+        report_detail("a write to %#llx does not arrive", (unsigned long long)iova);
         return false;
     }
     return true;

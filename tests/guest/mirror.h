@@ -110,7 +110,7 @@ static inline unsigned mirror_calls(const struct mirror *m)
 /* Print the calls that are kept, for a failure. */
 void mirror_show_calls(const struct mirror *m);
 
-/* The device writes a page and reads it back through the window: is it this memory? */
+/* The device reads a page, shows it in the window, and writes it back: is it this memory? */
 bool mirror_reaches(struct mirror *m, uint64_t iova, uint8_t *memory);
 
 /* Where an inner address lies. */

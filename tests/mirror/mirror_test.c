@@ -7,7 +7,8 @@
  * and --seeds N --steps N that many from a seed on; a mismatch prints what to give here. The number
  * of a seed decides what goes wrong in its world: see troubles[].
  *
- * A mismatch after many steps is easier to read after fewer: --shrink runs the seeds from --seed on
+ * --trace N prints every step and call from step N on. A mismatch after many steps is easier to read
+ * after fewer: --shrink runs the seeds from --seed on
  * (--seeds of them, 1,000 without) with steps so few that only short failures show.
  */
 #include "world.h"
@@ -51,6 +52,8 @@ static void one_step(void)
     }
 }
 
+static uint64_t trace_from = UINT64_MAX;
+
 static void run_seed(uint64_t seed, uint64_t steps, bool verbose)
 {
     uint64_t calls = 0;
@@ -60,6 +63,7 @@ static void run_seed(uint64_t seed, uint64_t steps, bool verbose)
         mirrors_subscribe(&world);
     }
     for (world.step = 0; world.step < steps; world.step++) {
+        world.trace = world.step >= trace_from;
         one_step();
     }
     world_heal(&world);
@@ -78,7 +82,7 @@ static void run_seed(uint64_t seed, uint64_t steps, bool verbose)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: mirror_test [--seed N] [--seeds N] [--steps N] [--shrink]\n");
+    fprintf(stderr, "usage: mirror_test [--seed N] [--seeds N] [--steps N] [--trace N] [--shrink]\n");
     return 2;
 }
 
@@ -94,6 +98,7 @@ int main(int argc, char **argv)
         uint64_t *number = !strcmp(argv[i], "--seed")    ? &seed
                            : !strcmp(argv[i], "--seeds") ? &seeds
                            : !strcmp(argv[i], "--steps") ? &steps
+                           : !strcmp(argv[i], "--trace") ? &trace_from
                                                          : NULL;
 
         if (!strcmp(argv[i], "--shrink")) {

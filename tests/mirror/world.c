@@ -26,6 +26,9 @@ void world_note(struct world *world, const char *format, ...)
     va_start(args, format);
     vsnprintf(note + used, sizeof(world->notes[0]) - (size_t)used, format, args);
     va_end(args);
+    if (world->trace) {
+        printf("%s\n", note);
+    }
 }
 
 void world_fail(struct world *world, const char *format, ...)
@@ -182,7 +185,8 @@ void world_begin(struct world *world, uint32_t causes)
     viommu_stats_get(world->guest.iommu, &stats, sizeof(stats));
     world->interrupted_before = stats.pages_interrupted;
     for (unsigned i = 0; i < WORLD_MIRRORS; i++) {
-        world->mirrors[i].calls_before = world->mirrors[i].recorder.call_count;
+        snprintf(world->mirrors[i].name, sizeof(world->mirrors[i].name), "    %u", i);
+        world->mirrors[i].recorder.trace = world->trace ? world->mirrors[i].name : NULL;
         recorder_begin(&world->mirrors[i].recorder);
     }
 }

@@ -101,10 +101,10 @@ enum mirror_answer { /* of a mirror that answered PENDING */
 
 struct mirror {
     struct world *world;
+    char name[8];
     unsigned device;
     struct viommu_subscriber *subscriber; /* NULL: none */
     struct recorder recorder;
-    uint64_t calls_before;
     enum mirror_answer answer;
     bool expect_fence; /* a failure was injected that must fence it */
     bool may_fence;
@@ -132,6 +132,7 @@ struct world {
     uint64_t clock;
     uint64_t time;
     struct trouble trouble;
+    bool trace;
     bool healing; /* nothing goes wrong for now */
 
     bool translating;

@@ -290,7 +290,7 @@ static void check(struct recorder *recorder, const struct viommu_change *change)
     if (change->cause < 0 || change->cause >= VIOMMU_CAUSES) {
         broken(recorder, change, "cause");
     }
-    if (change->requester != recorder->requester && !recorder->any_requester) {
+    if (change->requester != recorder->requester) {
         broken(recorder, change, "requester %04x", change->requester);
     }
     if (change->kind != VIOMMU_CHANGE_SKIPPED || !getenv("NOSKIP")) {
@@ -409,6 +409,12 @@ static int on_change(void *opaque, const struct viommu_change *change)
         recorder->causes |= 1u << change->cause;
     }
     answer = recorder->answer ? recorder->answer(recorder->opaque, change) : 0;
+    if (recorder->trace) {
+        printf("%s: kind %d [%#llx, %#llx] gpa %#llx perm %u cause %d: %d\n", recorder->trace,
+               (int)change->kind, (unsigned long long)change->first,
+               (unsigned long long)change->last, (unsigned long long)change->gpa, change->perm,
+               (int)change->cause, answer);
+    }
     if (answer == VIOMMU_PENDING) {
         recorder->outstanding = true;
         recorder->pending = *change;
@@ -471,31 +477,17 @@ void recorder_begin(struct recorder *recorder)
     recorder->interrupted = 0;
 }
 
-static int by_first(const void *a, const void *b)
-{
-    const struct recorder_gone *left = a;
-    const struct recorder_gone *right = b;
-
-    if (left->was.first != right->was.first) {
-        return left->was.first < right->was.first ? -1 : 1;
-    }
-    return left->calls < right->calls ? -1 : left->calls > right->calls;
-}
-
 static bool follows(const struct recorder_mapping *a, const struct recorder_mapping *b)
 {
     return a->last + 1 == b->first && a->gpa + (b->first - a->first) == b->gpa &&
            a->host + (b->first - a->first) == b->host && a->perm == b->perm;
 }
 
-/* A mapping was taken away only where a page of it changed. */
+/* A mapping was taken away only where a page of it changed. (Blocks of one go in order.) */
 static void check_gone(struct recorder *recorder)
 {
     size_t group = 0;
 
-    if (recorder->gone_count) {
-        qsort(recorder->gone, recorder->gone_count, sizeof(*recorder->gone), by_first);
-    }
     for (size_t i = 0; i < recorder->gone_count; i++) {
         struct recorder_gone *gone = recorder->gone;
         bool last = i + 1 == recorder->gone_count ||

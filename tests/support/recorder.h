@@ -52,7 +52,7 @@ struct recorder {
     struct viommu_range allowed[RECORDER_ALLOWED];
     const struct recorder_memory *memory;
     uint16_t requester; /* of the device */
-    bool any_requester; /* while it is renumbered */
+    const char *trace;  /* prints every call, with this name in front; or NULL */
 
     /*
      * What a call is answered with; NULL: 0. 0, VIOMMU_PENDING (then recorder_complete follows) or

@@ -55,18 +55,28 @@ struct memory_room {
     unsigned done; /* batches that were pending and completed */
 };
 
-void *memory_host(struct run *run, uint64_t gpa, uint64_t size, bool *readonly)
+static bool in_slots(const struct slot *slot, struct memory_place *place)
 {
-    const struct slot *slot = run->memory_room->slots;
+    for (; slot; slot = slot->next) {
+        if (place->gpa >= slot->first && place->gpa <= slot->last &&
+            place->size - 1 <= slot->last - place->gpa &&
+            place->host == (uint8_t *)slot->host + (place->gpa - slot->first)) {
+            place->readonly = slot->readonly;
+            return true;
+        }
+    }
+    return false;
+}
 
-    while (slot && (gpa < slot->first || gpa > slot->last)) {
-        slot = slot->next;
+bool memory_is_at(const struct run *run, struct memory_place *place)
+{
+    const struct memory_room *room = run->memory_room;
+    bool found = in_slots(room->slots, place);
+
+    for (const struct batch *batch = room->pending; batch && !found; batch = batch->next) {
+        found = in_slots(batch->removed, place);
     }
-    if (!slot || size - 1 > slot->last - gpa) {
-        return NULL;
-    }
-    *readonly = slot->readonly;
-    return (uint8_t *)slot->host + (gpa - slot->first);
+    return found;
 }
 
 static void slots_unmap(struct slot **list)

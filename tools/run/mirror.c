@@ -54,18 +54,18 @@ static bool library_says_fenced(const struct subscriber *subscriber)
 }
 
 /* What is wrong with the memory behind a mapping, or NULL. */
-static const char *judge_memory(struct run *run, const struct viommu_change *change)
+static const char *judge_memory(const struct run *run, const struct viommu_change *change)
 {
-    bool readonly;
-    void *host = memory_host(run, change->gpa, change->last - change->first + 1, &readonly);
+    struct memory_place place = {
+        .gpa = change->gpa,
+        .size = change->last - change->first + 1,
+        .host = change->host,
+    };
 
-    if (!host) {
-        return "a target that is not guest memory, or not in one piece";
+    if (!memory_is_at(run, &place)) {
+        return "a target that is not guest memory in one piece, or a pointer that is not there";
     }
-    if (host != change->host) {
-        return "a pointer that is not where the target lies";
-    }
-    return readonly && change->perm & VIOMMU_WRITE ? "write permission for ROM" : NULL;
+    return place.readonly && change->perm & VIOMMU_WRITE ? "write permission for ROM" : NULL;
 }
 
 bool mirror_judge(struct subscriber *subscriber, const struct viommu_change *change)

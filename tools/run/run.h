@@ -164,8 +164,17 @@ bool arg_attributes(struct run *run, struct viommu_dma_attrs *attrs);
 void device_result_translation(struct run *run, const struct viommu_translation *translation);
 /* What arrived: data=, text= and uN= when short, hash= when long. */
 void memory_result_bytes(struct run *run, const uint8_t *bytes, size_t size);
-/* Where guest memory lies in this process; NULL when it is not one slot. */
-void *memory_host(struct run *run, uint64_t gpa, uint64_t size, bool *readonly);
+
+/* Guest memory in this process: one slot, which may be about to go. */
+struct memory_place {
+    uint64_t gpa;
+    uint64_t size;
+    const void *host;
+    bool readonly; /* an answer */
+};
+
+/* Whether the guest's memory at an address lies there. */
+bool memory_is_at(const struct run *run, struct memory_place *place);
 
 /* Guest memory, for rooms that act as the guest: says an error when it is not there. */
 bool guest_read(struct run *run, uint64_t gpa, void *buffer, size_t size);
