@@ -144,6 +144,15 @@ static void op_set(const struct mirror *mirror, struct mirror_op *op, enum viomm
     };
 }
 
+/* Whether a mapping failed and was never made. */
+static bool is_missing(const struct mirror *mirror, const struct shadow_extent *given)
+{
+    struct range_run run;
+
+    return mirror->missing.count && range_map_from(&mirror->missing, given->first, &run) &&
+           run.first <= given->last;
+}
+
 /* Has it told that a stretch is as it was, as far as it was looked at, where it wants to know. */
 static bool skip(const struct mirror *mirror, struct shadow_extent stretch, struct mirror_op *op)
 {
@@ -274,7 +283,7 @@ static bool pass_over(struct mirror *mirror, const struct shadow_extent *given,
         odd_forget(mirror, given); /* it is a piece now */
     }
     walk_over(&mirror->walk, given->last);
-    return skip(mirror, *given, op);
+    return !is_missing(mirror, given) && skip(mirror, *given, op);
 }
 
 /*
@@ -329,15 +338,6 @@ static void to_phase(struct walk *walk, enum walk_phase phase)
     walk->at_end = false;
 }
 
-/* Whether a mapping failed and was never made. */
-static bool is_missing(const struct mirror *mirror, const struct shadow_extent *given)
-{
-    struct range_run run;
-
-    return mirror->missing.count && range_map_from(&mirror->missing, given->first, &run) &&
-           run.first <= given->last;
-}
-
 /* Counts what goes though it did not change, and when. */
 static void count_interrupted(struct viommu *iommu, struct mirror *mirror,
                               const struct shadow_extent *given)
@@ -379,7 +379,7 @@ static bool next_unmap(struct viommu *iommu, struct mirror *mirror, struct mirro
     }
     move_in_cluster(walk, given.last);
     if (is_kept(mirror, &given)) {
-        return skip(mirror, given, op);
+        return !is_missing(mirror, &given) && skip(mirror, given, op);
     }
     if (!is_missing(mirror, &given) && replace_whole(mirror, &given, op)) {
         walk->replaced = true;

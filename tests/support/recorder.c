@@ -420,6 +420,8 @@ static int on_change(void *opaque, const struct viommu_change *change)
         recorder->pending = *change;
     } else if (!answer) {
         apply(recorder, change);
+    } else {
+        recorder->failed = true;
     }
     return answer;
 }
@@ -442,6 +444,8 @@ void recorder_complete(struct recorder *recorder, int status)
     recorder->outstanding = false;
     if (!status) {
         apply(recorder, &recorder->pending);
+    } else {
+        recorder->failed = true;
     }
 }
 
@@ -477,10 +481,25 @@ void recorder_begin(struct recorder *recorder)
     recorder->interrupted = 0;
 }
 
+static bool in_line(const struct recorder_mapping *a, const struct recorder_mapping *b)
+{
+    return a->gpa + (b->first - a->first) == b->gpa &&
+           a->host + (b->first - a->first) == b->host && a->perm == b->perm;
+}
+
 static bool follows(const struct recorder_mapping *a, const struct recorder_mapping *b)
 {
-    return a->last + 1 == b->first && a->gpa + (b->first - a->first) == b->gpa &&
-           a->host + (b->first - a->first) == b->host && a->perm == b->perm;
+    return a->last + 1 == b->first && in_line(a, b);
+}
+
+/* Whether two blocks may be of one mapping; between them may be one that could not be made. */
+static bool of_one(const struct recorder *recorder, const struct recorder_mapping *a,
+                   const struct recorder_mapping *b)
+{
+    if (recorder->what.form != VIOMMU_FORM_POW2) {
+        return false;
+    }
+    return recorder->failed ? a->last < b->first && in_line(a, b) : follows(a, b);
 }
 
 /* A mapping was taken away only where a page of it changed. (Blocks of one go in order.) */
@@ -491,8 +510,7 @@ static void check_gone(struct recorder *recorder)
     for (size_t i = 0; i < recorder->gone_count; i++) {
         struct recorder_gone *gone = recorder->gone;
         bool last = i + 1 == recorder->gone_count ||
-                    recorder->what.form != VIOMMU_FORM_POW2 ||
-                    !follows(&gone[i].was, &gone[i + 1].was);
+                    !of_one(recorder, &gone[i].was, &gone[i + 1].was);
         bool changed = false;
 
         if (!last) {

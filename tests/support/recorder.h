@@ -67,6 +67,7 @@ struct recorder {
     struct recorder_list mapped; /* sorted */
     uint64_t pages;              /* mapped */
     bool fenced;
+    bool failed;      /* a call failed, ever */
     bool outstanding; /* a call was answered with VIOMMU_PENDING */
     struct viommu_change pending;
 
