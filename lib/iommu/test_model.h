@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A model that does little, for tests of what all models stand on: it moves addresses by an
- * offset, keeps one
- * register, and posts changes that a test asks for.
+ * offset, keeps one register, and posts changes that a test asks for. What mirrors see of it are
+ * views that a test sets, and page tables of a simple format.
  *
  * A request up to `last` is translated to iova + offset, in pages of mask + 1; others are refused.
  * 0xFEExxxxx is the interrupt range. Each change posted has a wait; what is over is seen by
@@ -25,6 +25,9 @@
 #define MODEL_WAITS 16
 #define MODEL_RECORDS 256
 #define MODEL_MS UINT64_C(1000000)
+/* Of an entry of its page tables; bits 0 and 1 are read and write. */
+#define MODEL_LARGE UINT64_C(0x80)
+#define MODEL_RESERVED (UINT64_C(1) << 62)
 
 struct test_model {
     struct viommu iommu;
@@ -43,7 +46,14 @@ struct test_model {
     unsigned resets;
     unsigned destroyed;
     uint64_t reg;
-    struct shadow_view view; /* of every requester */
+    struct shadow_view view; /* of every requester, unless view_of says something else */
+    void (*view_of)(struct test_model *model, uint16_t requester, struct shadow_view *out);
+    bool no_mirrors;              /* it cannot be mirrored */
+    int narrow_answer;            /* what it says to being narrowed, to what: */
+    uint64_t narrow_last;
+    uint64_t narrow_sizes;
+    uint64_t shadow_quota;        /* of the configuration */
+    enum viommu_rewrite_policy rewrite_policy;
     unsigned work;     /* pieces of work that are left; each takes one of the budget */
     unsigned messages; /* of the unit that are to be sent */
 
@@ -177,28 +187,38 @@ static inline bool model_has_ats(const struct viommu *iommu)
 
 static inline bool model_can_mirror(const struct viommu *iommu)
 {
-    (void)iommu;
-    return true;
+    return !((const struct test_model *)iommu)->no_mirrors;
 }
 
 static inline int model_narrow(struct viommu *iommu, uint64_t last, uint64_t page_sizes)
 {
-    (void)iommu;
-    (void)page_sizes;
-    return last < 0xffff ? -ERANGE : 0;
+    struct test_model *model = model_of(iommu);
+
+    model->narrow_last = last;
+    model->narrow_sizes = page_sizes;
+    return model->narrow_answer;
 }
 
 static inline void model_view(struct viommu *iommu, uint16_t requester, struct shadow_view *out)
 {
     struct test_model *model = model_of(iommu);
 
-    (void)requester;
     *out = model->view;
+    if (model->view_of) {
+        model->view_of(model, requester, out);
+    }
 }
 
 static inline const struct pagetable_format *model_format(const struct viommu *iommu)
 {
-    static const struct pagetable_format format = {.read = 1, .write = 2};
+    static const struct pagetable_format format = {
+        .read = 1,
+        .write = 2,
+        .large = MODEL_LARGE,
+        .reserved_table = MODEL_RESERVED,
+        .reserved_page = MODEL_RESERVED,
+        .large_levels = 1 << 1 | 1 << 2,
+    };
 
     (void)iommu;
     return &format;
@@ -267,7 +287,10 @@ static inline void model_add_ram(struct test_model *model, uint64_t first, uint6
     assert_int_equal(viommu_memory_batch_commit(batch, NULL, NULL), 0);
 }
 
-/* Everything, with an empty guest memory; not started. The caller may have set host_clock. */
+/*
+ * Everything, with an empty guest memory; not started. The caller may have set host_clock,
+ * rewrite_policy and shadow_quota.
+ */
 static inline void model_create(struct test_model *model)
 {
     struct viommu_config config = {
@@ -276,6 +299,8 @@ static inline void model_create(struct test_model *model)
         .clock = model->host_clock ? NULL : model_clock,
         .ack_timeout_ms = 100,
         .iotlb_entries = 256,
+        .rewrite_policy = model->rewrite_policy,
+        .shadow_quota = model->shadow_quota,
     };
 
     assert_int_equal(viommu_memory_create(&model->memory), 0);

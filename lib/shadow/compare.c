@@ -44,8 +44,10 @@ static bool leaf_differs(const struct pagetable_format *format, const struct reg
     return differs != 0;
 }
 
-bool leaf_differs_from_run(const struct pagetable_format *format, const struct region *region,
-                           uint64_t value, unsigned low, unsigned high)
+/* The same against one stretch: `value` is that of entry `low`; 0: nothing is there. */
+static bool leaf_differs_from_run(const struct pagetable_format *format,
+                                  const struct region *region, uint64_t value, unsigned low,
+                                  unsigned high)
 {
     uint64_t keep = SHADOW_TARGET | region->allowed;
     uint64_t allowed = region->allowed;

@@ -108,8 +108,9 @@ struct shadow *shadow_get(struct viommu *iommu, uint64_t root, uint8_t levels)
 
 static void patch_drop(struct viommu *iommu)
 {
-    if (iommu->follow.patched) {
+    if (iommu->follow.patched || iommu->follow.cutting) {
         iommu->follow.patched = false;
+        iommu->follow.cutting = false;
         shadow_slot_free(&iommu->follow.patch.slot);
     }
 }

@@ -6,6 +6,7 @@
  *   layout.c  the mappings that follow from a view: cut by memory, by what is allowed
  *   walk.c    from one layout to another: which mappings go, which come
  *   sync.c    guest tables looked at block by block; what differs becomes a patch
+ *   large.c   blocks of 1 GiB
  *   compare.c one block compared
  *   tell.c    what is counted and told of that
  *   mirror.c  one mirror: its calls and their answers, what it misses, its end
@@ -217,6 +218,9 @@ struct follow {
     uint64_t sync_at;
     bool patched;             /* `patch` is being walked to */
     struct shadow_patch patch;
+    bool cutting;             /* `patch` is being made of a page of 1 GiB that is a table now */
+    bool cut_differs;         /* and is not what the page was */
+    unsigned cut_at;          /* the block of 2 MiB that is next */
 
     /* Memory. */
     struct viommu_memory_listener *listener;

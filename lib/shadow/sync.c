@@ -21,7 +21,6 @@
 
 /* Leaf tables that one sync may look at besides as many as guest memory has pages. */
 #define TABLES_MAX (1u << 20)
-#define PAGES_1G ((uint64_t)SHADOW_PAGES * SHADOW_PAGES)
 
 static void region_span(struct region *region, unsigned level, uint64_t address)
 {
@@ -56,9 +55,8 @@ static void region_extend(struct region *region, const struct memory_snapshot *m
     }
 }
 
-/* How the guest's tables read at an address, as far as `last`. In a section. */
-static struct region region_find(const struct viommu *iommu, const struct shadow *shadow,
-                                 uint64_t address, uint64_t last)
+struct region region_find(const struct viommu *iommu, const struct shadow *shadow,
+                          uint64_t address, uint64_t last)
 {
     const struct pagetable_format *format = iommu->model->format(iommu);
     const struct memory_snapshot *memory = memory_snapshot(iommu->memory);
@@ -94,33 +92,17 @@ static struct region region_find(const struct viommu *iommu, const struct shadow
     return region;
 }
 
-static const struct shadow_slot empty_slot;
+const struct shadow_slot empty_slot;
 
-static const struct shadow_slot *slot_at(const struct shadow *shadow, unsigned level,
-                                         uint64_t address)
+const struct shadow_slot *slot_at(const struct shadow *shadow, unsigned level, uint64_t address)
 {
     const struct shadow_slot *slot = shadow_map_slot(&shadow->map, level, address);
 
     return slot ? slot : &empty_slot;
 }
 
-/* The level-2 run that holds an address, or NULL. */
-static const struct shadow_slot *run_of_1g(const struct shadow *shadow, uint64_t address)
-{
-    const struct shadow_slot *slot = slot_at(shadow, 2, address);
-
-    return slot->kind == SHADOW_RUN ? slot : NULL;
-}
-
-/* The value that a page has by a run of level 2, without SHADOW_START. */
-static uint64_t value_in_1g(const struct shadow_slot *run, uint64_t address)
-{
-    return (run->value & ~SHADOW_START) + (address & ((1ULL << shadow_shift(2)) - 1) & ~0xfffULL);
-}
-
-/* Puts the patch together. The slot is owned by it, or freed. */
-static enum verdict patch_make(struct viommu *iommu, struct shadow *shadow, unsigned level,
-                               uint64_t address, struct shadow_slot *slot)
+enum verdict patch_make(struct viommu *iommu, struct shadow *shadow, unsigned level,
+                        uint64_t address, struct shadow_slot *slot)
 {
     struct shadow_patch *patch = &iommu->follow.patch;
     uint64_t mask = (1ULL << shadow_shift(level)) - 1;
@@ -146,202 +128,129 @@ static enum verdict patch_make(struct viommu *iommu, struct shadow *shadow, unsi
     return CHANGED;
 }
 
-/* Makes the patch of a block whose new values are known. */
-static enum verdict block_finish(struct viommu *iommu, struct shadow *shadow, struct block *block,
-                                 bool whole)
+enum verdict block_build(struct viommu *iommu, struct shadow *shadow, struct block *block,
+                         bool whole, struct shadow_slot *slot)
 {
-    struct shadow_slot slot;
-    enum verdict verdict;
-    bool rewritten = count_changes(iommu, block);
-
-    if (rewritten) {
+    if (count_changes(iommu, block)) {
         tell_rewritten(iommu, shadow, block);
         if (!policy_lets(iommu, shadow, block->first, block->last)) {
             return STOPPED;
         }
     }
-    if (!block->told) {
-        tell_newly_bad(iommu, shadow, block);
-    }
+    tell_newly_bad(iommu, shadow, block);
     mark_starts(block, is_crowded(iommu, shadow));
-    if (shadow_slot_build(block->new, whole, &slot)) {
+    if (shadow_slot_build(block->new, whole, slot)) {
         return stop(iommu, shadow, -ENOMEM, true, "no memory to follow the guest's tables");
     }
-    verdict = patch_make(iommu, shadow, 1, block->first, &slot);
+    return CHANGED;
+}
+
+bool block_read(const struct viommu *iommu, const struct region *region, struct block *block)
+{
+    const struct pagetable_format *format = iommu->model->format(iommu);
+    uint64_t value = 0;
+    bool differs = false;
+
+    memcpy(block->new, block->old, sizeof(block->new));
+    for (unsigned i = block->low; i <= block->high; i++) {
+        uint64_t address = page_address(block, i);
+
+        switch (region->kind) {
+        case REGION_LEAF:
+            value = entry_value(format, region, i);
+            break;
+        case REGION_PAGE:
+            value = region->value + (address - region->first);
+            break;
+        case REGION_ABSENT:
+            value = 0;
+            break;
+        case REGION_BAD:
+            value = address == region->first ? SHADOW_BAD : 0;
+            break;
+        }
+        if (!same_value(value, block->old[i])) {
+            block->new[i] = value;
+            differs = true;
+        }
+    }
+    if (differs && region->kind == REGION_BAD) {
+        block->bad_first = region->first;
+        block->bad_last = region->last;
+    }
+    return differs;
+}
+
+void block_begin(struct block *block, const struct shadow_slot *slot, uint64_t first,
+                 uint64_t last)
+{
+    uint64_t mask = (1ULL << shadow_shift(1)) - 1;
+
+    block->first = first & ~mask;
+    block->last = first | mask;
+    block->bad_last = 0;
+    block->low = slot->whole ? 0 : (unsigned)((first & mask) >> 12);
+    block->high = slot->whole || last > block->last ? SHADOW_PAGES - 1
+                                                    : (unsigned)((last & mask) >> 12);
+}
+
+void tables_count(struct viommu *iommu)
+{
+    iommu->stats.tables_compared[iommu->follow.cause_now]++;
+}
+
+/* Makes the patch of a block whose new values are known. */
+static enum verdict block_patch(struct viommu *iommu, struct shadow *shadow, struct block *block,
+                                bool whole)
+{
+    struct shadow_slot slot;
+    enum verdict verdict = block_build(iommu, shadow, block, whole, &slot);
+
+    if (verdict == CHANGED) {
+        verdict = patch_make(iommu, shadow, 1, block->first, &slot);
+    }
     if (verdict == CHANGED) {
         tell_unreachable(iommu, shadow, block);
     }
     return verdict;
 }
 
-/* The block of an address, and the pages of it that [first, last] asks for. */
-static void block_begin(struct block *block, const struct shadow_slot *slot, uint64_t first,
-                        uint64_t last)
-{
-    uint64_t mask = (1ULL << shadow_shift(1)) - 1;
-
-    block->first = first & ~mask;
-    block->last = first | mask;
-    block->told = false;
-    block->low = slot->whole ? 0 : (unsigned)((first & mask) >> 12);
-    block->high = slot->whole || last > block->last ? SHADOW_PAGES - 1
-                                                    : (unsigned)((last & mask) >> 12);
-}
-
-static enum verdict run_break(struct viommu *iommu, struct shadow *shadow,
-                              const struct shadow_slot *run, uint64_t address)
-{
-    struct shadow_slot slot;
-
-    if (shadow_slot_break(run, &slot)) {
-        return stop(iommu, shadow, -ENOMEM, true, "no memory to follow the guest's tables");
-    }
-    return patch_make(iommu, shadow, 2, address, &slot);
-}
-
-static void tables_count(struct viommu *iommu)
-{
-    iommu->stats.tables_compared[iommu->follow.cause_now]++;
-}
-
 static enum verdict leaf_step(struct viommu *iommu, struct shadow *shadow,
                               const struct region *region, uint64_t first, uint64_t *last)
 {
-    const struct pagetable_format *format = iommu->model->format(iommu);
-    const struct shadow_slot *run = run_of_1g(shadow, first);
-    const struct shadow_slot *slot = run ? &empty_slot : slot_at(shadow, 1, first);
-    bool differs = false;
+    const struct shadow_slot *slot = slot_at(shadow, 1, first);
     struct block block;
+    unsigned present;
 
     block_begin(&block, slot, first, *last);
     *last = page_address(&block, block.high) | 0xfff;
     tables_count(iommu);
-    if (run) {
-        if (leaf_differs_from_run(format, region,
-                                  value_in_1g(run, page_address(&block, block.low)), block.low,
-                                  block.high)) {
-            return run_break(iommu, shadow, run, first);
-        }
-        count_same(iommu, block.high - block.low + 1, 0);
-        return SAME;
-    }
-    if (!slot_differs(format, region, slot, block.low, block.high)) {
-        unsigned present = slot_present(slot, block.low, block.high);
-
-        count_same(iommu, present, block.high - block.low + 1 - present);
-        return SAME;
-    }
-    shadow_slot_expand(slot, block.old);
-    memcpy(block.new, block.old, sizeof(block.new));
-    for (unsigned i = block.low; i <= block.high; i++) {
-        uint64_t value = entry_value(format, region, i);
-
-        if (!same_value(value, block.old[i])) {
-            block.new[i] = value;
-            differs = true;
+    if (slot_differs(iommu->model->format(iommu), region, slot, block.low, block.high)) {
+        shadow_slot_expand(slot, block.old);
+        if (block_read(iommu, region, &block)) {
+            return block_patch(iommu, shadow, &block, false);
         }
     }
-    return differs ? block_finish(iommu, shadow, &block, false) : SAME;
+    present = slot_present(slot, block.low, block.high);
+    count_same(iommu, present, block.high - block.low + 1 - present);
+    return SAME;
 }
 
 /* A block of 2 MiB that is mapped by one entry. */
-static enum verdict page_2m_step(struct viommu *iommu, struct shadow *shadow, uint64_t value,
-                                 uint64_t address)
+static enum verdict page_2m_step(struct viommu *iommu, struct shadow *shadow,
+                                 const struct region *region, uint64_t address)
 {
-    const struct shadow_slot *run = run_of_1g(shadow, address);
-    const struct shadow_slot *slot;
-    bool differs = false;
     struct block block;
 
     tables_count(iommu);
-    if (run && value_in_1g(run, address) == value) {
-        count_same(iommu, SHADOW_PAGES, 0);
-        return SAME;
-    }
-    if (run) {
-        return run_break(iommu, shadow, run, address);
-    }
-    slot = slot_at(shadow, 1, address);
     block_begin(&block, &empty_slot, address, UINT64_MAX);
-    shadow_slot_expand(slot, block.old);
-    for (unsigned i = 0; i < SHADOW_PAGES; i++) {
-        block.new[i] = value + i * 4096ULL;
-        if (same_value(block.old[i], block.new[i])) {
-            block.new[i] = block.old[i];
-        } else {
-            differs = true;
-        }
+    shadow_slot_expand(slot_at(shadow, 1, address), block.old);
+    if (block_read(iommu, region, &block)) {
+        return block_patch(iommu, shadow, &block, true);
     }
-    if (!differs) {
-        shadow_map_mark_whole(&shadow->map, address);
-        count_same(iommu, SHADOW_PAGES, 0);
-        return SAME;
-    }
-    return block_finish(iommu, shadow, &block, true);
-}
-
-/* Counts and tells what a page of 1 GiB changes. Returns whether live entries were rewritten. */
-static bool count_1g(struct viommu *iommu, const struct shadow *shadow,
-                     const struct shadow_slot *old, uint64_t address, uint64_t value)
-{
-    enum viommu_cause cause = iommu->follow.cause_now;
-    struct block block;
-    bool rewritten = false;
-
-    if (old->kind == SHADOW_EMPTY) {
-        iommu->stats.pages_appeared[cause] += PAGES_1G;
-        return false;
-    }
-    if (old->kind == SHADOW_RUN) {
-        iommu->stats.pages_rewritten[cause] += PAGES_1G;
-        tell_rewritten_stretch(iommu, shadow, address, address | ((1ULL << shadow_shift(2)) - 1),
-                               old->value, value);
-        return true;
-    }
-    for (unsigned i = 0; i < SHADOW_PAGES; i++) {
-        block_begin(&block, &empty_slot, address + ((uint64_t)i << shadow_shift(1)), UINT64_MAX);
-        shadow_slot_expand(&old->node->slots[i], block.old);
-        for (unsigned j = 0; j < SHADOW_PAGES; j++) {
-            block.new[j] = value;
-            value += 4096;
-        }
-        if (count_changes(iommu, &block)) {
-            tell_rewritten(iommu, shadow, &block);
-            rewritten = true;
-        }
-    }
-    return rewritten;
-}
-
-/* A block of 1 GiB that is mapped by one entry. */
-static enum verdict page_1g_step(struct viommu *iommu, struct shadow *shadow, uint64_t value,
-                                 uint64_t address)
-{
-    const struct shadow_slot *old = slot_at(shadow, 2, address);
-    struct shadow_slot slot = {
-        .value = value | SHADOW_START,
-        .kind = SHADOW_RUN,
-        .whole = true,
-        .last = SHADOW_PAGES - 1,
-    };
-    uint64_t last = address | ((1ULL << shadow_shift(2)) - 1);
-    enum verdict verdict;
-
-    tables_count(iommu);
-    if ((old->kind == SHADOW_RUN && same_value(old->value, value)) ||
-        (old->kind == SHADOW_NODE && blocks_are(old, value))) {
-        count_same(iommu, PAGES_1G, 0);
-        return SAME;
-    }
-    if (count_1g(iommu, shadow, old, address, value) &&
-        !policy_lets(iommu, shadow, address, last)) {
-        return STOPPED;
-    }
-    verdict = patch_make(iommu, shadow, 2, address, &slot);
-    if (verdict == CHANGED) {
-        tell_stretch_unreachable(iommu, shadow, address, last, value);
-    }
-    return verdict;
+    shadow_map_mark_whole(&shadow->map, address);
+    count_same(iommu, SHADOW_PAGES, 0);
+    return SAME;
 }
 
 static enum verdict page_step(struct viommu *iommu, struct shadow *shadow,
@@ -350,71 +259,35 @@ static enum verdict page_step(struct viommu *iommu, struct shadow *shadow,
     unsigned level = region->last - region->first > 1ULL << shadow_shift(1) ? 2 : 1;
     uint64_t mask = (1ULL << shadow_shift(level)) - 1;
     uint64_t address = first & ~mask;
-    uint64_t value = region->value + (address - region->first);
 
     *last = address | mask;
-    return level == 2 ? page_1g_step(iommu, shadow, value, address)
-                      : page_2m_step(iommu, shadow, value, address);
+    return level == 2 ? large_page_step(iommu, shadow,
+                                        region->value + (address - region->first), address)
+                      : page_2m_step(iommu, shadow, region, address);
 }
 
-/* Pages of a level-2 slot that go. */
-static void count_gone_1g(struct viommu *iommu, const struct shadow_slot *slot)
-{
-    uint64_t gone = 0;
-
-    for (unsigned i = 0; slot->kind == SHADOW_NODE && i < SHADOW_PAGES; i++) {
-        gone += slot_present(&slot->node->slots[i], 0, SHADOW_PAGES - 1);
-    }
-    if (slot->kind == SHADOW_RUN) {
-        gone = PAGES_1G;
-    }
-    iommu->stats.pages_gone[iommu->follow.cause_now] += gone;
-}
-
-/* All of a block of 1 GiB goes. */
-static enum verdict remove_1g(struct viommu *iommu, struct shadow *shadow, uint64_t address)
-{
-    struct shadow_slot nothing = {0};
-
-    tables_count(iommu);
-    count_gone_1g(iommu, slot_at(shadow, 2, address));
-    return patch_make(iommu, shadow, 2, address, &nothing);
-}
-
-/*
- * What is in a block of 2 MiB goes. A region that cannot be read keeps a mark at its beginning: it
- * is told of once.
- */
+/* What is in a block of 2 MiB goes. */
 static enum verdict remove_2m(struct viommu *iommu, struct shadow *shadow,
                               const struct region *region, uint64_t first, uint64_t *last)
 {
     const struct shadow_slot *slot = slot_at(shadow, 1, first);
     struct block block;
-    bool differs = false;
-    uint64_t mark;
 
     block_begin(&block, slot, first, *last);
     *last = page_address(&block, block.high) | 0xfff;
     tables_count(iommu);
     shadow_slot_expand(slot, block.old);
-    memcpy(block.new, block.old, sizeof(block.new));
-    for (unsigned i = block.low; i <= block.high; i++) {
-        mark = region->kind == REGION_BAD && page_address(&block, i) == region->first;
-        block.new[i] = mark ? SHADOW_BAD : 0;
-        differs |= !same_value(block.old[i], block.new[i]);
+    if (block_read(iommu, region, &block)) {
+        return block_patch(iommu, shadow, &block, false);
     }
-    if (!differs) {
-        count_same(iommu, 0, block.high - block.low + 1);
-        return SAME;
-    }
-    if (region->kind == REGION_BAD) {
-        tell_bad(iommu, shadow, region->first, region->last);
-        block.told = true;
-    }
-    return block_finish(iommu, shadow, &block, false);
+    count_same(iommu, 0, block.high - block.low + 1);
+    return SAME;
 }
 
-/* Nothing is mapped by the guest: what is in the map goes, as much of it as can go at once. */
+/*
+ * Nothing is mapped by the guest: what is in the map goes, as much of it as can go at once. A region
+ * that cannot be read keeps a mark at its beginning: it is told of once.
+ */
 static enum verdict absent_step(struct viommu *iommu, struct shadow *shadow,
                                 const struct region *region, uint64_t first, uint64_t *last)
 {
@@ -425,17 +298,11 @@ static enum verdict absent_step(struct viommu *iommu, struct shadow *shadow,
     uint64_t used;
 
     *last = *last < region->last ? *last : region->last;
-    if (slot->kind == SHADOW_RUN && !all_1g) {
-        return run_break(iommu, shadow, slot, first);
-    }
     if (slot->kind == SHADOW_RUN ||
         (slot->kind == SHADOW_NODE && !marked && all_1g && !(first & mask_1g) &&
          *last >= (first | mask_1g))) {
         *last = first | mask_1g;
-        if (region->kind == REGION_BAD) {
-            tell_bad(iommu, shadow, region->first, region->last);
-        }
-        return remove_1g(iommu, shadow, first);
+        return large_remove(iommu, shadow, region, first);
     }
     if (marked) {
         return remove_2m(iommu, shadow, region, first, last);
@@ -452,17 +319,26 @@ static enum verdict absent_step(struct viommu *iommu, struct shadow *shadow,
     return remove_2m(iommu, shadow, region, first, last);
 }
 
+bool tables_left(const struct viommu *iommu, struct shadow *shadow, const struct region *region)
+{
+    return region->kind != REGION_LEAF ||
+           ++shadow->tables <= TABLES_MAX + iommu->follow.memory->pages;
+}
+
 /* Looks at what lies at `first`; *last is how far at most, then how far it looked. */
 static enum verdict look(struct viommu *iommu, struct shadow *shadow, uint64_t first,
                          uint64_t *last)
 {
     struct region region = region_find(iommu, shadow, first, *last);
 
+    if (!tables_left(iommu, shadow, &region)) {
+        return stop_for_quota(iommu, shadow, first, *last);
+    }
+    if (large_is_cut(shadow, &region, first)) {
+        return large_cut_begin(iommu, shadow, first);
+    }
     switch (region.kind) {
     case REGION_LEAF:
-        if (++shadow->tables > TABLES_MAX + iommu->follow.memory->pages) {
-            return stop_for_quota(iommu, shadow, first, *last);
-        }
         return leaf_step(iommu, shadow, &region, first, last);
     case REGION_PAGE:
         return page_step(iommu, shadow, &region, first, last);
@@ -528,15 +404,15 @@ bool sync_step(struct viommu *iommu, struct shadow *shadow)
         return false;
     }
     (void)epoch_enter(iommu->epoch); /* cannot fail in viommu_process */
-    verdict = look(iommu, shadow, first, &last);
+    if (iommu->follow.cutting) {
+        verdict = large_cut_step(iommu, shadow, &first, &last);
+    } else {
+        verdict = look(iommu, shadow, first, &last);
+    }
     epoch_leave(iommu->epoch);
-    if (verdict == STOPPED) {
-        return true;
+    if (verdict == SAME || verdict == CHANGED) {
+        members_walk(iommu, shadow, verdict == CHANGED, first, last);
+        iommu->follow.sync_at = last + 1;
     }
-    members_walk(iommu, shadow, verdict == CHANGED, first, last);
-    if (verdict == CHANGED && iommu->follow.patch.slot.kind == SHADOW_NODE) {
-        return true; /* a run was broken: its blocks are looked at now */
-    }
-    iommu->follow.sync_at = last + 1;
     return true;
 }

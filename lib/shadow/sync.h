@@ -30,7 +30,8 @@ struct block {
     uint64_t last;
     unsigned low;    /* pages of it that are looked at */
     unsigned high;
-    bool told; /* that it cannot be read */
+    uint64_t bad_first; /* it lies in a region that cannot be read: to be told; bad_last 0: not so */
+    uint64_t bad_last;
     uint64_t old[SHADOW_PAGES];
     uint64_t new[SHADOW_PAGES];
 };
@@ -38,6 +39,7 @@ struct block {
 enum verdict {
     SAME,
     CHANGED, /* follow.patch is made */
+    AGAIN,   /* more is to be looked at first */
     STOPPED, /* the shadow lost its mirrors */
 };
 
@@ -62,6 +64,55 @@ static inline uint64_t entry_load(const _Atomic uint64_t *entry)
     return le64toh(atomic_load_explicit(entry, memory_order_relaxed));
 }
 
+/* ---- sync.c ---- */
+
+/* Stands for a slot where there is no node. */
+extern const struct shadow_slot empty_slot;
+
+const struct shadow_slot *slot_at(const struct shadow *shadow, unsigned level, uint64_t address);
+
+/* How the guest's tables read at an address, as far as `last`. In a section. */
+struct region region_find(const struct viommu *iommu, const struct shadow *shadow,
+                          uint64_t address, uint64_t last);
+
+/* Counts a leaf table; false when the sync has looked at too many. */
+bool tables_left(const struct viommu *iommu, struct shadow *shadow, const struct region *region);
+
+void tables_count(struct viommu *iommu);
+
+/* The block of an address, and the pages of it that [first, last] asks for. */
+void block_begin(struct block *block, const struct shadow_slot *slot, uint64_t first,
+                 uint64_t last);
+
+/* Reads the new values of the pages that are asked for; `old` is there. Whether some differ. */
+bool block_read(const struct viommu *iommu, const struct region *region, struct block *block);
+
+/* Counts, tells and judges a block's changes, and makes its new slot: CHANGED, or STOPPED. */
+enum verdict block_build(struct viommu *iommu, struct shadow *shadow, struct block *block,
+                         bool whole, struct shadow_slot *slot);
+
+/* Puts the patch together: CHANGED, or STOPPED. The slot is owned by it, or freed. */
+enum verdict patch_make(struct viommu *iommu, struct shadow *shadow, unsigned level,
+                        uint64_t address, struct shadow_slot *slot);
+
+/* ---- large.c ---- */
+
+/* A block of 1 GiB that is mapped by one entry now. */
+enum verdict large_page_step(struct viommu *iommu, struct shadow *shadow, uint64_t value,
+                             uint64_t address);
+
+/* One that is not mapped any more. */
+enum verdict large_remove(struct viommu *iommu, struct shadow *shadow, const struct region *region,
+                          uint64_t address);
+
+/* Whether a block that was mapped by one entry is a table now. */
+bool large_is_cut(const struct shadow *shadow, const struct region *region, uint64_t address);
+
+/* Begins to look at such a block; then each step looks at a part of it. */
+enum verdict large_cut_begin(struct viommu *iommu, struct shadow *shadow, uint64_t address);
+enum verdict large_cut_step(struct viommu *iommu, struct shadow *shadow, uint64_t *first,
+                            uint64_t *last);
+
 /* ---- compare.c ---- */
 
 /* The value of a leaf entry, read once. */
@@ -71,10 +122,6 @@ uint64_t entry_value(const struct pagetable_format *format, const struct region 
 /* Whether entries [low, high] of a leaf table may differ from a slot of level 1. */
 bool slot_differs(const struct pagetable_format *format, const struct region *region,
                   const struct shadow_slot *slot, unsigned low, unsigned high);
-
-/* The same against one stretch: `value` is that of entry `low`; 0: nothing is there. */
-bool leaf_differs_from_run(const struct pagetable_format *format, const struct region *region,
-                           uint64_t value, unsigned low, unsigned high);
 
 /* Whether 512 blocks lead where one page of 1 GiB does. */
 bool blocks_are(const struct shadow_slot *node, uint64_t value);

@@ -165,6 +165,10 @@ void tell_newly_bad(struct viommu *iommu, const struct shadow *shadow,
 {
     unsigned last;
 
+    if (block->bad_last) {
+        tell_bad(iommu, shadow, block->bad_first, block->bad_last);
+        return;
+    }
     for (unsigned i = block->low; i <= block->high; i = last + 1) {
         last = i;
         if (!is_newly_bad(block, i)) {

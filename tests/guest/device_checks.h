@@ -34,6 +34,9 @@ void station_close(struct station *s);
 /* Identification, DMA both ways, pages, interrupts: nothing here is refused. */
 void check_allowed(struct station *s, const struct plan *plan);
 
+/* Mappings of all sizes, in a mixed-up order. */
+void check_shuffle(struct station *s, const struct plan *plan);
+
 /* DMA that must be stopped. */
 void check_refused(struct station *s, const struct plan *plan);
 

@@ -304,7 +304,7 @@ source_kernel() {
         die "kernel $1 does not build ($dir/kernel-$1.log)"
     }
     mv "$work/kernel-$1" "$out"
-    rm -rf "$work/source-$1" "$state"
+    rm -rf "$work/source-$1" "$state" "$dir/kernel-$1.log"
     say "kernel $1: $(cat "$out/version")"
 }
 

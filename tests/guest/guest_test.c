@@ -125,6 +125,7 @@ static void check_devices(void)
             return;
         }
         check_allowed(&stations[i], &plan);
+        check_shuffle(&stations[i], &plan);
         check_refused(&stations[i], &plan);
     }
     if (found > 1) {

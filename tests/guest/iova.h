@@ -26,6 +26,7 @@ enum {
     SAME_IOVA = 0x08c00000,     /* two devices map it */
     ONLY_A_IOVA = 0x08c10000,   /* only one of them */
     SHARED_IOVA = 0x08d00000,
+    SHUFFLE_IOVA = 0x08e00000,  /* 2 MiB */
     IOVA_LAST = 0x08ffffff,
 };
 

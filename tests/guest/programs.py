@@ -19,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.join(HERE, "..", "..")
 SHARED = ["allowed.c", "refused.c", "edu.c", "init.c", "kmsg.c", "memory.c", "report.c", "vfio.c"]
 PROGRAMS = {
-    "guest_test": ["guest_test.c"] + SHARED,
+    "guest_test": ["guest_test.c", "shuffle.c"] + SHARED,
     "mirror_test": ["mirror_test.c", "mirror.c", "mirror_checks.c", "mirror_many.c", "host.c",
                     "../support/guest.c"] + SHARED,
 }

@@ -59,6 +59,7 @@ static void run_seed(uint64_t seed, uint64_t steps, bool verbose)
     uint64_t calls = 0;
 
     world_init(&world, seed, &troubles[seed % 8]);
+    world.trace = !trace_from;
     for (unsigned i = 0; i < 6; i++) {
         mirrors_subscribe(&world);
     }

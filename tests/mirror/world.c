@@ -284,8 +284,9 @@ void world_end(struct world *world)
         if (!mirror->subscriber) {
             continue;
         }
+        exact &= !mirror->differs; /* as it was before, */
         check_status(world, mirror);
-        exact &= !mirror->differs && !mirror->recorder.fenced;
+        exact &= !mirror->differs && !mirror->recorder.fenced; /* and is now */
         if (mirror->recorder.fenced) {
             continue;
         }

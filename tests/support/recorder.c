@@ -481,36 +481,26 @@ void recorder_begin(struct recorder *recorder)
     recorder->interrupted = 0;
 }
 
-static bool in_line(const struct recorder_mapping *a, const struct recorder_mapping *b)
+static bool follows(const struct recorder_mapping *a, const struct recorder_mapping *b)
 {
-    return a->gpa + (b->first - a->first) == b->gpa &&
+    return a->last + 1 == b->first && a->gpa + (b->first - a->first) == b->gpa &&
            a->host + (b->first - a->first) == b->host && a->perm == b->perm;
 }
 
-static bool follows(const struct recorder_mapping *a, const struct recorder_mapping *b)
-{
-    return a->last + 1 == b->first && in_line(a, b);
-}
-
-/* Whether two blocks may be of one mapping; between them may be one that could not be made. */
-static bool of_one(const struct recorder *recorder, const struct recorder_mapping *a,
-                   const struct recorder_mapping *b)
-{
-    if (recorder->what.form != VIOMMU_FORM_POW2) {
-        return false;
-    }
-    return recorder->failed ? a->last < b->first && in_line(a, b) : follows(a, b);
-}
 
 /* A mapping was taken away only where a page of it changed. (Blocks of one go in order.) */
 static void check_gone(struct recorder *recorder)
 {
     size_t group = 0;
 
+    if (recorder->failed && recorder->what.form == VIOMMU_FORM_POW2) {
+        return; /* the block that changed may be one that could not be made */
+    }
     for (size_t i = 0; i < recorder->gone_count; i++) {
         struct recorder_gone *gone = recorder->gone;
         bool last = i + 1 == recorder->gone_count ||
-                    !of_one(recorder, &gone[i].was, &gone[i + 1].was);
+                    recorder->what.form != VIOMMU_FORM_POW2 ||
+                    !follows(&gone[i].was, &gone[i + 1].was);
         bool changed = false;
 
         if (!last) {
@@ -571,7 +561,7 @@ static void check_fewest(struct recorder *recorder)
 uint64_t recorder_end(struct recorder *recorder, bool one_sync)
 {
     check_gone(recorder);
-    if (one_sync && !near_limit(recorder)) {
+    if (one_sync && !recorder->what.mappings_max && !recorder->failed) {
         check_fewest(recorder);
     }
     return recorder->interrupted;
