@@ -175,12 +175,14 @@ bool layout_given(const struct mirror *mirror, const struct layout *layout, uint
                   uint64_t last, struct shadow_extent *piece)
 {
     struct range_run run;
+    bool found;
     bool odd;
 
     if (!mirror->odd.count) {
         return layout_piece(mirror, layout, from, last, piece);
     }
-    odd = range_map_from(&mirror->odd, from, &run) && run.first <= last;
+    found = range_map_from(&mirror->odd, from, &run);
+    odd = found && run.first <= last;
     if (odd && run.first <= from) {
         from_run(&run, piece);
         return true;
@@ -191,8 +193,8 @@ bool layout_given(const struct mirror *mirror, const struct layout *layout, uint
         }
         return odd;
     }
-    if (odd && piece->last >= run.first) {
-        piece->last = run.first - 1;
+    if (found && piece->last >= run.first) {
+        piece->last = run.first - 1; /* the odd one may begin behind what was asked for */
     }
     if (piece->first < from && range_map_before(&mirror->odd, from, &run) &&
         run.last >= piece->first) {

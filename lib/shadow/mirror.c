@@ -364,6 +364,14 @@ static void change_set_host(const struct viommu *iommu, const struct mirror *mir
     change->fd_offset = slot->fd < 0 ? 0 : slot->fd_offset + (change->gpa - slot->first);
 }
 
+/* Whether what it is told of leads to one place: not several mappings, nor none. */
+static bool has_target(const struct mirror *mirror)
+{
+    const struct mirror_op *op = &mirror->op;
+
+    return op->pieces == 1 && (op->kind != VIOMMU_CHANGE_SKIPPED || op->extent.perm);
+}
+
 /* Tells the mirror of the block that is due. */
 static void block_tell(struct viommu *iommu, struct mirror *mirror)
 {
@@ -376,7 +384,7 @@ static void block_tell(struct viommu *iommu, struct mirror *mirror)
         .first = block->first,
         .last = block->last,
         .cause = mirror->op.cause,
-        .gpa = mirror->op.pieces > 1 ? 0 : block->gpa,
+        .gpa = has_target(mirror) ? block->gpa : 0,
         .fd = -1,
     };
 

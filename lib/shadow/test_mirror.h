@@ -30,7 +30,7 @@
 #define PAGE UINT64_C(0x1000)
 #define SIZE_2M UINT64_C(0x200000)
 #define SIZE_1G UINT64_C(0x40000000)
-#define BIG UINT64_C(0x80000000)        /* guest address of a large slot of memory, 2 GiB */
+#define BIG UINT64_C(0x80000000)        /* guest address of a large slot of memory, 1 GiB */
 #define BACKING UINT64_C(0x400000000)   /* address space behind guest memory */
 #define RW 3u
 #define RO 1u
@@ -68,6 +68,7 @@ struct test_mirror {
 
 struct world {
     struct test_model model; /* first */
+    struct shadow_view tables; /* that the guest's functions change */
     uint64_t next_table;
     char *backing;
     unsigned budget; /* of viommu_process; 0: its own */
@@ -442,8 +443,8 @@ static inline uint64_t world_table(struct world *world)
 /* The entry of an address in the table of a level (0: 4 KiB pages); makes what is above it. */
 static inline uint64_t *world_entry(struct world *world, uint64_t iova, unsigned level)
 {
-    uint64_t table = world->model.view.root;
-    unsigned at = world->model.view.levels;
+    uint64_t table = world->tables.root;
+    unsigned at = world->tables.levels;
     uint64_t *entry;
 
     for (;;) {
@@ -587,8 +588,9 @@ static inline void world_create(struct world *world)
     world->next_table = PAGE;
     model_create(&world->model);
     model_add_ram(&world->model, 0, MODEL_RAM - 1, 0);
-    world_add(world, BIG, BIG + BIG - 1, 0);
-    world->model.view = world_tables(world);
+    world_add(world, BIG, BIG + SIZE_1G - 1, 0);
+    world->tables = world_tables(world);
+    world->model.view = world->tables;
     assert_int_equal(viommu_start(&world->model.iommu), 0);
 }
 

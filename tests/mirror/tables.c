@@ -195,7 +195,7 @@ static void store_leaf(struct world *world, uint64_t slot, uint64_t value)
 static void edit_leaves(struct world *world)
 {
     uint64_t table = any_table(world, 1);
-    unsigned kind = world_below(world, 10);
+    unsigned kind = world_below(world, 12);
     unsigned first = world_percent(world, 50) ? world_below(world, 512) : world_below(world, 8);
     unsigned count = world_percent(world, 40)   ? 1
                      : world_percent(world, 60) ? 1 + world_below(world, 12)
@@ -230,6 +230,10 @@ static void edit_leaves(struct world *world)
             break;
         case 7: /* permissions only */
             entry = entry & 3 ? (entry & ~3ull) | perm : entry;
+            break;
+        case 9:
+        case 10: /* all moved alike: what was contiguous stays so */
+            entry = entry & 3 ? entry + (gpa & 0xff000) : entry;
             break;
         case 8: /* nothing that counts */
             entry ^= any_ignored(world) | (world->vtd.no_snoop_control ? 0 : SPEC_SNP);

@@ -182,7 +182,7 @@ static bool near_limit(const struct recorder *recorder)
 {
     uint64_t most = recorder->what.mappings_max;
 
-    return most && recorder->mapped.count >= most - most / 4;
+    return most && recorder->mapped.count > most / 4 * 3; /* rounded in its favour */
 }
 
 static void check_map(struct recorder *recorder, const struct viommu_change *change)
@@ -535,6 +535,14 @@ static bool should_be_one(const struct recorder *recorder, const struct recorder
 
     if (!follows(a, b) || (a->first ^ b->last) >> 21) {
         return false;
+    }
+    for (unsigned i = 0; i < recorder->memory->count; i++) {
+        const struct viommu_memory_slot *slot = &recorder->memory->slots[i];
+
+        if (slot->first <= a->gpa && a->gpa <= slot->last &&
+            slot->flags & VIOMMU_MEMORY_READONLY) {
+            return false; /* the guest may have given them different permissions */
+        }
     }
     if (recorder->what.form == VIOMMU_FORM_POW2 &&
         (b->last - b->first + 1 != size || (a->first | a->gpa) & (2 * size - 1))) {

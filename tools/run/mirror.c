@@ -230,11 +230,11 @@ static void compare(const struct subscriber *subscriber)
     struct viommu_subscriber_status status = {0};
 
     viommu_subscriber_status(subscriber->handle, &status, sizeof(status));
+    mirror->fenced = mirror->fenced && status.fenced;
     if (status.behind || messages_count(&subscriber->pending)) {
         return;
     }
-    mirror->fenced = mirror->fenced && status.fenced;
-    if (status.fenced && !mirror->fenced) {
+    if (status.fenced && !mirror->fenced && subscriber->run->autoprocess) {
         mirror_violation(subscriber, "it counts as fenced and was not told", 0, UINT64_MAX);
     } else if (!status.fenced && status.mappings != mirror->held.count) {
         fprintf(stderr, "  %" PRIu64 " mappings by the library, %zu held\n", status.mappings,
