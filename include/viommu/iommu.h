@@ -46,7 +46,8 @@ enum viommu_event_kind {
     VIOMMU_EVENT_STOP,       /* the policy for that asks to stop the virtual machine */
     VIOMMU_EVENT_BAD_ENTRY,  /* entries that cannot be read, or have reserved bits set: not mapped */
     VIOMMU_EVENT_NOT_MAPPED, /* mapped by the guest to `to_gpa`, not by the subscriber: an address
-                                that is not memory, or not allowed, or a write to ROM */
+                                that is not memory, or not allowed, or a write to ROM. Told when it
+                                is first found in the tables */
     VIOMMU_EVENT_QUOTA,      /* tables need more memory, or work, than the quota: fenced */
 };
 

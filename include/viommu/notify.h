@@ -48,7 +48,8 @@ enum viommu_change_kind {
     VIOMMU_CHANGE_DEVICE_TLB = 4,
     /*
      * Mirrors that ask for it: the mapping of exactly [first, last] gets another target or other
-     * permissions. Ask only where that is done without a moment in which neither is there.
+     * permissions. Ask only where that is done without a moment in which neither is there. Not
+     * sent to those that take blocks: the blocks of another target are others.
      */
     VIOMMU_CHANGE_REPLACE = 8,
     /*
@@ -101,8 +102,8 @@ struct viommu_subscription {
     /*
      * Returns 0: done; VIOMMU_PENDING: viommu_change_complete(token) follows, from any thread but
      * not from inside this call; a negative errno: it failed. Control calls on the same instance
-     * are refused inside (-EDEADLK); translate, read and write are allowed. A mirror has one call
-     * outstanding at a time. A MAP that fails is tried again later; the failure of anything else
+     * are refused inside (-EDEADLK); translate, read and write are allowed. Of its mappings a mirror
+     * has one call outstanding at a time; a DEVICE_TLB may come beside it. A MAP that fails is tried again later; the failure of anything else
      * fences the subscriber.
      */
     int (*change)(void *opaque, const struct viommu_change *change);

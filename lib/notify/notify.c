@@ -605,9 +605,11 @@ bool notify_has_mirrors(const struct viommu *iommu)
 
 static bool is_behind(const struct viommu *iommu, const struct mirror *mirror)
 {
-    return !mirror->subscriber->fenced &&
-           (mirror->review_wanted || mirror->review || mirror->switching || mirror->busy ||
-            mirror->is_active || iommu->follow.wanted || iommu->follow.phase != FOLLOW_IDLE);
+    if (mirror->subscriber->fenced) {
+        return mirror->fence_due || mirror->fencing;
+    }
+    return mirror->review_wanted || mirror->review || mirror->switching || mirror->busy ||
+           mirror->is_active || iommu->follow.wanted || iommu->follow.phase != FOLLOW_IDLE;
 }
 
 int viommu_subscriber_status(struct viommu_subscriber *subscriber,

@@ -4,7 +4,8 @@
  *
  * A batch first brings mirrors in line with guest memory, then asks the model for the views that
  * were to be looked at again. The shadows that mirrors are to switch to are filled while those still
- * have their old view; then they switch; only then are the other shadows synced, so that a device
+ * have their old view (but for shadows that others leave: those only have to be there); then they
+ * switch; only then are the other shadows synced, so that a device
  * that left a set of tables does not see them being taken apart. Last, what had failed is tried
  * again.
  */
@@ -177,7 +178,7 @@ void follow_invalidate(struct viommu *iommu, struct wait *wait, int domain, uint
             shadow_want(mirror->target_shadow, first, last, cause);
             any = true;
         }
-        any |= mirror->review || mirror->review_wanted || mirror->switching;
+        any |= mirror->review || mirror->review_wanted || mirror->switching || mirror->fence_due;
     }
     if (any) {
         batch_join(iommu, wait);
@@ -198,10 +199,15 @@ void follow_review(struct viommu *iommu, struct wait *wait, notify_match *match,
         const struct requester *requester =
             atomic_load(&mirror->subscriber->device->requesters[0]);
 
-        if (!mirror->subscriber->fenced && (!match || match(requester, what))) {
+        if (match && !match(requester, what)) {
+            continue;
+        }
+        if (!mirror->subscriber->fenced) {
             mirror->review_wanted = true;
             mirror->review_cause = cause;
             batch_join(iommu, wait);
+        } else if (mirror->fence_due) {
+            batch_join(iommu, wait); /* it may hold what it did */
         }
     }
 }
@@ -354,6 +360,7 @@ static void review_step(struct viommu *iommu)
             return;
         }
     }
+    put_off_fills(iommu);
     iommu->follow.phase = FOLLOW_FILL;
 }
 
@@ -420,6 +427,21 @@ static struct shadow *next_to_sync(const struct viommu *iommu, bool fill)
         shadow = shadow->next;
     }
     return shadow;
+}
+
+/*
+ * A shadow that a mirror is about to leave is not synced before that: it would follow tables that it
+ * has no more. Those who come to it take what it has, and follow with the others.
+ */
+static void put_off_fills(struct viommu *iommu)
+{
+    for (struct mirror *mirror = iommu->follow.mirrors; mirror; mirror = mirror->next) {
+        if (mirror->switching && mirror->shadow && mirror->shadow->fill) {
+            mirror->shadow->fill = false;
+            mirror->shadow->sync = true;
+            mirror->shadow->all = true;
+        }
+    }
 }
 
 /* Syncs those to be filled, or those with ranges. */
@@ -541,12 +563,18 @@ bool follow_work(struct viommu *iommu, unsigned *budget)
     struct follow *follow = &iommu->follow;
 
     for (;;) {
+        bool active;
+
         mirrors_fence_due(iommu, budget);
-        if (mirrors_work(iommu, budget)) {
-            return !*budget; /* otherwise it goes on with an answer */
-        }
+        active = mirrors_work(iommu, budget);
         if (!*budget) {
             return true;
+        }
+        if (follow->fences_due) {
+            continue; /* nothing is complete before those are called */
+        }
+        if (active) {
+            return false; /* it goes on with an answer */
         }
         follow_memory_answer_stale(iommu);
         if (follow->phase != FOLLOW_IDLE) {

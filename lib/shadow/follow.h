@@ -95,19 +95,28 @@ struct layout {
     uint64_t last; /* IDENTITY */
 };
 
+enum answer {
+    ANSWER_NO,
+    ANSWER_YES,
+    ANSWER_LATER, /* not up to where it was looked: ask again from there */
+};
+
 enum walk_phase {
     WALK_NEXT,  /* looks for the next cluster */
+    WALK_COUNT, /* how many of its mappings will be odd */
     WALK_UNMAP,
     WALK_MAP,
-    WALK_END,   /* of the cluster */
+    WALK_PART,  /* how far the part of a piece reaches that is to be mapped */
+    WALK_KEEP,  /* what was kept becomes odd */
+    WALK_DROP,  /* what is odd no more */
 };
 
 struct walk {
     bool active;
-    bool over;         /* nothing left after this cluster */
-    bool merge;        /* pieces that grew replace what they were made of, in this cluster */
-    bool keep_none;    /* no memory for odd mappings in this cluster */
-    bool replaced;     /* the cluster was done by one REPLACE */
+    bool over;      /* nothing left after this cluster */
+    bool merge;     /* pieces that grew replace what they were made of, in this cluster */
+    bool keep_none; /* no memory for odd mappings in this cluster */
+    bool replaced;  /* the cluster was done by one REPLACE */
     enum walk_phase phase;
     enum viommu_cause cause;
     struct layout from;
@@ -119,7 +128,25 @@ struct walk {
     uint64_t cluster_first;
     uint64_t cluster_last;
     bool at_end;       /* `at` is past the end of the cluster */
-    uint64_t opened;   /* when something mapped went away that comes back; 0: nothing has */
+    size_t odd;        /* so many will be odd */
+    uint64_t opened;   /* when something mapped went away; 0: nothing has */
+    bool closed;       /* something came in its place */
+
+    /* Whether one given mapping is kept: found out step by step, and remembered. */
+    uint64_t judged_first;
+    uint64_t judged_at;
+    enum answer judged;
+    bool judging;
+
+    /* The part of a piece that is to be mapped, as far as it is known to be free. */
+    struct shadow_extent part;
+    uint64_t part_at;
+};
+
+enum walk_result {
+    WALK_OVER,
+    WALK_TELL, /* there is something to tell */
+    WALK_MORE, /* not yet: it goes on with another call */
 };
 
 /* What a mirror is to be told next: a mapping, or several where spans are allowed. */
@@ -170,6 +197,7 @@ struct mirror {
     struct shadow_extent block; /* what the mirror was told of */
 
     bool fence_due; /* its fence function is to be called */
+    bool fencing;   /* or is being called */
     bool gone;      /* it is being removed */
 
     /* Differences that are tried again. */
@@ -205,6 +233,7 @@ struct memory_note {
 struct follow {
     struct mirror *mirrors;
     struct mirror *active; /* those with a walk or a retry */
+    unsigned fences_due;
     struct shadow *shadows;
     struct shadow *dying; /* without users, freed piece by piece */
     uint64_t batch_open;  /* number of the batch that requests join */
@@ -324,7 +353,7 @@ void mirror_retry_begin(struct viommu *iommu, struct mirror *mirror);
  */
 bool mirrors_work(struct viommu *iommu, unsigned *budget);
 
-/* Calls the fence functions that are due. */
+/* Calls the fence functions that are due, as far as the budget lasts. */
 void mirrors_fence_due(struct viommu *iommu, unsigned *budget);
 
 /* ---- layout.c ---- */
@@ -332,24 +361,36 @@ void mirrors_fence_due(struct viommu *iommu, unsigned *budget);
 /* The layout of its view now. */
 struct layout mirror_layout(const struct viommu *iommu, const struct mirror *mirror);
 
+/* So many extents or pieces are looked at for one question: the rest is for another. */
+#define LAYOUT_LOOKS 64
+
 /*
  * The first piece that ends at `from` or above and begins at `last` or below, whole (it may begin
- * before `from`).
+ * before `from`). With ANSWER_LATER there is none before *later.
  */
-bool layout_piece(const struct mirror *mirror, const struct layout *layout, uint64_t from,
-                  uint64_t last, struct shadow_extent *piece);
+enum answer layout_look(const struct mirror *mirror, const struct layout *layout, uint64_t from,
+                        uint64_t last, struct shadow_extent *piece, uint64_t *later);
 
 /* The same for what the mirror was given. */
+enum answer layout_look_given(const struct mirror *mirror, const struct layout *layout,
+                              uint64_t from, uint64_t last, struct shadow_extent *piece,
+                              uint64_t *later);
+
+/* The same, however long it takes: for what one address lies in, and for stretches of one extent. */
+bool layout_piece(const struct mirror *mirror, const struct layout *layout, uint64_t from,
+                  uint64_t last, struct shadow_extent *piece);
 bool layout_given(const struct mirror *mirror, const struct layout *layout, uint64_t from,
                   uint64_t last, struct shadow_extent *piece);
 
-/* Whether the layout's pieces lead exactly where the mapping does, in all of it. */
-bool layout_agrees(const struct mirror *mirror, const struct layout *layout,
-                   const struct shadow_extent *mapping);
+/*
+ * Whether the layout's pieces lead exactly where the mapping does, from *at on. With ANSWER_LATER
+ * they do up to before *at.
+ */
+enum answer layout_agrees(const struct mirror *mirror, const struct layout *layout,
+                          const struct shadow_extent *mapping, uint64_t *at);
 
-/* How many bytes of the mapping lead where the layout says. */
-uint64_t layout_unchanged(const struct mirror *mirror, const struct layout *layout,
-                          const struct shadow_extent *mapping);
+/* How many bytes two mappings have in common: of the same address and target. */
+uint64_t layout_common(const struct shadow_extent *a, const struct shadow_extent *b);
 
 /* The slot of guest memory that holds an address, or the first after it, or NULL. */
 const struct viommu_memory_slot *memory_list_from(const struct memory_list *memory, uint64_t gpa);
@@ -363,8 +404,8 @@ void walk_begin(struct mirror *mirror, const struct layout *from, const struct l
 /* What it passes over it tells in [first, last] only. */
 void walk_limit_skips(struct mirror *mirror, uint64_t first, uint64_t last);
 
-/* The next thing to tell; false when the walk is over. */
-bool walk_next(struct viommu *iommu, struct mirror *mirror, struct mirror_op *op);
+/* Finds the next thing to tell. Bounded. */
+enum walk_result walk_next(struct viommu *iommu, struct mirror *mirror, struct mirror_op *op);
 
 /* ---- sync.c ---- */
 

@@ -143,21 +143,36 @@ static bool extent_piece(const struct mirror *mirror, const struct memory_list *
     return false;
 }
 
-bool layout_piece(const struct mirror *mirror, const struct layout *layout, uint64_t from,
-                  uint64_t last, struct shadow_extent *piece)
+enum answer layout_look(const struct mirror *mirror, const struct layout *layout, uint64_t from,
+                        uint64_t last, struct shadow_extent *piece, uint64_t *later)
 {
     struct shadow_extent extent;
 
-    while (layout_extent(layout, from, last, &extent)) {
+    for (unsigned i = 0; i < LAYOUT_LOOKS; i++) {
+        if (!layout_extent(layout, from, last, &extent)) {
+            return ANSWER_NO;
+        }
         if (extent_piece(mirror, layout->memory, &extent, from, last, piece)) {
-            return true;
+            return ANSWER_YES;
         }
         if (extent.last >= last) {
-            return false;
+            return ANSWER_NO;
         }
         from = extent.last + 1;
     }
-    return false;
+    *later = from;
+    return ANSWER_LATER;
+}
+
+bool layout_piece(const struct mirror *mirror, const struct layout *layout, uint64_t from,
+                  uint64_t last, struct shadow_extent *piece)
+{
+    enum answer answer;
+
+    do {
+        answer = layout_look(mirror, layout, from, last, piece, &from);
+    } while (answer == ANSWER_LATER);
+    return answer == ANSWER_YES;
 }
 
 static void cut_front(struct shadow_extent *extent, uint64_t first)
@@ -171,36 +186,52 @@ static void from_run(const struct range_run *run, struct shadow_extent *extent)
     *extent = (struct shadow_extent){run->first, run->last, run->target, (uint32_t)run->tag};
 }
 
-bool layout_given(const struct mirror *mirror, const struct layout *layout, uint64_t from,
-                  uint64_t last, struct shadow_extent *piece)
+enum answer layout_look_given(const struct mirror *mirror, const struct layout *layout,
+                              uint64_t from, uint64_t last, struct shadow_extent *piece,
+                              uint64_t *later)
 {
+    struct range_run before;
     struct range_run run;
+    enum answer answer;
     bool found;
     bool odd;
 
     if (!mirror->odd.count) {
-        return layout_piece(mirror, layout, from, last, piece);
+        return layout_look(mirror, layout, from, last, piece, later);
     }
     found = range_map_from(&mirror->odd, from, &run);
     odd = found && run.first <= last;
     if (odd && run.first <= from) {
         from_run(&run, piece);
-        return true;
+        return ANSWER_YES;
     }
-    if (!layout_piece(mirror, layout, from, odd ? run.first - 1 : last, piece)) {
-        if (odd) {
-            from_run(&run, piece);
-        }
-        return odd;
+    answer = layout_look(mirror, layout, from, odd ? run.first - 1 : last, piece, later);
+    if (answer == ANSWER_NO && odd) {
+        from_run(&run, piece);
+        return ANSWER_YES;
+    }
+    if (answer != ANSWER_YES) {
+        return answer;
     }
     if (found && piece->last >= run.first) {
         piece->last = run.first - 1; /* the odd one may begin behind what was asked for */
     }
-    if (piece->first < from && range_map_before(&mirror->odd, from, &run) &&
-        run.last >= piece->first) {
-        cut_front(piece, run.last + 1);
+    if (piece->first < from && range_map_before(&mirror->odd, from, &before) &&
+        before.last >= piece->first) {
+        cut_front(piece, before.last + 1);
     }
-    return true;
+    return ANSWER_YES;
+}
+
+bool layout_given(const struct mirror *mirror, const struct layout *layout, uint64_t from,
+                  uint64_t last, struct shadow_extent *piece)
+{
+    enum answer answer;
+
+    do {
+        answer = layout_look_given(mirror, layout, from, last, piece, &from);
+    } while (answer == ANSWER_LATER);
+    return answer == ANSWER_YES;
 }
 
 /* The part of a piece from an address on that a mapping has, too: equal target and permission. */
@@ -211,41 +242,28 @@ static bool same_there(const struct shadow_extent *piece, const struct shadow_ex
            piece->gpa + (at - piece->first) == mapping->gpa + (at - mapping->first);
 }
 
-bool layout_agrees(const struct mirror *mirror, const struct layout *layout,
-                   const struct shadow_extent *mapping)
+enum answer layout_agrees(const struct mirror *mirror, const struct layout *layout,
+                          const struct shadow_extent *mapping, uint64_t *at)
 {
     struct shadow_extent piece;
-    uint64_t at = mapping->first;
 
-    for (;;) {
-        if (!layout_piece(mirror, layout, at, at, &piece) || !same_there(&piece, mapping, at)) {
-            return false;
+    for (unsigned i = 0; i < LAYOUT_LOOKS; i++) {
+        if (!layout_piece(mirror, layout, *at, *at, &piece) ||
+            !same_there(&piece, mapping, *at)) {
+            return ANSWER_NO;
         }
         if (piece.last >= mapping->last) {
-            return true;
+            return ANSWER_YES;
         }
-        at = piece.last + 1;
+        *at = piece.last + 1;
     }
+    return ANSWER_LATER;
 }
 
-uint64_t layout_unchanged(const struct mirror *mirror, const struct layout *layout,
-                          const struct shadow_extent *mapping)
+uint64_t layout_common(const struct shadow_extent *a, const struct shadow_extent *b)
 {
-    struct shadow_extent piece;
-    uint64_t at = mapping->first;
-    uint64_t bytes = 0;
+    uint64_t first = larger(a->first, b->first);
+    uint64_t last = smaller(a->last, b->last);
 
-    while (layout_piece(mirror, layout, at, mapping->last, &piece)) {
-        uint64_t end = smaller(piece.last, mapping->last);
-
-        at = larger(at, piece.first);
-        if (same_there(&piece, mapping, at)) {
-            bytes += end - at + 1;
-        }
-        if (end == mapping->last) {
-            break;
-        }
-        at = end + 1;
-    }
-    return bytes;
+    return first <= last && same_there(a, b, first) ? last - first + 1 : 0;
 }

@@ -315,8 +315,13 @@ static void test_given_only_odd(void **state)
 static bool agrees(uint64_t first, uint64_t last, uint64_t gpa, uint32_t perm)
 {
     struct shadow_extent mapping = {first, last, gpa, perm};
+    uint64_t at = first;
+    enum answer answer;
 
-    return layout_agrees(&space.mirror, &space.layout, &mapping);
+    do {
+        answer = layout_agrees(&space.mirror, &space.layout, &mapping, &at);
+    } while (answer == ANSWER_LATER);
+    return answer == ANSWER_YES;
 }
 
 static void test_agrees(void **state)
@@ -339,26 +344,79 @@ static void test_agrees(void **state)
     assert_false(agrees(0xa000, 0xafff, 0x8a000, BOTH));
 }
 
-static uint64_t unchanged(uint64_t first, uint64_t last, uint64_t gpa, uint32_t perm)
+static void test_common(void **state)
 {
-    struct shadow_extent mapping = {first, last, gpa, perm};
+    struct shadow_extent a = {0x1000, 0x3fff, 0x81000, BOTH};
+    struct shadow_extent b = {0x2000, 0x8fff, 0x82000, BOTH};
 
-    return layout_unchanged(&space.mirror, &space.layout, &mapping);
+    (void)state;
+    assert_int_equal(layout_common(&a, &a), 0x3000);
+    assert_int_equal(layout_common(&a, &b), 0x2000);
+    assert_int_equal(layout_common(&b, &a), 0x2000);
+    b.perm = READ;
+    assert_int_equal(layout_common(&a, &b), 0);
+    b = (struct shadow_extent){0x2000, 0x8fff, 0x83000, BOTH};
+    assert_int_equal(layout_common(&a, &b), 0);
+    b = (struct shadow_extent){0x4000, 0x4fff, 0x84000, BOTH};
+    assert_int_equal(layout_common(&a, &b), 0);
+    b = (struct shadow_extent){0x3000, 0x3fff, 0x83000, BOTH};
+    assert_int_equal(layout_common(&a, &b), 0x1000);
 }
 
-static void test_unchanged(void **state)
+/* Every other page, to `gpa` and on from there; each one an extent. */
+static void scatter(unsigned count, uint64_t gpa, unsigned step)
 {
+    static uint64_t values[SHADOW_PAGES];
+
+    memset(values, 0, sizeof(values));
+    for (unsigned i = 0; i < count; i++) {
+        values[i * step] = (gpa + i * PAGE) | BOTH | SHADOW_START;
+    }
+    fill(values);
+}
+
+/* So many extents that lead to no memory are for several questions. */
+static void test_looks(void **state)
+{
+    struct shadow_extent piece;
+    uint64_t later = 0;
+
     (void)state;
-    add_slot(0x81000, 0x83fff, 0);
-    add_slot(0x84000, 0x85fff, 0);
-    add_slot(0x86000, 0x86fff, VIOMMU_MEMORY_READONLY);
-    extent(0x1000, 8, 0x81000, BOTH);
-    assert_int_equal(unchanged(0x1000, 0x3fff, 0x81000, BOTH), 0x3000);
-    assert_int_equal(unchanged(0x0000, 0x8fff, 0x80000, BOTH), 0x5000);
-    assert_int_equal(unchanged(0x2000, 0x4fff, 0x82000, BOTH), 0x3000);
-    assert_int_equal(unchanged(0x2000, 0x4fff, 0x83000, BOTH), 0);
-    assert_int_equal(unchanged(0x2000, 0x6fff, 0x82000, READ), 0x1000);
-    assert_int_equal(unchanged(0x7000, 0xffff, 0x87000, BOTH), 0);
+    add_slot(0x80000 + 200 * PAGE, 0x80000 + 201 * PAGE - 1, 0);
+    scatter(201, 0x80000, 2);
+    assert_int_equal(layout_look(&space.mirror, &space.layout, 0, UINT64_MAX, &piece, &later),
+                     ANSWER_LATER);
+    assert_int_equal(later, 127 * PAGE); /* behind the 64th */
+    assert_int_equal(layout_look(&space.mirror, &space.layout, 0, 127 * PAGE - 1, &piece, &later),
+                     ANSWER_NO);
+    assert_int_equal(layout_look(&space.mirror, &space.layout, 337 * PAGE, UINT64_MAX, &piece,
+                                 &later),
+                     ANSWER_YES);
+    assert_int_equal(piece.first, 400 * PAGE);
+    expect_piece(0, UINT64_MAX, 400 * PAGE, 401 * PAGE - 1, 0x80000 + 200 * PAGE, BOTH);
+    expect_given(0, UINT64_MAX, 400 * PAGE, 401 * PAGE - 1, 0x80000 + 200 * PAGE, BOTH);
+    add_odd(300 * PAGE, 301 * PAGE - 1, 0, READ);
+    assert_int_equal(layout_look_given(&space.mirror, &space.layout, 0, UINT64_MAX, &piece,
+                                       &later),
+                     ANSWER_LATER);
+    assert_int_equal(later, 127 * PAGE);
+    expect_given(0, UINT64_MAX, 300 * PAGE, 301 * PAGE - 1, 0, READ);
+}
+
+static void test_looks_at_agreement(void **state)
+{
+    struct shadow_extent mapping = {0, 200 * PAGE - 1, 0x80000, BOTH};
+    uint64_t at = 0;
+
+    (void)state;
+    add_slot(0, 0x7fffff, 0);
+    scatter(200, 0x80000, 1);
+    assert_int_equal(layout_agrees(&space.mirror, &space.layout, &mapping, &at), ANSWER_LATER);
+    assert_int_equal(at, 64 * PAGE);
+    assert_true(agrees(0, 200 * PAGE - 1, 0x80000, BOTH));
+    assert_false(agrees(0, 201 * PAGE - 1, 0x80000, BOTH));
+    at = 190 * PAGE;
+    assert_int_equal(layout_agrees(&space.mirror, &space.layout, &mapping, &at), ANSWER_YES);
 }
 
 /* ---- every question about a small space ------------------------------------------------------ */
@@ -591,7 +649,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_given, setup, teardown),
         cmocka_unit_test_setup_teardown(test_given_only_odd, setup, teardown),
         cmocka_unit_test_setup_teardown(test_agrees, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_unchanged, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_common, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_looks, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_looks_at_agreement, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_piece, setup, teardown),
         cmocka_unit_test_setup_teardown(test_every_given, setup, teardown),
     };

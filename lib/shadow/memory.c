@@ -54,6 +54,25 @@ static void lose_track(struct viommu *iommu)
     }
 }
 
+static void notes_free(struct viommu *iommu)
+{
+    struct memory_note *note;
+
+    while (iommu->follow.notes) {
+        note = iommu->follow.notes;
+        iommu->follow.notes = note->next;
+        base_free(note);
+    }
+}
+
+/* Before the start nothing is mapped and nobody works: memory is looked at when that begins. */
+static void forget_memory(struct viommu *iommu)
+{
+    notes_free(iommu);
+    iommu->follow.memory_stale = true;
+    iommu->follow.memory->count = 0;
+}
+
 static int memory_changing(void *opaque, const struct viommu_memory_change *change)
 {
     struct viommu *iommu = opaque;
@@ -64,6 +83,11 @@ static int memory_changing(void *opaque, const struct viommu_memory_change *chan
     }
     iommu_lock(iommu);
     iommu->follow.removing = true;
+    if (!atomic_load(&iommu->started)) {
+        forget_memory(iommu);
+        iommu_unlock(iommu);
+        return 0;
+    }
     note = iommu->follow.memory_stale ? NULL
                                       : note_create(change->removed, change->removed_count);
     if (note) {
@@ -171,16 +195,10 @@ int follow_memory_listen(struct viommu *iommu)
 
 void follow_memory_stop(struct viommu *iommu)
 {
-    struct memory_note *note;
-
     if (iommu->follow.listener) {
         (void)viommu_memory_listener_remove(iommu->follow.listener);
     }
-    while (iommu->follow.notes) {
-        note = iommu->follow.notes;
-        iommu->follow.notes = note->next;
-        base_free(note);
-    }
+    notes_free(iommu);
     base_free(iommu->follow.memory);
     base_free(iommu->follow.memory_next);
 }

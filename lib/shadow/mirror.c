@@ -167,6 +167,7 @@ void mirror_leave(struct viommu *iommu, struct mirror *mirror)
     }
     *link = mirror->next;
     mirror->gone = true;
+    iommu->follow.fences_due -= mirror->fence_due;
     mirror_clear(iommu, mirror);
 }
 
@@ -174,7 +175,7 @@ bool mirror_crowded(const struct mirror *mirror)
 {
     uint64_t max = mirror->subscriber->what.mappings_max;
 
-    return max && mirror->mappings > max / 4 * 3;
+    return max && mirror->mappings > max / 4 * 3 + max % 4 * 3 / 4;
 }
 
 static uint16_t own_id(const struct mirror *mirror)
@@ -200,7 +201,10 @@ static void tell(struct viommu *iommu, const struct mirror *mirror, enum viommu_
 void mirror_fence(struct viommu *iommu, struct mirror *mirror)
 {
     mirror->subscriber->fenced = true;
-    mirror->fence_due = true;
+    if (!mirror->fence_due) {
+        mirror->fence_due = true;
+        iommu->follow.fences_due++;
+    }
     if (mirror->busy) {
         mirror->busy = false;
         notify_call_off(iommu, mirror);
@@ -222,6 +226,12 @@ void mirror_fence_for(struct viommu *iommu, struct mirror *mirror, int error, bo
     mirror_fence(iommu, mirror);
 }
 
+static void fence_take(struct viommu *iommu, struct mirror *mirror)
+{
+    iommu->follow.fences_due -= mirror->fence_due;
+    mirror->fence_due = false;
+}
+
 void mirrors_fence_due(struct viommu *iommu, unsigned *budget)
 {
     struct mirror *mirror = iommu->follow.mirrors;
@@ -232,9 +242,11 @@ void mirrors_fence_due(struct viommu *iommu, unsigned *budget)
             mirror = mirror->next;
             continue;
         }
-        mirror->fence_due = false;
+        fence_take(iommu, mirror);
         (*budget)--;
+        mirror->fencing = true;
         ret = notify_call_fence(iommu, mirror->subscriber);
+        mirror->fencing = false;
         if (ret && !mirror->gone) {
             tell(iommu, mirror, VIOMMU_EVENT_HOST_FAILURE, ret,
                  "a mirror that was fenced may still reach memory that it should not");
@@ -491,22 +503,25 @@ static bool retry_next(struct viommu *iommu, struct mirror *mirror)
     return true;
 }
 
-/* Finds what the mirror is to be told next. Returns false when there is nothing more. */
-static bool mirror_next(struct viommu *iommu, struct mirror *mirror)
+/* Finds what the mirror is to be told next. */
+static enum walk_result mirror_next(struct viommu *iommu, struct mirror *mirror)
 {
+    enum walk_result result;
+
     if (op_next_block(mirror)) {
-        return true;
+        return WALK_TELL;
     }
     if (mirror->retrying) {
-        return retry_next(iommu, mirror);
+        return retry_next(iommu, mirror) ? WALK_TELL : WALK_OVER;
     }
-    while (walk_next(iommu, mirror, &mirror->op)) {
+    result = walk_next(iommu, mirror, &mirror->op);
+    if (result == WALK_TELL) {
         op_begin(mirror);
-        if (!mirror->splitting || op_next_block(mirror)) {
-            return true;
+        if (mirror->splitting) {
+            (void)op_next_block(mirror); /* there is one at least */
         }
     }
-    return false;
+    return result;
 }
 
 bool mirrors_work(struct viommu *iommu, unsigned *budget)
@@ -518,11 +533,17 @@ bool mirrors_work(struct viommu *iommu, unsigned *budget)
             mirror = mirror->next_active;
             continue;
         }
-        if (!mirror_next(iommu, mirror)) {
+        switch (mirror_next(iommu, mirror)) {
+        case WALK_OVER:
             deactivate(iommu, mirror);
-        } else {
+            break;
+        case WALK_TELL:
             (*budget)--;
             block_tell(iommu, mirror);
+            break;
+        case WALK_MORE:
+            (*budget)--;
+            break;
         }
         mirror = iommu->follow.active; /* a call gives the lock up */
     }

@@ -8,27 +8,66 @@
  * leave open of the new pieces is mapped.
  *
  * That is decided anew from the two layouts, which do not change meanwhile, each time it is asked:
- * a walk can stop after every call. The odd mappings of a cluster change when the cluster is done.
+ * a walk can stop anywhere. It goes in small steps, each of which looks at a bounded number of
+ * extents, however many a mapping spans. The odd mappings of a cluster change when the rest of it is
+ * done.
  */
 #include "iommu/iommu.h"
 
-/*
- * What the mirror was given, behind what was walked over: the odd mappings there have changed
- * already, and no mapping crosses the border.
- */
-static bool given_from(const struct mirror *mirror, uint64_t from, uint64_t last,
-                       struct shadow_extent *given)
-{
-    const struct walk *walk = &mirror->walk;
+/* Steps that one call of walk_next takes. */
+#define WALK_STEPS 64
+/* Mappings that one UNMAP takes at most. */
+#define SPAN_MAX 512
 
-    if (!layout_given(mirror, &walk->from, from, last, given)) {
+/* Cuts what was given at the border of what was walked over: no mapping crosses that. */
+static void given_cut(const struct mirror *mirror, struct shadow_extent *given)
+{
+    uint64_t border = mirror->walk.border;
+
+    if (given->first < border) {
+        given->gpa += border - given->first;
+        given->first = border;
+    }
+}
+
+/*
+ * What the mirror was given, behind what was walked over: there the odd mappings have changed
+ * already.
+ */
+static enum answer next_given(const struct mirror *mirror, uint64_t from, uint64_t last,
+                              struct shadow_extent *given, uint64_t *later)
+{
+    enum answer answer =
+        layout_look_given(mirror, &mirror->walk.from, from, last, given, later);
+
+    if (answer == ANSWER_YES) {
+        given_cut(mirror, given);
+    }
+    return answer;
+}
+
+/* The mapping that it was given at an address. */
+static bool given_at(const struct mirror *mirror, uint64_t address, struct shadow_extent *given)
+{
+    if (!layout_given(mirror, &mirror->walk.from, address, address, given)) {
         return false;
     }
-    if (given->first < walk->border) {
-        given->gpa += walk->border - given->first;
-        given->first = walk->border;
-    }
+    given_cut(mirror, given);
     return true;
+}
+
+static bool piece_at(const struct mirror *mirror, uint64_t address, struct shadow_extent *piece)
+{
+    return layout_piece(mirror, &mirror->walk.to, address, address, piece);
+}
+
+/* Whether something of the new layout lies in a range, or may. */
+static bool is_replaced(const struct mirror *mirror, uint64_t first, uint64_t last)
+{
+    struct shadow_extent piece;
+    uint64_t later;
+
+    return layout_look(mirror, &mirror->walk.to, first, last, &piece, &later) != ANSWER_NO;
 }
 
 static bool equal(const struct shadow_extent *a, const struct shadow_extent *b)
@@ -41,8 +80,7 @@ static bool is_piece(const struct mirror *mirror, const struct shadow_extent *gi
 {
     struct shadow_extent piece;
 
-    return layout_piece(mirror, &mirror->walk.to, given->first, given->first, &piece) &&
-           equal(&piece, given);
+    return piece_at(mirror, given->first, &piece) && equal(&piece, given);
 }
 
 /* Whether the piece that it lies in has grown over its borders in this patch. */
@@ -51,36 +89,50 @@ static bool outgrown(const struct mirror *mirror, const struct shadow_extent *gi
     const struct walk *walk = &mirror->walk;
     struct shadow_extent piece;
 
-    return walk->merge && given->first >= walk->to.patch->first && given->last <= walk->to.patch->last &&
-           layout_piece(mirror, &walk->to, given->first, given->first, &piece) &&
+    return walk->merge && given->first >= walk->to.patch->first &&
+           given->last <= walk->to.patch->last && piece_at(mirror, given->first, &piece) &&
            piece.first <= given->first && piece.last >= given->last &&
            piece.last - piece.first > given->last - given->first;
 }
 
-static bool is_kept(const struct mirror *mirror, const struct shadow_extent *given)
+/* Whether a mapping that was given is kept. ANSWER_LATER: ask again. */
+static enum answer judge(struct mirror *mirror, const struct shadow_extent *given)
 {
-    if (mirror->walk.keep_none) {
-        return is_piece(mirror, given);
+    struct walk *walk = &mirror->walk;
+
+    if (walk->keep_none) {
+        return is_piece(mirror, given) ? ANSWER_YES : ANSWER_NO;
     }
-    return layout_agrees(mirror, &mirror->walk.to, given) && !outgrown(mirror, given);
+    if (!walk->judging || walk->judged_first != given->first) {
+        walk->judging = true;
+        walk->judged_first = given->first;
+        walk->judged_at = given->first;
+        walk->judged = ANSWER_LATER;
+    }
+    if (walk->judged == ANSWER_LATER) {
+        walk->judged = layout_agrees(mirror, &walk->to, given, &walk->judged_at);
+        if (walk->judged == ANSWER_YES && outgrown(mirror, given)) {
+            walk->judged = ANSWER_NO;
+        }
+    }
+    return walk->judged;
 }
 
 /* Widens [*first, *last] until no mapping, old or new, crosses its borders. */
 static void close_over(const struct mirror *mirror, uint64_t *first, uint64_t *last)
 {
-    const struct walk *walk = &mirror->walk;
     struct shadow_extent p;
     bool wider;
 
     do {
         wider = false;
-        if ((given_from(mirror, *first, *first, &p) && p.first < *first) ||
-            (layout_piece(mirror, &walk->to, *first, *first, &p) && p.first < *first)) {
+        if ((given_at(mirror, *first, &p) && p.first < *first) ||
+            (piece_at(mirror, *first, &p) && p.first < *first)) {
             *first = p.first;
             wider = true;
         }
-        if ((given_from(mirror, *last, *last, &p) && p.last > *last) ||
-            (layout_piece(mirror, &walk->to, *last, *last, &p) && p.last > *last)) {
+        if ((given_at(mirror, *last, &p) && p.last > *last) ||
+            (piece_at(mirror, *last, &p) && p.last > *last)) {
             *last = p.last;
             wider = true;
         }
@@ -123,14 +175,21 @@ static bool move_behind(uint64_t *at, uint64_t address, uint64_t last)
     return true;
 }
 
-static void odd_forget(struct mirror *mirror, const struct shadow_extent *mapping)
-{
-    (void)range_map_erase(&mirror->odd, mapping->first, mapping->last, NULL);
-}
+/* ---- what is told --------------------------------------------------------------------------- */
 
 static bool wants(const struct mirror *mirror, enum viommu_change_kind kind)
 {
     return (mirror->subscriber->what.kinds & kind) != 0;
+}
+
+static bool takes_ranges(const struct mirror *mirror)
+{
+    return mirror->subscriber->what.form == VIOMMU_FORM_RANGE;
+}
+
+static bool spans(const struct mirror *mirror)
+{
+    return mirror->subscriber->what.unmap_spans && takes_ranges(mirror);
 }
 
 static void op_set(const struct mirror *mirror, struct mirror_op *op, enum viommu_change_kind kind,
@@ -173,6 +232,13 @@ static bool skip(const struct mirror *mirror, struct shadow_extent stretch, stru
     return true;
 }
 
+/* The same of a mapping that it holds. */
+static bool skip_given(const struct mirror *mirror, const struct shadow_extent *given,
+                       struct mirror_op *op)
+{
+    return !is_missing(mirror, given) && skip(mirror, *given, op);
+}
+
 /* The same of a gap from `at` up to an address. */
 static bool skip_gap(const struct mirror *mirror, uint64_t last, struct mirror_op *op)
 {
@@ -181,19 +247,25 @@ static bool skip_gap(const struct mirror *mirror, uint64_t last, struct mirror_o
     return skip(mirror, gap, op);
 }
 
-/* Whether something of the new layout lies in a range. */
-static bool is_replaced(const struct mirror *mirror, uint64_t first, uint64_t last)
-{
-    struct shadow_extent piece;
+/* ---- from cluster to cluster ---------------------------------------------------------------- */
 
-    return layout_piece(mirror, &mirror->walk.to, first, last, &piece);
+/* Moves the border of what was walked over behind an address. */
+static void walk_over(struct walk *walk, uint64_t address)
+{
+    walk->over = !move_behind(&walk->at, address, walk->last);
+    walk->border = walk->at;
 }
 
-static bool spans(const struct mirror *mirror)
+static void odd_forget(struct mirror *mirror, uint64_t first, uint64_t last)
 {
-    const struct viommu_subscription *what = &mirror->subscriber->what;
+    (void)range_map_erase(&mirror->odd, first, last, NULL);
+}
 
-    return what->unmap_spans && what->form == VIOMMU_FORM_RANGE;
+static void to_phase(struct walk *walk, enum walk_phase phase)
+{
+    walk->phase = phase;
+    walk->at = walk->cluster_first;
+    walk->at_end = false;
 }
 
 /* Where one UNMAP can take several mappings: those that follow and just go are in the cluster. */
@@ -206,30 +278,13 @@ static void extend_over_gone(struct mirror *mirror)
     if (!spans(mirror) || is_replaced(mirror, walk->cluster_first, walk->cluster_last)) {
         return;
     }
-    while (move_behind(&at, at, walk->last) &&
-           given_from(mirror, at, at, &next) && next.first == at &&
-           !is_replaced(mirror, next.first, next.last)) {
+    for (unsigned i = 0; i < SPAN_MAX; i++) {
+        if (!move_behind(&at, at, walk->last) || !given_at(mirror, at, &next) ||
+            is_replaced(mirror, next.first, next.last)) {
+            return;
+        }
         walk->cluster_last = next.last;
         at = next.last;
-    }
-}
-
-/* So many mappings of the cluster will be odd: room for them, or none is kept. */
-static void reserve_odd(struct mirror *mirror)
-{
-    struct walk *walk = &mirror->walk;
-    struct shadow_extent given;
-    uint64_t at = walk->cluster_first;
-    size_t count = 0;
-
-    while (given_from(mirror, at, walk->cluster_last, &given)) {
-        count += is_kept(mirror, &given) && !is_piece(mirror, &given);
-        if (!move_behind(&at, given.last, walk->cluster_last)) {
-            break;
-        }
-    }
-    if (count && range_map_reserve(&mirror->odd, count)) {
-        walk->keep_none = true;
     }
 }
 
@@ -243,36 +298,12 @@ static void cluster_begin(struct mirror *mirror, uint64_t first, uint64_t last)
     walk->merge = walk->to.patch && mirror_crowded(mirror);
     walk->keep_none = false;
     walk->replaced = false;
+    walk->judging = false;
+    walk->odd = 0;
     walk->opened = 0;
+    walk->closed = false;
     extend_over_gone(mirror);
-    reserve_odd(mirror);
-    walk->at = first;
-    walk->at_end = false;
-    walk->phase = WALK_UNMAP;
-}
-
-/* The cluster is one mapping that becomes another in the same place. */
-static bool replace_whole(struct mirror *mirror, const struct shadow_extent *given,
-                          struct mirror_op *op)
-{
-    const struct walk *walk = &mirror->walk;
-    struct shadow_extent piece;
-
-    if (!wants(mirror, VIOMMU_CHANGE_REPLACE) || given->first != walk->cluster_first ||
-        given->last != walk->cluster_last ||
-        !layout_piece(mirror, &walk->to, given->first, given->first, &piece) ||
-        piece.first != given->first || piece.last != given->last) {
-        return false;
-    }
-    op_set(mirror, op, VIOMMU_CHANGE_REPLACE, &piece);
-    return true;
-}
-
-/* Moves the border of what was walked over behind an address. */
-static void walk_over(struct walk *walk, uint64_t address)
-{
-    walk->over = !move_behind(&walk->at, address, walk->last);
-    walk->border = walk->at;
+    to_phase(walk, WALK_COUNT);
 }
 
 /* The same before and after. */
@@ -280,10 +311,19 @@ static bool pass_over(struct mirror *mirror, const struct shadow_extent *given,
                       struct mirror_op *op)
 {
     if (mirror->odd.count) {
-        odd_forget(mirror, given); /* it is a piece now */
+        odd_forget(mirror, given->first, given->last); /* it is a piece now */
     }
     walk_over(&mirror->walk, given->last);
-    return !is_missing(mirror, given) && skip(mirror, *given, op);
+    return skip_given(mirror, given, op);
+}
+
+/* Nothing, old or new, begins at `last` or below. */
+static bool pass_gap(struct mirror *mirror, uint64_t last, struct mirror_op *op)
+{
+    bool told = skip_gap(mirror, last, op);
+
+    walk_over(&mirror->walk, last);
+    return told;
 }
 
 /*
@@ -296,28 +336,30 @@ static bool next_cluster(struct mirror *mirror, struct mirror_op *op)
     struct shadow_extent given = {0};
     struct shadow_extent piece = {0};
     const struct shadow_extent *lower;
-    bool has_given;
-    bool has_piece;
+    uint64_t given_later = UINT64_MAX;
+    uint64_t piece_later = UINT64_MAX;
+    enum answer has_given = next_given(mirror, walk->at, walk->last, &given, &given_later);
+    enum answer has_piece =
+        layout_look(mirror, &walk->to, walk->at, walk->last, &piece, &piece_later);
+    bool given_first = has_given == ANSWER_YES &&
+                       (has_piece != ANSWER_YES || given.first <= piece.first);
+    uint64_t known = given_later < piece_later ? given_later : piece_later;
 
-    if (walk->over) {
-        walk->active = false;
-        return false;
+    lower = given_first ? &given : has_piece == ANSWER_YES ? &piece : NULL;
+    if ((!lower || lower->first >= known) && known != UINT64_MAX) {
+        return pass_gap(mirror, known - 1, op);
     }
-    has_given = given_from(mirror, walk->at, walk->last, &given);
-    has_piece = layout_piece(mirror, &walk->to, walk->at, walk->last, &piece);
-    if (!has_given && !has_piece) {
-        walk->over = true;
-        return skip_gap(mirror, walk->last, op);
+    if (!lower) {
+        return pass_gap(mirror, walk->last, op);
     }
-    lower = has_given && (!has_piece || given.first <= piece.first) ? &given : &piece;
-    if (lower->first > walk->at && skip_gap(mirror, lower->first - 1, op)) {
-        walk->at = lower->first;
-        return true;
+    if (lower->first > walk->at) {
+        return pass_gap(mirror, lower->first - 1, op);
     }
-    if (has_given && has_piece && equal(&given, &piece)) {
+    if (has_given == ANSWER_YES && has_piece == ANSWER_YES && equal(&given, &piece)) {
         return pass_over(mirror, &given, op);
     }
-    if (lower == &piece && (!has_given || given.first > piece.last)) {
+    if (lower == &piece && piece.last < known &&
+        (has_given != ANSWER_YES || given.first > piece.last)) {
         op_set(mirror, op, VIOMMU_CHANGE_MAP, &piece);
         walk_over(walk, piece.last);
         return true;
@@ -326,158 +368,233 @@ static bool next_cluster(struct mirror *mirror, struct mirror_op *op)
     return false;
 }
 
+/* ---- in a cluster --------------------------------------------------------------------------- */
+
 static void move_in_cluster(struct walk *walk, uint64_t address)
 {
     walk->at_end = !move_behind(&walk->at, address, walk->cluster_last);
 }
 
-static void to_phase(struct walk *walk, enum walk_phase phase)
+/*
+ * The next mapping of the cluster that was given, and whether it is kept: ANSWER_LATER when that is
+ * not known yet. False at the end of the cluster.
+ */
+static bool judge_next(struct mirror *mirror, struct shadow_extent *given, enum answer *kept)
 {
-    walk->phase = phase;
-    walk->at = walk->cluster_first;
-    walk->at_end = false;
+    struct walk *walk = &mirror->walk;
+    uint64_t later;
+    enum answer found;
+
+    *kept = ANSWER_LATER;
+    if (walk->at_end) {
+        return false;
+    }
+    found = next_given(mirror, walk->at, walk->cluster_last, given, &later);
+    if (found == ANSWER_LATER) {
+        walk->at = later;
+        return true;
+    }
+    if (found == ANSWER_YES) {
+        *kept = judge(mirror, given);
+    }
+    return found == ANSWER_YES;
 }
 
-/* Counts what goes though it did not change, and when. */
-static void count_interrupted(struct viommu *iommu, struct mirror *mirror,
-                              const struct shadow_extent *given)
+/* Room for those that will be odd; where there is none, or no quota, none is kept. */
+static void odd_reserve(struct viommu *iommu, struct mirror *mirror)
 {
     struct walk *walk = &mirror->walk;
 
-    iommu->stats.pages_interrupted += layout_unchanged(mirror, &walk->to, given) >> 12;
-    if (!walk->opened && is_replaced(mirror, given->first, given->last)) {
-        walk->opened = iommu_now(iommu) | 1;
+    if (walk->odd && (follow_bytes(iommu) > follow_quota(iommu) ||
+                      range_map_reserve(&mirror->odd, walk->odd))) {
+        walk->keep_none = true;
     }
+    to_phase(walk, WALK_UNMAP);
+}
+
+static bool count_step(struct viommu *iommu, struct mirror *mirror)
+{
+    struct walk *walk = &mirror->walk;
+    struct shadow_extent given;
+    enum answer kept;
+
+    if (!judge_next(mirror, &given, &kept)) {
+        odd_reserve(iommu, mirror);
+    } else if (kept != ANSWER_LATER) {
+        walk->odd += kept == ANSWER_YES && !is_piece(mirror, &given);
+        move_in_cluster(walk, given.last);
+    }
+    return false;
+}
+
+/* The cluster is one mapping that becomes another in the same place. */
+static bool replace_whole(struct mirror *mirror, const struct shadow_extent *given,
+                          struct mirror_op *op)
+{
+    const struct walk *walk = &mirror->walk;
+    struct shadow_extent piece;
+
+    /* Blocks of another target have other borders. */
+    if (!wants(mirror, VIOMMU_CHANGE_REPLACE) || !takes_ranges(mirror) ||
+        given->first != walk->cluster_first || given->last != walk->cluster_last ||
+        !piece_at(mirror, given->first, &piece) || piece.first != given->first ||
+        piece.last != given->last) {
+        return false;
+    }
+    op_set(mirror, op, VIOMMU_CHANGE_REPLACE, &piece);
+    return true;
 }
 
 /* Adds those that follow to an UNMAP of several. */
-static void gather(struct viommu *iommu, struct mirror *mirror, struct mirror_op *op)
+static void gather(struct mirror *mirror, struct mirror_op *op)
 {
     struct walk *walk = &mirror->walk;
     struct shadow_extent next;
 
-    while (!walk->at_end &&
-           given_from(mirror, walk->at, walk->at, &next) &&
-           next.first == op->extent.last + 1 && !is_kept(mirror, &next) &&
-           !is_missing(mirror, &next)) {
-        count_interrupted(iommu, mirror, &next);
+    while (!walk->at_end && op->pieces < SPAN_MAX && given_at(mirror, walk->at, &next) &&
+           judge(mirror, &next) == ANSWER_NO && !is_missing(mirror, &next)) {
         op->extent.last = next.last;
         op->pieces++;
         move_in_cluster(walk, next.last);
     }
 }
 
-static bool next_unmap(struct viommu *iommu, struct mirror *mirror, struct mirror_op *op)
+static bool unmap_step(struct viommu *iommu, struct mirror *mirror, struct mirror_op *op)
 {
     struct walk *walk = &mirror->walk;
     struct shadow_extent given;
+    enum answer kept;
 
-    if (walk->at_end ||
-        !given_from(mirror, walk->at, walk->cluster_last, &given)) {
+    if (!judge_next(mirror, &given, &kept)) {
         to_phase(walk, WALK_MAP);
         return false;
     }
-    move_in_cluster(walk, given.last);
-    if (is_kept(mirror, &given)) {
-        return !is_missing(mirror, &given) && skip(mirror, given, op);
+    if (kept == ANSWER_LATER) {
+        return false;
     }
-    if (!is_missing(mirror, &given) && replace_whole(mirror, &given, op)) {
-        walk->replaced = true;
-        return true;
+    move_in_cluster(walk, given.last);
+    if (kept == ANSWER_YES) {
+        return skip_given(mirror, &given, op);
     }
     op_set(mirror, op, VIOMMU_CHANGE_UNMAP, &given);
     if (is_missing(mirror, &given)) {
         return true;
     }
-    count_interrupted(iommu, mirror, &given);
+    if (replace_whole(mirror, &given, op)) {
+        walk->replaced = true;
+        return true;
+    }
+    if (!walk->opened) {
+        walk->opened = iommu_now(iommu) | 1;
+    }
     if (spans(mirror)) {
-        gather(iommu, mirror, op);
+        gather(mirror, op);
     }
     return true;
 }
 
-/* The end of what is free from `at` on in a piece: up to the next mapping that was kept. */
-static uint64_t free_last(const struct mirror *mirror, const struct shadow_extent *piece)
-{
-    const struct walk *walk = &mirror->walk;
-    struct shadow_extent given;
-    uint64_t at = walk->at;
-
-    while (given_from(mirror, at, piece->last, &given)) {
-        if (is_kept(mirror, &given)) {
-            return given.first - 1;
-        }
-        if (!move_behind(&at, given.last, piece->last)) {
-            break;
-        }
-    }
-    return piece->last;
-}
-
-static bool next_map(struct mirror *mirror, struct mirror_op *op)
+/* Looks for what is missing of the new pieces. */
+static bool map_step(struct mirror *mirror)
 {
     struct walk *walk = &mirror->walk;
     struct shadow_extent piece;
     struct shadow_extent given;
+    enum answer answer = ANSWER_NO;
 
-    if (walk->replaced || walk->at_end ||
-        !layout_piece(mirror, &walk->to, walk->at, walk->cluster_last, &piece)) {
-        to_phase(walk, WALK_END);
+    if (!walk->replaced && !walk->at_end) {
+        answer = layout_look(mirror, &walk->to, walk->at, walk->cluster_last, &piece, &walk->at);
+    }
+    if (answer == ANSWER_NO) {
+        to_phase(walk, WALK_KEEP);
+    }
+    if (answer != ANSWER_YES) {
         return false;
     }
     if (piece.first > walk->at) {
         walk->at = piece.first;
     }
-    if (given_from(mirror, walk->at, walk->at, &given) &&
-        is_kept(mirror, &given)) {
-        move_in_cluster(walk, given.last);
-        return false;
+    if (given_at(mirror, walk->at, &given)) {
+        answer = judge(mirror, &given);
+        if (answer == ANSWER_YES) {
+            move_in_cluster(walk, given.last);
+        }
+        if (answer != ANSWER_NO) {
+            return false;
+        }
     }
-    piece.gpa += walk->at - piece.first;
-    piece.first = walk->at;
-    piece.last = free_last(mirror, &piece);
-    op_set(mirror, op, VIOMMU_CHANGE_MAP, &piece);
-    move_in_cluster(walk, piece.last);
+    walk->part = piece;
+    walk->part.gpa += walk->at - piece.first;
+    walk->part.first = walk->at;
+    walk->part_at = walk->at;
+    walk->phase = WALK_PART;
+    return false;
+}
+
+/* Tells to map the part; its end is found. */
+static bool part_map(struct mirror *mirror, struct mirror_op *op)
+{
+    struct walk *walk = &mirror->walk;
+
+    walk->closed = true;
+    walk->phase = WALK_MAP;
+    op_set(mirror, op, VIOMMU_CHANGE_MAP, &walk->part);
+    move_in_cluster(walk, walk->part.last);
     return true;
 }
 
-/* Kept mappings that are no pieces of the new layout become odd. There is room for them. */
-static void odd_add(struct mirror *mirror)
+/*
+ * Looks at one mapping that the part to be mapped meets: a kept one ends it; of one that went,
+ * pages may come back as they were.
+ */
+static bool part_step(struct viommu *iommu, struct mirror *mirror, struct mirror_op *op)
 {
     struct walk *walk = &mirror->walk;
     struct shadow_extent given;
-    uint64_t at = walk->cluster_first;
+    uint64_t later;
+    enum answer answer = next_given(mirror, walk->part_at, walk->part.last, &given, &later);
 
-    while (given_from(mirror, at, walk->cluster_last, &given)) {
-        if (is_kept(mirror, &given) && !is_piece(mirror, &given)) {
-            struct range_run run = {given.first, given.last, given.gpa, given.perm};
-
-            (void)range_map_insert(&mirror->odd, &run); /* -EEXIST: it is odd already */
-        }
-        if (!move_behind(&at, given.last, walk->cluster_last)) {
-            break;
-        }
+    if (answer == ANSWER_LATER) {
+        walk->part_at = later;
+        return false;
     }
-    range_map_release(&mirror->odd);
+    if (answer == ANSWER_NO) {
+        return part_map(mirror, op);
+    }
+    answer = judge(mirror, &given);
+    if (answer == ANSWER_LATER) {
+        return false;
+    }
+    if (answer == ANSWER_YES) {
+        walk->part.last = given.first - 1;
+        return part_map(mirror, op);
+    }
+    if (!is_missing(mirror, &given)) {
+        iommu->stats.pages_interrupted += layout_common(&walk->part, &given) >> 12;
+    }
+    return !move_behind(&walk->part_at, given.last, walk->part.last) && part_map(mirror, op);
 }
 
-/* Odd mappings that went, or that are pieces now, are odd no more. */
-static void odd_remove(struct mirror *mirror)
+/* Kept mappings that are no pieces of the new layout become odd. There is room for them. */
+static bool keep_step(struct mirror *mirror)
 {
     struct walk *walk = &mirror->walk;
-    struct range_run run;
-    uint64_t at = walk->cluster_first;
+    struct shadow_extent given;
+    enum answer kept;
 
-    while (range_map_from(&mirror->odd, at, &run) && run.first <= walk->cluster_last) {
-        struct shadow_extent given = {run.first, run.last, run.target, (uint32_t)run.tag};
-
-        if (!is_kept(mirror, &given) || is_piece(mirror, &given)) {
-            odd_forget(mirror, &given);
-        }
-        if (!move_behind(&at, run.last, walk->cluster_last)) {
-            break;
-        }
+    if (!walk->odd || walk->keep_none || !judge_next(mirror, &given, &kept)) {
+        range_map_release(&mirror->odd);
+        to_phase(walk, WALK_DROP);
+        return false;
     }
+    if (kept == ANSWER_YES && !is_piece(mirror, &given)) {
+        struct range_run run = {given.first, given.last, given.gpa, given.perm};
+
+        (void)range_map_insert(&mirror->odd, &run); /* -EEXIST: it is odd already */
+    }
+    if (kept != ANSWER_LATER) {
+        move_in_cluster(walk, given.last);
+    }
+    return false;
 }
 
 static void count_window(struct viommu *iommu, uint64_t opened)
@@ -496,36 +613,72 @@ static void cluster_end(struct viommu *iommu, struct mirror *mirror)
 {
     struct walk *walk = &mirror->walk;
 
-    odd_add(mirror);
-    odd_remove(mirror);
     mirror_count(iommu, mirror);
-    if (walk->opened) {
+    if (walk->opened && walk->closed) {
         count_window(iommu, walk->opened);
     }
     walk->phase = WALK_NEXT;
     walk_over(walk, walk->cluster_last);
 }
 
-bool walk_next(struct viommu *iommu, struct mirror *mirror, struct mirror_op *op)
+/* Odd mappings that went, or that are pieces now, are odd no more. */
+static bool drop_step(struct viommu *iommu, struct mirror *mirror)
 {
     struct walk *walk = &mirror->walk;
-    bool found = false;
+    struct range_run run;
+    struct shadow_extent given;
+    enum answer kept;
 
-    while (walk->active && !found) {
-        switch (walk->phase) {
-        case WALK_NEXT:
-            found = next_cluster(mirror, op);
-            break;
-        case WALK_UNMAP:
-            found = next_unmap(iommu, mirror, op);
-            break;
-        case WALK_MAP:
-            found = next_map(mirror, op);
-            break;
-        case WALK_END:
-            cluster_end(iommu, mirror);
-            break;
+    if (walk->at_end || !range_map_from(&mirror->odd, walk->at, &run) ||
+        run.first > walk->cluster_last) {
+        cluster_end(iommu, mirror);
+        return false;
+    }
+    given = (struct shadow_extent){run.first, run.last, run.target, (uint32_t)run.tag};
+    kept = judge(mirror, &given);
+    if (kept == ANSWER_LATER) {
+        return false;
+    }
+    if (kept == ANSWER_NO || is_piece(mirror, &given)) {
+        odd_forget(mirror, run.first, run.last);
+    }
+    move_in_cluster(walk, run.last);
+    return false;
+}
+
+static bool step(struct viommu *iommu, struct mirror *mirror, struct mirror_op *op)
+{
+    switch (mirror->walk.phase) {
+    case WALK_NEXT:
+        return next_cluster(mirror, op);
+    case WALK_COUNT:
+        return count_step(iommu, mirror);
+    case WALK_UNMAP:
+        return unmap_step(iommu, mirror, op);
+    case WALK_MAP:
+        return map_step(mirror);
+    case WALK_PART:
+        return part_step(iommu, mirror, op);
+    case WALK_KEEP:
+        return keep_step(mirror);
+    case WALK_DROP:
+        return drop_step(iommu, mirror);
+    }
+    return false;
+}
+
+enum walk_result walk_next(struct viommu *iommu, struct mirror *mirror, struct mirror_op *op)
+{
+    struct walk *walk = &mirror->walk;
+
+    for (unsigned i = 0; i < WALK_STEPS; i++) {
+        if (!walk->active || (walk->phase == WALK_NEXT && walk->over)) {
+            walk->active = false;
+            return WALK_OVER;
+        }
+        if (step(iommu, mirror, op)) {
+            return WALK_TELL;
         }
     }
-    return found;
+    return WALK_MORE;
 }

@@ -218,11 +218,8 @@ static void change_view(void)
 
 static void run(uint32_t kinds, enum viommu_form form, bool spans, uint64_t max, enum fault fault)
 {
-    uint32_t kept;
-
     for (uint32_t number = 1; number <= SEEDS; number++) {
         seed = number * 7919;
-        kept = seed;
         begin(kinds, form, spans, max);
         for (unsigned i = 0; i < STEPS; i++) {
             step_begin();
@@ -252,7 +249,6 @@ static void run(uint32_t kinds, enum viommu_form form, bool spans, uint64_t max,
         }
         world_destroy(&world);
     }
-    (void)kept;
 }
 
 static void test_ranges(void **state)

@@ -237,7 +237,9 @@ void invalidate_some(struct world *world)
     }
     model_refresh(world);
     world_begin(world, causes);
-    world->one_sync = count == 1 && list[0].iotlb && !meanwhile;
+    if (count == 1 && list[0].iotlb && !meanwhile) {
+        world->period = RECORDER_ONE_SYNC;
+    }
     submit(world, list, count, meanwhile);
     world_end(world);
 }

@@ -180,7 +180,7 @@ void world_begin(struct world *world, uint32_t causes)
     struct viommu_stats stats;
 
     world->interleaved = false;
-    world->one_sync = false;
+    world->period = RECORDER_CHANGES;
     world->causes = causes;
     viommu_stats_get(world->guest.iommu, &stats, sizeof(stats));
     world->interrupted_before = stats.pages_interrupted;
@@ -292,7 +292,7 @@ void world_end(struct world *world)
         }
         check_causes(world, mirror);
         if (!world->interleaved) {
-            interrupted += recorder_end(&mirror->recorder, world->one_sync);
+            interrupted += recorder_end(&mirror->recorder, world->period);
         }
         model_check(world, mirror);
     }

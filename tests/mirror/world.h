@@ -147,7 +147,7 @@ struct world {
 
     /* Of the operation. */
     bool interleaved;  /* the guest changed something between submission and completion */
-    bool one_sync;     /* it is one invalidation of the IOTLB */
+    enum recorder_period period;
     uint32_t causes;   /* that may be given */
     uint64_t interrupted_before;
     uint64_t failures; /* injected, in all */

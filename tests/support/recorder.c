@@ -349,6 +349,7 @@ static void came_back(struct recorder *recorder, const struct recorder_mapping *
         }
         if (same(&gone->was, &piece)) {
             gone->same += pages_of(&piece);
+            gone->back = recorder->told_count;
             recorder->interrupted += pages_of(&piece);
         }
     }
@@ -359,26 +360,34 @@ static void do_map(struct recorder *recorder, const struct viommu_change *change
     struct recorder_mapping mapping = mapping_of(change);
 
     insert(&recorder->mapped, find(&recorder->mapped, change->first), &mapping);
-    insert(&recorder->made, recorder->made.count, &mapping);
     recorder->pages += pages_of(&mapping);
-    came_back(recorder, &mapping);
+    if (!recorder->without_periods) {
+        insert(&recorder->made, recorder->made.count, &mapping);
+        came_back(recorder, &mapping);
+    }
+}
+
+static void note_gone(struct recorder *recorder, const struct recorder_mapping *mapping)
+{
+    recorder->gone = grow(recorder->gone, recorder->gone_count, &recorder->gone_room,
+                          sizeof(*recorder->gone));
+    recorder->gone[recorder->gone_count++] = (struct recorder_gone){
+        .was = *mapping,
+        .at = recorder->told_count,
+    };
 }
 
 static void do_unmap(struct recorder *recorder, const struct viommu_change *change)
 {
     size_t at = find(&recorder->mapped, change->first);
     struct recorder_mapping *list = recorder->mapped.list;
-    bool near = near_limit(recorder);
     size_t count = 0;
 
+    recorder->near_limit |= near_limit(recorder);
     while (at + count < recorder->mapped.count && list[at + count].last <= change->last) {
-        recorder->gone = grow(recorder->gone, recorder->gone_count, &recorder->gone_room,
-                              sizeof(*recorder->gone));
-        recorder->gone[recorder->gone_count++] = (struct recorder_gone){
-            .was = list[at + count],
-            .calls = recorder->call_count,
-            .near_limit = near,
-        };
+        if (!recorder->without_periods) {
+            note_gone(recorder, &list[at + count]);
+        }
         recorder->pages -= pages_of(&list[at + count]);
         count++;
     }
@@ -395,6 +404,12 @@ static void apply(struct recorder *recorder, const struct viommu_change *change)
         do_unmap(recorder, change);
     } else if (change->kind == VIOMMU_CHANGE_REPLACE) {
         recorder->mapped.list[find(&recorder->mapped, change->first)] = mapping_of(change);
+    }
+    if (change->kind != VIOMMU_CHANGE_SKIPPED && !recorder->without_periods) {
+        recorder->told = grow(recorder->told, recorder->told_count, &recorder->told_room,
+                              sizeof(*recorder->told));
+        recorder->told[recorder->told_count++] =
+            (struct viommu_range){change->first, change->last};
     }
 }
 
@@ -456,6 +471,7 @@ void recorder_drop(struct recorder *recorder)
     recorder->pages = 0;
     recorder->gone_count = 0;
     recorder->made.count = 0;
+    recorder->told_count = 0;
 }
 
 void recorder_no_host(struct recorder *recorder, const void *host, size_t size)
@@ -477,8 +493,10 @@ void recorder_begin(struct recorder *recorder)
 {
     recorder->gone_count = 0;
     recorder->made.count = 0;
+    recorder->told_count = 0;
     recorder->causes = 0;
     recorder->interrupted = 0;
+    recorder->near_limit = near_limit(recorder);
 }
 
 static bool follows(const struct recorder_mapping *a, const struct recorder_mapping *b)
@@ -507,9 +525,9 @@ static void check_gone(struct recorder *recorder)
             continue;
         }
         for (; group <= i; group++) {
-            changed |= gone[group].same < pages_of(&gone[group].was) || gone[group].near_limit;
+            changed |= gone[group].same < pages_of(&gone[group].was);
         }
-        if (!changed) {
+        if (!changed && !recorder->near_limit) {
             broken(recorder, NULL, "[%#llx, %#llx] was taken away and mapped again as it was",
                    (unsigned long long)gone[i].was.first, (unsigned long long)gone[i].was.last);
         }
@@ -566,11 +584,36 @@ static void check_fewest(struct recorder *recorder)
     }
 }
 
-uint64_t recorder_end(struct recorder *recorder, bool one_sync)
+/*
+ * What comes back does so at once: between the two calls nothing is told of another block (2 MiB,
+ * or the large page that it was).
+ */
+static void check_at_once(struct recorder *recorder)
 {
-    check_gone(recorder);
-    if (one_sync && !recorder->what.mappings_max && !recorder->failed) {
+    for (size_t i = 0; i < recorder->gone_count; i++) {
+        const struct recorder_gone *gone = &recorder->gone[i];
+        unsigned shift = (gone->was.first ^ gone->was.last) >> 21 ? 30 : 21;
+
+        for (size_t at = gone->at + 1; gone->same && at < gone->back; at++) {
+            if (recorder->told[at].last >> shift < gone->was.first >> shift ||
+                recorder->told[at].first >> shift > gone->was.last >> shift) {
+                broken(recorder, NULL, "[%#llx, %#llx] comes back only after [%#llx, %#llx]",
+                       (unsigned long long)gone->was.first, (unsigned long long)gone->was.last,
+                       (unsigned long long)recorder->told[at].first,
+                       (unsigned long long)recorder->told[at].last);
+            }
+        }
+    }
+}
+
+uint64_t recorder_end(struct recorder *recorder, enum recorder_period period)
+{
+    if (period != RECORDER_ANYTHING) {
+        check_gone(recorder);
+    }
+    if (period == RECORDER_ONE_SYNC && !recorder->what.mappings_max && !recorder->failed) {
         check_fewest(recorder);
+        check_at_once(recorder);
     }
     return recorder->interrupted;
 }
@@ -592,6 +635,7 @@ void recorder_fini(struct recorder *recorder)
 {
     free(recorder->mapped.list);
     free(recorder->made.list);
+    free(recorder->told);
     free(recorder->gone);
     memset(recorder, 0, sizeof(*recorder));
 }

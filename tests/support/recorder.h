@@ -42,9 +42,9 @@ struct recorder_list {
 
 struct recorder_gone {
     struct recorder_mapping was;
-    uint64_t same;  /* pages that came back as they were */
-    uint64_t calls; /* number of the call that took it away */
-    bool near_limit;
+    uint64_t same; /* pages that came back as they were */
+    size_t at;     /* index of the call that took it away, in `told` */
+    size_t back;   /* and of the last that brought a page back */
 };
 
 struct recorder {
@@ -52,6 +52,7 @@ struct recorder {
     struct viommu_range allowed[RECORDER_ALLOWED];
     const struct recorder_memory *memory;
     uint16_t requester; /* of the device */
+    bool without_periods; /* only the calls are checked: cheaper */
     const char *trace;  /* prints every call, with this name in front; or NULL */
 
     /*
@@ -78,7 +79,11 @@ struct recorder {
     size_t gone_count;
     size_t gone_room;
     uint64_t interrupted;  /* pages, in this period */
+    bool near_limit;       /* at some time of it */
     struct recorder_list made; /* in this period, in order */
+    struct viommu_range *told; /* of all calls of this period */
+    size_t told_count;
+    size_t told_room;
 };
 
 /* What to subscribe to: `what` without functions and opaque; `allowed` is copied. */
@@ -87,8 +92,15 @@ void recorder_fini(struct recorder *recorder);
 
 void recorder_begin(struct recorder *recorder);
 
-/* Checks the period. `one_sync`: all that came, came in one sync. Returns pages interrupted. */
-uint64_t recorder_end(struct recorder *recorder, bool one_sync);
+/* What happened in a period. */
+enum recorder_period {
+    RECORDER_ANYTHING, /* a mapping may have come and gone in between: only counted */
+    RECORDER_CHANGES,
+    RECORDER_ONE_SYNC, /* all that came, came in one sync */
+};
+
+/* Checks the period. Returns pages interrupted. */
+uint64_t recorder_end(struct recorder *recorder, enum recorder_period period);
 
 /* The answer to the outstanding call: 0, then it is done, or a negative errno. */
 void recorder_complete(struct recorder *recorder, int status);
