@@ -352,6 +352,21 @@ static void review(struct viommu *iommu, struct mirror *mirror)
     mirror->switching = true;
 }
 
+/*
+ * A shadow that a mirror is about to leave is not synced before that: it would follow tables that it
+ * has no more. Those who come to it take what it has, and follow with the others.
+ */
+static void put_off_fills(struct viommu *iommu)
+{
+    for (struct mirror *mirror = iommu->follow.mirrors; mirror; mirror = mirror->next) {
+        if (mirror->switching && mirror->shadow && mirror->shadow->fill) {
+            mirror->shadow->fill = false;
+            mirror->shadow->sync = true;
+            mirror->shadow->all = true;
+        }
+    }
+}
+
 static void review_step(struct viommu *iommu)
 {
     for (struct mirror *mirror = iommu->follow.mirrors; mirror; mirror = mirror->next) {
@@ -427,21 +442,6 @@ static struct shadow *next_to_sync(const struct viommu *iommu, bool fill)
         shadow = shadow->next;
     }
     return shadow;
-}
-
-/*
- * A shadow that a mirror is about to leave is not synced before that: it would follow tables that it
- * has no more. Those who come to it take what it has, and follow with the others.
- */
-static void put_off_fills(struct viommu *iommu)
-{
-    for (struct mirror *mirror = iommu->follow.mirrors; mirror; mirror = mirror->next) {
-        if (mirror->switching && mirror->shadow && mirror->shadow->fill) {
-            mirror->shadow->fill = false;
-            mirror->shadow->sync = true;
-            mirror->shadow->all = true;
-        }
-    }
 }
 
 /* Syncs those to be filled, or those with ranges. */

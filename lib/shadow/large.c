@@ -154,6 +154,7 @@ static enum verdict cut_block(struct viommu *iommu, struct shadow *shadow, unsig
     block_begin(&block, &empty_slot, address, UINT64_MAX);
     shadow_slot_expand(&patch->slot.node->slots[index], block.old);
     if (!block_read(iommu, &region, &block)) {
+        patch->slot.node->slots[index].whole = region.kind == REGION_PAGE;
         count_same(iommu, SHADOW_PAGES, 0);
         return AGAIN;
     }

@@ -54,12 +54,12 @@ const struct shadow_slot *shadow_map_slot(const struct shadow_map *map, unsigned
     return slot;
 }
 
-void shadow_map_mark_whole(struct shadow_map *map, uint64_t address)
+void shadow_map_set_whole(struct shadow_map *map, uint64_t address, bool whole)
 {
     struct shadow_slot *slot = (struct shadow_slot *)shadow_map_slot(map, 1, address);
 
     if (slot && slot->kind != SHADOW_EMPTY) {
-        slot->whole = true;
+        slot->whole = whole;
     }
 }
 

@@ -135,8 +135,9 @@ bool shadow_map_used(const struct shadow_map *map, uint64_t from, uint64_t last,
 bool shadow_map_next(const struct shadow_map *map, const struct shadow_patch *patch, uint64_t from,
                      uint64_t last, struct shadow_extent *extent);
 
-/* A level-1 block in use is mapped by one entry of the guest now, and leads where it did. */
-void shadow_map_mark_whole(struct shadow_map *map, uint64_t address);
+/* A level-1 block in use is mapped by one entry of the guest now, or is not any more, and leads where
+   it did. */
+void shadow_map_set_whole(struct shadow_map *map, uint64_t address, bool whole);
 
 /* The values of a level-1 block, 512 of them. */
 void shadow_slot_expand(const struct shadow_slot *slot, uint64_t *values);

@@ -231,6 +231,9 @@ static enum verdict leaf_step(struct viommu *iommu, struct shadow *shadow,
             return block_patch(iommu, shadow, &block, false);
         }
     }
+    if (slot->whole) {
+        shadow_map_set_whole(&shadow->map, first, false);
+    }
     present = slot_present(slot, block.low, block.high);
     count_same(iommu, present, block.high - block.low + 1 - present);
     return SAME;
@@ -248,7 +251,7 @@ static enum verdict page_2m_step(struct viommu *iommu, struct shadow *shadow,
     if (block_read(iommu, region, &block)) {
         return block_patch(iommu, shadow, &block, true);
     }
-    shadow_map_mark_whole(&shadow->map, address);
+    shadow_map_set_whole(&shadow->map, address, true);
     count_same(iommu, SHADOW_PAGES, 0);
     return SAME;
 }

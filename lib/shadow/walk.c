@@ -18,6 +18,8 @@
 #define WALK_STEPS 64
 /* Mappings that one UNMAP takes at most. */
 #define SPAN_MAX 512
+/* What an odd mapping takes, about: a run in a tree that is three quarters full. */
+#define ODD_BYTES (sizeof(struct range_run) * 4 / 3)
 
 /* Cuts what was given at the border of what was walked over: no mapping crosses that. */
 static void given_cut(const struct mirror *mirror, struct shadow_extent *given)
@@ -278,7 +280,7 @@ static void extend_over_gone(struct mirror *mirror)
     if (!spans(mirror) || is_replaced(mirror, walk->cluster_first, walk->cluster_last)) {
         return;
     }
-    for (unsigned i = 0; i < SPAN_MAX; i++) {
+    for (unsigned i = 1; i < SPAN_MAX; i++) {
         if (!move_behind(&at, at, walk->last) || !given_at(mirror, at, &next) ||
             is_replaced(mirror, next.first, next.last)) {
             return;
@@ -405,7 +407,7 @@ static void odd_reserve(struct viommu *iommu, struct mirror *mirror)
 {
     struct walk *walk = &mirror->walk;
 
-    if (walk->odd && (follow_bytes(iommu) > follow_quota(iommu) ||
+    if (walk->odd && (follow_bytes(iommu) + walk->odd * ODD_BYTES > follow_quota(iommu) ||
                       range_map_reserve(&mirror->odd, walk->odd))) {
         walk->keep_none = true;
     }
