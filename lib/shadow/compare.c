@@ -8,6 +8,8 @@
  */
 #include "shadow/sync.h"
 
+#include "shadow/glance.h"
+
 uint64_t entry_value(const struct pagetable_format *format, const struct region *region,
                      unsigned index)
 {
@@ -66,11 +68,41 @@ static bool leaf_differs_from_run(const struct pagetable_format *format,
     return differs != 0;
 }
 
+/* Whether all of a leaf table certainly is as it was. */
+static bool leaf_is_same(const struct pagetable_format *format, const struct region *region,
+                         const struct shadow_slot *slot, const struct shadow_slot *next)
+{
+    const struct glance glance = {
+        .leaf = region->leaf,
+        .allowed = region->allowed,
+        .reserved = format->reserved_page,
+        .next_leaf = region->next_leaf,
+        .next_values = next && next->kind == SHADOW_FULL ? next->values : NULL,
+    };
+
+    switch (slot->kind) {
+    case SHADOW_EMPTY:
+        return glance_run(&glance, 0);
+    case SHADOW_FULL:
+        return glance_values(&glance, slot->values);
+    case SHADOW_RUN:
+        return slot->first == 0 && slot->last == SHADOW_PAGES - 1 &&
+               glance_run(&glance, slot->value & ~SHADOW_START);
+    default:
+        return false;
+    }
+}
+
 bool slot_differs(const struct pagetable_format *format, const struct region *region,
-                  const struct shadow_slot *slot, unsigned low, unsigned high)
+                  const struct shadow_slot *slot, const struct shadow_slot *next, unsigned low,
+                  unsigned high)
 {
     uint64_t values[SHADOW_PAGES];
     uint64_t run = slot->value & ~SHADOW_START;
+
+    if (low == 0 && high == SHADOW_PAGES - 1 && leaf_is_same(format, region, slot, next)) {
+        return false;
+    }
 
     switch (slot->kind) {
     case SHADOW_EMPTY:
@@ -158,28 +190,74 @@ static unsigned old_extent_last(const uint64_t *old, unsigned first)
     return last;
 }
 
-void mark_starts(struct block *block, bool grow)
+/*
+ * The pages whose extents may change: those of the old extents that have a page that changed and,
+ * where extents grow, what is contiguous with them. False: no page changed.
+ */
+static bool window_find(struct block *block, bool grow)
 {
-    bool fresh[SHADOW_PAGES] = {false};
-    uint64_t *new = block->new;
+    const uint64_t *old = block->old;
+    const uint64_t *new = block->new;
+    unsigned from = block->low;
+    unsigned to = block->high;
+
+    while (from < to && same_value(old[from], new[from])) {
+        from++;
+    }
+    while (to > from && same_value(old[to], new[to])) {
+        to--;
+    }
+    if (same_value(old[from], new[from])) {
+        return false;
+    }
+    while (from && (old[from] & SHADOW_PERM) && !(old[from] & SHADOW_START)) {
+        from--;
+    }
+    to = old_extent_last(old, to);
+    while (grow && from && goes_on(new[from - 1], new[from])) {
+        from--;
+    }
+    while (grow && to + 1 < SHADOW_PAGES && goes_on(new[to], new[to + 1])) {
+        to++;
+    }
+    block->from = from;
+    block->to = to;
+    return true;
+}
+
+/* Says of the pages of the window whether something changed in the old extents they were in. */
+static void fresh_find(const struct block *block, bool *fresh)
+{
     unsigned last;
 
-    for (unsigned i = 0; i < SHADOW_PAGES; i = last + 1) {
+    for (unsigned i = block->from; i <= block->to; i = last + 1) {
         bool changed = false;
 
         last = (block->old[i] & SHADOW_PERM) ? old_extent_last(block->old, i) : i;
         for (unsigned j = i; j <= last; j++) {
-            changed |= !same_value(block->old[j], new[j]);
+            changed |= !same_value(block->old[j], block->new[j]);
         }
         for (unsigned j = i; j <= last; j++) {
             fresh[j] = changed;
         }
     }
-    for (unsigned i = 0; i < SHADOW_PAGES; i = last + 1) {
+}
+
+void mark_starts(struct block *block, bool grow)
+{
+    bool fresh[SHADOW_PAGES]; /* in the window */
+    uint64_t *new = block->new;
+    unsigned last;
+
+    if (!window_find(block, grow)) {
+        return;
+    }
+    fresh_find(block, fresh);
+    for (unsigned i = block->from; i <= block->to; i = last + 1) {
         bool any = fresh[i];
 
         last = i;
-        while (last + 1 < SHADOW_PAGES && goes_on(new[last], new[last + 1])) {
+        while (last < block->to && goes_on(new[last], new[last + 1])) {
             any |= fresh[++last];
         }
         if (!(new[i] & SHADOW_PERM)) {

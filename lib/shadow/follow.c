@@ -445,7 +445,7 @@ static struct shadow *next_to_sync(const struct viommu *iommu, bool fill)
 }
 
 /* Syncs those to be filled, or those with ranges. */
-static void sync_phase_step(struct viommu *iommu, bool fill)
+static void sync_phase_step(struct viommu *iommu, bool fill, unsigned *budget)
 {
     struct follow *follow = &iommu->follow;
 
@@ -460,7 +460,7 @@ static void sync_phase_step(struct viommu *iommu, bool fill)
     }
     if (follow->patched) {
         patch_commit(iommu, follow->syncing);
-    } else if (!sync_step(iommu, follow->syncing)) {
+    } else if (!sync_step(iommu, follow->syncing, budget)) {
         sync_end(iommu, follow->syncing);
     }
 }
@@ -532,7 +532,7 @@ static void retry_step(struct viommu *iommu)
     }
 }
 
-static void batch_step(struct viommu *iommu)
+static void batch_step(struct viommu *iommu, unsigned *budget)
 {
     switch (iommu->follow.phase) {
     case FOLLOW_IDLE:
@@ -544,13 +544,13 @@ static void batch_step(struct viommu *iommu)
         review_step(iommu);
         break;
     case FOLLOW_FILL:
-        sync_phase_step(iommu, true);
+        sync_phase_step(iommu, true, budget);
         break;
     case FOLLOW_SWITCH:
         switch_step(iommu);
         break;
     case FOLLOW_SYNC:
-        sync_phase_step(iommu, false);
+        sync_phase_step(iommu, false, budget);
         break;
     case FOLLOW_RETRY:
         retry_step(iommu);
@@ -578,7 +578,7 @@ bool follow_work(struct viommu *iommu, unsigned *budget)
         }
         follow_memory_answer_stale(iommu);
         if (follow->phase != FOLLOW_IDLE) {
-            batch_step(iommu);
+            batch_step(iommu, budget);
             (*budget)--;
         } else if (free_dying(iommu)) {
             (*budget)--;

@@ -247,6 +247,7 @@ struct follow {
     uint64_t sync_at;
     bool patched;             /* `patch` is being walked to */
     struct shadow_patch patch;
+    struct viommu_range changed; /* by it: outside, layouts are the same with it and without */
     bool cutting;             /* `patch` is being made of a page of 1 GiB that is a table now */
     bool cut_differs;         /* and is not what the page was */
     unsigned cut_at;          /* the block of 2 MiB that is next */
@@ -409,8 +410,11 @@ enum walk_result walk_next(struct viommu *iommu, struct mirror *mirror, struct m
 
 /* ---- sync.c ---- */
 
-/* Looks at the next block. Returns false when the shadow's ranges are through. */
-bool sync_step(struct viommu *iommu, struct shadow *shadow);
+/*
+ * Looks at the next blocks, up to one that is to be walked over; all but one are taken from the
+ * budget. Returns false when the shadow's ranges are through.
+ */
+bool sync_step(struct viommu *iommu, struct shadow *shadow, unsigned *budget);
 
 /* ---- memory.c ---- */
 

@@ -51,8 +51,9 @@ static struct shadow_measure measure_values(const struct shadow_slot *slot)
     unsigned count = values_of(slot);
     struct shadow_measure sum = {.bytes = count * sizeof(*slot->values)};
 
+    /* As arithmetic, which compilers make vectors of. */
     for (unsigned i = 0; i < count; i++) {
-        sum.pages += (slot->values[i] & SHADOW_PERM) != 0;
+        sum.pages += (slot->values[i] | slot->values[i] >> 1) & 1;
     }
     return sum;
 }
@@ -77,6 +78,9 @@ struct shadow_measure shadow_slot_measure(const struct shadow_slot *slot, unsign
 
 size_t shadow_slot_bytes(const struct shadow_slot *slot)
 {
+    if (slot->kind == SHADOW_SPARSE || slot->kind == SHADOW_FULL) {
+        return values_of(slot) * sizeof(*slot->values);
+    }
     return (size_t)shadow_slot_measure(slot, slot->kind == SHADOW_NODE ? 2 : 1).bytes;
 }
 
@@ -246,7 +250,7 @@ static int build_sparse(const uint64_t *values, struct shadow_slot *slot)
 
 static int build_full(const uint64_t *values, struct shadow_slot *slot)
 {
-    slot->values = base_alloc(SHADOW_PAGES * sizeof(*values));
+    slot->values = base_realloc_array(NULL, SHADOW_PAGES, sizeof(*values)); /* not zeroed */
     if (!slot->values) {
         return -ENOMEM;
     }
@@ -269,19 +273,33 @@ static void build_run(const uint64_t *values, unsigned count, struct shadow_slot
     slot->count = 0;
 }
 
+/* Whether the values that are not 0, so many, are one stretch. */
+static bool is_one_stretch(const uint64_t *values, unsigned count)
+{
+    unsigned first = 0;
+    unsigned i;
+
+    while (!values[first]) {
+        first++;
+    }
+    for (i = 1; i < count; i++) {
+        if (first + i == SHADOW_PAGES ||
+            !shadow_goes_on(values[first + i - 1], values[first + i], SHADOW_PAGE)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int shadow_slot_build(const uint64_t *values, bool whole, struct shadow_slot *slot)
 {
-    unsigned count = values[0] != 0;
-    unsigned stretches = count;
-    uint64_t all = values[0];
+    uint64_t count = 0;
+    uint64_t all = 0;
     int error = 0;
 
-    /* No branches: half of a block's values may be anything. */
-    for (unsigned i = 1; i < SHADOW_PAGES; i++) {
-        unsigned used = values[i] != 0;
-
-        count += used;
-        stretches += used & !shadow_goes_on(values[i - 1], values[i], SHADOW_PAGE);
+    /* As arithmetic, which compilers make vectors of: the top bit of x | -x is set where x is. */
+    for (unsigned i = 0; i < SHADOW_PAGES; i++) {
+        count += (values[i] | -values[i]) >> 63;
         all |= values[i];
     }
     *slot = empty_slot;
@@ -290,8 +308,8 @@ int shadow_slot_build(const uint64_t *values, bool whole, struct shadow_slot *sl
     }
     slot->whole = whole;
     slot->count = (uint16_t)count;
-    if (stretches == 1 && all & SHADOW_PERM) {
-        build_run(values, count, slot);
+    if ((all & SHADOW_PERM) && is_one_stretch(values, (unsigned)count)) {
+        build_run(values, (unsigned)count, slot);
     } else {
         error = count <= SHADOW_SPARSE_MAX ? build_sparse(values, slot) : build_full(values, slot);
     }

@@ -21,6 +21,8 @@
 
 /* Leaf tables that one sync may look at besides as many as guest memory has pages. */
 #define TABLES_MAX (1u << 20)
+/* Blocks that one step may look at, in one section. */
+#define BLOCKS_MAX 16
 
 static void region_span(struct region *region, unsigned level, uint64_t address)
 {
@@ -55,6 +57,18 @@ static void region_extend(struct region *region, const struct memory_snapshot *m
     }
 }
 
+/* The leaf table that the next entry of its table leads to: a hint, so nothing is checked. */
+static const void *next_leaf(const struct memory_snapshot *memory, uint64_t table, uint64_t address)
+{
+    uint64_t index = (address >> shadow_shift(1) & 511) + 1;
+    uint64_t entry;
+
+    if (index > 511 || !memory_load64(memory, table + index * 8, &entry)) {
+        return NULL;
+    }
+    return memory_host(memory, entry & PAGETABLE_ADDRESS, SHADOW_PAGES * 8, false);
+}
+
 struct region region_find(const struct viommu *iommu, const struct shadow *shadow,
                           uint64_t address, uint64_t last)
 {
@@ -77,6 +91,9 @@ struct region region_find(const struct viommu *iommu, const struct shadow *shado
         }
         if (pagetable_reserved(format, level, entry)) {
             return region_absent(level, address, REGION_BAD);
+        }
+        if (level == 1 && last - address >= 1ULL << shadow_shift(1)) {
+            region.next_leaf = next_leaf(memory, table, address);
         }
         table = entry & PAGETABLE_ADDRESS;
         if (pagetable_is_page(format, level, entry)) {
@@ -124,6 +141,7 @@ enum verdict patch_make(struct viommu *iommu, struct shadow *shadow, unsigned le
         .level = (uint8_t)level,
         .slot = *slot,
     };
+    iommu->follow.changed = (struct viommu_range){patch->first, patch->last};
     iommu->follow.patched = true;
     return CHANGED;
 }
@@ -189,6 +207,8 @@ void block_begin(struct block *block, const struct shadow_slot *slot, uint64_t f
     block->first = first & ~mask;
     block->last = first | mask;
     block->bad_last = 0;
+    block->from = 0;
+    block->to = SHADOW_PAGES - 1;
     block->low = slot->whole ? 0 : (unsigned)((first & mask) >> 12);
     block->high = slot->whole || last > block->last ? SHADOW_PAGES - 1
                                                     : (unsigned)((last & mask) >> 12);
@@ -210,9 +230,21 @@ static enum verdict block_patch(struct viommu *iommu, struct shadow *shadow, str
         verdict = patch_make(iommu, shadow, 1, block->first, &slot);
     }
     if (verdict == CHANGED) {
+        iommu->follow.changed = (struct viommu_range){
+            page_address(block, block->from),
+            page_address(block, block->to) | 0xfff,
+        };
         tell_unreachable(iommu, shadow, block);
     }
     return verdict;
+}
+
+/* The slot of level 1 after one that holds an address, or NULL. */
+static const struct shadow_slot *slot_after(const struct shadow_slot *slot, uint64_t address)
+{
+    bool ends = (address >> shadow_shift(1) & (SHADOW_PAGES - 1)) == SHADOW_PAGES - 1;
+
+    return slot == &empty_slot || ends ? NULL : slot + 1;
 }
 
 static enum verdict leaf_step(struct viommu *iommu, struct shadow *shadow,
@@ -225,7 +257,8 @@ static enum verdict leaf_step(struct viommu *iommu, struct shadow *shadow,
     block_begin(&block, slot, first, *last);
     *last = page_address(&block, block.high) | 0xfff;
     tables_count(iommu);
-    if (slot_differs(iommu->model->format(iommu), region, slot, block.low, block.high)) {
+    if (slot_differs(iommu->model->format(iommu), region, slot, slot_after(slot, first), block.low,
+                     block.high)) {
         shadow_slot_expand(slot, block.old);
         if (block_read(iommu, region, &block)) {
             return block_patch(iommu, shadow, &block, false);
@@ -373,31 +406,86 @@ static bool next_range(const struct viommu *iommu, const struct shadow *shadow, 
     return true;
 }
 
-/* Lets a shadow's members walk over what was looked at: to the patch, or to tell that all is as it
-   was. */
+static bool wants_skipped(const struct mirror *mirror)
+{
+    return (mirror->subscriber->what.kinds & VIOMMU_CHANGE_SKIPPED) != 0;
+}
+
+static void member_walk(struct viommu *iommu, struct mirror *mirror, bool patched, uint64_t first,
+                        uint64_t last)
+{
+    struct layout from = mirror_layout(iommu, mirror);
+    struct layout to = from;
+
+    if (patched) {
+        to.patch = &iommu->follow.patch;
+    }
+    walk_begin(mirror, &from, &to, first, last, iommu->follow.cause_now);
+    mirror_activate(iommu, mirror);
+}
+
+/*
+ * Lets a shadow's members walk over what was looked at: to the patch, or to tell that all is as it
+ * was. Who does not want to know of what is as it was walks over what changed only.
+ */
 static void members_walk(struct viommu *iommu, const struct shadow *shadow, bool patched,
                          uint64_t first, uint64_t last)
 {
-    for (struct mirror *m = iommu->follow.mirrors; m; m = m->next) {
-        struct layout from = mirror_layout(iommu, m);
-        struct layout to = from;
+    const struct follow *follow = &iommu->follow;
 
+    for (struct mirror *m = iommu->follow.mirrors; m; m = m->next) {
         if (m->shadow != shadow) {
             continue;
         }
-        if (patched) {
-            to.patch = &iommu->follow.patch;
-            walk_begin(m, &from, &to, to.patch->first, to.patch->last, iommu->follow.cause_now);
-            mirror_activate(iommu, m);
-        } else if (m->subscriber->what.kinds & VIOMMU_CHANGE_SKIPPED) {
-            walk_begin(m, &from, &to, first, last, iommu->follow.cause_now);
-            mirror_activate(iommu, m);
+        if (wants_skipped(m)) {
+            member_walk(iommu, m, patched, patched ? follow->patch.first : first,
+                        patched ? follow->patch.last : last);
+        } else if (patched) {
+            member_walk(iommu, m, true, follow->changed.first, follow->changed.last);
         }
         walk_limit_skips(m, first, last);
     }
 }
 
-bool sync_step(struct viommu *iommu, struct shadow *shadow)
+static bool nobody_wants_skipped(const struct viommu *iommu, const struct shadow *shadow)
+{
+    for (const struct mirror *m = iommu->follow.mirrors; m; m = m->next) {
+        if (m->shadow == shadow && wants_skipped(m)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * Looks from *first to *last, over what is the same and nobody is to be told of. Then they are what
+ * was looked at last.
+ */
+static enum verdict look_on(struct viommu *iommu, struct shadow *shadow, unsigned *budget,
+                            uint64_t *first, uint64_t *last)
+{
+    bool quiet = nobody_wants_skipped(iommu, shadow);
+    uint64_t end = *last;
+    unsigned blocks = 1;
+    enum verdict verdict;
+
+    for (;;) {
+        verdict = look(iommu, shadow, *first, last);
+        if (verdict != SAME || !quiet || *last >= end || blocks == BLOCKS_MAX || *budget < 2) {
+            break;
+        }
+        blocks++;
+        (*budget)--;
+        *first = *last + 1;
+        *last = end;
+    }
+    if (verdict == AGAIN) {
+        iommu->follow.sync_at = *first;
+    }
+    return verdict;
+}
+
+bool sync_step(struct viommu *iommu, struct shadow *shadow, unsigned *budget)
 {
     enum verdict verdict;
     uint64_t first;
@@ -410,7 +498,7 @@ bool sync_step(struct viommu *iommu, struct shadow *shadow)
     if (iommu->follow.cutting) {
         verdict = large_cut_step(iommu, shadow, &first, &last);
     } else {
-        verdict = look(iommu, shadow, first, &last);
+        verdict = look_on(iommu, shadow, budget, &first, &last);
     }
     epoch_leave(iommu->epoch);
     if (verdict == SAME || verdict == CHANGED) {

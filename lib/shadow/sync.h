@@ -22,6 +22,7 @@ struct region {
     uint64_t value;               /* PAGE: of `first`, without SHADOW_START */
     uint32_t allowed;             /* LEAF: by the levels above */
     const _Atomic uint64_t *leaf; /* LEAF: 512 entries */
+    const void *next_leaf; /* LEAF: perhaps the table that follows, to be fetched; or NULL */
 };
 
 /* What a step looks at. */
@@ -32,6 +33,8 @@ struct block {
     unsigned high;
     uint64_t bad_first; /* it lies in a region that cannot be read: to be told; bad_last 0: not so */
     uint64_t bad_last;
+    unsigned from; /* pages whose value or extent changed lie in here */
+    unsigned to;
     uint64_t old[SHADOW_PAGES];
     uint64_t new[SHADOW_PAGES];
 };
@@ -119,9 +122,13 @@ enum verdict large_cut_step(struct viommu *iommu, struct shadow *shadow, uint64_
 uint64_t entry_value(const struct pagetable_format *format, const struct region *region,
                      unsigned index);
 
-/* Whether entries [low, high] of a leaf table may differ from a slot of level 1. */
+/*
+ * Whether entries [low, high] of a leaf table may differ from a slot of level 1. `next` is the slot
+ * that follows it, or NULL.
+ */
 bool slot_differs(const struct pagetable_format *format, const struct region *region,
-                  const struct shadow_slot *slot, unsigned low, unsigned high);
+                  const struct shadow_slot *slot, const struct shadow_slot *next, unsigned low,
+                  unsigned high);
 
 /* Whether 512 blocks lead where one page of 1 GiB does. */
 bool blocks_are(const struct shadow_slot *node, uint64_t value);

@@ -255,12 +255,12 @@ void tell_unreachable(struct viommu *iommu, const struct shadow *shadow,
 {
     unsigned last;
 
-    for (unsigned i = 0; i < SHADOW_PAGES; i = last + 1) {
+    for (unsigned i = block->low; i <= block->high; i = last + 1) {
         last = i;
         if (!(block->new[i] & SHADOW_PERM) || same_value(block->old[i], block->new[i])) {
             continue;
         }
-        while (last + 1 < SHADOW_PAGES && goes_on(block->new[last], block->new[last + 1]) &&
+        while (last < block->high && goes_on(block->new[last], block->new[last + 1]) &&
                !same_value(block->old[last + 1], block->new[last + 1])) {
             last++;
         }

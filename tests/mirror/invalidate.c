@@ -20,6 +20,24 @@ struct invalidation {
     unsigned address_mask;
 };
 
+/* Of a page that changed lately, and of a domain that uses it. */
+static void what_changed(struct world *world, struct invalidation *invalidation)
+{
+    unsigned count = world->changed_count < WORLD_CHANGED ? world->changed_count : WORLD_CHANGED;
+    unsigned page = count ? world->changed[world_below(world, count)] : 0;
+
+    invalidation->address = tables_page_address(page % WORLD_PAGES);
+    for (unsigned i = 0; i < WORLD_DEVICES; i++) {
+        const struct device *device = &world->devices[i];
+        const struct view *view = &device->views[device->view_count - 1].view;
+
+        if (view->kind == VIEW_TABLES && view->space == page / WORLD_PAGES) {
+            invalidation->domain = view->domain;
+            return;
+        }
+    }
+}
+
 static struct invalidation any_invalidation(struct world *world)
 {
     static const uint8_t masks[] = {0, 0, 0, 1, 2, 5, 9, 10, 18, 27, 36};
@@ -41,7 +59,9 @@ static struct invalidation any_invalidation(struct world *world)
 
         invalidation.domain = view->domain;
     }
-    if (world_percent(world, 30)) {
+    if (world_percent(world, 60)) {
+        what_changed(world, &invalidation);
+    } else if (world_percent(world, 30)) {
         invalidation.address = tables_page_address(world_below(world, 8));
     }
     if (invalidation.granularity == SPEC_GLOBAL && world_percent(world, 50)) {
@@ -215,7 +235,9 @@ static void submit(struct world *world, const struct invalidation *list, unsigne
 /* Nothing may be told without an invalidation. */
 static void edit_unseen(struct world *world)
 {
+    world->changed_count = 0;
     edit(world, 5);
+    model_refresh(world);
     if (world_percent(world, 20)) {
         world_begin(world, 0);
         world_end(world);

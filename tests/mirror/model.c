@@ -84,6 +84,19 @@ static void log_view(struct device *device, const struct view *view, uint64_t en
     device->views[device->view_count++] = (struct logged_view){*view, WORLD_NOW};
 }
 
+/* Remembers some, of those of the last change more. */
+static void note_changed(struct world *world, unsigned page)
+{
+    unsigned at = world->changed_count++;
+
+    if (at >= WORLD_CHANGED) {
+        at = world_below(world, 4 * WORLD_CHANGED);
+    }
+    if (at < WORLD_CHANGED) {
+        world->changed[at] = page;
+    }
+}
+
 void model_refresh(struct world *world)
 {
     uint64_t values[512];
@@ -104,6 +117,7 @@ void model_refresh(struct world *world)
             if (now[j] != values[j]) {
                 log_value(&world->logs[i * 512 + j], now[j], world->time);
                 now[j] = values[j];
+                note_changed(world, i * 512 + j);
             }
         }
     }

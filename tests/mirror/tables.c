@@ -186,17 +186,14 @@ static uint64_t bad_entry(struct world *world)
     }
 }
 
-static void store_leaf(struct world *world, uint64_t slot, uint64_t value)
-{
-    memory_store(world, slot, value);
-}
-
 /* Changes some neighbouring leaf entries. */
 static void edit_leaves(struct world *world)
 {
     uint64_t table = any_table(world, 1);
     unsigned kind = world_below(world, 12);
-    unsigned first = world_percent(world, 50) ? world_below(world, 512) : world_below(world, 8);
+    unsigned first = world_percent(world, 50)   ? world_below(world, 512)
+                     : world_percent(world, 70) ? world_below(world, 8)
+                                                : 511 - world_below(world, 4);
     unsigned count = world_percent(world, 40)   ? 1
                      : world_percent(world, 60) ? 1 + world_below(world, 12)
                                                 : 1 + world_below(world, 512);
@@ -239,10 +236,10 @@ static void edit_leaves(struct world *world)
             entry ^= any_ignored(world) | (world->vtd.no_snoop_control ? 0 : SPEC_SNP);
             break;
         default:
-            entry = bad_entry(world);
+            entry = entry & 3 && world_percent(world, 50) ? entry ^ 1ull << 62 : bad_entry(world);
             break;
         }
-        store_leaf(world, slot, entry);
+        memory_store(world, slot, entry);
     }
 }
 

@@ -274,7 +274,8 @@ static void check_causes(struct world *world, const struct mirror *mirror)
 void world_end(struct world *world)
 {
     uint64_t interrupted = 0;
-    bool exact = !world->interleaved && !world->trouble.alloc;
+    bool exact = !world->interleaved && !world->trouble.alloc &&
+                 world->period != RECORDER_ANYTHING;
 
     settle(world);
     model_refresh(world);

@@ -39,6 +39,7 @@
 #define WORLD_OLD 5    /* old values of a page that are remembered */
 #define WORLD_VIEWS 8  /* of a device */
 #define WORLD_NOW UINT64_MAX
+#define WORLD_CHANGED 64 /* pages that changed lately */
 
 enum world_slot {
     SLOT_MAIN,
@@ -143,6 +144,8 @@ struct world {
     struct mirror mirrors[WORLD_MIRRORS];
     uint64_t *now;         /* raw values, [space][page] */
     struct page_log *logs; /* and those before */
+    unsigned changed[WORLD_CHANGED]; /* [space][page] */
+    unsigned changed_count;
     bool dirty;            /* tables, memory or contexts changed since the last refresh */
 
     /* Of the operation. */

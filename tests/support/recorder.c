@@ -592,7 +592,9 @@ static void check_at_once(struct recorder *recorder)
 {
     for (size_t i = 0; i < recorder->gone_count; i++) {
         const struct recorder_gone *gone = &recorder->gone[i];
-        unsigned shift = (gone->was.first ^ gone->was.last) >> 21 ? 30 : 21;
+        bool large = recorder->what.form == VIOMMU_FORM_POW2 || /* perhaps a block of one */
+                     (gone->was.first ^ gone->was.last) >> 21;
+        unsigned shift = large ? 30 : 21;
 
         for (size_t at = gone->at + 1; gone->same && at < gone->back; at++) {
             if (recorder->told[at].last >> shift < gone->was.first >> shift ||
