@@ -197,40 +197,48 @@ bool policy_lets(struct viommu *iommu, struct shadow *shadow, uint64_t first, ui
     }
 }
 
+/* One stretch of what a mirror is not given, in [at, last]; `first` leads to `value`. */
+static void tell_not_given(struct viommu *iommu, const struct mirror *mirror, uint64_t first,
+                           uint64_t value, uint64_t at, uint64_t last, const char *text)
+{
+    struct viommu_event event = {
+        .kind = VIOMMU_EVENT_NOT_MAPPED,
+        .requester = requester_of(mirror),
+        .first = at,
+        .last = last,
+        .to_gpa = (value & SHADOW_TARGET) + (at - first),
+        .to_perm = (uint32_t)(value & SHADOW_PERM),
+        .text = text,
+    };
+
+    iommu_post_event(iommu, &event);
+}
+
 /* What a mirror will not be given of [first, last], which leads to `value` now. */
 static void tell_not_mapped(struct viommu *iommu, const struct mirror *mirror,
                             const struct layout *layout, uint64_t first, uint64_t last,
                             uint64_t value)
 {
-    struct viommu_event event = {
-        .kind = VIOMMU_EVENT_NOT_MAPPED,
-        .requester = requester_of(mirror),
-        .to_perm = (uint32_t)(value & SHADOW_PERM),
-    };
     struct shadow_extent piece;
     uint64_t at = first;
-    bool found;
 
-    for (;;) {
-        found = layout_piece(mirror, layout, at, last, &piece);
-        if (!found || piece.first > at) {
-            event.first = at;
-            event.last = found ? piece.first - 1 : last;
-            event.text = "mapped by the guest, but not memory or not allowed";
-            event.to_gpa = (value & SHADOW_TARGET) + (at - first);
-            iommu_post_event(iommu, &event);
-        } else if (piece.perm != event.to_perm) {
-            event.first = at;
-            event.last = piece.last < last ? piece.last : last;
-            event.to_gpa = (value & SHADOW_TARGET) + (at - first);
-            event.text = "mapped writable by the guest, but read-only memory";
-            iommu_post_event(iommu, &event);
+    while (layout_piece(mirror, layout, at, last, &piece)) {
+        if (piece.first > at) {
+            tell_not_given(iommu, mirror, first, value, at, piece.first - 1,
+                           "mapped by the guest, but not memory or not allowed");
+            at = piece.first;
         }
-        if (!found || piece.last >= last) {
+        if (piece.perm != (value & SHADOW_PERM)) {
+            tell_not_given(iommu, mirror, first, value, at, piece.last < last ? piece.last : last,
+                           "mapped writable by the guest, but read-only memory");
+        }
+        if (piece.last >= last) {
             return;
         }
         at = piece.last + 1;
     }
+    tell_not_given(iommu, mirror, first, value, at, last,
+                   "mapped by the guest, but not memory or not allowed");
 }
 
 /* The same for every mirror of the shadow; the patch is made. */

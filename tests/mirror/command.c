@@ -68,7 +68,6 @@ static void set_root(struct world *world, unsigned root)
     world_note(world, "root table %u", root);
     model_refresh(world);
     world_begin(world, 1u << VIOMMU_CAUSE_CONTEXT);
-    world->period = RECORDER_ANYTHING; /* old tables are looked at once more */
     guest_write(&world->guest, SPEC_RTADDR, 8, (1 + root) * WORLD_PAGE);
     command(world, SPEC_SRTP, true);
     world_finish(world, root_is_set, "a new root table");
