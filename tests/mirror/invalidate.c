@@ -260,7 +260,7 @@ void invalidate_some(struct world *world)
     model_refresh(world);
     world_begin(world, causes);
     if (count == 1 && list[0].iotlb && !meanwhile) {
-        world->period = RECORDER_ONE_SYNC;
+        world->one_sync = true;
     }
     submit(world, list, count, meanwhile);
     world_end(world);

@@ -63,6 +63,20 @@ static void fail(void *opaque, const char *text)
                (unsigned)(mirror - mirror->world->mirrors), mirror->device, text);
 }
 
+static bool excuse(void *opaque, const struct recorder_mapping *was)
+{
+    const struct world *world = ((struct mirror *)opaque)->world;
+
+    for (unsigned page = 0; page < WORLD_PAGES; page++) {
+        uint64_t address = tables_page_address(page);
+
+        if (world->stale[page] && was->first <= address && address <= was->last) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Kinds of mirrors. */
 
 static const struct viommu_range ranges[] = {
@@ -139,6 +153,7 @@ void mirrors_subscribe(struct world *world)
     mirror->recorder.requester = device->requester;
     mirror->recorder.answer = answer;
     mirror->recorder.answer_fence = answer_fence;
+    mirror->recorder.excuse = excuse;
     mirror->recorder.fail = fail;
     mirror->recorder.opaque = mirror;
     world_note(world,

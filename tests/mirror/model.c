@@ -134,6 +134,19 @@ uint64_t model_submit(struct world *world)
     return world->time;
 }
 
+/*
+ * A mirror whose view changes may be taken to what a space said at its last sync, and then to what
+ * it says now.
+ */
+void model_note_stale(struct world *world)
+{
+    memset(world->stale, 0, sizeof(world->stale));
+    for (unsigned i = 0; i < WORLD_SPACES * WORLD_PAGES; i++) {
+        world->stale[i % WORLD_PAGES] |= world->causes >> VIOMMU_CAUSE_CONTEXT & 1 &&
+                                         (world->logs[i].count || world->logs[i].any);
+    }
+}
+
 /* What syncs cover. */
 
 void model_view_synced(struct world *world, uint64_t time, unsigned number)

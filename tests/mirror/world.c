@@ -180,8 +180,9 @@ void world_begin(struct world *world, uint32_t causes)
     struct viommu_stats stats;
 
     world->interleaved = false;
-    world->period = RECORDER_CHANGES;
+    world->one_sync = false;
     world->causes = causes;
+    model_note_stale(world);
     viommu_stats_get(world->guest.iommu, &stats, sizeof(stats));
     world->interrupted_before = stats.pages_interrupted;
     for (unsigned i = 0; i < WORLD_MIRRORS; i++) {
@@ -274,8 +275,7 @@ static void check_causes(struct world *world, const struct mirror *mirror)
 void world_end(struct world *world)
 {
     uint64_t interrupted = 0;
-    bool exact = !world->interleaved && !world->trouble.alloc &&
-                 world->period != RECORDER_ANYTHING;
+    bool exact = !world->interleaved && !world->trouble.alloc;
 
     settle(world);
     model_refresh(world);
@@ -293,7 +293,8 @@ void world_end(struct world *world)
         }
         check_causes(world, mirror);
         if (!world->interleaved) {
-            interrupted += recorder_end(&mirror->recorder, world->period);
+            interrupted += recorder_end(&mirror->recorder, world->one_sync);
+            exact &= !mirror->recorder.excused;
         }
         model_check(world, mirror);
     }

@@ -150,7 +150,8 @@ struct world {
 
     /* Of the operation. */
     bool interleaved;  /* the guest changed something between submission and completion */
-    enum recorder_period period;
+    bool one_sync;     /* it is one invalidation of the IOTLB */
+    bool stale[WORLD_PAGES]; /* the views of devices may change, and the page has old values */
     uint32_t causes;   /* that may be given */
     uint64_t interrupted_before;
     uint64_t failures; /* injected, in all */
@@ -236,6 +237,8 @@ void model_refresh(struct world *world);
 uint64_t model_submit(struct world *world);
 void model_context_synced(struct world *world, uint64_t time, enum spec_granularity granularity,
                           uint16_t domain, uint16_t requester, unsigned function_mask);
+/* Before an operation: world.stale. */
+void model_note_stale(struct world *world);
 /* The device's view is looked at anew. */
 void model_view_synced(struct world *world, uint64_t time, unsigned device);
 void model_pages_synced(struct world *world, uint64_t time, enum spec_granularity granularity,

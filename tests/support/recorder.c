@@ -496,6 +496,7 @@ void recorder_begin(struct recorder *recorder)
     recorder->told_count = 0;
     recorder->causes = 0;
     recorder->interrupted = 0;
+    recorder->excused = false;
     recorder->near_limit = near_limit(recorder);
 }
 
@@ -526,6 +527,10 @@ static void check_gone(struct recorder *recorder)
         }
         for (; group <= i; group++) {
             changed |= gone[group].same < pages_of(&gone[group].was);
+            if (gone[group].same && recorder->excuse &&
+                recorder->excuse(recorder->opaque, &gone[group].was)) {
+                recorder->excused = changed = true;
+            }
         }
         if (!changed && !recorder->near_limit) {
             broken(recorder, NULL, "[%#llx, %#llx] was taken away and mapped again as it was",
@@ -608,12 +613,10 @@ static void check_at_once(struct recorder *recorder)
     }
 }
 
-uint64_t recorder_end(struct recorder *recorder, enum recorder_period period)
+uint64_t recorder_end(struct recorder *recorder, bool one_sync)
 {
-    if (period != RECORDER_ANYTHING) {
-        check_gone(recorder);
-    }
-    if (period == RECORDER_ONE_SYNC && !recorder->what.mappings_max && !recorder->failed) {
+    check_gone(recorder);
+    if (one_sync && !recorder->what.mappings_max && !recorder->failed) {
         check_fewest(recorder);
         check_at_once(recorder);
     }

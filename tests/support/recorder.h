@@ -61,6 +61,11 @@ struct recorder {
      */
     int (*answer)(void *opaque, const struct viommu_change *change);
     int (*answer_fence)(void *opaque);
+    /*
+     * Whether a mapping that was taken away and came back as it was may have been something else in
+     * between; NULL: no.
+     */
+    bool (*excuse)(void *opaque, const struct recorder_mapping *was);
     /* A rule is broken; does not return. */
     void (*fail)(void *opaque, const char *text);
     void *opaque;
@@ -80,6 +85,7 @@ struct recorder {
     size_t gone_room;
     uint64_t interrupted;  /* pages, in this period */
     bool near_limit;       /* at some time of it */
+    bool excused;          /* something of it was */
     struct recorder_list made; /* in this period, in order */
     struct viommu_range *told; /* of all calls of this period */
     size_t told_count;
@@ -92,15 +98,8 @@ void recorder_fini(struct recorder *recorder);
 
 void recorder_begin(struct recorder *recorder);
 
-/* What happened in a period. */
-enum recorder_period {
-    RECORDER_ANYTHING, /* a mapping may have come and gone in between: only counted */
-    RECORDER_CHANGES,
-    RECORDER_ONE_SYNC, /* all that came, came in one sync */
-};
-
-/* Checks the period. Returns pages interrupted. */
-uint64_t recorder_end(struct recorder *recorder, enum recorder_period period);
+/* Checks the period. `one_sync`: all that came, came in one sync. Returns pages interrupted. */
+uint64_t recorder_end(struct recorder *recorder, bool one_sync);
 
 /* The answer to the outstanding call: 0, then it is done, or a negative errno. */
 void recorder_complete(struct recorder *recorder, int status);
