@@ -44,7 +44,7 @@ enum viommu_event_kind {
     VIOMMU_EVENT_FOLLOWS,    /* it misses none any more */
     VIOMMU_EVENT_REWRITTEN,  /* the guest changed live entries in place: `from_*` became `to_*` */
     VIOMMU_EVENT_STOP,       /* the policy for that asks to stop the virtual machine */
-    VIOMMU_EVENT_BAD_ENTRY,  /* entries that cannot be read, or have reserved bits set: not mapped */
+    VIOMMU_EVENT_BAD_ENTRY,  /* entries that cannot be read, or with reserved bits set: not mapped */
     VIOMMU_EVENT_NOT_MAPPED, /* mapped by the guest to `to_gpa`, not by the subscriber: an address
                                 that is not memory, or not allowed, or a write to ROM. Told when it
                                 is first found in the tables */
@@ -167,7 +167,7 @@ enum viommu_cause {
     VIOMMU_CAUSE_PAGES = 0, /* a page-selective invalidation */
     VIOMMU_CAUSE_DOMAIN,    /* a domain-selective one */
     VIOMMU_CAUSE_GLOBAL,    /* a global one */
-    VIOMMU_CAUSE_CONTEXT,   /* the device may have other tables: context, root, translation on/off */
+    VIOMMU_CAUSE_CONTEXT,   /* the device may have other tables: context, root, translation */
     VIOMMU_CAUSE_MEMORY,    /* guest memory came or went */
     VIOMMU_CAUSE_REPLAY,    /* the subscriber is new, or was let in again */
     VIOMMU_CAUSE_RETRY,     /* what had failed is tried again */

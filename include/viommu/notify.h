@@ -83,7 +83,7 @@ struct viommu_change {
     /* For mirrors. */
     enum viommu_cause cause;
     uint32_t perm; /* enum viommu_perm: of MAP, REPLACE and SKIPPED; otherwise 0 */
-    uint64_t gpa;  /* where `first` leads: of MAP, REPLACE, SKIPPED, and of an UNMAP of one mapping */
+    uint64_t gpa;  /* where `first` leads: of MAP, REPLACE, SKIPPED, and UNMAP of one mapping */
     void *host;    /* of MAP and REPLACE: where that lies in this process, contiguous */
     int fd;        /* and the file behind it, or -1 */
     uint64_t fd_offset;
@@ -102,9 +102,9 @@ struct viommu_subscription {
     /*
      * Returns 0: done; VIOMMU_PENDING: viommu_change_complete(token) follows, from any thread but
      * not from inside this call; a negative errno: it failed. Control calls on the same instance
-     * are refused inside (-EDEADLK); translate, read and write are allowed. Of its mappings a mirror
-     * has one call outstanding at a time; a DEVICE_TLB may come beside it. A MAP that fails is tried again later; the failure of anything else
-     * fences the subscriber.
+     * are refused inside (-EDEADLK); translate, read and write are allowed. Of its mappings a
+     * mirror has one call outstanding at a time; a DEVICE_TLB may come beside it. A MAP that fails
+     * is tried again later; the failure of anything else fences the subscriber.
      */
     int (*change)(void *opaque, const struct viommu_change *change);
     void *opaque;
@@ -153,8 +153,8 @@ struct viommu_subscription {
  * whose first is above its last, or `allowed` out of order; -ENOTSUP for a mirror of a model that
  * cannot be mirrored (VT-d without caching mode), or without 4 KiB pages; -ERANGE for a mirror
  * whose `allowed` ends below what the model's address width can be (39 bits) or, once the instance
- * is started, is, and then for one without page sizes that the guest may use; -EDEADLK from a change
- * callback; -ENOMEM.
+ * is started, is, and then for one without page sizes that the guest may use; -EDEADLK from a
+ * change callback; -ENOMEM.
  */
 int viommu_device_subscribe(struct viommu_device *device, const struct viommu_subscription *what,
                             struct viommu_subscriber **out);

@@ -38,8 +38,8 @@ int viommu_vtd_create(const struct viommu_config *config, const struct viommu_vt
 
 /*
  * Configures it anew. Returns 0; -EINVAL as above, or for a unit of another model; -EBUSY once it
- * is started, or when it has devices with a device-TLB and the new configuration has none, or mirrors
- * (viommu/notify.h) and no caching mode. The address width is at most what mirrors can map.
+ * is started, or when it has devices with a device-TLB and the new configuration has none, or
+ * mirrors (viommu/notify.h) and no caching mode. The address width is at most what mirrors can map.
  */
 int viommu_vtd_configure(struct viommu *iommu, const struct viommu_vtd_config *vtd);
 

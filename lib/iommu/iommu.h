@@ -85,8 +85,10 @@ struct model {
      * -ERANGE: it needs more. Under the lock.
      */
     int (*narrow)(struct viommu *iommu, uint64_t last, uint64_t page_sizes);
-    /* What the device of a requester reaches, as the guest's tables are now. In a section, under the
-       lock. */
+    /*
+     * What the device of a requester reaches, as the guest's tables are now. In a section, under
+     * the lock.
+     */
     void (*view)(struct viommu *iommu, uint16_t requester, struct shadow_view *out);
     /* How its tables read. Permissions have the bits of enum viommu_perm. */
     const struct pagetable_format *(*format)(const struct viommu *iommu);

@@ -3,11 +3,10 @@
  * Batches: what was asked for, in an order in which nothing is away that need not be.
  *
  * A batch first brings mirrors in line with guest memory, then asks the model for the views that
- * were to be looked at again. The shadows that mirrors are to switch to are filled while those still
- * have their old view (but for shadows that others leave: those only have to be there); then they
- * switch; only then are the other shadows synced, so that a device
- * that left a set of tables does not see them being taken apart. Last, what had failed is tried
- * again.
+ * were to be looked at again. The shadows that mirrors are to switch to are filled while those
+ * still have their old view (but for shadows that others leave: those only have to be there); then
+ * they switch; only then are the other shadows synced, so that a device that left a set of tables
+ * does not see them being taken apart. Last, what had failed is tried again.
  */
 #include "shadow/follow.h"
 
@@ -353,8 +352,8 @@ static void review(struct viommu *iommu, struct mirror *mirror)
 }
 
 /*
- * A shadow that a mirror is about to leave is not synced before that: it would follow tables that it
- * has no more. Those who come to it take what it has, and follow with the others.
+ * A shadow that a mirror is about to leave is not synced before that: it would follow tables that
+ * it has no more. Those who come to it take what it has, and follow with the others.
  */
 static void put_off_fills(struct viommu *iommu)
 {

@@ -22,8 +22,8 @@
  * to one whose pieces have other borders.
  *
  * A *walk* takes one mirror from one layout to another over a *window* of addresses, cluster by
- * cluster: a *cluster* is the smallest stretch whose borders no mapping crosses, before or after. In
- * each, what is not the same any more is unmapped, then what is missing is mapped.
+ * cluster: a *cluster* is the smallest stretch whose borders no mapping crosses, before or after.
+ * In each, what is not the same any more is unmapped, then what is missing is mapped.
  *
  * A *batch* is all that was asked for until it began: views to be looked at again, ranges to be
  * synced, memory that came or went. One runs at a time; what comes meanwhile is in the next one. An
@@ -377,7 +377,9 @@ enum answer layout_look_given(const struct mirror *mirror, const struct layout *
                               uint64_t from, uint64_t last, struct shadow_extent *piece,
                               uint64_t *later);
 
-/* The same, however long it takes: for what one address lies in, and for stretches of one extent. */
+/*
+ * The same, however long it takes: for what one address lies in, and for stretches of one extent.
+ */
 bool layout_piece(const struct mirror *mirror, const struct layout *layout, uint64_t from,
                   uint64_t last, struct shadow_extent *piece);
 bool layout_given(const struct mirror *mirror, const struct layout *layout, uint64_t from,
@@ -427,7 +429,9 @@ void follow_memory_catch_up(struct viommu *iommu);
 /* Answers a removal for which every mirror was fenced. */
 void follow_memory_answer_stale(struct viommu *iommu);
 
-/* Begins the oldest note: memory_next is what it leads to. Returns false when there is no memory. */
+/*
+ * Begins the oldest note: memory_next is what it leads to. Returns false when there is no memory.
+ */
 bool follow_memory_begin(struct viommu *iommu);
 /* The mirrors have walked there. */
 void follow_memory_end(struct viommu *iommu);

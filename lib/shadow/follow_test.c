@@ -593,7 +593,7 @@ static void disturb(enum disturbance what)
     }
 }
 
-/* A batch with all phases: memory, a review, a fill, a switch, a sync, a retry. Returns its wait. */
+/* A batch with all phases: memory, review, fill, switch, sync, retry. Returns its wait. */
 static struct wait begin_all(struct test_mirror *n)
 {
     struct shadow_view old = world.tables;

@@ -544,9 +544,9 @@ static void ask(const struct page *pages, unsigned from, unsigned last, bool giv
     uint64_t half = PAGE / 2;
     unsigned first = from / 2;
     unsigned end;
-    bool found = given ? layout_given(&space.mirror, &space.layout, from * half, last * half, &piece)
-                       : layout_piece(&space.mirror, &space.layout, from * half, last * half,
-                                      &piece);
+    bool (*look)(const struct mirror *, const struct layout *, uint64_t, uint64_t,
+                 struct shadow_extent *) = given ? layout_given : layout_piece;
+    bool found = look(&space.mirror, &space.layout, from * half, last * half, &piece);
 
     while (first <= last / 2 && !pages[first].piece) {
         first++;

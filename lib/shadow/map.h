@@ -6,8 +6,8 @@
  * *value* is one word: the guest-physical page, what all levels allow (enum viommu_perm), and
  * flags. A page that leads nowhere has value 0. An *extent* is a stretch of pages that follow one
  * another in device address and target with one permission, and that mirrors were given as one
- * mapping: its first page carries SHADOW_START. A *block* is what one slot spans: 2 MiB (level 1) or 1 GiB
- * (level 2).
+ * mapping: its first page carries SHADOW_START. A *block* is what one slot spans: 2 MiB (level 1)
+ * or 1 GiB (level 2).
  *
  * Structure. A radix tree by device address, nine bits a level; it need not have the shape of the
  * guest's tables. A *node* has 512 slots of 16 bytes. A slot of level 1 is
@@ -135,8 +135,9 @@ bool shadow_map_used(const struct shadow_map *map, uint64_t from, uint64_t last,
 bool shadow_map_next(const struct shadow_map *map, const struct shadow_patch *patch, uint64_t from,
                      uint64_t last, struct shadow_extent *extent);
 
-/* A level-1 block in use is mapped by one entry of the guest now, or is not any more, and leads where
-   it did. */
+/*
+ * Says of a level-1 block in use whether the guest maps it by one entry now; it leads where it did.
+ */
 void shadow_map_set_whole(struct shadow_map *map, uint64_t address, bool whole);
 
 /* The values of a level-1 block, 512 of them. */

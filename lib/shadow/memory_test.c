@@ -364,7 +364,7 @@ static void test_caught_up_later(void **state)
     told("+3000-3fff>80000000rw");
 }
 
-/* Removes SLOT, or adds it, with the n-th allocation from then on failing; says what commit said. */
+/* Removes SLOT, or adds it, and the n-th allocation of the commit fails; says what that said. */
 static int change_slot(unsigned long n, bool removal)
 {
     struct viommu_memory_slot slot = {

@@ -273,7 +273,7 @@ static void difference_add(struct viommu *iommu, struct mirror *mirror, int erro
         return;
     }
     if (range_map_insert(&mirror->missing, &run)) {
-        mirror_fence_for(iommu, mirror, -ENOMEM, true, "no memory to remember what a mirror misses");
+        mirror_fence_for(iommu, mirror, -ENOMEM, true, "no memory to note what a mirror misses");
         return;
     }
     if (mirror->missing.count == 1) {

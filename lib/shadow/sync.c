@@ -321,8 +321,8 @@ static enum verdict remove_2m(struct viommu *iommu, struct shadow *shadow,
 }
 
 /*
- * Nothing is mapped by the guest: what is in the map goes, as much of it as can go at once. A region
- * that cannot be read keeps a mark at its beginning: it is told of once.
+ * Nothing is mapped by the guest: what is in the map goes, as much of it as can go at once. A
+ * region that cannot be read keeps a mark at its beginning: it is told of once.
  */
 static enum verdict absent_step(struct viommu *iommu, struct shadow *shadow,
                                 const struct region *region, uint64_t first, uint64_t *last)

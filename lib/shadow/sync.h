@@ -31,7 +31,7 @@ struct block {
     uint64_t last;
     unsigned low;    /* pages of it that are looked at */
     unsigned high;
-    uint64_t bad_first; /* it lies in a region that cannot be read: to be told; bad_last 0: not so */
+    uint64_t bad_first; /* it lies in a region that cannot be read; bad_last 0: it does not */
     uint64_t bad_last;
     unsigned from; /* pages whose value or extent changed lie in here */
     unsigned to;

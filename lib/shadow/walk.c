@@ -9,8 +9,8 @@
  *
  * That is decided anew from the two layouts, which do not change meanwhile, each time it is asked:
  * a walk can stop anywhere. It goes in small steps, each of which looks at a bounded number of
- * extents, however many a mapping spans. The odd mappings of a cluster change when the rest of it is
- * done.
+ * extents, however many a mapping spans. The odd mappings of a cluster change when the rest of it
+ * is done.
  */
 #include "iommu/iommu.h"
 

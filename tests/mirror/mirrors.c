@@ -23,14 +23,33 @@ static int answer_later(struct mirror *mirror, const struct viommu_change *chang
     } else if (world_percent(world, world->trouble.late_fails)) {
         mirror->answer = ANSWER_FAIL;
         mirror->expect_fence |= change->kind != VIOMMU_CHANGE_MAP;
+        mirror->may_fence |= mirror->recorder.what.differences_max;
         world->failures++;
     }
     return VIOMMU_PENDING;
 }
 
-static int answer(void *opaque, const struct viommu_change *change)
+static int failure(struct mirror *mirror, const struct viommu_change *change)
 {
     static const int errors[] = {-EIO, -ENOSPC, -ENOMEM, -EINVAL, -EBUSY};
+
+    mirror->world->failures++;
+    mirror->expect_fence |= change->kind != VIOMMU_CHANGE_MAP;
+    mirror->may_fence |= mirror->recorder.what.differences_max;
+    return errors[world_below(mirror->world, 5)];
+}
+
+/* Whether this call is the one that was chosen. */
+static bool chosen(struct world *world)
+{
+    unsigned long at = world->trouble.at;
+
+    world->calls++;
+    return at && (world->trouble.every ? world->calls % at == 0 : world->calls == at);
+}
+
+static int answer(void *opaque, const struct viommu_change *change)
+{
     struct mirror *mirror = opaque;
     struct world *world = mirror->world;
     const struct trouble *trouble = &world->trouble;
@@ -38,12 +57,12 @@ static int answer(void *opaque, const struct viommu_change *change)
     if (world->healing || change->kind == VIOMMU_CHANGE_SKIPPED) {
         return 0;
     }
+    if (chosen(world)) {
+        return trouble->at_is_pending ? answer_later(mirror, change) : failure(mirror, change);
+    }
     if (change->kind == VIOMMU_CHANGE_MAP ? world_percent(world, trouble->map_fails)
                                           : world_below(world, 1000) < trouble->other_fails) {
-        world->failures++;
-        mirror->expect_fence |= change->kind != VIOMMU_CHANGE_MAP;
-        mirror->may_fence |= mirror->recorder.what.differences_max;
-        return errors[world_below(world, 5)];
+        return failure(mirror, change);
     }
     return world_percent(world, trouble->pending) ? answer_later(mirror, change) : 0;
 }

@@ -48,7 +48,12 @@ void world_fail(struct world *world, const char *format, ...)
     fprintf(stderr, "\nreplay: mirror_test --seed %llu --steps %llu\n",
             (unsigned long long)world->seed, (unsigned long long)world->step + 1);
     if (world->alloc_failed_at) {
-        fprintf(stderr, "the failing allocation: %lu\n", world->alloc_failed_at);
+        fprintf(stderr, "or mirror_alloc_test --seed %llu --at %lu\n",
+                (unsigned long long)world->seed, world->alloc_failed_at);
+    }
+    if (world->trouble.at) {
+        fprintf(stderr, "or mirror_failure_test --seed %llu --mode ... --at %lu\n",
+                (unsigned long long)world->seed, world->trouble.at);
     }
     abort();
 }

@@ -120,6 +120,9 @@ struct trouble {
     unsigned never;       /* percent of those PENDING */
     unsigned late_fails;  /* percent of those PENDING */
     bool alloc;           /* allocations may fail: see alloc_test.c */
+    unsigned long at;     /* the n-th call: 0: none; */
+    bool every;           /* and each n-th after it */
+    bool at_is_pending;   /* it answers PENDING, and then as late_fails and never say */
 };
 
 struct world {
@@ -155,6 +158,7 @@ struct world {
     uint32_t causes;   /* that may be given */
     uint64_t interrupted_before;
     uint64_t failures; /* injected, in all */
+    unsigned long calls; /* that could fail */
     uint64_t fenced_events;
     uint64_t denied_events;
 
@@ -259,6 +263,11 @@ void mirrors_remove(struct world *world, struct mirror *mirror);
 void invalidate_some(struct world *world);
 void invalidate_twice(struct world *world);
 void invalidate_all(struct world *world);
+
+/* life.c */
+void life_run(struct world *world);
+/* After a failure: those that were fenced are let in again, and all is well. */
+void life_recover(struct world *world);
 
 /* command.c: operations */
 void command_translation(struct world *world);
