@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the hand-made seeds of the registers, queue, tables, range, shadow map and mirror fuzz targets
-into corpus/.
+"""Writes the hand-made seeds of the registers, queue, mirror, tables, range and shadow map fuzz
+targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -415,7 +415,8 @@ M_QUOTAS = 4
 
 def m_some(page, first, kind, log=0, step=0, more=b""):
     """2^log entries of a page, alike or (step) one after another."""
-    return bytes([0, page | log << 5]) + struct.pack("<H", first | step << 15) + bytes([kind]) + more
+    where = bytes([0, page | log << 5]) + struct.pack("<H", first | step << 15)
+    return where + bytes([kind]) + more
 
 
 def m_full(page, kind, step=0):

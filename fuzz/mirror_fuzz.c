@@ -96,7 +96,8 @@ static void subscribe(struct fuzz *fuzz, unsigned number, uint8_t kind, uint8_t 
     };
 
     if (more & 2) {
-        what.range = (struct viommu_range){(more & 0xf0ull) << 8, 0x400fff + (more & 0xf0ull) * 512};
+        what.range.first = (more & 0xf0ull) << 8;
+        what.range.last = 0x400fff + (more & 0xf0ull) * 512;
     }
     if (more & 4) {
         what.allowed = holes;
@@ -277,7 +278,8 @@ static void store_context(struct fuzz *fuzz, struct fuzz_input *input)
     uint64_t slot = CONTEXT + fuzz->requesters[kind & 1] % 256 * 16u;
     uint64_t table = TABLES + (uint64_t)(kind >> 6) * GUEST_PAGE;
 
-    guest_store(&fuzz->guest, slot + 8, (1 + (kind >> 1 & 1)) | (uint64_t)(1 + (kind >> 5 & 1)) << 8);
+    guest_store(&fuzz->guest, slot + 8,
+                (1 + (kind >> 1 & 1)) | (uint64_t)(1 + (kind >> 5 & 1)) << 8);
     guest_store(&fuzz->guest, slot,
                 (kind >> 2 & 3) == 3 ? 0 : table | 1 | (uint64_t)(kind >> 2 & 2) << 2);
 }
@@ -417,7 +419,8 @@ static void settle(struct fuzz *fuzz)
     } while (complete(fuzz, 0) || !memory_done(fuzz));
 }
 
-static void wait_bits(struct fuzz *fuzz, uint64_t offset, unsigned size, uint64_t bits, uint64_t value)
+static void wait_bits(struct fuzz *fuzz, uint64_t offset, unsigned size, uint64_t bits,
+                      uint64_t value)
 {
     settle(fuzz);
     if ((guest_read(&fuzz->guest, offset, size) & bits) != value) {

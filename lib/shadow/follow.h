@@ -180,7 +180,8 @@ struct mirror {
 
     struct range_map odd;     /* runs: target gpa, tag perm */
     struct range_map missing; /* differences: the same */
-    uint64_t counted;         /* of both, in follow.odd_bytes */
+    struct range_set unmade;  /* of what went in this cluster: what was missing */
+    uint64_t counted;         /* of odd and missing, in follow.odd_bytes */
     uint64_t mappings;        /* blocks that it holds */
 
     struct walk walk;

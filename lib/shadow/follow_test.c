@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of batches: in which order things happen, who waits for what, several mirrors of one set of
- * tables, views, and that anything may happen in the middle of anything.
+ * Tests of batches: in which order things happen, who waits for what, views, and that anything may
+ * happen in the middle of anything. Several mirrors of one set of tables: shared_test.c.
  */
 #include "shadow/test_mirror.h"
 
@@ -119,6 +119,52 @@ static void test_next_batch(void **state)
     assert_true(world_over(&world, &second));
 }
 
+/* What is asked for of tables that a mirror is about to have. */
+static void test_while_switching(void **state)
+{
+    struct shadow_view new;
+    struct wait wait;
+
+    (void)state;
+    world_map(&world, 0x1000, 1, BIG, RW);
+    sync();
+    new = world_tables(&world);
+    new.domain = DOMAIN + 1;
+    world_show(&world, new);
+    world.tables = new;
+    mirror_answers(m, 1, VIOMMU_PENDING, false, 0);
+    world_run(&world);
+    assert_true(m->pending && m->subscriber->mirror->switching);
+    world_map(&world, 0x5000, 1, BIG, RW);
+    wait = world_ask(&world, DOMAIN + 1, 0x5000, 0x5fff, VIOMMU_CAUSE_PAGES);
+    assert_int_not_equal(wait.follow, 0);
+    mirror_complete(m, 0);
+    world_process(&world);
+    assert_true(world_over(&world, &wait));
+    told("+1000-1fff>80000000rw -1000-1fff& +5000-5fff>80000000rw");
+}
+
+/* One that is fenced holds what it did until its fence function was called. */
+static void test_while_a_fence_is_due(void **state)
+{
+    struct wait sync_wait;
+    struct wait review;
+
+    (void)state;
+    iommu_lock(&world.model.iommu);
+    mirror_fence_for(&world.model.iommu, m->subscriber->mirror, -EIO, true, "a test");
+    iommu_unlock(&world.model.iommu);
+    sync_wait = world_ask(&world, DOMAIN, 0, UINT64_MAX, VIOMMU_CAUSE_DOMAIN);
+    review = world_ask_review(&world, VIOMMU_CAUSE_CONTEXT);
+    assert_false(world_over(&world, &sync_wait));
+    assert_false(world_over(&world, &review));
+    world_process(&world);
+    assert_true(world_over(&world, &sync_wait));
+    assert_int_equal(m->fences, 1);
+    assert_int_equal(world_ask(&world, DOMAIN, 0, UINT64_MAX, VIOMMU_CAUSE_DOMAIN).follow, 0);
+    assert_int_equal(world_ask_review(&world, VIOMMU_CAUSE_CONTEXT).follow, 0);
+}
+
 /* While a batch is not complete nothing is due at a time. */
 static void test_no_deadline_meanwhile(void **state)
 {
@@ -161,6 +207,41 @@ static void test_many_ranges(void **state)
     assert_true(base_alloc_failed());
     world_process(&world);
     told("+2000-2fff>80000000rw");
+    world_map(&world, 0x4000, 1, BIG, RW);
+    mirror_answers(m, 1, -EBUSY, false, 0);
+    world_sync(&world, 0x4000, 0x4fff);
+    base_alloc_fail_at(1);
+    (void)world_ask(&world, DOMAIN, SIZE_1G, SIZE_1G, VIOMMU_CAUSE_PAGES);
+    world_process(&world);
+    told("+4000-4fff>80000000rw? +4000-4fff>80000000rw"); /* it covers that, too */
+}
+
+/* Of several that miss something the earliest is due. */
+static void test_earliest_deadline(void **state)
+{
+    struct test_mirror *n = mirror_follows(&world, OTHER, 0);
+    struct test_mirror *order[2] = {m, n};
+    uint64_t first;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        world_map(&world, 0x1000, 1, BIG, RW);
+        mirror_answers(order[i], 1, -EBUSY, true, VIOMMU_CHANGE_MAP);
+        sync();
+        first = follow_deadline(&world.model.iommu);
+        assert_int_equal(first, world.model.now + 10 * MODEL_MS);
+        world.model.now += 5 * MODEL_MS;
+        mirror_answers(order[1 - i], 1, -EBUSY, true, VIOMMU_CHANGE_MAP);
+        world_map(&world, 0x3000, 1, BIG, RW);
+        world_sync(&world, 0x3000, 0x3fff);
+        assert_int_equal(mirror_status(order[1 - i]).differences, 1);
+        assert_int_equal(follow_deadline(&world.model.iommu), first);
+        mirror_answers(m, 0, 0, false, 0);
+        mirror_answers(n, 0, 0, false, 0);
+        world_unmap(&world, 0x1000, 3);
+        sync();
+        assert_int_equal(follow_deadline(&world.model.iommu), 0);
+    }
 }
 
 /* ---- views ----------------------------------------------------------------------------------- */
@@ -311,8 +392,6 @@ static void test_reset(void **state)
     told("-1000-1fff");
 }
 
-/* ---- several mirrors ------------------------------------------------------------------------- */
-
 static struct shadow_view other_view;
 
 static void view_of(struct test_model *model, uint16_t requester, struct shadow_view *out)
@@ -321,177 +400,6 @@ static void view_of(struct test_model *model, uint16_t requester, struct shadow_
     if (requester == OTHER) {
         *out = other_view;
     }
-}
-
-static void test_shared(void **state)
-{
-    struct test_mirror *n;
-    uint64_t bytes;
-
-    (void)state;
-    world_map(&world, 0x1000, 2, BIG, RW);
-    sync();
-    told("+1000-2fff>80000000rw");
-    bytes = model_stats(&world.model).shadow_bytes;
-    assert_true(bytes > 0);
-    n = mirror_create(&world, OTHER);
-    assert_int_equal(mirror_subscribe(n), 0);
-    world_process(&world);
-    mirror_told(n, "+1000-2fff>80000000rw");
-    told("");
-    assert_int_equal(model_stats(&world.model).shadow_bytes, bytes);
-    assert_int_equal(model_stats(&world.model).shadow_pages, 2);
-    assert_int_equal(world_follow(&world)->shadows->users, 2);
-    world_unmap(&world, 0x1000, 1);
-    sync();
-    told("-1000-2fff +2000-2fff>80001000rw");
-    mirror_told(n, "-1000-2fff +2000-2fff>80001000rw");
-    assert_int_equal(model_stats(&world.model).pages_gone[VIOMMU_CAUSE_PAGES], 1); /* not two */
-    assert_int_equal(viommu_subscriber_destroy(n->subscriber), 0);
-    n->subscriber = NULL;
-    assert_int_equal(world_follow(&world)->shadows->users, 1);
-    world_unmap(&world, 0x2000, 1);
-    sync();
-    told("-2000-2fff");
-    mirror_told(n, "");
-    assert_int_equal(viommu_subscriber_destroy(m->subscriber), 0);
-    m->subscriber = NULL;
-    world_process(&world);
-    assert_null(world_follow(&world)->shadows);
-    assert_int_equal(model_stats(&world.model).shadow_bytes, 0);
-}
-
-/* Two domains may have the same tables: an invalidation of either syncs them for both. */
-static void test_shared_by_domains(void **state)
-{
-    struct test_mirror *n = mirror_create(&world, OTHER);
-
-    (void)state;
-    other_view = world.tables;
-    other_view.domain = DOMAIN + 1;
-    world.model.view_of = view_of;
-    assert_int_equal(mirror_subscribe(n), 0);
-    world_process(&world);
-    assert_null(world_follow(&world)->shadows->next);
-    world_map(&world, 0x1000, 1, BIG, RW);
-    (void)world_ask(&world, DOMAIN + 1, 0, UINT64_MAX, VIOMMU_CAUSE_DOMAIN);
-    world_process(&world);
-    told("+1000-1fff>80000000rw");
-    mirror_told(n, "+1000-1fff>80000000rw");
-}
-
-/* Mirrors do not wait for each other, but for what comes next all have to be ready. */
-static void test_one_is_late(void **state)
-{
-    struct test_mirror *n = mirror_follows(&world, OTHER, 0);
-
-    (void)state;
-    world_map(&world, 0x1000, 1, BIG, RW);
-    world_map(&world, 0x3000, 1, BIG, RW);
-    world_map(&world, SIZE_2M, 1, BIG, RW);
-    mirror_answers(m, 1, VIOMMU_PENDING, true, 0);
-    (void)world_ask(&world, DOMAIN, 0, UINT64_MAX, VIOMMU_CAUSE_DOMAIN);
-    world_run(&world);
-    told("+1000-1fff>80000000rw&");
-    mirror_told(n, "+1000-1fff>80000000rw +3000-3fff>80000000rw");
-    mirror_complete(m, 0);
-    world_run(&world);
-    mirror_complete(m, 0);
-    told("+3000-3fff>80000000rw&");
-    mirror_told(n, "");
-    world_run(&world);
-    told("+200000-200fff>80000000rw&");
-    mirror_told(n, "+200000-200fff>80000000rw");
-    mirror_complete(m, 0);
-    world_process(&world);
-}
-
-/* Both are late; the second one answers first. */
-static void test_both_are_late(void **state)
-{
-    struct test_mirror *n = mirror_follows(&world, OTHER, 0);
-
-    (void)state;
-    world_map(&world, 0x1000, 1, BIG, RW);
-    mirror_answers(m, 1, VIOMMU_PENDING, true, 0);
-    mirror_answers(n, 1, VIOMMU_PENDING, true, 0);
-    (void)world_ask(&world, DOMAIN, 0, UINT64_MAX, VIOMMU_CAUSE_DOMAIN);
-    world_run(&world);
-    mirror_complete(n, 0);
-    world_run(&world);
-    mirror_complete(m, 0);
-    world_process(&world);
-    told("+1000-1fff>80000000rw&");
-    mirror_told(n, "+1000-1fff>80000000rw&");
-}
-
-/* One fails in the middle of a patch: the others go on. */
-static void test_one_fails(void **state)
-{
-    struct test_mirror *n = mirror_follows(&world, OTHER, 0);
-
-    (void)state;
-    world_map(&world, 0x1000, 2, BIG, RW);
-    world_map(&world, SIZE_2M, 1, BIG, RW);
-    sync();
-    forget();
-    mirror_told(n, n->told);
-    world_unmap(&world, 0x1000, 1);
-    world_unmap(&world, SIZE_2M, 1);
-    mirror_answers(m, 1, -EIO, false, VIOMMU_CHANGE_UNMAP);
-    sync();
-    told("-1000-2fff? !");
-    mirror_told(n, "-1000-2fff +2000-2fff>80001000rw -200000-200fff");
-    assert_int_equal(world_follow(&world)->shadows->users, 1);
-    assert_int_equal(viommu_device_reset(m->device), 0);
-    world_process(&world);
-    told("+2000-2fff>80001000rw");
-    mirror_told(n, "");
-}
-
-/* All fail: the tables are forgotten, the patch with them. */
-static void test_all_fail(void **state)
-{
-    struct test_mirror *n = mirror_follows(&world, OTHER, 0);
-
-    (void)state;
-    world_map(&world, 0x1000, 20, BIG, RW);
-    sync();
-    for (unsigned i = 0; i < 20; i += 2) {
-        world_map(&world, 0x1000 + i * PAGE, 1, BIG, RO);
-    }
-    mirror_answers(m, 1, -EIO, false, VIOMMU_CHANGE_UNMAP);
-    mirror_answers(n, 1, -EIO, false, VIOMMU_CHANGE_UNMAP);
-    sync();
-    assert_true(mirror_status(m).fenced && mirror_status(n).fenced);
-    assert_null(world_follow(&world)->shadows);
-    assert_int_equal(model_stats(&world.model).shadow_bytes, 0);
-    assert_int_equal(world_events(&world, VIOMMU_EVENT_FENCED), 2);
-}
-
-/* The quota fences all mirrors of the tables that need too much, and nobody else. */
-static void test_quota_of_one(void **state)
-{
-    struct test_mirror *n = mirror_create(&world, OTHER);
-    struct shadow_view first = world.tables;
-
-    (void)state;
-    other_view = world_tables(&world);
-    world.model.view_of = view_of;
-    assert_int_equal(mirror_subscribe(n), 0);
-    world_map(&world, 0x1000, 1, BIG, RW);
-    sync();
-    world_follow(&world)->quota = follow_bytes(&world.model.iommu) + 100;
-    world.tables = other_view;
-    for (unsigned i = 0; i < 100; i++) {
-        world_map(&world, 2 * i * PAGE, 1, BIG, RW);
-    }
-    (void)world_ask(&world, FOLLOW_ANY_DOMAIN, 0, UINT64_MAX, VIOMMU_CAUSE_GLOBAL);
-    world_process(&world);
-    assert_false(mirror_status(m).fenced);
-    assert_true(mirror_status(n).fenced);
-    assert_int_equal(world_event(&world, VIOMMU_EVENT_QUOTA)->requester, OTHER);
-    world.tables = first;
 }
 
 /* ---- in small steps -------------------------------------------------------------------------- */
@@ -670,6 +578,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(test_while_reviewed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_next_batch, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_while_switching, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_while_a_fence_is_due, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_earliest_deadline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_deadline_meanwhile, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_ranges, setup, teardown),
         cmocka_unit_test_setup_teardown(test_before_the_start, NULL, teardown),
@@ -678,13 +589,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_moves_to_other_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory_for_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reset, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_shared, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_shared_by_domains, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_one_is_late, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_both_are_late, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_one_fails, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_all_fail, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_quota_of_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_freed_piece_by_piece, setup, teardown),
         cmocka_unit_test_setup_teardown(test_budget, setup, teardown),
         cmocka_unit_test(test_disturbed),

@@ -262,6 +262,45 @@ static void test_fenced(void **state)
     told("");
 }
 
+/* Nor is it told of what is as it was. */
+static void test_fenced_with_skips(void **state)
+{
+    struct test_mirror *n = mirror_follows(&world, 0x30, VIOMMU_CHANGE_SKIPPED);
+
+    (void)state;
+    iommu_lock(&world.model.iommu);
+    mirror_fence_for(&world.model.iommu, n->subscriber->mirror, -EIO, true, "a test");
+    iommu_unlock(&world.model.iommu);
+    world_process(&world);
+    mirror_told(n, "!");
+    (void)world_remove(&world, SLOT, SLOT_LAST);
+    world_process(&world);
+    mirror_told(n, "");
+}
+
+static bool fence_before_memory;
+
+static int fence_looks(void *opaque)
+{
+    fence_before_memory = world_follow(&world)->notes != NULL;
+    return mirror_on_fence(opaque);
+}
+
+/* Memory is not told to go on before a mirror that failed to let go has been fenced. */
+static void test_fence_before_memory(void **state)
+{
+    (void)state;
+    world_map(&world, 0x1000, 1, SLOT, RW);
+    sync();
+    m->subscriber->what.fence = fence_looks;
+    mirror_answers(m, 1, -EIO, false, VIOMMU_CHANGE_UNMAP);
+    assert_int_equal(world_remove(&world, SLOT, SLOT_LAST), VIOMMU_PENDING);
+    fence_before_memory = false;
+    world_process(&world);
+    assert_true(fence_before_memory);
+    assert_false(present(SLOT));
+}
+
 /* The instance goes while memory waits for its mirrors. */
 static void test_destroyed_meanwhile(void **state)
 {
@@ -454,6 +493,34 @@ static void test_lost_while_walking(void **state)
     assert_int_equal(m->mapped_count, 2);
 }
 
+/* Track is lost while mirrors walk to memory that came: what they walked to does not count. */
+static void test_lost_in_a_memory_walk(void **state)
+{
+    unsigned long n = 1;
+
+    (void)state;
+    world_map(&world, 0x1000, 1, SLOT, RW);
+    world_map(&world, 0x3000, 1, 0x300000000, RW);
+    sync();
+    mirror_told(m, m->told);
+    mirror_answers(m, 1, VIOMMU_PENDING, false, VIOMMU_CHANGE_MAP);
+    world_add(&world, 0x300000000, 0x300000fff, 0);
+    assert_int_equal(viommu_process(&world.model.iommu, 0), 0);
+    told("+3000-3fff>300000000rw&");
+    assert_non_null(world_follow(&world)->memory_next);
+    while (change_slot(n, true) == -ENOMEM) {
+        n++;
+    }
+    assert_true(mirror_status(m).fenced);
+    assert_int_equal(viommu_device_reset(m->device), 0);
+    assert_int_equal(viommu_process(&world.model.iommu, 0), 0);
+    told("!");
+    assert_int_equal(m->mapped_count, 0); /* nobody can tell what is there */
+    world_process(&world);
+    told("+3000-3fff>300000000rw");
+    assert_false(present(SLOT));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -469,6 +536,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_missing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_fenced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_destroyed_meanwhile, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_fenced_with_skips, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_fence_before_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lost_in_a_memory_walk, setup, teardown),
         cmocka_unit_test_setup_teardown(test_queued, setup, teardown),
         cmocka_unit_test_setup_teardown(test_mirror_comes_meanwhile, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory_for_a_removal, setup, teardown),

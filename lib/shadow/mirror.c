@@ -76,6 +76,7 @@ int mirror_attach(struct viommu *iommu, struct viommu_subscriber *subscriber)
     mirror->subscriber = subscriber;
     range_map_init(&mirror->odd);
     range_map_init(&mirror->missing);
+    range_set_init(&mirror->unmade);
     if (allowed_fill(iommu, mirror)) {
         base_free(mirror);
         return -ENOMEM;
@@ -88,6 +89,7 @@ void mirror_free(struct mirror *mirror)
 {
     range_map_fini(&mirror->odd);
     range_map_fini(&mirror->missing);
+    range_set_fini(&mirror->unmade);
     base_free(mirror->allowed);
     base_free(mirror);
 }
@@ -401,6 +403,7 @@ static void block_tell(struct viommu *iommu, struct mirror *mirror)
     };
 
     if (kind == VIOMMU_CHANGE_UNMAP && difference_remove(iommu, mirror)) {
+        (void)range_set_add(&mirror->unmade, block->first, block->last); /* for statistics only */
         return;
     }
     if (kind == VIOMMU_CHANGE_MAP && max && mirror->mappings >= max) {

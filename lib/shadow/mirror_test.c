@@ -336,6 +336,22 @@ static void test_let_in_again(void **state)
     assert_int_equal(dma(), 0);
 }
 
+/* One that is fenced is not fenced again; and goes before anybody called its fence function. */
+static void test_fenced_twice_and_gone(void **state)
+{
+    (void)state;
+    iommu_lock(&world.model.iommu);
+    mirror_fence_for(&world.model.iommu, m->subscriber->mirror, -EIO, true, "once");
+    mirror_fence_for(&world.model.iommu, m->subscriber->mirror, -EBUSY, true, "twice");
+    iommu_unlock(&world.model.iommu);
+    assert_true(mirror_status(m).behind); /* it may hold something */
+    assert_int_equal(viommu_subscriber_destroy(m->subscriber), 0);
+    m->subscriber = NULL;
+    world_process(&world);
+    assert_int_equal(m->fences, 0);
+    assert_int_equal(world_event(&world, VIOMMU_EVENT_FENCED)->error, -EIO);
+}
+
 /* ---- its end --------------------------------------------------------------------------------- */
 
 static void test_destroyed_while_pending(void **state)
@@ -497,6 +513,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_replace_fails, setup_unsubscribed, teardown),
         cmocka_unit_test_setup_teardown(test_fence_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_let_in_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_fenced_twice_and_gone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_destroyed_while_pending, setup, teardown),
         cmocka_unit_test_setup_teardown(test_destroyed_at_once, setup_unsubscribed, teardown),
         cmocka_unit_test_setup_teardown(test_another_id, setup, teardown),

@@ -401,7 +401,8 @@ static inline void world_check_idle(struct world *world)
     assert_null(follow->dying);
     assert_null(follow->notes);
     assert_null(follow->memory_next);
-    assert_false(follow->patched || follow->wanted);
+    assert_false(follow->patched || follow->cutting || follow->wanted);
+    assert_int_equal(follow->fences_due, 0);
     for (const struct shadow *shadow = follow->shadows; shadow; shadow = shadow->next) {
         shadow_map_check(&shadow->map);
         assert_true(shadow->users > 0);

@@ -544,6 +544,26 @@ static bool part_map(struct mirror *mirror, struct mirror_op *op)
     return true;
 }
 
+/* Counts pages of the part that a mapping that went had, too: they were there, and come back. */
+static void count_interrupted(struct viommu *iommu, const struct mirror *mirror,
+                              const struct shadow_extent *given)
+{
+    const struct shadow_extent *part = &mirror->walk.part;
+    uint64_t first = part->first > given->first ? part->first : given->first;
+    uint64_t bytes = layout_common(part, given);
+    struct range_cursor cursor;
+    struct range_run run;
+
+    if (!bytes) {
+        return;
+    }
+    range_cursor_seek(&cursor, &mirror->unmade.map, first);
+    while (range_set_next_clipped(&cursor, first, first + bytes - 1, &run)) {
+        iommu->stats.pages_interrupted -= (run.last - run.first + 1) >> 12;
+    }
+    iommu->stats.pages_interrupted += bytes >> 12;
+}
+
 /*
  * Looks at one mapping that the part to be mapped meets: a kept one ends it; of one that went,
  * pages may come back as they were.
@@ -570,9 +590,7 @@ static bool part_step(struct viommu *iommu, struct mirror *mirror, struct mirror
         walk->part.last = given.first - 1;
         return part_map(mirror, op);
     }
-    if (!is_missing(mirror, &given)) {
-        iommu->stats.pages_interrupted += layout_common(&walk->part, &given) >> 12;
-    }
+    count_interrupted(iommu, mirror, &given);
     return !move_behind(&walk->part_at, given.last, walk->part.last) && part_map(mirror, op);
 }
 
@@ -616,6 +634,7 @@ static void cluster_end(struct viommu *iommu, struct mirror *mirror)
     struct walk *walk = &mirror->walk;
 
     mirror_count(iommu, mirror);
+    range_set_fini(&mirror->unmade);
     if (walk->opened && walk->closed) {
         count_window(iommu, walk->opened);
     }

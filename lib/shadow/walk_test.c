@@ -132,6 +132,7 @@ static void test_neighbours(void **state)
     sync();
     told("-2000-2fff");
     assert_int_equal(stats().pages_interrupted, 0);
+    assert_int_equal(m->subscriber->mirror->odd.count, 0);
 }
 
 /* A mapping is taken away whole; the rest of it comes back. */
@@ -207,6 +208,23 @@ static void test_windows(void **state)
     assert_int_equal(stats().window_ns_max, 1020);
 }
 
+/* Two that become one are away from the first UNMAP on. */
+static void test_window_of_two(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        world_map(&world, 0x1000 + i * PAGE, 1, BIG + i * PAGE, RW);
+        sync();
+    }
+    m->inside = advance;
+    world.model.now = 3001;
+    world_map(&world, 0x1000, 2, BIG + 0x8000, RW);
+    sync();
+    assert_int_equal(stats().windows, 1);
+    assert_int_equal(stats().window_ns, 2010);
+    assert_int_equal(stats().window_ns_max, 2010);
+}
+
 /* ---- REPLACE --------------------------------------------------------------------------------- */
 
 static void test_replace(void **state)
@@ -270,6 +288,26 @@ static void test_replace_of_missing(void **state)
     sync();
     told("+1000-1fff>80001000rw");
     assert_int_equal(mirror_status(m).differences, 0);
+    assert_int_equal(stats().windows, 0);
+}
+
+/* What is missing elsewhere is no concern of this one; and what was missing was not there. */
+static void test_missing_elsewhere(void **state)
+{
+    (void)state;
+    world_map(&world, 0x1000, 1, BIG, RW);
+    sync();
+    mirror_answers(m, 1, -EBUSY, true, VIOMMU_CHANGE_MAP);
+    world_map(&world, 0x8000, 4, BIG, RW);
+    world_sync(&world, 0x8000, 0xbfff);
+    world_map(&world, 0x1000, 1, BIG + 0x1000, RW);
+    world_sync(&world, 0x1000, 0x1fff);
+    told("+1000-1fff>80000000rw +8000-bfff>80000000rw? =1000-1fff>80001000rw");
+    world_unmap(&world, 0x8000, 1);
+    mirror_answers(m, 0, 0, false, 0);
+    world_sync(&world, 0x8000, 0x8fff);
+    told("+9000-bfff>80001000rw");
+    assert_int_equal(stats().pages_interrupted, 0);
     assert_int_equal(stats().windows, 0);
 }
 
@@ -403,6 +441,23 @@ static void test_skipped(void **state)
     assert_int_equal(stats().calls_map, 3);
 }
 
+/* Only what was looked at, and what the mirror holds. */
+static void test_skipped_parts(void **state)
+{
+    (void)state;
+    world_map(&world, 0x2000, 4, BIG, RW);
+    sync();
+    mirror_told(m, m->told);
+    world_sync(&world, 0x3000, 0x4fff);
+    told("~3000-4fff>80001000rw");
+    mirror_answers(m, 1, -EBUSY, true, VIOMMU_CHANGE_MAP);
+    world_map(&world, 0x8000, 1, BIG, RW);
+    world_sync(&world, 0x8000, 0x8fff);
+    told("+8000-8fff>80000000rw?");
+    world_sync(&world, 0x7000, 0x9fff);
+    told("~7000-7fff ~9000-9fff +8000-8fff>80000000rw?");
+}
+
 /* ---- POW2 ------------------------------------------------------------------------------------ */
 
 static void test_blocks(void **state)
@@ -502,6 +557,38 @@ static void test_no_memory_for_odd(void **state)
     assert_int_equal(stats().windows, 1);
     show(world.tables);
     told("-0-3ffff -80000000-bfffffff +80010000-80011fff>80010000rw");
+}
+
+/* That is so for one cluster; the next one has memory again. */
+static void test_no_memory_once(void **state)
+{
+    (void)state;
+    world_map(&world, 0x20000, 1, 0x20000, RW);
+    world_map(&world, BIG, 2, BIG, RW);
+    sync();
+    mirror_told(m, m->told);
+    base_alloc_fail_at(1);
+    show(world_identity());
+    told("-20000-20fff +0-3ffff>0rw +80002000-bfffffff>80002000rw");
+    assert_int_equal(m->subscriber->mirror->odd.count, 1);
+}
+
+/* Many extents without memory in one cluster: they are passed over in several steps. */
+static void test_many_without_memory(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 200; i++) {
+        world_map(&world, BIG + (2 + 2 * i) * PAGE, 1, 0x7000000000 + 2 * i * PAGE, RW);
+    }
+    world_map(&world, BIG, 1, BIG + 0x5000, RW);
+    world_map(&world, BIG + 500 * PAGE, 1, BIG + 500 * PAGE, RW);
+    sync();
+    told("+80000000-80000fff>80005000rw +801f4000-801f4fff>801f4000rw");
+    show(world_identity());
+    told("+0-3ffff>0rw -80000000-80000fff +80000000-801f3fff>80000000rw "
+         "+801f5000-bfffffff>801f5000rw");
+    show(world.tables);
+    told("-0-3ffff -80000000-801f3fff +80000000-80000fff>80005000rw -801f5000-bfffffff");
 }
 
 static struct shadow_view other;
@@ -622,6 +709,19 @@ static void test_crowded(void **state)
     told("+9000-9fff>80008000rw"); /* there is room again */
 }
 
+/* What lies between two changes is as far from them as anything else. */
+static void test_crowded_between(void **state)
+{
+    (void)state;
+    m->subscriber->what.mappings_max = 9;
+    map_in_steps(7);
+    world_map(&world, 0, 1, BIG + 0x50000, RW);
+    world_map(&world, 0x10000, 1, BIG, RW);
+    sync();
+    told("+0-fff>80050000rw +10000-10fff>80000000rw");
+    assert_int_equal(m->subscriber->mirror->odd.count, 0);
+}
+
 /* Below three quarters, and without a limit, nothing grows. */
 static void test_not_crowded(void **state)
 {
@@ -659,7 +759,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_middle_goes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rewritten, setup, teardown),
         cmocka_unit_test_setup_teardown(test_windows, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_window_of_two, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replace, setup_replace, teardown),
+        cmocka_unit_test_setup_teardown(test_missing_elsewhere, setup_replace, teardown),
+        cmocka_unit_test_setup_teardown(test_skipped_parts, setup_skipped, teardown),
+        cmocka_unit_test_setup_teardown(test_no_memory_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_many_without_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_crowded_between, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replace_does_not_fit, setup_replace, teardown),
         cmocka_unit_test_setup_teardown(test_replace_not_asked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replace_of_missing, setup_replace, teardown),

@@ -65,7 +65,7 @@ int main(int argc, char **argv)
         live(seed, only);
         return 0;
     }
-    for (uint64_t i = seed ? seed : 2; i <= (seed ? seed : 6); i++) {
+    for (uint64_t i = seed ? seed : 2; i <= (seed ? seed : 4); i++) {
         printf("seed %llu: %lu allocations failed, one a life\n", (unsigned long long)i, lives(i));
     }
     printf("mirror allocations: ok\n");

@@ -248,8 +248,8 @@ void invalidate_some(struct world *world)
 {
     struct invalidation list[BATCH_MAX];
     bool meanwhile = world_percent(world, 15);
-    unsigned count = !world->queue_on || world_percent(world, 60) ? 1
-                                                                  : 1 + world_below(world, BATCH_MAX);
+    bool one = !world->queue_on || world_percent(world, 60);
+    unsigned count = one ? 1 : 1 + world_below(world, BATCH_MAX);
     uint32_t causes = 0;
 
     edit_unseen(world);

@@ -5,11 +5,11 @@
  *
  * Without arguments it runs fixed seeds, some seconds in all. --seed N --steps N runs one seed,
  * and --seeds N --steps N that many from a seed on; a mismatch prints what to give here. The number
- * of a seed decides what goes wrong in its world: see troubles[].
+ * of a seed decides what goes wrong in its world (troubles[]) and the policy for rewritten entries.
  *
- * --trace N prints every step and call from step N on. A mismatch after many steps is easier to read
- * after fewer: --shrink runs the seeds from --seed on
- * (--seeds of them, 1,000 without) with steps so few that only short failures show.
+ * --trace N prints every step, call and event from step N on. A mismatch after many steps is easier
+ * to read after fewer: --shrink runs the seeds from --seed on (--seeds of them, 1,000 without) with
+ * steps so few that only short failures show.
  */
 #include "world.h"
 
@@ -83,7 +83,8 @@ static void run_seed(uint64_t seed, uint64_t steps, bool verbose)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: mirror_test [--seed N] [--seeds N] [--steps N] [--trace N] [--shrink]\n");
+    fprintf(stderr, "usage: mirror_test [--seed N] [--seeds N] [--steps N] [--trace N] "
+                    "[--shrink]\n");
     return 2;
 }
 

@@ -130,6 +130,7 @@ struct world {
     uint64_t step;
     struct random random;
     struct viommu_vtd_config vtd;
+    enum viommu_rewrite_policy policy;
     struct guest guest;
     struct memory_slot slots[SLOTS];
     struct recorder_memory memory; /* what recorders know */
@@ -161,6 +162,10 @@ struct world {
     unsigned long calls; /* that could fail */
     uint64_t fenced_events;
     uint64_t denied_events;
+    uint64_t rewritten_events; /* or some were lost */
+    uint64_t stop_events;
+    uint64_t rewritten_before;
+    uint64_t stop_before;
 
     uint64_t mapped_pages; /* looked at and found mapped, in all: for the summary */
     uint64_t interrupted;

@@ -84,6 +84,7 @@ struct recorder {
     size_t gone_count;
     size_t gone_room;
     uint64_t interrupted;  /* pages, in this period */
+    uint64_t rewritten;    /* pages that came back otherwise, and REPLACEs */
     bool near_limit;       /* at some time of it */
     bool excused;          /* something of it was */
     struct recorder_list made; /* in this period, in order */

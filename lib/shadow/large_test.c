@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tests of blocks of 1 GiB: pages of that size that come, go, change, and become tables or were
+ * some.
+ */
+#include "shadow/test_mirror.h"
+
+#include <errno.h>
+
+#define ID 0x28
+#define CAUSE VIOMMU_CAUSE_PAGES
+#define PAGES_1G UINT64_C(262144)
+
+static struct world world;
+static struct test_mirror *m;
+
+static int setup_with(enum viommu_rewrite_policy policy, uint64_t quota)
+{
+    world = (struct world){0};
+    world.model.rewrite_policy = policy;
+    world.model.shadow_quota = quota;
+    world_create(&world);
+    m = mirror_follows(&world, ID, 0);
+    return 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return setup_with(VIOMMU_REWRITE_CONTINUE, 0);
+}
+
+static int setup_fence(void **state)
+{
+    (void)state;
+    return setup_with(VIOMMU_REWRITE_FENCE, 0);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    world_destroy(&world);
+    return 0;
+}
+
+static void told(const char *expected)
+{
+    mirror_told(m, expected);
+}
+
+static void sync(void)
+{
+    world_sync(&world, 0, UINT64_MAX);
+}
+
+/* The counters of this cause since the last time, in the order of struct viommu_stats. */
+static struct viommu_stats counted;
+
+static void expect_counts(uint64_t tables, uint64_t present, uint64_t absent, uint64_t appeared,
+                          uint64_t gone, uint64_t rewritten)
+{
+    struct viommu_stats now = model_stats(&world.model);
+
+    assert_int_equal(now.tables_compared[CAUSE] - counted.tables_compared[CAUSE], tables);
+    assert_int_equal(now.pages_present[CAUSE] - counted.pages_present[CAUSE], present);
+    assert_int_equal(now.pages_absent[CAUSE] - counted.pages_absent[CAUSE], absent);
+    assert_int_equal(now.pages_appeared[CAUSE] - counted.pages_appeared[CAUSE], appeared);
+    assert_int_equal(now.pages_gone[CAUSE] - counted.pages_gone[CAUSE], gone);
+    assert_int_equal(now.pages_rewritten[CAUSE] - counted.pages_rewritten[CAUSE], rewritten);
+    counted = now;
+}
+
+/* Forgets what was counted, told and said until now. */
+static void begin(void)
+{
+    counted = model_stats(&world.model);
+    world_forget_events(&world);
+    mirror_told(m, m->told);
+}
+
+static void test_1g(void **state)
+{
+    (void)state;
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    begin();
+    world_sync(&world, SIZE_1G + 0x5000, SIZE_1G + 0x5fff);
+    told("+40000000-7fffffff>80000000rw");
+    expect_counts(1, 0, 0, PAGES_1G, 0, 0);
+    sync();
+    told("");
+    counted = model_stats(&world.model);
+    world_sync(&world, SIZE_1G, SIZE_1G + 0xfff);
+    expect_counts(1, PAGES_1G, 0, 0, 0, 0);
+    world_map_at(&world, SIZE_1G, BIG, 2, RO);
+    world_sync(&world, SIZE_1G, SIZE_1G + 0xfff);
+    told("-40000000-7fffffff +40000000-7fffffff>80000000r");
+    expect_counts(1, 0, 0, 0, 0, PAGES_1G);
+    assert_int_equal(world_event(&world, VIOMMU_EVENT_REWRITTEN)->first, SIZE_1G);
+    assert_int_equal(world_event(&world, VIOMMU_EVENT_REWRITTEN)->last, 2 * SIZE_1G - 1);
+    assert_int_equal(world_event(&world, VIOMMU_EVENT_REWRITTEN)->from_perm, RW);
+    assert_int_equal(world_event(&world, VIOMMU_EVENT_REWRITTEN)->to_perm, RO);
+    *world_entry(&world, SIZE_1G, 2) = 0;
+    world_sync(&world, SIZE_1G + SIZE_2M, SIZE_1G + SIZE_2M + 0xfff);
+    told("-40000000-7fffffff");
+    expect_counts(1, 0, 0, 0, PAGES_1G, 0);
+    assert_int_equal(model_stats(&world.model).shadow_pages, 0);
+}
+
+/* 1 GiB becomes a table of 2 MiB pages of which one leads elsewhere, or nowhere. */
+static void split_1g(uint64_t entry)
+{
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    sync();
+    *world_entry(&world, SIZE_1G, 2) = 0;
+    for (unsigned i = 0; i < 512; i++) {
+        world_map_at(&world, SIZE_1G + i * SIZE_2M, BIG + i * SIZE_2M, 1, RW);
+    }
+    *world_entry(&world, SIZE_1G + 3 * SIZE_2M, 1) = entry;
+    begin();
+    sync();
+    assert_int_equal(m->mapped_count, 511 + (entry != 0));
+    assert_int_equal(model_stats(&world.model).shadow_pages, PAGES_1G - (entry ? 0 : 512));
+    begin();
+    sync();
+    told("");
+}
+
+static void test_1g_loses_2m(void **state)
+{
+    (void)state;
+    split_1g(0);
+}
+
+static void test_1g_gets_other_2m(void **state)
+{
+    (void)state;
+    split_1g((BIG + SIZE_2M) | RO | MODEL_LARGE);
+    /* One page of 1 GiB again: what is there already stays. */
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    sync();
+    told("-40600000-407fffff +40600000-407fffff>80600000rw");
+    assert_int_equal(model_stats(&world.model).pages_rewritten[CAUSE], 512 * 2);
+}
+
+/* Its blocks are looked at as a whole, where the guest maps them by one entry. */
+static void test_1g_blocks_are_whole(void **state)
+{
+    (void)state;
+    split_1g((BIG + SIZE_2M) | RO | MODEL_LARGE);
+    counted = model_stats(&world.model);
+    world_sync(&world, SIZE_1G + 0x1000, SIZE_1G + 0x1fff);
+    expect_counts(1, 512, 0, 0, 0, 0);
+    *world_entry(&world, SIZE_1G, 1) = 0;
+    world_map(&world, SIZE_1G, 512, BIG, RW);
+    world_sync(&world, SIZE_1G + 0x1000, SIZE_1G + 0x1fff);
+    expect_counts(1, 512, 0, 0, 0, 0); /* it was */
+    world_sync(&world, SIZE_1G + 0x1000, SIZE_1G + 0x1fff);
+    expect_counts(1, 1, 0, 0, 0, 0);
+}
+
+/* A table of pages in it is no whole block, though it says what the page of 1 GiB said. */
+static void test_1g_with_a_table(void **state)
+{
+    (void)state;
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    sync();
+    *world_entry(&world, SIZE_1G, 2) = 0;
+    world_map(&world, SIZE_1G, 512, BIG, RW);
+    sync();
+    assert_int_equal(m->mapped_count, 1);
+    begin();
+    world_sync(&world, SIZE_1G + 0x1000, SIZE_1G + 0x1fff);
+    told("");
+    expect_counts(1, 1, 0, 0, 0, 0);
+}
+
+/* A block of it leads to what is no memory. */
+static void test_1g_not_mapped(void **state)
+{
+    (void)state;
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    sync();
+    *world_entry(&world, SIZE_1G, 2) = 0;
+    for (unsigned i = 0; i < 512; i++) {
+        world_map_at(&world, SIZE_1G + i * SIZE_2M, BIG + i * SIZE_2M, 1, RW);
+    }
+    world_map_at(&world, SIZE_1G + 5 * SIZE_2M, 0x7000000000, 1, RW);
+    begin();
+    sync();
+    assert_int_equal(m->mapped_count, 511);
+    assert_int_equal(world_event(&world, VIOMMU_EVENT_NOT_MAPPED)->first, SIZE_1G + 5 * SIZE_2M);
+    assert_int_equal(world_event(&world, VIOMMU_EVENT_NOT_MAPPED)->last,
+                     SIZE_1G + 6 * SIZE_2M - 1);
+}
+
+/* A table of tables that are all empty. */
+static void test_1g_becomes_empty(void **state)
+{
+    uint64_t empty = world_table(&world);
+
+    (void)state;
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    sync();
+    *world_entry(&world, SIZE_1G, 2) = 0;
+    for (unsigned i = 0; i < 512; i++) {
+        *world_entry(&world, SIZE_1G + i * SIZE_2M, 1) = empty | RW;
+    }
+    begin();
+    sync();
+    told("-40000000-7fffffff");
+    assert_int_equal(model_stats(&world.model).pages_gone[CAUSE], PAGES_1G);
+    assert_int_equal(model_stats(&world.model).shadow_bytes, 0);
+}
+
+/* Its entry gets a reserved bit. */
+static void test_1g_becomes_bad(void **state)
+{
+    (void)state;
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    sync();
+    world_map_at(&world, SIZE_1G, BIG, 2, RW | MODEL_RESERVED);
+    begin();
+    sync();
+    told("-40000000-7fffffff");
+    assert_int_equal(world_event(&world, VIOMMU_EVENT_BAD_ENTRY)->first, SIZE_1G);
+    assert_int_equal(world_event(&world, VIOMMU_EVENT_BAD_ENTRY)->last, 2 * SIZE_1G - 1);
+}
+
+/* The mirror goes while such a block is made. */
+static void test_1g_and_no_mirror(void **state)
+{
+    (void)state;
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    sync();
+    *world_entry(&world, SIZE_1G, 2) = 0;
+    world_map(&world, SIZE_1G, 1, BIG, RW);
+    (void)world_ask(&world, DOMAIN, 0, UINT64_MAX, CAUSE);
+    while (!world_follow(&world)->cutting || world_follow(&world)->cut_at < 3) {
+        assert_int_equal(viommu_process(&world.model.iommu, 1), VIOMMU_PENDING);
+    }
+    assert_int_equal(viommu_subscriber_destroy(m->subscriber), 0);
+    m->subscriber = NULL;
+    world_process(&world);
+    assert_int_equal(model_stats(&world.model).shadow_bytes, 0);
+}
+
+/* One page of 1 GiB, said by a table of 2 MiB pages: nothing is touched. */
+static void test_1g_the_same(void **state)
+{
+    (void)state;
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    sync();
+    *world_entry(&world, SIZE_1G, 2) = 0;
+    for (unsigned i = 0; i < 512; i++) {
+        world_map_at(&world, SIZE_1G + i * SIZE_2M, BIG + i * SIZE_2M, 1, RW);
+    }
+    begin();
+    world_sync(&world, SIZE_1G, 2 * SIZE_1G - 1);
+    told("");
+    expect_counts(512, PAGES_1G, 0, 0, 0, 0);
+}
+
+/* A leaf table under what was 1 GiB: the rest is compared block by block. */
+static void test_1g_gets_a_leaf(void **state)
+{
+    (void)state;
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    sync();
+    *world_entry(&world, SIZE_1G, 2) = 0;
+    world_map(&world, SIZE_1G, 512, BIG, RW);
+    for (unsigned i = 1; i < 512; i++) {
+        world_map_at(&world, SIZE_1G + i * SIZE_2M, BIG + i * SIZE_2M, 1, RW);
+    }
+    begin();
+    world_sync(&world, SIZE_1G, SIZE_1G + SIZE_2M - 1);
+    told("");
+    world_sync(&world, SIZE_1G, 2 * SIZE_1G - 1);
+    told("");
+    assert_int_equal(model_stats(&world.model).pages_gone[CAUSE], 0);
+    world_map(&world, SIZE_1G + 0x1000, 1, BIG, RO);
+    world_sync(&world, SIZE_1G + 0x1000, SIZE_1G + 0x1fff);
+    assert_int_equal(m->mapped_count, 511 + 3);
+    assert_int_equal(model_stats(&world.model).pages_rewritten[CAUSE], 1);
+    assert_int_equal(world_event(&world, VIOMMU_EVENT_REWRITTEN)->first, SIZE_1G + 0x1000);
+}
+
+/* Blocks that are 1 GiB become a page of 1 GiB: nothing is touched, of each form. */
+static void test_1g_from_2m(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 512; i++) {
+        world_map_at(&world, SIZE_1G + i * SIZE_2M, BIG + i * SIZE_2M, 1, RW);
+    }
+    sync();
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    begin();
+    sync();
+    told("");
+    assert_int_equal(m->subscriber->mirror->odd.count, 0); /* nor is it remembered otherwise */
+    *world_entry(&world, SIZE_1G, 2) = 0;
+    sync();
+    assert_int_equal(m->mapped_count, 0);
+}
+
+static void test_policy_fence_large(void **state)
+{
+    (void)state;
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    sync();
+    world_map_at(&world, SIZE_1G, BIG, 2, RO);
+    begin();
+    sync();
+    told("!");
+    assert_int_equal(world_events(&world, VIOMMU_EVENT_DENIED), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_1g, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_1g_loses_2m, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_1g_gets_other_2m, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_1g_blocks_are_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_1g_with_a_table, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_1g_not_mapped, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_1g_becomes_empty, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_1g_becomes_bad, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_1g_and_no_mirror, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_1g_the_same, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_1g_gets_a_leaf, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_1g_from_2m, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_policy_fence_large, setup_fence, teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
