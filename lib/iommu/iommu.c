@@ -153,14 +153,15 @@ uint64_t iommu_now(const struct viommu *iommu)
     return iommu->clock ? iommu->clock(iommu->opaque) : wake_now();
 }
 
-/* Events that a guest can cause at will do not take the room of the others. */
+/* Events that a guest can cause at will do not take the room of those that matter more. */
 static unsigned room_for(enum viommu_event_kind kind)
 {
     switch (kind) {
-    case VIOMMU_EVENT_REWRITTEN:
     case VIOMMU_EVENT_BAD_ENTRY:
     case VIOMMU_EVENT_NOT_MAPPED:
         return OUTBOX_EVENTS / 2;
+    case VIOMMU_EVENT_REWRITTEN:
+        return OUTBOX_EVENTS * 3 / 4;
     default:
         return OUTBOX_EVENTS;
     }

@@ -125,6 +125,20 @@ static struct viommu_memory_listener **list_end(struct viommu_memory *memory)
     return link;
 }
 
+static struct viommu_memory_listener *
+listener_create(struct viommu_memory *memory, const struct viommu_memory_listener_ops *ops,
+                void *opaque)
+{
+    struct viommu_memory_listener *listener = base_alloc(sizeof(*listener));
+
+    if (listener) {
+        listener->memory = memory;
+        listener->ops = ops;
+        listener->opaque = opaque;
+    }
+    return listener;
+}
+
 /* The last batch that readers see already. */
 static uint64_t published_seq(const struct viommu_memory *memory)
 {
@@ -140,16 +154,13 @@ int memory_listener_begin(struct viommu_memory *memory,
                                        size_t count),
                           struct viommu_memory_listener **out)
 {
-    struct viommu_memory_listener *listener = base_alloc(sizeof(*listener));
+    struct viommu_memory_listener *listener = listener_create(memory, ops, opaque);
     const struct memory_snapshot *snapshot;
     int ret;
 
     if (!listener) {
         return -ENOMEM;
     }
-    listener->memory = memory;
-    listener->ops = ops;
-    listener->opaque = opaque;
     pthread_mutex_lock(&memory->lock);
     /* Published snapshots change under the lock: this one stays while it is held. */
     snapshot = memory_snapshot(memory);
@@ -176,13 +187,10 @@ int viommu_memory_listener_add(struct viommu_memory *memory,
     if (memory_in_listener()) {
         return -EDEADLK;
     }
-    listener = base_alloc(sizeof(*listener));
+    listener = listener_create(memory, ops, opaque);
     if (!listener) {
         return -ENOMEM;
     }
-    listener->memory = memory;
-    listener->ops = ops;
-    listener->opaque = opaque;
     *out = listener; /* before it can be called: its functions may look there */
     pthread_mutex_lock(&memory->lock);
     listener->changing_seq = memory->last_seq;

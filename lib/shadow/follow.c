@@ -262,6 +262,7 @@ static bool batch_begin(struct viommu *iommu)
         return false;
     }
     follow->wanted = false;
+    follow->stop_told = false;
     follow->batch_open++;
     for (struct mirror *mirror = follow->mirrors; mirror; mirror = mirror->next) {
         mirror->review = mirror->review_wanted;

@@ -246,6 +246,7 @@ struct follow {
     struct shadow *syncing;
     enum viommu_cause cause_now;
     uint64_t sync_at;
+    bool stop_told;           /* in this batch, that the machine should be stopped: once */
     bool patched;             /* `patch` is being walked to */
     struct shadow_patch patch;
     struct viommu_range changed; /* by it: outside, layouts are the same with it and without */

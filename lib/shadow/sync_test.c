@@ -445,12 +445,15 @@ static void test_tables_of_a_sync(void **state)
     sync();
     assert_false(mirror_status(m).fenced);
     assert_int_equal(world_follow(&world)->shadows->tables, 2);
-    (void)world_ask(&world, DOMAIN, 0, UINT64_MAX, CAUSE);
-    while (!world_follow(&world)->syncing) {
-        assert_int_equal(viommu_process(&world.model.iommu, 1), VIOMMU_PENDING);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_false(mirror_status(m).fenced);
+        (void)world_ask(&world, DOMAIN, 0, UINT64_MAX, CAUSE);
+        while (!world_follow(&world)->syncing) {
+            assert_int_equal(viommu_process(&world.model.iommu, 1), VIOMMU_PENDING);
+        }
+        world_follow(&world)->shadows->tables = most - 1 + i; /* and there is one more */
+        world_process(&world);
     }
-    world_follow(&world)->shadows->tables = most - 1; /* one more, and that was all */
-    world_process(&world);
     assert_true(mirror_status(m).fenced);
     assert_int_equal(world_event(&world, VIOMMU_EVENT_QUOTA)->first, SIZE_2M);
 }

@@ -189,8 +189,11 @@ bool policy_lets(struct viommu *iommu, struct shadow *shadow, uint64_t first, ui
         (void)stop(iommu, shadow, -EPERM, true, "the guest rewrote live entries: fenced by policy");
         return false;
     case VIOMMU_REWRITE_STOP:
-        tell_stretch(iommu, shadow, VIOMMU_EVENT_STOP, first, last, 0, 0,
-                     "the guest rewrote live entries: the machine should be stopped");
+        if (!iommu->follow.stop_told) {
+            iommu->follow.stop_told = true;
+            tell_stretch(iommu, shadow, VIOMMU_EVENT_STOP, first, last, 0, 0,
+                         "the guest rewrote live entries: the machine should be stopped");
+        }
         return true;
     default:
         return true;

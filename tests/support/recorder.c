@@ -325,31 +325,65 @@ static struct recorder_mapping mapping_of(const struct viommu_change *change)
     };
 }
 
-/* What of a new mapping comes back as it was. */
-static void came_back(struct recorder *recorder, const struct recorder_mapping *mapping)
+/* Index of the newest of the first `count` gone mappings that meets one; `count`: none does. */
+static size_t newest_gone(const struct recorder *recorder, const struct recorder_mapping *mapping,
+                          size_t count)
 {
-    for (size_t i = recorder->gone_count; i--;) {
-        struct recorder_gone *gone = &recorder->gone[i];
-        struct recorder_mapping piece = *mapping;
+    for (size_t i = count; i--;) {
+        if (recorder->gone[i].was.first <= mapping->last &&
+            recorder->gone[i].was.last >= mapping->first) {
+            return i;
+        }
+    }
+    return count;
+}
 
-        if (gone->was.first > mapping->last || gone->was.last < mapping->first) {
-            continue;
-        }
-        if (gone->was.first > piece.first) {
-            piece.gpa += gone->was.first - piece.first;
-            piece.host += gone->was.first - piece.first;
-            piece.first = gone->was.first;
-        }
-        if (gone->was.last < piece.last) {
-            piece.last = gone->was.last;
-        }
-        if (same(&gone->was, &piece)) {
-            gone->same += pages_of(&piece);
-            gone->back = recorder->told_count;
-            recorder->interrupted += pages_of(&piece);
-        } else {
-            recorder->rewritten += pages_of(&piece);
-        }
+static struct recorder_mapping piece_of(const struct recorder_mapping *mapping, uint64_t first,
+                                        uint64_t last)
+{
+    struct recorder_mapping piece = *mapping;
+
+    piece.first = first;
+    piece.last = last;
+    piece.gpa += first - mapping->first;
+    piece.host += first - mapping->first;
+    return piece;
+}
+
+/*
+ * What of a new mapping comes back, as it was or otherwise: each page is compared with the newest
+ * of the first `count` gone mappings that had it.
+ */
+static void came_back(struct recorder *recorder, const struct recorder_mapping *mapping,
+                      size_t count)
+{
+    size_t i = newest_gone(recorder, mapping, count);
+    struct recorder_gone *gone;
+    struct recorder_mapping piece;
+
+    if (i == count) {
+        return;
+    }
+    gone = &recorder->gone[i];
+    piece = piece_of(mapping,
+                     gone->was.first > mapping->first ? gone->was.first : mapping->first,
+                     gone->was.last < mapping->last ? gone->was.last : mapping->last);
+    if (same(&gone->was, &piece)) {
+        gone->same += pages_of(&piece);
+        gone->back = recorder->told_count;
+        recorder->interrupted += pages_of(&piece);
+    } else {
+        recorder->rewritten += pages_of(&piece);
+    }
+    if (piece.first > mapping->first) {
+        struct recorder_mapping before = piece_of(mapping, mapping->first, piece.first - 1);
+
+        came_back(recorder, &before, i);
+    }
+    if (piece.last < mapping->last) {
+        struct recorder_mapping behind = piece_of(mapping, piece.last + 1, mapping->last);
+
+        came_back(recorder, &behind, i);
     }
 }
 
@@ -361,7 +395,7 @@ static void do_map(struct recorder *recorder, const struct viommu_change *change
     recorder->pages += pages_of(&mapping);
     if (!recorder->without_periods) {
         insert(&recorder->made, recorder->made.count, &mapping);
-        came_back(recorder, &mapping);
+        came_back(recorder, &mapping, recorder->gone_count);
     }
 }
 
