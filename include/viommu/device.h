@@ -77,7 +77,8 @@ int viommu_device_remove_aliases(struct viommu_device *device);
 
 /*
  * A function-level reset: a denied device is admitted again, and its subscribers that were fenced
- * hear of changes again. The device's own cached translations are the caller's to drop.
+ * hear of changes again; a mirror is told anew of all that is mapped. The device's own cached
+ * translations are the caller's to drop.
  * Returns 0 or -EDEADLK.
  */
 int viommu_device_reset(struct viommu_device *device);

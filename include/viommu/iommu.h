@@ -123,15 +123,17 @@ int viommu_start(struct viommu *iommu);
 /*
  * Gives the instance back; NULL is accepted. The caller sees to it that no other thread is in any
  * call on it or on its devices, and that no subscriber will complete a change. Devices and
- * subscribers that still exist are removed with it.
+ * subscribers that still exist are removed with it; what mirrors have mapped stays mapped. Not from
+ * a listener of memory. Blocks while such a listener of the instance's own runs.
  */
 void viommu_destroy(struct viommu *iommu);
 
 /*
  * A platform reset: registers back to their power-on values, pending work dropped, caches empty,
  * denied requesters admitted again. Devices and subscribers stay. Reset devices first, so that none
- * still runs: DMA under way is not waited for, and subscribers are not told. Returns 0; -EAGAIN
- * before viommu_start; -EDEADLK from a change callback.
+ * still runs: DMA under way is not waited for, and caches are not told. Mirrors follow, in
+ * viommu_process(): translation is off. Returns 0; -EAGAIN before viommu_start; -EDEADLK from a
+ * change callback.
  */
 int viommu_reset(struct viommu *iommu);
 

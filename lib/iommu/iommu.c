@@ -60,7 +60,7 @@ static bool config_valid(const struct viommu_config *config)
 {
     uint32_t entries = config->iotlb_entries;
 
-    if (!config->memory) {
+    if (!config->memory || config->rewrite_policy > VIOMMU_REWRITE_STOP) {
         return false;
     }
     return !entries || (entries >= 256 && entries <= 1u << 24 && !(entries & (entries - 1)));
