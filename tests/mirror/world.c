@@ -379,7 +379,7 @@ static void on_event(void *opaque, const struct viommu_event *event)
     world->denied_events += event->kind == VIOMMU_EVENT_DENIED;
     world->rewritten_events += event->kind == VIOMMU_EVENT_REWRITTEN ||
                                event->kind == VIOMMU_EVENT_OVERFLOW;
-    world->stop_events += event->kind == VIOMMU_EVENT_STOP || event->kind == VIOMMU_EVENT_OVERFLOW;
+    world->stop_events += event->kind == VIOMMU_EVENT_STOP;
     if (event->kind == VIOMMU_EVENT_REENTRY) {
         world_fail(world, "event %d: %s", event->kind, event->text);
     }
