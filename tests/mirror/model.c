@@ -389,8 +389,8 @@ void model_check(struct world *world, struct mirror *mirror)
         while (at < recorder->mapped.count && recorder->mapped.list[at].last < address) {
             at++;
         }
-        mapping = &recorder->mapped.list[at];
-        if (at < recorder->mapped.count && mapping->first <= address) {
+        mapping = at < recorder->mapped.count ? &recorder->mapped.list[at] : NULL;
+        if (mapping && mapping->first <= address) {
             actual = (mapping->gpa + (address - mapping->first)) | mapping->perm;
             world->mapped_pages++;
         }
