@@ -7,48 +7,30 @@
 #include <viommu/iommufd.h>
 
 #include "base/alloc.h"
+#include "common/test_space.h"
 #include "iommufd/uapi.h"
 
 #include <errno.h>
-#include <setjmp.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define FD 77
 #define IOAS 3
-#define MAPPINGS 4
 #define RANGES 16
 
-/* An address space as the kernel has it. */
+/* What the kernel says of the address space, beside what is in it (test_space.h). */
 static struct {
     struct iommufd_range ranges[RANGES];
     uint32_t range_count;
     uint64_t alignment;
-    struct viommu_range mappings[MAPPINGS];
-    unsigned count;
     /* What was asked last, and how often. */
     struct iommufd_map map;
     struct iommufd_unmap unmap;
     unsigned asks;
-    unsigned maps;
-    unsigned unmaps;
     /* Injected failures. */
     bool always_more; /* ranges than there is room for */
     int ask_error;
-    int unmap_error;
-    uint64_t unmap_less;
-    unsigned cut_offs;
-    int cut_off_answer;
 } kernel;
-
-static int refuse(int error)
-{
-    errno = error;
-    return -1;
-}
 
 static int iova_ranges(struct iommufd_iova_ranges *request)
 {
@@ -72,7 +54,7 @@ static int map_pages(const struct iommufd_map *map)
 {
     uint64_t last = map->iova + map->length - 1;
 
-    kernel.maps++;
+    space.maps++;
     kernel.map = *map;
     if (map->size != sizeof(*map) || map->reserved || !(map->flags & IOMMUFD_MAP_FIXED)) {
         return refuse(EOPNOTSUPP);
@@ -80,25 +62,16 @@ static int map_pages(const struct iommufd_map *map)
     if (!(map->flags & (IOMMUFD_MAP_READ | IOMMUFD_MAP_WRITE)) || !map->length) {
         return refuse(EINVAL);
     }
-    for (unsigned i = 0; i < kernel.count; i++) {
-        if (map->iova <= kernel.mappings[i].last && kernel.mappings[i].first <= last) {
-            return refuse(EEXIST);
-        }
-    }
-    if (kernel.count == MAPPINGS) {
-        return refuse(ENOMEM);
-    }
-    kernel.mappings[kernel.count++] = (struct viommu_range){map->iova, last};
-    return 0;
+    return space_map(map->iova, last, ENOMEM);
 }
 
 static int unmap_all(struct iommufd_unmap *unmap)
 {
     unmap->length = 0;
-    for (unsigned i = 0; i < kernel.count; i++) {
-        unmap->length += kernel.mappings[i].last - kernel.mappings[i].first + 1;
+    for (unsigned i = 0; i < space.count; i++) {
+        unmap->length += space.mappings[i].last - space.mappings[i].first + 1;
     }
-    kernel.count = 0;
+    space.count = 0;
     return 0;
 }
 
@@ -106,18 +79,18 @@ static int unmap_pages(struct iommufd_unmap *unmap)
 {
     uint64_t last = unmap->iova + unmap->length - 1;
 
-    kernel.unmaps++;
+    space.unmaps++;
     kernel.unmap = *unmap;
-    if (kernel.unmap_error) {
-        return refuse(kernel.unmap_error);
+    if (space.unmap_error) {
+        return refuse(space.unmap_error);
     }
     if (unmap->iova == 0 && unmap->length == UINT64_MAX) {
         return unmap_all(unmap);
     }
-    for (unsigned i = 0; i < kernel.count; i++) {
-        if (kernel.mappings[i].first == unmap->iova && kernel.mappings[i].last == last) {
-            kernel.mappings[i] = kernel.mappings[--kernel.count];
-            unmap->length -= kernel.unmap_less;
+    for (unsigned i = 0; i < space.count; i++) {
+        if (space.mappings[i].first == unmap->iova && space.mappings[i].last == last) {
+            space.mappings[i] = space.mappings[--space.count];
+            unmap->length -= space.unmap_less;
             return 0;
         }
     }
@@ -151,17 +124,11 @@ int ioctl(int fd, unsigned long request, ...)
     }
 }
 
-static int cut_off(void *opaque)
-{
-    assert_ptr_equal(opaque, &kernel);
-    kernel.cut_offs++;
-    return kernel.cut_off_answer;
-}
-
 static int setup(void **state)
 {
     (void)state;
     memset(&kernel, 0, sizeof(kernel));
+    space_begin();
     kernel.ranges[0] = (struct iommufd_range){0, 0xfedfffff};
     kernel.ranges[1] = (struct iommufd_range){0xfef00000, 0x7fffffffff};
     kernel.range_count = 2;
@@ -183,7 +150,7 @@ static struct viommu_iommufd *create(struct viommu_subscription *what, bool with
         .ioas = IOAS,
         .mappings_max = 50,
         .cut_off = with_cut_off ? cut_off : NULL,
-        .opaque = &kernel,
+        .opaque = &space,
     };
     struct viommu_iommufd *iommufd;
 
@@ -192,40 +159,14 @@ static struct viommu_iommufd *create(struct viommu_subscription *what, bool with
     return iommufd;
 }
 
-static int map(const struct viommu_subscription *what, uint64_t first, uint64_t last, uint32_t perm)
-{
-    struct viommu_change change = {
-        .kind = VIOMMU_CHANGE_MAP,
-        .first = first,
-        .last = last,
-        .perm = perm,
-        .host = (void *)(uintptr_t)(0x70000000 + first),
-    };
-
-    return what->change(what->opaque, &change);
-}
-
-static int unmap(const struct viommu_subscription *what, uint64_t first, uint64_t last)
-{
-    struct viommu_change change = {.kind = VIOMMU_CHANGE_UNMAP, .first = first, .last = last};
-
-    return what->change(what->opaque, &change);
-}
-
 static void test_subscription(void **state)
 {
     struct viommu_subscription what;
     struct viommu_iommufd *iommufd = create(&what, false);
 
     (void)state;
-    assert_int_equal(what.kinds, VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP);
-    assert_int_equal(what.role, VIOMMU_ROLE_MIRROR);
-    assert_int_equal(what.form, VIOMMU_FORM_RANGE);
+    expect_usual_mirror(&what);
     assert_false(what.unmap_spans);
-    assert_int_equal(what.allowed_count, 2);
-    assert_int_equal(what.allowed[0].last, 0xfedfffff);
-    assert_int_equal(what.allowed[1].first, 0xfef00000);
-    assert_int_equal(what.page_sizes, ~UINT64_C(0xfff));
     assert_int_equal(what.mappings_max, 50);
     assert_int_equal(viommu_iommufd_destroy(iommufd), 0);
     assert_int_equal(viommu_iommufd_destroy(NULL), 0);
@@ -318,16 +259,15 @@ static void test_map_and_unmap(void **state)
     assert_int_equal(kernel.map.flags, IOMMUFD_MAP_FIXED | IOMMUFD_MAP_READ);
     assert_int_equal(unmap(&what, 0x1000, 0x2fff), 0);
     assert_int_equal(unmap(&what, 0, 0xfff), 0);
-    assert_int_equal(kernel.count, 1);
+    assert_int_equal(space.count, 1);
     assert_int_equal(viommu_iommufd_destroy(iommufd), 0);
-    assert_int_equal(kernel.count, 0);
+    assert_int_equal(space.count, 0);
 }
 
 static void test_refusals(void **state)
 {
     struct viommu_subscription what;
     struct viommu_iommufd *iommufd = create(&what, false);
-    struct viommu_change other = {.kind = VIOMMU_CHANGE_REPLACE};
 
     (void)state;
     for (unsigned i = 0; i < MAPPINGS; i++) {
@@ -337,11 +277,11 @@ static void test_refusals(void **state)
     assert_int_equal(map(&what, 0x900000, 0x900fff, VIOMMU_READ), -ENOMEM);
     assert_int_equal(map(&what, 0x900000, 0x900fff, 0), -EINVAL);
     assert_int_equal(unmap(&what, 0x800000, 0x800fff), -ENOENT);
-    kernel.unmap_less = 0x800;
+    space.unmap_less = 0x800;
     assert_int_equal(unmap(&what, 0x10000, 0x10fff), -EIO);
-    kernel.unmap_error = EBUSY;
+    space.unmap_error = EBUSY;
     assert_int_equal(unmap(&what, 0x20000, 0x20fff), -EBUSY);
-    assert_int_equal(what.change(what.opaque, &other), -ENOTSUP);
+    expect_no_replace(&what);
     assert_int_equal(viommu_iommufd_destroy(iommufd), -EBUSY);
 }
 
@@ -354,11 +294,11 @@ static void test_fence(void **state)
     map(&what, 0x1000, 0x2fff, VIOMMU_READ);
     map(&what, 0x8000, 0x8fff, VIOMMU_READ);
     assert_int_equal(what.fence(what.opaque), 0);
-    assert_int_equal(kernel.count, 0);
-    assert_int_equal(kernel.unmaps, 1);
-    assert_int_equal(kernel.cut_offs, 0);
+    assert_int_equal(space.count, 0);
+    assert_int_equal(space.unmaps, 1);
+    assert_int_equal(space.cut_offs, 0);
     /* Some kernels say that there was nothing. */
-    kernel.unmap_error = ENOENT;
+    space.unmap_error = ENOENT;
     assert_int_equal(what.fence(what.opaque), 0);
     assert_int_equal(viommu_iommufd_destroy(iommufd), 0);
 }
@@ -369,23 +309,11 @@ static void test_fence_that_fails(void **state)
     struct viommu_iommufd *iommufd = create(&what, true);
 
     (void)state;
-    map(&what, 0x1000, 0x2fff, VIOMMU_READ);
-    kernel.unmap_error = EDEADLK;
-    assert_int_equal(what.fence(what.opaque), 0); /* the device was cut off */
-    assert_int_equal(kernel.cut_offs, 1);
-    kernel.cut_off_answer = -ENXIO;
-    assert_int_equal(what.fence(what.opaque), -ENXIO);
-    /* What was left goes before anything else is mapped. */
-    assert_int_equal(map(&what, 0x8000, 0x8fff, VIOMMU_READ), -EDEADLK);
-    assert_int_equal(kernel.maps, 1);
-    kernel.unmap_error = 0;
-    assert_int_equal(map(&what, 0x8000, 0x8fff, VIOMMU_READ), 0);
-    assert_int_equal(kernel.count, 1);
-    assert_int_equal(kernel.mappings[0].first, 0x8000);
+    expect_fence_that_fails(&what, EDEADLK);
     assert_int_equal(viommu_iommufd_destroy(iommufd), 0);
     /* With nobody to cut it off. */
     iommufd = create(&what, false);
-    kernel.unmap_error = EDEADLK;
+    space.unmap_error = EDEADLK;
     assert_int_equal(what.fence(what.opaque), -EDEADLK);
     assert_int_equal(viommu_iommufd_destroy(iommufd), -EDEADLK);
 }

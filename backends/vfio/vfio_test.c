@@ -7,47 +7,29 @@
 #include <viommu/vfio.h>
 
 #include "base/alloc.h"
+#include "common/test_space.h"
 #include "vfio/test_answer.h"
 
 #include <errno.h>
-#include <setjmp.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
 
-#include <cmocka.h>
-
 #define CONTAINER 77
-#define MAPPINGS 4
 
-/* A container as the kernel has it. */
+/* What the kernel says of the container, beside what is in its space (test_space.h). */
 static struct {
     int api_version;
     bool type1_v2;
     bool unmap_all;
     struct test_answer answer;
     uint32_t grows; /* so many times, the answer grew since it was asked for */
-    struct viommu_range mappings[MAPPINGS];
-    unsigned count;
     /* What was asked last, and how often. */
     struct vfio_iommu_type1_dma_map map;
     uint32_t unmap_flags;
     unsigned infos;
-    unsigned maps;
-    unsigned unmaps;
     /* Injected failures. */
     int info_error;
-    int unmap_error;
-    uint64_t unmap_less; /* so much less than was unmapped is told */
-    unsigned cut_offs;
-    int cut_off_answer;
 } kernel;
-
-static int refuse(int error)
-{
-    errno = error;
-    return -1;
-}
 
 static int get_info(struct vfio_iommu_type1_info *info)
 {
@@ -78,21 +60,12 @@ static int map_dma(const struct vfio_iommu_type1_dma_map *map)
 {
     uint64_t last = map->iova + map->size - 1;
 
-    kernel.maps++;
+    space.maps++;
     kernel.map = *map;
     if (map->argsz != sizeof(*map) || !map->size || !map->flags || map->vaddr & 0xfff) {
         return refuse(EINVAL);
     }
-    for (unsigned i = 0; i < kernel.count; i++) {
-        if (map->iova <= kernel.mappings[i].last && kernel.mappings[i].first <= last) {
-            return refuse(EEXIST);
-        }
-    }
-    if (kernel.count == MAPPINGS) {
-        return refuse(ENOSPC);
-    }
-    kernel.mappings[kernel.count++] = (struct viommu_range){map->iova, last};
-    return 0;
+    return space_map(map->iova, last, ENOSPC);
 }
 
 static bool is_cut(const struct viommu_range *mapping, uint64_t first, uint64_t last)
@@ -109,31 +82,31 @@ static int unmap_dma(struct vfio_iommu_type1_dma_unmap *unmap)
     uint64_t size = 0;
     unsigned kept = 0;
 
-    kernel.unmaps++;
+    space.unmaps++;
     kernel.unmap_flags = unmap->flags;
-    if (kernel.unmap_error) {
-        return refuse(kernel.unmap_error);
+    if (space.unmap_error) {
+        return refuse(space.unmap_error);
     }
     if (unmap->argsz != sizeof(*unmap) || (all && (!kernel.unmap_all || unmap->size || first)) ||
         (!all && (!unmap->size || last < first))) {
         return refuse(EINVAL);
     }
-    for (unsigned i = 0; i < kernel.count; i++) {
-        if (is_cut(&kernel.mappings[i], first, last)) {
+    for (unsigned i = 0; i < space.count; i++) {
+        if (is_cut(&space.mappings[i], first, last)) {
             return refuse(EINVAL);
         }
     }
-    for (unsigned i = 0; i < kernel.count; i++) {
-        struct viommu_range m = kernel.mappings[i];
+    for (unsigned i = 0; i < space.count; i++) {
+        struct viommu_range m = space.mappings[i];
 
         if (m.first >= first && m.last <= last) {
             size += m.last - m.first + 1;
         } else {
-            kernel.mappings[kept++] = m;
+            space.mappings[kept++] = m;
         }
     }
-    kernel.count = kept;
-    unmap->size = size - kernel.unmap_less;
+    space.count = kept;
+    unmap->size = size - space.unmap_less;
     return 0;
 }
 
@@ -167,19 +140,13 @@ int ioctl(int fd, unsigned long request, ...)
     }
 }
 
-static int cut_off(void *opaque)
-{
-    assert_ptr_equal(opaque, &kernel);
-    kernel.cut_offs++;
-    return kernel.cut_off_answer;
-}
-
 static const struct viommu_range usual[] = {{0, 0xfedfffff}, {0xfef00000, 0x7fffffffff}};
 
 static int setup(void **state)
 {
     (void)state;
     memset(&kernel, 0, sizeof(kernel));
+    space_begin();
     kernel.type1_v2 = true;
     kernel.unmap_all = true;
     answer_begin(&kernel.answer, VFIO_IOMMU_INFO_CAPS | VFIO_IOMMU_INFO_PGSIZES, 0x40201000);
@@ -200,33 +167,13 @@ static struct viommu_vfio *create(struct viommu_subscription *what, bool with_cu
     struct viommu_vfio_config config = {
         .container = CONTAINER,
         .cut_off = with_cut_off ? cut_off : NULL,
-        .opaque = &kernel,
+        .opaque = &space,
     };
     struct viommu_vfio *vfio;
 
     assert_int_equal(viommu_vfio_create(&config, &vfio), 0);
     viommu_vfio_subscription(vfio, what);
     return vfio;
-}
-
-static int map(const struct viommu_subscription *what, uint64_t first, uint64_t last, uint32_t perm)
-{
-    struct viommu_change change = {
-        .kind = VIOMMU_CHANGE_MAP,
-        .first = first,
-        .last = last,
-        .perm = perm,
-        .host = (void *)(uintptr_t)(0x70000000 + first),
-    };
-
-    return what->change(what->opaque, &change);
-}
-
-static int unmap(const struct viommu_subscription *what, uint64_t first, uint64_t last)
-{
-    struct viommu_change change = {.kind = VIOMMU_CHANGE_UNMAP, .first = first, .last = last};
-
-    return what->change(what->opaque, &change);
 }
 
 static void test_subscription(void **state)
@@ -236,13 +183,8 @@ static void test_subscription(void **state)
 
     (void)state;
     assert_int_equal(kernel.infos, 2); /* too little room, then enough */
-    assert_int_equal(what.kinds, VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP);
-    assert_int_equal(what.role, VIOMMU_ROLE_MIRROR);
-    assert_int_equal(what.form, VIOMMU_FORM_RANGE);
+    expect_usual_mirror(&what);
     assert_true(what.unmap_spans);
-    assert_int_equal(what.allowed_count, 2);
-    assert_int_equal(what.allowed[1].last, 0x7fffffffff);
-    assert_int_equal(what.page_sizes, ~UINT64_C(0xfff));
     assert_int_equal(what.mappings_max, 1000);
     assert_int_equal(viommu_vfio_destroy(vfio), 0);
     assert_int_equal(viommu_vfio_destroy(NULL), 0);
@@ -336,7 +278,7 @@ static void test_map_and_unmap(void **state)
     assert_int_equal(unmap(&what, 0x4000, 0x4fff), 0);
     assert_int_equal(kernel.unmap_flags, 0);
     assert_int_equal(unmap(&what, 0x1000, 0x3fff), 0); /* two in one call */
-    assert_int_equal(kernel.count, 0);
+    assert_int_equal(space.count, 0);
     assert_int_equal(viommu_vfio_destroy(vfio), 0);
 }
 
@@ -344,7 +286,6 @@ static void test_refusals(void **state)
 {
     struct viommu_subscription what;
     struct viommu_vfio *vfio = create(&what, false);
-    struct viommu_change other = {.kind = VIOMMU_CHANGE_REPLACE};
 
     (void)state;
     assert_int_equal(map(&what, 0x1000, 0x2fff, VIOMMU_READ), 0);
@@ -356,15 +297,15 @@ static void test_refusals(void **state)
         assert_int_equal(map(&what, i << 16, (i << 16) + 0xfff, VIOMMU_READ), 0);
     }
     assert_int_equal(map(&what, 0x900000, 0x900fff, VIOMMU_READ), -ENOSPC);
-    assert_int_equal(kernel.count, MAPPINGS);
+    assert_int_equal(space.count, MAPPINGS);
     /* Less than asked for: nothing there, a gap, or what the kernel says. */
     assert_int_equal(unmap(&what, 0x800000, 0x800fff), -EIO);
     assert_int_equal(unmap(&what, 0x1000, 0x3fff), -EIO);
-    kernel.unmap_less = 0x1000;
+    space.unmap_less = 0x1000;
     assert_int_equal(unmap(&what, 0x10000, 0x10fff), -EIO);
-    kernel.unmap_error = ENODEV;
+    space.unmap_error = ENODEV;
     assert_int_equal(unmap(&what, 0x20000, 0x20fff), -ENODEV);
-    assert_int_equal(what.change(what.opaque, &other), -ENOTSUP);
+    expect_no_replace(&what);
     assert_int_equal(viommu_vfio_destroy(vfio), -ENODEV);
 }
 
@@ -377,10 +318,10 @@ static void test_fence(void **state)
     map(&what, 0x1000, 0x2fff, VIOMMU_READ);
     map(&what, UINT64_MAX - 0xfff, UINT64_MAX, VIOMMU_READ);
     assert_int_equal(what.fence(what.opaque), 0);
-    assert_int_equal(kernel.unmaps, 1);
+    assert_int_equal(space.unmaps, 1);
     assert_int_equal(kernel.unmap_flags, VFIO_DMA_UNMAP_FLAG_ALL);
-    assert_int_equal(kernel.count, 0);
-    assert_int_equal(kernel.cut_offs, 0);
+    assert_int_equal(space.count, 0);
+    assert_int_equal(space.cut_offs, 0);
     assert_int_equal(viommu_vfio_destroy(vfio), 0);
 }
 
@@ -395,11 +336,11 @@ static void test_fence_in_halves(void **state)
     map(&what, 0x1000, 0x2fff, VIOMMU_READ);
     map(&what, UINT64_MAX - 0xfff, UINT64_MAX, VIOMMU_READ);
     assert_int_equal(what.fence(what.opaque), 0);
-    assert_int_equal(kernel.unmaps, 2);
-    assert_int_equal(kernel.count, 0);
+    assert_int_equal(space.unmaps, 2);
+    assert_int_equal(space.count, 0);
     map(&what, 0x1000, 0x2fff, VIOMMU_READ);
     assert_int_equal(viommu_vfio_destroy(vfio), 0);
-    assert_int_equal(kernel.count, 0);
+    assert_int_equal(space.count, 0);
 }
 
 static void test_fence_that_fails(void **state)
@@ -408,25 +349,11 @@ static void test_fence_that_fails(void **state)
     struct viommu_vfio *vfio = create(&what, true);
 
     (void)state;
-    map(&what, 0x1000, 0x2fff, VIOMMU_READ);
-    kernel.unmap_error = EBUSY;
-    assert_int_equal(what.fence(what.opaque), 0); /* the device was cut off */
-    assert_int_equal(kernel.cut_offs, 1);
-    kernel.cut_off_answer = -ENXIO;
-    assert_int_equal(what.fence(what.opaque), -ENXIO);
-    /* What was left goes before anything else is mapped. */
-    assert_int_equal(map(&what, 0x8000, 0x8fff, VIOMMU_READ), -EBUSY);
-    assert_int_equal(kernel.maps, 1);
-    kernel.unmap_error = 0;
-    assert_int_equal(map(&what, 0x8000, 0x8fff, VIOMMU_READ), 0);
-    assert_int_equal(kernel.count, 1);
-    assert_int_equal(kernel.mappings[0].first, 0x8000);
-    assert_int_equal(map(&what, 0x9000, 0x9fff, VIOMMU_READ), 0);
-    assert_int_equal(kernel.count, 2);
+    expect_fence_that_fails(&what, EBUSY);
     assert_int_equal(viommu_vfio_destroy(vfio), 0);
     /* With nobody to cut it off. */
     vfio = create(&what, false);
-    kernel.unmap_error = EBUSY;
+    space.unmap_error = EBUSY;
     assert_int_equal(what.fence(what.opaque), -EBUSY);
     assert_int_equal(viommu_vfio_destroy(vfio), -EBUSY);
 }

@@ -3,32 +3,12 @@
  * Tests of subscriptions of mirrors: which are taken, tokens, status, and their end while a call
  * runs or is outstanding. What mirrors are told: lib/shadow.
  */
-#include "shadow/test_mirror.h"
+#include "shadow/test_fixture.h"
 
 #include <errno.h>
 #include <semaphore.h>
 
-#define ID 0x28
 #define MAP_AND_UNMAP (VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP)
-
-static struct world world;
-static struct test_mirror *m;
-
-static int setup(void **state)
-{
-    (void)state;
-    world = (struct world){0};
-    world_create(&world);
-    m = mirror_create(&world, ID);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    world_destroy(&world);
-    return 0;
-}
 
 /* ---- what is taken --------------------------------------------------------------------------- */
 
@@ -561,29 +541,33 @@ static void test_instance_goes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_kinds_of_caches, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_callbacks, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_role_form_index, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_range, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_allowed, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_allowed_is_copied, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_not_supported, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_narrow, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_control_calls_are_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_refused_in_a_fence, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_tokens, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_answered_before_it_returned, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_status, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_status_of_a_cache, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_device_tlb, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_destroyed_while_running, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_destroyed_while_running_then_pending, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_destroyed_while_running_then_error, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_destroyed_in_its_fence, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_device_goes, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_instance_goes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_kinds, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_kinds_of_caches, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_callbacks, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_role_form_index, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_range, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_allowed, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_allowed_is_copied, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_not_supported, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_narrow, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_no_memory, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_control_calls_are_refused,
+                                        setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_refused_in_a_fence, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_tokens, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_answered_before_it_returned,
+                                        setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_status, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_status_of_a_cache, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_device_tlb, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_destroyed_while_running, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_destroyed_while_running_then_pending,
+                                        setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_destroyed_while_running_then_error,
+                                        setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_destroyed_in_its_fence, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_device_goes, setup_unsubscribed, teardown),
+        cmocka_unit_test_setup_teardown(test_instance_goes, setup_unsubscribed, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

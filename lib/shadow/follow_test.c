@@ -3,47 +3,9 @@
  * Tests of batches: in which order things happen, who waits for what, views, and that anything may
  * happen in the middle of anything. Several mirrors of one set of tables: shared_test.c.
  */
-#include "shadow/test_mirror.h"
+#include "shadow/test_fixture.h"
 
 #include <errno.h>
-
-#define ID 0x28
-#define OTHER 0x30
-
-static struct world world;
-static struct test_mirror *m;
-
-static int setup(void **state)
-{
-    (void)state;
-    world = (struct world){0};
-    world_create(&world);
-    m = mirror_follows(&world, ID, 0);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    world_destroy(&world);
-    return 0;
-}
-
-static void told(const char *expected)
-{
-    mirror_told(m, expected);
-}
-
-static void sync(void)
-{
-    world_sync(&world, 0, UINT64_MAX);
-}
-
-static void forget(void)
-{
-    mirror_told(m, m->told);
-    world_forget_events(&world);
-}
 
 /* ---- who waits for what ---------------------------------------------------------------------- */
 
@@ -390,16 +352,6 @@ static void test_reset(void **state)
     assert_int_equal(viommu_reset(&world.model.iommu), 0);
     world_process(&world);
     told("-1000-1fff");
-}
-
-static struct shadow_view other_view;
-
-static void view_of(struct test_model *model, uint16_t requester, struct shadow_view *out)
-{
-    (void)model;
-    if (requester == OTHER) {
-        *out = other_view;
-    }
 }
 
 /* ---- in small steps -------------------------------------------------------------------------- */

@@ -3,80 +3,11 @@
  * Tests of blocks of 1 GiB: pages of that size that come, go, change, and become tables or were
  * some.
  */
-#include "shadow/test_mirror.h"
+#include "shadow/test_fixture.h"
 
 #include <errno.h>
 
-#define ID 0x28
-#define CAUSE VIOMMU_CAUSE_PAGES
 #define PAGES_1G UINT64_C(262144)
-
-static struct world world;
-static struct test_mirror *m;
-
-static int setup_with(enum viommu_rewrite_policy policy, uint64_t quota)
-{
-    world = (struct world){0};
-    world.model.rewrite_policy = policy;
-    world.model.shadow_quota = quota;
-    world_create(&world);
-    m = mirror_follows(&world, ID, 0);
-    return 0;
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    return setup_with(VIOMMU_REWRITE_CONTINUE, 0);
-}
-
-static int setup_fence(void **state)
-{
-    (void)state;
-    return setup_with(VIOMMU_REWRITE_FENCE, 0);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    world_destroy(&world);
-    return 0;
-}
-
-static void told(const char *expected)
-{
-    mirror_told(m, expected);
-}
-
-static void sync(void)
-{
-    world_sync(&world, 0, UINT64_MAX);
-}
-
-/* The counters of this cause since the last time, in the order of struct viommu_stats. */
-static struct viommu_stats counted;
-
-static void expect_counts(uint64_t tables, uint64_t present, uint64_t absent, uint64_t appeared,
-                          uint64_t gone, uint64_t rewritten)
-{
-    struct viommu_stats now = model_stats(&world.model);
-
-    assert_int_equal(now.tables_compared[CAUSE] - counted.tables_compared[CAUSE], tables);
-    assert_int_equal(now.pages_present[CAUSE] - counted.pages_present[CAUSE], present);
-    assert_int_equal(now.pages_absent[CAUSE] - counted.pages_absent[CAUSE], absent);
-    assert_int_equal(now.pages_appeared[CAUSE] - counted.pages_appeared[CAUSE], appeared);
-    assert_int_equal(now.pages_gone[CAUSE] - counted.pages_gone[CAUSE], gone);
-    assert_int_equal(now.pages_rewritten[CAUSE] - counted.pages_rewritten[CAUSE], rewritten);
-    counted = now;
-}
-
-/* Forgets what was counted, told and said until now. */
-static void begin(void)
-{
-    counted = model_stats(&world.model);
-    world_forget_events(&world);
-    mirror_told(m, m->told);
-}
 
 static void test_1g(void **state)
 {

@@ -3,18 +3,15 @@
  * Tests of guest memory that comes and goes under mirrors: nothing goes before they have let go of
  * it, whatever they answer; and track that was lost is found again.
  */
-#include "shadow/test_mirror.h"
+#include "shadow/test_fixture.h"
 
 #include <errno.h>
 
-#define ID 0x28
 #define SLOT UINT64_C(0x200000000) /* a second slot, of 64 KiB */
 #define SLOT_LAST (SLOT + 0xffff)
 
-static struct world world;
-static struct test_mirror *m;
-
-static int setup(void **state)
+/* The mirror follows from the start on with two slots, BIG and SLOT. */
+static int setup_with_slot(void **state)
 {
     (void)state;
     world = (struct world){0};
@@ -24,28 +21,19 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    world_destroy(&world);
-    return 0;
-}
-
-static void told(const char *expected)
-{
-    mirror_told(m, expected);
-}
-
-static void sync(void)
-{
-    world_sync(&world, 0, UINT64_MAX);
-}
-
 static void show(struct shadow_view view)
 {
     world_show(&world, view);
     world_process(&world);
     mirror_told(m, m->told);
+}
+
+/* A page of SLOT at 0x1000, one of BIG at 0x3000. */
+static void map_in_both(void)
+{
+    world_map(&world, 0x1000, 1, SLOT, RW);
+    world_map(&world, 0x3000, 1, BIG, RW);
+    sync();
 }
 
 /* Whether readers find memory there. */
@@ -265,7 +253,7 @@ static void test_fenced(void **state)
 /* Nor is it told of what is as it was. */
 static void test_fenced_with_skips(void **state)
 {
-    struct test_mirror *n = mirror_follows(&world, 0x30, VIOMMU_CHANGE_SKIPPED);
+    struct test_mirror *n = mirror_follows(&world, OTHER, VIOMMU_CHANGE_SKIPPED);
 
     (void)state;
     iommu_lock(&world.model.iommu);
@@ -343,12 +331,10 @@ static void test_queued(void **state)
 /* A subscriber that comes while a removal is under way. */
 static void test_mirror_comes_meanwhile(void **state)
 {
-    struct test_mirror *n = mirror_create(&world, 0x30);
+    struct test_mirror *n = mirror_create(&world, OTHER);
 
     (void)state;
-    world_map(&world, 0x1000, 1, SLOT, RW);
-    world_map(&world, 0x3000, 1, BIG, RW);
-    sync();
+    map_in_both();
     told("+1000-1fff>200000000rw +3000-3fff>80000000rw");
     assert_int_equal(world_remove(&world, SLOT, SLOT_LAST), VIOMMU_PENDING);
     assert_int_equal(mirror_subscribe(n), 0);
@@ -363,9 +349,7 @@ static void test_mirror_comes_meanwhile(void **state)
 static void test_no_memory_for_a_removal(void **state)
 {
     (void)state;
-    world_map(&world, 0x1000, 1, SLOT, RW);
-    world_map(&world, 0x3000, 1, BIG, RW);
-    sync();
+    map_in_both();
     mirror_told(m, m->told);
     world_follow(&world)->memory_stale = true; /* as if there had been no memory */
     assert_int_equal(world_remove(&world, SLOT, SLOT_LAST), VIOMMU_PENDING);
@@ -388,9 +372,7 @@ static void test_no_memory_for_a_removal(void **state)
 static void test_caught_up_later(void **state)
 {
     (void)state;
-    world_map(&world, 0x1000, 1, SLOT, RW);
-    world_map(&world, 0x3000, 1, BIG, RW);
-    sync();
+    map_in_both();
     mirror_told(m, m->told);
     world_follow(&world)->memory_stale = true;
     assert_int_equal(world_remove(&world, SLOT, SLOT_LAST), VIOMMU_PENDING);
@@ -431,9 +413,7 @@ static bool change_with_failure(unsigned long n, bool removal)
         world_add(&world, SLOT, SLOT_LAST, 0);
     }
     m = mirror_follows(&world, ID, 0);
-    world_map(&world, 0x1000, 1, SLOT, RW);
-    world_map(&world, 0x3000, 1, BIG, RW);
-    sync();
+    map_in_both();
     failed = change_slot(n, removal) == -ENOMEM;
     if (failed) {
         (void)change_slot(0, removal);
@@ -470,9 +450,7 @@ static void test_lost_while_walking(void **state)
     unsigned long n = 1;
 
     (void)state;
-    world_map(&world, 0x1000, 1, SLOT, RW);
-    world_map(&world, 0x3000, 1, BIG, RW);
-    sync();
+    map_in_both();
     mirror_told(m, m->told);
     mirror_answers(m, 1, VIOMMU_PENDING, false, VIOMMU_CHANGE_MAP);
     world_add(&world, 0x300000000, 0x300000fff, 0);
@@ -524,27 +502,27 @@ static void test_lost_in_a_memory_walk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_removed_and_added, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_part_of_an_extent, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_replaced_slot, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_identity, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_file_of_a_cut_slot, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_odd, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_late_answer, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_in_a_batch, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_fenced_by_time, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_missing, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_fenced, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_destroyed_meanwhile, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_fenced_with_skips, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_fence_before_memory, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_lost_in_a_memory_walk, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_queued, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_mirror_comes_meanwhile, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_no_memory_for_a_removal, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_caught_up_later, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_removed_and_added, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_part_of_an_extent, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_replaced_slot, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_identity, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_file_of_a_cut_slot, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_odd, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_late_answer, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_in_a_batch, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_fenced_by_time, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_missing, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_fenced, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_destroyed_meanwhile, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_fenced_with_skips, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_fence_before_memory, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_lost_in_a_memory_walk, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_queued, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_mirror_comes_meanwhile, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_no_memory_for_a_removal, setup_with_slot, teardown),
+        cmocka_unit_test_setup_teardown(test_caught_up_later, setup_with_slot, teardown),
         cmocka_unit_test(test_every_allocation_fails),
-        cmocka_unit_test_setup_teardown(test_lost_while_walking, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lost_while_walking, setup_with_slot, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,70 +3,9 @@
  * Tests of one mirror: what it may be told of, its answers, and its end. What becomes of mappings
  * that failed: differences_test.c.
  */
-#include "shadow/test_mirror.h"
+#include "shadow/test_fixture.h"
 
 #include <errno.h>
-
-#define ID 0x28
-
-static struct world world;
-static struct test_mirror *m;
-
-static int setup(void **state)
-{
-    (void)state;
-    world = (struct world){0};
-    world_create(&world);
-    m = mirror_follows(&world, ID, 0);
-    return 0;
-}
-
-/* The mirror is not subscribed yet. */
-static int setup_unsubscribed(void **state)
-{
-    (void)state;
-    world = (struct world){0};
-    world_create(&world);
-    m = mirror_create(&world, ID);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    world_destroy(&world);
-    return 0;
-}
-
-static void told(const char *expected)
-{
-    mirror_told(m, expected);
-}
-
-static struct viommu_stats stats(void)
-{
-    return model_stats(&world.model);
-}
-
-static void sync(void)
-{
-    world_sync(&world, 0, UINT64_MAX);
-}
-
-/* Every other page from 0x1000 on, each a mapping. */
-static void map_pages(unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        world_map(&world, 0x1000 + 2 * i * PAGE, 1, BIG, RW);
-    }
-}
-
-static int dma(void)
-{
-    uint64_t value;
-
-    return viommu_device_read(m->device, NULL, 0x1000, &value, sizeof(value));
-}
 
 /* ---- where it may map ------------------------------------------------------------------------ */
 

@@ -3,57 +3,9 @@
  * Tests of shadows with several mirrors: what they share, that one being late or failing is no
  * concern of the others, and devices that trade their tables.
  */
-#include "shadow/test_mirror.h"
+#include "shadow/test_fixture.h"
 
 #include <errno.h>
-
-#define ID 0x28
-#define OTHER 0x30
-
-static struct world world;
-static struct test_mirror *m;
-
-static int setup(void **state)
-{
-    (void)state;
-    world = (struct world){0};
-    world_create(&world);
-    m = mirror_follows(&world, ID, 0);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    world_destroy(&world);
-    return 0;
-}
-
-static void told(const char *expected)
-{
-    mirror_told(m, expected);
-}
-
-static void sync(void)
-{
-    world_sync(&world, 0, UINT64_MAX);
-}
-
-static void forget(void)
-{
-    mirror_told(m, m->told);
-    world_forget_events(&world);
-}
-
-static struct shadow_view other_view;
-
-static void view_of(struct test_model *model, uint16_t requester, struct shadow_view *out)
-{
-    (void)model;
-    if (requester == OTHER) {
-        *out = other_view;
-    }
-}
 
 static void test_shared(void **state)
 {

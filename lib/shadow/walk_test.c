@@ -3,85 +3,45 @@
  * Tests of walks: exactly which mappings go and which come when a mirror's layout changes, in which
  * order, and what is counted of it.
  */
-#include "shadow/test_mirror.h"
+#include "shadow/test_fixture.h"
 
 #include <errno.h>
 
-#define ID 0x28
-
-static struct world world;
-static struct test_mirror *m;
-
-static int setup_with(uint32_t kinds)
+/* The mirror follows, with what was changed of it, and is told this of tables without a page. */
+static int begin_to_follow(const char *expected)
 {
-    world = (struct world){0};
-    world_create(&world);
-    m = mirror_follows(&world, ID, kinds);
+    assert_int_equal(mirror_subscribe(m), 0);
+    world_process(&world);
+    told(expected);
     return 0;
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    return setup_with(0);
 }
 
 static int setup_replace(void **state)
 {
-    (void)state;
-    return setup_with(VIOMMU_CHANGE_REPLACE);
+    (void)setup_unsubscribed(state);
+    m->what.kinds |= VIOMMU_CHANGE_REPLACE;
+    return begin_to_follow("");
 }
 
 static int setup_skipped(void **state)
 {
-    (void)state;
-    return setup_with(VIOMMU_CHANGE_SKIPPED);
+    (void)setup_unsubscribed(state);
+    m->what.kinds |= VIOMMU_CHANGE_SKIPPED;
+    return begin_to_follow("~0-ffffffffffffffff");
 }
 
 static int setup_spans(void **state)
 {
-    (void)state;
-    world = (struct world){0};
-    world_create(&world);
-    m = mirror_create(&world, ID);
+    (void)setup_unsubscribed(state);
     m->what.unmap_spans = true;
-    assert_int_equal(mirror_subscribe(m), 0);
-    world_process(&world);
-    return 0;
+    return begin_to_follow("");
 }
 
 static int setup_pow2(void **state)
 {
-    (void)state;
-    world = (struct world){0};
-    world_create(&world);
-    m = mirror_create(&world, ID);
+    (void)setup_unsubscribed(state);
     m->what.form = VIOMMU_FORM_POW2;
-    assert_int_equal(mirror_subscribe(m), 0);
-    world_process(&world);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    world_destroy(&world);
-    return 0;
-}
-
-static void told(const char *expected)
-{
-    mirror_told(m, expected);
-}
-
-static void sync(void)
-{
-    world_sync(&world, 0, UINT64_MAX);
-}
-
-static struct viommu_stats stats(void)
-{
-    return model_stats(&world.model);
+    return begin_to_follow("");
 }
 
 static void test_nothing(void **state)
