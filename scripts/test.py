@@ -39,6 +39,8 @@ NOT_UNDER_QEMU_USER = (
     "client_memory",
     # A script that starts the command itself, which only qemu-user can start.
     "tools",
+    # It maps 16 GiB of address space some 150 times; qemu-user keeps books of each page, for good.
+    "shadow-follow",
 )
 HALT_ON_ERROR = {
     "ASAN_OPTIONS": "detect_leaks=1:halt_on_error=1:abort_on_error=0",
