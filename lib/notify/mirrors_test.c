@@ -453,12 +453,25 @@ static void *destroy(void *opaque)
     return NULL;
 }
 
+/* Waits until the mirror was taken out by the thread that destroys it, and that waits then. */
+static void until_it_left(void)
+{
+    struct timespec pause = {.tv_nsec = 1000000};
+    bool left = false;
+
+    while (!left) {
+        nanosleep(&pause, NULL);
+        iommu_lock(&world.model.iommu);
+        left = !world_follow(&world)->mirrors;
+        iommu_unlock(&world.model.iommu);
+    }
+}
+
 /* Destroys it while another thread is in one of its functions, which then answers like that. */
 static void destroy_while_running(int answer, bool fence)
 {
     pthread_t worker;
     pthread_t destroyer;
-    struct timespec pause = {.tv_nsec = 2000000};
 
     sem_init(&entered, 0, 0);
     sem_init(&leave, 0, 0);
@@ -476,7 +489,7 @@ static void destroy_while_running(int answer, bool fence)
     assert_int_equal(pthread_create(&worker, NULL, process, NULL), 0);
     sem_wait(&entered);
     assert_int_equal(pthread_create(&destroyer, NULL, destroy, m), 0);
-    nanosleep(&pause, NULL);
+    until_it_left();
     sem_post(&leave);
     pthread_join(destroyer, NULL);
     pthread_join(worker, NULL);

@@ -83,7 +83,8 @@ void follow_stats(const struct viommu *iommu, struct viommu_stats *stats)
     }
 }
 
-struct shadow *shadow_get(struct viommu *iommu, uint64_t root, uint8_t levels)
+/* The shadow of a set of tables, for one more user. NULL: there is no memory. */
+static struct shadow *shadow_get(struct viommu *iommu, uint64_t root, uint8_t levels)
 {
     struct shadow *shadow = iommu->follow.shadows;
 

@@ -311,8 +311,7 @@ uint64_t follow_quota(const struct viommu *iommu);
 
 void follow_stats(const struct viommu *iommu, struct viommu_stats *stats);
 
-/* Adds and gives back a user of a shadow. get returns NULL without memory. */
-struct shadow *shadow_get(struct viommu *iommu, uint64_t root, uint8_t levels);
+/* A mirror does not use a shadow any more. */
 void shadow_put(struct viommu *iommu, struct shadow *shadow);
 
 /* ---- mirror.c ---- */

@@ -144,13 +144,10 @@ void mark_starts(struct block *block, bool grow);
 
 /* ---- tell.c ---- */
 
-/* The mirrors that a shadow's changes concern: members, and those about to be; from one on. */
-struct mirror *user_from(struct mirror *mirror, const struct shadow *shadow);
-
-/* Whether one of them nears its limit: mappings then grow together. */
+/* Whether a mirror of the shadow nears its limit: mappings then grow together. */
 bool is_crowded(const struct viommu *iommu, const struct shadow *shadow);
 
-/* Fences them all; with the last one the shadow goes. Returns STOPPED. */
+/* Fences all its mirrors; with the last one the shadow goes. Returns STOPPED. */
 enum verdict stop(struct viommu *iommu, struct shadow *shadow, int error, bool deny,
                   const char *text);
 enum verdict stop_for_quota(struct viommu *iommu, struct shadow *shadow, uint64_t first,

@@ -5,7 +5,7 @@
 #include <errno.h>
 
 /* The mirrors that a shadow's changes concern: members, and those about to be. */
-struct mirror *user_from(struct mirror *mirror, const struct shadow *shadow)
+static struct mirror *user_from(struct mirror *mirror, const struct shadow *shadow)
 {
     while (mirror && mirror->shadow != shadow && mirror->target_shadow != shadow) {
         mirror = mirror->next;
