@@ -276,7 +276,7 @@ static void open_world(struct world *world, uint8_t mode)
         .requester = REQUESTER,
         .ats = mode & MODE_DEVICE_TLB,
     };
-    struct edu_dma dma = vtd_function_edu_dma;
+    struct device_dma dma = vtd_function_dma;
 
     memset(world, 0, sizeof(*world));
     check(vtd_function_init(&world->vtd, "vtd", &config, 256) == 0);

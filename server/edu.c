@@ -228,7 +228,7 @@ static const struct pci_function_ops ops = {
     .reset = reset,
 };
 
-void edu_init(struct edu *edu, const char *name, const struct edu_dma *dma)
+void edu_init(struct edu *edu, const char *name, const struct device_dma *dma)
 {
     static const struct pci_ids ids = {
         .vendor = 0x1234,

@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "device_dma.h"
 #include "pci_function.h"
 
 enum {
@@ -51,16 +52,9 @@ enum edu_register {
 #define EDU_INTERRUPT_FACTORIAL 0x001u
 #define EDU_INTERRUPT_DMA       0x100u
 
-/* How the device reaches memory. Both return 0 or a negative errno, and never block. */
-struct edu_dma {
-    int (*read)(void *opaque, uint64_t iova, void *data, size_t size);
-    int (*write)(void *opaque, uint64_t iova, const void *data, size_t size);
-    void *opaque;
-};
-
 struct edu {
     struct pci_function function;
-    struct edu_dma dma;
+    struct device_dma dma;
     void (*reset_hook)(void *opaque); /* after a reset, with dma.opaque; NULL: none */
     uint32_t liveness;
     uint32_t factorial;
@@ -76,6 +70,6 @@ struct edu {
 };
 
 /* name stays the caller's and must outlive the device. */
-void edu_init(struct edu *edu, const char *name, const struct edu_dma *dma);
+void edu_init(struct edu *edu, const char *name, const struct device_dma *dma);
 
 #endif

@@ -114,7 +114,7 @@ static void dma(uint64_t source, uint64_t destination, uint64_t count, uint64_t 
 
 static int setup(void **state)
 {
-    static const struct edu_dma memory = {.read = ram_read, .write = ram_write};
+    static const struct device_dma memory = {.read = ram_read, .write = ram_write};
 
     (void)state;
     edu_init(&edu, "edu", &memory);

@@ -40,7 +40,7 @@ static int no_dma_read(void *opaque, uint64_t iova, void *data, size_t size)
 
 static int setup(void **state)
 {
-    static const struct edu_dma dma = {.read = no_dma_read};
+    static const struct device_dma dma = {.read = no_dma_read};
 
     (void)state;
     snprintf(folder, sizeof(folder), "/tmp/viommu-port-test-XXXXXX");

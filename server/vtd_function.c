@@ -279,14 +279,14 @@ void vtd_function_report(struct vtd_function *vtd)
     }
 }
 
-static int edu_read(void *opaque, uint64_t iova, void *data, size_t size)
+static int dma_read(void *opaque, uint64_t iova, void *data, size_t size)
 {
     return viommu_device_read(opaque, NULL, iova, data, size);
 }
 
-static int edu_write(void *opaque, uint64_t iova, const void *data, size_t size)
+static int dma_write(void *opaque, uint64_t iova, const void *data, size_t size)
 {
     return viommu_device_write(opaque, NULL, iova, data, size);
 }
 
-const struct edu_dma vtd_function_edu_dma = {.read = edu_read, .write = edu_write};
+const struct device_dma vtd_function_dma = {.read = dma_read, .write = dma_write};

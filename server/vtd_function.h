@@ -28,7 +28,7 @@
 #include <viommu/memory.h>
 #include <viommu/vtd.h>
 
-#include "edu.h"
+#include "device_dma.h"
 #include "pci_function.h"
 
 enum {
@@ -63,7 +63,7 @@ void vtd_function_process(struct vtd_function *vtd);
 /* Tell people what went wrong since the last call: memory that a client took away. */
 void vtd_function_report(struct vtd_function *vtd);
 
-/* What an edu device needs to do its DMA through the unit: opaque is a struct viommu_device. */
-extern const struct edu_dma vtd_function_edu_dma;
+/* What a device needs to do its DMA through the unit: opaque is a struct viommu_device. */
+extern const struct device_dma vtd_function_dma;
 
 #endif

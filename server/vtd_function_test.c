@@ -60,7 +60,7 @@ static int setup(void **state)
 {
     static const struct viommu_vtd_config config = {.address_width = 48};
     struct viommu_device_config device_config = {.requester = REQUESTER};
-    struct edu_dma dma = vtd_function_edu_dma;
+    struct device_dma dma = vtd_function_dma;
     uint16_t command = PCI_COMMAND_MASTER;
 
     (void)state;

@@ -361,7 +361,7 @@ static int open_edu(struct service *service, const struct edu_request *request)
 {
     struct served_edu *served = &service->edus[service->edu_count];
     struct viommu_device_config config = {.requester = request->requester};
-    struct edu_dma dma = vtd_function_edu_dma;
+    struct device_dma dma = vtd_function_dma;
     struct viommu_device *device;
     int ret;
 

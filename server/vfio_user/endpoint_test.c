@@ -384,7 +384,7 @@ static int no_memory(void *opaque, uint64_t iova, void *data, size_t size)
 
 static void an_edu_behind_an_endpoint(void **state)
 {
-    static const struct edu_dma dma = {.read = no_memory};
+    static const struct device_dma dma = {.read = no_memory};
     struct vfio_user_endpoint edu_endpoint;
     struct test_client driver;
     struct edu edu;
