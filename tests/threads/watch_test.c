@@ -92,7 +92,9 @@ static void set_watcher(struct watch *watch, bool on)
         watch->watching = true;
     }
     guest_ok(viommu_watch(watch->guest.iommu, on ? &watcher : NULL), "watch");
-    watch->watching = on;
+    if (!on) {
+        watch->watching = false;
+    }
 }
 
 int main(void)
