@@ -116,8 +116,11 @@ static void read_header(struct reading *reading)
     if (json_integer_value(json_object_get(reading->object, "version")) != TRACE_FORMAT) {
         fail(reading, "the trace has another format than version %d", TRACE_FORMAT);
     }
-    reading->trace->cap = get_hex(reading, "cap");
-    reading->trace->ecap = get_hex(reading, "ecap");
+    if (json_object_get(reading->object, "cap")) {
+        reading->trace->has_capabilities = true;
+        reading->trace->cap = get_hex(reading, "cap");
+        reading->trace->ecap = get_hex(reading, "ecap");
+    }
     config->address_width = (uint8_t)get_number_of(reading, unit, "width", 0, UINT8_MAX);
     config->host_address_width = (uint8_t)get_number_of(reading, unit, "host-width", 0, UINT8_MAX);
     config->domain_bits = (uint8_t)get_number_of(reading, unit, "domain-bits", 0, UINT8_MAX);

@@ -28,6 +28,7 @@ struct trace_record {
 
 struct trace {
     struct viommu_vtd_config config;
+    bool has_capabilities; /* a trace that was written by hand may come without them */
     uint64_t cap;
     uint64_t ecap;
     struct trace_record *records;

@@ -488,7 +488,8 @@ static void check_capabilities(struct replay *replay)
 
     viommu_mmio_read(replay->iommu, 8, 8, &cap);
     viommu_mmio_read(replay->iommu, 16, 8, &ecap);
-    if (((cap ^ replay->trace->cap) & compared) || ecap != replay->trace->ecap) {
+    if (replay->trace->has_capabilities &&
+        (((cap ^ replay->trace->cap) & compared) || ecap != replay->trace->ecap)) {
         stop(replay, REPLAY_FAILED, 1,
              "the unit had other capabilities: CAP 0x%" PRIx64 " ECAP 0x%" PRIx64 "; now: 0x%" PRIx64
              " 0x%" PRIx64,
