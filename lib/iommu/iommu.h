@@ -6,10 +6,11 @@
  * cache does not know. *Work* is what viommu_process does: the model's own (queue, commands), calls
  * to subscribers, time-outs, events and interrupts.
  *
- * Locking. `lock` protects everything here but what is atomic. No callback but the clock's and
- * the watcher's is made with it held: events are put into an *outbox* under the lock, messages stay with the model, and
- * viommu_process tells both after it. One thread at a time processes (`processing`). DMA takes the
- * lock only to fetch a context and to record a fault.
+ * Locking. `lock` protects everything here but what is atomic. No callback but
+ * the clock's and the watcher's is made with it held: events are put into an *outbox* under the
+ * lock, messages stay with the model, and viommu_process tells both after it. One thread at a time
+ * processes (`processing`). DMA takes the lock only to fetch a context, to record a fault, and for a
+ * watcher.
  *
  * A thread inside a change callback carries a mark (callback_enter): control calls on the same
  * instance are refused there.

@@ -69,8 +69,10 @@ static void expect(const struct unit *unit, struct viommu_observation wanted)
 
 static void expect_write(const struct unit *unit, uint64_t offset, unsigned size, uint64_t value)
 {
-    expect(unit, (struct viommu_observation){
-                     .kind = VIOMMU_OBSERVED_WRITE, .offset = offset, .size = size, .value = value});
+    expect(unit, (struct viommu_observation){.kind = VIOMMU_OBSERVED_WRITE,
+                                             .offset = offset,
+                                             .size = size,
+                                             .value = value});
 }
 
 static void expect_descriptor(const struct unit *unit, enum viommu_observed kind, uint32_t slot,

@@ -450,11 +450,10 @@ int viommu_tool_run(int argc, char **argv)
         {"json", 'j', NULL, 0, "print one JSON object a line", 0},
         {"quiet", 'q', NULL, 0, "print mismatches only", 0},
         {"list-operations", OPTION_LIST, NULL, 0, "print the names of all operations", 0},
-        {"trace", OPTION_TRACE, "TRACE", 0, "write down what the first unit does; see docs/trace.md",
+        {"trace", OPTION_TRACE, "TRACE", 0, "write down, as lines of JSON, what the first unit does",
          0},
         {"replay", OPTION_REPLAY, NULL, 0,
-         "each FILE is a trace: a unit does again what the guest asked for, and what it makes of it "
-         "is compared", 0},
+         "each FILE is a trace: a unit does again what the guest asked for, and is compared", 0},
         {0},
     };
     static const struct argp argp = {

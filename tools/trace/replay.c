@@ -491,8 +491,8 @@ static void check_capabilities(struct replay *replay)
     if (replay->trace->has_capabilities &&
         (((cap ^ replay->trace->cap) & compared) || ecap != replay->trace->ecap)) {
         stop(replay, REPLAY_FAILED, 1,
-             "the unit had other capabilities: CAP 0x%" PRIx64 " ECAP 0x%" PRIx64 "; now: 0x%" PRIx64
-             " 0x%" PRIx64,
+             "the unit had other capabilities: CAP 0x%" PRIx64 " ECAP 0x%" PRIx64
+             "; now: 0x%" PRIx64 " 0x%" PRIx64,
              replay->trace->cap, replay->trace->ecap, cap, ecap);
     }
 }
