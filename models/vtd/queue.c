@@ -196,9 +196,6 @@ static bool fetch_step(struct vtd *vtd)
     if (vtd->queue.count) {
         return false;
     }
-    if (error == IQEI_FETCH) {
-        low = 0; /* half of one may have been read */
-    }
     watch_refused(&vtd->iommu, vtd->queue.fetch, low, high, error);
     queue_error(vtd, error);
     return true;
