@@ -549,6 +549,7 @@ def trace_seeds():
     trace("all", root + queue + on + every + bad + message + [{"kind": "reset"}] + root)
     trace("registers", root + registers)
     trace("end", [{"kind": "miss"}, {"kind": "fault"}, {"kind": "event"}, ends])
+    trace("middle", root, {**header, "registers": ends["registers"]})
     trace("torn", queue + every[:5], end='{"index":')
     trace("differs", queue + [hexes("descriptor", slot=3, low=1, high=1)])
     trace("configured", root, {**header, "cap": "0x0", "ecap": "0x0",

@@ -212,6 +212,7 @@ def test_garbage(folder):
     refused("another version", 1, put(0, '"version":1', '"version":2'), ["version"])
     refused("a unit that cannot be", 1, put(0, '"domain-bits":0', '"domain-bits":5'), ["unit"])
     refused("other capabilities", 1, put(0, '"ecap":"0x', '"ecap":"0x1'), ["capabilities"])
+    refused("a unit in the middle of its life", 1, put(0, '"GSTS":"0x0"', '"GSTS":"0x80000000"'), ["middle", "GSTS"])
     refused("no switch", 1, put(0, '"queue":true', '"queue":1'), ["queue"])
     refused("an unknown kind", write + 1, put(write, '"write"', '"writes"'), ["kind"])
     refused("a size out of range", write + 1, put(write, '"size":', '"size":9'), ["size"])
