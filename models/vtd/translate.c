@@ -159,8 +159,7 @@ static int translate_by_tables(struct vtd *vtd, const struct dma_request *reques
         return refuse(vtd, request, context, reason);
     }
     if (id) {
-        iotlb_fill(&vtd->iommu.iotlb, tag, id, request->iova,
-                   (walk.gpa & ~0xfffULL) | IOTLB_VALID | walk.perm, walk.level);
+        iotlb_fill(&vtd->iommu.iotlb, tag, id, request->iova, walk.gpa, walk.perm, walk.level);
     }
     *out = (struct viommu_translation){
         .gpa = walk.gpa,
