@@ -197,6 +197,11 @@ bool epoch_enter_slow(struct epoch *epoch)
     return true;
 }
 
+bool epoch_prepare(void)
+{
+    return epoch_self != &nobody || record_take();
+}
+
 void epoch_leave_slow(struct epoch *epoch)
 {
     struct epoch_thread *thread = epoch_self;

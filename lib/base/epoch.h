@@ -129,6 +129,9 @@ static inline bool epoch_enter(struct epoch *epoch)
     return epoch_enter_slow(epoch);
 }
 
+/* Sees to it that this thread's sections can be opened, from now on. False without memory. */
+bool epoch_prepare(void);
+
 static inline void epoch_leave(struct epoch *epoch)
 {
     struct epoch_thread *thread = epoch_self;

@@ -6,8 +6,8 @@
  * cache does not know. *Work* is what viommu_process does: the model's own (queue, commands), calls
  * to subscribers, time-outs, events and interrupts.
  *
- * Locking. `lock` protects everything here but what is atomic. No callback but the clock's is made
- * with it held: events are put into an *outbox* under the lock, messages stay with the model, and
+ * Locking. `lock` protects everything here but what is atomic. No callback but the clock's and
+ * `wake` is made with it held: events are put into an *outbox* under the lock, messages stay with the model, and
  * viommu_process tells both after it. One thread at a time processes (`processing`). DMA takes the
  * lock only to fetch a context and to record a fault.
  *
@@ -135,7 +135,7 @@ void iommu_fini(struct viommu *iommu);
 void iommu_lock(struct viommu *iommu);
 void iommu_unlock(struct viommu *iommu);
 
-/* There is work: wakes whoever watches the event fd. Under the lock. */
+/* There is work: wakes whoever watches the event fd, or calls `wake`. Under the lock. */
 void iommu_kick(struct viommu *iommu);
 
 uint64_t iommu_now(const struct viommu *iommu);
