@@ -98,6 +98,28 @@ int memory_listener_begin(struct viommu_memory *memory,
                           struct viommu_memory_listener **out);
 
 /*
+ * The same for entries that are likely to lie in one slot: it is looked for anew only where an entry
+ * does not lie in *slot, the last one's; NULL at first.
+ */
+static inline bool memory_load64_near(const struct memory_snapshot *snapshot,
+                                      const struct viommu_memory_slot **slot, uint64_t gpa,
+                                      uint64_t *out)
+{
+    _Atomic uint64_t *entry;
+
+    if (!*slot || gpa < (*slot)->first || gpa > (*slot)->last) {
+        *slot = memory_find(snapshot, gpa);
+        if (!*slot) {
+            return false;
+        }
+    }
+    /* Slots are pages, and an entry is aligned: it lies in one as a whole. */
+    entry = (_Atomic uint64_t *)((char *)(*slot)->host + (gpa - (*slot)->first));
+    *out = le64toh(atomic_load_explicit(entry, memory_order_acquire));
+    return true;
+}
+
+/*
  * Copies between guest memory and a buffer, across slots. Checked whole first. Returns 0, -ENXIO,
  * -EROFS or -EINVAL as viommu_memory_read and viommu_memory_write. Inside a section.
  */
