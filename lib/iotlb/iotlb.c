@@ -11,7 +11,9 @@
 #define DROP_PAGES_MAX 1024
 #define CACHE_LINE 64
 
-_Static_assert(sizeof(struct iotlb_slot) == 1 << IOTLB_SLOT_SHIFT, "places are offsets in bytes");
+_Static_assert(sizeof(struct iotlb_slot) == 1 << IOTLB_SLOT_SHIFT &&
+                   offsetof(struct iotlb_slot, check) == 0,
+               "places are offsets in bytes");
 
 int iotlb_init(struct iotlb *iotlb, struct epoch *epoch, uint32_t entries)
 {
@@ -28,7 +30,11 @@ int iotlb_init(struct iotlb *iotlb, struct epoch *epoch, uint32_t entries)
     }
     iotlb->table.secret = secret | 1;
     iotlb->table.slots = base_alloc_aligned(CACHE_LINE, entries * sizeof(*iotlb->table.slots));
-    return iotlb->table.slots ? 0 : -ENOMEM;
+    if (!iotlb->table.slots) {
+        return -ENOMEM;
+    }
+    iotlb->table.frames = (const char *)&iotlb->table.slots[0].frame;
+    return 0;
 }
 
 void iotlb_fini(struct iotlb *iotlb)

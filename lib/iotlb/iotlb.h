@@ -65,6 +65,7 @@ struct iotlb_tag {
 /* What readers need; constant. */
 struct iotlb_table {
     struct iotlb_slot *slots;
+    const char *frames;   /* the first slot's frame: see iotlb_probe */
     uint64_t offset_mask; /* the bits of a slot's offset in bytes */
     uint64_t secret;      /* odd */
     unsigned upper_shift; /* where the upper bits of an address begin */
@@ -124,14 +125,19 @@ static inline uint64_t iotlb_entry_key(const struct iotlb_table *table, uint64_t
 }
 
 /*
- * The slot of a page. Its number is computed as an offset in bytes, so that no step is left between
- * it and the load: the address may have come out of the last look-up, and every step counts.
+ * Where the slot of a page is, in bytes. The address may have come out of the last look-up, so every
+ * step counts: these are two shifts side by side and three more, and nothing is left to do before
+ * the load.
  */
-static inline struct iotlb_slot *iotlb_slot(const struct iotlb_table *table, uint64_t key, uint64_t iova)
+static inline uint64_t iotlb_offset(const struct iotlb_table *table, uint64_t key, uint64_t iova)
 {
-    uint64_t offset = (iova >> (IOTLB_PAGE_SHIFT - IOTLB_SLOT_SHIFT) ^ key) & table->offset_mask;
+    return (iova >> (IOTLB_PAGE_SHIFT - IOTLB_SLOT_SHIFT) ^ key) & table->offset_mask;
+}
 
-    return (struct iotlb_slot *)((char *)table->slots + offset);
+static inline struct iotlb_slot *iotlb_slot(const struct iotlb_table *table, uint64_t key,
+                                            uint64_t iova)
+{
+    return (struct iotlb_slot *)((char *)table->slots + iotlb_offset(table, key, iova));
 }
 
 /*
@@ -143,10 +149,13 @@ static inline uint64_t iotlb_probe(const struct iotlb_table *table, uint64_t id,
                                    uint64_t *frame)
 {
     uint64_t key = iotlb_entry_key(table, id, iova);
-    struct iotlb_slot *slot = iotlb_slot(table, key, iova);
-    uint64_t check = atomic_load_explicit(&slot->check, memory_order_relaxed);
+    uint64_t offset = iotlb_offset(table, key, iova);
+    /* Both words by an address of their own, so that a load adds it up by the way. */
+    const char *at = (const char *)table->slots + offset;
+    const char *frame_at = table->frames + offset;
+    uint64_t check = atomic_load_explicit((const _Atomic uint64_t *)at, memory_order_relaxed);
 
-    *frame = atomic_load_explicit(&slot->frame, memory_order_acquire);
+    *frame = atomic_load_explicit((const _Atomic uint64_t *)frame_at, memory_order_acquire);
     return check ^ *frame * table->secret ^ key;
 }
 
