@@ -8,12 +8,18 @@
  */
 #include "device/dma.h"
 
-int viommu_dma_begin(struct viommu *iommu)
+/*
+ * These two begin with a line of the instruction cache: they are so short that where they happen to
+ * lie changes their time by a fifth.
+ */
+#define SHORT_CALL __attribute__((aligned(64)))
+
+SHORT_CALL int viommu_dma_begin(struct viommu *iommu)
 {
     return epoch_enter(iommu->epoch) ? 0 : -ENOMEM;
 }
 
-void viommu_dma_end(struct viommu *iommu)
+SHORT_CALL void viommu_dma_end(struct viommu *iommu)
 {
     epoch_leave(iommu->epoch);
 }
