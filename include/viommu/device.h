@@ -131,8 +131,8 @@ int viommu_device_translate(struct viommu_device *device, const struct viommu_dm
 /*
  * Translates a list of addresses, as viommu_device_translate does one by one in their order, but
  * much faster where they are cached: for descriptor chains and page lists. gpas[i] becomes where
- * iovas[i] leads; it holds up to the end of that address' page of 4 KiB. Both may be the same array.
- * It ends at the first address that is not translated; *translated is how many were before it, and
+ * iovas[i] leads; it holds up to the end of that address' page of 4 KiB. Both may be one array. It
+ * ends at the first address that is not translated; *translated is how many were before it, and
  * what follows in gpas is not written.
  *
  * Inside a section the results may be used until it ends. Outside they are a statement about the

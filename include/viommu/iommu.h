@@ -91,14 +91,14 @@ struct viommu_callbacks {
     /*
      * There is something for viommu_process() to do. It takes the place of viommu_event_fd(), which
      * then tells of times only (time-outs, and devices whose requests take long: go on watching
-     * it), and saves the system calls of writing and reading that: for an embedder with a loop of its
-     * own, or one that calls viommu_process() right after a register was written.
+     * it), and saves the system calls of writing and reading that: for an embedder with a loop of
+     * its own, or one that calls viommu_process() right after a register was written.
      *
      * Called once, and not again until viommu_process() has begun; by any thread inside any call
      * that brings work (a register written, a fault recorded, a change acknowledged), and by
-     * viommu_process() itself when its budget ended. It is called with the instance's lock held, and
-     * maybe with others of the library: it notes that there is work, or wakes a thread that does
-     * it, and calls nothing here.
+     * viommu_process() itself when its budget ended. It is called with the instance's lock held,
+     * and maybe with others of the library: it notes that there is work, or wakes a thread that
+     * does it, and calls nothing here.
      */
     void (*wake)(void *opaque);
 };
@@ -164,9 +164,8 @@ int viommu_reset(struct viommu *iommu);
 int viommu_process(struct viommu *iommu, unsigned budget);
 
 /*
- * A descriptor that polls readable when viommu_process() has something to do, timers included; only
- * timers with a `wake` callback. It
- * belongs to the instance: do not read, write or close it.
+ * A descriptor that polls readable when viommu_process() has something to do, timers included; with
+ * a `wake` callback, for timers alone. It belongs to the instance: do not read, write or close it.
  */
 int viommu_event_fd(struct viommu *iommu);
 

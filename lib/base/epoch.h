@@ -82,6 +82,9 @@ void epoch_fini(struct epoch *epoch);
 extern _Thread_local struct epoch_thread *epoch_self
     __attribute__((visibility("hidden"), tls_model("initial-exec")));
 
+/* Sees to it that this thread can open sections, from now on. False without memory. */
+bool epoch_prepare(void);
+
 /* What the inline parts below leave: first sections and nested ones. */
 bool epoch_enter_slow(struct epoch *epoch);
 void epoch_leave_slow(struct epoch *epoch);
@@ -128,9 +131,6 @@ static inline bool epoch_enter(struct epoch *epoch)
     }
     return epoch_enter_slow(epoch);
 }
-
-/* Sees to it that this thread's sections can be opened, from now on. False without memory. */
-bool epoch_prepare(void);
 
 static inline void epoch_leave(struct epoch *epoch)
 {

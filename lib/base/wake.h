@@ -16,15 +16,15 @@ struct wake {
     int poll_fd;
     int event_fd;
     int timer_fd;
-    _Atomic int kicked; /* saves system calls when it is readable already */
-    _Atomic int armed;  /* a time is set, or has come */
+    _Atomic int kicked;         /* saves system calls when it is readable already */
+    _Atomic int armed;          /* a time is set, or has come */
     void (*tell)(void *opaque); /* instead of the eventfd; or NULL */
     void *opaque;
 };
 
 /*
- * `tell`, or NULL, is called with `opaque` by the first wake_kick after a wake_clear, on its thread.
- * Returns 0, -EMFILE, -ENFILE, -ENOSPC (too many watches) or -ENOMEM.
+ * `tell`, or NULL, is called with `opaque` by the first wake_kick after a wake_clear, on its
+ * thread. Returns 0, -EMFILE, -ENFILE, -ENOSPC (too many watches) or -ENOMEM.
  */
 int wake_init(struct wake *wake, void (*tell)(void *opaque), void *opaque);
 void wake_fini(struct wake *wake);

@@ -9,8 +9,8 @@
  *
  * A run looks its set-up (context, id, whether the device is denied) up once. What it finds under
  * that id is good until the section ends, as it is for a single translation: an invalidation that
- * comes meanwhile gives the tag a new id, or drops pages, and then waits for this section; and no id
- * is used again before such waits are over. A device that is denied meanwhile is let finish the
+ * comes meanwhile gives the tag a new id, or drops pages, and then waits for this section; and no
+ * id is used again before such waits are over. A device that is denied meanwhile is let finish the
  * piece at most.
  */
 #include "device/dma.h"
@@ -30,8 +30,7 @@ struct many {
 /* The id that the requester's addresses are cached under; 0: none. */
 static uint64_t id_of(const struct many *many)
 {
-    struct context *context =
-        atomic_load_explicit(&many->requester->context, memory_order_acquire);
+    struct context *context = atomic_load_explicit(&many->requester->context, memory_order_acquire);
 
     if (!context || !context->tag ||
         atomic_load_explicit(&many->device->denied, memory_order_relaxed) ||
@@ -42,9 +41,8 @@ static uint64_t id_of(const struct many *many)
 }
 
 /* Translates an address if the cache answers it. */
-static inline __attribute__((always_inline)) bool cached(const struct iotlb_table *table,
-                                                         uint64_t id, uint64_t wanted,
-                                                         uint64_t iova, uint64_t *gpa)
+static inline __attribute__((always_inline)) bool
+cached(const struct iotlb_table *table, uint64_t id, uint64_t wanted, uint64_t iova, uint64_t *gpa)
 {
     uint64_t frame;
 
@@ -57,8 +55,9 @@ static inline __attribute__((always_inline)) bool cached(const struct iotlb_tabl
 
 /*
  * Translates from `done` on as far as the cache answers, up to `end`. Returns how far that is. What
- * it costs is instructions: so there are four addresses to a step, which is done again one by one
- * where it stopped; and it is not inline, for the steps need every register.
+ * it costs is instructions: so there are four addresses to a step, and it is not inline, for the
+ * steps need every register. No address is read again once its place may have been written: iovas
+ * and gpas may be one array.
  */
 static __attribute__((noinline)) size_t run(const struct many *many, size_t done, size_t end)
 {
@@ -77,12 +76,15 @@ static __attribute__((noinline)) size_t run(const struct many *many, size_t done
             break;
         }
         if (!cached(&table, id, wanted, iovas[i + 1], &gpas[i + 1])) {
+            i += 1;
             break;
         }
         if (!cached(&table, id, wanted, iovas[i + 2], &gpas[i + 2])) {
+            i += 2;
             break;
         }
         if (!cached(&table, id, wanted, iovas[i + 3], &gpas[i + 3])) {
+            i += 3;
             break;
         }
     }

@@ -11,10 +11,10 @@
 
 #include <errno.h>
 
-#define RW (VIOMMU_READ | VIOMMU_WRITE)
-#define OFFSET UINT64_C(0x100000)       /* of the model */
-#define CACHED UINT64_C(0x7000000000)   /* of what is cached */
-#define LIST 700
+#define RW     (VIOMMU_READ | VIOMMU_WRITE)
+#define OFFSET UINT64_C(0x100000)     /* of the model */
+#define CACHED UINT64_C(0x7000000000) /* of what is cached */
+#define LIST   700
 
 static struct test_model model;
 static struct viommu_device *device;
@@ -155,8 +155,7 @@ static void test_equal_to_singles(void **state)
         model.perm = percent(90) ? RW : any(4);
         iotlb_drop_tag(&model.iommu.iotlb, context.tag);
         for (size_t i = 0; i < count; i++) {
-            iovas[i] = percent(99) ? any(0x200000)
-                                                   : any(0x10000000);
+            iovas[i] = percent(99) ? any(0x200000) : any(0x10000000);
             if (percent(cached)) {
                 cache(iovas[i], percent(80) ? RW : any(4));
             }
@@ -171,6 +170,30 @@ static void test_equal_to_singles(void **state)
         }
     }
     assert_false(epoch_inside(model.iommu.epoch));
+}
+
+/* The results may take the place of the addresses, wherever the cache does not answer. */
+static void test_in_place(void **state)
+{
+    uint64_t list[13];
+    const unsigned count = sizeof(list) / sizeof(*list);
+
+    (void)state;
+    for (unsigned misses = 0; misses < 1u << count; misses += 3) {
+        iotlb_drop_tag(&model.iommu.iotlb, context.tag);
+        for (unsigned i = 0; i < count; i++) {
+            list[i] = iovas[i];
+            if (!(misses >> i & 1)) {
+                cache(iovas[i], RW);
+            }
+        }
+        assert_int_equal(
+            viommu_device_translate_many(device, NULL, list, count, VIOMMU_READ, list, &translated),
+            0);
+        for (unsigned i = 0; i < count; i++) {
+            assert_int_equal(list[i], iovas[i] + (misses >> i & 1 ? OFFSET : CACHED));
+        }
+    }
 }
 
 static void test_refused_in_the_middle(void **state)
@@ -220,9 +243,10 @@ static int with(const struct viommu_dma_attrs *attrs, size_t count)
 
 static void test_bad_attributes(void **state)
 {
-    static const struct viommu_dma_attrs bad[] = {
-        {.alias = 1}, {.alias = UINT32_MAX}, {.type = VIOMMU_DMA_TRANSLATION},
-        {.type = (enum viommu_dma_type)3}};
+    static const struct viommu_dma_attrs bad[] = {{.alias = 1},
+                                                  {.alias = UINT32_MAX},
+                                                  {.type = VIOMMU_DMA_TRANSLATION},
+                                                  {.type = (enum viommu_dma_type)3}};
 
     (void)state;
     cache(iovas[0], RW);
@@ -303,6 +327,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nothing_cached, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_miss, setup, teardown),
         cmocka_unit_test_setup_teardown(test_equal_to_singles, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_in_place, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused_in_the_middle, setup, teardown),
         cmocka_unit_test_setup_teardown(test_interrupt_range, setup, teardown),
         cmocka_unit_test_setup_teardown(test_denied, setup, teardown),

@@ -7,9 +7,13 @@
  * to subscribers, time-outs, events and interrupts.
  *
  * Locking. `lock` protects everything here but what is atomic. No callback but the clock's and
- * `wake` is made with it held: events are put into an *outbox* under the lock, messages stay with the model, and
- * viommu_process tells both after it. One thread at a time processes (`processing`). DMA takes the
- * lock only to fetch a context and to record a fault.
+ * `wake` is made with it held: events are put into an *outbox* under the lock, messages stay with
+ * the model, and viommu_process tells both after it. One thread at a time processes (`processing`).
+ * DMA takes the lock only to fetch a context and to record a fault.
+ *
+ * No wake-up is lost: work comes (iommu_kick) under the lock, and viommu_process forgets the last
+ * wake-up, looks for work, and stops processing under the lock. So a kick comes before it looks, or
+ * while it processes (`work_came`: it looks again), or after, and then it wakes.
  *
  * A thread inside a change callback carries a mark (callback_enter): control calls on the same
  * instance are refused there.

@@ -9,11 +9,12 @@
  * piece by piece. Its *frame* is the address of the page that it is translated to.
  *
  * A slot is two words: `frame`, and `check` = key XOR (frame * secret) XOR what the page does not
- * allow, in the two highest bits: no key reaches into them. The key is the tag's id XOR
- * the upper bits of the address, which are as many as the hash has: the number above them tells the
- * hash, so a key tells both. A page's place is its low bits XOR those of its key: from key and place
- * the page follows. A reader that sees halves of two entries computes a key that nobody
- * has, and that a guest cannot aim at without the secret: it is a miss.
+ * allow, in the two highest bits: no key reaches into them. The key is the tag's id XOR the upper
+ * bits of the address, which are as many as the hash has: the number above them tells the hash, so
+ * a key tells both. A page's place is its low bits XOR those of its key: from key and place the
+ * page follows. A reader that sees halves of two entries computes a key that nobody has, and that
+ * a guest cannot aim at without the secret: it is a miss. Two entries of one page and one frame
+ * differ in what they allow only: their halves make one or the other of them.
  *
  * Invariants:
  * - An id is never used again while an entry with it may be in the cache. When ids run out every
@@ -125,9 +126,9 @@ static inline uint64_t iotlb_entry_key(const struct iotlb_table *table, uint64_t
 }
 
 /*
- * Where the slot of a page is, in bytes. The address may have come out of the last look-up, so every
- * step counts: these are two shifts side by side and three more, and nothing is left to do before
- * the load.
+ * Where the slot of a page is, in bytes. The address may have come out of the last look-up, so
+ * every step counts: these are two shifts side by side and three more, and nothing is left to do
+ * before the load.
  */
 static inline uint64_t iotlb_offset(const struct iotlb_table *table, uint64_t key, uint64_t iova)
 {
@@ -179,8 +180,8 @@ static inline uint64_t iotlb_gpa(uint64_t frame, uint64_t iova)
 
 /*
  * Caches one page: where it leads (any address in it), and what of enum viommu_perm it allows. `id`
- * is what the tag's id was before the walk began; `size_level` is 0 for a 4 KiB page, 1 for 2 MiB, 2
- * for 1 GiB.
+ * is what the tag's id was before the walk began; `size_level` is 0 for a 4 KiB page, 1 for 2 MiB,
+ * 2 for 1 GiB.
  */
 static inline void iotlb_fill(struct iotlb *iotlb, struct iotlb_tag *tag, uint64_t id,
                               uint64_t iova, uint64_t gpa, uint32_t perm, unsigned size_level)

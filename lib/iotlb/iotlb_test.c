@@ -463,7 +463,6 @@ static bool anything_found(struct iotlb_tag *const *tags, const uint64_t *iovas)
         for (int delta = -4; delta <= 4; delta++) {
             for (unsigned i = 0; i < 2; i++) {
                 uint64_t iova = iovas[i] + (uint64_t)(delta * (int64_t)(ENTRIES * PAGE));
-
                 uint64_t number = number_of(id_of(tags[t])) + (uint64_t)delta;
 
                 if (look(&iotlb, iotlb_id(&iotlb.table, number), iovas[i]) ||
@@ -489,8 +488,9 @@ static void test_torn_entries(void **state)
         uint64_t frames[2];
 
         for (unsigned i = 0; i < 2; i++) {
-            slots[i] = iotlb_slot(&iotlb.table,
-                                  iotlb_entry_key(&iotlb.table, id_of(tags[i]), iovas[i]), iovas[i]);
+            uint64_t key = iotlb_entry_key(&iotlb.table, id_of(tags[i]), iovas[i]);
+
+            slots[i] = iotlb_slot(&iotlb.table, key, iovas[i]);
             fill(tags[i], iovas[i], (n + i) * PAGE);
             checks[i] = atomic_load(&slots[i]->check);
             frames[i] = atomic_load(&slots[i]->frame);

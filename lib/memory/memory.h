@@ -87,19 +87,8 @@ static inline bool memory_load64(const struct memory_snapshot *snapshot, uint64_
 }
 
 /*
- * Adds a listener that knows all from its beginning: `slots` is called, under the memory's lock,
- * with what readers see now; the listener hears of every batch that they do not see yet, accepted
- * before or later. Returns 0, what `slots` returned, or -ENOMEM. From inside a listener, too.
- */
-int memory_listener_begin(struct viommu_memory *memory,
-                          const struct viommu_memory_listener_ops *ops, void *opaque,
-                          int (*slots)(void *opaque, const struct viommu_memory_slot *slots,
-                                       size_t count),
-                          struct viommu_memory_listener **out);
-
-/*
- * The same for entries that are likely to lie in one slot: it is looked for anew only where an entry
- * does not lie in *slot, the last one's; NULL at first.
+ * The same for entries that are likely to lie in one slot: it is looked for anew only where an
+ * entry does not lie in *slot, the last one's; NULL at first.
  */
 static inline bool memory_load64_near(const struct memory_snapshot *snapshot,
                                       const struct viommu_memory_slot **slot, uint64_t gpa,
@@ -118,6 +107,17 @@ static inline bool memory_load64_near(const struct memory_snapshot *snapshot,
     *out = le64toh(atomic_load_explicit(entry, memory_order_acquire));
     return true;
 }
+
+/*
+ * Adds a listener that knows all from its beginning: `slots` is called, under the memory's lock,
+ * with what readers see now; the listener hears of every batch that they do not see yet, accepted
+ * before or later. Returns 0, what `slots` returned, or -ENOMEM. From inside a listener, too.
+ */
+int memory_listener_begin(struct viommu_memory *memory,
+                          const struct viommu_memory_listener_ops *ops, void *opaque,
+                          int (*slots)(void *opaque, const struct viommu_memory_slot *slots,
+                                       size_t count),
+                          struct viommu_memory_listener **out);
 
 /*
  * Copies between guest memory and a buffer, across slots. Checked whole first. Returns 0, -ENXIO,

@@ -228,8 +228,8 @@ static void test_unreadable(void **state)
 }
 
 /*
- * Tables in slots of their own, with holes between, and in no order in the host: every level lies in
- * another slot than the one before, or in the same.
+ * Tables in slots of their own, with holes between, and in no order in the host: every level lies
+ * in another slot than the one before, or in the same.
  */
 static void test_tables_in_several_slots(void **state)
 {
