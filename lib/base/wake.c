@@ -102,6 +102,14 @@ void wake_clear(struct wake *wake)
     (void)atomic_exchange(&wake->kicked, 0);
 }
 
+/* No kick is half made, and so what is not kicked is not readable either. */
+void wake_clear_locked(struct wake *wake)
+{
+    if (atomic_load(&wake->armed) || atomic_load(&wake->kicked)) {
+        wake_clear(wake);
+    }
+}
+
 uint64_t wake_pause(uint64_t *pause)
 {
     uint64_t next = *pause * 2;

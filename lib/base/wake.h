@@ -42,6 +42,12 @@ void wake_at(struct wake *wake, uint64_t ns);
 void wake_clear(struct wake *wake);
 
 /*
+ * The same where every kick, and every call of this, is made under one lock: it costs no system call
+ * when there was neither kick nor time.
+ */
+void wake_clear_locked(struct wake *wake);
+
+/*
  * How long to wait, in nanoseconds, before looking again at something that cannot tell when it is
  * over: doubles from call to call, within limits. *pause 0 begins anew.
  */

@@ -59,6 +59,26 @@ static void test_kick_and_clear(void **state)
     assert_true(readable(wake, 0));
 }
 
+/* Under a lock, what was kicked, or whose time came, is cleared as ever; else nothing happens. */
+static void test_clear_locked(void **state)
+{
+    struct wake *wake = *state;
+
+    for (unsigned i = 0; i < 3; i++) {
+        wake_clear_locked(wake);
+        wake_clear_locked(wake);
+        wake_kick(wake);
+        wake_kick(wake);
+        assert_true(readable(wake, 0));
+        wake_clear_locked(wake);
+        assert_false(readable(wake, 0));
+        wake_at(wake, wake_now());
+        assert_true(readable(wake, 5000));
+        wake_clear_locked(wake);
+        assert_false(readable(wake, 0));
+    }
+}
+
 static void count_call(void *opaque)
 {
     (*(unsigned *)opaque)++;
@@ -266,6 +286,7 @@ int main(void)
 #define WAKE_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
         WAKE_TEST(test_kick_and_clear),
+        WAKE_TEST(test_clear_locked),
         cmocka_unit_test(test_told_by_a_function),
         WAKE_TEST(test_clear_without_kick),
         WAKE_TEST(test_time_comes),

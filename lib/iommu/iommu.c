@@ -326,7 +326,7 @@ int viommu_process(struct viommu *iommu, unsigned budget)
         return 0;
     }
     iommu->processing = true;
-    wake_clear(&iommu->wake);
+    wake_clear_locked(&iommu->wake);
     do {
         iommu->work_came = false;
         stopped = work_round(iommu, &budget);
