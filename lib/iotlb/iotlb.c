@@ -23,7 +23,7 @@ int iotlb_init(struct iotlb *iotlb, struct epoch *epoch, uint32_t entries)
     iotlb->table.offset_mask = iotlb->mask << IOTLB_SLOT_SHIFT;
     iotlb->table.upper_shift =
         IOTLB_PAGE_SHIFT - IOTLB_SLOT_SHIFT + (unsigned)__builtin_ctz(entries);
-    iotlb->id_last = ((1ULL << IOTLB_PERM_SHIFT) - 1) >> iotlb_id_shift(&iotlb->table);
+    iotlb->id_last = ((1ULL << IOTLB_LEVEL_SHIFT) - 1) >> iotlb_id_shift(&iotlb->table);
     if (getrandom(&secret, sizeof(secret), GRND_NONBLOCK) != (ssize_t)sizeof(secret)) {
         /* Early at boot: a weaker secret still makes torn entries miss. */
         secret = (uint64_t)(uintptr_t)iotlb * 0x9e3779b97f4a7c15ULL;

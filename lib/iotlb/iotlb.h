@@ -5,16 +5,16 @@
  * Vocabulary. A *tag* stands for everything besides the address that chooses a translation: domain,
  * table root, levels, kind. Its *id* is a word that enters the cache: a small number in its upper
  * bits, and below it a hash of that number. Giving a tag a new id drops all that was cached for it
- * at once. A *page* is a 4 KiB piece: larger pages are cached
- * piece by piece. Its *frame* is the address of the page that it is translated to.
+ * at once. A *page* is a 4 KiB piece: larger pages are cached piece by piece. Its *frame* is the
+ * address of the page that it is translated to.
  *
- * A slot is two words: `frame`, and `check` = key XOR (frame * secret) XOR what the page does not
- * allow, in the two highest bits: no key reaches into them. The key is the tag's id XOR the upper
- * bits of the address, which are as many as the hash has: the number above them tells the hash, so
- * a key tells both. A page's place is its low bits XOR those of its key: from key and place the
- * page follows. A reader that sees halves of two entries computes a key that nobody has, and that
- * a guest cannot aim at without the secret: it is a miss. Two entries of one page and one frame
- * differ in what they allow only: their halves make one or the other of them.
+ * A slot is two words: `frame`, and `check` = key XOR (frame * secret) XOR *marks* in the four
+ * highest bits: what the page does not allow, and its size. No key reaches into them. The key is
+ * the tag's id XOR the upper bits of the address, which are as many as the hash has: the number
+ * above them tells the hash, so a key tells both. A page's place is its low bits XOR those of its
+ * key: from key and place the page follows. A reader that sees halves of two entries computes a key
+ * that nobody has, and that a guest cannot aim at without the secret: it is a miss. Two entries of
+ * one page and one frame differ in their marks only: their halves make one or the other of them.
  *
  * Invariants:
  * - An id is never used again while an entry with it may be in the cache. When ids run out every
@@ -38,8 +38,10 @@
 #define IOTLB_PAGE_SHIFT 12
 #define IOTLB_SLOT_SHIFT 4 /* log2 of a slot's size */
 
-/* Where in a check word enum viommu_perm begins. */
+/* Marks of a check word: where enum viommu_perm begins, denied, and the page's size below it. */
 #define IOTLB_PERM_SHIFT 62
+#define IOTLB_LEVEL_SHIFT 60
+#define IOTLB_LEVEL_MASK 3u
 
 struct iotlb_slot {
     _Atomic uint64_t check;
@@ -143,8 +145,8 @@ static inline struct iotlb_slot *iotlb_slot(const struct iotlb_table *table, uin
 
 /*
  * What a slot says of a page. The id is not 0: an empty slot looks like an entry of that.
- * Returns a word that is 0 but in the two highest bits when the page is cached; these are what it
- * does not allow. So one question answers both: whether it is 0 in iotlb_wanted(perm).
+ * Returns a word that is 0 but in its marks when the page is cached. So one question answers
+ * whether it is and what it allows: whether the word is 0 in iotlb_wanted(perm).
  */
 static inline uint64_t iotlb_probe(const struct iotlb_table *table, uint64_t id, uint64_t iova,
                                    uint64_t *frame)
@@ -163,13 +165,19 @@ static inline uint64_t iotlb_probe(const struct iotlb_table *table, uint64_t id,
 /* For an access that needs `perm`, which may be nothing. */
 static inline uint64_t iotlb_wanted(uint32_t perm)
 {
-    return (uint64_t)perm << IOTLB_PERM_SHIFT | ((1ULL << IOTLB_PERM_SHIFT) - 1);
+    return (uint64_t)perm << IOTLB_PERM_SHIFT | ((1ULL << IOTLB_LEVEL_SHIFT) - 1);
 }
 
 /* What the page allows, after a hit. */
 static inline uint32_t iotlb_perm(uint64_t probed)
 {
     return (uint32_t)(probed >> IOTLB_PERM_SHIFT) ^ (VIOMMU_READ | VIOMMU_WRITE);
+}
+
+/* The size of the page that this is a piece of, after a hit: as iotlb_fill was told. */
+static inline uint8_t iotlb_level(uint64_t probed)
+{
+    return (uint8_t)(probed >> IOTLB_LEVEL_SHIFT & IOTLB_LEVEL_MASK);
 }
 
 /* What an address of the page translates to. */
@@ -190,7 +198,8 @@ static inline void iotlb_fill(struct iotlb *iotlb, struct iotlb_tag *tag, uint64
     uint64_t key = iotlb_entry_key(table, id, iova);
     struct iotlb_slot *slot = iotlb_slot(table, key, iova);
     uint64_t frame = gpa >> IOTLB_PAGE_SHIFT << IOTLB_PAGE_SHIFT;
-    uint64_t denied = (uint64_t)~perm << IOTLB_PERM_SHIFT;
+    uint64_t marks = (uint64_t)~perm << IOTLB_PERM_SHIFT |
+                     (uint64_t)(size_level & IOTLB_LEVEL_MASK) << IOTLB_LEVEL_SHIFT;
 
     if (!id) {
         return;
@@ -198,7 +207,7 @@ static inline void iotlb_fill(struct iotlb *iotlb, struct iotlb_tag *tag, uint64
     if (size_level) {
         atomic_fetch_or_explicit(&tag->super_pages, 1u << size_level, memory_order_relaxed);
     }
-    atomic_store_explicit(&slot->check, key ^ frame * table->secret ^ denied, memory_order_relaxed);
+    atomic_store_explicit(&slot->check, key ^ frame * table->secret ^ marks, memory_order_relaxed);
     atomic_store_explicit(&slot->frame, frame, memory_order_release);
 }
 

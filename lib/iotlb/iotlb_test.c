@@ -150,7 +150,29 @@ static void test_permissions(void **state)
     iotlb_tag_put(&iotlb, tag);
 }
 
-/* The highest number of an id leaves the bits of permissions alone, whatever the cache's size. */
+/* It says what size of page it is a piece of, whatever that allows. */
+static void test_levels(void **state)
+{
+    struct iotlb_tag *tag = tag_of(1, 0x1000);
+
+    (void)state;
+    for (unsigned level = 0; level < 4; level++) {
+        for (uint32_t perm = 0; perm < 4; perm++) {
+            uint64_t frame;
+            uint64_t probed;
+
+            iotlb_fill(&iotlb, tag, id_of(tag), 0x5000, 0x9000, perm, level);
+            probed = iotlb_probe(&iotlb.table, id_of(tag), 0x5000, &frame);
+            assert_int_equal(probed & iotlb_wanted(0), 0);
+            assert_int_equal(iotlb_level(probed), level);
+            assert_int_equal(iotlb_perm(probed), perm);
+            assert_int_equal(frame, 0x9000);
+        }
+    }
+    iotlb_tag_put(&iotlb, tag);
+}
+
+/* The highest number of an id leaves the marks alone, whatever the cache's size. */
 static void test_highest_id(void **state)
 {
     (void)state;
@@ -160,8 +182,8 @@ static void test_highest_id(void **state)
 
         assert_int_equal(iotlb_init(&other, &epoch, 1u << bits), 0);
         id = iotlb_id(&other.table, other.id_last);
-        assert_int_equal(iotlb_entry_key(&other.table, id, UINT64_MAX) >> IOTLB_PERM_SHIFT, 0);
-        assert_int_equal(iotlb_id(&other.table, other.id_last + 1) >> IOTLB_PERM_SHIFT, 1);
+        assert_int_equal(iotlb_entry_key(&other.table, id, UINT64_MAX) >> IOTLB_LEVEL_SHIFT, 0);
+        assert_int_equal(iotlb_id(&other.table, other.id_last + 1) >> IOTLB_LEVEL_SHIFT, 1);
         assert_int_equal(look(&other, id, 0), 0);
         iotlb_fini(&other);
     }
@@ -583,6 +605,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_allocation_failures, setup, teardown),
         cmocka_unit_test_setup_teardown(test_fill_and_find, setup, teardown),
         cmocka_unit_test_setup_teardown(test_permissions, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_levels, setup, teardown),
         cmocka_unit_test_setup_teardown(test_highest_id, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_page_answers_for_another, setup, teardown),
         cmocka_unit_test_setup_teardown(test_as_many_pages_as_slots, setup, teardown),
