@@ -13,5 +13,6 @@
 #include <viommu/types.h>
 #include <viommu/vfio.h>
 #include <viommu/vtd.h>
+#include <viommu/window.h>
 
 #endif
