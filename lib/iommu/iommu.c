@@ -261,13 +261,15 @@ static void charge(unsigned *budget, unsigned units)
 static bool work_round(struct viommu *iommu, unsigned *budget)
 {
     unsigned told;
+    uint64_t now;
     bool stopped;
 
     stopped = iommu->model->work(iommu, budget);
     iommu->drain_open = 0;
     stopped |= follow_work(iommu, budget);
-    notify_expire(iommu, iommu_now(iommu));
-    windows_expire(iommu, iommu_now(iommu));
+    now = iommu_now(iommu);
+    notify_expire(iommu, now);
+    windows_expire(iommu, now);
     while (*budget && (notify_deliver(iommu) || windows_deliver(iommu))) {
         charge(budget, 1);
         iommu->work_came = true;
