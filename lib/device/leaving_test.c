@@ -152,6 +152,26 @@ static void test_memory_replaced(void **state)
     assert_true(removed());
 }
 
+/* Nor is what was pinned while others still used the old slot. */
+static void test_memory_replaced_in_a_section(void **state)
+{
+    struct holder new = {0};
+
+    (void)state;
+    add_slot(SLOT, model.ram);
+    pin(&new, SLOT, SLOT);
+    holder_release(&new);
+    assert_int_equal(viommu_dma_begin(&model.iommu), 0);
+    assert_int_equal(remove_slot(SLOT, SLOT + 0xfff, model.ram + 0x1000), VIOMMU_PENDING);
+    pin(&new, SLOT, SLOT);
+    assert_ptr_equal(new.iov[0].iov_base, model.ram + 0x1000);
+    assert_false(removed());
+    viommu_dma_end(&model.iommu);
+    assert_true(removed());
+    assert_int_equal(new.revoked, 0);
+    holder_release(&new);
+}
+
 /* While memory waits, a reset does not change that; the next removal starts anew. */
 static void test_memory_and_reset(void **state)
 {
@@ -218,6 +238,51 @@ static void test_memory_of_two(void **state)
     assert_true(removed());
 }
 
+static int on_change(void *opaque, const struct viommu_change *change)
+{
+    (void)opaque;
+    (void)change;
+    return 0;
+}
+
+static int on_mirror_fence(void *opaque)
+{
+    (void)opaque;
+    return 0;
+}
+
+/* Mirrors are gone with the instance: memory waits for windows only. */
+static void test_memory_of_one_with_a_mirror(void **state)
+{
+    struct viommu_subscription mirror = {
+        .kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP,
+        .role = VIOMMU_ROLE_MIRROR,
+        .change = on_change,
+        .fence = on_mirror_fence,
+    };
+    struct viommu_memory *memory = model.memory;
+    struct viommu_subscriber *subscriber;
+    struct holder holder = {0};
+    char byte;
+
+    (void)state;
+    add_slot(SLOT, model.ram);
+    assert_int_equal(viommu_device_subscribe(device, &mirror, &subscriber), 0);
+    pin(&holder, SLOT, SLOT);
+    model_process(&model);
+    viommu_destroy(&model.iommu);
+    assert_int_equal(remove_slot(SLOT, SLOT + 0xfff, NULL), VIOMMU_PENDING);
+    (void)viommu_memory_process(memory);
+    assert_int_equal(viommu_memory_read(memory, SLOT, &byte, 1), -ENXIO);
+    assert_int_equal(batches_done, 0);
+    holder_release(&holder);
+    (void)viommu_memory_process(memory);
+    assert_int_equal(batches_done, 1);
+    viommu_memory_destroy(memory);
+    free(model.ram);
+    model_init(&model);
+}
+
 /* One that waits already when its instance is destroyed. */
 static void test_memory_of_one_that_goes(void **state)
 {
@@ -247,6 +312,8 @@ static const struct CMUnitTest tests[] = {
     TEST(test_memory_waits),
     TEST(test_memory_waits_for_the_late),
     TEST(test_memory_replaced),
+    TEST(test_memory_replaced_in_a_section),
+    TEST(test_memory_of_one_with_a_mirror),
     TEST(test_memory_and_reset),
     TEST(test_memory_of_two),
     TEST(test_memory_of_one_that_goes),

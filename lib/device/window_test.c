@@ -244,24 +244,25 @@ static void test_limits_of_a_window(void **state)
 static void test_limits_of_a_device(void **state)
 {
     static struct holder holders[VIOMMU_WINDOWS_MAX];
-    static const struct viommu_range range = {0, MODEL_RAM - 1};
+    static const struct viommu_range ranges[] = {{0, MODEL_RAM - 1}, {0, MODEL_RAM - 1}};
     struct viommu_device *other = model_device(&model, 0x30);
     struct holder one_more = {0};
-    size_t whole = VIOMMU_WINDOWS_PAGES_MAX / (MODEL_RAM / 4096);
+    size_t whole = VIOMMU_WINDOWS_PAGES_MAX / (2 * MODEL_RAM / 4096);
 
     (void)state;
     for (size_t i = 0; i < VIOMMU_WINDOWS_MAX; i++) {
         holders[i] = (struct holder){0};
-        assert_int_equal(pin(&holders[i], &range, 1), i < whole ? 0 : -EBUSY);
+        assert_int_equal(pin(&holders[i], ranges, 2), i < whole ? 0 : -EBUSY);
         if (i >= whole) {
             break;
         }
     }
-    assert_int_equal(holder_pin(&one_more, other, &range, 1), 0);
+    assert_int_equal(holder_pin(&one_more, other, ranges, 2), 0);
     holder_release(&one_more);
     holder_release(&holders[3]);
-    assert_int_equal(pin(&holders[3], &range, 1), 0);
-    for (size_t i = 0; i < whole && i < VIOMMU_WINDOWS_MAX; i++) {
+    assert_int_equal(pin(&holders[3], ranges, 2), 0);
+    assert_in_range(whole, 1, VIOMMU_WINDOWS_MAX - 1);
+    for (size_t i = 0; i < whole; i++) {
         holder_release(&holders[i]);
     }
     for (size_t i = 0; i < VIOMMU_WINDOWS_MAX; i++) {
