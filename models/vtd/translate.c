@@ -74,7 +74,7 @@ void vtd_refuse_interrupt(struct viommu *iommu, const struct dma_request *reques
     struct vtd *vtd = vtd_of(iommu);
 
     iommu_lock(iommu);
-    if (vtd->state.translating) {
+    if (vtd->state.translating && !request->quiet) {
         vtd_fault_record(vtd, request, VTD_INTERRUPT_ACCESS);
     }
     iommu_unlock(iommu);

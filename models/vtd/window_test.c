@@ -53,14 +53,14 @@ static int on_fence(void *opaque)
     return 0;
 }
 
-static int try_pin(struct viommu_device *device, struct holder *holder, uint64_t first,
-                   uint64_t last)
+static int try_pin_to(struct viommu_device *device, struct holder *holder, uint64_t first,
+                      uint64_t last, uint32_t perm)
 {
     struct viommu_range range = {first, last};
     struct viommu_window_request request = {
         .ranges = &range,
         .count = 1,
-        .perm = VIOMMU_READ,
+        .perm = perm,
         .revoke = on_revoke,
         .fence = on_fence,
         .opaque = holder,
@@ -69,6 +69,12 @@ static int try_pin(struct viommu_device *device, struct holder *holder, uint64_t
     holder->iov_count = 8;
     return viommu_device_pin(device, NULL, &request, holder->iov, &holder->iov_count,
                              &holder->window);
+}
+
+static int try_pin(struct viommu_device *device, struct holder *holder, uint64_t first,
+                   uint64_t last)
+{
+    return try_pin_to(device, holder, first, last, VIOMMU_READ);
 }
 
 static void pin(struct world *world, struct holder *holder, uint64_t first, uint64_t last)
@@ -443,7 +449,18 @@ static void test_faults(void **state)
     unit_map(&world.unit, IOVA + 0x1000, OLD, 1, SPEC_W);
     assert_int_equal(try_pin(world.unit.device, &holder, IOVA, IOVA + 0x2fff), -EFAULT);
     unit_expect_fault(&world.unit, 6, IOVA + 0x1000, false);
-    assert_int_equal(try_pin(world.unit.device, &holder, 0xfee00000, 0xfee00003), -EFAULT);
+    unit_map(&world.unit, IOVA + 0x1000, OLD, 1, SPEC_R);
+    assert_int_equal(try_pin_to(world.unit.device, &holder, IOVA, IOVA + 0x2fff,
+                                VIOMMU_READ | VIOMMU_WRITE),
+                     -EFAULT);
+    unit_expect_fault(&world.unit, 5, IOVA + 0x1000, true);
+    assert_int_equal(try_pin_to(world.unit.device, &holder, 0xfee00000, 0xfee00003,
+                                VIOMMU_READ | VIOMMU_WRITE),
+                     -EFAULT);
+    unit_expect_fault(&world.unit, SPEC_INTERRUPT_REQUEST, 0xfee00000, false);
+    assert_int_equal(try_pin_to(world.unit.device, &holder, 0xfee00000, 0xfee00003, VIOMMU_WRITE),
+                     -ENXIO);
+    unit_expect_no_fault(&world.unit);
     assert_int_equal(stats_of(&world).windows_open, 0);
     world_fini(&world);
 }
