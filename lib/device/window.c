@@ -211,8 +211,7 @@ static void link_window(struct window_list *list, struct viommu_window *window)
     }
     list->first = window;
     list->pages += window->pages;
-    atomic_store_explicit(&list->count, atomic_load_explicit(&list->count, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
+    atomic_fetch_add_explicit(&list->count, 1, memory_order_relaxed);
 }
 
 static void unlink_window(struct viommu_window *window)
@@ -224,8 +223,8 @@ static void unlink_window(struct viommu_window *window)
         window->next->link = window->link;
     }
     list->pages -= window->pages;
-    atomic_store_explicit(&list->count, atomic_load_explicit(&list->count, memory_order_relaxed) - 1,
-                          memory_order_relaxed);
+    /* Who sees that nothing is open sees that the pointers are not used any more. */
+    atomic_fetch_sub_explicit(&list->count, 1, memory_order_release);
 }
 
 /* From here on invalidations find it. */
