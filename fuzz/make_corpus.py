@@ -321,7 +321,7 @@ def tables_seeds():
         windows += t_tables(4, leaf)
         for base in (0, 1, 2):
             for perm in (1, 2, 3):
-                windows += b"\x06" + pin(perm, (address(base, 0, 8), 4096), (address(base), 1),
+                windows += b"\x06" + pin(perm, (address(base, 0, 8), 4000), (address(base), 1),
                                          perm=perm, policy=4 if base else 1)
             windows += (invalidations + b"\x06" + embedder(PROCESS, 9) + clear +
                         b"\x06" + unpin(base) + b"\x06" + embedder(CLOCK, base * 8))
