@@ -9,8 +9,9 @@
  * waits, and uses the page for itself: fills it with a poison, and looks whether anybody touches it.
  * It also takes a slot of memory away, and does the same with that when it is gone.
  *
- * Each device thread has its own part of every page, which it writes and reads by ordinary
- * instructions: whatever the library leaves unordered is a data race that ThreadSanitizer sees.
+ * Each window is of a part of the pages that no other one has, which its holder writes and reads by
+ * ordinary instructions: whatever the library leaves unordered is a data race that ThreadSanitizer
+ * sees.
  */
 #include "crew.h"
 
@@ -26,7 +27,7 @@
 #define RAM_PAGES 5
 #define PAGES 8 /* the last ones lie in the slot that comes and goes */
 #define EXTRA 0x10000000ull
-#define PART 512u
+#define PART 256u
 #define DOMAIN 7
 #define POISON 0xa5
 #define CLEAN 0x11
@@ -128,10 +129,11 @@ static void release(struct slot *slot)
     atomic_store(&slot->state, FREE);
 }
 
-/* The thread's part of some pages. */
+/* The slot's part of some pages. */
 static void pin(struct worker *worker, struct slot *slot)
 {
     struct world *world = worker->world;
+    size_t part = (size_t)(slot - &world->slots[0][0]) * PART;
     struct viommu_range ranges[PAGES];
     struct viommu_window_request request = {
         .ranges = ranges,
@@ -144,8 +146,7 @@ static void pin(struct worker *worker, struct slot *slot)
     int error;
 
     for (size_t i = 0; i < request.count; i++) {
-        ranges[i].first =
-            iova_of(random_below(&worker->random, PAGES)) + worker->number * PART;
+        ranges[i].first = iova_of(random_below(&worker->random, PAGES)) + part;
         ranges[i].last = ranges[i].first + PART - 1;
     }
     slot->stopped = false;
