@@ -374,13 +374,24 @@ static int decode(struct viommu *iommu, struct save_reader *reader, struct loade
     return ret;
 }
 
+/* Those who cache for a denied device hear nothing until it is let in again. */
+static void deny(struct viommu_device *device)
+{
+    atomic_store(&device->denied, true);
+    for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
+        s->fenced |= !s->mirror;
+    }
+}
+
 /* Puts it in place. Cannot fail. */
 static void restore(struct viommu *iommu, struct loaded *loaded)
 {
     iommu->model->reset(iommu);
     iommu->model->restore(iommu, loaded->model);
     for (uint32_t i = 0; i < loaded->device_count; i++) {
-        atomic_store(&loaded->devices[i].device->denied, loaded->devices[i].denied);
+        if (loaded->devices[i].denied) {
+            deny(loaded->devices[i].device);
+        }
     }
     follow_review(iommu, NULL, NULL, NULL, VIOMMU_CAUSE_REPLAY);
     for (uint32_t i = 0; i < loaded->adoption_count; i++) {
