@@ -1,0 +1,654 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tests of saving and loading a unit: what goes on in another instance, and what is refused. What a
+ * guest sees of it is in the scenarios; mirrors are in shadow/adopt_test.c.
+ */
+#include "vtd/test_unit.h"
+
+#include "base/alloc.h"
+#include "save/stream.h"
+#include "vtd/unit.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEADER_SIZE 32u
+#define CHECKSUM_AT 28u
+#define SECTION_SIZE 24u
+/* Behind the header and the first section, which has 8 bytes. */
+#define MODEL_AT (HEADER_SIZE + SECTION_SIZE + 8)
+#define BODY_AT (MODEL_AT + SECTION_SIZE)
+
+/* Where things are in the model's section of a unit with 8 fault records. */
+#define AT_HOST_WIDTH 16u
+#define AT_REG(i) (19u + 8 * ((i) - REG_GCMD))
+#define AT_FAULT(i) (AT_REG(VTD_REGISTER_COUNT) + 16 * (i))
+#define AT_ROOT AT_FAULT(8)
+#define AT_INDEX (AT_ROOT + 8)
+#define AT_WANTED (AT_INDEX + 4)
+#define AT_SET_ROOT (AT_WANTED + 4)
+#define AT_TRANSLATING (AT_SET_ROOT + 4)
+#define AT_MESSAGE(i) (AT_TRANSLATING + 4 + 16 * (i))
+#define AT_COMMAND AT_MESSAGE(2)
+#define AT_SRTP_AGAIN (AT_COMMAND + 4)
+#define AT_AGAIN (AT_SRTP_AGAIN + 1)
+#define BODY_END (AT_AGAIN + 4)
+
+struct stream {
+    unsigned char *data;
+    size_t size;
+};
+
+static struct unit unit;
+
+static const struct viommu_vtd_config plain;
+static const struct viommu_vtd_config no_queue = {.no_queued_invalidation = true};
+
+static struct stream save(struct viommu *iommu)
+{
+    struct stream stream;
+    void *data;
+
+    assert_int_equal(viommu_save(iommu, &data, &stream.size), 0);
+    stream.data = data;
+    return stream;
+}
+
+static void store(struct stream *stream, size_t at, uint64_t value, unsigned bytes)
+{
+    assert_true(at + bytes <= stream->size);
+    for (unsigned i = 0; i < bytes; i++) {
+        stream->data[at + i] = (unsigned char)(value >> 8 * i);
+    }
+}
+
+static void seal(struct stream *stream)
+{
+    uint32_t crc = save_crc32c(0, stream->data, CHECKSUM_AT);
+
+    crc = save_crc32c(crc, stream->data + HEADER_SIZE, stream->size - HEADER_SIZE);
+    store(stream, CHECKSUM_AT, crc, 4);
+}
+
+/* An instance like the unit's, with its device, not started. */
+static struct viommu *second_of(const struct unit *from, struct viommu_device **device)
+{
+    struct viommu_device_config config = {.requester = from->id,
+                                          .ats = from->guest.vtd.device_tlb};
+    struct viommu *second;
+
+    assert_int_equal(guest_second(&from->guest, &second), 0);
+    assert_int_equal(viommu_device_add(second, &config, device), 0);
+    return second;
+}
+
+/* The unit goes on in another instance. */
+static void take_over(struct unit *from)
+{
+    struct stream stream = save(from->guest.iommu);
+    struct stream again;
+    struct viommu_device *device;
+    struct viommu *second = second_of(from, &device);
+
+    assert_int_equal(viommu_load(second, stream.data, stream.size), 0);
+    /* What was loaded is what was saved, to the byte. */
+    again = save(second);
+    assert_int_equal(again.size, stream.size);
+    assert_memory_equal(again.data, stream.data, stream.size);
+    viommu_save_free(again.data);
+    viommu_save_free(stream.data);
+    guest_take_over(&from->guest, second);
+    from->device = device;
+}
+
+/* ---- what goes on ---------------------------------------------------------------------------- */
+
+static void test_tables_and_queue_go_on(void **state)
+{
+    struct guest *guest = &unit.guest;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    unit_translate(&unit);
+    guest_queue_on(guest);
+    unit_map(&unit, 0x1000, 0x5000, 1, SPEC_R | SPEC_W);
+    assert_int_equal(unit_gpa(&unit, 0x1000), 0x5000);
+    take_over(&unit);
+    assert_int_equal(unit_gpa(&unit, 0x1000), 0x5000);
+    guest_queue_wait(guest);
+    take_over(&unit);
+    guest_queue_wait(guest);
+    guest_queue_off(guest);
+    take_over(&unit);
+    guest_queue_on(guest);
+    guest_command(guest, SPEC_TE, false);
+    take_over(&unit);
+    assert_int_equal(unit_gpa(&unit, 0x1000), 0x1000);
+    unit_fini(&unit);
+}
+
+/* Before each viommu_process of a guest that waits. */
+static void always(void *opaque)
+{
+    take_over(opaque);
+}
+
+/* Nothing is ever done by the instance to which it was given. */
+static void test_every_command_in_another_instance(void **state)
+{
+    struct guest *guest = &unit.guest;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    guest->meanwhile = always;
+    guest->opaque = &unit;
+    unit_translate(&unit);
+    unit_map(&unit, 0x1000, 0x5000, 1, SPEC_R | SPEC_W);
+    guest_flush_context(guest, SPEC_GLOBAL, 0, 0, 0);
+    guest_flush_iotlb(guest, SPEC_SELECTIVE, UNIT_DOMAIN, 0x1000, 0);
+    assert_int_equal(unit_gpa(&unit, 0x1000), 0x5000);
+    guest_queue_on(guest);
+    for (unsigned i = 0; i < 300; i++) {
+        guest_queue_put(guest, spec_iotlb_invalidate(SPEC_GLOBAL, 0, 0, 0, false));
+        guest_queue_wait(guest);
+    }
+    guest_queue_off(guest);
+    guest_set_root(guest);
+    guest_command(guest, SPEC_TE, false);
+    unit_fini(&unit);
+}
+
+/* A descriptor that was under way has gone bad: the guest sees an error, and commands complete. */
+static void test_descriptor_gone_bad(void **state)
+{
+    struct guest *guest = &unit.guest;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    unit_translate(&unit);
+    guest_queue_on(guest);
+    guest_ok(viommu_dma_begin(guest->iommu), "section");
+    guest_queue_put(guest, spec_iotlb_invalidate(SPEC_GLOBAL, 0, 0, 0, false));
+    guest_queue_kick(guest);
+    guest_process(guest);
+    assert_int_equal(unit_head(&unit), 0);
+    /* The queue is to go off behind it. */
+    guest_write(guest, SPEC_GCMD, 4, SPEC_TE);
+    guest_process(guest);
+    assert_true(guest_read(guest, SPEC_GSTS, 4) & SPEC_QIE);
+    take_over(&unit);
+    guest_store(guest, guest->queue, 0xf);
+    viommu_dma_end(guest->iommu);
+    guest_process(guest);
+    assert_true(guest_read(guest, SPEC_FSTS, 4) & SPEC_IQE);
+    assert_false(guest_read(guest, SPEC_GSTS, 4) & SPEC_QIE);
+    unit_fini(&unit);
+}
+
+/* The same, and the guest took the tail back. */
+static void test_tail_taken_back(void **state)
+{
+    struct guest *guest = &unit.guest;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    guest_queue_on(guest);
+    guest_ok(viommu_dma_begin(guest->iommu), "section");
+    guest_queue_put(guest, spec_iotlb_invalidate(SPEC_GLOBAL, 0, 0, 0, false));
+    guest_queue_kick(guest);
+    guest_process(guest);
+    guest_write(guest, SPEC_GCMD, 4, 0);
+    guest_process(guest);
+    guest_write(guest, SPEC_IQT, 8, 0);
+    take_over(&unit);
+    guest_process(guest);
+    viommu_dma_end(guest->iommu);
+    guest_process(guest);
+    assert_false(guest_read(guest, SPEC_GSTS, 4) & SPEC_QIE);
+    unit_fini(&unit);
+}
+
+/* ---- when it can be done --------------------------------------------------------------------- */
+
+static void test_before_and_after_the_start(void **state)
+{
+    struct stream stream;
+    struct viommu_device *device;
+    struct viommu *second;
+    void *data;
+    size_t size;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    stream = save(unit.guest.iommu);
+    second = second_of(&unit, &device);
+    assert_int_equal(viommu_save(second, &data, &size), -EAGAIN);
+    assert_int_equal(viommu_load(second, stream.data, stream.size), 0);
+    assert_int_equal(viommu_load(second, stream.data, stream.size), -EALREADY);
+    assert_int_equal(viommu_load(second, stream.data, 3), -EALREADY);
+    assert_int_equal(viommu_start(second), -EALREADY);
+    viommu_destroy(second);
+    viommu_save_free(stream.data);
+    viommu_save_free(NULL);
+    unit_fini(&unit);
+}
+
+static int in_change(void *opaque, const struct viommu_change *change)
+{
+    struct viommu *iommu = opaque;
+    void *data;
+    size_t size;
+
+    (void)change;
+    if (viommu_save(iommu, &data, &size) != -EDEADLK || viommu_load(iommu, "", 0) != -EDEADLK) {
+        abort();
+    }
+    return 0;
+}
+
+static void test_not_from_a_change_callback(void **state)
+{
+    struct viommu_subscription what = {.kinds = VIOMMU_CHANGE_UNMAP, .change = in_change};
+    struct viommu_subscriber *subscriber;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    what.opaque = unit.guest.iommu;
+    assert_int_equal(viommu_device_subscribe(unit.device, &what, &subscriber), 0);
+    guest_set_root(&unit.guest);
+    unit_fini(&unit);
+}
+
+static void test_no_memory(void **state)
+{
+    struct stream stream;
+    struct viommu_device *device;
+    struct viommu *second;
+    void *data = NULL;
+    size_t size;
+    unsigned failures = 0;
+    int ret = -ENOMEM;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    for (unsigned long n = 1; ret; n++) {
+        base_alloc_fail_at(n);
+        ret = viommu_save(unit.guest.iommu, &data, &size);
+        failures += ret == -ENOMEM;
+        assert_true(!ret || ret == -ENOMEM);
+    }
+    assert_true(failures >= 1);
+    viommu_save_free(data);
+    base_alloc_fail_at(0);
+    stream = save(unit.guest.iommu);
+    second = second_of(&unit, &device);
+    ret = -ENOMEM;
+    failures = 0;
+    for (unsigned long n = 1; ret; n++) {
+        base_alloc_fail_at(n);
+        ret = viommu_load(second, stream.data, stream.size);
+        failures += ret == -ENOMEM;
+        assert_true(!ret || ret == -ENOMEM);
+    }
+    base_alloc_fail_at(0);
+    assert_true(failures >= 3);
+    viommu_destroy(second);
+    viommu_save_free(stream.data);
+    unit_fini(&unit);
+}
+
+/* ---- what is refused ------------------------------------------------------------------------- */
+
+struct change {
+    size_t at; /* in the body of the model's section, */
+    uint64_t value;
+    unsigned bytes;
+};
+
+/* What loading the state with some changes comes to; where it fails the state itself is loaded. */
+static int load_changed(const struct change *changes, unsigned count)
+{
+    struct stream stream = save(unit.guest.iommu);
+    struct viommu_device *device;
+    struct viommu *second = second_of(&unit, &device);
+    struct stream copy = {malloc(stream.size), stream.size};
+    int ret;
+
+    assert_non_null(copy.data);
+    memcpy(copy.data, stream.data, stream.size);
+    for (unsigned i = 0; i < count; i++) {
+        store(&copy, BODY_AT + changes[i].at, changes[i].value, changes[i].bytes);
+    }
+    seal(&copy);
+    ret = viommu_load(second, copy.data, copy.size);
+    if (ret) {
+        struct stream again;
+
+        assert_int_equal(viommu_load(second, stream.data, stream.size), 0);
+        again = save(second);
+        assert_memory_equal(again.data, stream.data, stream.size);
+        viommu_save_free(again.data);
+    } else {
+        struct stream again = save(second);
+
+        assert_memory_equal(again.data, copy.data, copy.size);
+        viommu_save_free(again.data);
+    }
+    viommu_destroy(second);
+    free(copy.data);
+    viommu_save_free(stream.data);
+    return ret;
+}
+
+static void expect(int ret, struct change first, struct change second)
+{
+    struct change changes[2] = {first, second};
+
+    assert_int_equal(load_changed(changes, second.bytes ? 2 : 1), ret);
+}
+
+#define NOTHING ((struct change){0})
+#define REG(i, value) ((struct change){AT_REG(i), value, 8})
+#define FIELD(at, value) ((struct change){at, value, 4})
+
+/* Bits that a register can have; from the register tables of the specification. */
+static uint64_t possible(unsigned reg)
+{
+    switch (reg) {
+    case REG_GSTS:
+        return 1u << 31 | 1u << 30 | 1u << 26;
+    case REG_RTADDR:
+        return ~0x3ffull;
+    case REG_CCMD:
+        return 7ull << 61 | 3ull << 59 | 0x3ffffffffull;
+    case REG_FSTS:
+        return 0xff73;
+    case REG_FECTL:
+    case REG_IECTL:
+        return 3u << 30;
+    case REG_FEDATA:
+    case REG_IEDATA:
+        return 0xffff;
+    case REG_FEADDR:
+    case REG_IEADDR:
+        return 0xfffffffc;
+    case REG_FEUADDR:
+    case REG_IEUADDR:
+        return 0xffffffff;
+    case REG_IQH:
+    case REG_IQT:
+        return 0x7fff0;
+    case REG_IQA:
+        return ~0xfffull | 0x807;
+    case REG_ICS:
+        return 1;
+    case REG_IQERCD:
+        return 0xffffffff0000000full;
+    case REG_IVA:
+        return ~0xf80ull;
+    case REG_IOTLB:
+        return 1ull << 63 | 3ull << 60 | 3ull << 57 | 0x3ffffull << 32;
+    default:
+        return 0;
+    }
+}
+
+static void test_bits_of_registers(void **state)
+{
+    (void)state;
+    unit_init(&unit, &plain);
+    for (unsigned reg = REG_GCMD; reg < VTD_REGISTER_COUNT; reg++) {
+        for (unsigned bit = 0; bit < 64; bit++) {
+            if (!(possible(reg) >> bit & 1)) {
+                expect(-EBADMSG, REG(reg, 1ull << bit), NOTHING);
+            }
+        }
+    }
+    expect(0, REG(REG_IQA, 0xfffffffffffff807), REG(REG_IQT, 0x7fff0));
+    expect(0, REG(REG_IVA, 0xfffffffffffff07f), REG(REG_CCMD, 0xf8000003ffffffff));
+    expect(0, REG(REG_IOTLB, 0xb603ffff00000000), REG(REG_IQERCD, 0xffffffff0000000f));
+    expect(0, REG(REG_RTADDR, 0xfffffffffffffc00), REG(REG_IQH, 0x7fff0));
+    expect(0, REG(REG_FEUADDR, 0xffffffff), REG(REG_FEDATA, 0xffff));
+    unit_fini(&unit);
+    /* Those of a queue that is not there. */
+    unit_init(&unit, &no_queue);
+    for (unsigned reg = REG_IQH; reg <= REG_IQERCD; reg++) {
+        expect(-EBADMSG, REG(reg, possible(reg)), NOTHING);
+    }
+    expect(-EBADMSG, REG(REG_GSTS, SPEC_QIE), NOTHING);
+    expect(-EBADMSG, FIELD(AT_WANTED, SPEC_QIE), NOTHING);
+    expect(-EBADMSG, FIELD(AT_COMMAND, SPEC_QIE), NOTHING);
+    unit_fini(&unit);
+}
+
+static void test_faults_that_cannot_be(void **state)
+{
+    uint64_t fault = FRCD_F | 5ull << 32 | 0x28;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    expect(0, (struct change){AT_FAULT(3) + 8, fault, 8}, REG(REG_FSTS, SPEC_PPF | 3 << 8));
+    expect(-EBADMSG, (struct change){AT_FAULT(3) + 8, fault, 8}, NOTHING);
+    expect(-EBADMSG, REG(REG_FSTS, SPEC_PPF), NOTHING);
+    expect(-EBADMSG, REG(REG_FSTS, 8 << 8), NOTHING);
+    expect(0, REG(REG_FSTS, 7 << 8), FIELD(AT_INDEX, 7));
+    expect(-EBADMSG, FIELD(AT_INDEX, 8), NOTHING);
+    expect(-EBADMSG, FIELD(AT_INDEX, UINT32_MAX), NOTHING);
+    expect(-EBADMSG, (struct change){AT_FAULT(0), 1, 8}, NOTHING);
+    expect(-EBADMSG, (struct change){AT_FAULT(7), 1ull << 48, 8}, NOTHING);
+    expect(0, (struct change){AT_FAULT(7), 0xfffffffff000, 8}, NOTHING);
+    for (unsigned bit = 0; bit < 63; bit++) {
+        bool may = bit < 16 || bit == 28 || (bit >= 32 && bit < 40) || bit >= 60;
+
+        expect(may ? 0 : -EBADMSG, (struct change){AT_FAULT(1) + 8, 1ull << bit, 8}, NOTHING);
+    }
+    unit_fini(&unit);
+}
+
+static void test_messages_that_cannot_be(void **state)
+{
+    (void)state;
+    unit_init(&unit, &plain);
+    for (unsigned i = 0; i < 2; i++) {
+        expect(-EBADMSG, FIELD(AT_MESSAGE(i), 1), NOTHING);
+        expect(-EBADMSG, FIELD(AT_MESSAGE(i) + 8, 0x10000), NOTHING);
+        expect(-EBADMSG, FIELD(AT_MESSAGE(i) + 12, 2), NOTHING);
+        expect(0, FIELD(AT_MESSAGE(i) + 12, 1), FIELD(AT_MESSAGE(i), 0xfee00000));
+    }
+    /* Pending: only while it is masked, and for a reason. */
+    expect(0, REG(REG_FECTL, 3u << 30), REG(REG_FSTS, SPEC_PFO));
+    expect(-EBADMSG, REG(REG_FECTL, 1u << 30), REG(REG_FSTS, SPEC_PFO));
+    expect(-EBADMSG, REG(REG_FECTL, 3u << 30), NOTHING);
+    expect(0, REG(REG_IECTL, 3u << 30), REG(REG_ICS, 1));
+    expect(-EBADMSG, REG(REG_IECTL, 1u << 30), REG(REG_ICS, 1));
+    expect(-EBADMSG, REG(REG_IECTL, 3u << 30), NOTHING);
+    unit_fini(&unit);
+}
+
+static void test_commands_that_cannot_be(void **state)
+{
+    static const struct {
+        uint32_t status, wanted, set_root, translating, command;
+        uint8_t again;
+        uint32_t descriptors;
+        int ret;
+    } cases[] = {
+        {SPEC_TE | SPEC_SRTP | SPEC_QIE, SPEC_TE | SPEC_QIE, 0, SPEC_TE, 0, 0, 0, 0},
+        {0, SPEC_TE | SPEC_QIE, SPEC_SRTP, 0, 0, 0, 0, 0},
+        {0, SPEC_TE, 0, SPEC_TE, SPEC_TE, 0, 0, 0},
+        {0, 0, 0, SPEC_TE, SPEC_TE, 0, 0, 0}, /* switched off again, before it was on */
+        {SPEC_TE, SPEC_TE, 0, 0, SPEC_TE, 0, 0, 0},
+        {0, 0, SPEC_SRTP, 0, SPEC_SRTP, 1, 0, 0},
+        {SPEC_QIE, 0, 0, 0, SPEC_QIE, 0, 256, 0},
+        {SPEC_QIE, SPEC_QIE, 0, 0, 0, 0, 1, 0},
+        {0, SPEC_SRTP, 0, 0, 0, 0, 0, -EBADMSG},
+        {0, 1, 0, 0, 0, 0, 0, -EBADMSG},
+        {0, 0, 1, 0, 0, 0, 0, -EBADMSG},
+        {0, 0, 0, 1, 0, 0, 0, -EBADMSG},
+        {0, 0, 0, 0, 1, 0, 0, -EBADMSG},
+        {0, 0, 0, SPEC_TE, 0, 0, 0, -EBADMSG},
+        {SPEC_TE, 0, 0, 0, 0, 0, 0, -EBADMSG},
+        {0, 0, 0, 0, SPEC_TE, 0, 0, -EBADMSG},
+        {SPEC_TE, 0, 0, SPEC_TE, SPEC_TE, 0, 0, -EBADMSG},
+        {SPEC_TE, 0, SPEC_SRTP, 0, SPEC_SRTP, 0, 0, -EBADMSG},
+        {SPEC_TE, 0, 0, 0, SPEC_QIE, 0, 0, -EBADMSG},
+        {SPEC_SRTP, 0, SPEC_SRTP, 0, 0, 0, 0, -EBADMSG},
+        {0, 0, 0, 0, SPEC_SRTP, 0, 0, -EBADMSG},
+        {0, 0, SPEC_SRTP, 0, 0, 1, 0, -EBADMSG},
+        {0, 0, SPEC_SRTP, 0, SPEC_SRTP, 2, 0, -EBADMSG},
+        {0, 0, 0, 0, 0, 0, 1, -EBADMSG},
+        {SPEC_QIE, SPEC_QIE, 0, 0, 0, 0, 257, -EBADMSG},
+    };
+
+    (void)state;
+    unit_init(&unit, &plain);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        const struct change changes[] = {
+            REG(REG_GSTS, cases[i].status),
+            FIELD(AT_WANTED, cases[i].wanted),
+            FIELD(AT_SET_ROOT, cases[i].set_root),
+            FIELD(AT_TRANSLATING, cases[i].translating),
+            FIELD(AT_COMMAND, cases[i].command),
+            {AT_SRTP_AGAIN, cases[i].again, 1},
+            FIELD(AT_AGAIN, cases[i].descriptors),
+        };
+
+        assert_int_equal(load_changed(changes, 7), cases[i].ret);
+    }
+    expect(-EBADMSG, (struct change){AT_ROOT, 0x200, 8}, NOTHING);
+    for (unsigned bit = 4; bit <= 6; bit += 2) {
+        const struct change changes[] = {
+            REG(REG_GSTS, SPEC_QIE),
+            FIELD(AT_WANTED, SPEC_QIE),
+            FIELD(AT_AGAIN, 1),
+            REG(REG_FSTS, 1u << bit),
+        };
+
+        assert_int_equal(load_changed(changes, 4), -EBADMSG);
+    }
+    unit_fini(&unit);
+}
+
+static void test_another_configuration(void **state)
+{
+    (void)state;
+    unit_init(&unit, &plain);
+    for (size_t at = 0; at < 19; at++) {
+        expect(-EINVAL, (struct change){at, 0xa5, 1}, NOTHING);
+    }
+    unit_fini(&unit);
+}
+
+/* The frame is right, and sections are missing, too many, or out of order. */
+static void expect_sections(int ret, const unsigned *kinds, unsigned count, uint16_t flags)
+{
+    struct stream stream = save(unit.guest.iommu);
+    struct viommu_device *device;
+    struct viommu *second = second_of(&unit, &device);
+    struct save_reader reader;
+    struct save_section sections[4]; /* by kind: instance, model, device */
+    struct save_writer writer;
+    void *data;
+    size_t size;
+
+    assert_int_equal(save_open(&reader, SAVE_INSTANCE, stream.data, stream.size), 0);
+    for (unsigned i = 1; i < 4; i++) {
+        assert_true(save_next(&reader, &sections[i]));
+        assert_int_equal(sections[i].kind, i);
+    }
+    save_writer_init(&writer, SAVE_INSTANCE);
+    for (unsigned i = 0; i < count; i++) {
+        const struct save_section *section = kinds[i] < 4 && kinds[i] ? &sections[kinds[i]] : NULL;
+
+        save_begin(&writer, kinds[i], 0, 1, section ? 0 : flags);
+        if (section) {
+            save_put_bytes(&writer, section->at, section->left);
+        }
+        save_end(&writer);
+    }
+    assert_int_equal(save_finish(&writer, &data, &size), 0);
+    assert_int_equal(viommu_load(second, data, size), ret);
+    viommu_save_free(data);
+    viommu_save_free(stream.data);
+    viommu_destroy(second);
+}
+
+#define SECTIONS(...)                                                                              \
+    (const unsigned[]){__VA_ARGS__}, sizeof((const unsigned[]){__VA_ARGS__}) / sizeof(unsigned)
+
+static void test_sections(void **state)
+{
+    (void)state;
+    unit_init(&unit, &plain);
+    expect_sections(0, SECTIONS(1, 2, 3), 0);
+    expect_sections(0, SECTIONS(100, 1, 101, 2, 0, 3, 102), SAVE_OPTIONAL);
+    expect_sections(-ENOTSUP, SECTIONS(100, 1, 2, 3), 0);
+    expect_sections(-ENOTSUP, SECTIONS(1, 2, 3, 100), 0);
+    expect_sections(-EBADMSG, SECTIONS(1, 2), 0);
+    expect_sections(-EBADMSG, SECTIONS(1, 3), 0);
+    expect_sections(-EBADMSG, SECTIONS(2, 1, 3), 0);
+    expect_sections(-EBADMSG, SECTIONS(1, 2, 3, 3), 0);
+    expect_sections(-EBADMSG, SECTIONS(1, 2, 3, 1), 0);
+    expect_sections(-EBADMSG, SECTIONS(1, 2, 3, 4), 0);
+    unit_fini(&unit);
+}
+
+/* Every section has a version and a length, and says so. */
+static void test_versions_and_lengths(void **state)
+{
+    struct stream stream;
+    struct viommu_device *device;
+    struct viommu *second;
+    size_t at = HEADER_SIZE;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    stream = save(unit.guest.iommu);
+    second = second_of(&unit, &device);
+    assert_int_equal(stream.data[MODEL_AT + 16] | stream.data[MODEL_AT + 17] << 8, BODY_END);
+    for (unsigned i = 0; i < 3; i++) {
+        uint32_t length = (uint32_t)stream.data[at + 16] | (uint32_t)stream.data[at + 17] << 8;
+
+        store(&stream, at + 8, 2, 2);
+        seal(&stream);
+        assert_int_equal(viommu_load(second, stream.data, stream.size), -ENOTSUP);
+        store(&stream, at + 8, 0, 2);
+        seal(&stream);
+        assert_int_equal(viommu_load(second, stream.data, stream.size), -EBADMSG);
+        store(&stream, at + 8, 1, 2);
+        store(&stream, at + 4, 1, 4); /* its number */
+        seal(&stream);
+        assert_int_equal(viommu_load(second, stream.data, stream.size), -EBADMSG);
+        store(&stream, at + 4, 0, 4);
+        at += SECTION_SIZE + length;
+    }
+    assert_int_equal(at, stream.size);
+    seal(&stream);
+    assert_int_equal(viommu_load(second, stream.data, stream.size), 0);
+    viommu_destroy(second);
+    viommu_save_free(stream.data);
+    unit_fini(&unit);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tables_and_queue_go_on),
+        cmocka_unit_test(test_every_command_in_another_instance),
+        cmocka_unit_test(test_descriptor_gone_bad),
+        cmocka_unit_test(test_tail_taken_back),
+        cmocka_unit_test(test_before_and_after_the_start),
+        cmocka_unit_test(test_not_from_a_change_callback),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_bits_of_registers),
+        cmocka_unit_test(test_faults_that_cannot_be),
+        cmocka_unit_test(test_messages_that_cannot_be),
+        cmocka_unit_test(test_commands_that_cannot_be),
+        cmocka_unit_test(test_another_configuration),
+        cmocka_unit_test(test_sections),
+        cmocka_unit_test(test_versions_and_lengths),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
