@@ -379,7 +379,7 @@ static void test_quota(void **unused)
         world_sync(&world, 0x200000 + i * PAGE, 0x200fff + i * PAGE);
     }
     before = follow_bytes(&world.model.iommu);
-    world.model.shadow_quota = before + 1000;
+    world.model.shadow_quota = before + 6000; /* and a block */
     forget();
     take_over();
     told("");
