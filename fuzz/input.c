@@ -75,6 +75,7 @@ void bench_take_over(struct bench *bench, const struct bench_second *second)
     memcpy(bench->devices, second->devices, sizeof(bench->devices));
     memcpy(bench->subscribers, second->subscribers, sizeof(bench->subscribers));
     bench->token_count = 0;
+    bench->reordered = false;
 }
 
 void bench_init(struct bench *bench, struct fuzz_input *input)
@@ -249,6 +250,7 @@ static void change_device(struct bench *bench, uint8_t argument)
     case 1:
         guest_ok(viommu_device_remove(bench->devices[i]), "remove");
         bench->aliased[i] = false;
+        bench->reordered = true;
         add_device(bench, bench->guest.iommu, i, &bench->devices[i], &bench->subscribers[i]);
         break;
     case 2:

@@ -28,6 +28,7 @@ struct bench {
     unsigned token_count;
     bool device_tlb;
     bool aliased[BENCH_DEVICES];
+    bool reordered; /* devices are not in the order of their numbers any more */
 };
 
 /* An instance that may go on in place of the bench's: see bench_second. */

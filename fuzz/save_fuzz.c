@@ -228,10 +228,14 @@ static bool known(int result)
            result == -ENODEV;
 }
 
+/* Devices are saved in their order. */
 static void expect_same(struct viommu *iommu, const struct state *state)
 {
     static struct state again;
 
+    if (bench.reordered) {
+        return;
+    }
     if (!save(iommu, &again) || again.size != state->size ||
         memcmp(again.bytes, state->bytes, again.size)) {
         guest_die("what was loaded is not what is saved");
