@@ -595,6 +595,87 @@ static void test_states_that_cannot_be(void **unused)
     world_process(&world);
 }
 
+/* A mirror of a part of the space. */
+static void test_outside_of_the_range(void **unused)
+{
+    static const struct shadow_extent outside[] = {
+        {0x0000, 0x1fff, BIG, RW}, {0x8000, 0x9fff, BIG, RW}, {0xa000, 0xafff, BIG, RW},
+    };
+
+    (void)unused;
+    m->what.range = (struct viommu_range){0x1000, 0x8fff};
+    assert_int_equal(mirror_subscribe(m), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        struct hand hand = {RANGE, 0, {0x1000, 0x8fff}, 1, {outside[i]}, 0, {{0}}, 0};
+
+        m->what.adopt = false;
+        save();
+        hand_write(&hand);
+        restart();
+        assert_int_equal(load(), -EBADMSG);
+        assert_int_equal(viommu_subscriber_destroy(m->subscriber), 0);
+        m->what.adopt = false;
+        assert_int_equal(mirror_subscribe(m), 0);
+        assert_int_equal(viommu_start(&world.model.iommu), 0);
+    }
+    assert_int_equal(viommu_subscriber_destroy(m->subscriber), 0);
+    m->subscriber = NULL;
+    world_process(&world);
+}
+
+/* A mirror's part that ends anywhere, in a frame that is right. */
+static void test_short_part(void **unused)
+{
+    struct save_reader reader;
+    struct save_section sections[4];
+    struct save_writer writer;
+    struct stream whole;
+    void *data;
+
+    (void)unused;
+    mirror_answers(m, 2, -ENOSPC, false, VIOMMU_CHANGE_MAP);
+    world_map(&world, 0x1000, 1, BIG, RW);
+    world_map(&world, 0x3000, 1, BIG, RW);
+    sync();
+    save();
+    restart();
+    whole = state;
+    state.data = NULL;
+    assert_int_equal(save_open(&reader, SAVE_INSTANCE, whole.data, whole.size), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(save_next(&reader, &sections[i]));
+    }
+    for (unsigned version = 0; version < 3; version += 2) {
+        save_writer_init(&writer, SAVE_INSTANCE);
+        for (unsigned i = 0; i < 4; i++) {
+            save_begin(&writer, sections[i].kind, 0, i < 3 ? 1 : (uint16_t)version, 0);
+            save_put_bytes(&writer, sections[i].at, sections[i].left);
+            save_end(&writer);
+        }
+        assert_int_equal(save_finish(&writer, &data, &state.size), 0);
+        state.data = data;
+        assert_int_equal(load(), version ? -ENOTSUP : -EBADMSG);
+        viommu_save_free(state.data);
+    }
+    for (size_t left = 0; left < sections[3].left; left++) {
+        save_writer_init(&writer, SAVE_INSTANCE);
+        for (unsigned i = 0; i < 4; i++) {
+            save_begin(&writer, sections[i].kind, 0, 1, 0);
+            save_put_bytes(&writer, sections[i].at, i == 3 ? left : sections[i].left);
+            save_end(&writer);
+        }
+        assert_int_equal(save_finish(&writer, &data, &state.size), 0);
+        state.data = data;
+        assert_int_equal(load(), -EBADMSG);
+        viommu_save_free(state.data);
+    }
+    state = whole;
+    assert_int_equal(load(), 0);
+    expect_same();
+    world_process(&world);
+    assert_int_equal(mirror_status(m).differences, 1);
+}
+
 static void test_blocks_that_cannot_be(void **unused)
 {
     static const struct {
@@ -615,6 +696,10 @@ static void test_blocks_that_cannot_be(void **unused)
           {{0x1000, 0x3fff, BIG + PAGE, RW}}, 0}, -EBADMSG},
         {{POW2, 0, ALL, 1, {{0x4000, 0x5fff, BIG + PAGE, RW}}, 1,
           {{0x4000, 0x5fff, BIG + PAGE, RW}}, 0}, -EBADMSG},
+        {{POW2, 0, ALL, 1, {{0x4000, 0x7fff, BIG + 2 * PAGE, RW}}, 1,
+          {{0x6000, 0x7fff, BIG + 4 * PAGE, RW}}, 0}, 0},
+        {{POW2, 0, ALL, 1, {{0x4000, 0x7fff, BIG + 2 * PAGE, RW}}, 1,
+          {{0x6000, 0x7fff, BIG + 4 * PAGE, RO}}, 0}, -EBADMSG},
         /* So many blocks that they would take for ever. */
         {{POW2, 0, ALL, 1, {{0, 1ULL << 62, PAGE, RW}}, 0, {{0}}, 0}, -EBADMSG},
         {{POW2, 0, ALL, 1, {{0, 0xfffffff, 1, RW}}, 0, {{0}}, 0}, -EBADMSG},
@@ -651,6 +736,7 @@ static void test_no_memory_to_load(void **unused)
     unsigned failures = 0;
 
     (void)unused;
+    mirror_answers(m, 3, -ENOSPC, true, VIOMMU_CHANGE_MAP);
     lay_out();
     save();
     forget();
@@ -662,10 +748,11 @@ static void test_no_memory_to_load(void **unused)
         assert_true(!ret || ret == -ENOMEM);
         base_alloc_fail_at(0);
     }
-    assert_true(failures >= 5);
+    assert_true(failures >= 6);
     expect_same();
     world_process(&world);
     told("");
+    assert_int_equal(mirror_status(m).differences, 3);
 }
 
 /* Where it fails later the mirror is fenced, or follows all the same. */
@@ -723,6 +810,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_busy, setup, end),
         cmocka_unit_test_setup_teardown(test_keys, setup, end),
         cmocka_unit_test_setup_teardown(test_states_that_cannot_be, setup, end),
+        cmocka_unit_test_setup_teardown(test_outside_of_the_range, setup_unsubscribed, end),
+        cmocka_unit_test_setup_teardown(test_short_part, setup, end),
         cmocka_unit_test_setup_teardown(test_blocks_that_cannot_be, setup_unsubscribed, end),
         cmocka_unit_test_setup_teardown(test_no_memory_to_load, setup, end),
         cmocka_unit_test_setup_teardown(test_no_memory_to_adopt, setup, end),

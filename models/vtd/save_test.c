@@ -594,6 +594,112 @@ static void test_sections(void **state)
     unit_fini(&unit);
 }
 
+/* What is in the other sections. */
+static void test_instances_and_devices(void **state)
+{
+    static const struct {
+        size_t at;
+        uint64_t value;
+        unsigned bytes;
+        int ret;
+    } cases[] = {
+        {HEADER_SIZE + SECTION_SIZE, 2, 4, -EINVAL},     /* another model */
+        {HEADER_SIZE + SECTION_SIZE + 4, 2, 4, -ENODEV}, /* more devices */
+        {HEADER_SIZE + SECTION_SIZE + 4, 0, 4, -ENODEV},
+        {BODY_AT + BODY_END + SECTION_SIZE, 8, 1, -EBADMSG},
+        {BODY_AT + BODY_END + SECTION_SIZE, 1, 1, -ENODEV}, /* shared */
+        {BODY_AT + BODY_END + SECTION_SIZE, 2, 1, -ENODEV}, /* with a device-TLB */
+        {BODY_AT + BODY_END + SECTION_SIZE, 4, 1, 0},       /* denied */
+        {BODY_AT + BODY_END + SECTION_SIZE + 1, 0, 1, -EBADMSG},
+        {BODY_AT + BODY_END + SECTION_SIZE + 1, 9, 1, -EBADMSG},
+        {BODY_AT + BODY_END + SECTION_SIZE + 1, 2, 1, -EBADMSG}, /* more ids than there are */
+        {BODY_AT + BODY_END + SECTION_SIZE + 2, 7, 2, -ENODEV},
+    };
+
+    (void)state;
+    unit_init(&unit, &plain);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct stream stream = save(unit.guest.iommu);
+        struct viommu_device *device;
+        struct viommu *second = second_of(&unit, &device);
+        struct viommu_translation out;
+
+        store(&stream, cases[i].at, cases[i].value, cases[i].bytes);
+        seal(&stream);
+        assert_int_equal(viommu_load(second, stream.data, stream.size), cases[i].ret);
+        if (!cases[i].ret) {
+            assert_int_equal(viommu_device_translate(device, NULL, 0, VIOMMU_READ, &out), -EPERM);
+        }
+        viommu_destroy(second);
+        viommu_save_free(stream.data);
+    }
+    unit_fini(&unit);
+}
+
+static void test_aliases(void **state)
+{
+    struct stream stream;
+    struct viommu_device *device;
+    struct viommu *second;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    assert_int_equal(viommu_device_add_alias(unit.device, 0x40), 1);
+    assert_int_equal(viommu_device_add_alias(unit.device, 0x41), 2);
+    stream = save(unit.guest.iommu);
+    second = second_of(&unit, &device);
+    assert_int_equal(viommu_load(second, stream.data, stream.size), -ENODEV);
+    assert_int_equal(viommu_device_add_alias(device, 0x41), 1);
+    assert_int_equal(viommu_device_add_alias(device, 0x40), 2);
+    assert_int_equal(viommu_load(second, stream.data, stream.size), -ENODEV);
+    assert_int_equal(viommu_device_remove_aliases(device), 0);
+    assert_int_equal(viommu_device_add_alias(device, 0x40), 1);
+    assert_int_equal(viommu_device_add_alias(device, 0x41), 2);
+    assert_int_equal(viommu_load(second, stream.data, stream.size), 0);
+    viommu_destroy(second);
+    viommu_save_free(stream.data);
+    unit_fini(&unit);
+}
+
+/* Every section is cut short, with a frame that is right. */
+static void test_short_sections(void **state)
+{
+    struct stream stream;
+    struct viommu_device *device;
+    struct viommu *second;
+    struct save_reader reader;
+    struct save_section sections[3];
+    struct save_writer writer;
+    void *data;
+    size_t size;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    stream = save(unit.guest.iommu);
+    second = second_of(&unit, &device);
+    assert_int_equal(save_open(&reader, SAVE_INSTANCE, stream.data, stream.size), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(save_next(&reader, &sections[i]));
+    }
+    for (unsigned cut = 0; cut < 3; cut++) {
+        for (size_t left = 0; left < sections[cut].left; left++) {
+            save_writer_init(&writer, SAVE_INSTANCE);
+            for (unsigned i = 0; i < 3; i++) {
+                save_begin(&writer, sections[i].kind, 0, 1, 0);
+                save_put_bytes(&writer, sections[i].at, i == cut ? left : sections[i].left);
+                save_end(&writer);
+            }
+            assert_int_equal(save_finish(&writer, &data, &size), 0);
+            assert_int_equal(viommu_load(second, data, size), -EBADMSG);
+            viommu_save_free(data);
+        }
+    }
+    assert_int_equal(viommu_load(second, stream.data, stream.size), 0);
+    viommu_destroy(second);
+    viommu_save_free(stream.data);
+    unit_fini(&unit);
+}
+
 /* Every section has a version and a length, and says so. */
 static void test_versions_and_lengths(void **state)
 {
@@ -647,6 +753,9 @@ int main(void)
         cmocka_unit_test(test_commands_that_cannot_be),
         cmocka_unit_test(test_another_configuration),
         cmocka_unit_test(test_sections),
+        cmocka_unit_test(test_instances_and_devices),
+        cmocka_unit_test(test_aliases),
+        cmocka_unit_test(test_short_sections),
         cmocka_unit_test(test_versions_and_lengths),
     };
 
