@@ -16,7 +16,7 @@
 
 /* A mapping in a stream: first, last, gpa (8 bytes each), permissions (1). */
 #define MAPPING_BYTES 25u
-/* No view makes mappings of more blocks: its extents end with 1 GiB, or lead to their own address. */
+/* No view makes mappings of more blocks: they end with 1 GiB, or lead to their own address. */
 #define BLOCKS_MAX (1u << 20)
 
 bool follow_quiet(const struct viommu *iommu)
