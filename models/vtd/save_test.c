@@ -661,6 +661,39 @@ static void test_aliases(void **state)
     unit_fini(&unit);
 }
 
+/* Of devices that share an id each is what it was. */
+static void test_shared_ids(void **state)
+{
+    const struct viommu_device_config shared = {.requester = 0x50, .shared = true};
+    struct viommu_device *devices[3];
+    struct viommu_translation out;
+    struct stream stream;
+    struct viommu *second;
+    struct viommu_device *device;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(viommu_device_add(unit.guest.iommu, &shared, &devices[i]), 0);
+    }
+    stream = save(unit.guest.iommu);
+    second = second_of(&unit, &device);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(viommu_device_add(second, &shared, &devices[i]), 0);
+    }
+    /* The newest comes first: this is the one in the middle. */
+    store(&stream, BODY_AT + BODY_END + 2 * SECTION_SIZE + 4, 5, 1);
+    seal(&stream);
+    assert_int_equal(viommu_load(second, stream.data, stream.size), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(viommu_device_translate(devices[i], NULL, 0, VIOMMU_READ, &out),
+                         i == 1 ? -EPERM : 0);
+    }
+    viommu_destroy(second);
+    viommu_save_free(stream.data);
+    unit_fini(&unit);
+}
+
 /* Every section is cut short, with a frame that is right. */
 static void test_short_sections(void **state)
 {
@@ -755,6 +788,7 @@ int main(void)
         cmocka_unit_test(test_sections),
         cmocka_unit_test(test_instances_and_devices),
         cmocka_unit_test(test_aliases),
+        cmocka_unit_test(test_shared_ids),
         cmocka_unit_test(test_short_sections),
         cmocka_unit_test(test_versions_and_lengths),
     };
