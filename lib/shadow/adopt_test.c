@@ -69,6 +69,23 @@ static void test_tables_changed(void **unused)
     told("");
 }
 
+/* What comes beside something that is kept does not make that odd. */
+static void test_neighbours(void **unused)
+{
+    (void)unused;
+    world_map(&world, 0x3000, 1, BIG + 3 * PAGE, RW);
+    sync();
+    save();
+    forget();
+    world_map(&world, 0x2000, 1, BIG + 2 * PAGE, RW);
+    world_map(&world, 0x4000, 1, BIG + 4 * PAGE, RW);
+    restart();
+    assert_int_equal(load(), 0);
+    world_process(&world);
+    told("+2000-2fff>80002000rw +4000-4fff>80004000rw");
+    assert_int_equal(m->subscriber->mirror->odd.count, 0);
+}
+
 static void test_replaced(void **unused)
 {
     (void)unused;
@@ -390,6 +407,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nothing_changed, setup, end),
         cmocka_unit_test_setup_teardown(test_nothing_changed_in_blocks, setup_unsubscribed, end),
         cmocka_unit_test_setup_teardown(test_tables_changed, setup, end),
+        cmocka_unit_test_setup_teardown(test_neighbours, setup, end),
         cmocka_unit_test_setup_teardown(test_replaced, setup_unsubscribed, end),
         cmocka_unit_test_setup_teardown(test_other_borders, setup, end),
         cmocka_unit_test_setup_teardown(test_other_view, setup, end),

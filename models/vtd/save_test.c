@@ -186,7 +186,35 @@ static void test_descriptor_gone_bad(void **state)
     unit_fini(&unit);
 }
 
-/* The same, and the guest took the tail back. */
+/*
+ * The queue is to go off behind a descriptor that is under way; what the guest puts there after that
+ * is not carried out.
+ */
+static void test_no_more_than_was_under_way(void **state)
+{
+    struct guest *guest = &unit.guest;
+
+    (void)state;
+    unit_init(&unit, &plain);
+    guest_queue_on(guest);
+    guest_ok(viommu_dma_begin(guest->iommu), "section");
+    for (unsigned i = 0; i < 2; i++) {
+        guest_queue_put(guest, spec_iotlb_invalidate(SPEC_GLOBAL, 0, 0, 0, false));
+    }
+    guest_queue_kick(guest);
+    guest_process(guest);
+    guest_write(guest, SPEC_GCMD, 4, 0);
+    guest_queue_put(guest, spec_wait(SPEC_WAIT_STATUS, guest->status, 1));
+    guest_queue_kick(guest);
+    take_over(&unit);
+    viommu_dma_end(guest->iommu);
+    guest_process(guest);
+    assert_false(guest_read(guest, SPEC_GSTS, 4) & SPEC_QIE);
+    assert_int_equal(guest_load(guest, guest->status), 0);
+    unit_fini(&unit);
+}
+
+/* The queue is to go off, and the guest took the tail back. */
 static void test_tail_taken_back(void **state)
 {
     struct guest *guest = &unit.guest;
@@ -776,6 +804,7 @@ int main(void)
         cmocka_unit_test(test_tables_and_queue_go_on),
         cmocka_unit_test(test_every_command_in_another_instance),
         cmocka_unit_test(test_descriptor_gone_bad),
+        cmocka_unit_test(test_no_more_than_was_under_way),
         cmocka_unit_test(test_tail_taken_back),
         cmocka_unit_test(test_before_and_after_the_start),
         cmocka_unit_test(test_not_from_a_change_callback),
