@@ -285,6 +285,23 @@ static void test_memory_before_the_load(void **unused)
     told("");
 }
 
+/* The same, when it only came: nobody notes it twice. */
+static void test_memory_came_before_the_load(void **unused)
+{
+    (void)unused;
+    lay_out();
+    save();
+    forget();
+    restart();
+    world_add(&world, BIG + SIZE_1G, BIG + SIZE_1G + 0xffff, 0);
+    assert_int_equal(load(), 0);
+    assert_null(world_follow(&world)->notes);
+    assert_int_equal(world_follow(&world)->memory->count, 3);
+    world_process(&world);
+    told("");
+    assert_int_equal(world_follow(&world)->memory->count, 3);
+}
+
 /* Memory is to go when nothing has been done yet: it goes when the mirror has let go of it. */
 static void test_memory_goes_at_once(void **unused)
 {
@@ -328,6 +345,25 @@ static void test_quota(void **unused)
     world_unmap(&world, 0x200000, 2);
     sync();
     told("-200000-200fff -201000-201fff");
+}
+
+/* What stays odd costs nothing new, and is kept even where there is no more room. */
+static void test_quota_of_what_is_odd(void **unused)
+{
+    (void)unused;
+    for (unsigned i = 0; i < 512; i++) {
+        world_map_at(&world, 0x40000000 + i * SIZE_2M, BIG + i * SIZE_2M, 1, RW);
+    }
+    sync();
+    assert_int_equal(m->mapped_count, 512);
+    world.model.shadow_quota = follow_bytes(&world.model.iommu) + 1000;
+    forget();
+    *world_entry(&world, 0x40000000, 2) = 0;
+    world_map_at(&world, 0x40000000, BIG, 2, RW);
+    take_over();
+    told("");
+    assert_int_equal(m->subscriber->mirror->odd.count, 512);
+    assert_false(mirror_status(m).fenced);
 }
 
 /* ---- when it is adopted ---------------------------------------------------------------------- */
@@ -418,8 +454,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_limit, setup, end),
         cmocka_unit_test_setup_teardown(test_memory_is_gone, setup, end),
         cmocka_unit_test_setup_teardown(test_memory_before_the_load, setup, end),
+        cmocka_unit_test_setup_teardown(test_memory_came_before_the_load, setup, end),
         cmocka_unit_test_setup_teardown(test_memory_goes_at_once, setup, end),
         cmocka_unit_test_setup_teardown(test_quota, setup, end),
+        cmocka_unit_test_setup_teardown(test_quota_of_what_is_odd, setup, end),
         cmocka_unit_test_setup_teardown(test_nothing_before_the_load, setup, end),
         cmocka_unit_test_setup_teardown(test_busy, setup, end),
         cmocka_unit_test_setup_teardown(test_keys, setup, end),
