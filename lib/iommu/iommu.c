@@ -264,6 +264,7 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
     uint64_t now;
     bool stopped;
 
+    iommu->windows.looked = 0;
     stopped = iommu->model->work(iommu, budget);
     iommu->drain_open = 0;
     stopped |= follow_work(iommu, budget);
