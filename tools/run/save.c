@@ -7,6 +7,7 @@
  * stays what it was.
  */
 #include "run.h"
+#include "trace.h"
 
 #include <save/stream.h>
 
@@ -107,6 +108,7 @@ static int second_create(struct run *run, const struct unit *unit,
 
 static void change_place(struct run *run, struct unit *unit, struct viommu *second, bool adopt)
 {
+    trace_end(run, unit);
     viommu_destroy(unit->iommu);
     unit->iommu = second;
     devices_move(run, unit);
@@ -151,8 +153,10 @@ static bool can_load(struct run *run)
 {
     if (run->holds) {
         run_error(run, NULL, "a translation is still held: `release` it first");
+    } else if (run->pins) {
+        run_error(run, NULL, "a window is still pinned: `unpin` it first");
     }
-    return !run->holds;
+    return !run->holds && !run->pins;
 }
 
 static void do_load(struct run *run)

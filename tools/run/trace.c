@@ -25,10 +25,11 @@ void trace_begin(struct run *run, struct unit *unit)
     run->trace_file = NULL; /* no other unit */
 }
 
-void trace_end(struct run *run, const struct unit *unit)
+void trace_end(struct run *run, struct unit *unit)
 {
     int error = unit->tracer ? trace_writer_close(unit->tracer) : 0;
 
+    unit->tracer = NULL;
     if (error) {
         run_error(run, NULL, "the trace is not complete: %s", strerror(-error));
     }

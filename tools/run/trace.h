@@ -7,8 +7,8 @@
 
 /* A unit has been started: it is traced if that was asked for and it is the first. */
 void trace_begin(struct run *run, struct unit *unit);
-/* A unit is about to be destroyed. */
-void trace_end(struct run *run, const struct unit *unit);
+/* An instance is about to be destroyed. */
+void trace_end(struct run *run, struct unit *unit);
 
 /* Replays the trace in a file. Returns the exit status. */
 int trace_play(const char *name, bool quiet, bool json);
