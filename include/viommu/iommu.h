@@ -137,7 +137,8 @@ struct viommu_config {
 
 /*
  * Freezes the configuration and brings the instance to its power-on state. Returns 0; -EALREADY
- * when it is started.
+ * when it is started; -EBUSY when a mirror waits to be adopted: viommu_load (viommu/save.h) starts
+ * the instance then.
  */
 int viommu_start(struct viommu *iommu);
 

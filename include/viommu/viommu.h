@@ -9,6 +9,7 @@
 #include <viommu/iommufd.h>
 #include <viommu/memory.h>
 #include <viommu/notify.h>
+#include <viommu/save.h>
 #include <viommu/trace.h>
 #include <viommu/types.h>
 #include <viommu/vfio.h>

@@ -380,7 +380,9 @@ int viommu_start(struct viommu *iommu)
     int ret = -EALREADY;
 
     iommu_lock(iommu);
-    if (!atomic_load(&iommu->started)) {
+    if (!atomic_load(&iommu->started) && follow_waits(iommu)) {
+        ret = -EBUSY;
+    } else if (!atomic_load(&iommu->started)) {
         iommu->model->reset(iommu);
         follow_review(iommu, NULL, NULL, NULL, VIOMMU_CAUSE_REPLAY);
         atomic_store(&iommu->started, true);

@@ -52,6 +52,12 @@ struct dma_request {
     struct dma_found *found; /* NULL, or filled in where the request is allowed */
 };
 
+/* Models, as saved states name them. */
+enum model_id {
+    MODEL_VTD = 1,
+    MODEL_TEST = 0xffff, /* of unit tests */
+};
+
 /* What a model does. One constant table a model; every member is there. */
 struct model {
     /* Frees the model's own state. No lock, nobody else in. */
@@ -106,6 +112,20 @@ struct model {
     const struct pagetable_format *(*format)(const struct viommu *iommu);
     /* Where devices' interrupts go: never mapped. An empty range (first > last): nowhere. */
     struct viommu_range interrupts;
+
+    /* What it is called in a saved state, and the version of its part of that. */
+    uint32_t id;
+    uint16_t save_version;
+    /* Writes configuration and state into an open section. Under the lock. */
+    void (*save)(struct viommu *iommu, struct save_writer *writer);
+    /*
+     * Reads what save wrote (this version or an older one) and checks it, whole, into memory of
+     * base_alloc: *state, which the caller frees whatever is returned. Nothing else changes.
+     * Returns 0, -EBADMSG, -ENOTSUP, -EINVAL (another configuration) or -ENOMEM. Under the lock.
+     */
+    int (*decode)(struct viommu *iommu, struct save_section *section, void **state);
+    /* Puts it in place of the power-on values. Under the lock. */
+    void (*restore)(struct viommu *iommu, const void *state);
 };
 
 struct outbox {

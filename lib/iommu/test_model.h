@@ -13,6 +13,8 @@
 
 #include "iommu/iommu.h"
 
+#include "base/alloc.h"
+
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -230,6 +232,27 @@ static inline const struct pagetable_format *model_format(const struct viommu *i
     return &format;
 }
 
+static inline void model_save(struct viommu *iommu, struct save_writer *writer)
+{
+    save_put64(writer, model_of(iommu)->reg);
+}
+
+static inline int model_decode(struct viommu *iommu, struct save_section *section, void **state)
+{
+    (void)iommu;
+    *state = base_alloc(sizeof(uint64_t));
+    if (!*state) {
+        return -ENOMEM;
+    }
+    *(uint64_t *)*state = save_get64(section);
+    return save_close(section);
+}
+
+static inline void model_restore(struct viommu *iommu, const void *state)
+{
+    model_of(iommu)->reg = *(const uint64_t *)state;
+}
+
 static const struct model test_model_table = {
     .destroy = model_destroy,
     .reset = model_reset,
@@ -247,6 +270,11 @@ static const struct model test_model_table = {
     .view = model_view,
     .format = model_format,
     .interrupts = {0xfee00000, 0xfeefffff},
+    .id = MODEL_TEST,
+    .save_version = 1,
+    .save = model_save,
+    .decode = model_decode,
+    .restore = model_restore,
 };
 
 static inline void model_on_interrupt(void *opaque, const struct viommu_interrupt *interrupt)
@@ -298,13 +326,11 @@ static inline void model_add_ram(struct test_model *model, uint64_t first, uint6
     assert_int_equal(viommu_memory_batch_commit(batch, NULL, NULL), 0);
 }
 
-/*
- * Everything, with an empty guest memory; not started. The caller may have set host_clock,
- * woken_by_callback, rewrite_policy and shadow_quota.
- */
-static inline void model_create(struct test_model *model)
+/* The instance, in the memory that there is; not started. */
+static inline void model_begin(struct test_model *model)
 {
     struct viommu_config config = {
+        .memory = model->memory,
         .callbacks = {.interrupt = model_on_interrupt,
                       .event = model_on_event,
                       .wake = model->woken_by_callback ? model_on_wake : NULL},
@@ -316,12 +342,20 @@ static inline void model_create(struct test_model *model)
         .shadow_quota = model->shadow_quota,
     };
 
+    assert_int_equal(iommu_init(&model->iommu, &test_model_table, &config), 0);
+}
+
+/*
+ * Everything, with an empty guest memory; not started. The caller may have set host_clock,
+ * woken_by_callback, rewrite_policy and shadow_quota.
+ */
+static inline void model_create(struct test_model *model)
+{
     assert_int_equal(viommu_memory_create(&model->memory), 0);
     model->ram = aligned_alloc(4096, MODEL_RAM);
     assert_non_null(model->ram);
     memset(model->ram, 0, MODEL_RAM);
-    config.memory = model->memory;
-    assert_int_equal(iommu_init(&model->iommu, &test_model_table, &config), 0);
+    model_begin(model);
     model->now = 1;
     model->last = UINT64_MAX;
     model->mask = 0xfff;

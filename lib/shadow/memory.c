@@ -275,6 +275,28 @@ void follow_memory_catch_up(struct viommu *iommu)
     }
 }
 
+int follow_memory_settle(struct viommu *iommu)
+{
+    struct memory_list *list;
+
+    if (iommu->follow.removing) {
+        return -EBUSY;
+    }
+    if (!epoch_enter(iommu->epoch)) {
+        return -ENOMEM;
+    }
+    list = list_anew(iommu);
+    epoch_leave(iommu->epoch);
+    if (!list) {
+        return -ENOMEM;
+    }
+    notes_free(iommu);
+    iommu->follow.memory_stale = false;
+    base_free(iommu->follow.memory);
+    iommu->follow.memory = list;
+    return 0;
+}
+
 bool follow_memory_begin(struct viommu *iommu)
 {
     const struct memory_note *note = iommu->follow.notes;

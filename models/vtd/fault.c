@@ -152,7 +152,7 @@ void vtd_fault_record(struct vtd *vtd, const struct dma_request *request, enum v
     vtd->iommu.stats.faults_recorded++;
     watch_fault(&vtd->iommu, request, reason, state->fault_index, 0);
     if (!(state->reg[REG_FSTS] & FSTS_PPF)) {
-        state->reg[REG_FSTS] &= ~(0xffULL << FSTS_FRI_SHIFT);
+        state->reg[REG_FSTS] &= ~(uint64_t)FSTS_FRI;
         state->reg[REG_FSTS] |= (uint64_t)state->fault_index << FSTS_FRI_SHIFT;
         vtd_fault_event(vtd, FSTS_PPF);
     }
