@@ -189,7 +189,10 @@ static void *work(void *arg)
             struct slot *slot = &slots[i];
 
             if (atomic_load(&slot->state) == FREE) {
-                pin(worker, slot);
+                /* Seldom enough that a device has often none. */
+                if (random_percent(&worker->random, 5)) {
+                    pin(worker, slot);
+                }
             } else if (atomic_load(&slot->state) != MINE) {
                 continue;
             } else if (is_over(slot, &worker->random)) {
