@@ -28,6 +28,7 @@
 #include "parse.h"
 #include "port.h"
 #include "serve_mirror.h"
+#include "serve_trace.h"
 #include "vtd_function.h"
 
 enum {
@@ -49,6 +50,7 @@ enum option_key {
     OPTION_DOMAIN_BITS,
     OPTION_FAULT_RECORDS,
     OPTION_IOTLB,
+    OPTION_TRACE,
 };
 
 /* An edu device that was asked for. */
@@ -60,6 +62,7 @@ struct edu_request {
 
 struct request {
     const char *vtd_path;
+    const char *trace_path; /* NULL: nothing is traced */
     struct viommu_vtd_config vtd;
     uint32_t iotlb_entries;
     struct edu_request edus[EDUS_MAX];
@@ -82,6 +85,7 @@ struct service {
     struct port vtd_port;
     struct loop_source unit_work;
     struct loop_source memory_work;
+    struct serve_trace trace;
     struct served_edu *edus;
     unsigned edu_count;
 };
@@ -121,6 +125,8 @@ static const struct argp_option options[] = {
     {"mirror", OPTION_MIRROR, "[BUS:]DEV.FN=FILE", 0,
      "Write into FILE, a JSON line a call, what a mirror of this edu device's mappings is told; "
      "with --caching-mode, for an edu named before; may be given several times", 1},
+    {"trace", OPTION_TRACE, "FILE", 0,
+     "Write into FILE, a JSON line each, what the unit does; `viommu run --replay` reads it", 1},
     {"width", OPTION_WIDTH, "BITS", 0, "Widest device address: 39 or 48 (48)", 2},
     {"host-width", OPTION_HOST_WIDTH, "BITS", 0, "Guest-physical address width, 36 to 52 (48)", 2},
     {"caching-mode", OPTION_CACHING_MODE, NULL, 0, "The guest must invalidate when it maps, too",
@@ -212,6 +218,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_MIRROR:
         add_mirror(request, arg, state);
+        break;
+    case OPTION_TRACE:
+        insist(*arg && strcmp(arg, "-") != 0, state, "--trace", arg, "the name of a file");
+        request->trace_path = arg;
         break;
     case OPTION_WIDTH:
         insist(value == 39 || value == 48, state, "--width", arg, "39 or 48");
@@ -448,6 +458,7 @@ static void close_all(struct service *service)
         viommu_device_remove(served->edu.dma.opaque);
     }
     port_close(&service->vtd_port);
+    serve_trace_close(&service->trace);
     vtd_function_fini(&service->vtd);
 }
 
@@ -456,6 +467,10 @@ static int serve(struct service *service, const struct request *request)
 {
     int ret = 0;
 
+    if (request->trace_path) {
+        ret = serve_trace_open(&service->trace, &service->loop, request->trace_path,
+                               service->vtd.iommu, &request->vtd);
+    }
     for (unsigned i = 0; ret == 0 && i < request->edu_count; i++) {
         ret = open_edu(service, &request->edus[i]);
     }

@@ -14,5 +14,6 @@
 #include <viommu/types.h>
 #include <viommu/vfio.h>
 #include <viommu/vtd.h>
+#include <viommu/watch.h>
 
 #endif

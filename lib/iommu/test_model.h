@@ -36,6 +36,7 @@ struct test_model {
     struct viommu_memory *memory;
     unsigned char *ram;
     bool host_clock;
+    bool woken_by_callback;
     _Atomic uint64_t now;
 
     uint64_t offset;
@@ -66,6 +67,7 @@ struct test_model {
     unsigned interrupt_count;
     struct viommu_event events[MODEL_RECORDS];
     unsigned event_count;
+    unsigned wakes; /* calls of `wake` */
     void (*in_callback)(struct test_model *model); /* called from event and interrupt callbacks */
 };
 
@@ -297,6 +299,11 @@ static inline void model_on_event(void *opaque, const struct viommu_event *event
     }
 }
 
+static inline void model_on_wake(void *opaque)
+{
+    ((struct test_model *)opaque)->wakes++;
+}
+
 static inline uint64_t model_clock(void *opaque)
 {
     return atomic_load(&((struct test_model *)opaque)->now);
@@ -320,7 +327,9 @@ static inline void model_begin(struct test_model *model)
 {
     struct viommu_config config = {
         .memory = model->memory,
-        .callbacks = {model_on_interrupt, model_on_event},
+        .callbacks = {.interrupt = model_on_interrupt,
+                      .event = model_on_event,
+                      .wake = model->woken_by_callback ? model_on_wake : NULL},
         .opaque = model,
         .clock = model->host_clock ? NULL : model_clock,
         .ack_timeout_ms = 100,
@@ -334,7 +343,7 @@ static inline void model_begin(struct test_model *model)
 
 /*
  * Everything, with an empty guest memory; not started. The caller may have set host_clock,
- * rewrite_policy and shadow_quota.
+ * woken_by_callback, rewrite_policy and shadow_quota.
  */
 static inline void model_create(struct test_model *model)
 {

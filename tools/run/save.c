@@ -4,9 +4,9 @@
  *
  * `load` puts a second instance in the place of a unit: with its configuration, its devices and its
  * subscribers, as a process does that takes over. Where the library refuses the state, the unit
- * stays what it was.
+ * stays what it was. A trace ends with the instance that it is of.
  */
-#include "run.h"
+#include "trace.h"
 
 #include <save/stream.h>
 
@@ -107,6 +107,8 @@ static int second_create(struct run *run, const struct unit *unit,
 
 static void change_place(struct run *run, struct unit *unit, struct viommu *second, bool adopt)
 {
+    trace_end(run, unit);
+    unit->tracer = NULL;
     viommu_destroy(unit->iommu);
     unit->iommu = second;
     devices_move(run, unit);
