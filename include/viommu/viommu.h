@@ -15,5 +15,6 @@
 #include <viommu/vfio.h>
 #include <viommu/vtd.h>
 #include <viommu/watch.h>
+#include <viommu/window.h>
 
 #endif

@@ -35,6 +35,12 @@
 #define REQUESTER_BUCKETS 256
 #define OUTBOX_EVENTS 64
 
+/* Where a translation comes from. */
+struct dma_found {
+    int32_t domain; /* or WINDOW_DOMAIN_ANY: not known, WINDOW_DOMAIN_NONE: nothing translates */
+    uint8_t level;  /* of the page: 0 for 4 KiB, 1 for 2 MiB, 2 for 1 GiB */
+};
+
 /* A request as the model sees it. */
 struct dma_request {
     struct viommu_device *device;
@@ -43,6 +49,7 @@ struct dma_request {
     uint32_t perm; /* enum viommu_perm; 0: a zero-length read */
     enum viommu_dma_type type;
     bool quiet; /* asked ahead of need: a refusal is not recorded */
+    struct dma_found *found; /* NULL, or filled in where the request is allowed */
 };
 
 /* Models, as saved states name them. */
@@ -148,6 +155,7 @@ struct viommu {
     struct requester *requesters[REQUESTER_BUCKETS];
     struct viommu_device *devices;
     struct viommu_device *followed; /* those that have subscribers: changes look at these only */
+    struct windows windows;
     struct notify notify;
     struct follow follow;
     struct outbox outbox;
@@ -187,6 +195,6 @@ void callback_leave(struct callback_mark *mark);
 bool iommu_reentered(struct viommu *iommu);
 
 /* Adds a device's counters to a sum. */
-void stats_add_device(struct viommu_stats *sum, const struct device_stats *device);
+void stats_add_device(struct viommu_stats *sum, const struct viommu_device *device);
 
 #endif

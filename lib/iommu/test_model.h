@@ -43,6 +43,7 @@ struct test_model {
     uint64_t last;
     uint64_t mask;
     uint32_t perm;
+    bool domains; /* each page is of a domain of its own, of its number */
     bool ats;
     _Atomic unsigned translations; /* calls */
     unsigned refused_interrupts;
@@ -155,6 +156,9 @@ static inline int model_translate(struct viommu *iommu, const struct dma_request
     }
     *out = (struct viommu_translation){request->iova + model->offset, model->mask, model->perm,
                                        false};
+    if (request->found) {
+        request->found->domain = model->domains ? (int32_t)(request->iova >> 12) : 0;
+    }
     return 0;
 }
 

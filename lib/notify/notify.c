@@ -430,6 +430,7 @@ static void list_forget(struct delivery_list *list, const struct wait *wait)
 
 void notify_forget(struct viommu *iommu, struct wait *wait)
 {
+    windows_forget(&wait->windows);
     if (wait->holds) {
         stop_holding(iommu, wait);
         list_forget(&wait->held, wait);

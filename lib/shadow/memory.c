@@ -198,9 +198,12 @@ void follow_memory_stop(struct viommu *iommu)
     if (iommu->follow.listener) {
         (void)viommu_memory_listener_remove(iommu->follow.listener);
     }
+    iommu->follow.listener = NULL;
     notes_free(iommu);
     base_free(iommu->follow.memory);
+    iommu->follow.memory = NULL;
     base_free(iommu->follow.memory_next);
+    iommu->follow.memory_next = NULL;
 }
 
 static bool note_has(const struct memory_note *note, const struct viommu_memory_slot *slot)

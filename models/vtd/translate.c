@@ -74,7 +74,7 @@ void vtd_refuse_interrupt(struct viommu *iommu, const struct dma_request *reques
     struct vtd *vtd = vtd_of(iommu);
 
     iommu_lock(iommu);
-    if (vtd->state.translating) {
+    if (vtd->state.translating && !request->quiet) {
         vtd_fault_record(vtd, request, VTD_INTERRUPT_ACCESS);
     }
     iommu_unlock(iommu);
@@ -141,6 +141,14 @@ static uint64_t usable_mask(const struct pagetable_walk *walk, uint64_t iova)
                : walk->mask;
 }
 
+/* Says where a translation comes from, to whoever asked. */
+static void found(const struct dma_request *request, int32_t domain, uint8_t level)
+{
+    if (request->found) {
+        *request->found = (struct dma_found){.domain = domain, .level = level};
+    }
+}
+
 static int translate_by_tables(struct vtd *vtd, const struct dma_request *request,
                                const struct vtd_context *context, struct viommu_translation *out)
 {
@@ -165,6 +173,7 @@ static int translate_by_tables(struct vtd *vtd, const struct dma_request *reques
     if (id) {
         iotlb_fill(&vtd->iommu.iotlb, tag, id, request->iova, walk.gpa, walk.perm, walk.level);
     }
+    found(request, context->domain, (uint8_t)walk.level);
     *out = (struct viommu_translation){
         .gpa = walk.gpa,
         .mask = usable_mask(&walk, request->iova),
@@ -195,6 +204,7 @@ static int untranslated(struct vtd *vtd, const struct dma_request *request,
         return context->translating ? refuse(vtd, request, context, VTD_ADDRESS_TOO_LARGE)
                                     : -EFAULT;
     }
+    found(request, context->translating ? context->domain : WINDOW_DOMAIN_NONE, 0);
     identity(request->iova, VIOMMU_READ | VIOMMU_WRITE, out);
     return 0;
 }

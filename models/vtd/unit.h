@@ -101,7 +101,7 @@ struct vtd_state {
 enum vtd_phase {
     PHASE_DRAIN,  /* for requests that began before it */
     PHASE_AGAIN,  /* for those that could find what these had cached late */
-    PHASE_TELL,   /* for subscribers that are being told, and mirrors that follow */
+    PHASE_TELL,   /* for subscribers that are told, mirrors that follow, windows to be released */
     PHASE_SETTLE, /* for requests with what these had cached */
     PHASE_DONE,
 };

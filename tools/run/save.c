@@ -153,8 +153,10 @@ static bool can_load(struct run *run)
 {
     if (run->holds) {
         run_error(run, NULL, "a translation is still held: `release` it first");
+    } else if (run->pins) {
+        run_error(run, NULL, "a window is still pinned: `unpin` it first");
     }
-    return !run->holds;
+    return !run->holds && !run->pins;
 }
 
 static void do_load(struct run *run)
