@@ -51,7 +51,7 @@ int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *c
 /*
  * Removes a device and its subscribers; NULL is accepted. The caller sees to it that no other
  * thread is in a call on it. Changes that its subscribers had not acknowledged count as
- * acknowledged: the device is gone. Returns 0, or -EDEADLK from a change callback.
+ * acknowledged: the device is gone. Its pinned windows stay open (viommu/window.h). Returns 0, or -EDEADLK from a change callback.
  */
 int viommu_device_remove(struct viommu_device *device);
 
@@ -78,7 +78,7 @@ int viommu_device_remove_aliases(struct viommu_device *device);
 /*
  * A function-level reset: a denied device is admitted again, and its subscribers that were fenced
  * hear of changes again; a mirror is told anew of all that is mapped. The device's own cached
- * translations are the caller's to drop.
+ * translations are the caller's to drop, and its pinned windows to release.
  * Returns 0 or -EDEADLK.
  */
 int viommu_device_reset(struct viommu_device *device);

@@ -119,7 +119,10 @@ struct viommu_config {
      * nothing here.
      */
     uint64_t (*clock)(void *opaque);
-    /* How long a subscriber may take to acknowledge a change, in milliseconds; 0 is 500. */
+    /*
+     * How long a subscriber may take to acknowledge a change, and the holder of a pinned window to
+     * release it, in milliseconds; 0 is 500.
+     */
     uint32_t ack_timeout_ms;
     /* Entries of the translation cache, a power of two from 256 to 2^24; 0 is 16,384. */
     uint32_t iotlb_entries;
@@ -142,8 +145,9 @@ int viommu_start(struct viommu *iommu);
 /*
  * Gives the instance back; NULL is accepted. The caller sees to it that no other thread is in any
  * call on it or on its devices, and that no subscriber will complete a change. Devices and
- * subscribers that still exist are removed with it; what mirrors have mapped stays mapped. Not from
- * a listener of memory. Blocks while such a listener of the instance's own runs.
+ * subscribers that still exist are removed with it; what mirrors have mapped stays mapped, and
+ * pinned windows stay open (viommu/window.h). Not from a listener of memory. Blocks while such a
+ * listener of the instance's own runs.
  */
 void viommu_destroy(struct viommu *iommu);
 

@@ -53,7 +53,7 @@ struct viommu_window;
 /* What one window can have: ranges, and bytes in all of them. */
 #define VIOMMU_WINDOW_RANGES_MAX 4096
 #define VIOMMU_WINDOW_BYTES_MAX (16u << 20)
-/* And what a device can have open at once: windows, and 4 KiB pages in all of them. */
+/* And what a device can have open at once: windows, and 4 KiB pages (or parts) in all of them. */
 #define VIOMMU_WINDOWS_MAX 4096
 #define VIOMMU_WINDOWS_PAGES_MAX (1u << 18)
 
@@ -102,7 +102,8 @@ int viommu_device_pin(struct viommu_device *device, const struct viommu_dma_attr
  * inside one of them: it blocks while another thread is in such a call of this window. So call it
  * with no lock held that those take.
  *
- * Threads: any, at any time, but not while the device is being removed.
+ * Threads: any, at any time, but not while the device is being removed; of an instance that was
+ * destroyed, not from a listener of memory.
  */
 void viommu_window_release(struct viommu_window *window);
 

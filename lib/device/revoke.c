@@ -197,6 +197,7 @@ static void ask_list(struct viommu *iommu, struct window_list *list,
     }
     pthread_mutex_lock(&list->lock);
     for (struct viommu_window *w = list->first; w; w = w->next) {
+        iommu->windows.looked++;
         if (!w->wanted && is_concerned(w, wait)) {
             want(iommu, w);
         }
@@ -222,9 +223,15 @@ bool windows_ask(struct viommu *iommu, struct window_wait *wait, uint64_t before
 bool windows_over(struct window_wait *wait)
 {
     while (wait->at && (wait->at->stopped || !is_concerned(wait->at, wait))) {
+        wait->at->iommu->windows.looked++;
         step(wait);
     }
     return !wait->at;
+}
+
+bool windows_spent(const struct viommu *iommu)
+{
+    return iommu->windows.looked >= WINDOWS_LOOKED_MAX;
 }
 
 /* ---- calls, and time ---- */
@@ -251,8 +258,7 @@ static bool window_call(struct viommu *iommu, struct viommu_window *window, bool
     window->calling = false;
     pthread_cond_broadcast(&iommu->notify.idle);
     if (window->released) {
-        base_free(window->slots);
-        base_free(window);
+        window_free(window);
         return false;
     }
     return true;

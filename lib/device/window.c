@@ -70,14 +70,17 @@ static struct viommu_window *window_create(struct viommu_device *device,
         window->fence = request->fence;
         window->opaque = request->opaque;
         window->shift = IOTLB_PAGE_SHIFT;
+        window->slots = window->own_slots;
         ranges_set(window, request);
     }
     return window;
 }
 
-static void window_free(struct viommu_window *window)
+void window_free(struct viommu_window *window)
 {
-    base_free(window->slots);
+    if (window->slots != window->own_slots) {
+        base_free(window->slots);
+    }
     base_free(window);
 }
 
@@ -95,12 +98,30 @@ static void note_found(struct pin *pin)
     window->shift = shift > window->shift ? shift : window->shift;
 }
 
+/* Makes room for twice as many slots. Returns 0 or -ENOMEM. */
+static int grow_slots(struct pin *pin)
+{
+    struct viommu_window *window = pin->window;
+    bool own = window->slots == window->own_slots;
+    struct viommu_range *grown =
+        base_realloc_array(own ? NULL : window->slots, pin->slot_room * 2, sizeof(*grown));
+
+    if (!grown) {
+        return -ENOMEM;
+    }
+    if (own) {
+        memcpy(grown, window->own_slots, sizeof(window->own_slots));
+    }
+    window->slots = grown;
+    pin->slot_room *= 2;
+    return 0;
+}
+
 /* Remembers that the window leads to a slot. There are few, and the last one is the likeliest. */
 static int note_slot(struct pin *pin, const struct viommu_memory_slot *slot)
 {
     struct viommu_window *window = pin->window;
-    size_t room = pin->slot_room ? pin->slot_room * 2 : 2;
-    struct viommu_range *grown;
+    int ret = 0;
 
     for (size_t i = window->slot_count; i--;) {
         if (window->slots[i].first == slot->first) {
@@ -108,15 +129,12 @@ static int note_slot(struct pin *pin, const struct viommu_memory_slot *slot)
         }
     }
     if (window->slot_count == pin->slot_room) {
-        grown = base_realloc_array(window->slots, room, sizeof(*grown));
-        if (!grown) {
-            return -ENOMEM;
-        }
-        window->slots = grown;
-        pin->slot_room = room;
+        ret = grow_slots(pin);
     }
-    window->slots[window->slot_count++] = (struct viommu_range){slot->first, slot->last};
-    return 0;
+    if (!ret) {
+        window->slots[window->slot_count++] = (struct viommu_range){slot->first, slot->last};
+    }
+    return ret;
 }
 
 static int add_iov(struct pin *pin, char *host, size_t len)
@@ -288,7 +306,12 @@ int viommu_device_pin(struct viommu_device *device, const struct viommu_dma_attr
                       const struct viommu_window_request *request, struct iovec *iov,
                       size_t *iov_count, struct viommu_window **out)
 {
-    struct pin pin = {.device = device, .iov = iov, .iov_room = *iov_count};
+    struct pin pin = {
+        .device = device,
+        .iov = iov,
+        .iov_room = *iov_count,
+        .slot_room = sizeof(pin.window->own_slots) / sizeof(pin.window->own_slots[0]),
+    };
     int ret = request_check(request);
 
     if (!ret && attrs && attrs->type != VIOMMU_DMA_UNTRANSLATED) {

@@ -84,8 +84,9 @@ struct viommu_window {
     int32_t domain;
     uint16_t id;
     uint8_t shift; /* log2 of the largest page */
-    struct viommu_range *slots; /* of guest memory that it leads to */
+    struct viommu_range *slots; /* of guest memory that it leads to: own_slots, or more */
     size_t slot_count;
+    struct viommu_range own_slots[2];
 
     bool wanted;
     struct viommu_window *next_wanted;
@@ -117,12 +118,21 @@ struct windows {
     unsigned leaving;       /* windows that a removal of memory waits for */
     uint64_t leaving_token; /* its answer */
     bool destroyed;         /* the instance is only there for its orphans */
+    unsigned looked;        /* windows looked at in this round of work */
 };
+
+/*
+ * A round of work looks at so many windows, then it ends, and others have their turn at the lock.
+ * The operation that passes the bound is the last one to ask.
+ */
+#define WINDOWS_LOOKED_MAX 16384u
 
 void window_list_init(struct window_list *list);
 void window_list_fini(struct window_list *list);
 
 /* ---- window.c ---- */
+
+void window_free(struct viommu_window *window);
 
 /* A device goes: its windows become orphans. Under the lock. */
 void windows_orphan(struct viommu *iommu, struct viommu_device *device);
@@ -149,6 +159,9 @@ bool windows_ask(struct viommu *iommu, struct window_wait *wait, uint64_t before
 
 /* Whether the wait is over: moves it on. Under the lock. */
 bool windows_over(struct window_wait *wait);
+
+/* Whether enough windows were looked at in this round. Under the lock. */
+bool windows_spent(const struct viommu *iommu);
 
 /* Whether it stands somewhere; it may be over when it is moved on. */
 static inline bool windows_stands(const struct window_wait *wait)

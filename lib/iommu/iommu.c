@@ -264,14 +264,15 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
     unsigned told;
     bool stopped;
 
+    iommu->windows.looked = 0;
     stopped = iommu->model->work(iommu, budget);
     iommu->drain_open = 0;
     stopped |= follow_work(iommu, budget);
-    if (notify_deadline(iommu)) {
-        notify_expire(iommu, iommu_now(iommu));
-    }
-    if (windows_deadline(iommu)) {
-        windows_expire(iommu, iommu_now(iommu));
+    if (notify_deadline(iommu) || windows_deadline(iommu)) {
+        uint64_t now = iommu_now(iommu);
+
+        notify_expire(iommu, now);
+        windows_expire(iommu, now);
     }
     while (*budget && (notify_deliver(iommu) || windows_deliver(iommu))) {
         charge(budget, 1);

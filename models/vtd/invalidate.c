@@ -278,6 +278,9 @@ bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation)
     if (operation->phase == PHASE_DONE || !wait_drained(&vtd->iommu, wait)) {
         return false;
     }
+    if (windows_spent(&vtd->iommu)) {
+        return false; /* in the next round */
+    }
     if (operation->phase != PHASE_TELL) {
         operation->phase = after_drain(vtd, operation);
         return true;
@@ -285,6 +288,10 @@ bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation)
     (void)windows_over(&wait->windows);
     if (is_told(vtd, operation)) {
         return false;
+    }
+    if (!wait->told && !wait->follow) {
+        operation->phase = PHASE_DONE; /* it was windows only: nobody uses one that is released */
+        return true;
     }
     wait_drain(&vtd->iommu, wait);
     operation->phase = PHASE_SETTLE;

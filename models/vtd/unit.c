@@ -123,7 +123,7 @@ static bool vtd_work(struct viommu *iommu, unsigned *budget)
         moved = vtd_commands_step(vtd);
         moved |= vtd_queue_step(vtd, budget);
     } while (moved);
-    return !*budget && vtd_queue_ready(vtd);
+    return (!*budget && vtd_queue_ready(vtd)) || windows_spent(iommu);
 }
 
 static bool vtd_draining(struct viommu *iommu)

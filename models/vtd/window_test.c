@@ -465,6 +465,36 @@ static void test_faults(void **state)
     world_fini(&world);
 }
 
+/* A queue full of invalidations and very many windows: one call does not look at all of it. */
+static void test_rounds(void **state)
+{
+    static struct holder holders[1000];
+    struct world world;
+    struct guest *guest = &world.unit.guest;
+    unsigned calls = 0;
+
+    (void)state;
+    world_init(&world);
+    for (unsigned i = 0; i < 1000; i++) {
+        pin(&world, &holders[i], IOVA, IOVA);
+    }
+    for (unsigned i = 0; i < 60; i++) {
+        guest_queue_put(guest, spec_iotlb_invalidate(SPEC_SELECTIVE, UNIT_DOMAIN, IOVA + 0x1000, 0,
+                                                     false));
+    }
+    guest_queue_kick(guest);
+    while (viommu_process(guest->iommu, 1000) == VIOMMU_PENDING) {
+        calls++;
+    }
+    assert_in_range(calls, 3, 10);
+    assert_int_equal(unit_head(&world.unit), 60);
+    assert_int_equal(stats_of(&world).windows_revoked, 0);
+    for (unsigned i = 0; i < 1000; i++) {
+        release(&holders[i]);
+    }
+    world_fini(&world);
+}
+
 /* The machine is reset while an invalidation waits: it is gone, and the next ones wait again. */
 static void test_reset(void **state)
 {
@@ -505,6 +535,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_pass_through),
     cmocka_unit_test(test_device_tlb),
     cmocka_unit_test(test_faults),
+    cmocka_unit_test(test_rounds),
     cmocka_unit_test(test_reset),
 };
 
