@@ -102,6 +102,9 @@ void bench_second(struct bench *bench, struct bench_second *second)
 
 void bench_take_over(struct bench *bench, const struct bench_second *second)
 {
+    for (unsigned i = 0; i < BENCH_WINDOWS; i++) {
+        window_release(&bench->windows[i]);
+    }
     guest_take_over(&bench->guest, second->iommu);
     memcpy(bench->devices, second->devices, sizeof(bench->devices));
     memcpy(bench->subscribers, second->subscribers, sizeof(bench->subscribers));

@@ -4,7 +4,7 @@
  *
  * `load` puts a second instance in the place of a unit: with its configuration, its devices and its
  * subscribers, as a process does that takes over. Where the library refuses the state, the unit
- * stays what it was.
+ * stays what it was. A trace ends with the instance that it is of.
  */
 #include "run.h"
 #include "trace.h"
