@@ -40,7 +40,6 @@ struct bench {
     struct bench_window windows[BENCH_WINDOWS];
     bool aliased[BENCH_DEVICES];
     bool reordered; /* devices are not in the order of their numbers any more */
-    struct bench_window windows[BENCH_WINDOWS];
 };
 
 /* An instance that may go on in place of the bench's: see bench_second. */
