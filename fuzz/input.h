@@ -39,7 +39,6 @@ struct bench {
     bool device_tlb;
     bool aliased[BENCH_DEVICES];
     bool reordered; /* devices are not in the order of their numbers any more */
-    struct bench_window windows[BENCH_WINDOWS];
 };
 
 /* An instance that may go on in place of the bench's: see bench_second. */
