@@ -10,6 +10,9 @@
 
 #include "device_options.h"
 
+struct handover_fds;
+struct save_section;
+struct save_writer;
 struct served_device;
 struct summary;
 
@@ -31,6 +34,18 @@ struct serve_kind {
      */
     int (*open)(struct served_device *served, const struct serve_device_options *options);
     void (*close)(struct served_device *served);
+    /*
+     * Handing over. quiesce: begin nothing new; quiet: is nothing under way; resume: go on.
+     * All NULL: it is always quiet. save writes what it is into the section that is open. load is
+     * in place of open: makes the device, quiesced, as it was saved; a negative errno otherwise.
+     */
+    void (*quiesce)(struct served_device *served);
+    bool (*quiet)(const struct served_device *served);
+    void (*resume)(struct served_device *served);
+    void (*save)(const struct served_device *served, struct save_writer *writer,
+                 struct handover_fds *fds);
+    int (*load)(struct served_device *served, const struct serve_device_options *options,
+                struct save_section *section, struct handover_fds *fds);
     void (*count)(const struct served_device *served, struct summary *summary);
 };
 
