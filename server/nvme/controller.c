@@ -339,8 +339,8 @@ static void reset(void *opaque)
     nvme->state.asq = 0;
     nvme->state.acq = 0;
     nvme->fatal_logged = false;
-    if (nvme->reset_hook) {
-        nvme->reset_hook(nvme->reset_opaque);
+    if (nvme->dma.reset) {
+        nvme->dma.reset(nvme->dma.opaque);
     }
 }
 

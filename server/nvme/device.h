@@ -99,8 +99,6 @@ struct nvme {
     struct loop_source source;
     int event_fd;
     bool kicked; /* event_fd was written to for our own sake */
-    void (*reset_hook)(void *opaque);
-    void *reset_opaque;
     uint64_t (*now_ms)(void);
 
     struct nvme_state state;

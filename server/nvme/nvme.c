@@ -164,12 +164,6 @@ struct pci_function *nvme_function(struct nvme *nvme)
     return &nvme->function;
 }
 
-void nvme_set_reset_hook(struct nvme *nvme, void (*hook)(void *opaque), void *opaque)
-{
-    nvme->reset_hook = hook;
-    nvme->reset_opaque = opaque;
-}
-
 int nvme_event_fd(const struct nvme *nvme)
 {
     return nvme->event_fd;

@@ -87,9 +87,6 @@ int nvme_destroy(struct nvme *nvme);
 
 struct pci_function *nvme_function(struct nvme *nvme);
 
-/* Called after each reset of the PCI function, for instance to reset the device behind the unit. */
-void nvme_set_reset_hook(struct nvme *nvme, void (*hook)(void *opaque), void *opaque);
-
 /* Readable when there is something to do. */
 int nvme_event_fd(const struct nvme *nvme);
 

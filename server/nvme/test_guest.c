@@ -170,6 +170,11 @@ void guest_revoke(struct guest *guest, uint64_t offset, size_t size)
 
 /* ---- the bus and the registers ------------------------------------------------------------- */
 
+static void count_reset(void *opaque)
+{
+    ((struct guest *)opaque)->resets++;
+}
+
 static void bus_message(void *opaque, unsigned vector)
 {
     struct guest *guest = opaque;
@@ -187,11 +192,6 @@ static const struct pci_bus_ops bus = {
     .message_interrupt = bus_message,
     .line_interrupt = bus_line,
 };
-
-static void count_reset(void *opaque)
-{
-    ((struct guest *)opaque)->resets++;
-}
 
 uint32_t guest_read32(struct guest *guest, uint64_t offset)
 {
@@ -251,6 +251,7 @@ void guest_open(struct guest *guest, const struct nvme_config *config)
         .write = dma_write,
         .pin = dma_pin,
         .unpin = dma_unpin,
+        .reset = count_reset,
         .opaque = guest,
     };
     struct nvme_config own = *config;
@@ -263,7 +264,6 @@ void guest_open(struct guest *guest, const struct nvme_config *config)
     guest->fd = make_file();
     own.fd = dup(guest->fd);
     assert_int_equal(nvme_create(&own, "disk", &dma, NULL, &guest->nvme), 0);
-    nvme_set_reset_hook(guest->nvme, count_reset, guest);
     nvme_function(guest->nvme)->bus = &bus;
     nvme_function(guest->nvme)->bus_opaque = guest;
 }

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What `viommu serve` serves: a unit, the devices behind it (or devices without one), a port for
+ * each, and the loop that keeps them going.
+ *
+ * Threads: one; what devices have of their own they keep to themselves.
+ */
+#ifndef VIOMMU_TOOLS_SERVE_SERVICE_H
+#define VIOMMU_TOOLS_SERVE_SERVICE_H
+
+#include <stdbool.h>
+
+#include "device_dma.h"
+#include "direct_memory.h"
+#include "edu.h"
+#include "loop.h"
+#include "mirror.h"
+#include "options.h"
+#include "port.h"
+#include "vtd_function.h"
+
+struct served_edu {
+    struct edu edu;
+    bool mirrored;
+    struct serve_mirror mirror;
+};
+
+/* A device that is served. */
+struct served_device {
+    const struct serve_kind *kind;
+    char name[24]; /* for messages to people */
+    uint16_t requester;
+    struct viommu_device *behind; /* its place behind the unit, or NULL: it is not behind one */
+    struct direct_memory direct;  /* then it has memory of its own */
+    struct device_dma dma;
+    struct pci_function *function; /* of the kind's own */
+    struct port port;
+    union {
+        struct served_edu edu;
+    };
+};
+
+struct service {
+    struct loop loop;
+    bool has_unit; /* the next four are there */
+    struct vtd_function vtd;
+    struct port vtd_port;
+    struct loop_source unit_work;
+    struct loop_source memory_work;
+    struct served_device *devices;
+    unsigned device_count;
+    uint64_t losses_logged; /* without a unit: of client memory */
+};
+
+/* Opens everything that was asked for. Returns 0, or a negative errno after saying what is wrong.
+ * The options outlive the service. */
+int service_open(struct service *service, const struct serve_options *options);
+void service_close(struct service *service);
+
+#endif
