@@ -9,6 +9,8 @@
 #include <linux/pci_regs.h>
 #include <string.h>
 
+#include "save/stream.h"
+
 static uint32_t get_word(const uint8_t *bytes, unsigned offset, unsigned size)
 {
     uint32_t word = 0;
@@ -275,4 +277,27 @@ void pci_config_set_intx_status(struct pci_config *config, bool asserted)
     } else {
         config->value[PCI_STATUS] &= (uint8_t)~PCI_STATUS_INTERRUPT;
     }
+}
+
+void pci_config_save(const struct pci_config *config, struct save_writer *writer)
+{
+    save_put_bytes(writer, config->value, sizeof(config->value));
+}
+
+int pci_config_load(struct pci_config *config, struct save_section *section)
+{
+    const uint8_t *value = save_get_bytes(section, sizeof(config->value));
+
+    for (unsigned i = 0; value && i < PCI_CONFIG_SIZE; i++) {
+        /* The status of the line is the function's to change, the rest is software's. */
+        uint8_t changeable = config->writable[i] | (i == PCI_STATUS ? PCI_STATUS_INTERRUPT : 0);
+
+        if ((value[i] ^ config->initial[i]) & ~changeable) {
+            save_spoil(section);
+        }
+    }
+    if (!section->error) {
+        memcpy(config->value, value, sizeof(config->value));
+    }
+    return section->error;
 }

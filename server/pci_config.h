@@ -17,6 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct save_section;
+struct save_writer;
+
 enum {
     PCI_CONFIG_SIZE = 256,
     PCI_CONFIG_N_BARS = 6,
@@ -96,6 +99,11 @@ bool pci_config_msix_enabled(const struct pci_config *config);
 
 /* How many vectors MSI-X has; 0 without it. */
 unsigned pci_config_msix_vectors(const struct pci_config *config);
+
+/* The state that software sees, for another process. What it may not change has to be what it is in
+ * the function that loads it: -EBADMSG. */
+void pci_config_save(const struct pci_config *config, struct save_writer *writer);
+int pci_config_load(struct pci_config *config, struct save_section *section);
 
 /* Show in the status register whether the INTx line is asserted. */
 void pci_config_set_intx_status(struct pci_config *config, bool asserted);
