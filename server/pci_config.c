@@ -121,6 +121,41 @@ int pci_config_add_msi(struct pci_config *config, unsigned log2_messages)
     return offset;
 }
 
+/* Is [offset, offset + size) inside a memory BAR, on a border of 8 bytes? */
+static bool inside_bar(const struct pci_config *config, unsigned bar, uint32_t offset,
+                       uint32_t size)
+{
+    return bar < PCI_CONFIG_N_BARS && offset % 8 == 0 &&
+           (uint64_t)offset + size <= config->bar_size[bar];
+}
+
+int pci_config_add_msix(struct pci_config *config, unsigned vectors, unsigned bar,
+                        uint32_t table_offset, uint32_t pending_offset)
+{
+    uint32_t table_size = vectors * PCI_MSIX_ENTRY_SIZE;
+    uint32_t pending_size = (vectors + 63) / 64 * 8;
+    int offset;
+
+    if (vectors == 0 || vectors > PCI_MSIX_FLAGS_QSIZE + 1 || config->msix ||
+        !inside_bar(config, bar, table_offset, table_size) ||
+        !inside_bar(config, bar, pending_offset, pending_size) ||
+        (table_offset < pending_offset + pending_size &&
+         pending_offset < table_offset + table_size)) {
+        return -EINVAL;
+    }
+    offset = pci_config_add_capability(config, PCI_CAP_ID_MSIX, PCI_CAP_MSIX_SIZEOF);
+    if (offset < 0) {
+        return offset;
+    }
+    config->msix = (uint8_t)offset;
+    define(config, config->msix + PCI_MSIX_FLAGS, 2, vectors - 1);
+    put_word(config->writable, config->msix + PCI_MSIX_FLAGS, 2,
+             PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+    define(config, config->msix + PCI_MSIX_TABLE, 4, table_offset | bar);
+    define(config, config->msix + PCI_MSIX_PBA, 4, pending_offset | bar);
+    return offset;
+}
+
 void pci_config_allow(struct pci_config *config, unsigned offset, uint32_t bits)
 {
     if (offset <= PCI_CONFIG_SIZE - 4) {
@@ -216,6 +251,23 @@ unsigned pci_config_msi_messages(const struct pci_config *config)
     }
     flags = get_word(config->initial, config->msi + PCI_MSI_FLAGS, 2);
     return 1u << ((flags & PCI_MSI_FLAGS_QMASK) >> 1);
+}
+
+bool pci_config_msix_enabled(const struct pci_config *config)
+{
+    return config->msix &&
+           (get_word(config->value, config->msix + PCI_MSIX_FLAGS, 2) & PCI_MSIX_FLAGS_ENABLE);
+}
+
+unsigned pci_config_msix_vectors(const struct pci_config *config)
+{
+    unsigned flags;
+
+    if (!config->msix) {
+        return 0;
+    }
+    flags = get_word(config->initial, config->msix + PCI_MSIX_FLAGS, 2);
+    return (flags & PCI_MSIX_FLAGS_QSIZE) + 1;
 }
 
 void pci_config_set_intx_status(struct pci_config *config, bool asserted)

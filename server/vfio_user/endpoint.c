@@ -525,7 +525,10 @@ static void bus_message_interrupt(void *opaque, unsigned vector)
 {
     struct vfio_user_endpoint *endpoint = opaque;
 
-    vfio_user_interrupts_trigger(&endpoint->interrupts, VFIO_PCI_MSI_IRQ_INDEX, vector);
+    bool msix = pci_config_msix_enabled(&endpoint->function->config);
+
+    vfio_user_interrupts_trigger(&endpoint->interrupts,
+                                 msix ? VFIO_PCI_MSIX_IRQ_INDEX : VFIO_PCI_MSI_IRQ_INDEX, vector);
 }
 
 static void bus_line_interrupt(void *opaque, bool level)
@@ -578,6 +581,8 @@ void vfio_user_endpoint_attach(struct vfio_user_endpoint *endpoint, struct pci_f
                                    config->initial[PCI_INTERRUPT_PIN] != 0);
     vfio_user_interrupts_set_count(&endpoint->interrupts, VFIO_PCI_MSI_IRQ_INDEX,
                                    pci_config_msi_messages(config));
+    vfio_user_interrupts_set_count(&endpoint->interrupts, VFIO_PCI_MSIX_IRQ_INDEX,
+                                   pci_config_msix_vectors(config));
     endpoint->function = function;
     function->bus = &bus_ops;
     function->bus_opaque = endpoint;

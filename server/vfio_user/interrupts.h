@@ -23,7 +23,7 @@
 #include "protocol.h"
 
 enum {
-    VFIO_USER_MAX_VECTORS = 32, /* of one index */
+    VFIO_USER_MAX_VECTORS = 64, /* of one index */
 };
 
 struct vfio_user_vector {
