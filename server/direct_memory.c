@@ -441,14 +441,10 @@ void direct_memory_fini(struct direct_memory *memory)
 void direct_memory_save(const struct direct_memory *memory, struct save_writer *writer)
 {
     save_put8(writer, memory->denied);
-    save_put64(writer, memory->pinned);
-    save_put64(writer, memory->revoked);
 }
 
 int direct_memory_load(struct direct_memory *memory, struct save_section *section)
 {
     memory->denied = save_get8(section) != 0;
-    memory->pinned = save_get64(section);
-    memory->revoked = save_get64(section);
     return section->error;
 }

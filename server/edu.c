@@ -262,8 +262,6 @@ void edu_save(const struct edu *edu, struct save_writer *writer)
     save_put64(writer, edu->dma_count);
     save_put64(writer, edu->dma_command);
     save_put_bytes(writer, edu->buffer, sizeof(edu->buffer));
-    save_put64(writer, edu->transfers);
-    save_put64(writer, edu->refusals);
 }
 
 int edu_load(struct edu *edu, struct save_section *section)
@@ -283,8 +281,6 @@ int edu_load(struct edu *edu, struct save_section *section)
     if (buffer) {
         memcpy(edu->buffer, buffer, sizeof(edu->buffer));
     }
-    edu->transfers = save_get64(section);
-    edu->refusals = save_get64(section);
     /* No transfer is ever seen under way. */
     if (edu->status & ~EDU_STATUS_INTERRUPT || edu->dma_command & EDU_DMA_START) {
         save_spoil(section);

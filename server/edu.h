@@ -71,7 +71,7 @@ struct edu {
 struct save_section;
 struct save_writer;
 
-/* State for another process: registers, buffer, configuration space, counters. Loading returns 0 or
+/* State for another process: registers, buffer, configuration space. Loading returns 0 or
  * -EBADMSG. */
 void edu_save(const struct edu *edu, struct save_writer *writer);
 int edu_load(struct edu *edu, struct save_section *section);

@@ -193,7 +193,6 @@ void port_save(struct port *port, struct save_writer *writer, struct handover_fd
     handover_put_fd(writer, fds, port->listener.fd);
     save_put64(writer, port->file.st_dev);
     save_put64(writer, port->file.st_ino);
-    save_put32(writer, port->clients);
     save_put8(writer, port->connected);
     if (port->connected) {
         vfio_user_endpoint_save(&port->endpoint, writer, fds);
@@ -220,7 +219,6 @@ int port_load(struct port *port, struct loop *loop, struct pci_function *functio
     port->listener = listener_source(port, handover_take_fd(section, fds));
     port->file.st_dev = save_get64(section);
     port->file.st_ino = save_get64(section);
-    port->clients = save_get32(section);
     port->connected = save_get8(section) != 0;
     if (!is_listener(port->listener.fd)) {
         save_spoil(section);

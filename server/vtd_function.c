@@ -353,10 +353,6 @@ int vtd_function_save(const struct vtd_function *vtd, struct save_writer *writer
     }
     pci_config_save(&vtd->function.config, writer);
     save_put64(writer, vtd->logged_address);
-    save_put64(writer, vtd->placements);
-    save_put64(writer, vtd->messages_sent);
-    save_put64(writer, vtd->messages_lost);
-    save_put64(writer, vtd->events);
     handover_put_data(writer, data, size);
     viommu_save_free(data);
     return 0;
@@ -369,10 +365,6 @@ int vtd_function_load(struct vtd_function *vtd, struct save_section *section)
 
     pci_config_load(&vtd->function.config, section);
     vtd->logged_address = save_get64(section);
-    vtd->placements = save_get64(section);
-    vtd->messages_sent = save_get64(section);
-    vtd->messages_lost = save_get64(section);
-    vtd->events = save_get64(section);
     data = handover_get_data(section, SIZE_MAX, &size);
     return section->error ? section->error : viommu_load(vtd->iommu, data, size);
 }

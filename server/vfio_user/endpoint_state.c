@@ -140,7 +140,6 @@ static void save_interrupts(const struct vfio_user_interrupts *interrupts,
     }
     save_put8(writer, interrupts->intx_level);
     save_put8(writer, interrupts->intx_masked);
-    save_put64(writer, interrupts->signalled);
 }
 
 static void load_vector(struct vfio_user_vector *vector, struct save_section *section,
@@ -167,7 +166,6 @@ static void load_interrupts(struct vfio_user_interrupts *interrupts, struct save
     }
     interrupts->intx_level = save_get8(section) != 0;
     interrupts->intx_masked = save_get8(section) != 0;
-    interrupts->signalled = save_get64(section);
 }
 
 /* ---- client memory -------------------------------------------------------------------------- */
@@ -232,9 +230,6 @@ void vfio_user_endpoint_save(struct vfio_user_endpoint *endpoint, struct save_wr
     save_put64(writer, endpoint->client.pgsizes);
     save_put32(writer, (uint32_t)-endpoint->error);
     save_put16(writer, endpoint->next_id);
-    save_put64(writer, endpoint->commands);
-    save_put64(writer, endpoint->refused);
-    save_put64(writer, endpoint->messages_lost);
     save_connection(&endpoint->connection, writer, fds);
     save_interrupts(&endpoint->interrupts, writer, fds);
     save_regions(&endpoint->dma, writer, fds);
@@ -253,9 +248,6 @@ int vfio_user_endpoint_load(struct vfio_user_endpoint *endpoint, struct pci_func
     endpoint->client.pgsizes = save_get64(section);
     error = save_get32(section);
     endpoint->next_id = save_get16(section);
-    endpoint->commands = save_get64(section);
-    endpoint->refused = save_get64(section);
-    endpoint->messages_lost = save_get64(section);
     if (error > 4095) {
         save_spoil(section); /* no errno is */
     } else {

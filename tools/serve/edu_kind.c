@@ -44,19 +44,20 @@ static int open_edu(struct served_device *served, const struct serve_device_opti
     return ret;
 }
 
-static void close_edu(struct served_device *served)
+static int close_edu(struct served_device *served)
 {
     int ret = served->edu.mirrored ? serve_mirror_close(&served->edu.mirror) : 0;
 
     if (ret < 0) {
         server_log("%s: the mirror's file is not complete: %s", served->name, strerror(-ret));
     }
+    return 0;
 }
 
-static void count(const struct served_device *served, struct summary *summary)
+static void summarize(const struct served_device *served)
 {
-    summary->transfers += served->edu.edu.transfers;
-    summary->refusals += served->edu.edu.refusals;
+    summary_print_line("device transfers done", served->edu.edu.transfers);
+    summary_print_line("device transfers refused", served->edu.edu.refusals);
 }
 
 static void save_edu(const struct served_device *served, struct save_writer *writer,
@@ -87,7 +88,7 @@ const struct serve_kind serve_kind_edu = {
     .keys = keys,
     .open = open_edu,
     .close = close_edu,
-    .count = count,
+    .summarize = summarize,
     .save = save_edu,
     .load = load_edu,
 };

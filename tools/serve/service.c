@@ -158,6 +158,7 @@ int service_place(struct service *service, const struct serve_device_options *op
     *out = served;
     served->kind = options->kind;
     served->requester = options->requester;
+    served->loop = &service->loop;
     snprintf(served->name, sizeof(served->name), "%s %02x:%02x.%x", options->kind->name,
              options->requester >> 8, options->requester >> 3 & 0x1f, options->requester & 7);
     return service->has_unit ? place_behind(service, served, options->requester)
@@ -189,8 +190,9 @@ static int open_device(struct service *service, const struct serve_device_option
     ret = port_open(&served->port, &service->loop, served->function, options->socket);
     if (ret < 0) {
         server_log("cannot serve %s on %s: %s", served->name, options->socket, explain(ret));
-        served->kind->close(served);
-        leave_place(served);
+        if (served->kind->close(served) == 0) {
+            leave_place(served);
+        }
         return ret;
     }
     service->device_count++;
@@ -242,16 +244,26 @@ int service_open(struct service *service, const struct serve_options *options)
 
 void service_close(struct service *service)
 {
+    bool stuck = false;
+
     handover_close(&service->handover);
     for (unsigned i = 0; i < service->device_count; i++) {
         struct served_device *served = &service->devices[i];
 
         port_close(&served->port);
-        served->kind->close(served);
-        leave_place(served);
+        if (served->kind->close(served) < 0) {
+            stuck = true;
+        } else {
+            leave_place(served);
+        }
     }
     if (service->has_unit) {
         port_close(&service->vtd_port);
+    }
+    if (stuck) {
+        return; /* all that may be in use stays until the process ends */
+    }
+    if (service->has_unit) {
         vtd_function_fini(&service->vtd);
     }
     loop_fini(&service->loop);

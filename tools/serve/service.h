@@ -16,6 +16,7 @@
 #include "handover.h"
 #include "loop.h"
 #include "mirror.h"
+#include "nvme/nvme.h"
 #include "options.h"
 #include "port.h"
 #include "vtd_function.h"
@@ -31,6 +32,7 @@ struct served_device {
     const struct serve_kind *kind;
     char name[24]; /* for messages to people */
     uint16_t requester;
+    struct loop *loop;
     struct viommu_device *behind; /* its place behind the unit, or NULL: it is not behind one */
     struct direct_memory direct;  /* then it has memory of its own */
     struct device_dma dma;
@@ -38,6 +40,7 @@ struct served_device {
     struct port port;
     union {
         struct served_edu edu;
+        struct nvme *nvme;
     };
 };
 
