@@ -28,6 +28,11 @@ unsigned nvme_page_shift(const struct nvme *nvme)
     return PAGE_SHIFT_MIN + NVME_CC_MPS(nvme->state.cc);
 }
 
+bool nvme_page_size_known(uint32_t cc)
+{
+    return PAGE_SHIFT_MIN + NVME_CC_MPS(cc) <= NVME_PAGE_SHIFT_MAX;
+}
+
 bool nvme_enabled(const struct nvme *nvme)
 {
     return (nvme->state.cc & NVME_CC_EN) && (nvme->state.csts & NVME_CSTS_RDY);
@@ -70,7 +75,7 @@ static bool can_enable(const struct nvme_state *state)
     uint64_t page = UINT64_C(1) << (PAGE_SHIFT_MIN + NVME_CC_MPS(cc));
 
     return NVME_CC_CSS(cc) == 0 && NVME_CC_AMS(cc) == 0 &&
-           PAGE_SHIFT_MIN + NVME_CC_MPS(cc) <= NVME_PAGE_SHIFT_MAX && (state->aqa & 0xfff) != 0 &&
+           nvme_page_size_known(cc) && (state->aqa & 0xfff) != 0 &&
            (state->aqa >> 16 & 0xfff) != 0 && state->asq % page == 0 && state->acq % page == 0;
 }
 
@@ -158,6 +163,14 @@ static void begin_shutdown(struct nvme *nvme)
 void nvme_shutdown_done(struct nvme *nvme)
 {
     nvme->state.csts = (nvme->state.csts & ~NVME_CSTS_SHST) | NVME_CSTS_SHST_COMPLETE;
+}
+
+void nvme_state_loaded(struct nvme *nvme)
+{
+    nvme_reset_progress(nvme);
+    if ((nvme->state.csts & NVME_CSTS_SHST) == NVME_CSTS_SHST_OCCURRING) {
+        begin_shutdown(nvme);
+    }
 }
 
 static void write_cc(struct nvme *nvme, uint32_t value)

@@ -132,6 +132,8 @@ void nvme_fatal(struct nvme *nvme, const char *what, int error);
 void nvme_kick(struct nvme *nvme); /* call nvme_process again soon */
 void nvme_reset_progress(struct nvme *nvme); /* jobs ended: a reset may be over */
 void nvme_shutdown_done(struct nvme *nvme);
+bool nvme_page_size_known(uint32_t cc);
+void nvme_state_loaded(struct nvme *nvme);
 
 /* data.c: what is copied. Each returns a status, the first two 0 or a negative errno. */
 int nvme_read_memory(struct nvme *nvme, uint64_t iova, void *data, size_t size);

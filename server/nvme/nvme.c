@@ -221,6 +221,7 @@ void nvme_resume(struct nvme *nvme)
 {
     nvme->quiesced = false;
     nvme->quiet = NULL;
+    nvme_rescan(nvme);
     nvme_process(nvme);
 }
 

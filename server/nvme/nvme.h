@@ -68,6 +68,8 @@ struct nvme_stats {
 };
 
 struct nvme;
+struct save_section;
+struct save_writer;
 
 /*
  * Makes a controller; *config and *dma are copied, name and the strings must outlive it. It watches
@@ -101,6 +103,15 @@ void nvme_process(struct nvme *nvme);
 void nvme_quiesce(struct nvme *nvme, void (*quiet)(void *opaque), void *opaque);
 bool nvme_quiet(const struct nvme *nvme);
 void nvme_resume(struct nvme *nvme);
+
+/*
+ * The state of a controller that is quiet, configuration space included, into the section that is
+ * open; and from there, into a controller that was just made, of the same queues and block size,
+ * and is quiesced. nvme_load returns 0, or -EBADMSG (the section is spoiled) with nothing changed.
+ * After nvme_resume it fetches where the other one stopped, and looks whether the file has changed.
+ */
+void nvme_save(const struct nvme *nvme, struct save_writer *writer);
+int nvme_load(struct nvme *nvme, struct save_section *section);
 
 /* Look at the file's size again; a guest that wants to know is told when it changed. */
 void nvme_rescan(struct nvme *nvme);
