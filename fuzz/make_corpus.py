@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the hand-made seeds of the registers, queue, mirror, tables, range and shadow map fuzz
+"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, shadow map and trace fuzz
 targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
 block. The bytes are what bytes.h and the targets read. Run it after a change of those formats.
 """
+import json
 import os
 import struct
 
@@ -498,7 +499,67 @@ def mirror_seeds():
     write("mirror", "queue", start + tables + m_full(7, 9, 1) + queue + edits[:40] + queue)
 
 
+# ---- trace
+
+def trace_seeds():
+    """Traces as `viommu run --trace` writes them, without capabilities: they need not be compared."""
+    switches = {"caching-mode": False, "super-pages": True, "pass-through": True, "queue": True,
+                "snoop-control": True, "device-tlb": True}
+    unit = {"width": 0, "host-width": 0, "domain-bits": 0, "fault-records": 0, **switches}
+    header = {"format": "viommu-trace", "version": 1, "library": "0.1.0", "unit": unit}
+
+    def trace(name, lines, first=header, end=""):
+        numbered = [{"index": i, "time": i, **line} for i, line in enumerate(lines, 1)]
+        text = "".join(json.dumps(line) + "\n" for line in [first] + numbered)
+        write("trace", name, (text + end).encode())
+
+    def hexes(kind, **members):
+        return {"kind": kind, **{k: v if k in ("size", "slot", "reason", "error") else hex(v)
+                                 for k, v in members.items()}}
+
+    def store(offset, value, size=4):
+        return hexes("write", offset=offset, size=size, value=value)
+
+    def command(bit):
+        return [hexes("command", offset=0x18, value=bit), hexes("completed", offset=0x18, value=bit)]
+
+    def queued(*descriptors, first=0):
+        """The tail moves, all is begun and retires."""
+        each = [{"slot": first + i, "low": low, "high": high} for i, (low, high) in enumerate(descriptors)]
+        return ([store(0x88, (first + len(each)) << 4, 8)] + [hexes("descriptor", **d) for d in each] +
+                [hexes("retired", **d, error=0) for d in each])
+
+    root = [store(0x20, 0x5000, 8), store(0x18, 1 << 30)] + command(1 << 30)
+    queue = [store(0x90, 0x2000, 8), store(0x18, 1 << 26)] + command(1 << 26)
+    on = [store(0x18, 1 << 31 | 1 << 26)] + command(1 << 31)
+    every = queued((0x11, 0), (0x1_0031, 0), (0x12, 0), (0x1_0032, 0x40003), (0x8_0000_0003, 0x1000), (0x4, 0),
+                   (0x7_0000_0025, 0x9000))
+    bad = [store(0x88, 8 << 4, 8), hexes("refused", slot=7, low=0xf, high=9, reason=3), store(0x34, 1 << 4),
+           hexes("descriptor", slot=7, low=0x4, high=0), hexes("retired", slot=7, low=0x4, high=0, error=0)]
+    message = [store(0xa4, 0x41), store(0xa8, 0xfee00000), store(0xa0, 0), store(0x88, 0x90, 8),
+               hexes("descriptor", slot=8, low=0x15, high=0),
+               hexes("message", offset=0xa0, address=0xfee00000, value=0x41),
+               hexes("retired", slot=8, low=0x15, high=0, error=0)]
+    iotlb = 1 << 63 | 1 << 60
+    registers = [store(0xf8, iotlb, 8), hexes("command", offset=0xf8, value=iotlb, low=0x12, high=0),
+                 hexes("completed", offset=0xf8, value=1 << 60 | 1 << 57)]
+    ends = {"kind": "end", "registers": {name: "0x0" for name in (
+        "GSTS", "RTADDR", "CCMD", "FSTS", "FECTL", "FEDATA", "FEADDR", "FEUADDR", "IQH", "IQT", "IQA", "ICS",
+        "IECTL", "IEDATA", "IEADDR", "IEUADDR", "IQERCD", "IOTLB")}}
+    trace("all", root + queue + on + every + bad + message + [{"kind": "reset"}] + root)
+    trace("registers", root + registers)
+    trace("end", [{"kind": "miss"}, {"kind": "fault"}, {"kind": "event"}, ends])
+    trace("torn", queue + every[:5], end='{"index":')
+    trace("differs", queue + [hexes("descriptor", slot=3, low=1, high=1)])
+    trace("configured", root, {**header, "cap": "0x0", "ecap": "0x0",
+                               "unit": {**unit, "width": 39, "host-width": 36, "domain-bits": 4, "queue": False,
+                                        "device-tlb": False, "fault-records": 256}})
+    trace("far", [store(0x90, 0xfffffffff007, 8), store(0x18, 1 << 26)] + command(1 << 26) +
+          [store(0x88, 0x7fff0), hexes("refused", slot=0, low=0, high=0, reason=2)])
+
+
 registers_seeds()
+trace_seeds()
 queue_seeds()
 mirror_seeds()
 tables_seeds()

@@ -8,8 +8,8 @@
  *
  * Threads: every function may be called from any thread unless its comment says otherwise.
  * Functions of this header may take the instance's own lock for a short, bounded time; none blocks
- * longer. All callbacks but `clock` are made without a lock held, and all but `interrupt` for a
- * device's own message come from viommu_process().
+ * longer. All callbacks but `clock` and a watcher's (viommu/watch.h) are made without a lock held,
+ * and all but these two, and `interrupt` for a device's own message, come from viommu_process().
  */
 #ifndef VIOMMU_IOMMU_H
 #define VIOMMU_IOMMU_H

@@ -7,6 +7,7 @@
  * model, to fetch a context or to record a fault.
  */
 #include "device/dma.h"
+#include "iommu/watch.h"
 
 int viommu_dma_begin(struct viommu *iommu)
 {
@@ -70,6 +71,9 @@ static int ask_model(const struct dma_request *request, struct viommu_translatio
     ret = is_denied(device) ? -EPERM : device->iommu->model->translate(device->iommu, request, out);
     if (ret) {
         counter_add(&device->stats.refused, 1);
+        watch_miss(request, ret, 0, 0, 0);
+    } else {
+        watch_miss(request, 0, out->gpa, out->mask, out->perm);
     }
     return ret;
 }

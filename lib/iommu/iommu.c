@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The instance: life, work, time, and what is told to the embedder. */
-#include "iommu/iommu.h"
+#include "iommu/watch.h"
 
 #include "base/alloc.h"
 
@@ -183,6 +183,7 @@ void iommu_post_event(struct viommu *iommu, const struct viommu_event *event)
 {
     struct outbox *outbox = &iommu->outbox;
 
+    watch_event(iommu, event);
     if (outbox->count >= room_for(event->kind)) {
         outbox->lost++;
         iommu->stats.events_lost++;
@@ -394,6 +395,7 @@ int viommu_reset(struct viommu *iommu)
         return -EDEADLK;
     }
     iommu_lock(iommu);
+    watch_reset(iommu);
     iommu->model->reset(iommu);
     windows_reset(iommu);
     requesters_forget(iommu, 0, 0);
@@ -432,6 +434,7 @@ int viommu_mmio_write(struct viommu *iommu, uint64_t offset, unsigned size, uint
         return -EDEADLK;
     }
     iommu_lock(iommu);
+    watch_write(iommu, offset, size, value);
     iommu->model->mmio_write(iommu, offset, size, value);
     iommu_unlock(iommu);
     return 0;

@@ -79,6 +79,7 @@ struct unit {
     struct viommu_vtd_config vtd;
     struct tables *tables; /* what the table builder knows, or NULL; see table.c */
     struct queue *queue;   /* what the queue operations know, or NULL; see queue.c */
+    struct trace_writer *tracer; /* or NULL */
 };
 
 /* A first-in first-out list of what the library told; see notify.h. */
@@ -105,6 +106,7 @@ struct run {
     struct saved *saved;
     struct messages interrupts;
     struct messages events;
+    const char *trace_file; /* where to trace the next unit that starts, or NULL */
     uint64_t now; /* nanoseconds */
     bool autoprocess;
 };
