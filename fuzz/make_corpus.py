@@ -558,7 +558,26 @@ def trace_seeds():
           [store(0x88, 0x7fff0), hexes("refused", slot=0, low=0, high=0, reason=2)])
 
 
+
+# ---- takeover
+
+def takeover_seeds():
+    def message(what, data=b"", fds=0, version=1):
+        return struct.pack("<B8sIIQII", 0, b"viommuHO", version, what, len(data), fds, 0) + data
+
+    write("takeover", "hello", message(1))
+    write("takeover", "refusal", message(3, b"no room"))
+    write("takeover", "state", message(2, b"12345678", 1) + b"+")
+    write("takeover", "newer", message(2, b"", version=2))
+    for kind, name in ((1, "endpoint"), (2, "edu"), (3, "unit")):
+        write("takeover", name, bytes([kind]))
+        write("takeover", name + "-cut", bytes([kind, 9]))
+        write("takeover", name + "-changed", bytes([kind, 40, 0, 1, 60, 0, 2]))
+        write("takeover", name + "-raw", bytes([kind | 0x80]) + bytes(300))
+
+
 registers_seeds()
+takeover_seeds()
 trace_seeds()
 queue_seeds()
 mirror_seeds()
