@@ -59,6 +59,21 @@ def embedder(kind, argument=0):
 PROCESS, CLOCK, SECTION, ANSWER, COMPLETE, DEVICE, RESET = 0, 2, 3, 4, 5, 6, 7
 
 
+# Windows are among the arguments of RESET.
+def pin(number, *ranges, perm=1, fence=True, policy=0):
+    """policy: 1 releases when asked, 2 when fenced, 4 cannot be stopped. It chooses the device,
+    too: of two ranges 1 and 4 are of the first."""
+    kind = perm | fence << 2 | policy << 3 | (len(ranges) - 1) << 6
+    out = embedder(RESET, 24 | number) + bytes([kind])
+    for where, length in ranges:
+        out += where + struct.pack("<H", length - 1)
+    return out
+
+
+def unpin(number):
+    return embedder(RESET, 16 | number)
+
+
 # Registers
 
 REG = {name: i for i, name in enumerate(
@@ -221,11 +236,22 @@ def queue_seeds():
             q_embedder(PROCESS, 31))
     off = (q_embedder(SECTION, 1) + good + q_register(2, 0) + q_embedder(PROCESS, 31) +
            q_embedder(SECTION, 0) + b"\x07")
+    windows = b""
+    for policy in range(8):
+        windows += (b"\x05" + pin(0, (address(0, 3), 4096), policy=policy) +
+                    b"\x05" + pin(policy, (address(0, 4), 9), (address(0, 9), 8193), perm=3,
+                                  fence=policy & 1, policy=policy) +
+                    put(q_iotlb(1, 0, 0)) + put(q_wait(2, policy)) + q_embedder(PROCESS, 20) +
+                    (q_embedder(CLOCK, 11) if policy & 2 else b"\x05" + unpin(0)) +
+                    q_embedder(PROCESS, 20) + put(q_context(3, 0, 1)) + q_embedder(PROCESS, 20) +
+                    b"\x05" + unpin(policy) + q_embedder(DEVICE, policy))
+    windows += (b"\x05" + pin(1, (address(0), 4)) + b"\x05" + pin(2, (address(0), 4)) + good +
+                q_embedder(RESET, 31) + q_register(7, 1) + q_embedder(PROCESS, 20) + b"\x07")
     for i, config in enumerate(CONFIGS):
         write("queue", f"good-{i}", config + unmask + good + b"\x07" + every_dma(b"\x04")[:400])
         write("queue", f"errors-{i}", config + unmask + errors)
     for name, body in (("answers", answers), ("late", late), ("gone", gone), ("shapes", shapes),
-                       ("held", held), ("off", off),
+                       ("held", held), ("off", off), ("windows", windows),
                        ("reset", good + q_embedder(RESET, 31) + good)):
         write("queue", name, CONFIGS[0] + unmask + body)
 
@@ -291,6 +317,16 @@ def tables_seeds():
         modes += bytes([5, 1 | mode << 4]) + ask
     modes += bytes([5, 3]) + struct.pack("<Q", 1 << 50) + ask
     modes += bytes([5, 4]) + ask + bytes([5, 1]) + ask
+    windows = t_context(1, 4)
+    for leaf in (1, 2, 3):
+        windows += t_tables(4, leaf)
+        for base in (0, 1, 2):
+            for perm in (1, 2, 3):
+                windows += b"\x06" + pin(perm, (address(base, 0, 8), 4000), (address(base), 1),
+                                         perm=perm, policy=4 if base else 1)
+            windows += (invalidations + b"\x06" + embedder(PROCESS, 9) + clear +
+                        b"\x06" + unpin(base) + b"\x06" + embedder(CLOCK, base * 8))
+    write("tables", "windows", CONFIGS[0] + windows)
     write("tables", "contexts", CONFIGS[0] + t_tables(4, 1) + contexts)
     write("tables", "roots", CONFIGS[0] + t_context(1, 4) + roots + modes)
     loop = t_context(1, 4) + t_store(0x3000, 0x3003) + ask + t_store(0x3000, 0x70000003) + ask
@@ -549,6 +585,7 @@ def trace_seeds():
     trace("all", root + queue + on + every + bad + message + [{"kind": "reset"}] + root)
     trace("registers", root + registers)
     trace("end", [{"kind": "miss"}, {"kind": "fault"}, {"kind": "event"}, ends])
+    trace("middle", root, {**header, "registers": ends["registers"]})
     trace("torn", queue + every[:5], end='{"index":')
     trace("differs", queue + [hexes("descriptor", slot=3, low=1, high=1)])
     trace("configured", root, {**header, "cap": "0x0", "ecap": "0x0",

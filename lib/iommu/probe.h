@@ -9,6 +9,10 @@
 
 #ifdef VIOMMU_USDT
 #include <sys/sdt.h>
+#ifdef __clang__
+/* It says so of the header's macros where they are used, as if they were ours. */
+#pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
+#endif
 #define PROBE1(name, a) STAP_PROBE1(viommu, name, a)
 #define PROBE3(name, a, b, c) STAP_PROBE3(viommu, name, a, b, c)
 #define PROBE4(name, a, b, c, d) STAP_PROBE4(viommu, name, a, b, c, d)

@@ -115,6 +115,30 @@ static uint64_t move(uint64_t value, int shift)
     return shift >= 0 ? value << shift : value >> -shift;
 }
 
+/* The first register that ends behind an address: the table is in order of addresses. */
+static unsigned first_behind(uint64_t offset)
+{
+    unsigned low = 0;
+    unsigned high = VTD_REGISTER_COUNT;
+
+    while (low < high) {
+        unsigned mid = (low + high) / 2;
+
+        if (registers[mid].offset + registers[mid].size <= offset) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low;
+}
+
+/* Whether a register begins before the end of an access. */
+static bool begins_before(unsigned i, uint64_t end)
+{
+    return i < VTD_REGISTER_COUNT && registers[i].offset < end;
+}
+
 /* What a guest reads: some bits are never shown. */
 static uint64_t register_value(const struct vtd *vtd, unsigned i)
 {
@@ -160,7 +184,7 @@ uint64_t vtd_mmio_read(struct viommu *iommu, uint64_t offset, unsigned size)
     if (outside(offset)) {
         return 0;
     }
-    for (unsigned i = 0; i < VTD_REGISTER_COUNT; i++) {
+    for (unsigned i = first_behind(offset); begins_before(i, offset + size); i++) {
         const struct register_info *info = &registers[i];
 
         if (register_exists(vtd, i) &&
@@ -245,7 +269,7 @@ void vtd_mmio_write(struct viommu *iommu, uint64_t offset, unsigned size, uint64
     if (outside(offset)) {
         return;
     }
-    for (unsigned i = 0; i < VTD_REGISTER_COUNT; i++) {
+    for (unsigned i = first_behind(offset); begins_before(i, offset + size); i++) {
         const struct register_info *info = &registers[i];
 
         if (register_exists(vtd, i) &&

@@ -20,7 +20,8 @@ static const struct room rooms[] = {
     {"memory", memory_commands},     {"unit", unit_commands},   {"saved states", save_commands},
     {"registers", register_commands},
     {"tables", table_commands},      {"queue", queue_commands}, {"devices", device_commands},
-    {"held translations", hold_commands}, {"notify", notify_commands},
+    {"held translations", hold_commands}, {"pinned windows", window_commands},
+    {"notify", notify_commands},
     {"subscribers", subscriber_commands}, {"mirrors", mirror_commands},
     {"faults", fault_commands},      {"time", time_commands},
 };
@@ -282,6 +283,7 @@ static bool run_init(struct run *run, const char *name)
 static void run_fini(struct run *run)
 {
     holds_destroy(run);
+    pins_destroy(run);
     devices_destroy(run, NULL);
     units_destroy(run);
     memory_room_fini(run);

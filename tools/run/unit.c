@@ -360,6 +360,11 @@ static const struct {
     COUNTER(retries),
     COUNTER(shadow_bytes),
     COUNTER(shadow_pages),
+    COUNTER(windows_pinned),
+    COUNTER(pages_pinned),
+    COUNTER(windows_open),
+    COUNTER(windows_revoked),
+    COUNTER(windows_overdue),
 };
 
 enum { COUNTERS = sizeof(counters) / sizeof(counters[0]) };

@@ -102,6 +102,15 @@ static void get_switches(struct reading *reading, const json_t *unit)
     }
 }
 
+static void get_registers(struct reading *reading, uint64_t *registers)
+{
+    const json_t *object = json_object_get(reading->object, "registers");
+
+    for (unsigned i = 0; i < TRACE_REGISTERS; i++) {
+        registers[i] = get_hex_of(reading, object, trace_registers[i].name);
+    }
+}
+
 static void read_header(struct reading *reading)
 {
     struct viommu_vtd_config *config = &reading->trace->config;
@@ -121,6 +130,10 @@ static void read_header(struct reading *reading)
         reading->trace->cap = get_hex(reading, "cap");
         reading->trace->ecap = get_hex(reading, "ecap");
     }
+    if (json_object_get(reading->object, "registers")) {
+        reading->trace->has_start = true;
+        get_registers(reading, reading->trace->start);
+    }
     config->address_width = (uint8_t)get_number_of(reading, unit, "width", 0, UINT8_MAX);
     config->host_address_width = (uint8_t)get_number_of(reading, unit, "host-width", 0, UINT8_MAX);
     config->domain_bits = (uint8_t)get_number_of(reading, unit, "domain-bits", 0, UINT8_MAX);
@@ -131,11 +144,7 @@ static void read_header(struct reading *reading)
 
 static void read_end(struct reading *reading)
 {
-    const json_t *registers = json_object_get(reading->object, "registers");
-
-    for (unsigned i = 0; i < TRACE_REGISTERS; i++) {
-        reading->trace->registers[i] = get_hex_of(reading, registers, trace_registers[i].name);
-    }
+    get_registers(reading, reading->trace->registers);
     reading->trace->ended = true;
     reading->trace->end_line = reading->line;
 }

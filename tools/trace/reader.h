@@ -28,13 +28,15 @@ struct trace_record {
 
 struct trace {
     struct viommu_vtd_config config;
-    bool has_capabilities; /* a trace that was written by hand may come without them */
+    bool has_capabilities; /* a trace that was written by hand may come without, and has_start */
     uint64_t cap;
     uint64_t ecap;
     struct trace_record *records;
     size_t count;
     size_t room;
-    bool ended;        /* the writer came to an end: */
+    bool has_start; /* what the registers were when it began */
+    uint64_t start[TRACE_REGISTERS];
+    bool ended; /* the writer came to an end: */
     unsigned end_line;
     uint64_t registers[TRACE_REGISTERS];
 };

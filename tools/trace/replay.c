@@ -497,6 +497,22 @@ static void check_capabilities(struct replay *replay)
     }
 }
 
+/* A unit cannot be brought into the middle of its life by what a guest does. */
+static void check_start(struct replay *replay)
+{
+    for (unsigned i = 0; replay->trace->has_start && i < TRACE_REGISTERS; i++) {
+        const struct trace_register *known = &trace_registers[i];
+        uint64_t value = 0;
+
+        viommu_mmio_read(replay->iommu, known->offset, known->size, &value);
+        if ((value ^ replay->trace->start[i]) & known->mask) {
+            stop(replay, REPLAY_FAILED, 1,
+                 "the trace begins in the middle of a unit's life: %s is 0x%" PRIx64, known->name,
+                 replay->trace->start[i]);
+        }
+    }
+}
+
 static void make_unit(struct replay *replay)
 {
     struct viommu_watcher watcher = {.observe = observe, .opaque = replay};
@@ -515,6 +531,7 @@ static void make_unit(struct replay *replay)
         return;
     }
     check_capabilities(replay);
+    check_start(replay);
     viommu_watch(replay->iommu, &watcher);
 }
 

@@ -209,6 +209,20 @@ static void observe(void *opaque, const struct viommu_observation *observation)
     pthread_mutex_unlock(&writer->lock);
 }
 
+/* The registers as they are. */
+static void add_registers(struct trace_writer *writer)
+{
+    add(writer, ",\"registers\":{");
+    for (unsigned i = 0; i < TRACE_REGISTERS; i++) {
+        const struct trace_register *known = &trace_registers[i];
+        uint64_t value = 0;
+
+        viommu_mmio_read(writer->iommu, known->offset, known->size, &value);
+        add(writer, "%s\"%s\":\"0x%" PRIx64 "\"", i ? "," : "", known->name, value);
+    }
+    add(writer, "}");
+}
+
 static void add_header(struct trace_writer *writer, const struct viommu_vtd_config *config)
 {
     uint64_t cap = 0, ecap = 0;
@@ -230,7 +244,9 @@ static void add_header(struct trace_writer *writer, const struct viommu_vtd_conf
         add(writer, ",\"%s\":%s", known->name, set != known->inverse ? "true" : "false");
     }
     add_requester(writer, config->unit_requester);
-    add(writer, "}}\n");
+    add(writer, "}");
+    add_registers(writer);
+    add(writer, "}\n");
 }
 
 int trace_writer_open(const char *path, struct viommu *iommu,
@@ -272,15 +288,8 @@ static void add_end(struct trace_writer *writer)
 {
     writer->index++;
     begin_line(writer, TRACE_END);
-    add(writer, ",\"registers\":{");
-    for (unsigned i = 0; i < TRACE_REGISTERS; i++) {
-        const struct trace_register *known = &trace_registers[i];
-        uint64_t value = 0;
-
-        viommu_mmio_read(writer->iommu, known->offset, known->size, &value);
-        add(writer, "%s\"%s\":\"0x%" PRIx64 "\"", i ? "," : "", known->name, value);
-    }
-    add(writer, "}}\n");
+    add_registers(writer);
+    add(writer, "}\n");
 }
 
 int trace_writer_close(struct trace_writer *writer)
