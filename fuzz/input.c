@@ -68,7 +68,8 @@ static uint64_t bench_clock(void *opaque)
     return ((struct bench *)opaque)->clock;
 }
 
-static void add_device(struct bench *bench, unsigned i)
+static void add_device(struct bench *bench, struct viommu *iommu, unsigned i,
+                       struct viommu_device **device, struct viommu_subscriber **subscriber)
 {
     struct viommu_device_config config = {
         .requester = requesters[i],
@@ -80,12 +81,35 @@ static void add_device(struct bench *bench, unsigned i)
         .opaque = bench,
     };
 
-    guest_ok(viommu_device_add(bench->guest.iommu, &config, &bench->devices[i]), "device");
-    bench->subscribers[i] = NULL;
+    guest_ok(viommu_device_add(iommu, &config, device), "device");
+    *subscriber = NULL;
     if (config.ats) {
-        guest_ok(viommu_device_subscribe(bench->devices[i], &what, &bench->subscribers[i]),
-                 "subscribe");
+        guest_ok(viommu_device_subscribe(*device, &what, subscriber), "subscribe");
     }
+}
+
+void bench_second(struct bench *bench, struct bench_second *second)
+{
+    guest_ok(guest_second(&bench->guest, &second->iommu), "second instance");
+    for (unsigned i = 0; i < BENCH_DEVICES; i++) {
+        add_device(bench, second->iommu, i, &second->devices[i], &second->subscribers[i]);
+        if (bench->aliased[i] &&
+            viommu_device_add_alias(second->devices[i], (uint16_t)(0x000a + i)) != 1) {
+            guest_die("alias of device %u", i);
+        }
+    }
+}
+
+void bench_take_over(struct bench *bench, const struct bench_second *second)
+{
+    for (unsigned i = 0; i < BENCH_WINDOWS; i++) {
+        window_release(&bench->windows[i]);
+    }
+    guest_take_over(&bench->guest, second->iommu);
+    memcpy(bench->devices, second->devices, sizeof(bench->devices));
+    memcpy(bench->subscribers, second->subscribers, sizeof(bench->subscribers));
+    bench->token_count = 0;
+    bench->reordered = false;
 }
 
 void bench_init(struct bench *bench, struct fuzz_input *input)
@@ -120,7 +144,7 @@ void bench_init(struct bench *bench, struct fuzz_input *input)
     bench->device_tlb = config.vtd.device_tlb;
     guest_ok(guest_init(&bench->guest, &config), "guest");
     for (unsigned i = 0; i < BENCH_DEVICES; i++) {
-        add_device(bench, i);
+        add_device(bench, bench->guest.iommu, i, &bench->devices[i], &bench->subscribers[i]);
     }
 }
 
@@ -333,7 +357,9 @@ static void change_device(struct bench *bench, uint8_t argument)
         break;
     case 1:
         guest_ok(viommu_device_remove(bench->devices[i]), "remove");
-        add_device(bench, i);
+        bench->aliased[i] = false;
+        bench->reordered = true;
+        add_device(bench, bench->guest.iommu, i, &bench->devices[i], &bench->subscribers[i]);
         break;
     case 2:
         guest_ok(viommu_device_set_requester(bench->devices[i], (uint16_t)(0x0200 + i)),
@@ -341,7 +367,9 @@ static void change_device(struct bench *bench, uint8_t argument)
         guest_ok(viommu_device_set_requester(bench->devices[i], requesters[i]), "renumber");
         break;
     default:
-        if (viommu_device_add_alias(bench->devices[i], (uint16_t)(0x000a + i)) < 0) {
+        bench->aliased[i] =
+            viommu_device_add_alias(bench->devices[i], (uint16_t)(0x000a + i)) > 0;
+        if (!bench->aliased[i]) {
             guest_ok(viommu_device_remove_aliases(bench->devices[i]), "aliases");
         }
         break;

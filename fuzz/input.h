@@ -37,7 +37,16 @@ struct bench {
     uint64_t tokens[BENCH_TOKENS];
     unsigned token_count;
     bool device_tlb;
+    bool aliased[BENCH_DEVICES];
+    bool reordered; /* devices are not in the order of their numbers any more */
     struct bench_window windows[BENCH_WINDOWS];
+};
+
+/* An instance that may go on in place of the bench's: see bench_second. */
+struct bench_second {
+    struct viommu *iommu;
+    struct viommu_device *devices[BENCH_DEVICES];
+    struct viommu_subscriber *subscribers[BENCH_DEVICES];
 };
 
 /* Two bytes of configuration. Translation is off; tables and queue are the target's to make. */
@@ -52,6 +61,11 @@ void bench_embedder(struct bench *bench, struct fuzz_input *input);
 
 /* Stores 8 bytes of guest memory, at an address of 8-byte units. */
 void bench_store(struct bench *bench, uint64_t index, uint64_t value);
+
+/* Another instance, with devices as they are now, not started. */
+void bench_second(struct bench *bench, struct bench_second *second);
+/* It takes the place of the bench's. */
+void bench_take_over(struct bench *bench, const struct bench_second *second);
 
 void bench_check(struct bench *bench);
 

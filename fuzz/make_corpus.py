@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, shadow map, trace,
+"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, shadow map, save, trace,
 takeover and nvme fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
@@ -539,6 +539,78 @@ def mirror_seeds():
     write("mirror", "queue", start + tables + m_full(7, 9, 1) + queue + edits[:40] + queue)
 
 
+# Saved states
+
+S_RAW, S_FRAMED, S_CHANGED = 0, 1, 2
+S_BODY = 32 + 24 + 8 + 24  # of the model's section; see models/vtd/save.c
+S_REGISTERS = S_BODY + 19
+
+
+def s_register(offset, value):
+    return bytes([offset // 4 << 3] if offset < 0x80 else [(offset - 0x80) // 4 << 3 | 1]) + \
+        struct.pack("<I", value)
+
+
+def s_put(low, high=0):
+    return b"\x03" + struct.pack("<QH", low, high)
+
+
+def s_embedder(kind, argument=0):
+    return b"\x06" + embedder(kind, argument)
+
+
+def s_number(at, value, from_end=False):
+    return bytes([1 << 1 | from_end]) + struct.pack("<HQ", at, value)
+
+
+def s_short(at, value, from_end=False):
+    return bytes([2 << 1 | from_end]) + struct.pack("<HI", at, value)
+
+
+def s_byte(at, value, from_end=False):
+    return bytes([4 << 1 | from_end]) + struct.pack("<HB", at, value)
+
+
+def s_changes(*changes):
+    return bytes([len(changes) - 1]) + b"".join(changes)
+
+
+def save_seeds():
+    queue_on = s_register(0x18, TE | QIE) + s_embedder(PROCESS, 16)
+    pending = (s_embedder(ANSWER, 2) + s_put(0x21) + s_put(1 << 32 | 0x25, 0x9000) +
+               s_put(8 << 32 | 3, 0x1000) + s_put(0x15))
+    after = s_embedder(PROCESS, 31) + s_embedder(COMPLETE, 0) + s_embedder(PROCESS, 31) + \
+        s_register(0x34, 0x71) + every_dma(b"\x05")[:600] + s_put(0x15) + s_embedder(PROCESS, 31)
+    same = s_changes(s_byte(8, 1))
+    for i, config in enumerate(CONFIGS):
+        for name, before in (("idle", b""), ("queue", queue_on), ("pending", queue_on + pending),
+                             ("new", s_register(0x18, TE | QIE) + s_put(0x21)),
+                             ("off", queue_on + pending + s_register(0x18, 0)),
+                             ("faults", every_dma(b"\x05")[:31 * 7])):
+            steps = {"idle": 0, "queue": 2, "pending": 7, "new": 2, "off": 8, "faults": 31}[name]
+            start = config + bytes([S_CHANGED | steps << 3]) + before
+            write("save", f"{name}-{i}", start + same + after)
+    start = CONFIGS[2] + bytes([S_CHANGED])
+    registers = [s_number(S_REGISTERS + 8 * i, (1 << 64) - 1) for i in range(20)]
+    tails = [s_short(at, value, True) for at in (40, 60, 66, 91) for value in (0, 0x1000, 1 << 31)]
+    for i in range(20):
+        write("save", f"register-{i}", start + s_changes(registers[i]) + after)
+    for i, tail in enumerate(tails):
+        write("save", f"mirror-{i}", start + s_changes(tail) + after)
+    # Translation on behind GSTS, a command under way, descriptors that were fetched.
+    model = {"gsts": S_REGISTERS + 8, "fsts": S_REGISTERS + 32}
+    for status in (0, TE, QIE, TE | SRTP | QIE):
+        for at in range(0, 48, 4):
+            changes = (s_number(model["gsts"], status),
+                       s_short(S_REGISTERS + 160 + 16 * 3 + 8 + at, status))
+            write("save", f"command-{status >> 26}-{at}", start + s_changes(*changes) + after)
+    write("save", "raw", CONFIGS[2] + bytes([S_RAW]) + b"vIOMMU\r\n" + b"\1\0\0\0" * 8)
+    section = struct.pack("<IIHHIQ", 1, 0, 1, 0, 0, 8) + struct.pack("<II", 1, 3)
+    optional = struct.pack("<IIHHIQ", 99, 0, 1, 1, 0, 3) + b"abc"
+    write("save", "framed", CONFIGS[2] + bytes([S_FRAMED, 2]) + section + optional)
+    write("save", "empty", CONFIGS[2] + bytes([S_FRAMED, 0]))
+
+
 # ---- trace
 
 def trace_seeds():
@@ -621,6 +693,7 @@ registers_seeds()
 takeover_seeds()
 trace_seeds()
 queue_seeds()
+save_seeds()
 mirror_seeds()
 tables_seeds()
 range_seeds()

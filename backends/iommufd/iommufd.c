@@ -246,5 +246,6 @@ void viommu_iommufd_subscription(struct viommu_iommufd *iommufd, struct viommu_s
         .page_sizes = iommufd->page_sizes,
         .unmap_spans = false,
         .mappings_max = iommufd->config.mappings_max,
+        .adopt = iommufd->config.adopt,
     };
 }

@@ -202,7 +202,11 @@ int viommu_vfio_create(const struct viommu_vfio_config *config, struct viommu_vf
     ret = ask(config->container, &vfio->info);
     if (ret == 0) {
         vfio->mappings_max = mappings_max(config, &vfio->info);
-        /* In a subscription 0 means any number. */
+        /*
+         * In a subscription 0 means any number. A container that is adopted may be full: what comes
+         * besides the kernel then refuses.
+         */
+        vfio->mappings_max += !vfio->mappings_max && config->adopt;
         ret = vfio->mappings_max ? 0 : -ENOSPC;
     }
     if (ret < 0) {
@@ -242,5 +246,6 @@ void viommu_vfio_subscription(struct viommu_vfio *vfio, struct viommu_subscripti
         .page_sizes = vfio->info.page_sizes,
         .unmap_spans = true,
         .mappings_max = vfio->mappings_max,
+        .adopt = vfio->config.adopt,
     };
 }

@@ -220,6 +220,27 @@ static void test_limits(void **state)
     assert_int_equal(try_create(&vfio, 0), -ENOSPC);
 }
 
+/* A container that is full already: what comes besides is the kernel's to refuse. */
+static void test_adopted(void **state)
+{
+    struct viommu_vfio_config config = {.container = CONTAINER, .adopt = true};
+    struct viommu_subscription what;
+    struct viommu_vfio *vfio;
+
+    (void)state;
+    assert_int_equal(viommu_vfio_create(&config, &vfio), 0);
+    viommu_vfio_subscription(vfio, &what);
+    assert_true(what.adopt);
+    assert_int_equal(what.mappings_max, 1000);
+    viommu_vfio_destroy(vfio);
+    answer_begin(&kernel.answer, VFIO_IOMMU_INFO_CAPS, 0);
+    answer_add_available(&kernel.answer, 0);
+    assert_int_equal(viommu_vfio_create(&config, &vfio), 0);
+    viommu_vfio_subscription(vfio, &what);
+    assert_int_equal(what.mappings_max, 1);
+    viommu_vfio_destroy(vfio);
+}
+
 static void test_no_container(void **state)
 {
     struct viommu_vfio_config config = {.container = -1};
@@ -378,6 +399,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_subscription, setup),
         cmocka_unit_test_setup(test_limits, setup),
+        cmocka_unit_test_setup(test_adopted, setup),
         cmocka_unit_test_setup(test_no_container, setup),
         cmocka_unit_test_setup(test_answers_that_grow, setup),
         cmocka_unit_test_setup(test_map_and_unmap, setup),

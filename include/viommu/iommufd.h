@@ -25,6 +25,7 @@ struct viommu_iommufd_config {
     /* As in struct viommu_vfio_config: detaches the device. */
     int (*cut_off)(void *opaque);
     void *opaque;
+    bool adopt; /* as in struct viommu_vfio_config */
 };
 
 /*

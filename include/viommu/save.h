@@ -57,8 +57,9 @@ void viommu_save_free(void *data);
  * and configuration as the one that was saved, and has the same devices: the same ids, aliases in
  * the same order, and flags. (Of several devices that share an id, or mirrors of a device with the
  * same key, the order in which they were added counts.) Each mirror with `adopt` was saved; those
- * that were saved and are not there are left out. Denied devices are denied, and their caches and
- * the mirrors that were fenced are so until the device is reset. `data` need not be trusted, but nobody changes it meanwhile.
+ * that were saved and are not there are left out. Denied devices are denied; their caches, and
+ * mirrors that were fenced, hear nothing until the device is reset. `data` need not be trusted, but
+ * nobody changes it meanwhile.
  *
  * No other thread is in a call on the instance or changes its memory meanwhile. Takes as long as it
  * takes to read what mirrors hold.

@@ -35,6 +35,9 @@ struct viommu_vfio_config {
      */
     int (*cut_off)(void *opaque);
     void *opaque;
+    /* It has the mappings of a saved state (viommu/save.h): the subscription has `adopt`, and
+       mappings_max counts those that come besides, one at least. */
+    bool adopt;
 };
 
 /*
@@ -46,7 +49,8 @@ struct viommu_vfio_config {
  */
 int viommu_vfio_create(const struct viommu_vfio_config *config, struct viommu_vfio **out);
 
-/* Unmaps everything and forgets the container; unsubscribe first. NULL is accepted. Returns 0, or
+/* Unmaps everything and forgets the container; unsubscribe first. Not where another process adopted
+   the mappings: leave the backend as it is, and end. NULL is accepted. Returns 0, or
    what the kernel returned; the backend is gone in any case. */
 int viommu_vfio_destroy(struct viommu_vfio *vfio);
 

@@ -326,13 +326,11 @@ static inline void model_add_ram(struct test_model *model, uint64_t first, uint6
     assert_int_equal(viommu_memory_batch_commit(batch, NULL, NULL), 0);
 }
 
-/*
- * Everything, with an empty guest memory; not started. The caller may have set host_clock,
- * woken_by_callback, rewrite_policy and shadow_quota.
- */
-static inline void model_create(struct test_model *model)
+/* The instance, in the memory that there is; not started. */
+static inline void model_begin(struct test_model *model)
 {
     struct viommu_config config = {
+        .memory = model->memory,
         .callbacks = {.interrupt = model_on_interrupt,
                       .event = model_on_event,
                       .wake = model->woken_by_callback ? model_on_wake : NULL},
@@ -344,12 +342,20 @@ static inline void model_create(struct test_model *model)
         .shadow_quota = model->shadow_quota,
     };
 
+    assert_int_equal(iommu_init(&model->iommu, &test_model_table, &config), 0);
+}
+
+/*
+ * Everything, with an empty guest memory; not started. The caller may have set host_clock,
+ * woken_by_callback, rewrite_policy and shadow_quota.
+ */
+static inline void model_create(struct test_model *model)
+{
     assert_int_equal(viommu_memory_create(&model->memory), 0);
     model->ram = aligned_alloc(4096, MODEL_RAM);
     assert_non_null(model->ram);
     memset(model->ram, 0, MODEL_RAM);
-    config.memory = model->memory;
-    assert_int_equal(iommu_init(&model->iommu, &test_model_table, &config), 0);
+    model_begin(model);
     model->now = 1;
     model->last = UINT64_MAX;
     model->mask = 0xfff;

@@ -10,15 +10,13 @@
  * with a target that wraps, differences that are blocks of mappings. Where they lead is not checked
  * here: what guest memory and the guest's tables do not say goes on the first walk.
  */
-#include "iommu/iommu.h"
-
-#include "base/alloc.h"
+#include "shadow/sync.h"
 
 #include <errno.h>
 
 /* A mapping in a stream: first, last, gpa (8 bytes each), permissions (1). */
 #define MAPPING_BYTES 25u
-/* No view makes mappings of more blocks: its extents end with 1 GiB, or lead to their own address. */
+/* No view makes mappings of more blocks: they end with 1 GiB, or lead to their own address. */
 #define BLOCKS_MAX (1u << 20)
 
 bool follow_quiet(const struct viommu *iommu)
@@ -236,6 +234,34 @@ void adoption_fini(struct adoption *adoption)
     range_map_fini(&adoption->missing);
 }
 
+static void begin_at(struct block *block, uint64_t address)
+{
+    unsigned index = (unsigned)((address - block->first) >> 12);
+
+    if (address >= block->first && address <= block->last && index >= block->from &&
+        index <= block->to && (block->new[index] & SHADOW_PERM)) {
+        block->new[index] |= SHADOW_START;
+    }
+}
+
+void adopted_mark_starts(const struct viommu *iommu, const struct shadow *shadow,
+                         struct block *block)
+{
+    struct range_cursor cursor;
+    struct range_run run;
+
+    for (const struct mirror *m = iommu->follow.mirrors; m; m = m->next) {
+        if (!m->adopting || m->target_shadow != shadow) {
+            continue;
+        }
+        range_cursor_seek(&cursor, &m->odd, block->first);
+        while (range_cursor_next(&cursor, block->last, &run)) {
+            begin_at(block, run.first);
+            begin_at(block, run.last + 1);
+        }
+    }
+}
+
 void mirror_adopt(struct viommu *iommu, struct adoption *adoption)
 {
     struct mirror *mirror = adoption->mirror;
@@ -260,4 +286,13 @@ void mirror_adopt(struct viommu *iommu, struct adoption *adoption)
         mirror->retry_pause = MIRROR_RETRY_PAUSE;
         mirror->retry_time = iommu_now(iommu) + mirror->retry_pause;
     }
+}
+
+void adoption_over(struct viommu *iommu, struct mirror *mirror)
+{
+    mirror->adopting = false;
+    if (!mirror->odd.count) {
+        range_map_fini(&mirror->odd); /* with what it keeps for later: there was much */
+    }
+    mirror_count(iommu, mirror);
 }

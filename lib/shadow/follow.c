@@ -501,8 +501,7 @@ static void switch_end(struct viommu *iommu, struct mirror *mirror)
     mirror->switching = false;
     mirror->switched = false;
     if (mirror->adopting) {
-        mirror->adopting = false;
-        mirror_count(iommu, mirror);
+        adoption_over(iommu, mirror);
     }
     if (old) {
         shadow_put(iommu, old);

@@ -488,4 +488,7 @@ void adoption_fini(struct adoption *adoption);
 /* The mirror has that from now on. Before the start. */
 void mirror_adopt(struct viommu *iommu, struct adoption *adoption);
 
+/* It has walked to the view that it is to have. */
+void adoption_over(struct viommu *iommu, struct mirror *mirror);
+
 #endif

@@ -157,6 +157,9 @@ enum verdict block_build(struct viommu *iommu, struct shadow *shadow, struct blo
     }
     tell_newly_bad(iommu, shadow, block);
     mark_starts(block, is_crowded(iommu, shadow));
+    if (shadow->fill) {
+        adopted_mark_starts(iommu, shadow, block);
+    }
     if (shadow_slot_build(block->new, whole, slot)) {
         return stop(iommu, shadow, -ENOMEM, true, "no memory to follow the guest's tables");
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What the files of a sync share: how guest tables read, one block of them, and what is counted and
- * told of it. Private to sync.c, compare.c and tell.c.
+ * told of it. Private to sync.c, large.c, compare.c, tell.c and adopt.c.
  */
 #ifndef VIOMMU_SHADOW_SYNC_H
 #define VIOMMU_SHADOW_SYNC_H
@@ -141,6 +141,15 @@ unsigned slot_present(const struct shadow_slot *slot, unsigned low, unsigned hig
  * Of the others, and of what is new, contiguous pages are one; `grow` lets them take in neighbours.
  */
 void mark_starts(struct block *block, bool grow);
+
+/* ---- adopt.c ---- */
+
+/*
+ * Marks new extents where mirrors that are to be adopted into the shadow have borders: what they
+ * hold are then pieces of their layout, and costs no memory of its own. It has no members yet.
+ */
+void adopted_mark_starts(const struct viommu *iommu, const struct shadow *shadow,
+                         struct block *block);
 
 /* ---- tell.c ---- */
 

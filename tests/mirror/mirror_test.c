@@ -36,7 +36,7 @@ static const struct {
     {60, mirrors_subscribe},  {12, mirrors_unsubscribe}, {30, command_translation},
     {25, command_root},       {28, command_device},   {20, command_renumber},
     {15, command_time},       {4, command_reset},     {6, world_heal},
-    {20, command_queue},
+    {12, command_queue},    {8, takeover},
 };
 
 static void one_step(void)
@@ -73,10 +73,10 @@ static void run_seed(uint64_t seed, uint64_t steps, bool verbose)
     }
     if (verbose) {
         printf("seed %llu: %llu steps, %llu calls of the last mirrors, %llu pages looked at and "
-               "mapped, %llu interrupted, %llu fences\n",
+               "mapped, %llu interrupted, %llu fences, %llu takeovers\n",
                (unsigned long long)seed, (unsigned long long)steps, (unsigned long long)calls,
                (unsigned long long)world.mapped_pages, (unsigned long long)world.interrupted,
-               (unsigned long long)world.fenced_events);
+               (unsigned long long)world.fenced_events, (unsigned long long)world.takeovers);
     }
     world_fini(&world);
 }

@@ -167,6 +167,7 @@ void mirrors_subscribe(struct world *world)
     mirror->differs = false;
     device = &world->devices[mirror->device];
     recorder_fini(&mirror->recorder);
+    what.key = (uint32_t)(mirror - world->mirrors);
     recorder_init(&mirror->recorder, &what);
     mirror->recorder.memory = &world->memory;
     mirror->recorder.requester = device->requester;

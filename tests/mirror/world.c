@@ -73,6 +73,7 @@ void world_process(struct world *world)
     int result;
 
     for (unsigned round = 0;; round++) {
+        takeover_sometimes(world);
         result = viommu_process(world->guest.iommu, budget);
         if (result == 0) {
             return;
@@ -186,6 +187,7 @@ void world_begin(struct world *world, uint32_t causes)
 
     world->interleaved = false;
     world->one_sync = false;
+    world->taken_over = false;
     world->causes = causes;
     model_note_stale(world);
     viommu_stats_get(world->guest.iommu, &stats, sizeof(stats));
@@ -304,6 +306,7 @@ void world_end(struct world *world)
     bool exact = !world->interleaved && !world->trouble.alloc;
 
     settle(world);
+    exact &= !world->taken_over;
     model_refresh(world);
     for (unsigned i = 0; i < WORLD_MIRRORS; i++) {
         struct mirror *mirror = &world->mirrors[i];

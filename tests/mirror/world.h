@@ -155,6 +155,7 @@ struct world {
     /* Of the operation. */
     bool interleaved;  /* the guest changed something between submission and completion */
     bool one_sync;     /* it is one invalidation of the IOTLB */
+    bool taken_over;   /* another instance went on in it */
     bool stale[WORLD_PAGES]; /* the views of devices may change, and the page has old values */
     uint32_t causes;   /* that may be given */
     uint64_t interrupted_before;
@@ -170,6 +171,7 @@ struct world {
     uint64_t mapped_pages; /* looked at and found mapped, in all: for the summary */
     uint64_t interrupted;
     uint64_t quiet; /* repeated invalidations */
+    uint64_t takeovers;
     unsigned long alloc_failed_at; /* for the message */
 
     char notes[WORLD_NOTES][160];
@@ -268,6 +270,11 @@ void mirrors_remove(struct world *world, struct mirror *mirror);
 void invalidate_some(struct world *world);
 void invalidate_twice(struct world *world);
 void invalidate_all(struct world *world);
+
+/* takeover.c */
+void takeover(struct world *world); /* operation */
+/* The same, sometimes, whenever the unit is given time to work. */
+void takeover_sometimes(struct world *world);
 
 /* life.c */
 void life_run(struct world *world);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Another instance goes on from the state of the one under test: between operations, and while the
- * guest waits for commands and invalidations. The model of what is right does not know of it.
+ * guest waits for commands and invalidations. The model of what is right knows only that caches are
+ * empty then.
  */
 #include "world.h"
 
@@ -45,6 +46,20 @@ static void compare_registers(struct world *world, struct viommu *second)
     }
 }
 
+/* Nothing old is cached: the new instance can find only what is there now, or comes. */
+static void forget_caches(struct world *world)
+{
+    uint64_t time;
+
+    if (world->dirty) {
+        history_refresh(&world->history);
+        world->dirty = false;
+    }
+    time = history_submit(&world->history);
+    history_invalidate_context(&world->history, time, SPEC_GLOBAL, 0, 0, 0);
+    history_invalidate_iotlb(&world->history, time, SPEC_GLOBAL, 0, 0, 0);
+}
+
 void world_take_over(struct world *world)
 {
     struct viommu *second;
@@ -64,6 +79,7 @@ void world_take_over(struct world *world)
     compare_registers(world, second);
     guest_take_over(&world->guest, second);
     world->takeovers++;
+    forget_caches(world);
 }
 
 void world_take_over_sometimes(void *opaque)

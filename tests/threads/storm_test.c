@@ -2,8 +2,9 @@
 /*
  * Everything at once: processors of a guest that write registers against each other, a queue that
  * is filled, turned off and on, DMA, devices that come and go and answer late, memory that comes
- * and goes, two threads that do the unit's work, resets. Nothing sensible can be expected, but that
- * nothing crashes, hangs or races, and that afterwards, after a reset, the unit works.
+ * and goes, two threads that do the unit's work, resets, states that are saved. Nothing sensible can
+ * be expected, but that nothing crashes, hangs or races, that afterwards, after a reset, the unit
+ * works, and that every state is one that another instance can go on from.
  *
  * What the DMA threads reach is theirs alone: each has a page. Tables and queue change by atomic
  * stores.
@@ -30,6 +31,7 @@ struct storm {
     uint64_t tokens[TOKENS]; /* changes to be answered. Under the lock */
     unsigned token_count;
     _Atomic uint64_t done;
+    _Atomic uint64_t saved;
     _Atomic unsigned numbers; /* gives each thread one */
 };
 
@@ -281,6 +283,46 @@ static void *reset(void *arg)
     return NULL;
 }
 
+/* How many devices a state has: the second number of its first section. */
+static unsigned devices_of(const uint8_t *state)
+{
+    return state[60] | state[61] << 8u;
+}
+
+/*
+ * Whenever a state is saved another instance makes sense of it: it is refused at the end only, when
+ * it comes to the devices, which are not those.
+ */
+static void *save(void *arg)
+{
+    struct storm *storm = arg;
+
+    while (crew_working(&storm->crew)) {
+        struct viommu *second;
+        void *data;
+        size_t size;
+        int result;
+
+        guest_ok(viommu_save(storm->guest.iommu, &data, &size), "save");
+        guest_ok(guest_second(&storm->guest, &second), "second instance");
+        for (unsigned i = 0; i < devices_of(data); i++) {
+            struct viommu_device_config config = {.requester = (uint16_t)(0x4000 + i)};
+            struct viommu_device *device;
+
+            guest_ok(viommu_device_add(second, &config, &device), "device of the second");
+        }
+        result = viommu_load(second, data, size);
+        if (result != -ENODEV) {
+            guest_die("a state that was saved is refused: %d", result);
+        }
+        viommu_destroy(second);
+        viommu_save_free(data);
+        atomic_fetch_add_explicit(&storm->saved, 1, memory_order_relaxed);
+        crew_sleep(500);
+    }
+    return NULL;
+}
+
 static void prepare(struct storm *storm)
 {
     struct guest *guest = &storm->guest;
@@ -356,6 +398,7 @@ int main(void)
     crew_start(&storm.crew, churn, &storm);
     crew_start(&storm.crew, replug, &storm);
     crew_start(&storm.crew, reset, &storm);
+    crew_start(&storm.crew, save, &storm);
     time = crew_begin();
     while (crew_more(&time)) {
         crew_sleep(10000);
@@ -363,10 +406,11 @@ int main(void)
     crew_stop(&storm.crew);
     check_works(&storm);
     guest_ok(viommu_stats_get(storm.guest.iommu, &stats, sizeof(stats)), "statistics");
-    printf("storm: %llu accesses, %llu refused, %llu waits, %llu queue errors, %llu timed out\n",
+    printf("storm: %llu accesses, %llu refused, %llu waits, %llu queue errors, %llu timed out, %llu "
+           "states\n",
            (unsigned long long)storm.done, (unsigned long long)stats.refused,
            (unsigned long long)stats.waits_completed, (unsigned long long)stats.queue_errors,
-           (unsigned long long)stats.acks_timed_out);
+           (unsigned long long)stats.acks_timed_out, (unsigned long long)storm.saved);
     if (!storm.done) {
         guest_die("no access was done: the test shows nothing");
     }

@@ -7,8 +7,8 @@
  *
  *     dma read disk 0x1000 len=16   => ok hash=0x5c3a
  *
- * Each room (memory, unit, save, register, table, queue, device, hold, window, notify,
- * subscriber, mirror, fault, time) has one table of commands. A command takes its arguments with the arg_*
+ * Each room (memory, unit, save, register, table, queue, device, hold, window, notify, subscriber,
+ * mirror, fault, time) has one table of commands. A command takes its arguments with the arg_*
  * functions, acts, and says what came of it: a status word (result_status) and fields
  * (result_number, ...). The main loop compares those with the expectation and prints them.
  *
@@ -232,10 +232,10 @@ void mirrors_check(struct run *run);
 /* Memory of this process is about to be given up: no mirror maps it any more. */
 void mirrors_lose_memory(struct run *run, const void *host, uint64_t size);
 void holds_destroy(struct run *run);
-void saved_destroy(struct run *run);
 void pins_destroy(struct run *run);
 /* The same of pinned windows as mirrors_lose_memory. */
 void pins_lose_memory(struct run *run, const void *host, uint64_t size);
+void saved_destroy(struct run *run);
 void units_destroy(struct run *run);
 void messages_init(struct messages *messages);
 void messages_destroy(struct messages *messages);

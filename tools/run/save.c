@@ -4,9 +4,8 @@
  *
  * `load` puts a second instance in the place of a unit: with its configuration, its devices and its
  * subscribers, as a process does that takes over. Where the library refuses the state, the unit
- * stays what it was.
+ * stays what it was. A trace ends with the instance that it is of.
  */
-#include "run.h"
 #include "trace.h"
 
 #include <save/stream.h>
@@ -108,7 +107,7 @@ static int second_create(struct run *run, const struct unit *unit,
 
 static void change_place(struct run *run, struct unit *unit, struct viommu *second, bool adopt)
 {
-    trace_end(run, unit); /* what goes on is not where it began, so it cannot be replayed from here */
+    trace_end(run, unit);
     unit->tracer = NULL;
     viommu_destroy(unit->iommu);
     unit->iommu = second;
@@ -154,8 +153,10 @@ static bool can_load(struct run *run)
 {
     if (run->holds) {
         run_error(run, NULL, "a translation is still held: `release` it first");
+    } else if (run->pins) {
+        run_error(run, NULL, "a window is still pinned: `unpin` it first");
     }
-    return !run->holds;
+    return !run->holds && !run->pins;
 }
 
 static void do_load(struct run *run)
