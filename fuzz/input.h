@@ -37,6 +37,7 @@ struct bench {
     uint64_t tokens[BENCH_TOKENS];
     unsigned token_count;
     bool device_tlb;
+    struct bench_window windows[BENCH_WINDOWS];
     bool aliased[BENCH_DEVICES];
     bool reordered; /* devices are not in the order of their numbers any more */
 };

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, shadow map, save and trace fuzz
-targets into corpus/.
+"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, shadow map, save, trace,
+takeover and nvme fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -10,6 +10,10 @@ block. The bytes are what bytes.h and the targets read. Run it after a change of
 import json
 import os
 import struct
+import sys
+
+sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
+import nvme_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
 
@@ -667,7 +671,25 @@ def save_seeds():
     write("save", "empty", CONFIGS[2] + bytes([S_FRAMED, 0]))
 
 
+# ---- takeover
+
+def takeover_seeds():
+    def message(what, data=b"", fds=0, version=1):
+        return struct.pack("<B8sIIQII", 0, b"viommuHO", version, what, len(data), fds, 0) + data
+
+    write("takeover", "hello", message(1))
+    write("takeover", "refusal", message(3, b"no room"))
+    write("takeover", "state", message(2, b"12345678", 1) + b"+")
+    write("takeover", "newer", message(2, b"", version=2))
+    for kind, name in ((1, "endpoint"), (2, "edu"), (3, "unit")):
+        write("takeover", name, bytes([kind]))
+        write("takeover", name + "-cut", bytes([kind, 9]))
+        write("takeover", name + "-changed", bytes([kind, 40, 0, 1, 60, 0, 2]))
+        write("takeover", name + "-raw", bytes([kind | 0x80]) + bytes(300))
+
+
 registers_seeds()
+takeover_seeds()
 trace_seeds()
 queue_seeds()
 save_seeds()
@@ -675,3 +697,5 @@ mirror_seeds()
 tables_seeds()
 range_seeds()
 shadow_map_seeds()
+for seed, content in nvme_corpus.seeds().items():
+    write("nvme", seed, content)

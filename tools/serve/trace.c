@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* See serve_trace.h. */
-#include "serve_trace.h"
+/* See trace.h. */
+#include "trace.h"
 
 #include <errno.h>
 #include <string.h>
