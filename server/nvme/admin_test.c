@@ -100,6 +100,13 @@ static void the_namespace_is_identified(void **state)
     assert_int_equal(identify(NVME_CNS_NAMESPACE, 1), NVME_OK);
     assert_int_equal(field(0, 8), GUEST_FILE_SIZE / 512);
     assert_int_equal(field(8, 8), GUEST_FILE_SIZE / 512);
+    /* It is as large as the file is now. */
+    assert_int_equal(ftruncate(guest.fd, 512 * 99), 0);
+    assert_int_equal(identify(NVME_CNS_NAMESPACE, 1), NVME_OK);
+    assert_int_equal(field(0, 8), 99);
+    assert_int_equal(ftruncate(guest.fd, GUEST_FILE_SIZE), 0);
+    assert_int_equal(identify(NVME_CNS_NAMESPACE, 1), NVME_OK);
+    assert_int_equal(field(0, 8), GUEST_FILE_SIZE / 512);
     assert_int_equal(field(99, 1), 0);
     assert_int_equal(field(128, 4), 9 << 16);
     assert_int_equal(identify(NVME_CNS_NAMESPACE_DESCRIPTORS, 1), NVME_OK);
@@ -489,6 +496,28 @@ static void a_file_that_grows_is_an_event(void **state)
                      REFUSED(NVME_LBA_OUT_OF_RANGE));
 }
 
+/* No room in the admin completion queue: the event is told when there is some. */
+static void an_event_waits_for_room(void **state)
+{
+    struct nvme_cqe cqe;
+    uint16_t cid;
+
+    (void)state;
+    guest_write32(&guest, NVME_REG_CC, 0);
+    guest_enable(&guest, 4);
+    cid = guest_submit(&guest, 0, event_request);
+    for (unsigned i = 0; i < 3; i++) {
+        guest_submit(&guest, 0, (struct nvme_sqe){.opcode = 0xff});
+    }
+    guest_write32(&guest, NVME_REG_DOORBELLS + 16, 1);
+    assert_int_equal(guest.nvme->state.cq[0].tail, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(guest_poll(&guest, 0, &cqe));
+        assert_int_not_equal(cqe.cid, cid);
+    }
+    assert_event(cid, 0x010000);
+}
+
 static void requests_for_events_are_limited_and_aborted(void **state)
 {
     struct nvme_sqe abort = {.opcode = NVME_ADMIN_ABORT};
@@ -675,6 +704,7 @@ int main(void)
         TEST(wrong_doorbells_are_events),
         TEST(a_warm_controller_is_an_event),
         TEST(a_file_that_grows_is_an_event),
+        TEST(an_event_waits_for_room),
         TEST(requests_for_events_are_limited_and_aborted),
         TEST(completion_queues_that_are_refused),
         TEST(entry_sizes_are_those_of_the_specification),
