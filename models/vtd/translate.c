@@ -104,14 +104,25 @@ static enum vtd_reason missing_permission(uint32_t wanted, uint32_t allowed)
     return (wanted & ~allowed & VIOMMU_READ) || !allowed ? VTD_NO_READ : VTD_OK;
 }
 
+/* Whether hardware could cache what a walk found: in caching mode anything. */
+static bool may_keep(const struct vtd *vtd, const struct pagetable_walk *walk,
+                     enum vtd_reason reason)
+{
+    return vtd->config.caching_mode || (!reason && walk->perm && !in_interrupt_range(walk->gpa));
+}
+
 /* Walks the context's tables. A page that is not present has perm 0. */
 static enum vtd_reason walk_tables(struct vtd *vtd, const struct dma_request *request,
                                    const struct vtd_context *context, struct pagetable_walk *walk)
 {
     const struct memory_snapshot *memory = memory_snapshot(vtd->iommu.memory);
     enum pagetable_status status;
+    enum vtd_reason reason;
 
     *walk = (struct pagetable_walk){.mask = 0xfff};
+    if (vtd->iommu.kept && vtd_kept_page_find(vtd, request, context, walk, &reason)) {
+        return reason;
+    }
     counter_add(&request->device->stats.walks, 1);
     status = pagetable_walk(&vtd->format, memory, context->root, context->levels, request->iova,
                             walk);
@@ -119,7 +130,11 @@ static enum vtd_reason walk_tables(struct vtd *vtd, const struct dma_request *re
         walk->perm = 0;
         walk->mask = 0xfff;
     }
-    return walk_reason(context, status, walk);
+    reason = walk_reason(context, status, walk);
+    if (vtd->iommu.kept && may_keep(vtd, walk, reason)) {
+        vtd_kept_page_add(vtd, request, context, walk, reason);
+    }
+    return reason;
 }
 
 /*

@@ -101,6 +101,7 @@ static void vtd_destroy(struct viommu *iommu)
 {
     struct vtd *vtd = vtd_of(iommu);
 
+    vtd_kept_reset(vtd);
     iommu_fini(iommu);
     base_free(vtd);
 }
@@ -112,6 +113,7 @@ static void vtd_reset(struct viommu *iommu)
     vtd_queue_reset(vtd);
     vtd_commands_reset(vtd);
     vtd_registers_reset(vtd);
+    vtd_kept_reset(vtd);
 }
 
 static bool vtd_work(struct viommu *iommu, unsigned *budget)
@@ -123,7 +125,8 @@ static bool vtd_work(struct viommu *iommu, unsigned *budget)
         moved = vtd_commands_step(vtd);
         moved |= vtd_queue_step(vtd, budget);
     } while (moved);
-    return !*budget && vtd_queue_ready(vtd);
+    /* What a hostile cache puts off is asked for again by whoever calls again. */
+    return (!*budget && vtd_queue_ready(vtd)) || vtd_queue_late(vtd) || vtd_commands_late(vtd);
 }
 
 static bool vtd_draining(struct viommu *iommu)
