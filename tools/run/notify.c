@@ -134,6 +134,7 @@ static const char *event_word(enum viommu_event_kind kind)
         [VIOMMU_EVENT_BAD_ENTRY] = "bad-entry",
         [VIOMMU_EVENT_NOT_MAPPED] = "not-mapped",
         [VIOMMU_EVENT_QUOTA] = "quota",
+        [VIOMMU_EVENT_CACHE_FULL] = "cache-full",
     };
 
     return kind < sizeof(words) / sizeof(words[0]) && words[kind] ? words[kind] : "unknown";
