@@ -41,11 +41,11 @@ static void one_step(void)
     }
 }
 
-static void run_seed(uint64_t seed, uint64_t steps, bool verbose)
+static void run_seed(uint64_t seed, uint64_t steps, enum viommu_cache_mode mode, bool verbose)
 {
     struct viommu_stats stats;
 
-    world_init(&world, seed);
+    world_init(&world, seed, mode);
     for (world.step = 0; world.step < steps; world.step++) {
         one_step();
     }
@@ -63,7 +63,8 @@ static void run_seed(uint64_t seed, uint64_t steps, bool verbose)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: model_test [--garbage] [--seed N] [--seeds N] [--steps N]\n");
+    fprintf(stderr, "usage: model_test [--garbage] [--seed N] [--seeds N] [--steps N] "
+                    "[--cache faithful|hostile]\n");
     return 2;
 }
 
@@ -72,8 +73,9 @@ int main(int argc, char **argv)
     uint64_t seed = 1;
     uint64_t seeds = 0;
     uint64_t steps = 3000;
+    enum viommu_cache_mode mode = VIOMMU_CACHE_NORMAL;
     bool garbage_only = false;
-    bool chosen = argc > 1;
+    bool chosen = false;
 
     for (int i = 1; i < argc; i++) {
         uint64_t *number = !strcmp(argv[i], "--seed")    ? &seed
@@ -81,8 +83,11 @@ int main(int argc, char **argv)
                            : !strcmp(argv[i], "--steps") ? &steps
                                                          : NULL;
 
+        chosen |= strcmp(argv[i], "--cache") != 0;
         if (!strcmp(argv[i], "--garbage")) {
             garbage_only = true;
+        } else if (!strcmp(argv[i], "--cache") && i + 1 < argc) {
+            mode = strcmp(argv[++i], "hostile") ? VIOMMU_CACHE_FAITHFUL : VIOMMU_CACHE_HOSTILE;
         } else if (number && i + 1 < argc) {
             *number = strtoull(argv[++i], NULL, 0);
         } else {
@@ -96,10 +101,10 @@ int main(int argc, char **argv)
         if (garbage_only) {
             garbage_run(seed + i, steps);
         } else {
-            run_seed(seed + i, steps, chosen && seeds < 100);
+            run_seed(seed + i, steps, mode, chosen && seeds < 100);
         }
     }
-    for (uint64_t i = 0; !chosen && i < 20; i++) {
+    for (uint64_t i = 0; !chosen && mode == VIOMMU_CACHE_NORMAL && i < 20; i++) {
         garbage_run(seed + i, 2000);
     }
     printf("model: ok (%llu seeds of %llu steps)\n", (unsigned long long)seeds,

@@ -178,7 +178,7 @@ static void program_messages(struct world *world)
     guest_write(&world->guest, SPEC_IEADDR, 4, 0xfee01000);
 }
 
-void world_init(struct world *world, uint64_t seed)
+void world_init(struct world *world, uint64_t seed, enum viommu_cache_mode mode)
 {
     struct viommu_memory *memory;
     struct guest_config config;
@@ -190,6 +190,11 @@ void world_init(struct world *world, uint64_t seed)
     world->clock = 1000000000;
     world->wait_masked = true;
     choose_configuration(world);
+    world->kept.mode = mode;
+    world->kept.caching_mode = world->vtd.caching_mode;
+    if (world_keeps(world) && world_percent(world, 20)) {
+        world->kept.quota = 1 + world_below(world, 20);
+    }
     world_ok(world, viommu_memory_create(&memory), "memory");
     world_ok(world, ram_init(&world->ram, memory, 1ull << world->vtd.host_address_width), "ram");
     world_ok(world, ram_set_present(&world->ram, 0, true, NULL, NULL), "first slot");
@@ -199,6 +204,9 @@ void world_init(struct world *world, uint64_t seed)
         .opaque = world,
         .clock = world_clock,
         .iotlb_entries = world_percent(world, 50) ? 256 : 0,
+        .cache_mode = mode,
+        .cache_quota = world->kept.quota,
+        .cache_seed = seed,
         .memory = memory,
         .ram = world->ram.slots[0].host,
         .ram_pages = world->ram.slots[0].size / RAM_PAGE,
@@ -229,7 +237,7 @@ void world_refresh(struct world *world)
         history_refresh(&world->history);
         world->dirty = false;
     }
-    if (history_full(&world->history)) {
+    if (history_full(&world->history) || kept_full(&world->kept)) {
         world_invalidate_all(world);
     }
 }
