@@ -142,11 +142,6 @@ unsigned kept_below(struct kept *kept, unsigned bound)
     return result;
 }
 
-void kept_void_tickets(struct kept *kept)
-{
-    atomic_fetch_add(&kept->drops, 1);
-}
-
 static bool find(struct kept *kept, uint16_t domain, uint64_t iova, struct kept_page *out)
 {
     for (unsigned level = 0; level < LEVELS; level++) {

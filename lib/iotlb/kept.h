@@ -72,9 +72,6 @@ static inline uint64_t kept_ticket(const struct kept *kept)
     return atomic_load_explicit(&kept->drops, memory_order_acquire);
 }
 
-/* Invalidates tickets: something that pages depend on was dropped elsewhere. */
-void kept_void_tickets(struct kept *kept);
-
 /* The page of a domain that an address lies in, the smallest first. Returns whether there is one. */
 bool kept_find(struct kept *kept, uint16_t domain, uint64_t iova, struct kept_page *out);
 

@@ -120,7 +120,6 @@ enum vtd_reason vtd_kept_context_get(struct vtd *vtd, uint16_t id, struct vtd_co
 void vtd_kept_contexts_drop(struct vtd *vtd, enum vtd_granularity granularity, uint16_t domain,
                             uint16_t source, uint16_t compared)
 {
-    kept_void_tickets(vtd->iommu.kept);
     for (unsigned i = 0; i < VTD_KEPT_BUCKETS; i++) {
         struct vtd_kept_context **link = &vtd->kept_contexts[i];
 
