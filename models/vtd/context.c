@@ -66,7 +66,9 @@ static uint8_t levels_of(const struct vtd *vtd, uint64_t high)
     case 1:
         return 3;
     case 2:
-        return vtd->config.address_width == 48 ? 4 : 0;
+        return vtd->config.address_width >= 48 ? 4 : 0;
+    case 3:
+        return vtd->config.address_width >= 57 ? 5 : 0;
     default:
         return 0;
     }
