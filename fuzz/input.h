@@ -27,6 +27,7 @@ struct bench {
     uint64_t tokens[BENCH_TOKENS];
     unsigned token_count;
     bool device_tlb;
+    bool wide; /* 57-bit device addresses */
 };
 
 /* Two bytes of configuration. Translation is off; tables and queue are the target's to make. */

@@ -64,8 +64,21 @@ static void run_seed(uint64_t seed, uint64_t steps, enum viommu_cache_mode mode,
 static int usage(void)
 {
     fprintf(stderr, "usage: model_test [--garbage] [--seed N] [--seeds N] [--steps N] "
-                    "[--cache faithful|hostile]\n");
+                    "[--cache normal|faithful|hostile]\n");
     return 2;
+}
+
+static bool parse_mode(const char *text, enum viommu_cache_mode *mode)
+{
+    static const char *const words[] = {"normal", "faithful", "hostile"};
+
+    for (unsigned i = 0; i < 3; i++) {
+        if (!strcmp(text, words[i])) {
+            *mode = (enum viommu_cache_mode)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 int main(int argc, char **argv)
@@ -87,7 +100,9 @@ int main(int argc, char **argv)
         if (!strcmp(argv[i], "--garbage")) {
             garbage_only = true;
         } else if (!strcmp(argv[i], "--cache") && i + 1 < argc) {
-            mode = strcmp(argv[++i], "hostile") ? VIOMMU_CACHE_FAITHFUL : VIOMMU_CACHE_HOSTILE;
+            if (!parse_mode(argv[++i], &mode)) {
+                return usage();
+            }
         } else if (number && i + 1 < argc) {
             *number = strtoull(argv[++i], NULL, 0);
         } else {
