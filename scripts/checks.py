@@ -175,7 +175,8 @@ def check_manual_of_command():
     problems = ["no page for viommu %s" % c for c in commands if "viommu-" + c not in pages]
     for name, text in pages.items():
         said = command(tool, *name.split("-")[1:], "--help")
-        said = set(re.findall(r"(?:^ {2}| {6}|-\S+, )(--[a-z][a-z-]*)", said, re.M))
+        said = " ".join(re.findall(r"^(?: {2}| {6})(-\S.*?)(?: {2}|$)", said, re.M))
+        said = set(re.findall(r"(--[a-z][a-z-]*)", said))
         options = re.findall(r"^\.B (.*)$", text.replace("\\-", "-"), re.M)
         told = set(re.findall(r"(--[a-z][a-z-]*)", " ".join(options)))
         problems += ["%s(1) and --help differ about %s" % (name, o) for o in sorted(said ^ told)]
