@@ -50,9 +50,10 @@ struct vtd_function {
 };
 
 /* Create memory and unit, and start it. name must outlive the function. Returns 0 or a negative
- * errno. */
+ * errno. Of `caches` what it says of caches is taken; NULL: the defaults. */
 int vtd_function_init(struct vtd_function *vtd, const char *name,
-                      const struct viommu_vtd_config *config, uint32_t iotlb_entries);
+                      const struct viommu_vtd_config *config,
+                      const struct viommu_config *caches);
 
 /* Nobody serves the function any more; the devices behind it were removed. */
 void vtd_function_fini(struct vtd_function *vtd);

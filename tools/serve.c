@@ -27,6 +27,7 @@
 #include "loop.h"
 #include "parse.h"
 #include "port.h"
+#include "serve_cache.h"
 #include "serve_mirror.h"
 #include "vtd_function.h"
 
@@ -49,6 +50,7 @@ enum option_key {
     OPTION_DOMAIN_BITS,
     OPTION_FAULT_RECORDS,
     OPTION_IOTLB,
+    OPTION_CACHE_MODE,
 };
 
 /* An edu device that was asked for. */
@@ -61,7 +63,7 @@ struct edu_request {
 struct request {
     const char *vtd_path;
     struct viommu_vtd_config vtd;
-    uint32_t iotlb_entries;
+    struct viommu_config caches; /* what it says of these, and nothing else */
     struct edu_request edus[EDUS_MAX];
     unsigned edu_count;
     bool mirrors; /* there are some */
@@ -121,7 +123,7 @@ static const struct argp_option options[] = {
     {"mirror", OPTION_MIRROR, "[BUS:]DEV.FN=FILE", 0,
      "Write into FILE, a JSON line a call, what a mirror of this edu device's mappings is told; "
      "with --caching-mode, for an edu named before; may be given several times", 1},
-    {"width", OPTION_WIDTH, "BITS", 0, "Widest device address: 39 or 48 (48)", 2},
+    {"width", OPTION_WIDTH, "BITS", 0, "Widest device address: 39, 48 or 57 (48)", 2},
     {"host-width", OPTION_HOST_WIDTH, "BITS", 0, "Guest-physical address width, 36 to 52 (48)", 2},
     {"caching-mode", OPTION_CACHING_MODE, NULL, 0, "The guest must invalidate when it maps, too",
      2},
@@ -134,6 +136,10 @@ static const struct argp_option options[] = {
     {"fault-records", OPTION_FAULT_RECORDS, "N", 0, "Fault recording registers, 1 to 256 (8)", 2},
     {"iotlb-entries", OPTION_IOTLB, "N", 0,
      "Entries of the translation cache, a power of two from 256 to 16m (16k)", 2},
+    {"cache-mode", OPTION_CACHE_MODE, "MODE[,quota=N][,seed=N]", 0,
+     "For tests of drivers: a faithful cache keeps all until the guest invalidates it, up to a "
+     "quota of pages (64k); a hostile one loses things and invalidates late, by a seed (0). Normal "
+     "otherwise", 2},
     {0},
 };
 
@@ -214,7 +220,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         add_mirror(request, arg, state);
         break;
     case OPTION_WIDTH:
-        insist(value == 39 || value == 48, state, "--width", arg, "39 or 48");
+        insist(value == 39 || value == 48 || value == 57, state, "--width", arg, "39, 48 or 57");
         request->vtd.address_width = (uint8_t)value;
         break;
     case OPTION_HOST_WIDTH:
@@ -251,7 +257,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPTION_IOTLB:
         insist(value >= 256 && value <= 1u << 24 && !(value & (value - 1)), state,
                "--iotlb-entries", arg, "a power of two from 256 to 16m");
-        request->iotlb_entries = (uint32_t)value;
+        request->caches.iotlb_entries = (uint32_t)value;
+        break;
+    case OPTION_CACHE_MODE:
+        insist(cache_mode_parse(arg, &request->caches), state, "--cache-mode", arg,
+               "normal, faithful or hostile, with ,quota= (1 to 16m) and ,seed=");
         break;
     case ARGP_KEY_ARG:
         argp_error(state, "what is '%s'?", arg);
@@ -316,7 +326,7 @@ static int watch(struct service *service, struct loop_source *source, int fd)
 
 static int open_vtd(struct service *service, const struct request *request)
 {
-    int ret = vtd_function_init(&service->vtd, "vtd", &request->vtd, request->iotlb_entries);
+    int ret = vtd_function_init(&service->vtd, "vtd", &request->vtd, &request->caches);
 
     if (ret < 0) {
         server_log("cannot make a VT-d unit of this configuration: %s", strerror(-ret));
