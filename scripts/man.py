@@ -282,8 +282,11 @@ def help_body(lines):
             if not options:
                 out.append(".SH OPTIONS")
                 options = True
-            out.extend([".TP", ".B %s" % escape(option.group(1)),
-                        line_of(option.group(2) or "")])
+            out.extend([".TP", ".B %s" % escape(option.group(1))])
+            if option.group(2):
+                out.append(line_of(option.group(2)))
+        elif options and not notes and line.startswith(" " * 20):
+            out.append(line_of(line.strip()))  # a long option: the rest is on the next line
         else:
             if options and line and not notes:
                 out.append(".SH NOTES")
