@@ -6,9 +6,13 @@
 
 #include <errno.h>
 #include <linux/pci_regs.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include <viommu/save.h>
+
 #include "client_memory.h"
+#include "handover/fds.h"
 #include "log.h"
 
 enum {
@@ -139,30 +143,72 @@ static int dma_map(void *opaque, const struct pci_dma_region *region, int fd, vo
     return 0;
 }
 
+/* A region that was unmapped, until nothing uses it any more. */
+struct leaving_region {
+    struct leaving_region *next;
+    struct vtd_function *vtd;
+    struct client_mapping *mapping;
+};
+
+static void enlist(struct leaving_region *region)
+{
+    region->next = region->vtd->leaving;
+    region->vtd->leaving = region;
+}
+
+static void delist(struct leaving_region *region)
+{
+    struct leaving_region **link = &region->vtd->leaving;
+
+    while (*link != region) {
+        link = &(*link)->next;
+    }
+    *link = region->next;
+}
+
 static void unmapped(void *opaque)
 {
-    client_mapping_destroy(opaque);
+    struct leaving_region *region = opaque;
+
+    delist(region);
+    client_mapping_destroy(region->mapping);
+    free(region);
 }
 
 static void dma_unmap(void *opaque, uint64_t first, uint64_t last, void *cookie)
 {
     struct vtd_function *vtd = opaque;
     struct viommu_memory_batch *batch;
-    int ret;
+    struct leaving_region *region;
+    int ret = -ENOMEM;
 
     if (!cookie) {
         return;
     }
-    ret = viommu_memory_batch_begin(vtd->memory, &batch);
-    if (ret == 0) {
-        ret = commit(batch, viommu_memory_batch_remove(batch, first, last), unmapped, cookie);
+    region = malloc(sizeof(*region));
+    if (region) {
+        *region = (struct leaving_region){.vtd = vtd, .mapping = cookie};
+        enlist(region);
+        ret = viommu_memory_batch_begin(vtd->memory, &batch);
     }
     if (ret == 0) {
-        client_mapping_destroy(cookie);
+        ret = commit(batch, viommu_memory_batch_remove(batch, first, last), unmapped, region);
+    }
+    if (ret == 0) {
+        unmapped(region);
     } else if (ret < 0) {
         /* Memory is used up. The mapping has to stay, for the unit still knows it. */
         server_log("%s: cannot remove guest memory: %s", vtd->function.name, strerror(-ret));
+        if (region) {
+            delist(region);
+            free(region);
+        }
     }
+}
+
+static bool unmapping(void *opaque)
+{
+    return ((struct vtd_function *)opaque)->leaving != NULL;
 }
 
 static const struct pci_function_ops ops = {
@@ -170,8 +216,12 @@ static const struct pci_function_ops ops = {
     .bar_write = bar_write,
     .config_written = config_written,
     .reset = reset,
-    .dma_map = dma_map,
-    .dma_unmap = dma_unmap,
+};
+
+static const struct pci_memory_ops memory_ops = {
+    .map = dma_map,
+    .unmap = dma_unmap,
+    .unmapping = unmapping,
 };
 
 static void interrupt(void *opaque, const struct viommu_interrupt *message)
@@ -227,8 +277,7 @@ static int create_unit(struct vtd_function *vtd, const struct viommu_vtd_config 
     common.callbacks = (struct viommu_callbacks){.interrupt = interrupt, .event = event};
     common.opaque = vtd;
     common.memory = vtd->memory;
-    ret = viommu_vtd_create(&common, config, &vtd->iommu);
-    return ret < 0 ? ret : viommu_start(vtd->iommu);
+    return viommu_vtd_create(&common, config, &vtd->iommu);
 }
 
 int vtd_function_init(struct vtd_function *vtd, const char *name,
@@ -238,7 +287,13 @@ int vtd_function_init(struct vtd_function *vtd, const char *name,
     int ret;
 
     memset(vtd, 0, sizeof(*vtd));
-    vtd->function = (struct pci_function){.name = name, .ops = &ops, .opaque = vtd};
+    vtd->function = (struct pci_function){
+        .name = name,
+        .ops = &ops,
+        .opaque = vtd,
+        .memory = &memory_ops,
+        .memory_opaque = vtd,
+    };
     build_config(&vtd->function.config);
     ret = client_memory_guard();
     if (ret == 0) {
@@ -253,10 +308,18 @@ int vtd_function_init(struct vtd_function *vtd, const char *name,
     return 0;
 }
 
+int vtd_function_start(struct vtd_function *vtd)
+{
+    return viommu_start(vtd->iommu);
+}
+
 void vtd_function_fini(struct vtd_function *vtd)
 {
     viommu_destroy(vtd->iommu);
     viommu_memory_destroy(vtd->memory);
+    while (vtd->leaving) {
+        unmapped(vtd->leaving);
+    }
     vtd->iommu = NULL;
     vtd->memory = NULL;
 }
@@ -278,14 +341,29 @@ void vtd_function_report(struct vtd_function *vtd)
     }
 }
 
-static int dma_read(void *opaque, uint64_t iova, void *data, size_t size)
+int vtd_function_save(const struct vtd_function *vtd, struct save_writer *writer)
 {
-    return viommu_device_read(opaque, NULL, iova, data, size);
+    void *data;
+    size_t size;
+    int ret = viommu_save(vtd->iommu, &data, &size);
+
+    if (ret < 0) {
+        return ret;
+    }
+    pci_config_save(&vtd->function.config, writer);
+    save_put64(writer, vtd->logged_address);
+    handover_put_data(writer, data, size);
+    viommu_save_free(data);
+    return 0;
 }
 
-static int dma_write(void *opaque, uint64_t iova, const void *data, size_t size)
+int vtd_function_load(struct vtd_function *vtd, struct save_section *section)
 {
-    return viommu_device_write(opaque, NULL, iova, data, size);
-}
+    const void *data;
+    size_t size;
 
-const struct device_dma vtd_function_dma = {.read = dma_read, .write = dma_write};
+    pci_config_load(&vtd->function.config, section);
+    vtd->logged_address = save_get64(section);
+    data = handover_get_data(section, SIZE_MAX, &size);
+    return section->error ? section->error : viommu_load(vtd->iommu, data, size);
+}

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../client_file.h"
 #include "../log.h"
 
 enum {
@@ -66,15 +67,39 @@ static int handle_version(struct vfio_user_endpoint *endpoint, struct vfio_user_
     return 0;
 }
 
+int vfio_user_endpoint_map(struct vfio_user_endpoint *endpoint, const struct pci_dma_region *region,
+                           int fd)
+{
+    const struct pci_function *function = endpoint->function;
+    struct vfio_user_dma_range *range;
+    void *cookie;
+    int ret = vfio_user_dma_table_add(&endpoint->dma, region->first, region->last, &range);
+
+    if (ret < 0) {
+        return ret;
+    }
+    range->file_offset = region->file_offset;
+    range->readable = region->readable;
+    range->writable = region->writable;
+    if (!function->memory) {
+        return 0;
+    }
+    ret = function->memory->map(function->memory_opaque, region, fd, &range->cookie);
+    if (ret < 0) {
+        vfio_user_dma_table_remove(&endpoint->dma, region->first, region->last, &cookie);
+        return ret;
+    }
+    range->file = fd >= 0 ? client_file_get(fd) : NULL;
+    range->file_lost = fd >= 0 && !range->file;
+    return 0;
+}
+
 static int handle_dma_map(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
                           struct reply *reply)
 {
-    const struct pci_function_ops *ops = endpoint->function->ops;
     struct vfio_user_dma_map map;
     struct pci_dma_region region;
-    struct vfio_user_dma_range *range;
-    void *cookie;
-    int ret;
+    int fd = message->n_fds ? message->fds[0] : -1;
 
     (void)reply;
     memcpy(&map, message->payload, sizeof(map));
@@ -89,25 +114,17 @@ static int handle_dma_map(struct vfio_user_endpoint *endpoint, struct vfio_user_
         .readable = map.flags & VFIO_DMA_MAP_FLAG_READ,
         .writable = map.flags & VFIO_DMA_MAP_FLAG_WRITE,
     };
-    ret = vfio_user_dma_table_add(&endpoint->dma, region.first, region.last, &range);
-    if (ret == 0 && ops->dma_map) {
-        ret = ops->dma_map(endpoint->function->opaque, &region,
-                           message->n_fds ? message->fds[0] : -1, &range->cookie);
-        if (ret < 0) {
-            vfio_user_dma_table_remove(&endpoint->dma, region.first, region.last, &cookie);
-        }
-    }
-    return ret;
+    return vfio_user_endpoint_map(endpoint, &region, fd);
 }
 
 static void unmap_all(struct vfio_user_endpoint *endpoint)
 {
     const struct pci_function *function = endpoint->function;
 
-    for (size_t i = 0; i < endpoint->dma.n && function->ops->dma_unmap; i++) {
+    for (size_t i = 0; i < endpoint->dma.n && function->memory; i++) {
         const struct vfio_user_dma_range *range = &endpoint->dma.ranges[i];
 
-        function->ops->dma_unmap(function->opaque, range->first, range->last, range->cookie);
+        function->memory->unmap(function->memory_opaque, range->first, range->last, range->cookie);
     }
     vfio_user_dma_table_fini(&endpoint->dma);
 }
@@ -139,8 +156,8 @@ static int handle_dma_unmap(struct vfio_user_endpoint *endpoint, struct vfio_use
         if (ret < 0) {
             return ret;
         }
-        if (function->ops->dma_unmap) {
-            function->ops->dma_unmap(function->opaque, unmap.address, last, cookie);
+        if (function->memory) {
+            function->memory->unmap(function->memory_opaque, unmap.address, last, cookie);
         }
     }
     reply->head.dma_unmap = unmap;
@@ -390,11 +407,48 @@ static void complain(struct vfio_user_endpoint *endpoint, const struct vfio_user
     }
 }
 
+static bool unmapping(const struct vfio_user_endpoint *endpoint)
+{
+    const struct pci_function *function = endpoint->function;
+
+    return function->memory && function->memory->unmapping(function->memory_opaque);
+}
+
+static int answer(struct vfio_user_endpoint *endpoint, const struct vfio_user_header *header,
+                  int error, const struct reply *reply)
+{
+    if (header->flags & VFIO_USER_NO_REPLY) {
+        return 0;
+    }
+    if (header->command == VFIO_USER_DMA_UNMAP && error == 0 && unmapping(endpoint)) {
+        endpoint->holding = true;
+        endpoint->held = *header;
+        endpoint->held_reply = reply->head.dma_unmap;
+        return 0;
+    }
+    return send_reply(endpoint, header, error, reply);
+}
+
+/* Send the reply that is held back, if what it waits for has come about. */
+static int release(struct vfio_user_endpoint *endpoint)
+{
+    struct reply reply = {
+        .head.dma_unmap = endpoint->held_reply,
+        .head_size = sizeof(endpoint->held_reply),
+    };
+
+    if (!endpoint->holding || unmapping(endpoint)) {
+        return 0;
+    }
+    endpoint->holding = false;
+    return send_reply(endpoint, &endpoint->held, 0, &reply);
+}
+
 static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message)
 {
     uint32_t type = message->header.flags & VFIO_USER_TYPE_MASK;
     struct reply reply = {.head_size = 0};
-    int error, ret = 0;
+    int error, ret;
 
     if (type == VFIO_USER_TYPE_REPLY) {
         return 0;
@@ -404,9 +458,7 @@ static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_
     if (error < 0) {
         complain(endpoint, &message->header, error);
     }
-    if (!(message->header.flags & VFIO_USER_NO_REPLY)) {
-        ret = send_reply(endpoint, &message->header, error, &reply);
-    }
+    ret = answer(endpoint, &message->header, error, &reply);
     if (endpoint->buffer_room > BUFFER_KEEP) {
         free(endpoint->buffer);
         endpoint->buffer = NULL;
@@ -415,16 +467,23 @@ static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_
     return ret;
 }
 
+/* May the next command be taken in? */
+static bool open_for_commands(const struct vfio_user_endpoint *endpoint)
+{
+    return !endpoint->holding && !vfio_user_connection_congested(&endpoint->connection);
+}
+
 int vfio_user_endpoint_ready(struct vfio_user_endpoint *endpoint)
 {
     int ret = endpoint->error;
 
     if (ret == 0) {
+        ret = release(endpoint);
+    }
+    if (ret == 0) {
         ret = vfio_user_connection_flush(&endpoint->connection);
     }
-    for (int i = 0; ret == 0 && i < COMMANDS_PER_READY &&
-                    !vfio_user_connection_congested(&endpoint->connection);
-         i++) {
+    for (int i = 0; ret == 0 && i < COMMANDS_PER_READY && open_for_commands(endpoint); i++) {
         struct vfio_user_message message;
 
         ret = vfio_user_connection_receive(&endpoint->connection, &message);
@@ -440,11 +499,20 @@ int vfio_user_endpoint_ready(struct vfio_user_endpoint *endpoint)
     return ret;
 }
 
+void vfio_user_endpoint_update(struct vfio_user_endpoint *endpoint)
+{
+    int ret = endpoint->error == 0 ? release(endpoint) : 0;
+
+    if (ret < 0) {
+        endpoint->error = ret;
+    }
+}
+
 uint32_t vfio_user_endpoint_events(const struct vfio_user_endpoint *endpoint)
 {
     uint32_t events = 0;
 
-    if (!vfio_user_connection_congested(&endpoint->connection)) {
+    if (open_for_commands(endpoint)) {
         events |= POLLIN;
     }
     if (vfio_user_connection_pending(&endpoint->connection)) {
@@ -457,7 +525,10 @@ static void bus_message_interrupt(void *opaque, unsigned vector)
 {
     struct vfio_user_endpoint *endpoint = opaque;
 
-    vfio_user_interrupts_trigger(&endpoint->interrupts, VFIO_PCI_MSI_IRQ_INDEX, vector);
+    bool msix = pci_config_msix_enabled(&endpoint->function->config);
+
+    vfio_user_interrupts_trigger(&endpoint->interrupts,
+                                 msix ? VFIO_PCI_MSIX_IRQ_INDEX : VFIO_PCI_MSI_IRQ_INDEX, vector);
 }
 
 static void bus_line_interrupt(void *opaque, bool level)
@@ -501,31 +572,43 @@ static const struct pci_bus_ops bus_ops = {
     .write_message = bus_write_message,
 };
 
-int vfio_user_endpoint_init(struct vfio_user_endpoint *endpoint, struct pci_function *function,
-                            int fd)
+void vfio_user_endpoint_attach(struct vfio_user_endpoint *endpoint, struct pci_function *function)
 {
     const struct pci_config *config = &function->config;
-    int ret;
 
-    memset(endpoint, 0, sizeof(*endpoint));
-    ret = vfio_user_connection_init(&endpoint->connection, fd);
-    if (ret < 0) {
-        return ret;
-    }
     vfio_user_interrupts_init(&endpoint->interrupts);
     vfio_user_interrupts_set_count(&endpoint->interrupts, VFIO_PCI_INTX_IRQ_INDEX,
                                    config->initial[PCI_INTERRUPT_PIN] != 0);
     vfio_user_interrupts_set_count(&endpoint->interrupts, VFIO_PCI_MSI_IRQ_INDEX,
                                    pci_config_msi_messages(config));
+    vfio_user_interrupts_set_count(&endpoint->interrupts, VFIO_PCI_MSIX_IRQ_INDEX,
+                                   pci_config_msix_vectors(config));
     endpoint->function = function;
     function->bus = &bus_ops;
     function->bus_opaque = endpoint;
-    return 0;
+}
+
+int vfio_user_endpoint_init(struct vfio_user_endpoint *endpoint, struct pci_function *function,
+                            int fd)
+{
+    int ret;
+
+    memset(endpoint, 0, sizeof(*endpoint));
+    ret = vfio_user_connection_init(&endpoint->connection, fd);
+    if (ret == 0) {
+        vfio_user_endpoint_attach(endpoint, function);
+    }
+    return ret;
 }
 
 void vfio_user_endpoint_fini(struct vfio_user_endpoint *endpoint)
 {
     reset_function(endpoint);
+    vfio_user_endpoint_discard(endpoint);
+}
+
+void vfio_user_endpoint_discard(struct vfio_user_endpoint *endpoint)
+{
     unmap_all(endpoint);
     endpoint->function->bus = NULL;
     endpoint->function->bus_opaque = NULL;

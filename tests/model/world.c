@@ -226,6 +226,8 @@ void world_init(struct world *world, uint64_t seed, enum viommu_cache_mode mode)
     for (unsigned i = 0; i < WORLD_DEVICES; i++) {
         world->devices[i].world = world;
     }
+    world->guest.meanwhile = world_take_over_sometimes;
+    world->guest.opaque = world;
 }
 
 void world_fini(struct world *world)

@@ -80,10 +80,28 @@ def test_serve_usage():
         return
     wrong = ["", "--vtd=", "--vtd x --width 40", "--vtd x --width 304", "--vtd x --host-width 35",
              "--vtd x --domain-bits 5", "--vtd x --fault-records 0", "--vtd x --fault-records 257",
-             "--vtd x --iotlb-entries 255", "--vtd x --edu 05.0=", "--vtd x --edu 20.0=y", "--vtd x y"]
+             "--vtd x --iotlb-entries 255", "--vtd x y", "--vtd x --edu 05.0=y", "--vtd x --mirror 05.0=y", "--iommu amd --vtd x",
+             "--iommu none", "--iommu none --vtd x --device edu,at=05.0,socket=y",
+             "--iommu none --width 39 --device edu,at=05.0,socket=y"]
     for arguments in wrong:
         result = call("serve", *arguments.split())
         expect(f"serve {arguments}: 2 and a message", result.returncode == 2 and result.stderr, result)
+    devices = [("edu,at=05.0,socket=", "socket"), ("edu,at=20.0,socket=y", "20.0"), ("edu,at=5,socket=y", "'5'"),
+               ("edu,at=05.0", "socket is needed"), ("edu,socket=y", "at is needed"), ("edu", "needed"),
+               ("ide,at=05.0,socket=y", "'ide' is no kind"), ("", "no kind"), ("edu,at=05.0,socket=y,", "no key ''"),
+               ("edu,at=05.0,socket=y,colour=red", "'colour'"), ("edu,at=05.0,at=06.0,socket=y", "at is given twice"),
+               ("edu,at=05.0,socket=y,mirror", "mirror"), ("edu,at=05.0,socket=y,mirror=z", "--caching-mode")]
+    nvme = "nvme,at=05.0,socket=y"
+    devices += [(nvme, "file is needed"), (nvme + ",file=", "file"), (nvme + ",file=x,lba=513", "'513'"),
+                (nvme + ",file=x,readonly=1", "readonly"), (nvme + ",file=x,queues=0", "queues"),
+                (nvme + ",file=x,queues=64", "'64'"), (nvme + ",file=x,workers=65", "workers"),
+                (nvme + ",file=x,serial=123456789012345678901", "serial"), (nvme + ",file=x,mirror=y", "'mirror'")]
+    for device, wanted in devices:
+        result = call("serve", "--vtd", "x", "--device", device)
+        expect(f"serve --device '{device}': 2 and a message that tells",
+               result.returncode == 2 and "--device" in result.stderr and wanted in result.stderr, result)
+    expect("the unit's option is named", "--iotlb-entries" in
+           call("serve", "--iommu", "none", "--iotlb-entries", "256", "--device", "edu,at=05.0,socket=y").stderr)
     expect("the option is named", "--fault-records" in call("serve", "--vtd", "x", "--fault-records", "0").stderr)
     result = call("serve", "--vtd", "/nonexistent/x")
     expect("a socket that cannot be: 1", result.returncode == 1 and "/nonexistent/x" in result.stderr, result)

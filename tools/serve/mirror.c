@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * See serve_mirror.h.
+ * See mirror.h.
  */
-#include "serve_mirror.h"
+#include "mirror.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <viommu/trace.h>
 
-static int subscribe(struct serve_mirror *mirror, struct viommu_device *device)
+#include "file.h"
+
+static int subscribe(struct serve_mirror *mirror, struct viommu_device *device, bool adopt)
 {
     struct viommu_trace_config config = {
         .fd = mirror->fd,
@@ -27,6 +28,7 @@ static int subscribe(struct serve_mirror *mirror, struct viommu_device *device)
         return ret;
     }
     viommu_trace_subscription(mirror->trace, &what);
+    what.adopt = adopt;
     ret = viommu_device_subscribe(device, &what, &mirror->subscriber);
     if (ret < 0) {
         viommu_trace_destroy(mirror->trace);
@@ -38,13 +40,25 @@ int serve_mirror_open(struct serve_mirror *mirror, struct viommu_device *device,
 {
     int ret;
 
-    mirror->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    mirror->fd = serve_file_open(path, O_WRONLY | O_CREAT | O_TRUNC);
     if (mirror->fd < 0) {
-        return -errno;
+        return mirror->fd;
     }
-    ret = subscribe(mirror, device);
+    ret = subscribe(mirror, device, false);
     if (ret < 0) {
         close(mirror->fd);
+    }
+    return ret;
+}
+
+int serve_mirror_adopt(struct serve_mirror *mirror, struct viommu_device *device, int fd)
+{
+    int ret;
+
+    mirror->fd = fd;
+    ret = subscribe(mirror, device, true);
+    if (ret < 0) {
+        close(fd);
     }
     return ret;
 }

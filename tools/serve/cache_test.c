@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Tests of the argument of --cache-mode. */
-#include "serve_cache.h"
+#include "cache.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The argument of --cache-mode: see serve_cache.h. */
-#include "serve_cache.h"
+/* The argument of --cache-mode: see cache.h. */
+#include "cache.h"
 
 #include "parse.h"
 

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Opening and closing what is served; see service.h. */
+#include "service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <viommu/device.h>
+#include <viommu/iommu.h>
+
+#include "client_memory.h"
+#include "kind.h"
+#include "log.h"
+#include "vfio_user/endpoint_state.h"
+
+static const char *explain(int error)
+{
+    return error == -EADDRINUSE ? "it is served already"
+           : error == -EEXIST   ? "it exists and is no socket"
+                                : strerror(-error);
+}
+
+static void unit_ready(void *opaque, uint32_t events)
+{
+    struct service *service = opaque;
+
+    (void)events;
+    vtd_function_process(&service->vtd);
+}
+
+/* After each event: the unit may have sent messages on its port, or met memory that is gone. */
+static void after_event(void *opaque)
+{
+    struct service *service = opaque;
+
+    for (unsigned i = 0; i < service->device_count; i++) {
+        port_update(&service->devices[i].port);
+    }
+    if (service->has_unit) {
+        port_update(&service->vtd_port);
+        vtd_function_report(&service->vtd);
+    } else if (client_memory_losses() != service->losses_logged) {
+        service->losses_logged = client_memory_losses();
+        server_log("part of a client's memory is gone; zeros stand in for it");
+    }
+    handover_step(&service->handover);
+}
+
+static int watch(struct service *service, struct loop_source *source, int fd)
+{
+    *source = (struct loop_source){
+        .fd = fd,
+        .events = EPOLLIN,
+        .ready = unit_ready,
+        .opaque = service,
+    };
+    return loop_add(&service->loop, source);
+}
+
+int service_make_unit(struct service *service)
+{
+    const struct serve_options *options = service->options;
+    int ret = vtd_function_init(&service->vtd, "vtd", &options->vtd, &options->caches);
+
+    if (ret < 0) {
+        server_log("cannot make a VT-d unit of this configuration: %s", strerror(-ret));
+        return ret;
+    }
+    ret = watch(service, &service->unit_work, viommu_event_fd(service->vtd.iommu));
+    if (ret == 0) {
+        ret = watch(service, &service->memory_work, viommu_memory_event_fd(service->vtd.memory));
+    }
+    if (ret < 0) {
+        server_log("cannot watch the VT-d unit: %s", strerror(-ret));
+        vtd_function_fini(&service->vtd);
+    }
+    return ret;
+}
+
+static int open_unit(struct service *service)
+{
+    const char *socket = service->options->vtd_socket;
+    int ret = service_make_unit(service);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = vtd_function_start(&service->vtd);
+    if (ret == 0) {
+        ret = port_open(&service->vtd_port, &service->loop, &service->vtd.function, socket);
+    }
+    if (ret < 0) {
+        server_log("cannot serve the VT-d unit on %s: %s", socket, explain(ret));
+        vtd_function_fini(&service->vtd);
+    }
+    service->has_unit = ret == 0;
+    return ret;
+}
+
+/* Its place behind the unit. */
+static int place_behind(struct service *service, struct served_device *served, uint16_t requester)
+{
+    struct viommu_device_config config = {.requester = requester};
+    int ret = viommu_device_add(service->vtd.iommu, &config, &served->behind);
+
+    if (ret < 0) {
+        server_log("%s: %s", served->name,
+                   ret == -EEXIST ? "two devices cannot have one requester id" : strerror(-ret));
+        return ret;
+    }
+    served->dma = vtd_function_dma;
+    served->dma.opaque = served->behind;
+    return 0;
+}
+
+/* Its place where there is no unit. */
+static int place_alone(struct service *service, struct served_device *served, uint16_t requester)
+{
+    int ret = 0;
+
+    for (unsigned i = 0; i < service->device_count; i++) {
+        if (service->devices[i].requester == requester) {
+            ret = -EEXIST;
+        }
+    }
+    if (ret == 0) {
+        ret = direct_memory_init(&served->direct);
+    }
+    if (ret < 0) {
+        server_log("%s: %s", served->name,
+                   ret == -EEXIST ? "two devices cannot have one requester id" : strerror(-ret));
+        return ret;
+    }
+    served->dma = direct_memory_dma;
+    served->dma.opaque = &served->direct;
+    return 0;
+}
+
+static void leave_place(struct served_device *served)
+{
+    if (served->behind) {
+        viommu_device_remove(served->behind);
+    } else {
+        direct_memory_fini(&served->direct);
+    }
+}
+
+int service_place(struct service *service, const struct serve_device_options *options,
+                  struct served_device **out)
+{
+    struct served_device *served = &service->devices[service->device_count];
+
+    *out = served;
+    served->kind = options->kind;
+    served->requester = options->requester;
+    served->loop = &service->loop;
+    snprintf(served->name, sizeof(served->name), "%s %02x:%02x.%x", options->kind->name,
+             options->requester >> 8, options->requester >> 3 & 0x1f, options->requester & 7);
+    return service->has_unit ? place_behind(service, served, options->requester)
+                             : place_alone(service, served, options->requester);
+}
+
+void service_connect(struct served_device *served)
+{
+    if (!served->behind) {
+        served->function->memory = &direct_memory_ops;
+        served->function->memory_opaque = &served->direct;
+    }
+}
+
+static int open_device(struct service *service, const struct serve_device_options *options)
+{
+    struct served_device *served;
+    int ret = service_place(service, options, &served);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = served->kind->open(served, options);
+    if (ret < 0) {
+        leave_place(served);
+        return ret;
+    }
+    service_connect(served);
+    ret = port_open(&served->port, &service->loop, served->function, options->socket);
+    if (ret < 0) {
+        server_log("cannot serve %s on %s: %s", served->name, options->socket, explain(ret));
+        if (served->kind->close(served) == 0) {
+            leave_place(served);
+        }
+        return ret;
+    }
+    service->device_count++;
+    return 0;
+}
+
+int service_prepare(struct service *service, const struct serve_options *options)
+{
+    int ret;
+
+    memset(service, 0, sizeof(*service));
+    service->options = options;
+    service->losses_logged = client_memory_losses();
+    service->folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    service->devices = calloc(SERVE_DEVICES_MAX, sizeof(*service->devices));
+    ret = service->devices ? loop_init(&service->loop) : -ENOMEM;
+    if (ret < 0) {
+        server_log("cannot start: %s", strerror(-ret));
+        free(service->devices);
+        return ret;
+    }
+    service->loop.after = after_event;
+    service->loop.after_opaque = service;
+    return 0;
+}
+
+int service_open(struct service *service, const struct serve_options *options)
+{
+    int ret = service_prepare(service, options);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = loop_stop_on_signals(&service->loop);
+    if (ret == 0 && !options->no_unit) {
+        ret = open_unit(service);
+    }
+    for (unsigned i = 0; ret == 0 && i < options->device_count; i++) {
+        ret = open_device(service, &options->devices[i]);
+    }
+    if (ret == 0) {
+        ret = handover_open(&service->handover, service);
+    }
+    if (ret < 0) {
+        service_close(service);
+    }
+    return ret;
+}
+
+void service_close(struct service *service)
+{
+    bool stuck = false;
+
+    handover_close(&service->handover);
+    for (unsigned i = 0; i < service->device_count; i++) {
+        struct served_device *served = &service->devices[i];
+
+        port_close(&served->port);
+        if (served->kind->close(served) < 0) {
+            stuck = true;
+        } else {
+            leave_place(served);
+        }
+    }
+    if (service->has_unit) {
+        port_close(&service->vtd_port);
+    }
+    if (stuck) {
+        return; /* all that may be in use stays until the process ends */
+    }
+    if (service->has_unit) {
+        vtd_function_fini(&service->vtd);
+    }
+    loop_fini(&service->loop);
+    close(service->folder);
+    free(service->devices);
+}
+
+void service_pause(struct service *service)
+{
+    if (service->has_unit) {
+        port_pause(&service->vtd_port);
+    }
+    for (unsigned i = 0; i < service->device_count; i++) {
+        struct served_device *served = &service->devices[i];
+
+        port_pause(&served->port);
+        if (served->kind->quiesce) {
+            served->kind->quiesce(served);
+        }
+    }
+}
+
+int service_resume(struct service *service)
+{
+    int ret = service->has_unit ? port_resume(&service->vtd_port) : 0;
+
+    for (unsigned i = 0; i < service->device_count; i++) {
+        struct served_device *served = &service->devices[i];
+        int resumed = port_resume(&served->port);
+
+        if (served->kind->resume) {
+            served->kind->resume(served);
+        }
+        ret = ret < 0 ? ret : resumed;
+    }
+    return ret;
+}
+
+static const char *port_busy(const struct port *port)
+{
+    return port->connected ? vfio_user_endpoint_unsaveable(&port->endpoint) : NULL;
+}
+
+const char *service_busy(const struct service *service)
+{
+    const char *busy = NULL;
+
+    if (service->has_unit) {
+        busy = service->vtd.leaving ? "memory is still being taken away"
+                                    : port_busy(&service->vtd_port);
+    }
+    for (unsigned i = 0; !busy && i < service->device_count; i++) {
+        const struct served_device *served = &service->devices[i];
+
+        if (served->kind->quiet && !served->kind->quiet(served)) {
+            busy = "a device's work does not end";
+        } else if (served->direct.leaving) {
+            busy = "memory is still being taken away";
+        } else {
+            busy = port_busy(&served->port);
+        }
+    }
+    return busy;
+}
