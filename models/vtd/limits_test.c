@@ -163,6 +163,10 @@ static void test_address_width_of_57(void **state)
     un_create(&config);
     assert_int_equal(un_subscribe(WIDTH_39, 0), 0);
     assert_int_equal(width(), 39);
+    /* One that limits something else leaves the narrower width. */
+    assert_int_equal(un_subscribe(WIDTH_48, 4096), 0);
+    assert_int_equal(viommu_vtd_configure(un.iommu, &config), 0);
+    assert_int_equal(width(), 39);
     un_destroy();
     un_create(&config);
     assert_int_equal(viommu_start(un.iommu), 0);
