@@ -122,7 +122,7 @@ void bench_init(struct bench *bench, struct fuzz_input *input)
     struct guest_config config = {
         .vtd =
             {
-                .address_width = first & 1 ? 39 : 48,
+                .address_width = first & 1 ? 39 : second & 32 ? 57 : 48,
                 .host_address_width = host_widths[first >> 1 & 3],
                 .caching_mode = first & 8,
                 .no_super_pages = first & 16,
@@ -137,11 +137,16 @@ void bench_init(struct bench *bench, struct fuzz_input *input)
         .clock = bench_clock,
         .ram_pages = BENCH_RAM_PAGES,
         .iotlb_entries = 256,
+        .cache_mode = second & 64 ? (first & 64 ? VIOMMU_CACHE_FAITHFUL : VIOMMU_CACHE_HOSTILE)
+                                  : VIOMMU_CACHE_NORMAL,
+        .cache_quota = 40,
+        .cache_seed = first,
     };
 
     memset(bench, 0, sizeof(*bench));
     bench->clock = 1000000000;
     bench->device_tlb = config.vtd.device_tlb;
+    bench->wide = config.vtd.address_width == 57;
     guest_ok(guest_init(&bench->guest, &config), "guest");
     for (unsigned i = 0; i < BENCH_DEVICES; i++) {
         add_device(bench, bench->guest.iommu, i, &bench->devices[i], &bench->subscribers[i]);
@@ -169,7 +174,7 @@ void bench_store(struct bench *bench, uint64_t index, uint64_t value)
 static uint64_t any_address(struct fuzz_input *input)
 {
     static const uint64_t bases[8] = {
-        0, 0x200000, 0x40000000, 0x8000000000, 0xfee00000, 1ull << 39, 1ull << 48, ~0xfffffull,
+        0, 0x200000, 0x40000000, 0x8000000000, 0xfee00000, 1ull << 57, 1ull << 48, ~0xfffffull,
     };
     uint8_t kind = fuzz_byte(input);
 

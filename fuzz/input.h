@@ -38,6 +38,7 @@ struct bench {
     unsigned token_count;
     bool device_tlb;
     struct bench_window windows[BENCH_WINDOWS];
+    bool wide; /* 57-bit device addresses */
     bool aliased[BENCH_DEVICES];
     bool reordered; /* devices are not in the order of their numbers any more */
 };

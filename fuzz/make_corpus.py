@@ -17,8 +17,10 @@ import nvme_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
 
-# Configuration bytes: defaults; 39 bits and small; caching mode; all features off; no queue.
-CONFIGS = [b"\x00\x08", b"\x03\x01", b"\x0c\x04", b"\x78\x80", b"\x00\x10"]
+# Configuration bytes: defaults; 39 bits and small; caching mode; all features off; no queue; 57 bits and
+# a hostile cache in caching mode; a faithful cache likewise; 57 bits and a faithful cache.
+CONFIGS = [b"\x00\x08", b"\x03\x01", b"\x0c\x04", b"\x78\x80", b"\x00\x10",
+           b"\x08\x68", b"\x48\x48", b"\x40\x68"]
 
 
 def write(target, name, data):
@@ -149,7 +151,7 @@ def registers_seeds():
     reads = b"".join(bytes([3, i, 7]) for i in range(28)) + bytes([3, 33, 7, 3, 70, 3])
     reads += bytes([3, 192]) + struct.pack("<Q", 2**64 - 3) + bytes([7])
     for i, config in enumerate(CONFIGS):
-        levels = 3 if config[0] & 1 else 4
+        levels = 3 if config[0] & 1 else 5 if config[1] & 32 else 4
         start = config + reg_tables(levels) + messages + on
         write("registers", f"life-{i}", start + every_dma(b"\x05") + clear + flush)
         write("registers", f"queue-{i}", start + queue + clear + every_dma(b"\x05"))
@@ -271,7 +273,7 @@ def t_dma(*args, **kw):
 
 
 def t_context(type_, levels, slot=0, domain=1, table=0):
-    return bytes([2, slot | type_ << 2 | (levels - 3) << 4 | table << 5, domain])
+    return bytes([2, slot | type_ << 2 | (levels > 3) << 4 | table << 5, domain])
 
 
 def t_tables(levels, leaf, extra=0, table=0x3000):
@@ -290,7 +292,7 @@ def tables_seeds():
         invalidations += bytes([4, granularity << 1]) + b"\x00\x00\x00\x00\x00"
     clear = b"\x07"
     for i, config in enumerate(CONFIGS):
-        for levels in (3, 4):
+        for levels in (3, 5) if config[1] & 32 else (3, 4):
             for leaf in (1, 2, 3):
                 body = t_context(1, levels) + t_context(0, levels, 1) + t_tables(levels, leaf)
                 write("tables", f"map-{i}-{levels}-{leaf}",
@@ -465,7 +467,8 @@ def m_full(page, kind, step=0):
 
 
 def m_path(levels, leaf, iova, entry):
-    return (bytes([1, levels - 3 | (leaf - 1) << 1]) + struct.pack("<Q", iova >> 8)[:5] +
+    where = struct.pack("<Q", iova >> 9)[:6] if levels == 5 else struct.pack("<Q", iova >> 8)[:5]
+    return (bytes([1, (levels > 3) | (leaf - 1) << 1]) + where +
             b"\x00" * (levels - leaf) + bytes([entry]))
 
 
@@ -537,6 +540,11 @@ def mirror_seeds():
             write("mirror", f"{name}-{quota}", bytes([quota << 1, 4, 0, 1]) + hostile)
     queue = m_command(2) + (m_flush(2) * 100 + m_flush(2, 4)) * 2 + steps
     write("mirror", "queue", start + tables + m_full(7, 9, 1) + queue + edits[:40] + queue)
+    wide = b"".join(m_path(5, leaf, iova, 8) + m_path(5, leaf, iova + 4096, 0x48)
+                    for leaf in (1, 2, 3) for iova in (0, (1 << 48) - 4096, (1 << 57) - 4096))
+    for quota in range(M_QUOTAS):
+        start = bytes([64 | quota << 1, 4, 0, 1])
+        write("mirror", f"wide-{quota}", start + wide + contexts + syncs + edits + selves)
 
 
 # ---- trace

@@ -48,6 +48,7 @@ struct fuzz {
     uint64_t clock;
     uint64_t places[PLACES]; /* addresses that the input mapped */
     unsigned place_count;
+    bool wide; /* 57-bit device addresses */
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -252,9 +253,9 @@ static void store_some(struct fuzz *fuzz, struct fuzz_input *input)
 static void store_path(struct fuzz *fuzz, struct fuzz_input *input)
 {
     uint8_t kind = fuzz_byte(input);
-    unsigned levels = 3 + (kind & 1);
+    unsigned levels = 3 + (kind & 1) * (fuzz->wide ? 2 : 1);
     unsigned leaf = 1 + (kind >> 1 & 3) % 3;
-    uint64_t iova = fuzz_number(input, 5) << 8;
+    uint64_t iova = fuzz->wide ? fuzz_number(input, 6) << 9 : fuzz_number(input, 5) << 8;
     uint64_t table = TABLES / GUEST_PAGE;
 
     fuzz->places[fuzz->place_count++ % PLACES] = iova & ~0xfffull;
@@ -279,7 +280,7 @@ static void store_context(struct fuzz *fuzz, struct fuzz_input *input)
     uint64_t table = TABLES + (uint64_t)(kind >> 6) * GUEST_PAGE;
 
     guest_store(&fuzz->guest, slot + 8,
-                (1 + (kind >> 1 & 1)) | (uint64_t)(1 + (kind >> 5 & 1)) << 8);
+                (1 + (kind >> 1 & 1) * (fuzz->wide ? 2 : 1)) | (uint64_t)(1 + (kind >> 5 & 1)) << 8);
     guest_store(&fuzz->guest, slot,
                 (kind >> 2 & 3) == 3 ? 0 : table | 1 | (uint64_t)(kind >> 2 & 2) << 2);
 }
@@ -531,7 +532,7 @@ static void init(struct fuzz *fuzz, struct fuzz_input *input)
     static const uint64_t quotas[4] = {0x8000, 0x20000, 0x40000, 0x80000};
     uint8_t first = fuzz_byte(input);
     struct guest_config config = {
-        .vtd = {.caching_mode = true, .address_width = first & 1 ? 39 : 48},
+        .vtd = {.caching_mode = true, .address_width = first & 1 ? 39 : first & 64 ? 57 : 48},
         .opaque = fuzz,
         .clock = fuzz_clock,
         .ram_pages = RAM_PAGES,
@@ -542,6 +543,7 @@ static void init(struct fuzz *fuzz, struct fuzz_input *input)
 
     memset(fuzz, 0, sizeof(*fuzz));
     fuzz->clock = 1000000000;
+    fuzz->wide = config.vtd.address_width == 57;
     guest_ok(guest_init(&fuzz->guest, &config), "guest");
     fuzz->guest.queue = QUEUE;
     fuzz->guest.queue_entries = 256;

@@ -45,7 +45,8 @@ static void store_context(struct bench *bench, struct fuzz_input *input)
     uint8_t kind = fuzz_byte(input);
     uint64_t slot = (CONTEXT + slots[kind & 3] * 16u) / 8;
     uint64_t lo = TABLE + ((uint64_t)(kind >> 5) << 12) + 1 + (kind & 0xc);
-    uint64_t hi = 1 + (kind >> 4 & 1) + ((uint64_t)fuzz_byte(input) << 8);
+    uint64_t width = 1 + (kind >> 4 & 1) * (bench->wide ? 2 : 1);
+    uint64_t hi = width + ((uint64_t)fuzz_byte(input) << 8);
 
     if (hi >> 15) {
         lo ^= any_entry(input);
@@ -59,9 +60,9 @@ static void store_context(struct bench *bench, struct fuzz_input *input)
 static void store_path(struct bench *bench, struct fuzz_input *input)
 {
     uint8_t kind = fuzz_byte(input);
-    unsigned levels = 3 + (kind & 1);
+    unsigned levels = 3 + (kind & 1) * (bench->wide ? 2 : 1);
     unsigned leaf = 1 + (kind >> 1 & 3) % 3;
-    uint64_t iova = fuzz_number(input, 5) << 8;
+    uint64_t iova = bench->wide ? fuzz_number(input, 6) << 9 : fuzz_number(input, 5) << 8;
     uint64_t table = TABLE + ((uint64_t)(kind >> 5) << 12);
 
     for (unsigned level = levels; level; level--) {

@@ -260,13 +260,14 @@ static void play_unit(bool raw, const uint8_t *data, size_t size)
 {
     static struct vtd_function from, to;
     const struct viommu_vtd_config config = {.address_width = 48};
+    const struct viommu_config caches = {.iotlb_entries = 256};
     struct state state = {.body = NULL};
     struct save_writer writer;
     struct save_section section = {.kind = 1, .version = 1};
 
-    check(vtd_function_init(&from, "from", &config, 256) == 0);
+    check(vtd_function_init(&from, "from", &config, &caches) == 0);
     check(vtd_function_start(&from) == 0);
-    check(vtd_function_init(&to, "to", &config, 256) == 0);
+    check(vtd_function_init(&to, "to", &config, &caches) == 0);
     begin(&writer);
     check(vtd_function_save(&from, &writer) == 0);
     finish(&state, &writer, raw, data, size);

@@ -272,6 +272,7 @@ static void open_world(struct world *world, uint8_t mode)
         .caching_mode = mode & MODE_CACHING,
         .device_tlb = mode & MODE_DEVICE_TLB,
     };
+    static const struct viommu_config caches = {.iotlb_entries = 256};
     struct viommu_device_config device = {
         .requester = REQUESTER,
         .ats = mode & MODE_DEVICE_TLB,
@@ -279,7 +280,7 @@ static void open_world(struct world *world, uint8_t mode)
     struct device_dma dma = vtd_function_dma;
 
     memset(world, 0, sizeof(*world));
-    check(vtd_function_init(&world->vtd, "vtd", &config, 256) == 0);
+    check(vtd_function_init(&world->vtd, "vtd", &config, &caches) == 0);
     check(vtd_function_start(&world->vtd) == 0);
     check(viommu_device_add(world->vtd.iommu, &device, &world->device) == 0);
     dma.opaque = world->device;

@@ -3,12 +3,13 @@
 """checks.py [CHECK...] - what the repository promises about itself.
 
 Each check prints "ok NAME" or "not ok NAME: WHY". Exit status: 0 all ok, 1 not, 2 usage.
-The checks of symbols look at build/plain, which must be built.
+The checks of symbols and of manual pages look at build/plain, which must be built.
 """
 
 import glob
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -141,6 +142,56 @@ def check_headers_alone():
                               cwd=TOP, capture_output=True, text=True)
         if done.returncode:
             problems.append(done.stderr.strip().splitlines()[0])
+    return problems
+
+
+def manual(section):
+    """{name: text} of the manual pages that the build made, but for those that lead to another."""
+    pages = {}
+    for path in sorted(glob.glob(os.path.join(TOP, "build/plain/man%d/*.%d" % (section, section)))):
+        with open(path) as f:
+            pages[os.path.basename(path)[:-2]] = f.read()
+    return pages
+
+
+def check_manual_of_functions():
+    """Each public function has a manual page, which names it."""
+    pages = manual(3)
+    problems = []
+    for name in declared_functions():
+        text = pages.get(name, "")
+        leads_to = re.match(r"\.so man3/(\w+)\.3\n$", text)
+        text = pages.get(leads_to.group(1), "") if leads_to else text
+        if not re.search(r"\b%s\(" % name, text):
+            problems.append(name)
+    return problems
+
+
+def check_manual_of_command():
+    """Each sub-command has a manual page, with the options of its --help and no others."""
+    pages = manual(1)
+    tool = "build/plain/tools/viommu"
+    commands = re.findall(r"^  (\w+) {2,}", command(tool, "--help"), re.M)
+    problems = ["no page for viommu %s" % c for c in commands if "viommu-" + c not in pages]
+    for name, text in pages.items():
+        said = command(tool, *name.split("-")[1:], "--help")
+        said = " ".join(re.findall(r"^(?: {2}| {6})(-\S.*?)(?: {2}|$)", said, re.M))
+        said = set(re.findall(r"(--[a-z][a-z-]*)", said))
+        options = re.findall(r"^\.B (.*)$", text.replace("\\-", "-"), re.M)
+        told = set(re.findall(r"(--[a-z][a-z-]*)", " ".join(options)))
+        problems += ["%s(1) and --help differ about %s" % (name, o) for o in sorted(said ^ told)]
+    return problems
+
+
+def check_manual_format():
+    """mandoc, where it is there, finds nothing wrong with the manual pages."""
+    problems = []
+    for section in (1, 3) if shutil.which("mandoc") else ():
+        for name, text in manual(section).items():
+            if not text.startswith(".so "):
+                done = subprocess.run(["mandoc", "-Tlint", "-W", "warning"], input=text,
+                                      capture_output=True, text=True)
+                problems += ["%s: %s" % (name, line) for line in done.stdout.splitlines()[:1]]
     return problems
 
 

@@ -61,6 +61,12 @@ check compile-static cc -Wall -Werror -o "$work/toy_static" "$work/toy_device.c"
     $(pkg-config --cflags viommu) "$libraries/libviommu.a"
 check session-static play "$work/toy_static"
 
+manual() {
+    [ -s "$prefix/share/man/man$1/$2.$1" ] || { echo "no $2($1)"; return 1; }
+}
+check manual-command manual 1 viommu-serve
+check manual-header manual 3 viommu_device
+check manual-function manual 3 viommu_device_translate
 check soname test -e "$libraries/libviommu.so.0"
 check command "$prefix/bin/viommu" --version
 [ -z "$failed" ]

@@ -266,24 +266,23 @@ static void build_config(struct pci_config *config)
 }
 
 static int create_unit(struct vtd_function *vtd, const struct viommu_vtd_config *config,
-                       uint32_t iotlb_entries)
+                       const struct viommu_config *caches)
 {
-    struct viommu_config common = {
-        .callbacks = {.interrupt = interrupt, .event = event},
-        .opaque = vtd,
-        .iotlb_entries = iotlb_entries,
-    };
+    struct viommu_config common = caches ? *caches : (struct viommu_config){0};
     int ret = viommu_memory_create(&vtd->memory);
 
     if (ret < 0) {
         return ret;
     }
+    common.callbacks = (struct viommu_callbacks){.interrupt = interrupt, .event = event};
+    common.opaque = vtd;
     common.memory = vtd->memory;
     return viommu_vtd_create(&common, config, &vtd->iommu);
 }
 
 int vtd_function_init(struct vtd_function *vtd, const char *name,
-                      const struct viommu_vtd_config *config, uint32_t iotlb_entries)
+                      const struct viommu_vtd_config *config,
+                      const struct viommu_config *caches)
 {
     int ret;
 
@@ -298,7 +297,7 @@ int vtd_function_init(struct vtd_function *vtd, const char *name,
     build_config(&vtd->function.config);
     ret = client_memory_guard();
     if (ret == 0) {
-        ret = create_unit(vtd, config, iotlb_entries);
+        ret = create_unit(vtd, config, caches);
     }
     if (ret < 0) {
         vtd_function_fini(vtd);

@@ -53,10 +53,11 @@ struct vtd_function {
     uint64_t events; /* that the unit reported */
 };
 
-/* Create memory and unit. name must outlive the function. Returns 0 or a negative errno. Then either
- * _start it, or _load it. */
+/* Create memory and unit. name must outlive the function. Of `caches` what it says of caches is
+ * taken; NULL: the defaults. Returns 0 or a negative errno. Then either _start it, or _load it. */
 int vtd_function_init(struct vtd_function *vtd, const char *name,
-                      const struct viommu_vtd_config *config, uint32_t iotlb_entries);
+                      const struct viommu_vtd_config *config,
+                      const struct viommu_config *caches);
 
 /* Returns 0 or a negative errno. */
 int vtd_function_start(struct vtd_function *vtd);

@@ -64,7 +64,7 @@ static int setup(void **state)
     uint16_t command = PCI_COMMAND_MASTER;
 
     (void)state;
-    assert_int_equal(vtd_function_init(&vtd, "vtd", &config, 0), 0);
+    assert_int_equal(vtd_function_init(&vtd, "vtd", &config, NULL), 0);
     assert_int_equal(vtd_function_start(&vtd), 0);
     assert_int_equal(viommu_device_add(vtd.iommu, &device_config, &device), 0);
     dma.opaque = device;

@@ -54,6 +54,9 @@ enum viommu_event_kind {
     /* Of pinned windows (viommu/window.h). */
     VIOMMU_EVENT_OVERDUE, /* one was not released in time, nothing waits for it any more; with
                              `error` set its use was not stopped. The range is its first */
+    /* Of a faithful cache: full, so the page that holds `first` and further ones are not kept.
+     * Told once, until there is room again. */
+    VIOMMU_EVENT_CACHE_FULL,
 };
 
 /* What the embedder is told. */
@@ -78,6 +81,31 @@ enum viommu_rewrite_policy {
     VIOMMU_REWRITE_CONTINUE = 0, /* follow, and tell in an event */
     VIOMMU_REWRITE_FENCE,        /* fence the mirrors of these tables, and deny their devices */
     VIOMMU_REWRITE_STOP,         /* follow, and ask the embedder in an event to stop the machine */
+};
+
+/*
+ * How translations, and what is found out about requesters, are cached. The modes that are not
+ * normal are for people who test drivers: slow, with a lock, and each within what hardware may do.
+ * They concern what devices ask the library (translate, read, write, translation requests), not
+ * mirrors. In both, translations belong to a domain, as in hardware: tables that share a domain id
+ * share them. No state that is saved has any of it.
+ */
+enum viommu_cache_mode {
+    VIOMMU_CACHE_NORMAL = 0,
+    /*
+     * Keeps all until the guest invalidates it, pages whole and permissions as they were; where the
+     * model lets hardware cache it (VT-d: in caching mode) also that something is not present, or a
+     * fault. A guest that forgets an invalidation meets the old translation each time. When
+     * `cache_quota` is used up, what else comes is not kept, and an event says so.
+     */
+    VIOMMU_CACHE_FAITHFUL,
+    /*
+     * Loses things at random, lets old and new take turns until an invalidation, and begins
+     * invalidations late: until shortly before one completes, what it is to drop is still used.
+     * Afterwards never. viommu_process() then returns VIOMMU_PENDING while one is late: call it
+     * again.
+     */
+    VIOMMU_CACHE_HOSTILE,
 };
 
 /*
@@ -133,6 +161,12 @@ struct viommu_config {
      * it the mirrors of the tables that need more are fenced.
      */
     uint64_t shadow_quota;
+    /* For people who test drivers; normal for all others. */
+    enum viommu_cache_mode cache_mode;
+    /* Faithful and hostile: how many pages are kept at most, up to 2^24; 0 is 65,536. */
+    uint32_t cache_quota;
+    /* Hostile: where the sequence begins. The same calls then have the same results. */
+    uint64_t cache_seed;
 };
 
 /*

@@ -15,7 +15,8 @@ extern "C" {
 
 /* Fields left zero take the value in parentheses. */
 struct viommu_vtd_config {
-    uint8_t address_width;      /* of device addresses: 39 or 48 (48); 48 walks 39-bit tables too */
+    /* Of device addresses: 39, 48 or 57 (48). Tables of each smaller width are walked, too. */
+    uint8_t address_width;
     uint8_t host_address_width; /* of guest-physical addresses: 36 to 52 (48) */
     bool caching_mode;          /* CAP.CM: asks the guest to invalidate when it maps, too */
     bool no_super_pages;        /* no 2 MiB and 1 GiB pages */

@@ -14,6 +14,8 @@
 #define DRAIN_LOOKS 16
 #define DEFAULT_ACK_TIMEOUT_MS 500
 #define DEFAULT_IOTLB_ENTRIES 16384
+#define DEFAULT_CACHE_QUOTA 65536
+#define CACHE_QUOTA_MAX (1u << 24)
 
 static _Thread_local struct callback_mark *marks;
 
@@ -60,10 +62,22 @@ static bool config_valid(const struct viommu_config *config)
 {
     uint32_t entries = config->iotlb_entries;
 
-    if (!config->memory || config->rewrite_policy > VIOMMU_REWRITE_STOP) {
+    if (!config->memory || config->rewrite_policy > VIOMMU_REWRITE_STOP ||
+        config->cache_mode > VIOMMU_CACHE_HOSTILE || config->cache_quota > CACHE_QUOTA_MAX) {
         return false;
     }
     return !entries || (entries >= 256 && entries <= 1u << 24 && !(entries & (entries - 1)));
+}
+
+/* The cache of a mode that is not normal. */
+static int init_kept(struct viommu *iommu, const struct viommu_config *config)
+{
+    uint32_t quota = config->cache_quota ? config->cache_quota : DEFAULT_CACHE_QUOTA;
+
+    if (config->cache_mode == VIOMMU_CACHE_NORMAL) {
+        return 0;
+    }
+    return kept_create(config->cache_mode, config->cache_seed, quota, &iommu->kept);
 }
 
 int iommu_init(struct viommu *iommu, const struct model *model, const struct viommu_config *config)
@@ -94,6 +108,10 @@ int iommu_init(struct viommu *iommu, const struct model *model, const struct vio
     if (ret) {
         goto no_iotlb;
     }
+    ret = init_kept(iommu, config);
+    if (ret) {
+        goto no_kept;
+    }
     ret = wake_init(&iommu->wake, config->callbacks.wake, config->opaque);
     if (ret) {
         goto no_wake;
@@ -103,6 +121,8 @@ int iommu_init(struct viommu *iommu, const struct model *model, const struct vio
     return 0;
 
 no_wake:
+    kept_destroy(iommu->kept);
+no_kept:
     iotlb_fini(&iommu->iotlb);
 no_iotlb:
     notify_fini(&iommu->notify);
@@ -120,6 +140,7 @@ void iommu_fini(struct viommu *iommu)
     follow_fini(iommu);
     windows_fini(iommu);
     wake_fini(&iommu->wake);
+    kept_destroy(iommu->kept);
     iotlb_fini(&iommu->iotlb);
     notify_fini(&iommu->notify);
     pthread_mutex_destroy(&iommu->lock);
@@ -407,6 +428,9 @@ int viommu_reset(struct viommu *iommu)
     requesters_forget(iommu, 0, 0);
     requesters_told(iommu);
     iotlb_drop_all(&iommu->iotlb);
+    if (iommu->kept) {
+        kept_drop_all(iommu->kept);
+    }
     admit_everyone(iommu);
     follow_review(iommu, NULL, NULL, NULL, VIOMMU_CAUSE_CONTEXT);
     iommu_kick(iommu);

@@ -24,6 +24,7 @@
 #include "base/wake.h"
 #include "device/requester.h"
 #include "iotlb/iotlb.h"
+#include "iotlb/kept.h"
 #include "memory/memory.h"
 #include "notify/notify.h"
 #include "shadow/follow.h"
@@ -152,6 +153,7 @@ struct viommu {
     uint64_t ack_timeout;            /* nanoseconds */
     struct wake wake;
     struct iotlb iotlb;
+    struct kept *kept; /* what is cached in the modes that are not normal; NULL: iotlb is used */
     struct requester *requesters[REQUESTER_BUCKETS];
     struct viommu_device *devices;
     struct viommu_device *followed; /* those that have subscribers: changes look at these only */

@@ -214,7 +214,9 @@ static bool request_step(struct vtd *vtd, const struct invalidation_register *in
         return false;
     }
     if (command->active) {
-        moved = vtd_operation_advance(vtd, &command->operation);
+        moved = command->operation.phase == PHASE_LATE
+                    ? vtd_operation_begin(vtd, &command->operation, false)
+                    : vtd_operation_advance(vtd, &command->operation);
         if (!command_over(vtd, command)) {
             return moved;
         }
@@ -247,4 +249,15 @@ bool vtd_commands_draining(const struct vtd *vtd)
 {
     return command_draining(vtd, &vtd->command) || command_draining(vtd, &vtd->context_command) ||
            command_draining(vtd, &vtd->iotlb_command);
+}
+
+static bool command_late(const struct vtd_command *command)
+{
+    return command->active && command->operation.phase == PHASE_LATE;
+}
+
+bool vtd_commands_late(const struct vtd *vtd)
+{
+    return vtd->iommu.notify.outstanding < NOTIFY_OUTSTANDING_MAX &&
+           (command_late(&vtd->context_command) || command_late(&vtd->iotlb_command));
 }

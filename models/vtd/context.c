@@ -66,7 +66,9 @@ static uint8_t levels_of(const struct vtd *vtd, uint64_t high)
     case 1:
         return 3;
     case 2:
-        return vtd->config.address_width == 48 ? 4 : 0;
+        return vtd->config.address_width >= 48 ? 4 : 0;
+    case 3:
+        return vtd->config.address_width >= 57 ? 5 : 0;
     default:
         return 0;
     }
@@ -123,8 +125,7 @@ static enum vtd_reason context_decode(const struct vtd *vtd, const struct entry 
     return VTD_OK;
 }
 
-/* Reads what the tables say now. */
-static enum vtd_reason context_fetch(struct vtd *vtd, uint16_t id, struct vtd_context *context)
+enum vtd_reason vtd_context_fetch(struct vtd *vtd, uint16_t id, struct vtd_context *context)
 {
     const struct memory_snapshot *memory = memory_snapshot(vtd->iommu.memory);
     enum vtd_reason reason;
@@ -205,6 +206,10 @@ enum vtd_reason vtd_context_get(struct vtd *vtd, struct requester *requester,
 {
     enum vtd_reason reason = VTD_OK;
 
+    if (vtd->iommu.kept) {
+        *context = own;
+        return vtd_kept_context_get(vtd, requester->id, own);
+    }
     *context = context_known(requester);
     if (*context) {
         return VTD_OK;
@@ -213,7 +218,7 @@ enum vtd_reason vtd_context_get(struct vtd *vtd, struct requester *requester,
     *context = context_known(requester);
     if (!*context) {
         *context = own;
-        reason = context_fetch(vtd, requester->id, own);
+        reason = vtd_context_fetch(vtd, requester->id, own);
         if (!reason && requester->users) {
             *context = context_publish(vtd, requester, own);
         }
@@ -242,7 +247,7 @@ void vtd_view(struct viommu *iommu, uint16_t id, struct shadow_view *out)
     struct vtd_context context;
 
     *out = (struct shadow_view){.kind = VIEW_NONE};
-    if (context_fetch(vtd, id, &context)) {
+    if (vtd_context_fetch(vtd, id, &context)) {
         return;
     }
     if (!uses_cache(&context)) {

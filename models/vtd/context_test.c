@@ -234,15 +234,16 @@ static void test_domain_bits(void **state)
 
 static void test_address_width(void **state)
 {
-    static const uint8_t widths[] = {39, 48};
+    static const uint8_t widths[] = {39, 48, 57};
 
     (void)state;
-    for (unsigned w = 0; w < 2; w++) {
+    for (unsigned w = 0; w < 3; w++) {
         struct tables t;
 
         tables_init(&t, &(struct viommu_vtd_config){.address_width = widths[w]});
         for (uint64_t aw = 0; aw < 8; aw++) {
-            bool supported = aw == 1 || (aw == 2 && widths[w] == 48);
+            bool supported =
+                aw == 1 || (aw == 2 && widths[w] >= 48) || (aw == 3 && widths[w] == 57);
             /* With pass-through the tables do not count, but the width does. */
             uint64_t lo = (t.lo & ~0xcull) | 2u << 2;
 

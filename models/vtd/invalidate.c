@@ -3,6 +3,9 @@
  * What each invalidation does (6.5.1, 6.5.2), given as a descriptor; register-based ones are put
  * into the same form.
  *
+ * With a hostile cache an operation first waits (PHASE_LATE) before it begins; all else here is
+ * said of the moment when it does.
+ *
  * What is cached goes at once, at the start. The operation is complete when the requests that began
  * before have ended: until then they may use what they found.
  *
@@ -115,6 +118,10 @@ static void context_start(struct vtd *vtd, struct vtd_operation *operation)
         concern(operation, everything, WINDOW_DOMAIN_ANY, source, mask);
         break;
     }
+    if (vtd->iommu.kept) {
+        vtd_kept_contexts_drop(vtd, granularity, domain_of(vtd, operation->low), source,
+                               compared[operation->low >> 48 & 3]);
+    }
     post_forgotten(vtd, operation);
     vtd->iommu.stats.context_invalidations[granularity - 1]++;
 }
@@ -138,8 +145,31 @@ static bool drop_pages(struct vtd *vtd, const struct vtd_operation *operation)
 {
     struct viommu_range range = pages_of(vtd, operation->high);
 
+    if (vtd->iommu.kept) {
+        /* A page that was looked up before the drop is not kept after it. */
+        kept_drop_range(vtd->iommu.kept, domain_of(vtd, operation->low), range.first, range.last);
+        return false;
+    }
     return iotlb_drop_range(&vtd->iommu.iotlb, domain_of(vtd, operation->low), range.first,
                             range.last);
+}
+
+static void drop_all(struct vtd *vtd)
+{
+    if (vtd->iommu.kept) {
+        kept_drop_all(vtd->iommu.kept);
+    } else {
+        iotlb_drop_all(&vtd->iommu.iotlb);
+    }
+}
+
+static void drop_domain(struct vtd *vtd, uint16_t domain)
+{
+    if (vtd->iommu.kept) {
+        kept_drop_domain(vtd->iommu.kept, domain);
+    } else {
+        iotlb_drop_domain(&vtd->iommu.iotlb, domain);
+    }
 }
 
 /* Whether a requester may use a domain; NULL is every domain. One that is not known may. */
@@ -165,10 +195,10 @@ static void iotlb_start(struct vtd *vtd, struct vtd_operation *operation)
 
     switch (granularity) {
     case VTD_GLOBAL:
-        iotlb_drop_all(&vtd->iommu.iotlb);
+        drop_all(vtd);
         break;
     case VTD_DOMAIN:
-        iotlb_drop_domain(&vtd->iommu.iotlb, domain);
+        drop_domain(vtd, domain);
         break;
     case VTD_SELECTIVE:
         operation->again = drop_pages(vtd, operation);
@@ -221,7 +251,8 @@ static void device_tlb_start(struct vtd *vtd, struct vtd_operation *operation)
     vtd->iommu.stats.device_tlb_invalidations++;
 }
 
-void vtd_operation_start(struct vtd *vtd, struct vtd_operation *operation)
+/* Begins it. */
+static void begin(struct vtd *vtd, struct vtd_operation *operation)
 {
     operation->phase = PHASE_DRAIN;
     switch (type_of(operation->low)) {
@@ -243,6 +274,37 @@ void vtd_operation_start(struct vtd *vtd, struct vtd_operation *operation)
         return;
     }
     wait_drain(&vtd->iommu, &operation->wait);
+}
+
+void vtd_operation_queue(struct vtd *vtd, struct vtd_operation *operation, bool behind_late)
+{
+    bool is_wait = type_of(operation->low) == VTD_DESC_WAIT;
+
+    operation->delay =
+        vtd->iommu.kept && !is_wait ? kept_below(vtd->iommu.kept, VTD_DELAYS) : 0;
+    if (is_wait || !(operation->delay || behind_late)) {
+        begin(vtd, operation);
+    } else {
+        operation->phase = PHASE_LATE;
+    }
+}
+
+void vtd_operation_start(struct vtd *vtd, struct vtd_operation *operation)
+{
+    vtd_operation_queue(vtd, operation, false);
+}
+
+bool vtd_operation_begin(struct vtd *vtd, struct vtd_operation *operation, bool behind_late)
+{
+    if (behind_late || vtd->iommu.notify.outstanding >= NOTIFY_OUTSTANDING_MAX) {
+        return false;
+    }
+    if (operation->delay) {
+        operation->delay--;
+        return false;
+    }
+    begin(vtd, operation);
+    return true;
 }
 
 /* The requests that it waited for have ended: what is next? */
@@ -275,7 +337,7 @@ bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation)
 {
     struct wait *wait = &operation->wait;
 
-    if (operation->phase == PHASE_DONE || !wait_drained(&vtd->iommu, wait)) {
+    if (operation->phase == PHASE_LATE || operation->phase == PHASE_DONE || !wait_drained(&vtd->iommu, wait)) {
         return false;
     }
     if (windows_spent(&vtd->iommu)) {
@@ -300,6 +362,6 @@ bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation)
 
 bool vtd_operation_draining(const struct vtd *vtd, const struct vtd_operation *operation)
 {
-    return operation->phase != PHASE_DONE &&
+    return operation->phase != PHASE_DONE && operation->phase != PHASE_LATE &&
            !(operation->phase == PHASE_TELL && is_told(vtd, operation));
 }

@@ -15,6 +15,7 @@
 
 #define WIDTH_39 ((1ull << 39) - 1)
 #define WIDTH_48 ((1ull << 48) - 1)
+#define WIDTH_57 ((1ull << 57) - 1)
 
 static const struct viommu_vtd_config caching = {.caching_mode = true};
 
@@ -138,6 +139,43 @@ static void test_address_width(void **state)
     un_destroy();
 }
 
+static void test_address_width_of_57(void **state)
+{
+    struct viommu_vtd_config config = {.caching_mode = true, .address_width = 57};
+
+    (void)state;
+    un_create(&config);
+    assert_int_equal(width(), 57);
+    assert_int_equal(adjusted_widths(), 1 << 1 | 1 << 2 | 1 << 3);
+    assert_int_equal(un_subscribe(WIDTH_57, 0), 0);
+    assert_int_equal(width(), 57);
+    assert_int_equal(un_subscribe(WIDTH_57 - 1, 0), 0);
+    assert_int_equal(width(), 48);
+    assert_int_equal(adjusted_widths(), 1 << 1 | 1 << 2);
+    assert_int_equal(viommu_vtd_configure(un.iommu, &config), 0);
+    assert_int_equal(width(), 48);
+    assert_int_equal(un_subscribe(WIDTH_48 - 1, 0), 0);
+    assert_int_equal(width(), 39);
+    assert_int_equal(un_subscribe(WIDTH_48, 0), 0); /* does not widen it */
+    assert_int_equal(viommu_vtd_configure(un.iommu, &config), 0);
+    assert_int_equal(width(), 39);
+    un_destroy();
+    un_create(&config);
+    assert_int_equal(un_subscribe(WIDTH_39, 0), 0);
+    assert_int_equal(width(), 39);
+    /* One that limits something else leaves the narrower width. */
+    assert_int_equal(un_subscribe(WIDTH_48, 4096), 0);
+    assert_int_equal(viommu_vtd_configure(un.iommu, &config), 0);
+    assert_int_equal(width(), 39);
+    un_destroy();
+    un_create(&config);
+    assert_int_equal(viommu_start(un.iommu), 0);
+    assert_int_equal(un_subscribe(WIDTH_57 - 1, 0), -ERANGE);
+    assert_int_equal(un_subscribe(WIDTH_48, 0), -ERANGE);
+    assert_int_equal(un_subscribe(WIDTH_57, 0), 0);
+    un_destroy();
+}
+
 static void test_narrowest(void **state)
 {
     struct viommu_vtd_config config = caching;
@@ -226,6 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_caching_mode_is_needed),
         cmocka_unit_test(test_address_width),
+        cmocka_unit_test(test_address_width_of_57),
         cmocka_unit_test(test_narrowest),
         cmocka_unit_test(test_page_sizes),
         cmocka_unit_test(test_page_sizes_of_two),

@@ -37,6 +37,27 @@ static bool is_device_tlb(const struct vtd_operation *operation)
     return (operation->low & 0xf) == VTD_DESC_DEVICE_TLB;
 }
 
+/* With a cache that is not hostile none is. */
+static bool some_late(const struct vtd *vtd)
+{
+    const struct vtd_queue *queue = &vtd->queue;
+
+    if (!vtd->iommu.kept) {
+        return false;
+    }
+    for (uint32_t i = 0; i < queue->count; i++) {
+        if (queue->operations[(queue->first + i) % VTD_OPERATIONS].phase == PHASE_LATE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool vtd_queue_late(const struct vtd *vtd)
+{
+    return vtd->iommu.notify.outstanding < NOTIFY_OUTSTANDING_MAX && some_late(vtd);
+}
+
 void vtd_queue_reset(struct vtd *vtd)
 {
     struct vtd_queue *queue = &vtd->queue;
@@ -185,6 +206,7 @@ static void operation_push(struct vtd *vtd, uint64_t low, uint64_t high)
 {
     struct vtd_queue *queue = &vtd->queue;
     struct vtd_operation *operation = operation_at(queue, queue->count);
+    bool behind_late = some_late(vtd);
 
     *operation = (struct vtd_operation){.low = low, .high = high};
     watch_descriptor(&vtd->iommu, queue->fetch, low, high);
@@ -192,7 +214,7 @@ static void operation_push(struct vtd *vtd, uint64_t low, uint64_t high)
     queue->started++;
     queue->again -= queue->again > 0;
     queue->fetch = (queue->fetch + 1) % queue_size(vtd);
-    vtd_operation_start(vtd, operation);
+    vtd_operation_queue(vtd, operation, behind_late);
 }
 
 /* Fetches and starts one descriptor. Returns false when that has to wait. */
@@ -259,10 +281,16 @@ static bool time_out_report(struct vtd *vtd)
 static bool operations_advance(struct vtd *vtd)
 {
     bool moved = false;
+    bool late = false; /* one before is */
 
     for (uint32_t i = 0; i < vtd->queue.count; i++) {
         struct vtd_operation *operation = operation_at(&vtd->queue, i);
 
+        if (operation->phase == PHASE_LATE) {
+            moved |= vtd_operation_begin(vtd, operation, late);
+            late |= operation->phase == PHASE_LATE;
+            continue;
+        }
         moved |= vtd_operation_advance(vtd, operation);
         if (!is_device_tlb(operation)) {
             continue;

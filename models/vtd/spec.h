@@ -25,6 +25,7 @@
 #define CAP_CM (1ULL << 7)
 #define CAP_SAGAW_39 (1ULL << 9)
 #define CAP_SAGAW_48 (1ULL << 10)
+#define CAP_SAGAW_57 (1ULL << 11)
 #define CAP_MGAW_SHIFT 16
 #define CAP_ZLR (1ULL << 22)
 #define CAP_FRO_SHIFT 24

@@ -48,7 +48,7 @@ void unit_init(struct unit *unit, const struct viommu_vtd_config *config)
     memset(unit, 0, sizeof(*unit));
     unit->now = 1;
     unit->id = device.requester;
-    unit->levels = config->address_width == 39 ? 3 : 4;
+    unit->levels = config->address_width == 39 ? 3 : config->address_width == 57 ? 5 : 4;
     guest_ok(guest_init(&unit->guest, &guest_config), "guest");
     guest_ok(viommu_device_add(unit->guest.iommu, &device, &unit->device), "device");
 }

@@ -104,6 +104,13 @@ static enum vtd_reason missing_permission(uint32_t wanted, uint32_t allowed)
     return (wanted & ~allowed & VIOMMU_READ) || !allowed ? VTD_NO_READ : VTD_OK;
 }
 
+/* Whether hardware could cache what a walk found: in caching mode anything. */
+static bool may_keep(const struct vtd *vtd, const struct pagetable_walk *walk,
+                     enum vtd_reason reason)
+{
+    return vtd->config.caching_mode || (!reason && walk->perm && !in_interrupt_range(walk->gpa));
+}
+
 /*
  * Walks the context's tables. A page that is not present has perm 0. Inline, so that the walk's
  * result need not go through memory: what is added to its loads shows in every miss.
@@ -114,8 +121,12 @@ walk_tables(struct vtd *vtd, const struct dma_request *request, const struct vtd
 {
     const struct memory_snapshot *memory = memory_snapshot(vtd->iommu.memory);
     enum pagetable_status status;
+    enum vtd_reason reason;
 
     *walk = (struct pagetable_walk){.mask = 0xfff};
+    if (vtd->iommu.kept && vtd_kept_page_find(vtd, request, context, walk, &reason)) {
+        return reason;
+    }
     counter_add(&request->device->stats.walks, 1);
     status = pagetable_walk(&vtd->format, memory, context->root, context->levels, request->iova,
                             walk);
@@ -123,7 +134,11 @@ walk_tables(struct vtd *vtd, const struct dma_request *request, const struct vtd
         walk->perm = 0;
         walk->mask = 0xfff;
     }
-    return walk_reason(context, status, walk);
+    reason = walk_reason(context, status, walk);
+    if (vtd->iommu.kept && may_keep(vtd, walk, reason)) {
+        vtd_kept_page_add(vtd, request, context, walk, reason);
+    }
+    return reason;
 }
 
 /*

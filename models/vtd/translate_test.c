@@ -86,6 +86,9 @@ static void test_widths(void **state)
     try_width(39, 3, 39);
     try_width(48, 3, 39);
     try_width(48, 4, 48);
+    try_width(57, 3, 39);
+    try_width(57, 4, 48);
+    try_width(57, 5, 57);
 }
 
 /* A different entry at each level leads to a different page. */
@@ -94,11 +97,11 @@ static void test_every_level_counts(void **state)
     struct unit unit;
 
     (void)state;
-    translate_init(&unit, &(struct viommu_vtd_config){0});
-    for (unsigned shift = 12; shift < 48; shift++) {
+    translate_init(&unit, &(struct viommu_vtd_config){.address_width = 57});
+    for (unsigned shift = 12; shift < 57; shift++) {
         unit_map(&unit, 1ull << shift, (uint64_t)shift << 12, 1, RW);
     }
-    for (unsigned shift = 12; shift < 48; shift++) {
+    for (unsigned shift = 12; shift < 57; shift++) {
         assert_int_equal(unit_gpa(&unit, (1ull << shift) + 0x123), ((uint64_t)shift << 12) + 0x123);
     }
     unit_fini(&unit);

@@ -8,7 +8,8 @@
 
 static bool config_valid(const struct viommu_vtd_config *config)
 {
-    return (config->address_width == 39 || config->address_width == 48) &&
+    return (config->address_width == 39 || config->address_width == 48 ||
+            config->address_width == 57) &&
            config->host_address_width >= 36 && config->host_address_width <= 52 &&
            config->domain_bits >= 4 && config->domain_bits <= 16 && config->domain_bits % 2 == 0 &&
            config->fault_records >= 1 && config->fault_records <= VTD_FAULT_RECORDS_MAX &&
@@ -29,7 +30,9 @@ static uint64_t capabilities(const struct viommu_vtd_config *config)
 
     cap |= (uint64_t)(config->domain_bits - 4) / 2;
     cap |= config->caching_mode ? CAP_CM : 0;
-    cap |= CAP_SAGAW_39 | (config->address_width == 48 ? CAP_SAGAW_48 : 0);
+    cap |= CAP_SAGAW_39;
+    cap |= config->address_width >= 48 ? CAP_SAGAW_48 : 0;
+    cap |= config->address_width >= 57 ? CAP_SAGAW_57 : 0;
     cap |= (uint64_t)(config->address_width - 1) << CAP_MGAW_SHIFT;
     cap |= (uint64_t)(VTD_FRO / 16) << CAP_FRO_SHIFT;
     cap |= config->no_super_pages ? 0 : CAP_SLLPS_2M | CAP_SLLPS_1G;
@@ -101,6 +104,7 @@ static void vtd_destroy(struct viommu *iommu)
 {
     struct vtd *vtd = vtd_of(iommu);
 
+    vtd_kept_reset(vtd);
     iommu_fini(iommu);
     base_free(vtd);
 }
@@ -112,6 +116,7 @@ static void vtd_reset(struct viommu *iommu)
     vtd_queue_reset(vtd);
     vtd_commands_reset(vtd);
     vtd_registers_reset(vtd);
+    vtd_kept_reset(vtd);
 }
 
 static bool vtd_work(struct viommu *iommu, unsigned *budget)
@@ -123,7 +128,11 @@ static bool vtd_work(struct viommu *iommu, unsigned *budget)
         moved = vtd_commands_step(vtd);
         moved |= vtd_queue_step(vtd, budget);
     } while (moved);
-    return (!*budget && vtd_queue_ready(vtd)) || windows_spent(iommu);
+    if (!*budget && vtd_queue_ready(vtd)) {
+        return true;
+    }
+    /* What a hostile cache puts off is asked for again by whoever calls again. */
+    return vtd_queue_late(vtd) || vtd_commands_late(vtd) || windows_spent(iommu);
 }
 
 static bool vtd_draining(struct viommu *iommu)
@@ -158,6 +167,16 @@ static uint64_t page_sizes(const struct vtd *vtd)
     return sizes;
 }
 
+/* Tables of fewer levels, where the widest reach beyond `last`. */
+static void limit_width(struct vtd *vtd, uint64_t last)
+{
+    uint8_t width = last < width_last(48) ? 39 : last < width_last(57) ? 48 : 0;
+
+    if (width && (!vtd->limits.address_width || width < vtd->limits.address_width)) {
+        vtd->limits.address_width = width;
+    }
+}
+
 static int vtd_narrow(struct viommu *iommu, uint64_t last, uint64_t sizes)
 {
     struct vtd *vtd = vtd_of(iommu);
@@ -169,9 +188,7 @@ static int vtd_narrow(struct viommu *iommu, uint64_t last, uint64_t sizes)
     if (atomic_load(&iommu->started) || last < width_last(39)) {
         return -ERANGE;
     }
-    if (last < width_last(48)) {
-        vtd->limits.address_width = 39;
-    }
+    limit_width(vtd, last);
     vtd->limits.no_2m |= !(sizes & 1 << 21);
     vtd->limits.no_1g |= !(sizes & 1 << 30);
     return configure(vtd, &config);

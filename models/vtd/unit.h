@@ -9,6 +9,7 @@
  *   invalidate.c what each invalidation does, and when it is done
  *   context.c    root and context entries
  *   translate.c  requests: untranslated, translated, translation requests
+ *   kept.c       what is cached in the modes that test drivers
  *   fault.c      fault records, events and their interrupts
  *   save.c       all that, saved and restored
  *
@@ -23,6 +24,7 @@
  *   started again from IQH; so are waits that a time-out was about to abort, and a device that does
  *   not answer is found out, and denied, anew.
  * - A requester's context is cached only when it was present and valid; faults are never cached.
+ *   (kept.c has exceptions.)
  *
  * Locking: the IOMMU's lock, but for translate.c, which runs in a section and takes the lock to
  * fetch a context or to record a fault.
@@ -95,10 +97,14 @@ struct vtd_state {
     struct vtd_message message[2]; /* by enum vtd_event */
 };
 
+/* A hostile cache puts an operation off less often than this. */
+#define VTD_DELAYS 6u
+
 /* Operations that may be under way at once; past it the queue waits. */
 #define VTD_OPERATIONS 256u
 
 enum vtd_phase {
+    PHASE_LATE,   /* hostile cache: to begin */
     PHASE_DRAIN,  /* for requests that began before it */
     PHASE_AGAIN,  /* for those that could find what these had cached late */
     PHASE_TELL,   /* for subscribers that are told, mirrors that follow, windows to be released */
@@ -112,6 +118,7 @@ struct vtd_operation {
     uint64_t low; /* the descriptor */
     uint64_t high;
     enum vtd_phase phase;
+    unsigned delay; /* in PHASE_LATE: how often it is still put off */
     bool again;   /* the IOTLB range has to be dropped once more after the drain */
     bool aborted; /* a wait descriptor that will not complete */
 };
@@ -142,6 +149,8 @@ struct vtd_limits {
     bool no_1g;
 };
 
+#define VTD_KEPT_BUCKETS 256
+
 struct vtd {
     struct viommu iommu;
     struct viommu_vtd_config config; /* with the defaults filled in */
@@ -156,6 +165,7 @@ struct vtd {
     bool set_root_again;        /* SRTP was written once more meanwhile */
     struct vtd_command context_command;
     struct vtd_command iotlb_command;
+    struct vtd_kept_context *kept_contexts[VTD_KEPT_BUCKETS]; /* by source id, lists */
 };
 
 /* What is known of a requester. */
@@ -168,6 +178,7 @@ struct vtd_context {
     uint16_t domain;
     uint64_t root;
     uint64_t last; /* the last address that can be translated */
+    uint64_t ticket; /* of what was kept before it was asked for (iotlb/kept.h) */
 };
 
 static inline struct vtd *vtd_of(struct viommu *iommu)
@@ -195,6 +206,7 @@ void vtd_commands_reset(struct vtd *vtd);
 void vtd_commands_resume(struct vtd *vtd, uint32_t bit, bool set_root_again);
 bool vtd_commands_step(struct vtd *vtd);
 bool vtd_commands_draining(const struct vtd *vtd);
+bool vtd_commands_late(const struct vtd *vtd);
 
 /* queue.c */
 void vtd_queue_reset(struct vtd *vtd);
@@ -204,12 +216,18 @@ bool vtd_queue_step(struct vtd *vtd, unsigned *budget);
 bool vtd_queue_draining(const struct vtd *vtd);
 /* Whether a descriptor could be fetched now. */
 bool vtd_queue_ready(const struct vtd *vtd);
+/* Whether some operation is late, and could begin. */
+bool vtd_queue_late(const struct vtd *vtd);
 
 /*
  * invalidate.c: starts an invalidation given as a descriptor, and asks how far it is. advance
  * returns whether the phase moved; when it is PHASE_DONE the operation is complete.
  */
 void vtd_operation_start(struct vtd *vtd, struct vtd_operation *operation);
+/* The same for one of the queue: with a hostile cache it begins late, in the queue's order. */
+void vtd_operation_queue(struct vtd *vtd, struct vtd_operation *operation, bool behind_late);
+/* One that is late may begin; `behind_late`: another one is before it. Returns whether it did. */
+bool vtd_operation_begin(struct vtd *vtd, struct vtd_operation *operation, bool behind_late);
 /* Starts one in which nothing that was cached counts any more. */
 void vtd_operation_start_over(struct vtd *vtd, struct vtd_operation *operation);
 bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation);
@@ -223,6 +241,8 @@ bool vtd_operation_draining(const struct vtd *vtd, const struct vtd_operation *o
  */
 enum vtd_reason vtd_context_get(struct vtd *vtd, struct requester *requester,
                                 struct vtd_context *own, const struct vtd_context **context);
+/* Reads what the tables say now. Under the lock, in a section. */
+enum vtd_reason vtd_context_fetch(struct vtd *vtd, uint16_t id, struct vtd_context *context);
 /* Forgets contexts of a domain. */
 void vtd_contexts_forget_domain(struct vtd *vtd, uint16_t domain);
 /* What a requester's mirrors have to follow. */
@@ -233,6 +253,22 @@ int vtd_translate(struct viommu *iommu, const struct dma_request *request,
                   struct viommu_translation *out);
 int vtd_ats(struct viommu *iommu, const struct dma_request *request, struct viommu_ats_entry *out);
 void vtd_refuse_interrupt(struct viommu *iommu, const struct dma_request *request);
+
+/*
+ * kept.c: as vtd_context_get, and what a walk would find, where the cache is faithful or hostile.
+ * Drops are under the lock.
+ */
+enum vtd_reason vtd_kept_context_get(struct vtd *vtd, uint16_t id, struct vtd_context *context);
+/* `compared`: bits of the source id that count, for VTD_SELECTIVE. */
+void vtd_kept_contexts_drop(struct vtd *vtd, enum vtd_granularity granularity, uint16_t domain,
+                            uint16_t source, uint16_t compared);
+void vtd_kept_reset(struct vtd *vtd);
+bool vtd_kept_page_find(struct vtd *vtd, const struct dma_request *request,
+                        const struct vtd_context *context, struct pagetable_walk *walk,
+                        enum vtd_reason *reason);
+void vtd_kept_page_add(struct vtd *vtd, const struct dma_request *request,
+                       const struct vtd_context *context, const struct pagetable_walk *walk,
+                       enum vtd_reason reason);
 
 /* fault.c */
 bool vtd_take_message(struct viommu *iommu, struct viommu_interrupt *out);

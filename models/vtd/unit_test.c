@@ -36,7 +36,7 @@ static void test_address_widths(void **state)
     (void)state;
     for (unsigned width = 0; width < 256; width++) {
         struct viommu_vtd_config vtd = {.address_width = (uint8_t)width};
-        bool valid = width == 0 || width == 39 || width == 48;
+        bool valid = width == 0 || width == 39 || width == 48 || width == 57;
 
         assert_int_equal(create(&vtd), valid ? 0 : -EINVAL);
         vtd = (struct viommu_vtd_config){.host_address_width = (uint8_t)width};
@@ -145,6 +145,7 @@ static void test_capabilities_of_configurations(void **state)
         {{.address_width = 48, .domain_bits = 16, .fault_records = 8}, 0, 0},
         {{.host_address_width = 52}, 0, 0},
         {{.address_width = 39}, 1ull << 10 | (47ull ^ 38) << 16, 0},
+        {{.address_width = 57}, 1ull << 11 | (47ull ^ 56) << 16, 0},
         {{.caching_mode = true}, 1ull << 7, 0},
         {{.no_super_pages = true}, 3ull << 34, 0},
         {{.no_pass_through = true}, 0, 1 << 6},

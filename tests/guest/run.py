@@ -379,7 +379,7 @@ def parse():
     p.add_argument("--kills", type=int, default=0, metavar="N",
                    help="before each boot, start and kill N QEMUs on the same server (0)")
     p.add_argument("--caching-mode", choices=["on", "off"], help="the unit's caching mode")
-    p.add_argument("--width", type=int, choices=[39, 48], help="the unit's address width")
+    p.add_argument("--width", type=int, choices=[39, 48, 57], help="the unit's address width")
     p.add_argument("--pages", type=int, metavar="N", help="pages of the scattered test")
     p.add_argument("--storm", type=int, metavar="N", help="map and unmap cycles")
     p.add_argument("--many", type=int, default=100000, metavar="N",

@@ -127,6 +127,7 @@ static void translate(struct world *world)
         }
         return;
     }
+    outcomes_note(world, &outcomes);
     if (result == -EFAULT) {
         refused(world, &outcomes);
         return;
@@ -177,6 +178,10 @@ static bool choose_range(struct world *world)
     } else {
         /* Pages may lead to one place: no byte of a write may be overwritten by a later one. */
         access.len = 1 + world_below(world, access.write ? 4096 : LENGTH_MAX);
+    }
+    if (world_keeps(world) && access.write && access.len > 4096 - offset) {
+        /* What the tables say between the pages of one write is not to be known here. */
+        access.len = 4096 - offset;
     }
     access.iova += offset;
     return access.len == 0 || access.iova <= UINT64_MAX - (access.len - 1);
@@ -328,6 +333,7 @@ static void follow_own_writes(struct world *world)
     }
     history_refresh(&world->history);
     world->dirty = false;
+    outcomes_note(world, &access.pieces[0].outcomes);
     request = access.pieces[1].outcomes.request;
     outcomes_collect(world, &request, &access.pieces[1].outcomes);
 }
@@ -399,6 +405,9 @@ static void read_or_write(struct world *world)
                                     access.len);
     }
     check_access(world, result);
+    for (unsigned i = 0; i < access.count && i <= access.done && result != -EPERM; i++) {
+        outcomes_note(world, &access.pieces[i].outcomes);
+    }
     if (world->device_messages_seen != messages + messages_due()) {
         outcomes_fail(world, &access.pieces[0].outcomes, "a device's message came %llu times",
                       (unsigned long long)(world->device_messages_seen - messages));
@@ -437,6 +446,32 @@ void world_access(struct world *world)
 
 /* ATS */
 
+/* Whether an entry says of a page what one of the outcomes does. */
+static bool entry_explained(const struct viommu_ats_entry *entry, uint64_t page,
+                            const struct outcomes *outcomes)
+{
+    bool found = false;
+
+    for (unsigned i = 0; i < outcomes->count && !found; i++) {
+        const struct outcome *outcome = &outcomes->list[i];
+
+        found = !outcome->refused && entry->perm == outcome->perm &&
+                (!entry->perm || entry->untranslated_only ||
+                 entry->gpa + (page - entry->iova) == outcome->gpa) &&
+                entry->untranslated_only == outcome->untranslated_only;
+    }
+    return found;
+}
+
+_Noreturn static void entry_fail(struct world *world, const struct viommu_ats_entry *entry,
+                                 const struct outcomes *outcomes)
+{
+    outcomes_fail(world, outcomes, "ATS entry %#llx mask %#llx gpa %#llx perm %u%s",
+                  (unsigned long long)entry->iova, (unsigned long long)entry->mask,
+                  (unsigned long long)entry->gpa, entry->perm,
+                  entry->untranslated_only ? " untranslated-only" : "");
+}
+
 static void check_entry(struct world *world, const struct viommu_ats_entry *entry)
 {
     struct request request = access.request;
@@ -446,9 +481,8 @@ static void check_entry(struct world *world, const struct viommu_ats_entry *entr
         world_fail(world, "an ATS entry at %#llx has mask %#llx", (unsigned long long)entry->iova,
                    (unsigned long long)entry->mask);
     }
-    for (unsigned i = 0; i < world->history.page_count; i++) {
+    for (unsigned i = 0; i < world->history.page_count && !world_keeps(world); i++) {
         uint64_t page = world->history.pages[i];
-        bool found = false;
 
         if ((page ^ entry->iova) & ~entry->mask) {
             continue;
@@ -458,20 +492,36 @@ static void check_entry(struct world *world, const struct viommu_ats_entry *entr
         }
         request.iova = page;
         outcomes_collect(world, &request, &outcomes);
-        for (unsigned j = 0; j < outcomes.count && !found; j++) {
-            const struct outcome *outcome = &outcomes.list[j];
+        if (!entry_explained(entry, page, &outcomes)) {
+            entry_fail(world, entry, &outcomes);
+        }
+    }
+}
 
-            found = !outcome->refused && entry->perm == outcome->perm &&
-                    (!entry->perm || entry->untranslated_only ||
-                     entry->gpa + (page - entry->iova) == outcome->gpa) &&
-                    entry->untranslated_only == outcome->untranslated_only;
+/*
+ * For a cache that keeps: the page of each entry that was looked up for it, and the one more that
+ * ended the run. Of other pages in an entry something else may be known.
+ */
+static void check_looked_up(struct world *world, const struct viommu_ats_entry *entries,
+                            unsigned count, unsigned room, uint64_t last)
+{
+    struct request request = access.request;
+    struct outcomes outcomes;
+    uint64_t next;
+
+    for (unsigned i = 0; i < count; i++) {
+        request.iova = i ? entries[i].iova : access.request.iova;
+        outcomes_collect(world, &request, &outcomes);
+        if (!entry_explained(&entries[i], request.iova, &outcomes)) {
+            entry_fail(world, &entries[i], &outcomes);
         }
-        if (!found) {
-            outcomes_fail(world, &outcomes, "ATS entry %#llx mask %#llx gpa %#llx perm %u%s",
-                          (unsigned long long)entry->iova, (unsigned long long)entry->mask,
-                          (unsigned long long)entry->gpa, entry->perm,
-                          entry->untranslated_only ? " untranslated-only" : "");
-        }
+        outcomes_note(world, &outcomes);
+    }
+    next = entries[count - 1].iova + entries[count - 1].mask + 1;
+    if (count < room && next - 1 < last) {
+        request.iova = next;
+        outcomes_collect(world, &request, &outcomes);
+        outcomes_note(world, &outcomes);
     }
 }
 
@@ -506,6 +556,7 @@ static void ats_request(struct world *world)
         return;
     }
     if (result == -EFAULT) {
+        outcomes_note(world, &outcomes);
         refused(world, &outcomes);
         return;
     }
@@ -522,6 +573,9 @@ static void ats_request(struct world *world)
             outcomes_fail(world, &outcomes, "ATS entries %d and %d do not abut", i - 1, i);
         }
         check_entry(world, &entries[i]);
+    }
+    if (world_keeps(world)) {
+        check_looked_up(world, entries, (unsigned)result, count, access.iova + (len - 1));
     }
     nothing_recorded(world);
 }

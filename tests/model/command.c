@@ -368,6 +368,8 @@ void world_reset(struct world *world)
     world->wait_masked = true;
     world_refresh(world);
     time = history_submit(&world->history);
+    kept_invalidate_contexts(&world->kept, UINT64_MAX, SPEC_GLOBAL, 0, 0, 0);
+    kept_invalidate_pages(&world->kept, UINT64_MAX, SPEC_GLOBAL, 0, 0, 0);
     history_invalidate_context(&world->history, time, SPEC_GLOBAL, 0, 0, 0);
     history_invalidate_iotlb(&world->history, time, SPEC_GLOBAL, 0, 0, 0);
     for (unsigned i = 0; i < WORLD_DEVICES; i++) {

@@ -118,6 +118,9 @@ void world_edit_tables(struct world *world)
 
 static unsigned any_levels(struct world *world)
 {
+    if (world->walker.sagaw & 8 && world_percent(world, 50)) {
+        return 5;
+    }
     return world->walker.sagaw & 4 && world_percent(world, 60) ? 4 : 3;
 }
 
@@ -229,7 +232,7 @@ void world_edit_root(struct world *world)
 void world_build_mapping(struct world *world)
 {
     uint64_t table = world->history.tables[1 + world_below(world, HISTORY_TABLES - 1)];
-    uint64_t iova = world_any_page(world) & 0xffffffffffffull;
+    uint64_t iova = world_any_page(world) & 0x1ffffffffffffffull;
     unsigned levels = any_levels(world);
     unsigned leaf = 1;
 

@@ -152,12 +152,13 @@ static uint64_t seconds(void)
 
 void garbage_run(uint64_t seed, uint64_t steps)
 {
+    static const uint8_t widths[] = {39, 48, 57};
     struct garbage garbage = {.random = {seed}, .seed = seed};
     uint64_t start = seconds();
     struct guest_config config = {
         .vtd =
             {
-                .address_width = seed & 1 ? 48 : 39,
+                .address_width = widths[seed % 3],
                 .device_tlb = seed & 2,
                 .fault_records = (uint16_t)(1 + (seed * 7 & 255)),
                 .host_address_width = seed & 4 ? 52 : 36,

@@ -99,7 +99,7 @@ void history_refresh(struct history *history)
         log_context(history, &history->contexts[i], &value);
     }
     for (unsigned table = 0; table < HISTORY_TABLES; table++) {
-        for (unsigned levels = 3; levels <= 4; levels++) {
+        for (unsigned levels = 3; levels < 3 + HISTORY_DEPTHS; levels++) {
             if (!(history->config->sagaw >> (levels - 2) & 1)) {
                 continue;
             }
@@ -202,7 +202,7 @@ static void forget_pages(struct history *history, uint64_t time)
 {
     struct history_page_log *log = &history->logs[0][0][0];
 
-    for (unsigned i = 0; i < HISTORY_TABLES * 2 * HISTORY_PAGES_MAX; i++, log++) {
+    for (unsigned i = 0; i < HISTORY_TABLES * HISTORY_DEPTHS * HISTORY_PAGES_MAX; i++, log++) {
         unsigned kept = 0;
 
         for (unsigned j = 0; j < log->count; j++) {
@@ -262,7 +262,7 @@ bool history_full(const struct history *history)
             return true;
         }
     }
-    for (unsigned i = 0; i < HISTORY_TABLES * 2 * HISTORY_PAGES_MAX; i++, log++) {
+    for (unsigned i = 0; i < HISTORY_TABLES * HISTORY_DEPTHS * HISTORY_PAGES_MAX; i++, log++) {
         if (log->count > NEARLY_FULL) {
             return true;
         }

@@ -24,6 +24,7 @@
 
 #define HISTORY_REQUESTERS 10
 #define HISTORY_TABLES 6
+#define HISTORY_DEPTHS 3 /* tables of 3, 4 and 5 levels */
 #define HISTORY_PAGES_MAX 96
 #define HISTORY_VALUES 24
 #define HISTORY_EVENTS 256
@@ -72,7 +73,7 @@ struct history {
     unsigned page_count;
 
     struct history_context_log contexts[HISTORY_REQUESTERS];
-    struct history_page_log logs[HISTORY_TABLES][2][HISTORY_PAGES_MAX]; /* 3 levels, 4 levels */
+    struct history_page_log logs[HISTORY_TABLES][HISTORY_DEPTHS][HISTORY_PAGES_MAX];
 
     struct history_event context_events[HISTORY_EVENTS];
     unsigned context_event_count;

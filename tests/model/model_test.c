@@ -42,11 +42,11 @@ static void one_step(void)
     }
 }
 
-static void run_seed(uint64_t seed, uint64_t steps, bool verbose)
+static void run_seed(uint64_t seed, uint64_t steps, enum viommu_cache_mode mode, bool verbose)
 {
     struct viommu_stats stats;
 
-    world_init(&world, seed);
+    world_init(&world, seed, mode);
     for (world.step = 0; world.step < steps; world.step++) {
         one_step();
     }
@@ -65,8 +65,22 @@ static void run_seed(uint64_t seed, uint64_t steps, bool verbose)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: model_test [--garbage] [--seed N] [--seeds N] [--steps N]\n");
+    fprintf(stderr, "usage: model_test [--garbage] [--seed N] [--seeds N] [--steps N] "
+                    "[--cache normal|faithful|hostile]\n");
     return 2;
+}
+
+static bool parse_mode(const char *text, enum viommu_cache_mode *mode)
+{
+    static const char *const words[] = {"normal", "faithful", "hostile"};
+
+    for (unsigned i = 0; i < 3; i++) {
+        if (!strcmp(text, words[i])) {
+            *mode = (enum viommu_cache_mode)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 int main(int argc, char **argv)
@@ -74,8 +88,9 @@ int main(int argc, char **argv)
     uint64_t seed = 1;
     uint64_t seeds = 0;
     uint64_t steps = 3000;
+    enum viommu_cache_mode mode = VIOMMU_CACHE_NORMAL;
     bool garbage_only = false;
-    bool chosen = argc > 1;
+    bool chosen = false;
 
     for (int i = 1; i < argc; i++) {
         uint64_t *number = !strcmp(argv[i], "--seed")    ? &seed
@@ -83,8 +98,13 @@ int main(int argc, char **argv)
                            : !strcmp(argv[i], "--steps") ? &steps
                                                          : NULL;
 
+        chosen |= strcmp(argv[i], "--cache") != 0;
         if (!strcmp(argv[i], "--garbage")) {
             garbage_only = true;
+        } else if (!strcmp(argv[i], "--cache") && i + 1 < argc) {
+            if (!parse_mode(argv[++i], &mode)) {
+                return usage();
+            }
         } else if (number && i + 1 < argc) {
             *number = strtoull(argv[++i], NULL, 0);
         } else {
@@ -98,10 +118,10 @@ int main(int argc, char **argv)
         if (garbage_only) {
             garbage_run(seed + i, steps);
         } else {
-            run_seed(seed + i, steps, chosen && seeds < 100);
+            run_seed(seed + i, steps, mode, chosen && seeds < 100);
         }
     }
-    for (uint64_t i = 0; !chosen && i < 20; i++) {
+    for (uint64_t i = 0; !chosen && mode == VIOMMU_CACHE_NORMAL && i < 20; i++) {
         garbage_run(seed + i, 2000);
     }
     printf("model: ok (%llu seeds of %llu steps)\n", (unsigned long long)seeds,

@@ -114,6 +114,51 @@ static void from_page(struct world *world, struct outcomes *outcomes,
     }
 }
 
+static void add_note(struct world *world, struct outcomes *outcomes, const struct note *note)
+{
+    if (outcomes->note_count == NOTES_MAX) {
+        world_fail(world, "too many look-ups for the test");
+    }
+    outcomes->notes[outcomes->note_count++] = *note;
+}
+
+/* From what is kept of the domain's pages, and where the cache may not have it from the tables. */
+static void from_kept_pages(struct world *world, struct outcomes *outcomes,
+                            const struct context_value *context)
+{
+    struct note note = {.page = true, .domain = context->domain};
+    bool found = false;
+    unsigned at = 0;
+
+    while (kept_next_page(&world->kept, context->domain, outcomes->request.iova, &at,
+                          &note.value)) {
+        from_page(world, outcomes, &note.value, context->silent);
+        found = true;
+    }
+    if (!found || world->kept.mode == VIOMMU_CACHE_HOSTILE) {
+        note.value = walker_page(&world->ram, &world->walker, context->table, context->levels,
+                                 outcomes->request.iova);
+        from_page(world, outcomes, &note.value, context->silent);
+        add_note(world, outcomes, &note);
+    }
+}
+
+void outcomes_note(struct world *world, const struct outcomes *outcomes)
+{
+    const struct request *request = &outcomes->request;
+    uint64_t now = world->history.now;
+
+    for (unsigned i = 0; i < outcomes->note_count; i++) {
+        const struct note *note = &outcomes->notes[i];
+
+        if (note->page) {
+            kept_note_page(&world->kept, now, note->domain, request->iova, &note->value);
+        } else {
+            kept_note_context(&world->kept, now, request->requester, &note->context);
+        }
+    }
+}
+
 static void from_tables(struct world *world, struct outcomes *outcomes,
                         const struct context_value *context)
 {
@@ -127,6 +172,10 @@ static void from_tables(struct world *world, struct outcomes *outcomes,
         } else {
             refuse(world, outcomes, SPEC_BEYOND_WIDTH, context->silent);
         }
+        return;
+    }
+    if (world_keeps(world)) {
+        from_kept_pages(world, outcomes, context);
         return;
     }
     log = history_log(&world->history, context, page);
@@ -171,6 +220,27 @@ static void from_context(struct world *world, struct outcomes *outcomes,
     }
 }
 
+/* From what is kept of the requester, and where the cache may not have it from the tables. */
+static void from_kept_contexts(struct world *world, struct outcomes *outcomes)
+{
+    uint16_t requester = outcomes->request.requester;
+    const struct context_value *known;
+    bool found = false;
+    unsigned at = 0;
+
+    while ((known = kept_next_context(&world->kept, requester, &at)) != NULL) {
+        from_context(world, outcomes, known);
+        found = true;
+    }
+    if (!found || world->kept.mode == VIOMMU_CACHE_HOSTILE) {
+        struct note note = {.page = false};
+
+        note.context = walker_context(&world->ram, &world->walker, world->history.root, requester);
+        from_context(world, outcomes, &note.context);
+        add_note(world, outcomes, &note);
+    }
+}
+
 static void from_interrupt_range(struct world *world, struct outcomes *outcomes)
 {
     const struct request *request = &outcomes->request;
@@ -203,6 +273,7 @@ void outcomes_collect(struct world *world, const struct request *request,
 
     outcomes->request = *request;
     outcomes->count = 0;
+    outcomes->note_count = 0;
     if (request->type == VIOMMU_DMA_UNTRANSLATED && spec_in_interrupt_range(request->iova)) {
         from_interrupt_range(world, outcomes);
         return;
@@ -213,6 +284,10 @@ void outcomes_collect(struct world *world, const struct request *request,
         } else {
             refuse(world, outcomes, 0, true);
         }
+        return;
+    }
+    if (world_keeps(world)) {
+        from_kept_contexts(world, outcomes);
         return;
     }
     for (unsigned i = 0; i < log->count; i++) {

@@ -31,8 +31,20 @@ struct outcome {
     uint64_t mask;
 };
 
+/* A look-up that was made of the tables as they are, for a cache that keeps. */
+struct note {
+    bool page; /* else of a context */
+    uint16_t domain;
+    struct context_value context;
+    struct page_value value;
+};
+
+#define NOTES_MAX 128
+
 struct outcomes {
     struct request request;
+    unsigned note_count;
+    struct note notes[NOTES_MAX];
     unsigned count;
     struct outcome list[OUTCOMES_MAX];
 };
@@ -40,6 +52,9 @@ struct outcomes {
 /* The page of the request must be of the universe, unless translation is off. */
 void outcomes_collect(struct world *world, const struct request *request,
                       struct outcomes *outcomes);
+
+/* The request was made: what was looked up for it is known from now on. */
+void outcomes_note(struct world *world, const struct outcomes *outcomes);
 
 /*
  * The library refused: finds the outcome that explains what the fault registers hold now, and moves

@@ -78,6 +78,9 @@ void world_take_over(struct world *world)
     viommu_save_free(data);
     compare_registers(world, second);
     guest_take_over(&world->guest, second);
+    /* What was cached is not saved. */
+    kept_invalidate_contexts(&world->kept, UINT64_MAX, SPEC_GLOBAL, 0, 0, 0);
+    kept_invalidate_pages(&world->kept, UINT64_MAX, SPEC_GLOBAL, 0, 0, 0);
     world->takeovers++;
     forget_caches(world);
 }

@@ -98,7 +98,7 @@ static uint64_t reserved_bits(const struct walker_config *config, unsigned level
 {
     uint64_t reserved = (1ull << 62) | (beyond(config) & ((1ull << 52) - 1));
 
-    if (level == 4) {
+    if (level >= 4) {
         reserved |= SPEC_PS;
     }
     if (!leaf || !config->snoop_control) {

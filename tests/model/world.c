@@ -87,12 +87,13 @@ static uint64_t world_clock(void *opaque)
 
 static void choose_configuration(struct world *world)
 {
+    static const uint8_t widths[] = {39, 39, 39, 48, 48, 48, 48, 57, 57, 57};
     static const uint8_t host_widths[] = {36, 39, 46, 48, 52};
     static const uint8_t domain_bits[] = {4, 8, 16};
     static const uint16_t records[] = {1, 2, 3, 8};
 
     world->vtd = (struct viommu_vtd_config){
-        .address_width = world_percent(world, 30) ? 39 : 48,
+        .address_width = widths[world_below(world, 10)],
         .host_address_width = host_widths[world_below(world, 5)],
         .caching_mode = world_percent(world, 40),
         .no_super_pages = world_percent(world, 15),
@@ -125,7 +126,7 @@ static void check_capabilities(struct world *world)
 
     world->walker.sagaw = (unsigned)(cap >> 8 & 31);
     if (!(world->walker.sagaw & 2) != (width < 39) || !(world->walker.sagaw & 4) != (width < 48) ||
-        world->walker.sagaw & ~6u) {
+        !(world->walker.sagaw & 8) != (width < 57) || world->walker.sagaw & ~14u) {
         world_fail(world, "SAGAW %#x for width %u", world->walker.sagaw, width);
     }
     if ((cap >> 16 & 63) + 1 != width || !(cap >> 7 & 1) == world->vtd.caching_mode ||
@@ -163,6 +164,9 @@ static void make_universe(struct world *world)
         history->pages[history->page_count++] = pages[i];
     }
     history->pages[history->page_count++] = 1ull << 48;
+    history->pages[history->page_count++] = 1ull << 48 | 0x200000;
+    history->pages[history->page_count++] = 0x1fffffffffff000;
+    history->pages[history->page_count++] = 1ull << 57;
     history->pages[history->page_count++] = 1ull << 52;
     history->pages[history->page_count++] = ~0xfffull;
     history->ram = &world->ram;
@@ -178,7 +182,7 @@ static void program_messages(struct world *world)
     guest_write(&world->guest, SPEC_IEADDR, 4, 0xfee01000);
 }
 
-void world_init(struct world *world, uint64_t seed)
+void world_init(struct world *world, uint64_t seed, enum viommu_cache_mode mode)
 {
     struct viommu_memory *memory;
     struct guest_config config;
@@ -190,6 +194,11 @@ void world_init(struct world *world, uint64_t seed)
     world->clock = 1000000000;
     world->wait_masked = true;
     choose_configuration(world);
+    world->kept.mode = mode;
+    world->kept.caching_mode = world->vtd.caching_mode;
+    if (world_keeps(world) && world_percent(world, 20)) {
+        world->kept.quota = 1 + world_below(world, 20);
+    }
     world_ok(world, viommu_memory_create(&memory), "memory");
     world_ok(world, ram_init(&world->ram, memory, 1ull << world->vtd.host_address_width), "ram");
     world_ok(world, ram_set_present(&world->ram, 0, true, NULL, NULL), "first slot");
@@ -199,6 +208,9 @@ void world_init(struct world *world, uint64_t seed)
         .opaque = world,
         .clock = world_clock,
         .iotlb_entries = world_percent(world, 50) ? 256 : 0,
+        .cache_mode = mode,
+        .cache_quota = world->kept.quota,
+        .cache_seed = seed,
         .memory = memory,
         .ram = world->ram.slots[0].host,
         .ram_pages = world->ram.slots[0].size / RAM_PAGE,
@@ -231,7 +243,7 @@ void world_refresh(struct world *world)
         history_refresh(&world->history);
         world->dirty = false;
     }
-    if (history_full(&world->history)) {
+    if (history_full(&world->history) || kept_full(&world->kept)) {
         world_invalidate_all(world);
     }
 }

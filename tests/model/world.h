@@ -16,6 +16,7 @@
 #include "../support/random.h"
 #include "faults.h"
 #include "history.h"
+#include "kept.h"
 #include "ram.h"
 
 enum world_layout { /* page numbers of slot 0 */
@@ -73,6 +74,7 @@ struct world {
     struct guest guest;
     struct ram ram;
     struct history history;
+    struct kept kept; /* in modes of the cache that are not normal: in place of the history */
     struct faults faults;
     struct world_device devices[WORLD_DEVICES];
 
@@ -100,7 +102,7 @@ struct world {
     unsigned note_count;
 };
 
-void world_init(struct world *world, uint64_t seed);
+void world_init(struct world *world, uint64_t seed, enum viommu_cache_mode mode);
 void world_fini(struct world *world);
 
 void world_note(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -123,6 +125,12 @@ static inline bool world_percent(struct world *world, unsigned percent)
 static inline uint64_t world_page(unsigned page)
 {
     return page * RAM_PAGE;
+}
+
+/* Whether the cache is not the normal one. */
+static inline bool world_keeps(const struct world *world)
+{
+    return world->kept.mode != VIOMMU_CACHE_NORMAL;
 }
 
 /* Refreshes the history when something changed. */

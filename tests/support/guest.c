@@ -104,6 +104,9 @@ int guest_init(struct guest *guest, const struct guest_config *config)
         .iotlb_entries = config->iotlb_entries,
         .rewrite_policy = config->rewrite_policy,
         .shadow_quota = config->shadow_quota,
+        .cache_mode = config->cache_mode,
+        .cache_quota = config->cache_quota,
+        .cache_seed = config->cache_seed,
     };
     int error;
 

@@ -30,6 +30,9 @@ struct guest_config {
     uint32_t iotlb_entries;
     enum viommu_rewrite_policy rewrite_policy;
     uint64_t shadow_quota;
+    enum viommu_cache_mode cache_mode;
+    uint32_t cache_quota;
+    uint64_t cache_seed;
     size_t ram_pages; /* 0: 1024 */
     /*
      * A memory and the host memory of guest addresses 0 to ram_pages, made by the caller; or NULL.

@@ -9,6 +9,8 @@
  * each device thread alone (each thread has its own part of the page), by ordinary loads and
  * stores: whatever the library leaves unordered is a data race that ThreadSanitizer sees.
  *
+ * The same with a faithful and with a hostile cache.
+ *
  * A third of the accesses are made by the device itself through the pointer that a translation
  * gave, inside a section, slowly.
  */
@@ -295,12 +297,15 @@ static void detach(struct revoke *revoke, struct random *random)
     guest_attach(&revoke->guest, requester, DOMAIN, revoke->table, 4, SPEC_TT_UNTRANSLATED);
 }
 
-static void prepare(struct revoke *revoke, bool queue, bool caching_mode)
+static void prepare(struct revoke *revoke, bool queue, bool caching_mode,
+                    enum viommu_cache_mode mode)
 {
     struct guest *guest = &revoke->guest;
     struct guest_config config = {
         .vtd = {.caching_mode = caching_mode},
         .iotlb_entries = 256,
+        .cache_mode = mode,
+        .cache_seed = queue,
     };
 
     guest_ok(guest_init(guest, &config), "guest");
@@ -360,14 +365,14 @@ static void drive(struct revoke *revoke, uint64_t seed)
     printf("%s: %u rounds, ", revoke->queue ? "queue" : "registers", rounds);
 }
 
-static void run(bool queue, bool elsewhere, bool caching_mode)
+static void run(bool queue, bool elsewhere, bool caching_mode, enum viommu_cache_mode mode)
 {
     static struct revoke revoke;
     struct worker workers[DEVICES];
     struct crew_processor processor = {&revoke.crew, &revoke.guest, 1, 0};
 
     memset(&revoke, 0, sizeof(revoke));
-    prepare(&revoke, queue, caching_mode);
+    prepare(&revoke, queue, caching_mode, mode);
     for (unsigned i = 0; i < DEVICES; i++) {
         workers[i] = (struct worker){&revoke, i, {i + 100}};
         crew_start(&revoke.crew, work, &workers[i]);
@@ -388,9 +393,14 @@ static void run(bool queue, bool elsewhere, bool caching_mode)
 
 int main(void)
 {
-    run(true, false, false);
-    run(true, true, true);
-    run(false, false, false);
+    run(true, false, false, VIOMMU_CACHE_NORMAL);
+    run(true, true, true, VIOMMU_CACHE_NORMAL);
+    run(false, false, false, VIOMMU_CACHE_NORMAL);
+    /* The driver does not invalidate when it maps: caching mode is not for these. */
+    run(true, true, false, VIOMMU_CACHE_FAITHFUL);
+    run(false, false, false, VIOMMU_CACHE_FAITHFUL);
+    run(true, true, false, VIOMMU_CACHE_HOSTILE);
+    run(false, false, false, VIOMMU_CACHE_HOSTILE);
     printf("revoke: ok\n");
     return 0;
 }

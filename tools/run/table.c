@@ -7,7 +7,7 @@
  * back. What the builder remembers is the root table and, for each domain, the top of its page
  * table; the rest it reads back from guest memory. So raw entries and built ones mix.
  *
- * Levels count from 1, the table of 4 KiB pages; a 48-bit domain has 4.
+ * Levels count from 1, the table of 4 KiB pages; a 48-bit domain has 4, a 57-bit one 5.
  */
 #include "run.h"
 
@@ -200,6 +200,11 @@ static struct domain *find_domain(struct tables *tables, uint64_t id)
     return domain;
 }
 
+static unsigned levels_of(unsigned width)
+{
+    return width == 39 ? 3 : width == 57 ? 5 : 4;
+}
+
 /* The domain, made with the unit's width when it is new; NULL with an error said. */
 static struct domain *get_domain(struct run *run, struct tables *tables, uint64_t id,
                                  unsigned levels)
@@ -210,7 +215,7 @@ static struct domain *get_domain(struct run *run, struct tables *tables, uint64_
         return domain;
     }
     if (!levels) {
-        levels = run->unit->vtd.address_width == 39 ? 3 : 4;
+        levels = levels_of(run->unit->vtd.address_width);
     }
     domain = run_alloc(sizeof(*domain));
     *domain = (struct domain){tables->domains, id, levels, 0};

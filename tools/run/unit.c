@@ -87,14 +87,20 @@ static void add_unit(struct run *run, struct unit *unit)
 static bool common_arguments(struct run *run, struct viommu_config *config)
 {
     static const char *const policies[] = {"continue", "fence", "stop", NULL};
+    static const char *const modes[] = {"normal", "faithful", "hostile", NULL};
     unsigned policy = VIOMMU_REWRITE_CONTINUE;
+    unsigned mode = VIOMMU_CACHE_NORMAL;
+    uint64_t quota = 0;
     uint64_t ack_timeout = 0; /* nanoseconds */
     uint64_t iotlb = 0;
 
     if (!arg_duration(run, "ack-timeout", &ack_timeout) ||
         !arg_number_max(run, "iotlb", UINT32_MAX, &iotlb) ||
         !arg_choice(run, "rewrite-policy", policies, &policy) ||
-        !arg_number(run, "shadow-quota", &config->shadow_quota)) {
+        !arg_number(run, "shadow-quota", &config->shadow_quota) ||
+        !arg_choice(run, "cache", modes, &mode) ||
+        !arg_number_max(run, "cache-quota", UINT32_MAX, &quota) ||
+        !arg_number(run, "cache-seed", &config->cache_seed)) {
         return false;
     }
     if (ack_timeout % MILLISECOND || ack_timeout / MILLISECOND > UINT32_MAX) {
@@ -104,6 +110,8 @@ static bool common_arguments(struct run *run, struct viommu_config *config)
     config->ack_timeout_ms = (uint32_t)(ack_timeout / MILLISECOND);
     config->iotlb_entries = (uint32_t)iotlb;
     config->rewrite_policy = (enum viommu_rewrite_policy)policy;
+    config->cache_mode = (enum viommu_cache_mode)mode;
+    config->cache_quota = (uint32_t)quota;
     return true;
 }
 
@@ -421,7 +429,8 @@ static void do_stats(struct run *run)
 const struct command unit_commands[] = {
     {"unit",
      "[name] " CONFIGURATION
-     " [ack-timeout=] [iotlb=] [rewrite-policy=] [shadow-quota=] [stopped!]",
+     " [ack-timeout=] [iotlb=] [rewrite-policy=] [shadow-quota=] [cache=] [cache-quota=]"
+     " [cache-seed=] [stopped!]",
      "Makes a VT-d unit, starts it unless stopped, and uses it from here on.", do_unit},
     {"use", "name", "Says which unit operations are about from here on.", do_use},
     {"configure", CONFIGURATION, "Configures a stopped unit anew.", do_configure},

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache.h"
 #include "kind.h"
 #include "parse.h"
 #include "tools.h"
@@ -26,6 +27,7 @@ enum option_key {
     OPTION_DEVICE_TLB,
     OPTION_DOMAIN_BITS,
     OPTION_FAULT_RECORDS,
+    OPTION_CACHE_MODE,
     OPTION_IOTLB,
     OPTION_TRACE,
     OPTION_HANDOVER,
@@ -95,7 +97,7 @@ static const struct argp_option options[] = {
     {"takeover", OPTION_TAKEOVER, "SOCKET", 0,
      "Take over from the server that offers it there: all other options, but --handover and "
      "--trace, are those of that server", 3},
-    {"width", OPTION_WIDTH, "BITS", 0, "Widest device address: 39 or 48 (48)", 2},
+    {"width", OPTION_WIDTH, "BITS", 0, "Widest device address: 39, 48 or 57 (48)", 2},
     {"host-width", OPTION_HOST_WIDTH, "BITS", 0, "Guest-physical address width, 36 to 52 (48)", 2},
     {"caching-mode", OPTION_CACHING_MODE, NULL, 0, "The guest must invalidate when it maps, too",
      2},
@@ -108,6 +110,10 @@ static const struct argp_option options[] = {
     {"fault-records", OPTION_FAULT_RECORDS, "N", 0, "Fault recording registers, 1 to 256 (8)", 2},
     {"iotlb-entries", OPTION_IOTLB, "N", 0,
      "Entries of the translation cache, a power of two from 256 to 16m (16k)", 2},
+    {"cache-mode", OPTION_CACHE_MODE, "MODE[,quota=N][,seed=N]", 0,
+     "For tests of drivers: a faithful cache keeps all until the guest invalidates it, up to a "
+     "quota of pages (64k); a hostile one loses things and invalidates late, by a seed (0). Normal "
+     "otherwise", 2},
     {0},
 };
 
@@ -237,7 +243,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         add_device(request, arg, state);
         break;
     case OPTION_WIDTH:
-        insist(value == 39 || value == 48, state, "--width", arg, "39 or 48");
+        insist(value == 39 || value == 48 || value == 57, state, "--width", arg, "39, 48 or 57");
         request->vtd.address_width = (uint8_t)value;
         break;
     case OPTION_HOST_WIDTH:
@@ -274,7 +280,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPTION_IOTLB:
         insist(value >= 256 && value <= 1u << 24 && !(value & (value - 1)), state,
                "--iotlb-entries", arg, "a power of two from 256 to 16m");
-        request->iotlb_entries = (uint32_t)value;
+        request->caches.iotlb_entries = (uint32_t)value;
+        break;
+    case OPTION_CACHE_MODE:
+        insist(cache_mode_parse(arg, &request->caches), state, "--cache-mode", arg,
+               "normal, faithful or hostile, with ,quota= (1 to 16m) and ,seed=");
         break;
     case ARGP_KEY_ARG:
         argp_error(state, "what is '%s'?", arg);

@@ -21,7 +21,7 @@ struct serve_options {
     bool no_unit; /* devices reach memory directly; the next ones are of the unit */
     const char *vtd_socket;
     struct viommu_vtd_config vtd;
-    uint32_t iotlb_entries;
+    struct viommu_config caches; /* what it says of these, and nothing else */
     const char *trace; /* the file to write what the unit does into, or NULL */
     const char *unit_option; /* one of those that were given, or NULL */
     struct serve_device_options devices[SERVE_DEVICES_MAX];

@@ -65,7 +65,7 @@ static int watch(struct service *service, struct loop_source *source, int fd)
 int service_make_unit(struct service *service)
 {
     const struct serve_options *options = service->options;
-    int ret = vtd_function_init(&service->vtd, "vtd", &options->vtd, options->iotlb_entries);
+    int ret = vtd_function_init(&service->vtd, "vtd", &options->vtd, &options->caches);
 
     if (ret < 0) {
         server_log("cannot make a VT-d unit of this configuration: %s", strerror(-ret));

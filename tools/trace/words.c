@@ -72,6 +72,7 @@ const char *trace_event_word(enum viommu_event_kind kind)
         [VIOMMU_EVENT_NOT_MAPPED] = "not-mapped",
         [VIOMMU_EVENT_QUOTA] = "quota",
         [VIOMMU_EVENT_OVERDUE] = "overdue",
+        [VIOMMU_EVENT_CACHE_FULL] = "cache-full",
     };
 
     return kind < sizeof(words) / sizeof(words[0]) && words[kind] ? words[kind] : "unknown";
