@@ -44,6 +44,7 @@ enum {
     NVME_PAGE_SHIFT_MAX = 16,
     NVME_TEMPERATURE = 303,   /* in kelvin, always */
 };
+_Static_assert(NVME_COMMANDS > NVME_WORKERS_MAX + 1, "a reset leaves one for a shutdown");
 
 /* What a completion needs to know of its command. */
 struct nvme_request {
@@ -194,6 +195,8 @@ void nvme_command_start(struct nvme *nvme, struct nvme_command *command);
 struct nvme_command *nvme_command_find(struct nvme *nvme, uint16_t sqid, uint16_t cid);
 /* End a command that no worker has begun. Returns whether that could be done. */
 bool nvme_command_abort(struct nvme *nvme, struct nvme_command *command, uint16_t status);
+/* What no worker has begun is unpinned, and waits again. */
+void nvme_take_back_all(struct nvme *nvme);
 void nvme_abort_queue(struct nvme *nvme, uint16_t sqid);
 void nvme_drop_commands(struct nvme *nvme);
 void nvme_collect(struct nvme *nvme);
