@@ -136,7 +136,10 @@ void nvme_shutdown_done(struct nvme *nvme);
 bool nvme_page_size_known(uint32_t cc);
 void nvme_state_loaded(struct nvme *nvme);
 
-/* data.c: what is copied. Each returns a status, the first two 0 or a negative errno. */
+/* data.c */
+/* A number into a page of data, little endian. */
+void nvme_put(uint8_t *data, unsigned offset, unsigned size, uint64_t value);
+/* What is copied. Each returns a status, the first two 0 or a negative errno. */
 int nvme_read_memory(struct nvme *nvme, uint64_t iova, void *data, size_t size);
 int nvme_write_memory(struct nvme *nvme, uint64_t iova, const void *data, size_t size);
 uint16_t nvme_ranges(struct nvme *nvme, const struct nvme_sqe *sqe, size_t length,

@@ -169,9 +169,10 @@ def test_without_unit(folder):
     with Server(VIOMMU, folder, ["--iommu", "none", "--handover", "over"] + DEVICE, vtd=None) as first:
         guest = Guest(folder, unit=False)
         guest.check("before", b"first")
-        with successor(folder) as second:
+        with successor(folder, options=["--trace", "trace"]) as second:
             expect("the first one ends", first.wait() == 0)
             guest.check("after", b"second")
+            expect("there is nothing to trace", "no unit" in second.output(), second.output())
             guest.close()
             second.stop()
 
@@ -418,8 +419,8 @@ def test_no_server(folder):
                server.output())
 
 
-def relay(folder, change):
-    """A server at "relay" that hands on what the one at "over" sends, changed."""
+def relay(folder, change, back=True):
+    """A server at "relay" that hands on what the one at "over" sends, changed, and an answer back."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(os.path.join(folder, "relay"))
     listener.listen(1)
@@ -444,7 +445,7 @@ def relay(folder, change):
             answer = peer.recv(4096)
         except ConnectionResetError:
             answer = b""
-        if answer:
+        if answer and back:
             fake.socket.sendall(answer)
         peer.close()
         fake.close()
@@ -491,6 +492,52 @@ def test_state_is_damaged(folder):
             guest.check(change.__name__, change.__name__.encode())
         guest.close()
         expect("the first one ends by itself only", first.stop() == 0)
+
+
+def test_no_word(folder):
+    """The first one is gone when the other is ready: that one ends, and touches nothing."""
+
+    def all_of_it(peer, head, data, got):
+        peer.sendall(head + data)
+        socket.send_fds(peer, [b"+"], got)
+
+    mirror = DEVICE[:1] + [DEVICE[1] + ",mirror=trace"]
+    with Server(VIOMMU, folder, ["--caching-mode", "--handover", "over"] + mirror) as first:
+        guest = Guest(folder)
+        guest.check("before", b"before")
+        with open(os.path.join(folder, "trace"), encoding="ascii") as f:
+            before = f.read()
+        thread = relay(folder, all_of_it, back=False)
+        with successor(folder, "relay", ready=False) as second:
+            expect("it ends, and says why", second.wait() == 1 and "hung up" in second.output(),
+                   second.output())
+        thread.join()
+        first.wait_for("it went away")
+        guest.check("after", b"after")
+        with open(os.path.join(folder, "trace"), encoding="ascii") as f:
+            expect("the mirror's file is as it was", f.read() == before)
+        guest.close()
+        again = Guest(folder)
+        again.check("the next client", b"next")
+        again.close()
+        expect("the first one ends by itself only", first.stop() == 0)
+
+
+def test_two_at_once(folder):
+    """Of two successors one takes over, and the other ends."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        with successor(folder, ready=False) as one, successor(folder, ready=False) as other:
+            expect("the first one ends", first.wait() == 0, first.output())
+            end = time.monotonic() + 20
+            while one.process.poll() is None and other.process.poll() is None and time.monotonic() < end:
+                time.sleep(0.01)
+            lost, won = (one, other) if one.process.poll() is not None else (other, one)
+            expect("one loses", lost.process.poll() == 1 and "cannot take over" in lost.output(), lost.output())
+            won.wait_for("Ctrl-C")
+            guest.check("after", b"after")
+            guest.close()
+            expect("the other serves", won.stop() == 0, won.output())
 
 
 def test_killed(folder):
