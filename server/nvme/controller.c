@@ -122,6 +122,14 @@ static void reset_controller(struct nvme *nvme)
     nvme_update_line(nvme);
 }
 
+/* A device whose DMA was denied gets another chance: what it did before is over. */
+static void admit_dma(struct nvme *nvme)
+{
+    if (nvme->dma.reset) {
+        nvme->dma.reset(nvme->dma.opaque);
+    }
+}
+
 void nvme_reset_progress(struct nvme *nvme)
 {
     struct nvme_state *state = &nvme->state;
@@ -129,6 +137,7 @@ void nvme_reset_progress(struct nvme *nvme)
     if (!(state->cc & NVME_CC_EN) && (state->csts & NVME_CSTS_RDY) &&
         (nvme->stale == 0 || nvme->now_ms() >= nvme->reset_deadline)) {
         state->csts &= ~NVME_CSTS_RDY;
+        admit_dma(nvme);
     }
 }
 
@@ -361,9 +370,7 @@ static void reset(void *opaque)
     nvme->state.asq = 0;
     nvme->state.acq = 0;
     nvme->fatal_logged = false;
-    if (nvme->dma.reset) {
-        nvme->dma.reset(nvme->dma.opaque);
-    }
+    admit_dma(nvme);
 }
 
 static const struct pci_function_ops ops = {

@@ -438,7 +438,7 @@ static void a_reset_gives_back_everything(void **state)
     guest_submit(&guest, 1, rw(false, 0, 8));
     nvme_function(guest.nvme)->ops->reset(nvme_function(guest.nvme)->opaque);
     assert_int_equal(guest.pinned, 0);
-    assert_int_equal(guest.resets, 1);
+    assert_int_equal(guest.resets, 2);
 }
 
 /* ---- queues -------------------------------------------------------------------------------- */

@@ -724,21 +724,30 @@ def test_options_go_along(folder):
     """The unit that takes over is as the first one was made."""
     options = ["--width", "57", "--cache-mode", "hostile,quota=100,seed=7", "--domain-bits", "8",
                "--handover", "over"]
-    with Server(VIOMMU, folder, DEVICE + options) as first:
+    with Server(VIOMMU, folder, make_disk(folder) + options + ["--trace", "first"]) as first:
         guest = Guest(folder)
+        disk = guest.disk(folder)
+        disk.write(9, b"nine")
         capabilities = guest.unit.read(0, 8, 16)
         with successor(folder, options=["--handover", "over", "--trace", "trace"]) as second:
             expect("the first one ends", first.wait() == 0, first.output())
             expect("capabilities stay", guest.unit.read(0, 8, 16) == capabilities)
             guest.check("after", b"after")
+            expect("the disk goes on", disk.read(9) == b"nine")
+            for block in range(40):
+                disk.write(block, b"%d" % block)
             with successor(folder) as third:
                 expect("the second one ends", second.wait() == 0, second.output())
                 guest.check("after that", b"again")
+                expect("the disk, too", disk.read(39) == b"39" and disk.read(1) == b"1")
+                disk.client.close()
                 guest.close()
                 third.stop()
-        with open(os.path.join(folder, "trace"), encoding="ascii") as f:
-            lines = f.read().splitlines()
-        expect("its trace is of it, and whole", '"width":57' in lines[0] and '"end"' in lines[-1], lines)
+        for name in "first", "trace":
+            with open(os.path.join(folder, name), encoding="ascii") as f:
+                lines = f.read().splitlines()
+            expect("its trace is of it, and whole: %s" % name,
+                   '"width":57' in lines[0] and '"end"' in lines[-1], lines)
 
 
 for test in [value for name, value in sorted(globals().items()) if name.startswith("test_")]:
