@@ -114,6 +114,10 @@ def successor(folder, socket_name="over", options=(), **more):
     return Server(VIOMMU, folder, ["--takeover", socket_name, *options], vtd=None, **more)
 
 
+def descriptors(server):
+    return len(os.listdir("/proc/%d/fd" % server.process.pid))
+
+
 def test_goes_on(folder):
     """And again, and again: each successor offers the next handover, the last in the same place."""
     with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
@@ -134,8 +138,12 @@ def test_goes_on(folder):
             with successor(folder, "over2", ["--handover", "over2"]) as third:
                 expect("the second one ends well", second.wait() == 0)
                 guest.check("after two", b"third")
-                with successor(folder, "over2") as fourth:
+                count = descriptors(third)
+                with successor(folder, "over2", ["--handover", "over2"]) as fourth:
                     expect("the third one ends well", third.wait() == 0)
+                    guest.check("after three", b"more")
+                    expect("descriptors do not become more", descriptors(fourth) == count,
+                           (count, descriptors(fourth)))
                     guest.check("after three", b"fourth")
                     guest.edu.unmap(0, RAM)
                     guest.close()
@@ -588,10 +596,6 @@ def test_output_that_waits(folder):
                 expect("all of it comes", False, repr(error))
             guest.close()
             second.stop()
-
-
-def descriptors(server):
-    return len(os.listdir("/proc/%d/fd" % server.process.pid))
 
 
 def test_dead_when_it_gets_the_word(folder):
