@@ -5,7 +5,7 @@
     mirror_trace.py CONSOLE BDF=TRACE [BDF=TRACE ...]
 
 CONSOLE is the guest's console with the lines of vfio.h ("# vfio: map ..."); TRACE is what
-`viommu serve --mirror` wrote of the device BDF (0000:00:05.0).
+`viommu serve --device edu,mirror=FILE` wrote of the device BDF (0000:00:05.0).
 
 The guest's operations give the states that the device's mappings go through, one an operation; the
 trace gives the calls.  A call of VFIO ends only after the mirror was told, so the trace has to pass

@@ -192,9 +192,10 @@ class ServedUnit(Unit):
         sockets = [self.socket("vtd")]
         for slot in edu_slots(self.args.edu):
             sockets.append(self.socket("edu-" + slot))
-            command += ["--edu", "%s=%s" % (requester(slot), sockets[-1])]
+            device = "edu,at=%s,socket=%s" % (requester(slot), sockets[-1])
             if self.mirrored:
-                command += ["--mirror", "%s=%s" % (requester(slot), self.trace(slot))]
+                device += ",mirror=" + self.trace(slot)
+            command += ["--device", device]
         if self.args.width:
             command += ["--width", str(self.args.width)]
         if self.args.caching_mode == "on" or self.mirrored:

@@ -80,10 +80,19 @@ def test_serve_usage():
         return
     wrong = ["", "--vtd=", "--vtd x --width 40", "--vtd x --width 304", "--vtd x --host-width 35",
              "--vtd x --domain-bits 5", "--vtd x --fault-records 0", "--vtd x --fault-records 257",
-             "--vtd x --iotlb-entries 255", "--vtd x --edu 05.0=", "--vtd x --edu 20.0=y", "--vtd x y"]
+             "--vtd x --iotlb-entries 255", "--vtd x y", "--vtd x --edu 05.0=y", "--vtd x --mirror 05.0=y"]
     for arguments in wrong:
         result = call("serve", *arguments.split())
         expect(f"serve {arguments}: 2 and a message", result.returncode == 2 and result.stderr, result)
+    devices = [("edu,at=05.0,socket=", "socket"), ("edu,at=20.0,socket=y", "20.0"), ("edu,at=5,socket=y", "'5'"),
+               ("edu,at=05.0", "socket is needed"), ("edu,socket=y", "at is needed"), ("edu", "needed"),
+               ("ide,at=05.0,socket=y", "'ide' is no kind"), ("", "no kind"), ("edu,at=05.0,socket=y,", "no key ''"),
+               ("edu,at=05.0,socket=y,colour=red", "'colour'"), ("edu,at=05.0,at=06.0,socket=y", "at is given twice"),
+               ("edu,at=05.0,socket=y,mirror", "mirror"), ("edu,at=05.0,socket=y,mirror=z", "--caching-mode")]
+    for device, wanted in devices:
+        result = call("serve", "--vtd", "x", "--device", device)
+        expect(f"serve --device '{device}': 2 and a message that tells",
+               result.returncode == 2 and "--device" in result.stderr and wanted in result.stderr, result)
     expect("the option is named", "--fault-records" in call("serve", "--vtd", "x", "--fault-records", "0").stderr)
     result = call("serve", "--vtd", "/nonexistent/x")
     expect("a socket that cannot be: 1", result.returncode == 1 and "/nonexistent/x" in result.stderr, result)

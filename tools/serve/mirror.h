@@ -17,7 +17,8 @@ struct serve_mirror {
     struct viommu_subscriber *subscriber;
 };
 
-/* Subscribes to the device; the file is emptied first. Returns 0 or a negative errno. */
+/* Subscribes to the device; the file is emptied first. Returns 0 or a negative errno (see
+ * serve_file_error). */
 int serve_mirror_open(struct serve_mirror *mirror, struct viommu_device *device, const char *path);
 
 /* Returns 0, or the error of the last line that could not be written. */

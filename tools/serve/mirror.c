@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * See serve_mirror.h.
+ * See mirror.h.
  */
-#include "serve_mirror.h"
+#include "mirror.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <viommu/trace.h>
+
+#include "file.h"
 
 static int subscribe(struct serve_mirror *mirror, struct viommu_device *device)
 {
@@ -38,9 +39,9 @@ int serve_mirror_open(struct serve_mirror *mirror, struct viommu_device *device,
 {
     int ret;
 
-    mirror->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    mirror->fd = serve_file_open(path, O_WRONLY | O_CREAT | O_TRUNC);
     if (mirror->fd < 0) {
-        return -errno;
+        return mirror->fd;
     }
     ret = subscribe(mirror, device);
     if (ret < 0) {

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One device of `viommu serve`'s command line: KIND,key=value,...
+ *
+ * Each kind lists the keys that it takes (kind.h); at, where the guest sees the device, and socket
+ * are every kind's. A value ends at a comma, so none can have one in it.
+ */
+#ifndef VIOMMU_TOOLS_SERVE_DEVICE_OPTIONS_H
+#define VIOMMU_TOOLS_SERVE_DEVICE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct serve_kind;
+
+struct serve_edu_options {
+    const char *mirror; /* NULL: nobody mirrors it */
+};
+
+/* All zero, and what the command line said. Names point into text. */
+struct serve_device_options {
+    char *text;
+    const struct serve_kind *kind;
+    uint16_t requester;
+    const char *socket;
+    union {
+        struct serve_edu_options edu;
+    };
+};
+
+/* Returns whether the text is right; else what is wrong was written down. Either way _fini gives
+ * back what it took. */
+bool serve_device_options_parse(struct serve_device_options *device, const char *text, char *wrong,
+                                size_t wrong_size);
+void serve_device_options_fini(struct serve_device_options *device);
+
+#endif

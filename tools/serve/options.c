@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The command line of `viommu serve`, by argp; see options.h. */
+#include "options.h"
+
+#include <argp.h>
+#include <string.h>
+
+#include "kind.h"
+#include "parse.h"
+#include "tools.h"
+
+enum option_key {
+    OPTION_VTD = 'v',
+    OPTION_DEVICE = 'd',
+    OPTION_WIDTH = 'w',
+    OPTION_CACHING_MODE = 'c',
+    OPTION_HOST_WIDTH = 0x100,
+    OPTION_NO_SUPER_PAGES,
+    OPTION_NO_PASS_THROUGH,
+    OPTION_NO_QUEUE,
+    OPTION_NO_SNOOP,
+    OPTION_DEVICE_TLB,
+    OPTION_DOMAIN_BITS,
+    OPTION_FAULT_RECORDS,
+    OPTION_IOTLB,
+};
+
+static const char help_text[] =
+    "Serve a VT-d unit, and devices behind it, each on its own Unix socket, to a virtual machine "
+    "monitor that speaks vfio-user (QEMU 10.1 or later)."
+    "\v"
+    "Devices, after --device. Every kind takes at=[BUS:]DEV.FN, its requester id, and "
+    "socket=PATH. A value ends at a comma.\n"
+    "\n"
+    "  edu       1234:11e8, a device for driver writers\n"
+    "    mirror=FILE  write into FILE, a JSON line a call, what a mirror of its\n"
+    "                 mappings is told; with --caching-mode\n"
+    "\n"
+    "Ctrl-C ends the server with a summary. When the virtual machine goes, the next may connect.\n"
+    "\n"
+    "A complete example; the server wants a terminal of its own:\n"
+    "\n"
+    "  viommu serve --vtd vtd.sock --device edu,at=05.0,socket=edu.sock\n"
+    "\n"
+    "  viommu acpi dmar --device 05.0 --output dmar.bin\n"
+    "\n"
+    "  qemu-system-x86_64 -accel tcg,thread=multi \\\n"
+    "    -machine q35,memory-backend=mem -m 512 \\\n"
+    "    -object memory-backend-memfd,id=mem,size=512M,share=on \\\n"
+    "    -nographic -no-reboot -net none -vga none \\\n"
+    "    -kernel vmlinuz -initrd initrd.img -acpitable file=dmar.bin \\\n"
+    "    -append \"console=ttyS0 intel_iommu=on iommu.strict=1\" \\\n"
+    "    -device '{\"driver\":\"vfio-user-pci\",\"addr\":\"04.0\",\n"
+    "      \"socket\":{\"type\":\"unix\",\"path\":\"vtd.sock\"}}' \\\n"
+    "    -device '{\"driver\":\"vfio-user-pci\",\"addr\":\"05.0\",\n"
+    "      \"socket\":{\"type\":\"unix\",\"path\":\"edu.sock\"}}'\n"
+    "\n"
+    "The memory has to be shared (share=on). A device has the same address on QEMU's command line, "
+    "after --device here, and after --device of `viommu acpi dmar`. The guest's firmware places "
+    "the unit's registers; the server prints where, and the table must say the same "
+    "(`viommu acpi dmar --base`).";
+
+static const struct argp_option options[] = {
+    {"vtd", OPTION_VTD, "SOCKET", 0, "Serve the VT-d unit here", 1},
+    {"device", OPTION_DEVICE, "KIND,KEY=VALUE,...", 0,
+     "Serve a device of this kind (see below); may be given several times", 1},
+    {"width", OPTION_WIDTH, "BITS", 0, "Widest device address: 39 or 48 (48)", 2},
+    {"host-width", OPTION_HOST_WIDTH, "BITS", 0, "Guest-physical address width, 36 to 52 (48)", 2},
+    {"caching-mode", OPTION_CACHING_MODE, NULL, 0, "The guest must invalidate when it maps, too",
+     2},
+    {"device-tlb", OPTION_DEVICE_TLB, NULL, 0, "Device-TLBs (ATS) are supported", 2},
+    {"no-super-pages", OPTION_NO_SUPER_PAGES, NULL, 0, "4 KiB pages only", 2},
+    {"no-pass-through", OPTION_NO_PASS_THROUGH, NULL, 0, "No pass-through translation type", 2},
+    {"no-queued-invalidation", OPTION_NO_QUEUE, NULL, 0, "Invalidation by registers only", 2},
+    {"no-snoop-control", OPTION_NO_SNOOP, NULL, 0, "No snoop bit in page-table entries", 2},
+    {"domain-bits", OPTION_DOMAIN_BITS, "N", 0, "Width of domain ids: 4, 6 ... 16 (16)", 2},
+    {"fault-records", OPTION_FAULT_RECORDS, "N", 0, "Fault recording registers, 1 to 256 (8)", 2},
+    {"iotlb-entries", OPTION_IOTLB, "N", 0,
+     "Entries of the translation cache, a power of two from 256 to 16m (16k)", 2},
+    {0},
+};
+
+/* The number that the text is, 0 when it is none: no option takes 0. */
+static uint64_t number(const char *text)
+{
+    uint64_t value = 0;
+
+    return parse_number(text, &value) ? value : 0;
+}
+
+static void add_device(struct serve_options *request, const char *text, struct argp_state *state)
+{
+    char wrong[256];
+
+    if (request->device_count == SERVE_DEVICES_MAX) {
+        argp_error(state, "--device: more than %d", SERVE_DEVICES_MAX);
+        return;
+    }
+    if (!serve_device_options_parse(&request->devices[request->device_count++], text, wrong,
+                                    sizeof(wrong))) {
+        argp_error(state, "--device: %s", wrong);
+    }
+}
+
+/* What can be judged only when all is known. */
+static void check_all(const struct serve_options *request, struct argp_state *state)
+{
+    if (!request->vtd_socket) {
+        argp_error(state, "--vtd SOCKET is needed");
+    }
+    for (unsigned i = 0; i < request->device_count; i++) {
+        if (request->devices[i].kind == &serve_kind_edu && request->devices[i].edu.mirror &&
+            !request->vtd.caching_mode) {
+            argp_error(state, "--device: edu: mirror needs --caching-mode");
+        }
+    }
+}
+
+/* Ends the command, naming the option and what it takes, unless the value is right. */
+static void insist(bool right, struct argp_state *state, const char *option, const char *value,
+                   const char *takes)
+{
+    if (!right) {
+        argp_error(state, "%s: '%s' is not %s", option, value, takes);
+    }
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+    struct serve_options *request = state->input;
+    uint64_t value = arg ? number(arg) : 0;
+
+    switch (key) {
+    case OPTION_VTD:
+        insist(*arg, state, "--vtd", arg, "the name of a socket");
+        request->vtd_socket = arg;
+        break;
+    case OPTION_DEVICE:
+        add_device(request, arg, state);
+        break;
+    case OPTION_WIDTH:
+        insist(value == 39 || value == 48, state, "--width", arg, "39 or 48");
+        request->vtd.address_width = (uint8_t)value;
+        break;
+    case OPTION_HOST_WIDTH:
+        insist(value >= 36 && value <= 52, state, "--host-width", arg, "36 to 52");
+        request->vtd.host_address_width = (uint8_t)value;
+        break;
+    case OPTION_CACHING_MODE:
+        request->vtd.caching_mode = true;
+        break;
+    case OPTION_DEVICE_TLB:
+        request->vtd.device_tlb = true;
+        break;
+    case OPTION_NO_SUPER_PAGES:
+        request->vtd.no_super_pages = true;
+        break;
+    case OPTION_NO_PASS_THROUGH:
+        request->vtd.no_pass_through = true;
+        break;
+    case OPTION_NO_QUEUE:
+        request->vtd.no_queued_invalidation = true;
+        break;
+    case OPTION_NO_SNOOP:
+        request->vtd.no_snoop_control = true;
+        break;
+    case OPTION_DOMAIN_BITS:
+        insist(value >= 4 && value <= 16 && value % 2 == 0, state, "--domain-bits", arg,
+               "4, 6 ... 16");
+        request->vtd.domain_bits = (uint8_t)value;
+        break;
+    case OPTION_FAULT_RECORDS:
+        insist(value >= 1 && value <= 256, state, "--fault-records", arg, "1 to 256");
+        request->vtd.fault_records = (uint16_t)value;
+        break;
+    case OPTION_IOTLB:
+        insist(value >= 256 && value <= 1u << 24 && !(value & (value - 1)), state,
+               "--iotlb-entries", arg, "a power of two from 256 to 16m");
+        request->iotlb_entries = (uint32_t)value;
+        break;
+    case ARGP_KEY_ARG:
+        argp_error(state, "what is '%s'?", arg);
+        break;
+    case ARGP_KEY_END:
+        check_all(request, state);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static const struct argp argp = {.options = options, .parser = parse_option, .doc = help_text};
+
+void serve_options_parse(struct serve_options *request, int argc, char **argv)
+{
+    static char name[] = "viommu serve";
+
+    memset(request, 0, sizeof(*request));
+    argp_err_exit_status = TOOL_USAGE;
+    argv[0] = name;
+    argp_parse(&argp, argc, argv, 0, NULL, request);
+}
+
+void serve_options_fini(struct serve_options *request)
+{
+    for (unsigned i = 0; i < request->device_count; i++) {
+        serve_device_options_fini(&request->devices[i]);
+    }
+}

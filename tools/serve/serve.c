@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * viommu serve: a VT-d unit, and devices behind it, as vfio-user devices for a virtual machine.
+ *
+ * The command line (options.h) tells what the service (service.h) is; its loop runs until a signal
+ * ends it. A summary goes to standard output then; what happens meanwhile goes to standard error.
+ */
+#include "tools.h"
+
+#include <signal.h>
+#include <string.h>
+
+#include "log.h"
+#include "options.h"
+#include "service.h"
+#include "summary.h"
+
+static int run(const struct serve_options *options)
+{
+    static struct service service;
+    int ret = service_open(&service, options);
+
+    if (ret < 0) {
+        return ret;
+    }
+    server_log("serving a VT-d unit on %s, %u devices behind it; Ctrl-C ends", options->vtd_socket,
+               service.device_count);
+    ret = loop_run(&service.loop);
+    if (ret < 0) {
+        server_log("cannot go on: %s", strerror(-ret));
+    }
+    summary_print(&service);
+    service_close(&service);
+    return ret;
+}
+
+int viommu_tool_serve(int argc, char **argv)
+{
+    static struct serve_options options;
+    int ret;
+
+    serve_options_parse(&options, argc, argv);
+    signal(SIGPIPE, SIG_IGN);
+    ret = run(&options);
+    serve_options_fini(&options);
+    return ret < 0 ? TOOL_FAILED : TOOL_OK;
+}

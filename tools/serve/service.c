@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Opening and closing what is served; see service.h. */
+#include "service.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include <viommu/device.h>
+#include <viommu/iommu.h>
+
+#include "kind.h"
+#include "log.h"
+
+static const char *explain(int error)
+{
+    return error == -EADDRINUSE ? "it is served already"
+           : error == -EEXIST   ? "it exists and is no socket"
+                                : strerror(-error);
+}
+
+static void unit_ready(void *opaque, uint32_t events)
+{
+    struct service *service = opaque;
+
+    (void)events;
+    vtd_function_process(&service->vtd);
+}
+
+/* After each event: the unit may have sent messages on its port, or met memory that is gone. */
+static void after_event(void *opaque)
+{
+    struct service *service = opaque;
+
+    port_update(&service->vtd_port);
+    for (unsigned i = 0; i < service->device_count; i++) {
+        port_update(&service->devices[i].port);
+    }
+    vtd_function_report(&service->vtd);
+}
+
+static int watch(struct service *service, struct loop_source *source, int fd)
+{
+    *source = (struct loop_source){
+        .fd = fd,
+        .events = EPOLLIN,
+        .ready = unit_ready,
+        .opaque = service,
+    };
+    return loop_add(&service->loop, source);
+}
+
+static int open_unit(struct service *service, const struct serve_options *options)
+{
+    int ret = vtd_function_init(&service->vtd, "vtd", &options->vtd, options->iotlb_entries);
+
+    if (ret < 0) {
+        server_log("cannot make a VT-d unit of this configuration: %s", strerror(-ret));
+        return ret;
+    }
+    ret = watch(service, &service->unit_work, viommu_event_fd(service->vtd.iommu));
+    if (ret == 0) {
+        ret = watch(service, &service->memory_work, viommu_memory_event_fd(service->vtd.memory));
+    }
+    if (ret == 0) {
+        ret = port_open(&service->vtd_port, &service->loop, &service->vtd.function,
+                        options->vtd_socket);
+    }
+    if (ret < 0) {
+        server_log("cannot serve the VT-d unit on %s: %s", options->vtd_socket, explain(ret));
+        vtd_function_fini(&service->vtd);
+    }
+    return ret;
+}
+
+/* Its place behind the unit. */
+static int place(struct service *service, struct served_device *served, uint16_t requester)
+{
+    struct viommu_device_config config = {.requester = requester};
+    int ret = viommu_device_add(service->vtd.iommu, &config, &served->behind);
+
+    if (ret < 0) {
+        server_log("%s: %s", served->name,
+                   ret == -EEXIST ? "two devices cannot have one requester id" : strerror(-ret));
+        return ret;
+    }
+    served->dma = vtd_function_dma;
+    served->dma.opaque = served->behind;
+    return 0;
+}
+
+static int open_device(struct service *service, const struct serve_device_options *options)
+{
+    struct served_device *served = &service->devices[service->device_count];
+    int ret;
+
+    served->kind = options->kind;
+    snprintf(served->name, sizeof(served->name), "%s %02x:%02x.%x", options->kind->name,
+             options->requester >> 8, options->requester >> 3 & 0x1f, options->requester & 7);
+    ret = place(service, served, options->requester);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = served->kind->open(served, options);
+    if (ret < 0) {
+        viommu_device_remove(served->behind);
+        return ret;
+    }
+    ret = port_open(&served->port, &service->loop, served->function, options->socket);
+    if (ret < 0) {
+        server_log("cannot serve %s on %s: %s", served->name, options->socket, explain(ret));
+        served->kind->close(served);
+        viommu_device_remove(served->behind);
+        return ret;
+    }
+    service->device_count++;
+    return 0;
+}
+
+int service_open(struct service *service, const struct serve_options *options)
+{
+    int ret;
+
+    memset(service, 0, sizeof(*service));
+    service->devices = calloc(SERVE_DEVICES_MAX, sizeof(*service->devices));
+    ret = service->devices ? loop_init(&service->loop) : -ENOMEM;
+    if (ret < 0) {
+        server_log("cannot start: %s", strerror(-ret));
+        free(service->devices);
+        return ret;
+    }
+    ret = loop_stop_on_signals(&service->loop);
+    if (ret == 0) {
+        ret = open_unit(service, options);
+    }
+    if (ret < 0) {
+        loop_fini(&service->loop);
+        free(service->devices);
+        return ret;
+    }
+    service->loop.after = after_event;
+    service->loop.after_opaque = service;
+    for (unsigned i = 0; ret == 0 && i < options->device_count; i++) {
+        ret = open_device(service, &options->devices[i]);
+    }
+    if (ret < 0) {
+        service_close(service);
+    }
+    return ret;
+}
+
+void service_close(struct service *service)
+{
+    for (unsigned i = 0; i < service->device_count; i++) {
+        struct served_device *served = &service->devices[i];
+
+        port_close(&served->port);
+        served->kind->close(served);
+        viommu_device_remove(served->behind);
+    }
+    port_close(&service->vtd_port);
+    vtd_function_fini(&service->vtd);
+    loop_fini(&service->loop);
+    free(service->devices);
+}
