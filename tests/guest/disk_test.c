@@ -4,7 +4,7 @@
  * driver, behind VT-d or behind nothing.
  *
  * Words of the kernel command line:
- *   viommu.part=WHAT  disk, failures, takeover, or bench (disk_checks.h)
+ *   viommu.part=WHAT  disk, failures, killed, takeover, or bench (disk_checks.h)
  *   viommu.threads=N  threads that use the disk at once (default 8)
  *   viommu.edu=N      an edu that is used meanwhile is there (0: none)
  *   viommu.off        there is no unit, or the kernel leaves it off
@@ -30,6 +30,9 @@ static bool open_neighbour(struct edu *edu, struct station *station)
     if (!check(edu_find(edu, 1) == 1, "an edu device")) {
         return false;
     }
+    if (init_word("viommu.off")) {
+        return false;
+    }
     check_edu_group(edu);
     return station_open(station, edu);
 }
@@ -41,6 +44,7 @@ static void check_part(struct disk *disk, const struct disk_plan *plan)
         void (*run)(struct disk *disk, const struct disk_plan *plan);
     } parts[] = {
         {"disk", check_disk}, {"failures", check_disk_failures},
+        {"killed", check_disk_killed},
         {"takeover", check_disk_takeover}, {"bench", measure_disk},
     };
     const char *wanted = init_word("viommu.part=");

@@ -7,6 +7,7 @@ and of the kernel's.  "Child": a process started here; all end when this one doe
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import time
@@ -15,6 +16,8 @@ import mirror_trace
 
 VTD_SLOT = "04.0"
 FIRST_EDU_SLOT = 5
+DISK_SLOT = "10.0"
+DISK_QUEUES = 4
 # Where firmware puts a 16 MiB BAR when there is no VGA and RAM is 256 MiB to 6 GiB.
 VTD_BASE = "0xfd000000"
 SERVER_START_SECONDS = 10
@@ -75,11 +78,16 @@ class Unit:
     pages = 64
     storm = 300
 
-    def __init__(self, args):
+    def __init__(self, args, disk=None):
         self.args = args
+        self.disk = disk
+        if disk:
+            self.program = "disk_test"
 
     def start(self, _log):
         """Before QEMU."""
+        if self.disk:
+            self.disk.create()
 
     def stop(self):
         """After it."""
@@ -95,8 +103,19 @@ class Unit:
         """What a failure should leave besides."""
         return []
 
+    def slots(self):
+        """Of the edu devices: one is enough beside a disk."""
+        return edu_slots(1 if self.disk else self.args.edu)
+
+    def ask(self, what, _log):
+        """What the guest asks for; raises Failed when it cannot be done."""
+        if not self.disk or not self.disk.ask(what):
+            raise Failed("the guest asks for \"%s\"" % what)
+
     def words(self):
         """Of the kernel command line."""
+        if self.disk:
+            return ["viommu.edu=1", "viommu.threads=%d" % self.args.threads]
         storm = self.storm if self.args.storm is None else self.args.storm
         return ["viommu.edu=%d" % self.args.edu, "viommu.storm=%d" % storm,
                 "viommu.pages=%d" % (self.args.pages or self.pages)]
@@ -118,13 +137,30 @@ class QemuUnit(Unit):
 
     pages = 8               # this edu starts a DMA 100 ms after the command
 
+    def __init__(self, args, disk=None, iommu=True):
+        super().__init__(args, disk)
+        self.iommu = iommu
+
     def words(self):
         return super().words() + ["viommu.qemu-unit"]
 
     def qemu_arguments(self, setup):
         caching = self.args.caching_mode or ("on" if setup.strict else "off")
+        devices = qemu_edu(self.slots()) + self.qemu_disk()
+        if not self.iommu:
+            return devices
         return ["-device", "intel-iommu,intremap=off,caching-mode=%s,aw-bits=%d"
-                % (caching, self.args.width or 48)] + qemu_edu(edu_slots(self.args.edu))
+                % (caching, self.args.width or 48)] + devices
+
+    def qemu_disk(self):
+        if not self.disk:
+            return []
+        return ["-drive", "file=%s,if=none,id=disk,format=raw,discard=unmap" % self.disk.path,
+                "-device", "nvme,drive=disk,serial=viommu,addr=%s,max_ioqpairs=%d"
+                % (DISK_SLOT, DISK_QUEUES)]
+
+    def judge(self, console):
+        return [self.disk.judge(console)] if self.disk else []
 
 
 class BackendUnit(Unit):
@@ -146,18 +182,23 @@ class BackendUnit(Unit):
 
 
 class ServedUnit(Unit):
-    """Our own unit and edu devices: one server process, one socket a function."""
+    """Our own unit and devices: one server process, one socket a function.  Without `iommu` it is
+    the devices alone."""
 
-    def __init__(self, args, directory, mirrored):
-        super().__init__(args)
+    def __init__(self, args, directory, mirrored=False, disk=None, iommu=True):
+        super().__init__(args, disk)
         self.directory = directory
         self.mirrored = mirrored
+        self.iommu = iommu
         if mirrored:
             self.storm = MIRRORED_STORM
         self.child = None
         self.summary = None
+        self.qmp = os.path.join(directory, "qmp.sock")
+        self.handover = os.path.join(directory, "handover.sock")
         self.dmar = os.path.join(directory, "dmar.bin")
-        self.make_table()
+        if iommu:
+            self.make_table()
 
     def socket(self, name):
         return os.path.join(self.directory, name + ".sock")
@@ -166,15 +207,21 @@ class ServedUnit(Unit):
         return os.path.join(self.directory, "mirror-%s.jsonl" % slot)
 
     def files(self):
-        traces = [self.trace(slot) for slot in edu_slots(self.args.edu)]
+        traces = [self.trace(slot) for slot in self.slots()]
         return [path for path in traces if os.path.exists(path)]
 
     def words(self):
         return super().words() + (["viommu.record"] if self.mirrored else [])
 
+    def functions(self):
+        """Slot and socket of everything that is served."""
+        out = [(VTD_SLOT, self.socket("vtd"))] if self.iommu else []
+        out += [(slot, self.socket("edu-" + slot)) for slot in self.slots()]
+        return out + ([(DISK_SLOT, self.socket("disk"))] if self.disk else [])
+
     def make_table(self):
         command = [self.args.viommu, "acpi", "dmar", "--base", VTD_BASE, "-o", self.dmar]
-        for slot in edu_slots(self.args.edu):
+        for slot, _ in self.functions()[1:]:
             command += ["--device", requester(slot)]
         try:
             done = subprocess.run(command + self.args.dmar_arg, check=False, text=True,
@@ -184,30 +231,51 @@ class ServedUnit(Unit):
         if done.returncode != 0:
             raise Failed("viommu acpi dmar: " + done.stdout.strip())
 
-    def start(self, log):
-        """Start the server unless it runs; its output goes into the boot's log."""
-        if self.child:
-            return
-        command = self.args.wrap + [self.args.viommu, "serve", "--vtd", self.socket("vtd")]
-        sockets = [self.socket("vtd")]
-        for slot in edu_slots(self.args.edu):
-            sockets.append(self.socket("edu-" + slot))
-            device = "edu,at=%s,socket=%s" % (requester(slot), sockets[-1])
+    def device_arguments(self):
+        out = []
+        for slot in self.slots():
+            device = "edu,at=%s,socket=%s" % (requester(slot), self.socket("edu-" + slot))
             if self.mirrored:
                 device += ",mirror=" + self.trace(slot)
-            command += ["--device", device]
+            out += ["--device", device]
+        if self.disk:
+            out += ["--device", "nvme,at=%s,socket=%s,file=%s,queues=%d,hold=%s,fail=%s"
+                    % (requester(DISK_SLOT), self.socket("disk"), self.disk.path, DISK_QUEUES,
+                       self.disk.hold, self.disk.fail)]
+        return out
+
+    def command(self):
+        command = self.args.wrap + [self.args.viommu, "serve"]
+        command += ["--vtd", self.socket("vtd")] if self.iommu else ["--iommu", "none"]
+        command += self.device_arguments()
         if self.args.width:
             command += ["--width", str(self.args.width)]
         if self.args.caching_mode == "on" or self.mirrored:
             command.append("--caching-mode")
-        for path in sockets:
+        return command + self.args.serve_arg
+
+    def launch(self, command, log, mode):
+        with open(self.summary, mode) as out:
+            child = Child("viommu serve", command, stdout=out, stderr=subprocess.STDOUT,
+                          stdin=subprocess.DEVNULL)
+        log.write("# %s\n" % " ".join(command))
+        return child
+
+    def start(self, log):
+        """Start the server unless it runs; its output goes into the boot's log."""
+        if self.child:
+            return
+        sockets = [path for _, path in self.functions()]
+        for path in sockets + [self.handover]:
             if os.path.exists(path):
                 os.unlink(path)
+        if self.disk:
+            self.disk.create()
         self.summary = os.path.join(self.directory, "server.log")
-        with open(self.summary, "wb") as out:
-            self.child = Child("viommu serve", command + self.args.serve_arg, stdout=out,
-                               stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-        log.write("# %s\n" % " ".join(command))
+        command = self.command()
+        if self.disk:
+            command += ["--handover", self.handover]
+        self.child = self.launch(command, log, "wb")
         end = time.monotonic() + SERVER_START_SECONDS
         while not all(os.path.exists(p) for p in sockets):
             if self.child.process.poll() is not None:
@@ -222,6 +290,11 @@ class ServedUnit(Unit):
             return ""
         with open(self.summary, encoding="utf-8", errors="replace") as f:
             return f.read()
+
+    def counter(self, name):
+        """The summary's number of this name, or 0."""
+        found = re.findall(r"^\s+%s\s+(\d+)$" % re.escape(name), self.output(), re.M)
+        return sum(int(n) for n in found)
 
     def stop(self):
         """End the server as Ctrl-C does.  It must go by itself, with status 0."""
@@ -240,8 +313,8 @@ class ServedUnit(Unit):
             self.child.stop()
 
     def judge(self, console):
-        said = []
-        for slot in edu_slots(self.args.edu) if self.mirrored else []:
+        said = [self.disk.judge(console)] if self.disk else []
+        for slot in self.slots() if self.mirrored else []:
             try:
                 with open(self.trace(slot), encoding="ascii") as f:
                     said.append(mirror_trace.compare(console, f.read(), "0000:" + requester(slot)))
@@ -250,8 +323,10 @@ class ServedUnit(Unit):
         return said
 
     def qemu_arguments(self, _setup):
-        out = ["-acpitable", "file=" + self.dmar]
-        for slot, name in [(VTD_SLOT, "vtd")] + [(s, "edu-" + s) for s in edu_slots(self.args.edu)]:
+        out = ["-acpitable", "file=" + self.dmar] if self.iommu else []
+        for slot, path in self.functions():
             out += ["-device", '{"driver":"vfio-user-pci","addr":"%s","socket":{"type":"unix",'
-                    '"path":"%s"}}' % (slot, self.socket(name))]
+                    '"path":"%s"}}' % (slot, path)]
+        if self.disk:
+            out += ["-qmp", "unix:%s,server=on,wait=off" % self.qmp]
         return out
