@@ -3,7 +3,7 @@
  * disk.c - the NVMe disk as the guest's kernel offers it.  See disk.h.
  *
  * Word i (of 64) of a sector holds i, the generation and the sector's number, each in bits of its
- * own, mixed (XOR) with a word that depends on i alone.  disk.py knows the same rule.
+ * own, mixed (XOR) with a word that depends on i alone.  disk_file.py knows the same rule.
  */
 #include "disk.h"
 

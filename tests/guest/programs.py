@@ -13,7 +13,7 @@ import platform
 import shutil
 import subprocess
 
-from units import CannotRun
+from child import CannotRun
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.join(HERE, "..", "..")

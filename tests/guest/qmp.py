@@ -9,7 +9,7 @@ import json
 import socket
 import time
 
-from units import Failed
+from child import Failed
 
 SECONDS = 20
 

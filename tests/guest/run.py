@@ -12,8 +12,8 @@ its "ok"/"not ok" lines come over the serial console.  QEMU and the kernel come 
 fetch.sh fills (and is asked to fill first).
 
 Vocabulary.  "Setup": one way to run: what is tested, kernel, strict or lazy, number of CPUs.
-"Boot": one QEMU process (with --reboot the guest starts in it more than once).  "Unit", "Child":
-see units.py.
+"Boot": one QEMU process (with --reboot the guest starts in it more than once).  "Unit": see
+units.py.  "Child": see child.py.
 
 Exit status: 0 all passed, 1 something failed, 2 usage, 77 this machine cannot run it, 130 Ctrl-C.
 """
@@ -33,8 +33,9 @@ sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
 import figures  # noqa: E402
 import initramfs  # noqa: E402
 import programs  # noqa: E402
-from disk import Disk  # noqa: E402
-from units import BackendUnit, CannotRun, Child, Failed, QemuUnit, ServedUnit  # noqa: E402
+from child import CannotRun, Child, Failed  # noqa: E402
+from disk_file import Disk  # noqa: E402
+from units import BackendUnit, QemuUnit, ServedUnit  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # A guest has done most of its checks by then.

@@ -2,10 +2,9 @@
 """units.py - what guests are tested with: the units, and the processes that stand behind them.
 
 Vocabulary.  "Unit": an IOMMU with the devices behind it, and what it wants of QEMU's command line
-and of the kernel's.  "Child": a process started here; all end when this one does.
+and of the kernel's.
 """
 
-import ctypes
 import os
 import re
 import signal
@@ -13,6 +12,8 @@ import subprocess
 import time
 
 import mirror_trace
+from child import CannotRun, Child, Failed
+from qmp import Qmp
 
 VTD_SLOT = "04.0"
 FIRST_EDU_SLOT = 5
@@ -21,45 +22,11 @@ DISK_QUEUES = 4
 # Where firmware puts a 16 MiB BAR when there is no VGA and RAM is 256 MiB to 6 GiB.
 VTD_BASE = "0xfd000000"
 SERVER_START_SECONDS = 10
+TAKEOVER_SECONDS = 10
+# How long those live that try to take over and fail.
+DEATHS_SECONDS = [0, 0.01, 0.05]
 # Each cycle is lines on the console.
 MIRRORED_STORM = 50
-
-
-class CannotRun(Exception):
-    """This machine lacks something."""
-
-
-class Failed(Exception):
-    """A boot did not do what it should."""
-
-
-def die_with_parent():
-    """In a child, before exec: end when run.py is killed."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-class Child:
-    """A process of ours, in a session of its own so that a Ctrl-C does not reach it."""
-
-    def __init__(self, name, command, **more):
-        self.name = name
-        try:
-            self.process = subprocess.Popen(command, start_new_session=True,
-                                            preexec_fn=die_with_parent, **more)
-        except OSError as e:
-            raise CannotRun("cannot start %s: %s" % (command[0], e)) from e
-
-    def stop(self, signals=(signal.SIGTERM, signal.SIGKILL), seconds=5):
-        """End it; returns its exit status."""
-        for s in signals:
-            if self.process.poll() is not None:
-                break
-            self.process.send_signal(s)
-            try:
-                self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                pass
-        return self.process.wait()
 
 
 def edu_slots(count):
@@ -284,6 +251,46 @@ class ServedUnit(Unit):
             if time.monotonic() > end:
                 raise Failed("viommu serve does not listen")
             time.sleep(0.01)
+
+    def ask(self, what, log):
+        if what == "takeover":
+            self.take_over(log)
+        elif what == "a takeover that fails":
+            self.fail_to_take_over(log)
+        else:
+            super().ask(what, log)
+
+    def take_over(self, log):
+        """With the guest stopped, another server takes this one's place."""
+        qmp = Qmp(self.qmp)
+        qmp.command("stop")
+        new = self.launch(self.command() + ["--takeover", self.handover], log, "ab")
+        old, self.child = self.child, new
+        try:
+            status = old.process.wait(TAKEOVER_SECONDS)
+        except subprocess.TimeoutExpired as e:
+            old.stop()
+            raise Failed("the old viommu serve does not end") from e
+        if status != 0:
+            raise Failed("the old viommu serve ended with status %d" % status)
+        self.wait_for_successor()
+        qmp.command("cont")
+        qmp.close()
+
+    def fail_to_take_over(self, log):
+        """With the guest stopped, others try, and die; nothing has changed."""
+        qmp = Qmp(self.qmp)
+        qmp.command("stop")
+        for seconds in DEATHS_SECONDS:
+            new = self.launch(self.command() + ["--takeover", self.handover] +
+                              ["--handover", "/nowhere/at/all"], log, "ab")
+            time.sleep(seconds)
+            new.stop((signal.SIGKILL,))
+        early = self.child.process.poll()
+        if early is not None:
+            raise Failed("viommu serve ended with status %d: nobody had taken over" % early)
+        qmp.command("cont")
+        qmp.close()
 
     def output(self):
         if not self.summary:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""disk.py - the host's side of the guest's disk: its file, what is done to it, what is in it.
+"""disk_file.py - the host's side of the guest's disk: its file, what is done to it, what is in it.
 
 Vocabulary.  "Sector", "generation", "mark": see disk.h.  The guest prints the marks of all sectors
 when it has done; the file must hold just that.
@@ -9,7 +9,7 @@ import os
 import re
 import struct
 
-from units import Failed
+from child import Failed
 
 SECTOR = 512
 WORDS = SECTOR // 8
