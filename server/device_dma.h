@@ -47,6 +47,8 @@ struct device_dma {
     int (*pin)(void *opaque, const struct device_dma_request *request, struct iovec *iov,
                size_t *iov_count, struct device_dma_pin **out);
     void (*unpin)(void *opaque, struct device_dma_pin *pin);
+    /* The device was reset: it is admitted again. What it had pinned may still be. May be NULL. */
+    void (*reset)(void *opaque);
     void *opaque;
 };
 

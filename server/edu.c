@@ -216,8 +216,8 @@ static void reset(void *opaque)
     edu->dma_source = edu->dma_destination = edu->dma_count = edu->dma_command = 0;
     memset(edu->buffer, 0, sizeof(edu->buffer));
     update_line(edu);
-    if (edu->reset_hook) {
-        edu->reset_hook(edu->dma.opaque);
+    if (edu->dma.reset) {
+        edu->dma.reset(edu->dma.opaque);
     }
 }
 

@@ -55,7 +55,6 @@ enum edu_register {
 struct edu {
     struct pci_function function;
     struct device_dma dma;
-    void (*reset_hook)(void *opaque); /* after a reset, with dma.opaque; NULL: none */
     uint32_t liveness;
     uint32_t factorial;
     uint32_t status;

@@ -119,7 +119,7 @@ static int setup(void **state)
     (void)state;
     edu_init(&edu, "edu", &memory);
     edu.function.bus = &bus;
-    edu.reset_hook = count_reset;
+    edu.dma.reset = count_reset;
     messages = resets = 0;
     line = false;
     memset(ram, 0, sizeof(ram));

@@ -27,6 +27,22 @@ struct pci_dma_region {
     bool writable;
 };
 
+/*
+ * Whoever wants a client's memory: the unit for all devices behind it, or a device without a unit.
+ *
+ * The server guarantees: regions never overlap, and an unmap follows a map of the same region, with
+ * what the map stored in *cookie.
+ */
+struct pci_memory_ops {
+    /* fd is -1 when the client offers messages only; it stays the caller's, who closes it
+     * afterwards. Returns 0 or a negative errno. */
+    int (*map)(void *opaque, const struct pci_dma_region *region, int fd, void **cookie);
+    /* When it returns no new access to the region starts; those under way may go on. */
+    void (*unmap)(void *opaque, uint64_t first, uint64_t last, void *cookie);
+    /* Is an access to a region that was unmapped still under way? */
+    bool (*unmapping)(void *opaque);
+};
+
 struct pci_function_ops {
     void (*bar_read)(void *opaque, unsigned bar, uint64_t offset, void *data, size_t size);
     void (*bar_write)(void *opaque, unsigned bar, uint64_t offset, const void *data, size_t size);
@@ -36,14 +52,6 @@ struct pci_function_ops {
 
     /* Back to the state after power-on. config was reset before. Mapped memory stays. */
     void (*reset)(void *opaque);
-
-    /* Memory comes and goes. The server guarantees: regions never overlap, and an unmap follows a
-     * map of the same region, with what the function stored in *cookie. fd is -1 when the client
-     * offers messages only; it stays the caller's, who closes it afterwards. dma_map returns 0 or a
-     * negative errno. Once dma_unmap returned, no new access to the region starts. Both may be
-     * NULL: the function has no use for client memory of its own. */
-    int (*dma_map)(void *opaque, const struct pci_dma_region *region, int fd, void **cookie);
-    void (*dma_unmap)(void *opaque, uint64_t first, uint64_t last, void *cookie);
 };
 
 /* What a function may ask of the bus it is on. */
@@ -62,6 +70,8 @@ struct pci_function {
     const struct pci_function_ops *ops;
     void *opaque;
     struct pci_config config;
+    const struct pci_memory_ops *memory; /* NULL: nobody wants memory of its client */
+    void *memory_opaque;
     const struct pci_bus_ops *bus; /* NULL while nobody serves the function */
     void *bus_opaque;
 };

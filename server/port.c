@@ -206,6 +206,7 @@ void port_close(struct port *port)
 void port_update(struct port *port)
 {
     if (port->connected) {
+        vfio_user_endpoint_update(&port->endpoint);
         /* The poll and epoll names of these events have the same values. */
         loop_set_events(port->loop, &port->client, vfio_user_endpoint_events(&port->endpoint));
     }

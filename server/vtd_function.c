@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <linux/pci_regs.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client_memory.h"
@@ -139,30 +140,72 @@ static int dma_map(void *opaque, const struct pci_dma_region *region, int fd, vo
     return 0;
 }
 
+/* A region that was unmapped, until nothing uses it any more. */
+struct leaving_region {
+    struct leaving_region *next;
+    struct vtd_function *vtd;
+    struct client_mapping *mapping;
+};
+
+static void enlist(struct leaving_region *region)
+{
+    region->next = region->vtd->leaving;
+    region->vtd->leaving = region;
+}
+
+static void delist(struct leaving_region *region)
+{
+    struct leaving_region **link = &region->vtd->leaving;
+
+    while (*link != region) {
+        link = &(*link)->next;
+    }
+    *link = region->next;
+}
+
 static void unmapped(void *opaque)
 {
-    client_mapping_destroy(opaque);
+    struct leaving_region *region = opaque;
+
+    delist(region);
+    client_mapping_destroy(region->mapping);
+    free(region);
 }
 
 static void dma_unmap(void *opaque, uint64_t first, uint64_t last, void *cookie)
 {
     struct vtd_function *vtd = opaque;
     struct viommu_memory_batch *batch;
-    int ret;
+    struct leaving_region *region;
+    int ret = -ENOMEM;
 
     if (!cookie) {
         return;
     }
-    ret = viommu_memory_batch_begin(vtd->memory, &batch);
-    if (ret == 0) {
-        ret = commit(batch, viommu_memory_batch_remove(batch, first, last), unmapped, cookie);
+    region = malloc(sizeof(*region));
+    if (region) {
+        *region = (struct leaving_region){.vtd = vtd, .mapping = cookie};
+        enlist(region);
+        ret = viommu_memory_batch_begin(vtd->memory, &batch);
     }
     if (ret == 0) {
-        client_mapping_destroy(cookie);
+        ret = commit(batch, viommu_memory_batch_remove(batch, first, last), unmapped, region);
+    }
+    if (ret == 0) {
+        unmapped(region);
     } else if (ret < 0) {
         /* Memory is used up. The mapping has to stay, for the unit still knows it. */
         server_log("%s: cannot remove guest memory: %s", vtd->function.name, strerror(-ret));
+        if (region) {
+            delist(region);
+            free(region);
+        }
     }
+}
+
+static bool unmapping(void *opaque)
+{
+    return ((struct vtd_function *)opaque)->leaving != NULL;
 }
 
 static const struct pci_function_ops ops = {
@@ -170,8 +213,12 @@ static const struct pci_function_ops ops = {
     .bar_write = bar_write,
     .config_written = config_written,
     .reset = reset,
-    .dma_map = dma_map,
-    .dma_unmap = dma_unmap,
+};
+
+static const struct pci_memory_ops memory_ops = {
+    .map = dma_map,
+    .unmap = dma_unmap,
+    .unmapping = unmapping,
 };
 
 static void interrupt(void *opaque, const struct viommu_interrupt *message)
@@ -239,7 +286,13 @@ int vtd_function_init(struct vtd_function *vtd, const char *name,
     int ret;
 
     memset(vtd, 0, sizeof(*vtd));
-    vtd->function = (struct pci_function){.name = name, .ops = &ops, .opaque = vtd};
+    vtd->function = (struct pci_function){
+        .name = name,
+        .ops = &ops,
+        .opaque = vtd,
+        .memory = &memory_ops,
+        .memory_opaque = vtd,
+    };
     build_config(&vtd->function.config);
     ret = client_memory_guard();
     if (ret == 0) {
@@ -258,6 +311,9 @@ void vtd_function_fini(struct vtd_function *vtd)
 {
     viommu_destroy(vtd->iommu);
     viommu_memory_destroy(vtd->memory);
+    while (vtd->leaving) {
+        unmapped(vtd->leaving);
+    }
     vtd->iommu = NULL;
     vtd->memory = NULL;
 }
@@ -289,4 +345,13 @@ static int dma_write(void *opaque, uint64_t iova, const void *data, size_t size)
     return viommu_device_write(opaque, NULL, iova, data, size);
 }
 
-const struct device_dma vtd_function_dma = {.read = dma_read, .write = dma_write};
+static void dma_reset(void *opaque)
+{
+    viommu_device_reset(opaque);
+}
+
+const struct device_dma vtd_function_dma = {
+    .read = dma_read,
+    .write = dma_write,
+    .reset = dma_reset,
+};

@@ -69,7 +69,7 @@ static int handle_version(struct vfio_user_endpoint *endpoint, struct vfio_user_
 static int handle_dma_map(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
                           struct reply *reply)
 {
-    const struct pci_function_ops *ops = endpoint->function->ops;
+    const struct pci_function *function = endpoint->function;
     struct vfio_user_dma_map map;
     struct pci_dma_region region;
     struct vfio_user_dma_range *range;
@@ -90,9 +90,9 @@ static int handle_dma_map(struct vfio_user_endpoint *endpoint, struct vfio_user_
         .writable = map.flags & VFIO_DMA_MAP_FLAG_WRITE,
     };
     ret = vfio_user_dma_table_add(&endpoint->dma, region.first, region.last, &range);
-    if (ret == 0 && ops->dma_map) {
-        ret = ops->dma_map(endpoint->function->opaque, &region,
-                           message->n_fds ? message->fds[0] : -1, &range->cookie);
+    if (ret == 0 && function->memory) {
+        ret = function->memory->map(function->memory_opaque, &region,
+                                    message->n_fds ? message->fds[0] : -1, &range->cookie);
         if (ret < 0) {
             vfio_user_dma_table_remove(&endpoint->dma, region.first, region.last, &cookie);
         }
@@ -104,10 +104,10 @@ static void unmap_all(struct vfio_user_endpoint *endpoint)
 {
     const struct pci_function *function = endpoint->function;
 
-    for (size_t i = 0; i < endpoint->dma.n && function->ops->dma_unmap; i++) {
+    for (size_t i = 0; i < endpoint->dma.n && function->memory; i++) {
         const struct vfio_user_dma_range *range = &endpoint->dma.ranges[i];
 
-        function->ops->dma_unmap(function->opaque, range->first, range->last, range->cookie);
+        function->memory->unmap(function->memory_opaque, range->first, range->last, range->cookie);
     }
     vfio_user_dma_table_fini(&endpoint->dma);
 }
@@ -139,8 +139,8 @@ static int handle_dma_unmap(struct vfio_user_endpoint *endpoint, struct vfio_use
         if (ret < 0) {
             return ret;
         }
-        if (function->ops->dma_unmap) {
-            function->ops->dma_unmap(function->opaque, unmap.address, last, cookie);
+        if (function->memory) {
+            function->memory->unmap(function->memory_opaque, unmap.address, last, cookie);
         }
     }
     reply->head.dma_unmap = unmap;
@@ -390,11 +390,48 @@ static void complain(struct vfio_user_endpoint *endpoint, const struct vfio_user
     }
 }
 
+static bool unmapping(const struct vfio_user_endpoint *endpoint)
+{
+    const struct pci_function *function = endpoint->function;
+
+    return function->memory && function->memory->unmapping(function->memory_opaque);
+}
+
+static int answer(struct vfio_user_endpoint *endpoint, const struct vfio_user_header *header,
+                  int error, const struct reply *reply)
+{
+    if (header->flags & VFIO_USER_NO_REPLY) {
+        return 0;
+    }
+    if (header->command == VFIO_USER_DMA_UNMAP && error == 0 && unmapping(endpoint)) {
+        endpoint->holding = true;
+        endpoint->held = *header;
+        endpoint->held_reply = reply->head.dma_unmap;
+        return 0;
+    }
+    return send_reply(endpoint, header, error, reply);
+}
+
+/* Send the reply that is held back, if what it waits for has come about. */
+static int release(struct vfio_user_endpoint *endpoint)
+{
+    struct reply reply = {
+        .head.dma_unmap = endpoint->held_reply,
+        .head_size = sizeof(endpoint->held_reply),
+    };
+
+    if (!endpoint->holding || unmapping(endpoint)) {
+        return 0;
+    }
+    endpoint->holding = false;
+    return send_reply(endpoint, &endpoint->held, 0, &reply);
+}
+
 static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message)
 {
     uint32_t type = message->header.flags & VFIO_USER_TYPE_MASK;
     struct reply reply = {.head_size = 0};
-    int error, ret = 0;
+    int error, ret;
 
     if (type == VFIO_USER_TYPE_REPLY) {
         return 0;
@@ -404,9 +441,7 @@ static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_
     if (error < 0) {
         complain(endpoint, &message->header, error);
     }
-    if (!(message->header.flags & VFIO_USER_NO_REPLY)) {
-        ret = send_reply(endpoint, &message->header, error, &reply);
-    }
+    ret = answer(endpoint, &message->header, error, &reply);
     if (endpoint->buffer_room > BUFFER_KEEP) {
         free(endpoint->buffer);
         endpoint->buffer = NULL;
@@ -415,16 +450,23 @@ static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_
     return ret;
 }
 
+/* May the next command be taken in? */
+static bool open_for_commands(const struct vfio_user_endpoint *endpoint)
+{
+    return !endpoint->holding && !vfio_user_connection_congested(&endpoint->connection);
+}
+
 int vfio_user_endpoint_ready(struct vfio_user_endpoint *endpoint)
 {
     int ret = endpoint->error;
 
     if (ret == 0) {
+        ret = release(endpoint);
+    }
+    if (ret == 0) {
         ret = vfio_user_connection_flush(&endpoint->connection);
     }
-    for (int i = 0; ret == 0 && i < COMMANDS_PER_READY &&
-                    !vfio_user_connection_congested(&endpoint->connection);
-         i++) {
+    for (int i = 0; ret == 0 && i < COMMANDS_PER_READY && open_for_commands(endpoint); i++) {
         struct vfio_user_message message;
 
         ret = vfio_user_connection_receive(&endpoint->connection, &message);
@@ -440,11 +482,20 @@ int vfio_user_endpoint_ready(struct vfio_user_endpoint *endpoint)
     return ret;
 }
 
+void vfio_user_endpoint_update(struct vfio_user_endpoint *endpoint)
+{
+    int ret = endpoint->error == 0 ? release(endpoint) : 0;
+
+    if (ret < 0) {
+        endpoint->error = ret;
+    }
+}
+
 uint32_t vfio_user_endpoint_events(const struct vfio_user_endpoint *endpoint)
 {
     uint32_t events = 0;
 
-    if (!vfio_user_connection_congested(&endpoint->connection)) {
+    if (open_for_commands(endpoint)) {
         events |= POLLIN;
     }
     if (vfio_user_connection_pending(&endpoint->connection)) {

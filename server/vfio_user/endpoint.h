@@ -9,7 +9,7 @@
  *
  * A command is checked completely before it acts. What is wrong with it becomes an error reply;
  * the connection is given up only when its framing is lost. Commands are handled in the order they
- * come, one at a time, and none blocks. Reply-type messages of the client (to our DMA_WRITE) are
+ * come, one at a time, and none blocks; one whose reply is held back keeps back those after it. Reply-type messages of the client (to our DMA_WRITE) are
  * ignored.
  *
  * Invariants: nothing but VERSION is obeyed before a VERSION succeeded; the DMA table lists exactly
@@ -36,7 +36,12 @@ struct vfio_user_endpoint {
     bool negotiated;
     int error;        /* sending failed outside of _ready: the next _ready returns it */
     uint16_t next_id; /* of commands that we send */
-    uint8_t *buffer;  /* data of a region read, kept between commands while it is small */
+    /* A reply to an unmap that waits until nothing uses what was unmapped. No command is taken in
+     * meanwhile. */
+    bool holding;
+    struct vfio_user_header held;
+    struct vfio_user_dma_unmap held_reply;
+    uint8_t *buffer; /* data of a region read, kept between commands while it is small */
     size_t buffer_room;
     uint64_t commands;      /* handled */
     uint64_t refused;       /* answered with an error */
@@ -53,6 +58,9 @@ void vfio_user_endpoint_fini(struct vfio_user_endpoint *endpoint);
 /* The socket is readable or writable: go on, for a bounded number of commands. Returns 0, or a
  * negative errno when the connection is over: -ECONNRESET is the client's ordinary leave. */
 int vfio_user_endpoint_ready(struct vfio_user_endpoint *endpoint);
+
+/* The function or its memory may have changed outside of _ready: send what waited for that. */
+void vfio_user_endpoint_update(struct vfio_user_endpoint *endpoint);
 
 /* The poll events (POLLIN, POLLOUT) that the endpoint waits for. */
 uint32_t vfio_user_endpoint_events(const struct vfio_user_endpoint *endpoint);

@@ -64,13 +64,22 @@ static void recorder_unmap(void *opaque, uint64_t first, uint64_t last, void *co
     r->unmapped_cookie = cookie;
 }
 
+static bool recorder_unmapping(void *opaque)
+{
+    return ((struct recorder *)opaque)->unmapping;
+}
+
 static const struct pci_function_ops recorder_ops = {
     .bar_read = recorder_read,
     .bar_write = recorder_write,
     .config_written = recorder_config_written,
     .reset = recorder_reset,
-    .dma_map = recorder_map,
-    .dma_unmap = recorder_unmap,
+};
+
+static const struct pci_memory_ops recorder_memory_ops = {
+    .map = recorder_map,
+    .unmap = recorder_unmap,
+    .unmapping = recorder_unmapping,
 };
 
 void recorder_init(struct recorder *recorder)
@@ -80,6 +89,8 @@ void recorder_init(struct recorder *recorder)
     memset(recorder, 0, sizeof(*recorder));
     recorder->function =
         (struct pci_function){.name = "recorder", .ops = &recorder_ops, .opaque = recorder};
+    recorder->function.memory = &recorder_memory_ops;
+    recorder->function.memory_opaque = recorder;
     pci_config_init(&recorder->function.config, &ids);
     pci_config_add_bar(&recorder->function.config, 0, RECORDER_BAR0_SIZE, PCI_BAR_MEMORY32, false);
     pci_config_add_bar(&recorder->function.config, 2, RECORDER_BAR2_SIZE, PCI_BAR_MEMORY64, false);

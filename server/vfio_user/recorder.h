@@ -21,6 +21,7 @@ struct recorder {
     struct pci_dma_region region; /* last mapped */
     bool with_fd;
     int map_error;
+    bool unmapping; /* what it says of memory that was unmapped */
     uint64_t unmapped_first, unmapped_last;
     void *unmapped_cookie;
 };

@@ -80,7 +80,9 @@ def test_serve_usage():
         return
     wrong = ["", "--vtd=", "--vtd x --width 40", "--vtd x --width 304", "--vtd x --host-width 35",
              "--vtd x --domain-bits 5", "--vtd x --fault-records 0", "--vtd x --fault-records 257",
-             "--vtd x --iotlb-entries 255", "--vtd x y", "--vtd x --edu 05.0=y", "--vtd x --mirror 05.0=y"]
+             "--vtd x --iotlb-entries 255", "--vtd x y", "--vtd x --edu 05.0=y", "--vtd x --mirror 05.0=y", "--iommu amd --vtd x",
+             "--iommu none", "--iommu none --vtd x --device edu,at=05.0,socket=y",
+             "--iommu none --width 39 --device edu,at=05.0,socket=y"]
     for arguments in wrong:
         result = call("serve", *arguments.split())
         expect(f"serve {arguments}: 2 and a message", result.returncode == 2 and result.stderr, result)
@@ -93,6 +95,8 @@ def test_serve_usage():
         result = call("serve", "--vtd", "x", "--device", device)
         expect(f"serve --device '{device}': 2 and a message that tells",
                result.returncode == 2 and "--device" in result.stderr and wanted in result.stderr, result)
+    expect("the unit's option is named", "--iotlb-entries" in
+           call("serve", "--iommu", "none", "--iotlb-entries", "256", "--device", "edu,at=05.0,socket=y").stderr)
     expect("the option is named", "--fault-records" in call("serve", "--vtd", "x", "--fault-records", "0").stderr)
     result = call("serve", "--vtd", "/nonexistent/x")
     expect("a socket that cannot be: 1", result.returncode == 1 and "/nonexistent/x" in result.stderr, result)

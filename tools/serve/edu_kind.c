@@ -3,8 +3,6 @@
 #include <stddef.h>
 #include <string.h>
 
-#include <viommu/device.h>
-
 #include "file.h"
 #include "kind.h"
 #include "log.h"
@@ -22,19 +20,12 @@ static const struct serve_key keys[] = {
     {0},
 };
 
-/* It was reset: so is its place behind the unit. */
-static void reset_place(void *opaque)
-{
-    viommu_device_reset(opaque);
-}
-
 static int open_edu(struct served_device *served, const struct serve_device_options *options)
 {
     struct served_edu *own = &served->edu;
     int ret = 0;
 
     edu_init(&own->edu, served->name, &served->dma);
-    own->edu.reset_hook = reset_place;
     served->function = &own->edu.function;
     if (options->edu.mirror) {
         ret = serve_mirror_open(&own->mirror, served->behind, options->edu.mirror);

@@ -12,6 +12,7 @@
 enum option_key {
     OPTION_VTD = 'v',
     OPTION_DEVICE = 'd',
+    OPTION_IOMMU = 'i',
     OPTION_WIDTH = 'w',
     OPTION_CACHING_MODE = 'c',
     OPTION_HOST_WIDTH = 0x100,
@@ -27,7 +28,7 @@ enum option_key {
 
 static const char help_text[] =
     "Serve a VT-d unit, and devices behind it, each on its own Unix socket, to a virtual machine "
-    "monitor that speaks vfio-user (QEMU 10.1 or later)."
+    "monitor that speaks vfio-user (QEMU 10.1 or later). Or devices alone, without a unit."
     "\v"
     "Devices, after --device. Every kind takes at=[BUS:]DEV.FN, its requester id, and "
     "socket=PATH. A value ends at a comma.\n"
@@ -62,6 +63,9 @@ static const char help_text[] =
 
 static const struct argp_option options[] = {
     {"vtd", OPTION_VTD, "SOCKET", 0, "Serve the VT-d unit here", 1},
+    {"iommu", OPTION_IOMMU, "vtd|none", 0,
+     "What stands between devices and memory; with none, device addresses are guest-physical, and "
+     "there is no --vtd and no option of the unit (vtd)", 1},
     {"device", OPTION_DEVICE, "KIND,KEY=VALUE,...", 0,
      "Serve a device of this kind (see below); may be given several times", 1},
     {"width", OPTION_WIDTH, "BITS", 0, "Widest device address: 39 or 48 (48)", 2},
@@ -105,7 +109,13 @@ static void add_device(struct serve_options *request, const char *text, struct a
 /* What can be judged only when all is known. */
 static void check_all(const struct serve_options *request, struct argp_state *state)
 {
-    if (!request->vtd_socket) {
+    if (request->no_unit && request->unit_option) {
+        argp_error(state, "--%s is of a unit, and --iommu none has none", request->unit_option);
+    }
+    if (request->no_unit && request->device_count == 0) {
+        argp_error(state, "--iommu none needs a --device");
+    }
+    if (!request->no_unit && !request->vtd_socket) {
         argp_error(state, "--vtd SOCKET is needed");
     }
     for (unsigned i = 0; i < request->device_count; i++) {
@@ -125,15 +135,35 @@ static void insist(bool right, struct argp_state *state, const char *option, con
     }
 }
 
+static bool is_of_unit(int key)
+{
+    return key == OPTION_VTD || key == OPTION_WIDTH || key == OPTION_CACHING_MODE ||
+           (key >= OPTION_HOST_WIDTH && key <= OPTION_IOTLB);
+}
+
+static void note_unit_option(struct serve_options *request, int key)
+{
+    for (const struct argp_option *option = options; is_of_unit(key) && option->name; option++) {
+        if (option->key == key) {
+            request->unit_option = option->name;
+        }
+    }
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     struct serve_options *request = state->input;
     uint64_t value = arg ? number(arg) : 0;
 
+    note_unit_option(request, key);
     switch (key) {
     case OPTION_VTD:
         insist(*arg, state, "--vtd", arg, "the name of a socket");
         request->vtd_socket = arg;
+        break;
+    case OPTION_IOMMU:
+        insist(!strcmp(arg, "vtd") || !strcmp(arg, "none"), state, "--iommu", arg, "vtd or none");
+        request->no_unit = !strcmp(arg, "none");
         break;
     case OPTION_DEVICE:
         add_device(request, arg, state);

@@ -17,9 +17,11 @@ enum {
 };
 
 struct serve_options {
+    bool no_unit; /* devices reach memory directly; the next ones are of the unit */
     const char *vtd_socket;
     struct viommu_vtd_config vtd;
     uint32_t iotlb_entries;
+    const char *unit_option; /* one of those that were given, or NULL */
     struct serve_device_options devices[SERVE_DEVICES_MAX];
     unsigned device_count;
 };

@@ -15,6 +15,16 @@
 #include "service.h"
 #include "summary.h"
 
+static void announce(const struct service *service, const struct serve_options *options)
+{
+    if (service->has_unit) {
+        server_log("serving a VT-d unit on %s, %u devices behind it; Ctrl-C ends",
+                   options->vtd_socket, service->device_count);
+    } else {
+        server_log("serving %u devices without an IOMMU; Ctrl-C ends", service->device_count);
+    }
+}
+
 static int run(const struct serve_options *options)
 {
     static struct service service;
@@ -23,8 +33,7 @@ static int run(const struct serve_options *options)
     if (ret < 0) {
         return ret;
     }
-    server_log("serving a VT-d unit on %s, %u devices behind it; Ctrl-C ends", options->vtd_socket,
-               service.device_count);
+    announce(&service, options);
     ret = loop_run(&service.loop);
     if (ret < 0) {
         server_log("cannot go on: %s", strerror(-ret));

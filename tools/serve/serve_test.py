@@ -8,6 +8,7 @@ import sys
 import tempfile
 
 from server_process import Server
+from vfio_user_client import Client, EDU_BUFFER, INTERRUPT, MSI, TO_MEMORY, guest_memory, signalled
 
 VIOMMU = sys.argv[1]
 failures = []
@@ -56,6 +57,34 @@ def test_nothing_to_open(folder):
             expect("%s: 1 and a message" % options[-1], server.wait() == 1
                    and wanted in server.output(), server.output())
         expect("%s: no socket stays" % options[-1], not os.path.exists(os.path.join(folder, "vtd")))
+
+
+def test_without_unit(folder):
+    """Device addresses are guest-physical ones, of the memory that the connection itself brought."""
+    ram, event = guest_memory(1 << 20), os.eventfd(0, os.EFD_NONBLOCK)
+    with Server(VIOMMU, folder, ["--iommu", "none", "--device", "edu,at=05.0,socket=edu"],
+                vtd=None) as server:
+        client = Client(os.path.join(folder, "edu"))
+        client.map(0x100000, 1 << 20, ram)
+        client.set_eventfds(MSI, [event])
+        client.bus_master()
+        client.enable_msi()
+        os.pwrite(ram, b"from the guest", 0x3000)
+        client.edu_dma(0x103000, EDU_BUFFER, 14, INTERRUPT)
+        expect("an interrupt comes", signalled(event) == 1)
+        client.edu_dma(EDU_BUFFER, 0x105000, 14, TO_MEMORY)
+        expect("DMA both ways", os.pread(ram, 14, 0x5000) == b"from the guest")
+        client.edu_dma(EDU_BUFFER, 0x5000, 14, TO_MEMORY)
+        client.unmap(0x100000, 1 << 20)
+        client.edu_dma(EDU_BUFFER, 0x106000, 14, TO_MEMORY)
+        expect("not where nothing is, or no longer", os.pread(ram, 14, 0x6000) == bytes(14))
+        client.close()
+        server.stop()
+        lines = [line.split() for line in server.output().splitlines()]
+        expect("the summary is of devices alone", ["device", "transfers", "refused", "2"] in lines
+               and "IOTLB" not in server.output(), server.output())
+    os.close(ram)
+    os.close(event)
 
 
 for test in [value for name, value in sorted(globals().items()) if name.startswith("test_")]:

@@ -11,6 +11,7 @@
 #include <viommu/device.h>
 #include <viommu/iommu.h>
 
+#include "client_memory.h"
 #include "kind.h"
 #include "log.h"
 
@@ -34,11 +35,16 @@ static void after_event(void *opaque)
 {
     struct service *service = opaque;
 
-    port_update(&service->vtd_port);
     for (unsigned i = 0; i < service->device_count; i++) {
         port_update(&service->devices[i].port);
     }
-    vtd_function_report(&service->vtd);
+    if (service->has_unit) {
+        port_update(&service->vtd_port);
+        vtd_function_report(&service->vtd);
+    } else if (client_memory_losses() != service->losses_logged) {
+        service->losses_logged = client_memory_losses();
+        server_log("part of a client's memory is gone; zeros stand in for it");
+    }
 }
 
 static int watch(struct service *service, struct loop_source *source, int fd)
@@ -72,11 +78,12 @@ static int open_unit(struct service *service, const struct serve_options *option
         server_log("cannot serve the VT-d unit on %s: %s", options->vtd_socket, explain(ret));
         vtd_function_fini(&service->vtd);
     }
+    service->has_unit = ret == 0;
     return ret;
 }
 
 /* Its place behind the unit. */
-static int place(struct service *service, struct served_device *served, uint16_t requester)
+static int place_behind(struct service *service, struct served_device *served, uint16_t requester)
 {
     struct viommu_device_config config = {.requester = requester};
     int ret = viommu_device_add(service->vtd.iommu, &config, &served->behind);
@@ -91,6 +98,38 @@ static int place(struct service *service, struct served_device *served, uint16_t
     return 0;
 }
 
+/* Its place where there is no unit. */
+static int place_alone(struct service *service, struct served_device *served, uint16_t requester)
+{
+    int ret = 0;
+
+    for (unsigned i = 0; i < service->device_count; i++) {
+        if (service->devices[i].requester == requester) {
+            ret = -EEXIST;
+        }
+    }
+    if (ret == 0) {
+        ret = direct_memory_init(&served->direct);
+    }
+    if (ret < 0) {
+        server_log("%s: %s", served->name,
+                   ret == -EEXIST ? "two devices cannot have one requester id" : strerror(-ret));
+        return ret;
+    }
+    served->dma = direct_memory_dma;
+    served->dma.opaque = &served->direct;
+    return 0;
+}
+
+static void leave_place(struct served_device *served)
+{
+    if (served->behind) {
+        viommu_device_remove(served->behind);
+    } else {
+        direct_memory_fini(&served->direct);
+    }
+}
+
 static int open_device(struct service *service, const struct serve_device_options *options)
 {
     struct served_device *served = &service->devices[service->device_count];
@@ -99,20 +138,26 @@ static int open_device(struct service *service, const struct serve_device_option
     served->kind = options->kind;
     snprintf(served->name, sizeof(served->name), "%s %02x:%02x.%x", options->kind->name,
              options->requester >> 8, options->requester >> 3 & 0x1f, options->requester & 7);
-    ret = place(service, served, options->requester);
+    served->requester = options->requester;
+    ret = service->has_unit ? place_behind(service, served, options->requester)
+                            : place_alone(service, served, options->requester);
     if (ret < 0) {
         return ret;
     }
     ret = served->kind->open(served, options);
     if (ret < 0) {
-        viommu_device_remove(served->behind);
+        leave_place(served);
         return ret;
+    }
+    if (!served->behind) {
+        served->function->memory = &direct_memory_ops;
+        served->function->memory_opaque = &served->direct;
     }
     ret = port_open(&served->port, &service->loop, served->function, options->socket);
     if (ret < 0) {
         server_log("cannot serve %s on %s: %s", served->name, options->socket, explain(ret));
         served->kind->close(served);
-        viommu_device_remove(served->behind);
+        leave_place(served);
         return ret;
     }
     service->device_count++;
@@ -131,8 +176,9 @@ int service_open(struct service *service, const struct serve_options *options)
         free(service->devices);
         return ret;
     }
+    service->losses_logged = client_memory_losses();
     ret = loop_stop_on_signals(&service->loop);
-    if (ret == 0) {
+    if (ret == 0 && !options->no_unit) {
         ret = open_unit(service, options);
     }
     if (ret < 0) {
@@ -158,10 +204,12 @@ void service_close(struct service *service)
 
         port_close(&served->port);
         served->kind->close(served);
-        viommu_device_remove(served->behind);
+        leave_place(served);
     }
-    port_close(&service->vtd_port);
-    vtd_function_fini(&service->vtd);
+    if (service->has_unit) {
+        port_close(&service->vtd_port);
+        vtd_function_fini(&service->vtd);
+    }
     loop_fini(&service->loop);
     free(service->devices);
 }

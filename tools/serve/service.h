@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What `viommu serve` serves: a unit, the devices behind it, a port for each, and the loop that
- * keeps them going.
+ * What `viommu serve` serves: a unit, the devices behind it (or devices without one), a port for
+ * each, and the loop that keeps them going.
  *
  * Threads: one; what devices have of their own they keep to themselves.
  */
@@ -11,6 +11,7 @@
 #include <stdbool.h>
 
 #include "device_dma.h"
+#include "direct_memory.h"
 #include "edu.h"
 #include "loop.h"
 #include "mirror.h"
@@ -28,7 +29,9 @@ struct served_edu {
 struct served_device {
     const struct serve_kind *kind;
     char name[24]; /* for messages to people */
-    struct viommu_device *behind; /* its place behind the unit */
+    uint16_t requester;
+    struct viommu_device *behind; /* its place behind the unit, or NULL: it is not behind one */
+    struct direct_memory direct;  /* then it has memory of its own */
     struct device_dma dma;
     struct pci_function *function; /* of the kind's own */
     struct port port;
@@ -39,12 +42,14 @@ struct served_device {
 
 struct service {
     struct loop loop;
+    bool has_unit; /* the next four are there */
     struct vtd_function vtd;
     struct port vtd_port;
     struct loop_source unit_work;
     struct loop_source memory_work;
     struct served_device *devices;
     unsigned device_count;
+    uint64_t losses_logged; /* without a unit: of client memory */
 };
 
 /* Opens everything that was asked for. Returns 0, or a negative errno after saying what is wrong.

@@ -15,21 +15,12 @@ static void print_line(const char *what, uint64_t n)
     printf("  %-32s %" PRIu64 "\n", what, n);
 }
 
-void summary_print(const struct service *service)
+static void print_unit(const struct service *service)
 {
-    struct summary summary = {.transfers = 0};
     struct viommu_stats stats;
 
-    for (unsigned i = 0; i < service->device_count; i++) {
-        const struct served_device *served = &service->devices[i];
-
-        served->kind->count(served, &summary);
-    }
     viommu_stats_get(service->vtd.iommu, &stats, sizeof(stats));
-    puts("viommu serve: summary");
     print_line("clients of the unit", service->vtd_port.clients);
-    print_line("device transfers done", summary.transfers);
-    print_line("device transfers refused", summary.refusals);
     print_line("translations", stats.translations);
     print_line("IOTLB hits", stats.iotlb_hits);
     print_line("page walks", stats.walks);
@@ -54,5 +45,36 @@ void summary_print(const struct service *service)
     print_line("interrupts of the unit", stats.interrupts_sent);
     print_line("interrupt messages delivered", service->vtd.messages_sent);
     print_line("interrupt messages lost", service->vtd.messages_lost);
+}
+
+static void print_direct(const struct service *service)
+{
+    uint64_t pinned = 0, revoked = 0;
+
+    for (unsigned i = 0; i < service->device_count; i++) {
+        pinned += service->devices[i].direct.pinned;
+        revoked += service->devices[i].direct.revoked;
+    }
+    print_line("windows pinned", pinned);
+    print_line("windows revoked", revoked);
+}
+
+void summary_print(const struct service *service)
+{
+    struct summary summary = {.transfers = 0};
+
+    for (unsigned i = 0; i < service->device_count; i++) {
+        const struct served_device *served = &service->devices[i];
+
+        served->kind->count(served, &summary);
+    }
+    puts("viommu serve: summary");
+    print_line("device transfers done", summary.transfers);
+    print_line("device transfers refused", summary.refusals);
+    if (service->has_unit) {
+        print_unit(service);
+    } else {
+        print_direct(service);
+    }
     fflush(stdout);
 }

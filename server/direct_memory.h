@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Client memory for a device without a unit: its DMA addresses are guest-physical, and reach what
+ * its own connection has mapped.
+ *
+ * Structure: the regions that are mapped, a sorted array; those that were unmapped while pinned, a
+ * list; and the pins, a list. A pin counts in each region that it touches. A region that is
+ * unmapped is not found any more, its pins are revoked, and its mapping goes with the last of them.
+ *
+ * A device that keeps a revoked pin for longer than DIRECT_MEMORY_PATIENCE_MS is denied: all its
+ * DMA is refused until it is reset. That is looked at when it asks for something.
+ *
+ * Locking: none, one thread.
+ */
+#ifndef VIOMMU_SERVER_DIRECT_MEMORY_H
+#define VIOMMU_SERVER_DIRECT_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "device_dma.h"
+#include "pci_function.h"
+
+enum {
+    DIRECT_MEMORY_PATIENCE_MS = 500,
+};
+
+struct direct_region;
+
+struct direct_memory {
+    struct direct_region **regions;
+    size_t count;
+    size_t room;
+    struct direct_region *leaving; /* unmapped, and still pinned */
+    struct device_dma_pin *pins;
+    bool denied;
+    uint64_t pinned;  /* pins made, in all */
+    uint64_t revoked; /* of them, wanted back before they were unpinned */
+};
+
+/* Returns 0 or a negative errno. */
+int direct_memory_init(struct direct_memory *memory);
+
+/* Nothing is mapped, and nothing pinned, any more. */
+void direct_memory_fini(struct direct_memory *memory);
+
+/* For a function's memory and a device's DMA: opaque is the struct direct_memory. */
+extern const struct pci_memory_ops direct_memory_ops;
+extern const struct device_dma direct_memory_dma;
+
+#endif
