@@ -11,9 +11,8 @@ What runs in the guest is guest_test.c, mirror_test.c with --backend, or disk_te
 its "ok"/"not ok" lines come over the serial console.  QEMU and the kernel come from the cache that
 fetch.sh fills (and is asked to fill first).
 
-Vocabulary.  "Setup": one way to run: what is tested, kernel, strict or lazy, number of CPUs.
-"Boot": one QEMU process (with --reboot the guest starts in it more than once).  "Unit": see
-units.py.  "Child": see child.py.
+Vocabulary.  "Boot": one QEMU process (with --reboot the guest starts in it more than once).
+"Setup": see setups.py.  "Unit": see units.py.  "Child": see child.py.
 
 Exit status: 0 all passed, 1 something failed, 2 usage, 77 this machine cannot run it, 130 Ctrl-C.
 """
@@ -34,15 +33,13 @@ import figures  # noqa: E402
 import initramfs  # noqa: E402
 import programs  # noqa: E402
 from child import CannotRun, Child, Failed  # noqa: E402
-from disk_file import Disk  # noqa: E402
-from units import BackendUnit, QemuUnit, ServedUnit  # noqa: E402
+from setups import DISK_KINDS, IOMMUS, KIND_OPTIONS, setups_of  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # A guest has done most of its checks by then.
 KILL_SECONDS = 3.5
 KILLS_IN_THE_MIDDLE = 2
 NEEDED_MIB = 700
-IOMMUFD_KERNEL = "6.12-iommufd"
 ESCAPES = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1bc")
 
 
@@ -80,65 +77,6 @@ def check_memory():
 
 
 # ---- one boot -----------------------------------------------------------------------------------
-
-DISK_KINDS = {"disk": ", a disk", "failures": ", a disk that fails",
-              "killed": ", killed with a disk", "takeover": ", taken over", "bench": ", figures"}
-OTHER_KINDS = {"device": "", "mirror": ", mirrored", "vfio": ", VFIO backend",
-               "iommufd": ", iommufd backend"}
-IOMMUS = {"on": "", "off": "intel_iommu=off", "none": "no unit"}
-# Of the kernel's own limits some are too patient for a test.
-IMPATIENT = ["nvme_core.io_timeout=4", "nvme_core.admin_timeout=4", "nvme_core.max_retries=1"]
-
-
-KIND_OPTIONS = {
-    "mirror": "compare what a mirror of the devices is told with what the guest maps",
-    "disk": "a disk: written whole by many threads, read back, compared with its file",
-    "failures": "the disk's file fails, transfers do not end, the controller is reset",
-    "killed": "QEMU is killed while it uses the disk, and the next one connects",
-    "takeover": "another server takes over while the guest uses disk and edu",
-    "bench": "reads a second and mappings a second, with the unit and without",
-}
-
-
-class Setup:
-    """One way to run.  kind: "device" (the unit and edu devices), "mirror" (and what a mirror of
-    them is told); the backend that is tested, "vfio" or "iommufd"; or what is done with a disk
-    (DISK_KINDS).  iommu: "on"; "off", where the kernel leaves the unit alone; or "none"."""
-
-    def __init__(self, kernel, strict=True, smp=1, kind="device", iommu="on"):
-        self.kernel, self.strict, self.smp, self.kind = kernel, strict, smp, kind
-        self.iommu = iommu
-
-    def mode(self):
-        return IOMMUS[self.iommu] or ("strict" if self.strict else "lazy")
-
-    def __str__(self):
-        return "kernel %s, %s, %d CPU%s%s" % (self.kernel, self.mode(), self.smp,
-                                              "s" if self.smp > 1 else "",
-                                              dict(OTHER_KINDS, **DISK_KINDS)[self.kind])
-
-    def unit(self, args, directory):
-        disk = Disk(directory, args.disk_mib) if self.kind in DISK_KINDS else None
-        if self.kind in ("vfio", "iommufd"):
-            return BackendUnit(args, self.kind == "iommufd")
-        if self.kind != "mirror" and not args.viommu:
-            return QemuUnit(args, disk, self.iommu != "none")
-        return ServedUnit(args, directory, self.kind == "mirror", disk, self.iommu != "none")
-
-    def words(self, args, part):
-        """Of the kernel command line."""
-        if self.iommu != "on":
-            words = ["intel_iommu=off", "viommu.off"]
-        else:
-            words = ["intel_iommu=on"] + (["iommu.strict=1"] if self.strict else [])
-        if self.kind in DISK_KINDS:
-            words.append("viommu.part=" + part)
-        if self.kind == "bench":
-            words.append("viommu.bench-ms=%d" % args.bench_ms)
-        if self.kind == "takeover":
-            words.append("viommu.takeovers=%d" % args.takeovers)
-        return words + (IMPATIENT if self.kind == "failures" else [])
-
 
 class Killed(Exception):
     """The guest asked for its end without warning."""
@@ -345,39 +283,6 @@ def keep_log(args, path, unit):
 
 # ---- all boots ----------------------------------------------------------------------------------
 
-def matrix(kind="device"):
-    return [Setup(k, strict, smp, kind) for k in ["6.1", "6.12"] for strict in (True, False)
-            for smp in (1, 4)]
-
-
-def bench_setups(args):
-    """What is compared, in one run."""
-    modes = [("none", True), ("off", True), ("on", False), ("on", True)]
-    return [Setup(k, strict, args.smp, "bench", iommu) for k in args.kernel
-            for iommu, strict in modes]
-
-
-def backend_setups(args):
-    if args.backend == "iommufd":
-        return [Setup(IOMMUFD_KERNEL, smp=args.smp, kind="iommufd")]
-    return [Setup(k, smp=args.smp, kind="vfio") for k in args.kernel]
-
-
-def setups_of(args):
-    if args.full:
-        kinds = [(k, kind) for kind in ("mirror", "vfio") for k in ("6.1", "6.12")]
-        kinds.append((IOMMUFD_KERNEL, "iommufd"))
-        return matrix() + [Setup(k, smp=4, kind=kind) for k, kind in kinds]
-    if args.backend:
-        return backend_setups(args)
-    kind = args.kind or "device"
-    if args.matrix:
-        return matrix(kind)
-    if kind == "bench":
-        return bench_setups(args)
-    return [Setup(k, args.strict, args.smp, kind, args.iommu) for k in args.kernel]
-
-
 class Ready:
     """What setups share: kernels, units (one a kind and iommu), and RAM disks, made when first asked for."""
 
@@ -473,7 +378,7 @@ def parse():
     p.add_argument("--takeovers", type=int, default=3, metavar="N", help="in a row (3)")
     p.add_argument("--bench-ms", type=int, default=2000, metavar="MS", help="a figure (2000)")
     p.add_argument("--full", action="store_true",
-                   help="--matrix, --mirror with both kernels, and all backends")
+                   help="--matrix, --mirror with both kernels, all backends, all with a disk")
     p.add_argument("--kernel", action="append", choices=["6.1", "6.12"],
                    help="kernel (default 6.12; may be repeated)")
     mode = p.add_mutually_exclusive_group()

@@ -22,6 +22,8 @@ DISK_QUEUES = 4
 # Where firmware puts a 16 MiB BAR when there is no VGA and RAM is 256 MiB to 6 GiB.
 VTD_BASE = "0xfd000000"
 SERVER_START_SECONDS = 10
+# One byte in so many: queue entries, lists of pages.
+COPIED_AT_MOST = 20
 TAKEOVER_SECONDS = 10
 # How long those live that try to take over and fail.
 DEATHS_SECONDS = [0, 0.01, 0.05]
@@ -157,6 +159,8 @@ class ServedUnit(Unit):
         self.directory = directory
         self.mirrored = mirrored
         self.iommu = iommu
+        self.translates = iommu
+        self.refuses = False
         if mirrored:
             self.storm = MIRRORED_STORM
         self.child = None
@@ -320,7 +324,7 @@ class ServedUnit(Unit):
             self.child.stop()
 
     def judge(self, console):
-        said = [self.disk.judge(console)] if self.disk else []
+        said = [self.disk.judge(console), self.judge_counters()] if self.disk else []
         for slot in self.slots() if self.mirrored else []:
             try:
                 with open(self.trace(slot), encoding="ascii") as f:
@@ -328,6 +332,26 @@ class ServedUnit(Unit):
             except (OSError, mirror_trace.Mismatch) as e:
                 raise Failed(str(e)) from e
         return said
+
+    def judge_counters(self):
+        """Was it the unit that translated, and did data go without copies?"""
+        moved = [self.counter("disk bytes %s without a copy" % way) for way in ("read", "written")]
+        copied, walks = self.counter("disk bytes copied"), self.counter("page walks")
+        if min(moved) < self.disk.size:
+            raise Failed("the disk has %d bytes, %d were read and %d written without a copy"
+                         % (self.disk.size, *moved))
+        if copied > sum(moved) // COPIED_AT_MOST:
+            raise Failed("of %d bytes %d were copied" % (sum(moved), copied))
+        dropped = sum(self.counter("IOTLB invalidations, " + what)
+                      for what in ("global", "domain", "page"))
+        if self.iommu and self.translates and (not walks or not dropped):
+            raise Failed("%d page walks, %d invalidations: the unit was not used"
+                         % (walks, dropped))
+        refused = self.counter("requests refused")
+        if refused and not self.refuses:
+            raise Failed("%d requests were refused" % refused)
+        return "%d MiB moved without a copy, %d KiB copied; %d page walks, %d invalidations" \
+            % (sum(moved) >> 20, copied >> 10, walks, dropped)
 
     def qemu_arguments(self, _setup):
         out = ["-acpitable", "file=" + self.dmar] if self.iommu else []
