@@ -146,6 +146,11 @@ int disk_reset(const struct disk *disk)
     return ioctl(disk->control, NVME_IOCTL_RESET) < 0 ? -errno : 0;
 }
 
+int disk_rescan(const struct disk *disk)
+{
+    return ioctl(disk->control, NVME_IOCTL_RESCAN) < 0 ? -errno : 0;
+}
+
 /* The PCI function that the controller is: the last part of a link's target. */
 static const char *find_bdf(void)
 {

@@ -68,6 +68,9 @@ int disk_io(const struct disk *disk, const struct disk_command *c);
 /* Have the kernel reset the controller: all queues are made anew.  0 or a negative errno. */
 int disk_reset(const struct disk *disk);
 
+/* Have the kernel look how large the disk is.  0 or a negative errno. */
+int disk_rescan(const struct disk *disk);
+
 /* Print what is on the disk, for the harness outside: "# disk: FIRST LAST MARK", decimal. */
 void disk_show_marks(const struct disk *disk);
 

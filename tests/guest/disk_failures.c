@@ -33,11 +33,14 @@ static double seconds_since(const struct timespec *began)
     return (double)(now.tv_sec - began->tv_sec) + (double)(now.tv_nsec - began->tv_nsec) * 1e-9;
 }
 
-/* End a load in which calls may have failed, but none may have brought something else. */
-static void end_load(struct load *load, const char *what)
+/*
+ * End a load in which calls may have failed, but none may have brought something else; unless what
+ * was on the disk is lost.
+ */
+static void end_load(struct load *load, bool lost, const char *what)
 {
     load_end(load);
-    check(!load->wrong, "%s: no read brought something else; %u calls done, %u failed (%s), the "
+    check(lost || !load->wrong, "%s: no read brought something else; %u calls done, %u failed (%s), the "
           "slowest took %u ms", what, load->done, load->failed, strerror(load->error),
           load->slowest_ms);
 }
@@ -49,9 +52,19 @@ static void check_recovered(struct disk *disk, const struct disk_plan *plan, con
     check_disk_neighbour(plan, what);
 }
 
-/* The backing file fails, in one way or another. */
-static void check_file_fails(struct disk *disk, const struct disk_plan *plan, const char *begin,
-                             const char *end, const char *what)
+/* Ways in which the backing file fails. */
+struct file_failure {
+    const char *what;
+    const char *begin, *end;    /* what the harness outside is asked for */
+    bool lost;                  /* what was on the disk is not there any more */
+};
+
+static const struct file_failure fails = {"the backing file fails", "fail", "work", false};
+/* The disk becomes smaller, and grows again: the kernel has to look. */
+static const struct file_failure is_cut = {"the backing file is cut", "truncate", "restore", true};
+
+static void check_file_fails(struct disk *disk, const struct disk_plan *plan,
+                             const struct file_failure *f)
 {
     struct timespec began;
     struct load load;
@@ -60,23 +73,26 @@ static void check_file_fails(struct disk *disk, const struct disk_plan *plan, co
         return;
     }
     load_detail(&load);
-    check(load_wait_done(&load, SOME_CALLS, WORKS_WITHIN_SECONDS), "%s: I/O runs", what);
+    check(load_wait_done(&load, SOME_CALLS, WORKS_WITHIN_SECONDS), "%s: I/O runs", f->what);
     clock_gettime(CLOCK_MONOTONIC, &began);
-    if (init_ask(begin)) {
+    if (init_ask(f->begin)) {
         bool ok = load_wait_failed(&load, 1, ERRORS_WITHIN_SECONDS);
 
         load_detail(&load);
-        check(ok, "%s: errors arrive, after %.1f s: %s", what, seconds_since(&began),
+        check(ok, "%s: errors arrive, after %.1f s: %s", f->what, seconds_since(&began),
               strerror(load.error));
-        check_disk_neighbour(plan, what);
-        init_ask(end);
+        check_disk_neighbour(plan, f->what);
+        init_ask(f->end);
+    }
+    if (f->lost) {
+        check(disk_rescan(disk) == 0, "%s: the kernel looks at the disk anew", f->what);
     }
     clock_gettime(CLOCK_MONOTONIC, &began);
     load_detail(&load);
     check(load_wait_done(&load, SOME_CALLS, WORKS_WITHIN_SECONDS),
-          "%s: it is over, and I/O runs again, after %.1f s", what, seconds_since(&began));
-    end_load(&load, what);
-    check_recovered(disk, plan, what);
+          "%s: it is over, and I/O runs again, after %.1f s", f->what, seconds_since(&began));
+    end_load(&load, f->lost, f->what);
+    check_recovered(disk, plan, f->what);
 }
 
 /* The kernel's driver may find the controller dead for a moment: try for a while. */
@@ -130,7 +146,7 @@ static void check_held(struct disk *disk, const struct disk_plan *plan)
           seconds_since(&began));
     load_detail(&load);
     check(load_wait_done(&load, SOME_CALLS, WORKS_WITHIN_SECONDS), "%s: I/O runs again", what);
-    end_load(&load, what);
+    end_load(&load, false, what);
     check_recovered(disk, plan, what);
 }
 
@@ -158,7 +174,7 @@ static void check_reset_under_load(struct disk *disk, const struct disk_plan *pl
     check(ok, "%s: the controller is reset %u times", what, RESETS_UNDER_LOAD);
     load_detail(&load);
     check(load_wait_done(&load, SOME_CALLS, WORKS_WITHIN_SECONDS), "%s: I/O runs again", what);
-    end_load(&load, what);
+    end_load(&load, false, what);
     check_recovered(disk, plan, what);
 }
 
@@ -169,9 +185,9 @@ void check_disk_failures(struct disk *disk, const struct disk_plan *plan)
     if (init_word("viommu.only-reset")) {
         return;
     }
-    check_file_fails(disk, plan, "fail", "work", "the backing file fails");
-    check_file_fails(disk, plan, "truncate", "restore", "the backing file is cut");
+    check_file_fails(disk, plan, &fails);
     check_held(disk, plan);
+    check_file_fails(disk, plan, &is_cut);
 }
 
 void check_disk_killed(struct disk *disk, const struct disk_plan *plan)
@@ -187,5 +203,5 @@ void check_disk_killed(struct disk *disk, const struct disk_plan *plan)
     if (check(ok, "I/O runs")) {
         init_ask("kill");
     }
-    end_load(&load, "no end came");
+    end_load(&load, false, "no end came");
 }
