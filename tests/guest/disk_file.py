@@ -69,7 +69,7 @@ class Disk:
         elif what in ("work", "release"):
             os.unlink(self.fail if what == "work" else self.hold)
         elif what in ("truncate", "restore"):
-            os.truncate(self.path, 0 if what == "truncate" else self.size)
+            os.truncate(self.path, self.size // 2 if what == "truncate" else self.size)
         else:
             return False
         return True

@@ -91,7 +91,7 @@ class DiskFile(unittest.TestCase):
             self.assertTrue(self.disk.ask(end))
             self.assertFalse(os.path.exists(path))
         self.disk.ask("truncate")
-        self.assertEqual(os.path.getsize(self.disk.path), 0)
+        self.assertEqual(os.path.getsize(self.disk.path), SECTORS * 256)
         self.disk.ask("restore")
         self.assertEqual(os.path.getsize(self.disk.path), SECTORS * 512)
         self.assertFalse(self.disk.ask("something else"))

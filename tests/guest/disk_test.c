@@ -7,6 +7,7 @@
  *   viommu.part=WHAT  disk, failures, killed, takeover, or bench (disk_checks.h)
  *   viommu.threads=N  threads that use the disk at once (default 8)
  *   viommu.edu=N      an edu that is used meanwhile is there (0: none)
+ *   viommu.qemu-unit  unit and disk are QEMU's own, not ours
  *   viommu.off        there is no unit, or the kernel leaves it off
  *   iommu.strict=1    checked against what the kernel made of it
  */
