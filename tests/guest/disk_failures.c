@@ -21,6 +21,7 @@ enum {
     ERRORS_WITHIN_SECONDS = 60,
     WORKS_WITHIN_SECONDS = 60,
     SOME_CALLS = 50,
+    HELD_ON_SECONDS = 8,
     RESETS_UNDER_LOAD = 3,
     RESET_TRIES = 20,
 };
@@ -135,6 +136,8 @@ static void check_held(struct disk *disk, const struct disk_plan *plan)
         load_detail(&load);
         check(ok, "%s: errors arrive, after %.1f s: %s", what, seconds_since(&began),
               strerror(load.error));
+        /* Long enough for the kernel to reset the controller, and for the unit to cut it off. */
+        sleep(HELD_ON_SECONDS);
         check_disk_neighbour(plan, what);
         init_ask("release");
     }
