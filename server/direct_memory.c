@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "client_memory.h"
+#include "save/stream.h"
 
 struct direct_region {
     struct direct_region *next; /* of those that are leaving */
@@ -435,4 +436,15 @@ void direct_memory_fini(struct direct_memory *memory)
 {
     free(memory->regions);
     memset(memory, 0, sizeof(*memory));
+}
+
+void direct_memory_save(const struct direct_memory *memory, struct save_writer *writer)
+{
+    save_put8(writer, memory->denied);
+}
+
+int direct_memory_load(struct direct_memory *memory, struct save_section *section)
+{
+    memory->denied = save_get8(section) != 0;
+    return section->error;
 }

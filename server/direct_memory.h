@@ -45,6 +45,13 @@ int direct_memory_init(struct direct_memory *memory);
 /* Nothing is mapped, and nothing pinned, any more. */
 void direct_memory_fini(struct direct_memory *memory);
 
+struct save_section;
+struct save_writer;
+
+/* What is not told by those who map and pin, for another process. Loading returns 0 or -EBADMSG. */
+void direct_memory_save(const struct direct_memory *memory, struct save_writer *writer);
+int direct_memory_load(struct direct_memory *memory, struct save_section *section);
+
 /* For a function's memory and a device's DMA: opaque is the struct direct_memory. */
 extern const struct pci_memory_ops direct_memory_ops;
 extern const struct device_dma direct_memory_dma;

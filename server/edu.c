@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "save/stream.h"
+
 static uint32_t factorial(uint32_t n)
 {
     uint32_t product = 1;
@@ -246,4 +248,42 @@ void edu_init(struct edu *edu, const char *name, const struct device_dma *dma)
     pci_config_init(&edu->function.config, &ids);
     pci_config_add_bar(&edu->function.config, 0, EDU_BAR_SIZE, PCI_BAR_MEMORY32, false);
     pci_config_add_msi(&edu->function.config, 0);
+}
+
+void edu_save(const struct edu *edu, struct save_writer *writer)
+{
+    pci_config_save(&edu->function.config, writer);
+    save_put32(writer, edu->liveness);
+    save_put32(writer, edu->factorial);
+    save_put32(writer, edu->status);
+    save_put32(writer, edu->interrupt_status);
+    save_put64(writer, edu->dma_source);
+    save_put64(writer, edu->dma_destination);
+    save_put64(writer, edu->dma_count);
+    save_put64(writer, edu->dma_command);
+    save_put_bytes(writer, edu->buffer, sizeof(edu->buffer));
+}
+
+int edu_load(struct edu *edu, struct save_section *section)
+{
+    const void *buffer;
+
+    pci_config_load(&edu->function.config, section);
+    edu->liveness = save_get32(section);
+    edu->factorial = save_get32(section);
+    edu->status = save_get32(section);
+    edu->interrupt_status = save_get32(section);
+    edu->dma_source = save_get64(section);
+    edu->dma_destination = save_get64(section);
+    edu->dma_count = save_get64(section);
+    edu->dma_command = save_get64(section);
+    buffer = save_get_bytes(section, sizeof(edu->buffer));
+    if (buffer) {
+        memcpy(edu->buffer, buffer, sizeof(edu->buffer));
+    }
+    /* No transfer is ever seen under way. */
+    if (edu->status & ~EDU_STATUS_INTERRUPT || edu->dma_command & EDU_DMA_START) {
+        save_spoil(section);
+    }
+    return section->error;
 }

@@ -68,6 +68,14 @@ struct edu {
     uint64_t refusals;  /* stopped by an error or by bus master being off */
 };
 
+struct save_section;
+struct save_writer;
+
+/* State for another process: registers, buffer, configuration space. Loading returns 0 or
+ * -EBADMSG. */
+void edu_save(const struct edu *edu, struct save_writer *writer);
+int edu_load(struct edu *edu, struct save_section *section);
+
 /* name stays the caller's and must outlive the device. */
 void edu_init(struct edu *edu, const char *name, const struct device_dma *dma);
 

@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "save/stream.h"
+
 enum {
     RAM_FIRST = 0x100000,
     RAM_SIZE = 0x3000,
@@ -301,9 +303,69 @@ static void reset(void **state)
     assert_int_equal(edu.buffer[0], 0);
 }
 
+/* Saves the device and loads it into another one, with `change` done to a byte of it. Returns the
+ * error of loading. */
+static int move(struct edu *to, size_t at, uint8_t change)
+{
+    struct save_writer writer;
+    struct save_section section = {.kind = 1};
+    uint8_t bytes[8192];
+    int ret;
+
+    save_writer_init(&writer, SAVE_SERVER);
+    save_begin(&writer, 1, 0, 1, 0);
+    edu_save(&edu, &writer);
+    section.left = writer.size - (writer.section + 24);
+    assert_true(section.left <= sizeof(bytes));
+    memcpy(bytes, writer.data + writer.size - section.left, section.left);
+    save_writer_fini(&writer);
+    bytes[at] ^= change;
+    section.at = bytes;
+    edu_init(to, "next", &edu.dma);
+    ret = edu_load(to, &section);
+    return ret < 0 ? ret : save_close(&section);
+}
+
+static void saved_and_loaded(void **state)
+{
+    static struct edu next;
+    const size_t registers = PCI_CONFIG_SIZE;
+
+    (void)state;
+    set_config(PCI_COMMAND, PCI_COMMAND_MASTER);
+    put(EDU_REG_LIVENESS, 4, 1);
+    put(EDU_REG_FACTORIAL, 4, 5);
+    put(EDU_REG_STATUS, 4, 0x80);
+    put(EDU_REG_INTERRUPT_RAISE, 4, 0x30);
+    put(EDU_REG_DMA_SOURCE, 8, 0x100);
+    put(EDU_REG_DMA_DESTINATION, 8, EDU_BUFFER);
+    put(EDU_REG_DMA_COUNT, 8, 16);
+    memset(ram + 0x100, 0x44, 16);
+    put(EDU_REG_DMA_COMMAND, 8, EDU_DMA_START);
+    assert_int_equal(move(&next, 0, 0), 0);
+    assert_true(pci_config_bus_master(&next.function.config));
+    assert_int_equal(next.liveness, ~1u);
+    assert_int_equal(next.factorial, 120);
+    assert_int_equal(next.status, 0x80);
+    assert_int_equal(next.interrupt_status, 0x30);
+    assert_int_equal(next.dma_source, 0x100);
+    assert_int_equal(next.dma_destination, EDU_BUFFER);
+    assert_int_equal(next.dma_count, 16);
+    assert_int_equal(next.dma_command, edu.dma_command);
+    assert_memory_equal(next.buffer, edu.buffer, EDU_BUFFER_SIZE);
+    assert_int_equal(next.buffer[15], 0x44);
+    /* What software cannot have written is refused: an id, a status bit, a DMA that runs. */
+    assert_int_equal(move(&next, PCI_VENDOR_ID, 1), -EBADMSG);
+    assert_int_equal(move(&next, PCI_COMMAND + 1, 0x80), -EBADMSG);
+    assert_int_equal(move(&next, registers + 8, 1), -EBADMSG);
+    assert_int_equal(move(&next, registers + 40, EDU_DMA_START), -EBADMSG);
+    assert_int_equal(move(&next, PCI_COMMAND, PCI_COMMAND_MEMORY), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(saved_and_loaded, setup, NULL),
         cmocka_unit_test_setup(registers, setup),
         cmocka_unit_test_setup(dma_registers_are_64_bits_wide, setup),
         cmocka_unit_test_setup(odd_accesses_do_nothing, setup),

@@ -9,6 +9,8 @@
 #include <linux/pci_regs.h>
 #include <string.h>
 
+#include "save/stream.h"
+
 static uint32_t get_word(const uint8_t *bytes, unsigned offset, unsigned size)
 {
     uint32_t word = 0;
@@ -119,6 +121,41 @@ int pci_config_add_msi(struct pci_config *config, unsigned log2_messages)
     return offset;
 }
 
+/* Is [offset, offset + size) inside a memory BAR, on a border of 8 bytes? */
+static bool inside_bar(const struct pci_config *config, unsigned bar, uint32_t offset,
+                       uint32_t size)
+{
+    return bar < PCI_CONFIG_N_BARS && offset % 8 == 0 &&
+           (uint64_t)offset + size <= config->bar_size[bar];
+}
+
+int pci_config_add_msix(struct pci_config *config, unsigned vectors, unsigned bar,
+                        uint32_t table_offset, uint32_t pending_offset)
+{
+    uint32_t table_size = vectors * PCI_MSIX_ENTRY_SIZE;
+    uint32_t pending_size = (vectors + 63) / 64 * 8;
+    int offset;
+
+    if (vectors == 0 || vectors > PCI_MSIX_FLAGS_QSIZE + 1 || config->msix ||
+        !inside_bar(config, bar, table_offset, table_size) ||
+        !inside_bar(config, bar, pending_offset, pending_size) ||
+        (table_offset < pending_offset + pending_size &&
+         pending_offset < table_offset + table_size)) {
+        return -EINVAL;
+    }
+    offset = pci_config_add_capability(config, PCI_CAP_ID_MSIX, PCI_CAP_MSIX_SIZEOF);
+    if (offset < 0) {
+        return offset;
+    }
+    config->msix = (uint8_t)offset;
+    define(config, config->msix + PCI_MSIX_FLAGS, 2, vectors - 1);
+    put_word(config->writable, config->msix + PCI_MSIX_FLAGS, 2,
+             PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+    define(config, config->msix + PCI_MSIX_TABLE, 4, table_offset | bar);
+    define(config, config->msix + PCI_MSIX_PBA, 4, pending_offset | bar);
+    return offset;
+}
+
 void pci_config_allow(struct pci_config *config, unsigned offset, uint32_t bits)
 {
     if (offset <= PCI_CONFIG_SIZE - 4) {
@@ -216,6 +253,23 @@ unsigned pci_config_msi_messages(const struct pci_config *config)
     return 1u << ((flags & PCI_MSI_FLAGS_QMASK) >> 1);
 }
 
+bool pci_config_msix_enabled(const struct pci_config *config)
+{
+    return config->msix &&
+           (get_word(config->value, config->msix + PCI_MSIX_FLAGS, 2) & PCI_MSIX_FLAGS_ENABLE);
+}
+
+unsigned pci_config_msix_vectors(const struct pci_config *config)
+{
+    unsigned flags;
+
+    if (!config->msix) {
+        return 0;
+    }
+    flags = get_word(config->initial, config->msix + PCI_MSIX_FLAGS, 2);
+    return (flags & PCI_MSIX_FLAGS_QSIZE) + 1;
+}
+
 void pci_config_set_intx_status(struct pci_config *config, bool asserted)
 {
     if (asserted) {
@@ -223,4 +277,27 @@ void pci_config_set_intx_status(struct pci_config *config, bool asserted)
     } else {
         config->value[PCI_STATUS] &= (uint8_t)~PCI_STATUS_INTERRUPT;
     }
+}
+
+void pci_config_save(const struct pci_config *config, struct save_writer *writer)
+{
+    save_put_bytes(writer, config->value, sizeof(config->value));
+}
+
+int pci_config_load(struct pci_config *config, struct save_section *section)
+{
+    const uint8_t *value = save_get_bytes(section, sizeof(config->value));
+
+    for (unsigned i = 0; value && i < PCI_CONFIG_SIZE; i++) {
+        /* The status of the line is the function's to change, the rest is software's. */
+        uint8_t changeable = config->writable[i] | (i == PCI_STATUS ? PCI_STATUS_INTERRUPT : 0);
+
+        if ((value[i] ^ config->initial[i]) & ~changeable) {
+            save_spoil(section);
+        }
+    }
+    if (!section->error) {
+        memcpy(config->value, value, sizeof(config->value));
+    }
+    return section->error;
 }

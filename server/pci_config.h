@@ -17,6 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct save_section;
+struct save_writer;
+
 enum {
     PCI_CONFIG_SIZE = 256,
     PCI_CONFIG_N_BARS = 6,
@@ -40,6 +43,7 @@ struct pci_config {
     uint8_t next_capability;              /* where the next capability may start */
     uint8_t last_link;                    /* offset of the byte that would point to it */
     uint8_t msi;                          /* offset of the MSI capability, 0 when absent */
+    uint8_t msix;                         /* offset of the MSI-X capability, 0 when absent */
 };
 
 enum pci_bar_kind {
@@ -61,6 +65,15 @@ int pci_config_add_capability(struct pci_config *config, uint8_t id, unsigned le
  * negative errno. */
 int pci_config_add_msi(struct pci_config *config, unsigned log2_messages);
 
+/*
+ * Add MSI-X with this many vectors (1 to 2048), whose table and pending bits are in a memory BAR
+ * added before, at these offsets (multiples of 8, inside it, not overlapping). Returns the
+ * capability's offset or a negative errno. Whoever delivers the messages keeps the table: a
+ * vfio-user client never lets the server see it, and a function only names vectors.
+ */
+int pci_config_add_msix(struct pci_config *config, unsigned vectors, unsigned bar,
+                        uint32_t table_offset, uint32_t pending_offset);
+
 /* Make bits of a 32-bit word writable. */
 void pci_config_allow(struct pci_config *config, unsigned offset, uint32_t bits);
 
@@ -81,6 +94,16 @@ bool pci_config_msi_enabled(const struct pci_config *config);
 
 /* How many messages the function can send; 0 without MSI. */
 unsigned pci_config_msi_messages(const struct pci_config *config);
+
+bool pci_config_msix_enabled(const struct pci_config *config);
+
+/* How many vectors MSI-X has; 0 without it. */
+unsigned pci_config_msix_vectors(const struct pci_config *config);
+
+/* The state that software sees, for another process. What it may not change has to be what it is in
+ * the function that loads it: -EBADMSG. */
+void pci_config_save(const struct pci_config *config, struct save_writer *writer);
+int pci_config_load(struct pci_config *config, struct save_section *section);
 
 /* Show in the status register whether the INTx line is asserted. */
 void pci_config_set_intx_status(struct pci_config *config, bool asserted);

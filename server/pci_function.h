@@ -56,7 +56,7 @@ struct pci_function_ops {
 
 /* What a function may ask of the bus it is on. */
 struct pci_bus_ops {
-    /* Signal message-signalled interrupt number vector. */
+    /* Signal message-signalled interrupt number vector: of MSI-X when that is enabled, else of MSI. */
     void (*message_interrupt)(void *opaque, unsigned vector);
     /* Set the level of the INTx line. Idempotent. */
     void (*line_interrupt)(void *opaque, bool level);

@@ -9,10 +9,11 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "log.h"
+#include "unix_socket.h"
+#include "vfio_user/endpoint_state.h"
 
 static int listen_again(struct port *port)
 {
@@ -45,6 +46,16 @@ static void client_ready(void *opaque, uint32_t events)
     }
 }
 
+static struct loop_source client_source(struct port *port, int fd)
+{
+    return (struct loop_source){
+        .fd = fd,
+        .events = EPOLLIN,
+        .ready = client_ready,
+        .opaque = port,
+    };
+}
+
 static int connect_client(struct port *port, int fd)
 {
     int ret = vfio_user_endpoint_init(&port->endpoint, port->function, fd);
@@ -53,12 +64,7 @@ static int connect_client(struct port *port, int fd)
         close(fd);
         return ret;
     }
-    port->client = (struct loop_source){
-        .fd = fd,
-        .events = EPOLLIN,
-        .ready = client_ready,
-        .opaque = port,
-    };
+    port->client = client_source(port, fd);
     ret = loop_add(port->loop, &port->client);
     if (ret < 0) {
         vfio_user_endpoint_fini(&port->endpoint);
@@ -89,57 +95,14 @@ static void listener_ready(void *opaque, uint32_t events)
     }
 }
 
-/* Make way for a socket at the address: remove one that nobody serves. */
-static int remove_stale(const struct sockaddr_un *address)
+static struct loop_source listener_source(struct port *port, int fd)
 {
-    struct stat st;
-    int fd, ret;
-
-    if (lstat(address->sun_path, &st) < 0) {
-        return errno == ENOENT ? 0 : -errno;
-    }
-    if (!S_ISSOCK(st.st_mode)) {
-        return -EEXIST;
-    }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return -errno;
-    }
-    ret = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? errno : 0;
-    close(fd);
-    if (ret != ECONNREFUSED) {
-        /* Connected, or its queue is full: it is in use. Else we may not even look. */
-        return ret == 0 || ret == EAGAIN ? -EADDRINUSE : -ret;
-    }
-    return unlink(address->sun_path) < 0 ? -errno : 0;
-}
-
-static int open_listener(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd, ret;
-
-    if (!*path) {
-        return -ENOENT; /* an empty name would be one in no file system */
-    }
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        return -ENAMETOOLONG;
-    }
-    memcpy(address.sun_path, path, strlen(path));
-    ret = remove_stale(&address);
-    if (ret < 0) {
-        return ret;
-    }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return -errno;
-    }
-    if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 4) < 0) {
-        ret = -errno;
-        close(fd);
-        return ret;
-    }
-    return fd;
+    return (struct loop_source){
+        .fd = fd,
+        .events = EPOLLIN,
+        .ready = listener_ready,
+        .opaque = port,
+    };
 }
 
 static void port_init(struct port *port, struct loop *loop, struct pci_function *function)
@@ -152,19 +115,14 @@ static void port_init(struct port *port, struct loop *loop, struct pci_function 
 
 int port_open(struct port *port, struct loop *loop, struct pci_function *function, const char *path)
 {
-    int ret, fd = open_listener(path);
+    int ret, fd = unix_socket_listen(path, 0777);
 
     port_init(port, loop, function);
     if (fd < 0) {
         return fd;
     }
     port->path = path;
-    port->listener = (struct loop_source){
-        .fd = fd,
-        .events = EPOLLIN,
-        .ready = listener_ready,
-        .opaque = port,
-    };
+    port->listener = listener_source(port, fd);
     ret = lstat(path, &port->file) < 0 ? -errno : listen_again(port);
     if (ret < 0) {
         port_close(port);
@@ -207,7 +165,84 @@ void port_update(struct port *port)
 {
     if (port->connected) {
         vfio_user_endpoint_update(&port->endpoint);
+    }
+    if (port->connected && !port->paused) {
         /* The poll and epoll names of these events have the same values. */
         loop_set_events(port->loop, &port->client, vfio_user_endpoint_events(&port->endpoint));
+    }
+}
+
+void port_pause(struct port *port)
+{
+    port->paused = true;
+    if (port->connected) {
+        loop_remove(port->loop, &port->client);
+    } else if (port->listener.fd >= 0) {
+        loop_remove(port->loop, &port->listener);
+    }
+}
+
+int port_resume(struct port *port)
+{
+    port->paused = false;
+    return port->connected ? loop_add(port->loop, &port->client) : listen_again(port);
+}
+
+void port_save(struct port *port, struct save_writer *writer, struct handover_fds *fds)
+{
+    handover_put_fd(writer, fds, port->listener.fd);
+    save_put64(writer, port->file.st_dev);
+    save_put64(writer, port->file.st_ino);
+    save_put8(writer, port->connected);
+    if (port->connected) {
+        vfio_user_endpoint_save(&port->endpoint, writer, fds);
+    }
+}
+
+/* Is it a socket that listens? */
+static bool is_listener(int fd)
+{
+    int listens = 0;
+    socklen_t length = sizeof(listens);
+
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens;
+}
+
+int port_load(struct port *port, struct loop *loop, struct pci_function *function, const char *path,
+              struct save_section *section, struct handover_fds *fds)
+{
+    int ret;
+
+    port_init(port, loop, function);
+    port->path = path;
+    port->paused = true;
+    port->listener = listener_source(port, handover_take_fd(section, fds));
+    port->file.st_dev = save_get64(section);
+    port->file.st_ino = save_get64(section);
+    port->connected = save_get8(section) != 0;
+    if (!is_listener(port->listener.fd)) {
+        save_spoil(section);
+    }
+    if (section->error || !port->connected) {
+        port->connected = false;
+        return section->error;
+    }
+    ret = vfio_user_endpoint_load(&port->endpoint, function, section, fds);
+    port->client = client_source(port, port->endpoint.connection.fd);
+    return ret;
+}
+
+void port_discard(struct port *port)
+{
+    if (!port->paused) {
+        port_pause(port);
+    }
+    if (port->connected) {
+        vfio_user_endpoint_discard(&port->endpoint);
+        port->connected = false;
+    }
+    if (port->listener.fd >= 0) {
+        close(port->listener.fd);
+        port->listener.fd = -1;
     }
 }

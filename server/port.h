@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "loop.h"
+#include "handover/fds.h"
 #include "vfio_user/endpoint.h"
 
 struct port {
@@ -21,6 +22,7 @@ struct port {
     const char *path;
     struct stat file; /* what path named when the port was opened: the socket */
     bool connected;
+    bool paused; /* nothing is watched */
     struct loop_source listener;
     struct loop_source client;
     struct vfio_user_endpoint endpoint;
@@ -42,6 +44,23 @@ int port_open_connected(struct port *port, struct loop *loop, struct pci_functio
 
 /* Drop the client, and remove the socket file. */
 void port_close(struct port *port);
+
+/* Take nothing in any more, neither clients nor commands; and go on. */
+void port_pause(struct port *port);
+int port_resume(struct port *port);
+
+/*
+ * State for another process that goes on with the port: its sockets, and the endpoint's own (see
+ * vfio_user/endpoint_state.h). Save a paused one, into the section that is open; the port stays as
+ * it is.
+ */
+void port_save(struct port *port, struct save_writer *writer, struct handover_fds *fds);
+
+/* Makes a port of what was saved; it is paused. Returns 0 or a negative errno; then and later
+ * port_discard gives it up, so that its client, the function and the socket file notice nothing. */
+int port_load(struct port *port, struct loop *loop, struct pci_function *function, const char *path,
+              struct save_section *section, struct handover_fds *fds);
+void port_discard(struct port *port);
 
 /* Something may have been sent outside of the port's own events: watch for what is needed now. */
 void port_update(struct port *port);

@@ -9,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <viommu/save.h>
+
 #include "client_memory.h"
+#include "handover/fds.h"
 #include "log.h"
 
 enum {
@@ -276,8 +279,7 @@ static int create_unit(struct vtd_function *vtd, const struct viommu_vtd_config 
         return ret;
     }
     common.memory = vtd->memory;
-    ret = viommu_vtd_create(&common, config, &vtd->iommu);
-    return ret < 0 ? ret : viommu_start(vtd->iommu);
+    return viommu_vtd_create(&common, config, &vtd->iommu);
 }
 
 int vtd_function_init(struct vtd_function *vtd, const char *name,
@@ -305,6 +307,11 @@ int vtd_function_init(struct vtd_function *vtd, const char *name,
     vtd->register_size = viommu_vtd_register_size(vtd->iommu);
     vtd->losses_logged = client_memory_losses();
     return 0;
+}
+
+int vtd_function_start(struct vtd_function *vtd)
+{
+    return viommu_start(vtd->iommu);
 }
 
 void vtd_function_fini(struct vtd_function *vtd)
@@ -335,23 +342,29 @@ void vtd_function_report(struct vtd_function *vtd)
     }
 }
 
-static int dma_read(void *opaque, uint64_t iova, void *data, size_t size)
+int vtd_function_save(const struct vtd_function *vtd, struct save_writer *writer)
 {
-    return viommu_device_read(opaque, NULL, iova, data, size);
+    void *data;
+    size_t size;
+    int ret = viommu_save(vtd->iommu, &data, &size);
+
+    if (ret < 0) {
+        return ret;
+    }
+    pci_config_save(&vtd->function.config, writer);
+    save_put64(writer, vtd->logged_address);
+    handover_put_data(writer, data, size);
+    viommu_save_free(data);
+    return 0;
 }
 
-static int dma_write(void *opaque, uint64_t iova, const void *data, size_t size)
+int vtd_function_load(struct vtd_function *vtd, struct save_section *section)
 {
-    return viommu_device_write(opaque, NULL, iova, data, size);
-}
+    const void *data;
+    size_t size;
 
-static void dma_reset(void *opaque)
-{
-    viommu_device_reset(opaque);
+    pci_config_load(&vtd->function.config, section);
+    vtd->logged_address = save_get64(section);
+    data = handover_get_data(section, SIZE_MAX, &size);
+    return section->error ? section->error : viommu_load(vtd->iommu, data, size);
 }
-
-const struct device_dma vtd_function_dma = {
-    .read = dma_read,
-    .write = dma_write,
-    .reset = dma_reset,
-};

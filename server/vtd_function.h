@@ -36,6 +36,9 @@ enum {
     VTD_ABSENT_IOAPIC = VTD_BAR_SIZE - 4096,
 };
 
+struct save_section;
+struct save_writer;
+
 struct vtd_function {
     struct pci_function function;
     struct viommu *iommu;
@@ -50,10 +53,21 @@ struct vtd_function {
     uint64_t events; /* that the unit reported */
 };
 
-/* Create memory and unit, and start it. name must outlive the function. Returns 0 or a negative
- * errno. */
+/* Create memory and unit. name must outlive the function. Returns 0 or a negative errno. Then either
+ * _start it, or _load it. */
 int vtd_function_init(struct vtd_function *vtd, const char *name,
                       const struct viommu_vtd_config *config, uint32_t iotlb_entries);
+
+/* Returns 0 or a negative errno. */
+int vtd_function_start(struct vtd_function *vtd);
+
+/*
+ * State for another process. Saving returns 0 or viommu_save's negative errno, and writes into the
+ * section that is open. The unit that is loaded has the same devices and guest memory; _load
+ * returns 0 or a negative errno, and starts it.
+ */
+int vtd_function_save(const struct vtd_function *vtd, struct save_writer *writer);
+int vtd_function_load(struct vtd_function *vtd, struct save_section *section);
 
 /* Nobody serves the function any more; the devices behind it were removed. */
 void vtd_function_fini(struct vtd_function *vtd);
@@ -64,7 +78,8 @@ void vtd_function_process(struct vtd_function *vtd);
 /* Tell people what went wrong since the last call: memory that a client took away. */
 void vtd_function_report(struct vtd_function *vtd);
 
-/* What a device needs to do its DMA through the unit: opaque is a struct viommu_device. */
+/* What a device needs to do its DMA through the unit: opaque is a struct viommu_device. Defined in
+ * vtd_dma.c. */
 extern const struct device_dma vtd_function_dma;
 
 #endif

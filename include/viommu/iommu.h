@@ -49,6 +49,9 @@ enum viommu_event_kind {
                                 that is not memory, or not allowed, or a write to ROM. Told when it
                                 is first found in the tables */
     VIOMMU_EVENT_QUOTA,      /* tables need more memory, or work, than the quota: fenced */
+    /* Of pinned windows (viommu/window.h). */
+    VIOMMU_EVENT_OVERDUE, /* one was not released in time, nothing waits for it any more; with
+                             `error` set its use was not stopped. The range is its first */
 };
 
 /* What the embedder is told. */
@@ -116,7 +119,8 @@ struct viommu_config {
 
 /*
  * Freezes the configuration and brings the instance to its power-on state. Returns 0; -EALREADY
- * when it is started.
+ * when it is started; -EBUSY when a mirror waits to be adopted: viommu_load (viommu/save.h) starts
+ * the instance then.
  */
 int viommu_start(struct viommu *iommu);
 
@@ -221,6 +225,12 @@ struct viommu_stats {
     uint64_t retries;               /* failed mappings tried again */
     uint64_t shadow_bytes;          /* memory in use to remember what is mapped, now */
     uint64_t shadow_pages;          /* pages remembered, now */
+    /* Of pinned windows (viommu/window.h). */
+    uint64_t windows_pinned;
+    uint64_t pages_pinned;          /* 4 KiB pages, or parts of one, in all of those */
+    uint64_t windows_open;          /* now */
+    uint64_t windows_revoked;       /* asked back */
+    uint64_t windows_overdue;       /* and not released in time */
 };
 
 /*

@@ -81,8 +81,8 @@ typedef void viommu_memory_done(void *opaque);
  * commits.
  *
  * Returns 0 when it is complete (done is not called); VIOMMU_PENDING when DMA that may touch
- * removed memory is still under way, or a listener has not answered: done(opaque) follows from
- * viommu_memory_process(), done may be NULL. With a negative errno nothing changed: -EEXIST a slot
+ * removed memory is still under way, a window into it is open (viommu/window.h), or a listener has
+ * not answered: done(opaque) follows from viommu_memory_process(), done may be NULL. With a negative errno nothing changed: -EEXIST a slot
  * overlaps another; -ENOENT nothing to remove in a range; -EINVAL a slot is only partly inside a
  * removed range; -ENOMEM.
  *
@@ -130,6 +130,12 @@ struct viommu_memory_listener_ops {
     int (*changing)(void *opaque, const struct viommu_memory_change *change);
     /* After the change is complete: removed slots cannot be reached, added ones can. */
     void (*changed)(void *opaque, const struct viommu_memory_change *change);
+    /*
+     * Between the two, where slots are removed: new accesses do not find them any more, and those
+     * that were under way have ended. Whoever holds pointers into them lets go. Answers as
+     * `changing` does.
+     */
+    int (*leaving)(void *opaque, const struct viommu_memory_change *change);
 };
 
 /*

@@ -137,6 +137,15 @@ struct viommu_subscription {
     /* So many failed mappings are remembered and tried again; past it the subscriber is fenced and
        its device denied. 0 is 65,536. */
     uint32_t differences_max;
+    /*
+     * It has mappings already, those that another instance gave it: they are the ones that a saved
+     * state (viommu/save.h) tells of. It is told nothing before that is loaded, and then only what
+     * differs by now. `mappings_max` counts what can exist besides them. Not once the instance is
+     * started.
+     */
+    bool adopt;
+    /* What it is called in a saved state, if its device has several mirrors. */
+    uint32_t key;
 };
 
 /*
@@ -153,8 +162,8 @@ struct viommu_subscription {
  * whose first is above its last, or `allowed` out of order; -ENOTSUP for a mirror of a model that
  * cannot be mirrored (VT-d without caching mode), or without 4 KiB pages; -ERANGE for a mirror
  * whose `allowed` ends below what the model's address width can be (39 bits) or, once the instance
- * is started, is, and then for one without page sizes that the guest may use; -EDEADLK from a
- * change callback; -ENOMEM.
+ * is started, is, and then for one without page sizes that the guest may use; -EALREADY for one to
+ * be adopted when the instance is started; -EDEADLK from a change callback; -ENOMEM.
  */
 int viommu_device_subscribe(struct viommu_device *device, const struct viommu_subscription *what,
                             struct viommu_subscriber **out);

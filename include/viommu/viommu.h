@@ -9,9 +9,11 @@
 #include <viommu/iommufd.h>
 #include <viommu/memory.h>
 #include <viommu/notify.h>
+#include <viommu/save.h>
 #include <viommu/trace.h>
 #include <viommu/types.h>
 #include <viommu/vfio.h>
 #include <viommu/vtd.h>
+#include <viommu/window.h>
 
 #endif

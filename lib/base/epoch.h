@@ -155,6 +155,16 @@ bool epoch_inside(const struct epoch *epoch);
 #endif
 
 /*
+ * What time it is. Read inside a section: a drain whose target is later than this waits for the
+ * section; what was unpublished before one with this target, or an earlier one, the reader does not
+ * see from here on.
+ */
+static inline uint64_t epoch_time(const struct epoch *epoch)
+{
+    return atomic_load_explicit(&epoch->now, memory_order_seq_cst);
+}
+
+/*
  * Begins a drain: what the caller unpublished before is covered by it. Returns its target, for
  * epoch_drained. The call itself is a full fence.
  */

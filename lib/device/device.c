@@ -34,9 +34,9 @@ static bool is_denied(const struct viommu_device *device)
     return atomic_load_explicit(&device->denied, memory_order_relaxed);
 }
 
-/* Answers an untranslated request from the cache, as nearly all are. */
+/* Answers an untranslated request from the cache, as nearly all are. `found` may be NULL. */
 static inline bool hit(struct viommu_device *device, struct requester *requester, uint64_t iova,
-                       uint32_t perm, struct viommu_translation *out)
+                       uint32_t perm, struct viommu_translation *out, struct dma_found *found)
 {
     struct context *context = atomic_load_explicit(&requester->context, memory_order_acquire);
     uint64_t frame;
@@ -52,6 +52,10 @@ static inline bool hit(struct viommu_device *device, struct requester *requester
         return false;
     }
     translation_set(out, frame, iova);
+    if (found) {
+        found->domain = context->tag->key.domain;
+        found->level = iotlb_frame_level(frame);
+    }
     counter_add(&device->stats.iotlb_hits, 1);
     return true;
 }
@@ -70,11 +74,11 @@ static int ask_model(const struct dma_request *request, struct viommu_translatio
     return ret;
 }
 
-/* From the cache, else by the model. */
-static int dma_translate(const struct dma_request *request, struct viommu_translation *out)
+int dma_translate(const struct dma_request *request, struct viommu_translation *out)
 {
     if (request->type == VIOMMU_DMA_UNTRANSLATED &&
-        hit(request->device, request->requester, request->iova, request->perm, out)) {
+        hit(request->device, request->requester, request->iova, request->perm, out,
+            request->found)) {
         return 0;
     }
     return ask_model(request, out);
@@ -125,8 +129,9 @@ int viommu_device_translate(struct viommu_device *device, const struct viommu_dm
     }
     /* The short way: nothing is nested, and no request made up for a hit. */
     requester = atomic_load_explicit(&device->requesters[0], memory_order_acquire);
-    return hit(device, requester, iova, perm, out) ? 0
-                                                   : missed(device, requester, iova, perm, out);
+    return hit(device, requester, iova, perm, out, NULL)
+               ? 0
+               : missed(device, requester, iova, perm, out);
 }
 
 /* Every page of an access is translated by itself, however large the page that maps it. */

@@ -8,6 +8,12 @@
 #include <errno.h>
 
 /*
+ * Translates an untranslated request, or a translated one, from the cache or by the model. Returns
+ * 0, -EPERM (denied), -EFAULT or -EAGAIN.
+ */
+int dma_translate(const struct dma_request *request, struct viommu_translation *out);
+
+/*
  * The requester that a request of the device goes under. Returns 0; -EINVAL for an alias that it
  * does not have, or an unknown type; -ENOTSUP for what takes a device-TLB where it has none.
  */

@@ -170,6 +170,7 @@ int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *c
     }
     device->iommu = iommu;
     device->ats = config->ats;
+    window_list_init(&device->windows);
     iommu_lock(iommu);
     if (config->ats && !iommu->model->has_ats(iommu)) {
         ret = -ENOTSUP;
@@ -184,6 +185,7 @@ int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *c
     }
     iommu_unlock(iommu);
     if (ret) {
+        window_list_fini(&device->windows);
         base_free(device);
     }
     return ret;
@@ -208,10 +210,12 @@ void device_free(struct viommu_device *device)
     device_unlink(device);
     notify_remove_device(iommu, device);
     requesters_release(device, 0);
-    stats_add_device(&iommu->stats, &device->stats);
+    windows_orphan(iommu, device);
+    stats_add_device(&iommu->stats, device);
     iommu_kick(iommu);
     iommu_unlock(iommu);
     epoch_reap(iommu->epoch);
+    window_list_fini(&device->windows);
     base_free(device);
 }
 

@@ -13,6 +13,7 @@
 #ifndef VIOMMU_DEVICE_REQUESTER_H
 #define VIOMMU_DEVICE_REQUESTER_H
 
+#include "device/window.h"
 #include "iotlb/iotlb.h"
 
 #include <viommu/device.h>
@@ -58,7 +59,10 @@ struct viommu_device {
     struct viommu_device *next_followed; /* among those with subscribers */
     struct viommu_device **followed_link;
     struct viommu_subscriber *subscribers;
+    struct viommu_device *next_pinned; /* among those that have pinned windows */
+    _Atomic bool pins;                 /* it is there */
     _Alignas(64) struct device_stats stats;
+    _Alignas(64) struct window_list windows;
 };
 
 /* Adds to a counter that one thread at a time writes. */

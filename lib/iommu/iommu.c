@@ -85,6 +85,7 @@ int iommu_init(struct viommu *iommu, const struct model *model, const struct vio
         .ack_timeout = ack_ms * 1000000ULL,
     };
     pthread_mutex_init(&iommu->lock, NULL);
+    windows_init(iommu);
     ret = notify_init(&iommu->notify);
     if (ret) {
         goto no_notify;
@@ -106,6 +107,7 @@ no_wake:
 no_iotlb:
     notify_fini(&iommu->notify);
 no_notify:
+    windows_fini(iommu);
     pthread_mutex_destroy(&iommu->lock);
     return ret;
 }
@@ -116,6 +118,7 @@ void iommu_fini(struct viommu *iommu)
         device_free(iommu->devices);
     }
     follow_fini(iommu);
+    windows_fini(iommu);
     wake_fini(&iommu->wake);
     iotlb_fini(&iommu->iotlb);
     notify_fini(&iommu->notify);
@@ -125,7 +128,16 @@ void iommu_fini(struct viommu *iommu)
 
 void viommu_destroy(struct viommu *iommu)
 {
-    if (iommu) {
+    if (!iommu) {
+        return;
+    }
+    while (iommu->devices) {
+        device_free(iommu->devices);
+    }
+    if (windows_keep(iommu)) {
+        /* The last window that is released destroys it. Mirrors are gone: nobody answers memory. */
+        follow_memory_stop(iommu);
+    } else {
         iommu->model->destroy(iommu);
     }
 }
@@ -255,7 +267,8 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
     iommu->drain_open = 0;
     stopped |= follow_work(iommu, budget);
     notify_expire(iommu, iommu_now(iommu));
-    while (*budget && notify_deliver(iommu)) {
+    windows_expire(iommu, iommu_now(iommu));
+    while (*budget && (notify_deliver(iommu) || windows_deliver(iommu))) {
         charge(budget, 1);
         iommu->work_came = true;
     }
@@ -279,8 +292,11 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static void timer_set(struct viommu *iommu, bool draining)
 {
     uint64_t deadline =
-        iommu->clock ? 0 : earlier(notify_deadline(iommu), follow_deadline(iommu));
+        earlier(earlier(notify_deadline(iommu), follow_deadline(iommu)), windows_deadline(iommu));
 
+    if (iommu->clock) {
+        deadline = 0;
+    }
     if (iommu->stats.drains != iommu->drains_polled) {
         iommu->drains_polled = iommu->stats.drains;
         iommu->poll_pause = 0;
@@ -357,7 +373,9 @@ int viommu_start(struct viommu *iommu)
     int ret = -EALREADY;
 
     iommu_lock(iommu);
-    if (!atomic_load(&iommu->started)) {
+    if (!atomic_load(&iommu->started) && follow_waits(iommu)) {
+        ret = -EBUSY;
+    } else if (!atomic_load(&iommu->started)) {
         iommu->model->reset(iommu);
         follow_review(iommu, NULL, NULL, NULL, VIOMMU_CAUSE_REPLAY);
         atomic_store(&iommu->started, true);
@@ -377,6 +395,7 @@ int viommu_reset(struct viommu *iommu)
     }
     iommu_lock(iommu);
     iommu->model->reset(iommu);
+    windows_reset(iommu);
     requesters_forget(iommu, 0, 0);
     requesters_told(iommu);
     iotlb_drop_all(&iommu->iotlb);

@@ -30,6 +30,12 @@
 #define REQUESTER_BUCKETS 256
 #define OUTBOX_EVENTS 64
 
+/* Where a translation comes from. */
+struct dma_found {
+    int32_t domain; /* or WINDOW_DOMAIN_ANY: not known, WINDOW_DOMAIN_NONE: nothing translates */
+    uint8_t level;  /* of the page: 0 for 4 KiB, 1 for 2 MiB, 2 for 1 GiB */
+};
+
 /* A request as the model sees it. */
 struct dma_request {
     struct viommu_device *device;
@@ -38,6 +44,13 @@ struct dma_request {
     uint32_t perm; /* enum viommu_perm; 0: a zero-length read */
     enum viommu_dma_type type;
     bool quiet; /* asked ahead of need: a refusal is not recorded */
+    struct dma_found *found; /* NULL, or filled in where the request is allowed */
+};
+
+/* Models, as saved states name them. */
+enum model_id {
+    MODEL_VTD = 1,
+    MODEL_TEST = 0xffff, /* of unit tests */
 };
 
 /* What a model does. One constant table a model; every member is there. */
@@ -94,6 +107,20 @@ struct model {
     const struct pagetable_format *(*format)(const struct viommu *iommu);
     /* Where devices' interrupts go: never mapped. An empty range (first > last): nowhere. */
     struct viommu_range interrupts;
+
+    /* What it is called in a saved state, and the version of its part of that. */
+    uint32_t id;
+    uint16_t save_version;
+    /* Writes configuration and state into an open section. Under the lock. */
+    void (*save)(struct viommu *iommu, struct save_writer *writer);
+    /*
+     * Reads what save wrote (this version or an older one) and checks it, whole, into memory of
+     * base_alloc: *state, which the caller frees whatever is returned. Nothing else changes.
+     * Returns 0, -EBADMSG, -ENOTSUP, -EINVAL (another configuration) or -ENOMEM. Under the lock.
+     */
+    int (*decode)(struct viommu *iommu, struct save_section *section, void **state);
+    /* Puts it in place of the power-on values. Under the lock. */
+    void (*restore)(struct viommu *iommu, const void *state);
 };
 
 struct outbox {
@@ -122,6 +149,7 @@ struct viommu {
     struct requester *requesters[REQUESTER_BUCKETS];
     struct viommu_device *devices;
     struct viommu_device *followed; /* those that have subscribers: changes look at these only */
+    struct windows windows;
     struct notify notify;
     struct follow follow;
     struct outbox outbox;
@@ -159,6 +187,6 @@ void callback_leave(struct callback_mark *mark);
 bool iommu_reentered(struct viommu *iommu);
 
 /* Adds a device's counters to a sum. */
-void stats_add_device(struct viommu_stats *sum, const struct device_stats *device);
+void stats_add_device(struct viommu_stats *sum, const struct viommu_device *device);
 
 #endif

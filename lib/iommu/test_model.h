@@ -13,6 +13,8 @@
 
 #include "iommu/iommu.h"
 
+#include "base/alloc.h"
+
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -224,6 +226,27 @@ static inline const struct pagetable_format *model_format(const struct viommu *i
     return &format;
 }
 
+static inline void model_save(struct viommu *iommu, struct save_writer *writer)
+{
+    save_put64(writer, model_of(iommu)->reg);
+}
+
+static inline int model_decode(struct viommu *iommu, struct save_section *section, void **state)
+{
+    (void)iommu;
+    *state = base_alloc(sizeof(uint64_t));
+    if (!*state) {
+        return -ENOMEM;
+    }
+    *(uint64_t *)*state = save_get64(section);
+    return save_close(section);
+}
+
+static inline void model_restore(struct viommu *iommu, const void *state)
+{
+    model_of(iommu)->reg = *(const uint64_t *)state;
+}
+
 static const struct model test_model_table = {
     .destroy = model_destroy,
     .reset = model_reset,
@@ -241,6 +264,11 @@ static const struct model test_model_table = {
     .view = model_view,
     .format = model_format,
     .interrupts = {0xfee00000, 0xfeefffff},
+    .id = MODEL_TEST,
+    .save_version = 1,
+    .save = model_save,
+    .decode = model_decode,
+    .restore = model_restore,
 };
 
 static inline void model_on_interrupt(void *opaque, const struct viommu_interrupt *interrupt)

@@ -39,6 +39,9 @@
 #define IOTLB_PERM_MASK 3ULL
 /* Set in every frame word, so that none is zero. */
 #define IOTLB_VALID 4ULL
+/* The size of the page that this is a piece of: 0 for 4 KiB, 1 for 2 MiB, 2 for 1 GiB. */
+#define IOTLB_LEVEL_SHIFT 3
+#define IOTLB_LEVEL_MASK 3ULL
 
 struct iotlb_slot {
     _Atomic uint64_t check;
@@ -98,6 +101,11 @@ bool iotlb_drop_range(struct iotlb *iotlb, uint16_t domain, uint64_t first, uint
 
 /* Ends a renewal of ids when its drain is over. Returns true while one is under way. */
 bool iotlb_renew(struct iotlb *iotlb);
+
+static inline uint8_t iotlb_frame_level(uint64_t frame)
+{
+    return (uint8_t)(frame >> IOTLB_LEVEL_SHIFT & IOTLB_LEVEL_MASK);
+}
 
 static inline uint64_t iotlb_upper(const struct iotlb *iotlb, uint64_t iova)
 {

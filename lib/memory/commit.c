@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Carries out batches: tell listeners, wait for their answers, publish, drain, tell listeners
- * again, call done. Structures, invariants and locking: private.h.
+ * Carries out batches: tell listeners, wait for their answers, publish, drain, have listeners let
+ * go of what is removed, tell them of the end, call done. Structures, invariants and locking: private.h.
  *
  * One thread at a time drives, from a commit or from viommu_memory_process. It takes one step after
  * the other until the batches that it came for are complete, or the oldest has to wait; then it
@@ -43,6 +43,7 @@ static void publish(struct viommu_memory *memory, struct viommu_memory_batch *ba
 
     batch->after = NULL;
     batch->drain_target = epoch_begin_drain(&memory->epoch);
+    atomic_store(&memory->published, batch->drain_target);
     epoch_defer(&memory->epoch, &old->deferred, memory_snapshot_free);
     memory->poll_pause = 0;
     batch->phase = BATCH_DRAINING;
@@ -74,7 +75,7 @@ static bool step_head(struct viommu_memory *memory)
 
     switch (batch->phase) {
     case BATCH_CHANGING:
-        if (memory_tell_next(memory, batch, true)) {
+        if (memory_tell_next(memory, batch)) {
             return true;
         }
         if (memory_awaits_listener(memory)) {
@@ -86,10 +87,19 @@ static bool step_head(struct viommu_memory *memory)
         if (!drained(memory, batch)) {
             return false;
         }
+        batch->phase = batch->removed_count ? BATCH_LEAVING : BATCH_CHANGED;
+        return true;
+    case BATCH_LEAVING:
+        if (memory_tell_next(memory, batch)) {
+            return true;
+        }
+        if (memory_awaits_listener(memory)) {
+            return false;
+        }
         batch->phase = BATCH_CHANGED;
         return true;
     case BATCH_CHANGED:
-        if (!memory_tell_next(memory, batch, false)) {
+        if (!memory_tell_next(memory, batch)) {
             finish_head(memory);
         }
         return true;
@@ -129,7 +139,7 @@ static bool head_is_ready(const struct viommu_memory *memory)
 {
     const struct viommu_memory_batch *batch = memory->queue;
 
-    return batch && batch->phase == BATCH_CHANGING &&
+    return batch && (batch->phase == BATCH_CHANGING || batch->phase == BATCH_LEAVING) &&
            (memory_has_untold(memory, batch) || !memory_awaits_listener(memory));
 }
 

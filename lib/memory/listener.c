@@ -23,25 +23,41 @@ bool memory_in_listener(void)
 }
 
 static int call(const struct viommu_memory_listener *listener,
-                const struct viommu_memory_change *change, bool changing)
+                const struct viommu_memory_change *change, enum batch_phase phase)
 {
     const struct viommu_memory_listener_ops *ops = listener->ops;
     int answer = 0;
 
     inside++;
-    if (changing && ops->changing) {
+    if (phase == BATCH_CHANGING && ops->changing) {
         answer = ops->changing(listener->opaque, change);
-    } else if (!changing && ops->changed) {
+    } else if (phase == BATCH_LEAVING && ops->leaving) {
+        answer = ops->leaving(listener->opaque, change);
+    } else if (phase == BATCH_CHANGED && ops->changed) {
         ops->changed(listener->opaque, change);
     }
     inside--;
     return answer;
 }
 
+/* The last batch that a listener was told of in a phase. */
+static uint64_t *told_seq(struct viommu_memory_listener *listener, enum batch_phase phase)
+{
+    switch (phase) {
+    case BATCH_CHANGING:
+        return &listener->changing_seq;
+    case BATCH_LEAVING:
+        return &listener->leaving_seq;
+    default:
+        return &listener->changed_seq;
+    }
+}
+
 /* The answer may come from another thread before the call returns: it is awaited from the start. */
 static void tell(struct viommu_memory *memory, struct viommu_memory_listener *listener,
-                 const struct viommu_memory_batch *batch, bool changing)
+                 const struct viommu_memory_batch *batch)
 {
+    enum batch_phase phase = batch->phase;
     struct viommu_memory_change change = {
         .removed = batch->removed,
         .removed_count = batch->removed_count,
@@ -50,20 +66,18 @@ static void tell(struct viommu_memory *memory, struct viommu_memory_listener *li
     };
     int answer;
 
-    if (changing) {
-        listener->changing_seq = batch->seq;
+    *told_seq(listener, phase) = batch->seq;
+    if (phase != BATCH_CHANGED) {
         listener->token = ++memory->last_token;
         listener->awaited = true;
-    } else {
-        listener->changed_seq = batch->seq;
     }
     change.token = listener->token;
     listener->calling = true;
     pthread_mutex_unlock(&memory->lock);
-    answer = call(listener, &change, changing);
+    answer = call(listener, &change, phase);
     pthread_mutex_lock(&memory->lock);
     listener->calling = false;
-    if (changing && answer != VIOMMU_PENDING) {
+    if (phase != BATCH_CHANGED && answer != VIOMMU_PENDING) {
         listener->awaited = false;
     }
     if (listener->removed) {
@@ -72,35 +86,31 @@ static void tell(struct viommu_memory *memory, struct viommu_memory_listener *li
 }
 
 static struct viommu_memory_listener *next_untold(const struct viommu_memory *memory,
-                                                  const struct viommu_memory_batch *batch,
-                                                  bool changing)
+                                                  const struct viommu_memory_batch *batch)
 {
     struct viommu_memory_listener *listener;
 
     for (listener = memory->listeners; listener; listener = listener->next) {
-        uint64_t told = changing ? listener->changing_seq : listener->changed_seq;
-
-        if (told < batch->seq && !listener->removed) {
+        if (*told_seq(listener, batch->phase) < batch->seq && !listener->removed) {
             return listener;
         }
     }
     return NULL;
 }
 
-bool memory_tell_next(struct viommu_memory *memory, struct viommu_memory_batch *batch,
-                      bool changing)
+bool memory_tell_next(struct viommu_memory *memory, struct viommu_memory_batch *batch)
 {
-    struct viommu_memory_listener *listener = next_untold(memory, batch, changing);
+    struct viommu_memory_listener *listener = next_untold(memory, batch);
 
     if (listener) {
-        tell(memory, listener, batch, changing);
+        tell(memory, listener, batch);
     }
     return listener;
 }
 
 bool memory_has_untold(const struct viommu_memory *memory, const struct viommu_memory_batch *batch)
 {
-    return next_untold(memory, batch, true);
+    return next_untold(memory, batch);
 }
 
 bool memory_awaits_listener(const struct viommu_memory *memory)
@@ -167,6 +177,7 @@ int memory_listener_begin(struct viommu_memory *memory,
     ret = slots(opaque, snapshot->slots, snapshot->count);
     if (!ret) {
         listener->changing_seq = published_seq(memory);
+        listener->leaving_seq = listener->changing_seq;
         listener->changed_seq = listener->changing_seq;
         *list_end(memory) = listener;
         *out = listener;
@@ -194,6 +205,7 @@ int viommu_memory_listener_add(struct viommu_memory *memory,
     *out = listener; /* before it can be called: its functions may look there */
     pthread_mutex_lock(&memory->lock);
     listener->changing_seq = memory->last_seq;
+    listener->leaving_seq = memory->last_seq;
     listener->changed_seq = memory->last_seq;
     *list_end(memory) = listener;
     pthread_mutex_unlock(&memory->lock);

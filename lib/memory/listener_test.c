@@ -88,7 +88,7 @@ static void changed(void *opaque, const struct viommu_memory_change *change)
     }
 }
 
-static const struct viommu_memory_listener_ops ops = {changing, changed};
+static const struct viommu_memory_listener_ops ops = {.changing = changing, .changed = changed};
 
 static int slots(void *opaque, const struct viommu_memory_slot *slot, size_t count)
 {

@@ -135,6 +135,11 @@ const struct memory_snapshot *memory_snapshot(struct viommu_memory *memory)
     return atomic_load_explicit(&memory->snapshot, memory_order_acquire);
 }
 
+uint64_t memory_published(const struct viommu_memory *memory)
+{
+    return atomic_load(&memory->published);
+}
+
 int viommu_memory_event_fd(struct viommu_memory *memory)
 {
     return memory->wake.poll_fd;

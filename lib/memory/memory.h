@@ -32,6 +32,12 @@ struct epoch *memory_epoch(struct viommu_memory *memory);
 /* The current snapshot, never NULL. Inside a section. */
 const struct memory_snapshot *memory_snapshot(struct viommu_memory *memory);
 
+/*
+ * For who is told that slots are leaving: sections that began at this time of the epoch, or later,
+ * do not find them.
+ */
+uint64_t memory_published(const struct viommu_memory *memory);
+
 /* Holds the object; viommu_memory_destroy by its owner then waits for the last memory_put. */
 void memory_get(struct viommu_memory *memory);
 void memory_put(struct viommu_memory *memory);

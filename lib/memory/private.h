@@ -37,6 +37,7 @@
 enum batch_phase {
     BATCH_CHANGING, /* telling listeners, then waiting for their answers */
     BATCH_DRAINING, /* published; sections that began before may still be open */
+    BATCH_LEAVING,  /* telling listeners that those have ended, then waiting for their answers */
     BATCH_CHANGED,  /* telling listeners that it is over */
     BATCH_COMPLETE,
 };
@@ -73,6 +74,7 @@ struct viommu_memory_listener {
     const struct viommu_memory_listener_ops *ops;
     void *opaque;
     uint64_t changing_seq; /* last batch that it was told of before */
+    uint64_t leaving_seq;  /* when no access finds what goes */
     uint64_t changed_seq;  /* and after */
     uint64_t token;        /* of the last batch that it was told of */
     bool awaited;          /* its answer to `token` is missing */
@@ -84,6 +86,7 @@ struct viommu_memory {
     _Atomic unsigned references;
     struct epoch epoch;
     _Atomic(struct memory_snapshot *) snapshot;
+    _Atomic uint64_t published; /* the epoch's time when that was last replaced */
     struct wake wake;
 
     pthread_mutex_t lock;
@@ -124,16 +127,15 @@ int memory_plan(struct viommu_memory_batch *batch, const struct memory_snapshot 
 bool memory_in_listener(void);
 
 /*
- * Tells one listener that has not heard of the batch yet: before it (`changing`) or after. Drops
- * the lock meanwhile. Returns false when all have heard.
+ * Tells one listener that has not heard of the batch in its phase yet: CHANGING, LEAVING or
+ * CHANGED. Drops the lock meanwhile. Returns false when all have heard.
  */
-bool memory_tell_next(struct viommu_memory *memory, struct viommu_memory_batch *batch,
-                      bool changing);
+bool memory_tell_next(struct viommu_memory *memory, struct viommu_memory_batch *batch);
 
 /* Whether an answer is missing. */
 bool memory_awaits_listener(const struct viommu_memory *memory);
 
-/* Whether a listener has still to hear of the batch before it happens. */
+/* Whether a listener has still to hear of the batch in its phase. */
 bool memory_has_untold(const struct viommu_memory *memory, const struct viommu_memory_batch *batch);
 
 #endif

@@ -430,6 +430,7 @@ static void list_forget(struct delivery_list *list, const struct wait *wait)
 
 void notify_forget(struct viommu *iommu, struct wait *wait)
 {
+    windows_forget(&wait->windows);
     if (wait->holds) {
         stop_holding(iommu, wait);
         list_forget(&wait->held, wait);
@@ -522,6 +523,9 @@ static int mirror_prepare(struct viommu *iommu, struct viommu_subscriber *subscr
     const struct viommu_subscription *what = &subscriber->what;
     int ret;
 
+    if (what->adopt && atomic_load(&iommu->started)) {
+        return -EALREADY;
+    }
     if (!iommu->model->can_mirror(iommu) || (what->page_sizes && !(what->page_sizes & 4096))) {
         return -ENOTSUP;
     }
@@ -562,6 +566,7 @@ static int subscriber_enter(struct viommu_device *device, struct viommu_subscrib
     subscriber->next = device->subscribers;
     device->subscribers = subscriber;
     if (subscriber->mirror) {
+        subscriber->mirror->waits = subscriber->what.adopt;
         mirror_enter(iommu, subscriber->mirror);
     }
     return 0;

@@ -27,6 +27,8 @@
 #ifndef VIOMMU_NOTIFY_NOTIFY_H
 #define VIOMMU_NOTIFY_NOTIFY_H
 
+#include "device/window.h"
+
 #include <pthread.h>
 #include <viommu/notify.h>
 
@@ -54,6 +56,7 @@ struct wait {
     bool failed;        /* a subscriber answered with an error */
     bool timed_out;     /* or did not answer */
     uint64_t follow;    /* the batch in which mirrors follow (shadow/follow.h); 0: none does */
+    struct window_wait windows; /* pinned windows that are to be released */
     uint16_t requester; /* which one, when one of the two is set */
 };
 

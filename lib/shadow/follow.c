@@ -258,6 +258,7 @@ static bool batch_begin(struct viommu *iommu)
 {
     struct follow *follow = &iommu->follow;
     bool due = retry_due(iommu);
+    bool adopting = false;
 
     if (!follow->wanted && !due) {
         return false;
@@ -266,6 +267,7 @@ static bool batch_begin(struct viommu *iommu)
     follow->stop_told = false;
     follow->batch_open++;
     for (struct mirror *mirror = follow->mirrors; mirror; mirror = mirror->next) {
+        adopting |= mirror->adopting;
         mirror->review = mirror->review_wanted;
         mirror->review_wanted = false;
         mirror->retry_now |= mirror->retry_time && mirror->retry_time <= iommu_now(iommu);
@@ -274,7 +276,13 @@ static bool batch_begin(struct viommu *iommu)
         shadow_take_wanted(shadow);
     }
     follow_memory_catch_up(iommu);
-    follow->phase = FOLLOW_MEMORY;
+    if (adopting) {
+        /* What those hold is cut by memory as it was: they need a view before that changes. */
+        follow->wanted = follow->notes != NULL;
+        follow->phase = FOLLOW_REVIEW;
+    } else {
+        follow->phase = FOLLOW_MEMORY;
+    }
     return true;
 }
 
@@ -336,7 +344,7 @@ static void review(struct viommu *iommu, struct mirror *mirror)
     (void)epoch_enter(iommu->epoch); /* cannot fail in viommu_process */
     iommu->model->view(iommu, requester->id, &view);
     epoch_leave(iommu->epoch);
-    if (view_is(mirror, &view)) {
+    if (!mirror->adopting && view_is(mirror, &view)) {
         mirror->domain = view.domain;
         return;
     }
@@ -492,6 +500,10 @@ static void switch_end(struct viommu *iommu, struct mirror *mirror)
     mirror->target_shadow = NULL;
     mirror->switching = false;
     mirror->switched = false;
+    if (mirror->adopting) {
+        mirror->adopting = false;
+        mirror_count(iommu, mirror);
+    }
     if (old) {
         shadow_put(iommu, old);
     }

@@ -9,6 +9,7 @@
  *   large.c   blocks of 1 GiB
  *   compare.c one block compared
  *   tell.c    what is counted and told of that
+ *   adopt.c   what a mirror holds, saved; and mirrors that take that over from another instance
  *   mirror.c  one mirror: its calls and their answers, what it misses, its end
  *   memory.c  guest memory that comes and goes
  *   follow.c  batches: in which order all that happens
@@ -24,6 +25,10 @@
  * A *walk* takes one mirror from one layout to another over a *window* of addresses, cluster by
  * cluster: a *cluster* is the smallest stretch whose borders no mapping crosses, before or after.
  * In each, what is not the same any more is unmapped, then what is missing is mapped.
+ *
+ * A mirror is *adopted* when it holds already what another instance gave it. All of that is odd at
+ * first: its view is nothing. In its first batch it walks from there to the view that it is to
+ * have, as on every change of views, and so it is told only what differs.
  *
  * A *batch* is all that was asked for until it began: views to be looked at again, ranges to be
  * synced, memory that came or went. One runs at a time; what comes meanwhile is in the next one. An
@@ -47,6 +52,7 @@
 #include "pagetable/pagetable.h"
 #include "range/pow2.h"
 #include "range/range_set.h"
+#include "save/stream.h"
 #include "shadow/map.h"
 
 enum view_kind {
@@ -197,6 +203,9 @@ struct mirror {
     struct pow2_split split;
     struct shadow_extent block; /* what the mirror was told of */
 
+    bool waits;    /* to be adopted: told nothing until it is known what it holds */
+    bool adopting; /* has not walked yet from what it holds; that is not counted in odd_bytes */
+
     bool fence_due; /* its fence function is to be called */
     bool fencing;   /* or is being called */
     bool gone;      /* it is being removed */
@@ -316,6 +325,9 @@ void shadow_put(struct viommu *iommu, struct shadow *shadow);
 
 /* ---- mirror.c ---- */
 
+/* Differences are tried again after so many nanoseconds; then after longer. */
+#define MIRROR_RETRY_PAUSE 10000000ULL
+
 /* Makes a subscriber a mirror. Returns 0 or -ENOMEM. It is not followed yet. */
 int mirror_attach(struct viommu *iommu, struct viommu_subscriber *subscriber);
 /* It takes part from now on. Under the lock. */
@@ -323,6 +335,9 @@ void mirror_enter(struct viommu *iommu, struct mirror *mirror);
 /* It does not any more. Under the lock. */
 void mirror_leave(struct viommu *iommu, struct mirror *mirror);
 void mirror_free(struct mirror *mirror);
+
+/* So many blocks a mapping is made of. */
+uint64_t mirror_blocks(const struct mirror *mirror, const struct shadow_extent *extent);
 
 /* The mirror failed, or must not go on: its fence function will be called. */
 void mirror_fence(struct viommu *iommu, struct mirror *mirror);
@@ -427,6 +442,11 @@ void follow_memory_stop(struct viommu *iommu);
 
 /* Where track was lost: notes to read what is there, as soon as that is certain. */
 void follow_memory_catch_up(struct viommu *iommu);
+/*
+ * Before the start, while nobody changes memory: reads what is there. Returns 0, -ENOMEM, or -EBUSY
+ * while a removal is under way.
+ */
+int follow_memory_settle(struct viommu *iommu);
 /* Answers a removal for which every mirror was fenced. */
 void follow_memory_answer_stale(struct viommu *iommu);
 
@@ -436,5 +456,36 @@ void follow_memory_answer_stale(struct viommu *iommu);
 bool follow_memory_begin(struct viommu *iommu);
 /* The mirrors have walked there. */
 void follow_memory_end(struct viommu *iommu);
+
+/* ---- adopt.c ---- */
+
+/* Whether what mirrors hold is known: none is being told something. */
+bool follow_quiet(const struct viommu *iommu);
+
+/* Whether a mirror waits to be adopted. */
+bool follow_waits(const struct viommu *iommu);
+
+/* Writes what a mirror holds into an open section. While all is quiet. */
+void mirror_save(const struct viommu *iommu, const struct mirror *mirror,
+                 struct save_writer *writer);
+
+/* What a mirror is to take over. */
+struct adoption {
+    struct mirror *mirror;
+    bool fenced;
+    struct range_map odd;
+    struct range_map missing;
+    uint64_t mappings;
+};
+
+/*
+ * Reads what mirror_save wrote, for a mirror that waits. Returns 0; -EBADMSG; -EINVAL when it is of
+ * a mirror of another form or range; -ENOMEM. adoption_fini follows, whatever is returned.
+ */
+int adoption_read(struct adoption *adoption, struct mirror *mirror, struct save_section *section);
+void adoption_fini(struct adoption *adoption);
+
+/* The mirror has that from now on. Before the start. */
+void mirror_adopt(struct viommu *iommu, struct adoption *adoption);
 
 #endif

@@ -198,9 +198,12 @@ void follow_memory_stop(struct viommu *iommu)
     if (iommu->follow.listener) {
         (void)viommu_memory_listener_remove(iommu->follow.listener);
     }
+    iommu->follow.listener = NULL;
     notes_free(iommu);
     base_free(iommu->follow.memory);
+    iommu->follow.memory = NULL;
     base_free(iommu->follow.memory_next);
+    iommu->follow.memory_next = NULL;
 }
 
 static bool note_has(const struct memory_note *note, const struct viommu_memory_slot *slot)
@@ -270,6 +273,28 @@ void follow_memory_catch_up(struct viommu *iommu)
         iommu->follow.memory_stale = false;
         iommu->follow.notes = note;
     }
+}
+
+int follow_memory_settle(struct viommu *iommu)
+{
+    struct memory_list *list;
+
+    if (iommu->follow.removing) {
+        return -EBUSY;
+    }
+    if (!epoch_enter(iommu->epoch)) {
+        return -ENOMEM;
+    }
+    list = list_anew(iommu);
+    epoch_leave(iommu->epoch);
+    if (!list) {
+        return -ENOMEM;
+    }
+    notes_free(iommu);
+    iommu->follow.memory_stale = false;
+    base_free(iommu->follow.memory);
+    iommu->follow.memory = list;
+    return 0;
 }
 
 bool follow_memory_begin(struct viommu *iommu)

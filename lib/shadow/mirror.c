@@ -12,7 +12,6 @@
 
 #include <errno.h>
 
-#define RETRY_PAUSE_FIRST 10000000ULL /* nanoseconds */
 #define RETRY_PAUSE_MAX 1000000000ULL
 /* So many failures in a row end an attempt: whatever the reason is, it lasts. */
 #define RETRY_FAILURES 16
@@ -128,6 +127,9 @@ void mirror_count(struct viommu *iommu, struct mirror *mirror)
 {
     uint64_t bytes = range_map_memory(&mirror->odd) + range_map_memory(&mirror->missing);
 
+    if (mirror->adopting) {
+        return; /* what it holds it was given within another instance's quota */
+    }
     iommu->follow.odd_bytes += bytes - mirror->counted;
     mirror->counted = bytes;
 }
@@ -145,6 +147,7 @@ static void mirror_clear(struct viommu *iommu, struct mirror *mirror)
     mirror->review_wanted = false;
     mirror->switching = false;
     mirror->switched = false;
+    mirror->adopting = false;
     mirror->kind = VIEW_NONE;
     mirror->mappings = 0;
     range_map_fini(&mirror->odd);
@@ -171,6 +174,14 @@ void mirror_leave(struct viommu *iommu, struct mirror *mirror)
     mirror->gone = true;
     iommu->follow.fences_due -= mirror->fence_due;
     mirror_clear(iommu, mirror);
+}
+
+uint64_t mirror_blocks(const struct mirror *mirror, const struct shadow_extent *extent)
+{
+    if (mirror->subscriber->what.form != VIOMMU_FORM_POW2) {
+        return 1;
+    }
+    return pow2_count_with_target(extent->first, extent->last, extent->gpa);
 }
 
 bool mirror_crowded(const struct mirror *mirror)
@@ -284,7 +295,7 @@ static void difference_add(struct viommu *iommu, struct mirror *mirror, int erro
     }
     mirror_count(iommu, mirror);
     if (!mirror->retry_time) {
-        mirror->retry_pause = RETRY_PAUSE_FIRST;
+        mirror->retry_pause = MIRROR_RETRY_PAUSE;
         mirror->retry_time = iommu_now(iommu) + mirror->retry_pause;
     }
 }
@@ -472,7 +483,7 @@ static void retry_end(struct viommu *iommu, struct mirror *mirror)
     if (!mirror->missing.count) {
         return;
     }
-    mirror->retry_pause = mirror->retry_succeeded ? RETRY_PAUSE_FIRST : mirror->retry_pause * 2;
+    mirror->retry_pause = mirror->retry_succeeded ? MIRROR_RETRY_PAUSE : mirror->retry_pause * 2;
     if (mirror->retry_pause > RETRY_PAUSE_MAX) {
         mirror->retry_pause = RETRY_PAUSE_MAX;
     }

@@ -85,6 +85,15 @@ static bool is_piece(const struct mirror *mirror, const struct shadow_extent *gi
     return piece_at(mirror, given->first, &piece) && equal(&piece, given);
 }
 
+/* Whether it is odd as it is. */
+static bool is_odd(const struct mirror *mirror, const struct shadow_extent *given)
+{
+    struct range_run run;
+
+    return mirror->odd.count && range_map_find(&mirror->odd, given->first, &run) &&
+           run.first == given->first && run.last == given->last;
+}
+
 /* Whether the piece that it lies in has grown over its borders in this patch. */
 static bool outgrown(const struct mirror *mirror, const struct shadow_extent *given)
 {
@@ -423,7 +432,7 @@ static bool count_step(struct viommu *iommu, struct mirror *mirror)
     if (!judge_next(mirror, &given, &kept)) {
         odd_reserve(iommu, mirror);
     } else if (kept != ANSWER_LATER) {
-        walk->odd += kept == ANSWER_YES && !is_piece(mirror, &given);
+        walk->odd += kept == ANSWER_YES && !is_piece(mirror, &given) && !is_odd(mirror, &given);
         move_in_cluster(walk, given.last);
     }
     return false;

@@ -37,13 +37,20 @@ void vtd_command_written(struct vtd *vtd, uint32_t value, uint32_t covered)
 static void command_begin(struct vtd *vtd, struct vtd_command *command, uint64_t low, uint64_t high)
 {
     command->operation = (struct vtd_operation){.low = low, .high = high};
-    command->after = vtd->queue.started;
+    command->after = vtd->queue.started + vtd->queue.again;
     command->active = true;
 }
 
+/*
+ * After a restore it waits for descriptors that are yet to be fetched again, as far as they are
+ * there to be.
+ */
 static bool command_over(const struct vtd *vtd, const struct vtd_command *command)
 {
-    return command->operation.phase == PHASE_DONE && vtd->queue.retired >= command->after;
+    uint64_t started = vtd->queue.started + vtd->queue.again;
+    uint64_t after = command->after < started ? command->after : started;
+
+    return command->operation.phase == PHASE_DONE && vtd->queue.retired >= after;
 }
 
 static uint32_t next_bit(const struct vtd_state *state)
@@ -72,6 +79,21 @@ static void bit_begin(struct vtd *vtd, uint32_t bit)
         state->translating = state->wanted & GCMD_TE;
     }
     vtd_operation_start_over(vtd, &vtd->command.operation);
+}
+
+void vtd_commands_resume(struct vtd *vtd, uint32_t bit, bool set_root_again)
+{
+    if (!bit) {
+        return;
+    }
+    command_begin(vtd, &vtd->command, 0, 0);
+    vtd->command_bit = bit;
+    vtd->set_root_again = set_root_again;
+    if (bit == GCMD_QIE) {
+        vtd->command.operation.phase = PHASE_DONE;
+    } else {
+        vtd_operation_start_over(vtd, &vtd->command.operation);
+    }
 }
 
 static void bit_end(struct vtd *vtd)

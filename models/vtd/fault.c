@@ -147,7 +147,7 @@ void vtd_fault_record(struct vtd *vtd, const struct dma_request *request, enum v
     record_fill(vtd, record, request, reason);
     vtd->iommu.stats.faults_recorded++;
     if (!(state->reg[REG_FSTS] & FSTS_PPF)) {
-        state->reg[REG_FSTS] &= ~(0xffULL << FSTS_FRI_SHIFT);
+        state->reg[REG_FSTS] &= ~(uint64_t)FSTS_FRI;
         state->reg[REG_FSTS] |= (uint64_t)state->fault_index << FSTS_FRI_SHIFT;
         vtd_fault_event(vtd, FSTS_PPF);
     }

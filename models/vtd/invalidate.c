@@ -15,6 +15,10 @@
  * Who is to be told (device-TLBs, and subscribers that cache) is decided at the start, and told
  * when requests that could make them cache the old have ended. When all have answered, requests
  * that were under way with what they had cached have to end, too.
+ *
+ * Pinned windows are asked back at the same time: then all that were made by what was dropped are
+ * known. A window knows under which requester id and domain it was made; what the guest says of
+ * that requester since does not count.
  */
 #include "vtd/unit.h"
 
@@ -40,6 +44,21 @@ static void post(struct vtd *vtd, struct vtd_operation *operation, enum viommu_c
 
 static const struct viommu_range everything = {0, UINT64_MAX};
 
+/* Windows that are concerned: of a domain, or of requesters, or all of them. */
+static void concern(struct vtd_operation *operation, struct viommu_range range, int32_t domain,
+                    uint16_t id, uint16_t compared)
+{
+    struct window_concern what = {
+        .first = range.first,
+        .last = range.last,
+        .domain = domain,
+        .id = id,
+        .compared = compared,
+    };
+
+    windows_concern(&operation->wait.windows, &what);
+}
+
 static bool was_forgotten(const struct requester *requester, const void *what)
 {
     (void)what;
@@ -64,6 +83,7 @@ void vtd_operation_start_over(struct vtd *vtd, struct vtd_operation *operation)
     post_forgotten(vtd, operation);
     follow_invalidate(&vtd->iommu, &operation->wait, FOLLOW_ANY_DOMAIN, 0, UINT64_MAX,
                       VIOMMU_CAUSE_CONTEXT);
+    concern(operation, everything, WINDOW_DOMAIN_ANY, 0, 0);
     wait_drain(&vtd->iommu, &operation->wait);
 }
 
@@ -79,16 +99,20 @@ static void context_start(struct vtd *vtd, struct vtd_operation *operation)
     static const uint16_t compared[4] = {0xffff, 0xfffb, 0xfff9, 0xfff8};
     enum vtd_granularity granularity = granularity_of(operation->low);
     uint16_t source = (uint16_t)(operation->low >> 32);
+    uint16_t mask = compared[operation->low >> 48 & 3];
 
     switch (granularity) {
     case VTD_GLOBAL:
         requesters_forget(&vtd->iommu, 0, 0);
+        concern(operation, everything, WINDOW_DOMAIN_ANY, 0, 0);
         break;
     case VTD_DOMAIN:
         vtd_contexts_forget_domain(vtd, domain_of(vtd, operation->low));
+        concern(operation, everything, domain_of(vtd, operation->low), 0, 0);
         break;
     case VTD_SELECTIVE:
-        requesters_forget(&vtd->iommu, source, compared[operation->low >> 48 & 3]);
+        requesters_forget(&vtd->iommu, source, mask);
+        concern(operation, everything, WINDOW_DOMAIN_ANY, source, mask);
         break;
     }
     post_forgotten(vtd, operation);
@@ -153,6 +177,7 @@ static void iotlb_start(struct vtd *vtd, struct vtd_operation *operation)
     }
     post(vtd, operation, VIOMMU_CHANGE_UNMAP, range, may_use_domain,
          granularity == VTD_GLOBAL ? NULL : &domain);
+    concern(operation, range, granularity == VTD_GLOBAL ? WINDOW_DOMAIN_ANY : domain, 0, 0);
     follow_invalidate(&vtd->iommu, &operation->wait,
                       granularity == VTD_GLOBAL ? FOLLOW_ANY_DOMAIN : domain, range.first,
                       range.last, causes[granularity]);
@@ -223,22 +248,27 @@ void vtd_operation_start(struct vtd *vtd, struct vtd_operation *operation)
 /* The requests that it waited for have ended: what is next? */
 static enum vtd_phase after_drain(struct vtd *vtd, struct vtd_operation *operation)
 {
+    struct wait *wait = &operation->wait;
+    bool windows;
+
     if (operation->phase == PHASE_DRAIN && operation->again) {
         (void)drop_pages(vtd, operation);
-        wait_drain(&vtd->iommu, &operation->wait);
+        wait_drain(&vtd->iommu, wait);
         return PHASE_AGAIN;
     }
     if (operation->phase == PHASE_SETTLE) {
         return PHASE_DONE;
     }
-    notify_release(&vtd->iommu, &operation->wait);
-    return operation->wait.told || operation->wait.follow ? PHASE_TELL : PHASE_DONE;
+    notify_release(&vtd->iommu, wait);
+    windows = windows_ask(&vtd->iommu, &wait->windows, wait->drain);
+    return wait->told || wait->follow || windows ? PHASE_TELL : PHASE_DONE;
 }
 
-/* Whether subscribers have not answered, or mirrors not followed. */
+/* Whether subscribers have not answered, mirrors not followed, or windows not been released. */
 static bool is_told(const struct vtd *vtd, const struct vtd_operation *operation)
 {
-    return operation->wait.deliveries || !follow_done(&vtd->iommu, &operation->wait);
+    return operation->wait.deliveries || !follow_done(&vtd->iommu, &operation->wait) ||
+           windows_stands(&operation->wait.windows);
 }
 
 bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation)
@@ -252,6 +282,7 @@ bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation)
         operation->phase = after_drain(vtd, operation);
         return true;
     }
+    (void)windows_over(&wait->windows);
     if (is_told(vtd, operation)) {
         return false;
     }

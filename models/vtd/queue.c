@@ -43,6 +43,12 @@ void vtd_queue_reset(struct vtd *vtd)
     *queue = (struct vtd_queue){0};
 }
 
+void vtd_queue_resume(struct vtd *vtd, uint32_t again)
+{
+    vtd->queue.fetch = (uint32_t)(vtd->state.reg[REG_IQH] >> 4);
+    vtd->queue.again = again;
+}
+
 /* A wait descriptor with the fence flag keeps later ones back until it has completed. */
 static bool fenced(const struct vtd_queue *queue)
 {
@@ -55,12 +61,20 @@ static bool fenced(const struct vtd_queue *queue)
     return is_wait(newest) && (newest->low & DESC_WAIT_FN);
 }
 
+/* Whether the guest lets it fetch; what was fetched once is fetched again. */
+static bool enabled(const struct vtd *vtd)
+{
+    const struct vtd_state *state = &vtd->state;
+
+    return vtd->queue.again ||
+           ((state->reg[REG_GSTS] & state->wanted & GCMD_QIE) && vtd->command_bit != GCMD_QIE);
+}
+
 bool vtd_queue_ready(const struct vtd *vtd)
 {
     const struct vtd_state *state = &vtd->state;
 
-    return (state->reg[REG_GSTS] & state->wanted & GCMD_QIE) && vtd->command_bit != GCMD_QIE &&
-           !(state->reg[REG_FSTS] & (FSTS_IQE | FSTS_ITE)) &&
+    return enabled(vtd) && !(state->reg[REG_FSTS] & (FSTS_IQE | FSTS_ITE)) &&
            !vtd->queue.timed_out && vtd->queue.count < VTD_OPERATIONS &&
            vtd->iommu.notify.outstanding < NOTIFY_OUTSTANDING_MAX &&
            vtd->queue.fetch != state->reg[REG_IQT] >> 4 && !fenced(&vtd->queue);
@@ -157,6 +171,7 @@ static void queue_error(struct vtd *vtd, enum vtd_queue_error error)
 {
     uint64_t *record = &vtd->state.reg[REG_IQERCD];
 
+    vtd->queue.again = 0; /* the guest changed what was under way: it goes on from the error */
     *record = (*record & ~IQERCD_IQEI) | (uint64_t)error;
     vtd->iommu.stats.queue_errors++;
     vtd_fault_event(vtd, FSTS_IQE);
@@ -170,6 +185,7 @@ static void operation_push(struct vtd *vtd, uint64_t low, uint64_t high)
     *operation = (struct vtd_operation){.low = low, .high = high};
     queue->count++;
     queue->started++;
+    queue->again -= queue->again > 0;
     queue->fetch = (queue->fetch + 1) % queue_size(vtd);
     vtd_operation_start(vtd, operation);
 }
@@ -312,6 +328,9 @@ bool vtd_queue_step(struct vtd *vtd, unsigned *budget)
 {
     bool moved = operations_advance(vtd);
 
+    if (vtd->queue.fetch == vtd->state.reg[REG_IQT] >> 4) {
+        vtd->queue.again = 0; /* the guest took the tail back */
+    }
     moved |= operations_retire(vtd);
     moved |= time_out_report(vtd);
     while (*budget && vtd_queue_ready(vtd) && fetch_step(vtd)) {

@@ -14,32 +14,34 @@ struct register_info {
     uint8_t size;
     uint64_t write;       /* bits that take what is written */
     uint64_t write_clear; /* bits that a written 1 clears */
+    uint64_t status;      /* bits that the unit sets, besides */
 };
 
 static const struct register_info registers[VTD_REGISTER_COUNT] = {
-    [REG_VER] = {0x000, 4, 0, 0},
-    [REG_CAP] = {0x008, 8, 0, 0},
-    [REG_ECAP] = {0x010, 8, 0, 0},
-    [REG_GCMD] = {0x018, 4, 0, 0},
-    [REG_GSTS] = {0x01c, 4, 0, 0},
-    [REG_RTADDR] = {0x020, 8, RTADDR_ADDRESS | RTADDR_TTM, 0},
-    [REG_CCMD] = {0x028, 8, 0xe0000003ffffffffULL, 0},
-    [REG_FSTS] = {0x034, 4, 0, FSTS_PFO | FSTS_IQE | FSTS_ICE | FSTS_ITE},
-    [REG_FECTL] = {0x038, 4, ECTL_IM, 0},
-    [REG_FEDATA] = {0x03c, 4, 0xffff, 0},
-    [REG_FEADDR] = {0x040, 4, 0xfffffffc, 0},
-    [REG_FEUADDR] = {0x044, 4, 0xffffffff, 0},
-    [REG_IQH] = {0x080, 8, 0, 0},
-    [REG_IQT] = {0x088, 8, 0x7fff0, 0},
-    [REG_IQA] = {0x090, 8, IQA_ADDRESS | IQA_DW | IQA_QS, 0},
-    [REG_ICS] = {0x09c, 4, 0, ICS_IWC},
-    [REG_IECTL] = {0x0a0, 4, ECTL_IM, 0},
-    [REG_IEDATA] = {0x0a4, 4, 0xffff, 0},
-    [REG_IEADDR] = {0x0a8, 4, 0xfffffffc, 0},
-    [REG_IEUADDR] = {0x0ac, 4, 0xffffffff, 0},
-    [REG_IQERCD] = {0x0b0, 8, 0, 0},
-    [REG_IVA] = {VTD_IRO, 8, 0xfffffffffffff07fULL, 0},
-    [REG_IOTLB] = {VTD_IRO + 8, 8, 0xb003ffff00000000ULL, 0},
+    [REG_VER] = {0x000, 4, 0, 0, 0},
+    [REG_CAP] = {0x008, 8, 0, 0, 0},
+    [REG_ECAP] = {0x010, 8, 0, 0, 0},
+    [REG_GCMD] = {0x018, 4, 0, 0, 0},
+    [REG_GSTS] = {0x01c, 4, 0, 0, GCMD_TE | GCMD_SRTP | GCMD_QIE},
+    [REG_RTADDR] = {0x020, 8, RTADDR_ADDRESS | RTADDR_TTM, 0, 0},
+    [REG_CCMD] = {0x028, 8, 0xe0000003ffffffffULL, 0, CCMD_CAIG},
+    [REG_FSTS] = {0x034, 4, 0, FSTS_PFO | FSTS_IQE | FSTS_ICE | FSTS_ITE,
+                  FSTS_PPF | FSTS_FRI},
+    [REG_FECTL] = {0x038, 4, ECTL_IM, 0, ECTL_IP},
+    [REG_FEDATA] = {0x03c, 4, 0xffff, 0, 0},
+    [REG_FEADDR] = {0x040, 4, 0xfffffffc, 0, 0},
+    [REG_FEUADDR] = {0x044, 4, 0xffffffff, 0, 0},
+    [REG_IQH] = {0x080, 8, 0, 0, 0x7fff0},
+    [REG_IQT] = {0x088, 8, 0x7fff0, 0, 0},
+    [REG_IQA] = {0x090, 8, IQA_ADDRESS | IQA_DW | IQA_QS, 0, 0},
+    [REG_ICS] = {0x09c, 4, 0, ICS_IWC, 0},
+    [REG_IECTL] = {0x0a0, 4, ECTL_IM, 0, ECTL_IP},
+    [REG_IEDATA] = {0x0a4, 4, 0xffff, 0, 0},
+    [REG_IEADDR] = {0x0a8, 4, 0xfffffffc, 0, 0},
+    [REG_IEUADDR] = {0x0ac, 4, 0xffffffff, 0, 0},
+    [REG_IQERCD] = {0x0b0, 8, 0, 0, 0xffffffff0000000fULL},
+    [REG_IVA] = {VTD_IRO, 8, 0xfffffffffffff07fULL, 0, 0},
+    [REG_IOTLB] = {VTD_IRO + 8, 8, 0xb003ffff00000000ULL, 0, IOTLB_IAIG},
 };
 
 void vtd_registers_reset(struct vtd *vtd)
@@ -64,6 +66,19 @@ static bool register_exists(const struct vtd *vtd, unsigned i)
     bool of_queue = i >= REG_IQH && i <= REG_IQERCD;
 
     return !of_queue || (vtd->ecap & ECAP_QI);
+}
+
+bool vtd_registers_valid(const struct vtd *vtd, const uint64_t *reg)
+{
+    for (unsigned i = REG_GCMD; i < VTD_REGISTER_COUNT; i++) {
+        const struct register_info *info = &registers[i];
+        uint64_t bits = info->write | info->write_clear | info->status;
+
+        if (reg[i] & ~(register_exists(vtd, i) ? bits : 0)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /*

@@ -75,6 +75,7 @@ enum vtd_granularity {
 #define FSTS_IQE (1u << 4)
 #define FSTS_ICE (1u << 5)
 #define FSTS_ITE (1u << 6)
+#define FSTS_FRI (0xffu << FSTS_FRI_SHIFT)
 #define FSTS_FRI_SHIFT 8
 #define FSTS_EVENTS (FSTS_PFO | FSTS_PPF | FSTS_IQE | FSTS_ICE | FSTS_ITE)
 
@@ -112,6 +113,7 @@ enum vtd_queue_error {
 #define FRCD_ATOMIC (1ULL << 28) /* T2, where T1 is set */
 #define FRCD_AT_SHIFT 60
 #define FRCD_REASON_SHIFT 32
+#define FRCD_RESERVED 0x0fffff00efff0000ULL /* no bits of a record of this unit's */
 
 /* Fault reasons of legacy mode (table 30). */
 enum vtd_reason {

@@ -137,6 +137,14 @@ static uint64_t usable_mask(const struct pagetable_walk *walk, uint64_t iova)
                : walk->mask;
 }
 
+/* Says where a translation comes from, to whoever asked. */
+static void found(const struct dma_request *request, int32_t domain, uint8_t level)
+{
+    if (request->found) {
+        *request->found = (struct dma_found){.domain = domain, .level = level};
+    }
+}
+
 static int translate_by_tables(struct vtd *vtd, const struct dma_request *request,
                                const struct vtd_context *context, struct viommu_translation *out)
 {
@@ -160,8 +168,11 @@ static int translate_by_tables(struct vtd *vtd, const struct dma_request *reques
     }
     if (id) {
         iotlb_fill(&vtd->iommu.iotlb, tag, id, request->iova,
-                   (walk.gpa & ~0xfffULL) | IOTLB_VALID | walk.perm, walk.level);
+                   (walk.gpa & ~0xfffULL) | (uint64_t)walk.level << IOTLB_LEVEL_SHIFT |
+                       IOTLB_VALID | walk.perm,
+                   walk.level);
     }
+    found(request, context->domain, (uint8_t)walk.level);
     *out = (struct viommu_translation){
         .gpa = walk.gpa,
         .mask = usable_mask(&walk, request->iova),
@@ -192,6 +203,7 @@ static int untranslated(struct vtd *vtd, const struct dma_request *request,
         return context->translating ? refuse(vtd, request, context, VTD_ADDRESS_TOO_LARGE)
                                     : -EFAULT;
     }
+    found(request, context->translating ? context->domain : WINDOW_DOMAIN_NONE, 0);
     identity(request->iova, VIOMMU_READ | VIOMMU_WRITE, out);
     return 0;
 }

@@ -199,6 +199,11 @@ static const struct model vtd_model = {
     .view = vtd_view,
     .format = vtd_format,
     .interrupts = {VTD_INTERRUPT_FIRST, VTD_INTERRUPT_LAST},
+    .id = MODEL_VTD,
+    .save_version = VTD_SAVE_VERSION,
+    .save = vtd_save,
+    .decode = vtd_decode,
+    .restore = vtd_restore,
 };
 
 int viommu_vtd_create(const struct viommu_config *config,

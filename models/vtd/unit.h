@@ -10,6 +10,7 @@
  *   context.c    root and context entries
  *   translate.c  requests: untranslated, translated, translation requests
  *   fault.c      fault records, events and their interrupts
+ *   save.c       all that, saved and restored
  *
  * Vocabulary. An *operation* is an invalidation that was started: descriptors become operations in
  * order, overlap, and retire in order. IQH, as the guest reads it, is the first descriptor that has
@@ -17,9 +18,10 @@
  * is read.
  *
  * Invariants:
- * - vtd_state is plain data and all that there is to save: operations under way are those between
- *   IQH and fetch, and are started again from IQH; so are waits that a time-out was about to abort,
- *   and a device that does not answer is found out, and denied, anew.
+ * - vtd_state is plain data and all that there is to save, but for which bit of GCMD is under way,
+ *   and how many descriptors are: operations under way are those between IQH and fetch, and are
+ *   started again from IQH; so are waits that a time-out was about to abort, and a device that does
+ *   not answer is found out, and denied, anew.
  * - A requester's context is cached only when it was present and valid; faults are never cached.
  *
  * Locking: the IOMMU's lock, but for translate.c, which runs in a section and takes the lock to
@@ -99,7 +101,7 @@ struct vtd_state {
 enum vtd_phase {
     PHASE_DRAIN,  /* for requests that began before it */
     PHASE_AGAIN,  /* for those that could find what these had cached late */
-    PHASE_TELL,   /* for subscribers that are being told, and mirrors that follow */
+    PHASE_TELL,   /* for subscribers that are told, mirrors that follow, windows to be released */
     PHASE_SETTLE, /* for requests with what these had cached */
     PHASE_DONE,
 };
@@ -119,6 +121,7 @@ struct vtd_queue {
     uint32_t first;
     uint32_t count;
     uint32_t fetch; /* index in the guest's queue */
+    uint32_t again; /* after a restore: so many to be fetched were under way when it was saved */
     bool timed_out; /* a device did not answer: reported when everything under way has retired */
     uint16_t timed_out_source;
     uint64_t started;
@@ -180,17 +183,23 @@ static inline uint64_t vtd_host_last(const struct vtd *vtd)
 
 /* registers.c */
 void vtd_registers_reset(struct vtd *vtd);
+/* Whether registers, from GCMD on, have only bits set that can be. */
+bool vtd_registers_valid(const struct vtd *vtd, const uint64_t *reg);
 uint64_t vtd_mmio_read(struct viommu *iommu, uint64_t offset, unsigned size);
 void vtd_mmio_write(struct viommu *iommu, uint64_t offset, unsigned size, uint64_t value);
 
 /* command.c: what a write set off, and its progress. Each step returns whether something moved. */
 void vtd_command_written(struct vtd *vtd, uint32_t value, uint32_t covered);
 void vtd_commands_reset(struct vtd *vtd);
+/* Takes up the bit of GCMD that was under way when the state was saved; 0: none was. */
+void vtd_commands_resume(struct vtd *vtd, uint32_t bit, bool set_root_again);
 bool vtd_commands_step(struct vtd *vtd);
 bool vtd_commands_draining(const struct vtd *vtd);
 
 /* queue.c */
 void vtd_queue_reset(struct vtd *vtd);
+/* The state is there: goes on from IQH. So many descriptors from there were under way. */
+void vtd_queue_resume(struct vtd *vtd, uint32_t again);
 bool vtd_queue_step(struct vtd *vtd, unsigned *budget);
 bool vtd_queue_draining(const struct vtd *vtd);
 /* Whether a descriptor could be fetched now. */
@@ -237,5 +246,11 @@ void vtd_completion_status_changed(struct vtd *vtd);
 void vtd_completion_event(struct vtd *vtd);
 /* FECTL or IECTL was written: a message that was pending may go out. */
 void vtd_event_control_written(struct vtd *vtd, enum vtd_event event);
+
+/* save.c */
+#define VTD_SAVE_VERSION 1u
+void vtd_save(struct viommu *iommu, struct save_writer *writer);
+int vtd_decode(struct viommu *iommu, struct save_section *section, void **state);
+void vtd_restore(struct viommu *iommu, const void *state);
 
 #endif

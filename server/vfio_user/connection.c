@@ -164,15 +164,20 @@ static int receive_payload(struct vfio_user_connection *connection)
     return 1;
 }
 
+void vfio_user_connection_settle(struct vfio_user_connection *connection)
+{
+    if (connection->complete) {
+        drop_message(connection);
+    }
+}
+
 int vfio_user_connection_receive(struct vfio_user_connection *connection,
                                  struct vfio_user_message *message)
 {
     int ret;
 
     memset(message, 0, sizeof(*message));
-    if (connection->complete) {
-        drop_message(connection);
-    }
+    vfio_user_connection_settle(connection);
     ret = receive_header(connection);
     if (ret <= 0) {
         return ret;

@@ -81,6 +81,9 @@ int vfio_user_connection_send(struct vfio_user_connection *connection,
 /* Write what is kept. Returns 0 or a negative errno, after which the connection is to be closed. */
 int vfio_user_connection_flush(struct vfio_user_connection *connection);
 
+/* Drop a message that was handed out, with what came along and was not taken. */
+void vfio_user_connection_settle(struct vfio_user_connection *connection);
+
 /* Is anything waiting for the socket to become writable? */
 bool vfio_user_connection_pending(const struct vfio_user_connection *connection);
 

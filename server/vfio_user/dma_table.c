@@ -8,10 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../client_file.h"
 #include "protocol.h"
 
 void vfio_user_dma_table_fini(struct vfio_user_dma_table *table)
 {
+    for (size_t i = 0; i < table->n; i++) {
+        client_file_put(table->ranges[i].file);
+    }
     free(table->ranges);
     memset(table, 0, sizeof(*table));
 }
@@ -82,6 +86,7 @@ int vfio_user_dma_table_remove(struct vfio_user_dma_table *table, uint64_t first
         return -ENOENT;
     }
     *cookie = table->ranges[i].cookie;
+    client_file_put(table->ranges[i].file);
     table->n--;
     memmove(&table->ranges[i], &table->ranges[i + 1], (table->n - i) * sizeof(table->ranges[0]));
     return 0;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../client_file.h"
 #include "../log.h"
 
 enum {
@@ -66,15 +67,39 @@ static int handle_version(struct vfio_user_endpoint *endpoint, struct vfio_user_
     return 0;
 }
 
+int vfio_user_endpoint_map(struct vfio_user_endpoint *endpoint, const struct pci_dma_region *region,
+                           int fd)
+{
+    const struct pci_function *function = endpoint->function;
+    struct vfio_user_dma_range *range;
+    void *cookie;
+    int ret = vfio_user_dma_table_add(&endpoint->dma, region->first, region->last, &range);
+
+    if (ret < 0) {
+        return ret;
+    }
+    range->file_offset = region->file_offset;
+    range->readable = region->readable;
+    range->writable = region->writable;
+    if (!function->memory) {
+        return 0;
+    }
+    ret = function->memory->map(function->memory_opaque, region, fd, &range->cookie);
+    if (ret < 0) {
+        vfio_user_dma_table_remove(&endpoint->dma, region->first, region->last, &cookie);
+        return ret;
+    }
+    range->file = fd >= 0 ? client_file_get(fd) : NULL;
+    range->file_lost = fd >= 0 && !range->file;
+    return 0;
+}
+
 static int handle_dma_map(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
                           struct reply *reply)
 {
-    const struct pci_function *function = endpoint->function;
     struct vfio_user_dma_map map;
     struct pci_dma_region region;
-    struct vfio_user_dma_range *range;
-    void *cookie;
-    int ret;
+    int fd = message->n_fds ? message->fds[0] : -1;
 
     (void)reply;
     memcpy(&map, message->payload, sizeof(map));
@@ -89,15 +114,7 @@ static int handle_dma_map(struct vfio_user_endpoint *endpoint, struct vfio_user_
         .readable = map.flags & VFIO_DMA_MAP_FLAG_READ,
         .writable = map.flags & VFIO_DMA_MAP_FLAG_WRITE,
     };
-    ret = vfio_user_dma_table_add(&endpoint->dma, region.first, region.last, &range);
-    if (ret == 0 && function->memory) {
-        ret = function->memory->map(function->memory_opaque, &region,
-                                    message->n_fds ? message->fds[0] : -1, &range->cookie);
-        if (ret < 0) {
-            vfio_user_dma_table_remove(&endpoint->dma, region.first, region.last, &cookie);
-        }
-    }
-    return ret;
+    return vfio_user_endpoint_map(endpoint, &region, fd);
 }
 
 static void unmap_all(struct vfio_user_endpoint *endpoint)
@@ -508,7 +525,10 @@ static void bus_message_interrupt(void *opaque, unsigned vector)
 {
     struct vfio_user_endpoint *endpoint = opaque;
 
-    vfio_user_interrupts_trigger(&endpoint->interrupts, VFIO_PCI_MSI_IRQ_INDEX, vector);
+    bool msix = pci_config_msix_enabled(&endpoint->function->config);
+
+    vfio_user_interrupts_trigger(&endpoint->interrupts,
+                                 msix ? VFIO_PCI_MSIX_IRQ_INDEX : VFIO_PCI_MSI_IRQ_INDEX, vector);
 }
 
 static void bus_line_interrupt(void *opaque, bool level)
@@ -552,31 +572,43 @@ static const struct pci_bus_ops bus_ops = {
     .write_message = bus_write_message,
 };
 
-int vfio_user_endpoint_init(struct vfio_user_endpoint *endpoint, struct pci_function *function,
-                            int fd)
+void vfio_user_endpoint_attach(struct vfio_user_endpoint *endpoint, struct pci_function *function)
 {
     const struct pci_config *config = &function->config;
-    int ret;
 
-    memset(endpoint, 0, sizeof(*endpoint));
-    ret = vfio_user_connection_init(&endpoint->connection, fd);
-    if (ret < 0) {
-        return ret;
-    }
     vfio_user_interrupts_init(&endpoint->interrupts);
     vfio_user_interrupts_set_count(&endpoint->interrupts, VFIO_PCI_INTX_IRQ_INDEX,
                                    config->initial[PCI_INTERRUPT_PIN] != 0);
     vfio_user_interrupts_set_count(&endpoint->interrupts, VFIO_PCI_MSI_IRQ_INDEX,
                                    pci_config_msi_messages(config));
+    vfio_user_interrupts_set_count(&endpoint->interrupts, VFIO_PCI_MSIX_IRQ_INDEX,
+                                   pci_config_msix_vectors(config));
     endpoint->function = function;
     function->bus = &bus_ops;
     function->bus_opaque = endpoint;
-    return 0;
+}
+
+int vfio_user_endpoint_init(struct vfio_user_endpoint *endpoint, struct pci_function *function,
+                            int fd)
+{
+    int ret;
+
+    memset(endpoint, 0, sizeof(*endpoint));
+    ret = vfio_user_connection_init(&endpoint->connection, fd);
+    if (ret == 0) {
+        vfio_user_endpoint_attach(endpoint, function);
+    }
+    return ret;
 }
 
 void vfio_user_endpoint_fini(struct vfio_user_endpoint *endpoint)
 {
     reset_function(endpoint);
+    vfio_user_endpoint_discard(endpoint);
+}
+
+void vfio_user_endpoint_discard(struct vfio_user_endpoint *endpoint)
+{
     unmap_all(endpoint);
     endpoint->function->bus = NULL;
     endpoint->function->bus_opaque = NULL;

@@ -48,12 +48,24 @@ struct vfio_user_endpoint {
     uint64_t messages_lost; /* interrupt messages that the client was too slow for */
 };
 
+/* Map client memory, as a command does. fd is -1 without a file, and stays the caller's. Returns 0 or
+ * a negative errno. */
+int vfio_user_endpoint_map(struct vfio_user_endpoint *endpoint, const struct pci_dma_region *region,
+                           int fd);
+
 /* Take over a connected socket and attach the function to it. Returns 0 or a negative errno (the
  * socket is then still the caller's). */
 int vfio_user_endpoint_init(struct vfio_user_endpoint *endpoint, struct pci_function *function,
                             int fd);
 
+/* With the connection there, the part of _init that concerns the function. */
+void vfio_user_endpoint_attach(struct vfio_user_endpoint *endpoint, struct pci_function *function);
+
 void vfio_user_endpoint_fini(struct vfio_user_endpoint *endpoint);
+
+/* The same, without a word to the function or the client, when another process goes on with them:
+ * only descriptors are closed, and client memory unmapped. */
+void vfio_user_endpoint_discard(struct vfio_user_endpoint *endpoint);
 
 /* The socket is readable or writable: go on, for a bounded number of commands. Returns 0, or a
  * negative errno when the connection is over: -ECONNRESET is the client's ordinary leave. */

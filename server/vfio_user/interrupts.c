@@ -147,7 +147,7 @@ static bool is_eventfd(int fd)
     return n < 0 || ((size_t)n == sizeof(expected) - 1 && memcmp(name, expected, (size_t)n) == 0);
 }
 
-static int accept_eventfds(const int *fds, unsigned n_fds)
+int vfio_user_interrupts_accept(const int *fds, unsigned n_fds)
 {
     for (unsigned i = 0; i < n_fds; i++) {
         int flags = fcntl(fds[i], F_GETFL);
@@ -172,7 +172,7 @@ static int assign_eventfds(struct vfio_user_interrupts *interrupts, const struct
     if (set->count == 0 || (n_fds != 0 && n_fds != set->count)) {
         return -EINVAL;
     }
-    ret = accept_eventfds(fds, n_fds);
+    ret = vfio_user_interrupts_accept(fds, n_fds);
     if (ret < 0) {
         return ret;
     }

@@ -23,7 +23,7 @@
 #include "protocol.h"
 
 enum {
-    VFIO_USER_MAX_VECTORS = 32, /* of one index */
+    VFIO_USER_MAX_VECTORS = 64, /* of one index */
 };
 
 struct vfio_user_vector {
@@ -64,6 +64,9 @@ int vfio_user_interrupts_info(const struct vfio_user_interrupts *interrupts,
 int vfio_user_interrupts_set(struct vfio_user_interrupts *interrupts,
                              const struct vfio_irq_set *set, const uint8_t *data, size_t data_size,
                              int *fds, unsigned n_fds);
+
+/* Are all of these eventfds? Makes them non-blocking. Returns 0 or a negative errno. */
+int vfio_user_interrupts_accept(const int *fds, unsigned n_fds);
 
 /* The device raises a vector of MSI or MSI-X. */
 void vfio_user_interrupts_trigger(struct vfio_user_interrupts *interrupts, unsigned index,

@@ -48,7 +48,7 @@ void world_memory(struct world *world)
 
 /* Devices */
 
-static int on_change(void *opaque, const struct viommu_change *change)
+int world_on_change(void *opaque, const struct viommu_change *change)
 {
     struct world_device *device = opaque;
     struct world *world = device->world;
@@ -116,7 +116,7 @@ static void add_device(struct world *world, struct world_device *device)
     if (config.ats) {
         struct viommu_subscription what = {
             .kinds = VIOMMU_CHANGE_DEVICE_TLB,
-            .change = on_change,
+            .change = world_on_change,
             .opaque = device,
         };
 

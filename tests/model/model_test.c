@@ -25,7 +25,8 @@ static const struct {
     {110, world_build_mapping}, {16, world_edit_context}, {6, world_edit_root},
     {70, world_invalidate},    {80, world_clear_faults}, {22, world_device},
     {12, world_memory},        {12, world_command},      {12, world_bad_descriptor},
-    {19, world_device_tlb},    {30, world_revoke},         {1, world_reset},
+    {19, world_device_tlb},    {28, world_revoke},         {1, world_reset},
+    {2, world_take_over},
 };
 
 static void one_step(void)
@@ -52,11 +53,12 @@ static void run_seed(uint64_t seed, uint64_t steps, bool verbose)
     viommu_stats_get(world.guest.iommu, &stats, sizeof(stats));
     if (verbose) {
         printf("seed %llu: %llu steps, %llu accesses, %llu allowed, %llu cache hits, %llu walks, "
-               "%llu faults recorded, %llu lost\n",
+               "%llu faults recorded, %llu lost since the last of %llu takeovers\n",
                (unsigned long long)seed, (unsigned long long)steps,
                (unsigned long long)world.accesses, (unsigned long long)world.allowed,
                (unsigned long long)stats.iotlb_hits, (unsigned long long)stats.walks,
-               (unsigned long long)stats.faults_recorded, (unsigned long long)stats.faults_lost);
+               (unsigned long long)stats.faults_recorded, (unsigned long long)stats.faults_lost,
+               (unsigned long long)world.takeovers);
     }
     world_fini(&world);
 }

@@ -214,6 +214,8 @@ void world_init(struct world *world, uint64_t seed)
     for (unsigned i = 0; i < WORLD_DEVICES; i++) {
         world->devices[i].world = world;
     }
+    world->guest.meanwhile = world_take_over_sometimes;
+    world->guest.opaque = world;
 }
 
 void world_fini(struct world *world)

@@ -92,6 +92,7 @@ struct world {
     uint64_t device_messages_seen;
     uint64_t denied_events;
 
+    uint64_t takeovers;
     uint64_t accesses; /* how many were allowed, of all */
     uint64_t allowed;
 
@@ -167,5 +168,11 @@ void world_device(struct world *world);
 void world_command(struct world *world);
 void world_clear_faults(struct world *world);
 void world_reset(struct world *world);
+
+/* Its state is saved, and another instance goes on in its place. */
+void world_take_over(struct world *world);
+/* The same, sometimes, whenever the unit is given time to work. */
+void world_take_over_sometimes(void *opaque);
+int world_on_change(void *opaque, const struct viommu_change *change);
 
 #endif

@@ -83,6 +83,17 @@ static void read_capabilities(struct guest *guest)
     guest->iotlb_offset = (guest->ecap >> 8 & 0x3ff) * 16;
 }
 
+int guest_second(const struct guest *guest, struct viommu **second)
+{
+    return viommu_vtd_create(&guest->config, &guest->vtd, second);
+}
+
+void guest_take_over(struct guest *guest, struct viommu *second)
+{
+    viommu_destroy(guest->iommu);
+    guest->iommu = second;
+}
+
 int guest_init(struct guest *guest, const struct guest_config *config)
 {
     struct viommu_config unit = {
@@ -109,7 +120,9 @@ int guest_init(struct guest *guest, const struct guest_config *config)
     }
     if (!error) {
         unit.memory = guest->memory;
-        error = viommu_vtd_create(&unit, &config->vtd, &guest->iommu);
+        guest->config = unit;
+        guest->vtd = config->vtd;
+        error = guest_second(guest, &guest->iommu);
     }
     if (!error) {
         error = viommu_start(guest->iommu);
@@ -186,6 +199,9 @@ void guest_process(struct guest *guest)
         return;
     }
     do {
+        if (guest->meanwhile) {
+            guest->meanwhile(guest->opaque);
+        }
         result = viommu_process(guest->iommu, 0);
         if (result < 0 && result != -ENOMEM) { /* for lack of memory: again */
             guest_die("viommu_process: %s", strerror(-result));
@@ -215,6 +231,9 @@ static void wait_a_little(struct guest *guest, uint64_t *since, const char *what
                   (unsigned long long)guest_read(guest, SPEC_IQH, 8),
                   (unsigned long long)guest_read(guest, SPEC_IQT, 8),
                   (unsigned long long)guest_read(guest, SPEC_GSTS, 4));
+    }
+    if (guest->meanwhile) {
+        guest->meanwhile(guest->opaque);
     }
     if (guest->processed_elsewhere) {
         sched_yield();

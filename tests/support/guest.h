@@ -41,6 +41,8 @@ struct guest_config {
 struct guest {
     struct viommu_memory *memory;
     struct viommu *iommu;
+    struct viommu_config config;
+    struct viommu_vtd_config vtd;
     uint8_t *ram;
     size_t ram_size;
     bool ram_borrowed; /* memory and ram are the caller's */
@@ -61,6 +63,9 @@ struct guest {
     uint32_t status_value;
     /* While another thread calls viommu_process; waits then only poll. */
     bool processed_elsewhere;
+    /* Called before work is done for a guest that waits; or NULL. */
+    void (*meanwhile)(void *opaque);
+    void *opaque;
 };
 
 /* Ends the program. */
@@ -74,6 +79,11 @@ void guest_ok(int error, const char *what);
  */
 int guest_init(struct guest *guest, const struct guest_config *config);
 void guest_fini(struct guest *guest);
+
+/* Another instance like the guest's, not started. Returns as viommu_vtd_create. */
+int guest_second(const struct guest *guest, struct viommu **second);
+/* It takes the place of the guest's, which is destroyed. */
+void guest_take_over(struct guest *guest, struct viommu *second);
 
 /* A zeroed page of RAM. */
 uint64_t guest_page(struct guest *guest);

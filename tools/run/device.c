@@ -20,6 +20,10 @@ struct device {
     char *name;
     struct unit *unit;
     struct viommu_device *handle;
+    struct viommu_device *copied; /* in another instance; see devices_copy */
+    struct viommu_device_config config;
+    uint16_t aliases[VIOMMU_ALIASES_MAX];
+    unsigned alias_count;
 };
 
 struct device *device_find(struct run *run, const char *name)
@@ -111,7 +115,13 @@ static void do_device(struct run *run)
         return;
     }
     device = run_alloc(sizeof(*device));
-    *device = (struct device){run->devices, run_copy_text(name), unit, handle};
+    *device = (struct device){
+        .next = run->devices,
+        .name = run_copy_text(name),
+        .unit = unit,
+        .handle = handle,
+        .config = config,
+    };
     run->devices = device;
 }
 
@@ -141,6 +151,47 @@ void devices_destroy(struct run *run, const struct unit *unit)
             device_free(run, device);
         }
     }
+}
+
+static int device_copy(struct device *device, struct viommu *iommu)
+{
+    struct viommu_device_config config = device->config;
+    int error;
+
+    config.requester = viommu_device_requester(device->handle);
+    error = viommu_device_add(iommu, &config, &device->copied);
+    for (unsigned i = 0; !error && i < device->alias_count; i++) {
+        error = viommu_device_add_alias(device->copied, device->aliases[i]);
+        error = error < 0 ? error : 0;
+    }
+    return error;
+}
+
+/* The list has the newest first. */
+static int copy_from(struct device *device, const struct unit *unit, struct viommu *iommu)
+{
+    int error = device ? copy_from(device->next, unit, iommu) : 0;
+
+    return error || !device || device->unit != unit ? error : device_copy(device, iommu);
+}
+
+int devices_copy(struct run *run, const struct unit *unit, struct viommu *iommu)
+{
+    return copy_from(run->devices, unit, iommu);
+}
+
+void devices_move(struct run *run, const struct unit *unit)
+{
+    for (struct device *device = run->devices; device; device = device->next) {
+        if (device->unit == unit) {
+            device->handle = device->copied;
+        }
+    }
+}
+
+struct viommu_device *device_copied(const struct device *device)
+{
+    return device->copied;
 }
 
 static void do_device_remove(struct run *run)
@@ -176,6 +227,7 @@ static void do_alias(struct run *run)
     number = viommu_device_add_alias(device->handle, requester);
     result_errno(&run->result, number < 0 ? number : 0);
     if (number > 0) {
+        device->aliases[device->alias_count++] = requester;
         result_decimal(&run->result, "alias", (unsigned)number);
     }
 }
@@ -186,6 +238,7 @@ static void do_aliases_remove(struct run *run)
 
     if (device) {
         result_errno(&run->result, viommu_device_remove_aliases(device->handle));
+        device->alias_count = 0;
     }
 }
 

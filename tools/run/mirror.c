@@ -210,6 +210,12 @@ bool mirror_create(struct run *run, struct subscriber *subscriber,
     return open_trace(run, mirror, subscription);
 }
 
+void mirror_begin_anew(struct mirror *mirror)
+{
+    held_drop(&mirror->held);
+    mirror->fenced = false;
+}
+
 void mirror_destroy(struct mirror *mirror)
 {
     if (!mirror) {

@@ -38,6 +38,9 @@ static const struct {
     {-ETIMEDOUT, "timed-out"},
     {-ENOMEM, "host-memory"},
     {-EMFILE, "host-files"},
+    {-EBADMSG, "damaged"},
+    {-ENODEV, "no-device"},
+    {-EPROTO, "protocol"},
 };
 
 enum { ERRNO_WORDS = sizeof(errno_words) / sizeof(errno_words[0]) };

@@ -17,7 +17,8 @@ enum {
 };
 
 static const struct room rooms[] = {
-    {"memory", memory_commands},     {"unit", unit_commands},   {"registers", register_commands},
+    {"memory", memory_commands},     {"unit", unit_commands},   {"saved states", save_commands},
+    {"registers", register_commands},
     {"tables", table_commands},      {"queue", queue_commands}, {"devices", device_commands},
     {"held translations", hold_commands}, {"notify", notify_commands},
     {"subscribers", subscriber_commands}, {"mirrors", mirror_commands},
@@ -282,6 +283,7 @@ static void run_fini(struct run *run)
     devices_destroy(run, NULL);
     units_destroy(run);
     memory_room_fini(run);
+    saved_destroy(run);
     messages_destroy(&run->interrupts);
     messages_destroy(&run->events);
     symbols_destroy(&run->symbols);

@@ -7,7 +7,7 @@
  *
  *     dma read disk 0x1000 len=16   => ok hash=0x5c3a
  *
- * Each room (memory, unit, register, table, queue, device, hold, notify, subscriber, mirror,
+ * Each room (memory, unit, save, register, table, queue, device, hold, notify, subscriber, mirror,
  * fault, time) has one table of commands. A command takes its arguments with the arg_* functions, acts, and says what came of
  * it: a status word (result_status) and fields (result_number, ...). The main loop compares those
  * with the expectation and prints them.
@@ -48,6 +48,7 @@ struct room {
 
 extern const struct command memory_commands[];
 extern const struct command unit_commands[];
+extern const struct command save_commands[];
 extern const struct command register_commands[];
 extern const struct command table_commands[];
 extern const struct command queue_commands[];
@@ -65,6 +66,7 @@ struct queue;
 struct device;
 struct hold;
 struct subscriber;
+struct saved;
 struct message;
 
 /* One IOMMU instance; several may share the memory. */
@@ -73,6 +75,7 @@ struct unit {
     struct run *run;
     char *name;
     struct viommu *iommu;
+    struct viommu_config config;
     struct viommu_vtd_config vtd;
     struct tables *tables; /* what the table builder knows, or NULL; see table.c */
     struct queue *queue;   /* what the queue operations know, or NULL; see queue.c */
@@ -99,6 +102,7 @@ struct run {
     struct device *devices;
     struct hold *holds;
     struct subscriber *subscribers;
+    struct saved *saved;
     struct messages interrupts;
     struct messages events;
     uint64_t now; /* nanoseconds */
@@ -108,6 +112,22 @@ struct run {
 /* Says what is wrong with the current line, at the word (NULL: the whole line). Ends the run. */
 __attribute__((format(printf, 3, 4))) void run_error(struct run *run, const char *word,
                                                      const char *format, ...);
+
+/* unit.c: the configuration of a unit as arguments, and what they make of one. */
+#define CONFIGURATION                                                                              \
+    "[width=] [host-width=] [caching-mode=] [super-pages=] [pass-through=] [queue=] "             \
+    "[snoop-control=] [device-tlb=] [domain-bits=] [fault-records=] [requester=]"
+bool unit_arguments(struct run *run, struct viommu_vtd_config *vtd);
+
+/*
+ * device.c, subscriber.c: adds what a unit has to another instance, in the order in which it came,
+ * and gives the first error; then it is there instead of here, or not.
+ */
+int devices_copy(struct run *run, const struct unit *unit, struct viommu *iommu);
+void devices_move(struct run *run, const struct unit *unit);
+struct viommu_device *device_copied(const struct device *device);
+int subscribers_copy(struct run *run, const struct unit *unit, bool adopt);
+void subscribers_move(struct run *run, const struct unit *unit, bool adopt);
 
 /* unit.c: whether the unit's event descriptor is readable. */
 bool unit_ready(const struct unit *unit);
@@ -207,6 +227,7 @@ void mirrors_check(struct run *run);
 /* Memory of this process is about to be given up: no mirror maps it any more. */
 void mirrors_lose_memory(struct run *run, const void *host, uint64_t size);
 void holds_destroy(struct run *run);
+void saved_destroy(struct run *run);
 void units_destroy(struct run *run);
 void messages_init(struct messages *messages);
 void messages_destroy(struct messages *messages);

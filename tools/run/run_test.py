@@ -91,6 +91,11 @@ def test_serve_usage():
                ("ide,at=05.0,socket=y", "'ide' is no kind"), ("", "no kind"), ("edu,at=05.0,socket=y,", "no key ''"),
                ("edu,at=05.0,socket=y,colour=red", "'colour'"), ("edu,at=05.0,at=06.0,socket=y", "at is given twice"),
                ("edu,at=05.0,socket=y,mirror", "mirror"), ("edu,at=05.0,socket=y,mirror=z", "--caching-mode")]
+    nvme = "nvme,at=05.0,socket=y"
+    devices += [(nvme, "file is needed"), (nvme + ",file=", "file"), (nvme + ",file=x,lba=513", "'513'"),
+                (nvme + ",file=x,readonly=1", "readonly"), (nvme + ",file=x,queues=0", "queues"),
+                (nvme + ",file=x,queues=64", "'64'"), (nvme + ",file=x,workers=65", "workers"),
+                (nvme + ",file=x,serial=123456789012345678901", "serial"), (nvme + ",file=x,mirror=y", "'mirror'")]
     for device, wanted in devices:
         result = call("serve", "--vtd", "x", "--device", device)
         expect(f"serve --device '{device}': 2 and a message that tells",

@@ -173,8 +173,44 @@ static void subscribe(struct run *run, struct subscriber *subscriber)
         subscriber_free(subscriber);
         return;
     }
+    subscriber->subscription = subscription;
     subscriber->next = run->subscribers;
     run->subscribers = subscriber;
+}
+
+/* The list has the newest first. */
+static int copy_from(struct subscriber *subscriber, const struct unit *unit, bool adopt)
+{
+    int error = subscriber ? copy_from(subscriber->next, unit, adopt) : 0;
+    struct viommu_subscription subscription;
+
+    if (error || !subscriber || device_unit(subscriber->device) != unit) {
+        return error;
+    }
+    subscription = subscriber->subscription;
+    subscription.adopt = adopt && subscriber->mirror;
+    return viommu_device_subscribe(device_copied(subscriber->device), &subscription,
+                                   &subscriber->copied);
+}
+
+int subscribers_copy(struct run *run, const struct unit *unit, bool adopt)
+{
+    return copy_from(run->subscribers, unit, adopt);
+}
+
+void subscribers_move(struct run *run, const struct unit *unit, bool adopt)
+{
+    for (struct subscriber *subscriber = run->subscribers; subscriber;
+         subscriber = subscriber->next) {
+        if (device_unit(subscriber->device) != unit) {
+            continue;
+        }
+        subscriber->handle = subscriber->copied;
+        messages_destroy(&subscriber->pending);
+        if (subscriber->mirror && !adopt) {
+            mirror_begin_anew(subscriber->mirror);
+        }
+    }
 }
 
 static void do_subscribe(struct run *run)

@@ -27,6 +27,8 @@ struct subscriber {
     char *name;
     struct device *device;
     struct viommu_subscriber *handle;
+    struct viommu_subscriber *copied; /* in another instance; see subscribers_copy */
+    struct viommu_subscription subscription;
     struct mirror *mirror; /* NULL: a cache */
     int answer;
     int fence_answer;
@@ -53,6 +55,8 @@ const char *change_word(unsigned kind);
  */
 bool mirror_create(struct run *run, struct subscriber *subscriber,
                    struct viommu_subscription *subscription);
+/* What it holds is let go of: it goes on with nothing mapped. */
+void mirror_begin_anew(struct mirror *mirror);
 /* NULL is accepted. */
 void mirror_destroy(struct mirror *mirror);
 /* Judges a change that comes now: what is wrong with it is a violation. False: leave it. */

@@ -13,10 +13,6 @@
 
 enum { MILLISECOND = 1000000 };
 
-#define CONFIGURATION                                                                              \
-    "[width=] [host-width=] [caching-mode=] [super-pages=] [pass-through=] [queue=] "             \
-    "[snoop-control=] [device-tlb=] [domain-bits=] [fault-records=] [requester=]"
-
 static uint64_t virtual_clock(void *opaque)
 {
     return ((struct unit *)opaque)->run->now;
@@ -45,7 +41,7 @@ static bool byte_argument(struct run *run, const char *name, uint8_t *out)
     return true;
 }
 
-static bool vtd_arguments(struct run *run, struct viommu_vtd_config *vtd)
+bool unit_arguments(struct run *run, struct viommu_vtd_config *vtd)
 {
     uint64_t records = vtd->fault_records;
 
@@ -123,7 +119,7 @@ static void create(struct run *run, const char *name)
     int error = 0;
 
     unit->run = run;
-    if (!common_arguments(run, &config) || !vtd_arguments(run, &unit->vtd)) {
+    if (!common_arguments(run, &config) || !unit_arguments(run, &unit->vtd)) {
         free(unit);
         return;
     }
@@ -133,6 +129,7 @@ static void create(struct run *run, const char *name)
         free(unit);
         return;
     }
+    unit->config = config;
     unit->name = run_copy_text(name);
     add_unit(run, unit);
     if (!arg_flag(run, "stopped")) {
@@ -176,7 +173,7 @@ static void do_configure(struct run *run)
         return;
     }
     vtd = unit->vtd;
-    if (!vtd_arguments(run, &vtd)) {
+    if (!unit_arguments(run, &vtd)) {
         return;
     }
     error = viommu_vtd_configure(unit->iommu, &vtd);

@@ -18,6 +18,17 @@ struct serve_edu_options {
     const char *mirror; /* NULL: nobody mirrors it */
 };
 
+struct serve_nvme_options {
+    const char *file;
+    bool read_only;
+    unsigned lba_shift; /* here and below 0 and NULL are the defaults of nvme/nvme.h */
+    unsigned queues;
+    unsigned workers;
+    const char *serial;
+    const char *hold;
+    const char *fail;
+};
+
 /* All zero, and what the command line said. Names point into text. */
 struct serve_device_options {
     char *text;
@@ -26,6 +37,7 @@ struct serve_device_options {
     const char *socket;
     union {
         struct serve_edu_options edu;
+        struct serve_nvme_options nvme;
     };
 };
 

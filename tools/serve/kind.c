@@ -7,6 +7,7 @@
 
 static const struct serve_kind *const kinds[] = {
     &serve_kind_edu,
+    &serve_kind_nvme,
 };
 
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };

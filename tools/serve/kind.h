@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Kinds of devices that `viommu serve` offers: the keys that each takes after --device, and how one
- * is made, counted and taken away. A new kind is one constant in the table, and its file.
+ * is made, summed up and taken away. A new kind is one constant in the table, and its file.
  */
 #ifndef VIOMMU_TOOLS_SERVE_KIND_H
 #define VIOMMU_TOOLS_SERVE_KIND_H
@@ -10,8 +10,10 @@
 
 #include "device_options.h"
 
+struct handover_fds;
+struct save_section;
+struct save_writer;
 struct served_device;
-struct summary;
 
 /* A key of a kind. */
 struct serve_key {
@@ -30,11 +32,26 @@ struct serve_kind {
      * 0, or a negative errno after saying what is wrong.
      */
     int (*open)(struct served_device *served, const struct serve_device_options *options);
-    void (*close)(struct served_device *served);
-    void (*count)(const struct served_device *served, struct summary *summary);
+    /* Returns 0; or a negative errno: the device, and what it works with, has to stay until the
+     * process ends. */
+    int (*close)(struct served_device *served);
+    /*
+     * Handing over. quiesce: begin nothing new; quiet: is nothing under way; resume: go on.
+     * All NULL: it is always quiet. save writes what it is into the section that is open. load is
+     * in place of open: makes the device, quiesced, as it was saved; a negative errno otherwise.
+     */
+    void (*quiesce)(struct served_device *served);
+    bool (*quiet)(const struct served_device *served);
+    void (*resume)(struct served_device *served);
+    void (*save)(const struct served_device *served, struct save_writer *writer,
+                 struct handover_fds *fds);
+    int (*load)(struct served_device *served, const struct serve_device_options *options,
+                struct save_section *section, struct handover_fds *fds);
+    void (*summarize)(const struct served_device *served); /* by summary_print_line */
 };
 
 extern const struct serve_kind serve_kind_edu;
+extern const struct serve_kind serve_kind_nvme;
 
 /* NULL when there is none. */
 const struct serve_kind *serve_kind_find(const char *name);

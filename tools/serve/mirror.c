@@ -11,7 +11,7 @@
 
 #include "file.h"
 
-static int subscribe(struct serve_mirror *mirror, struct viommu_device *device)
+static int subscribe(struct serve_mirror *mirror, struct viommu_device *device, bool adopt)
 {
     struct viommu_trace_config config = {
         .fd = mirror->fd,
@@ -28,6 +28,7 @@ static int subscribe(struct serve_mirror *mirror, struct viommu_device *device)
         return ret;
     }
     viommu_trace_subscription(mirror->trace, &what);
+    what.adopt = adopt;
     ret = viommu_device_subscribe(device, &what, &mirror->subscriber);
     if (ret < 0) {
         viommu_trace_destroy(mirror->trace);
@@ -43,9 +44,21 @@ int serve_mirror_open(struct serve_mirror *mirror, struct viommu_device *device,
     if (mirror->fd < 0) {
         return mirror->fd;
     }
-    ret = subscribe(mirror, device);
+    ret = subscribe(mirror, device, false);
     if (ret < 0) {
         close(mirror->fd);
+    }
+    return ret;
+}
+
+int serve_mirror_adopt(struct serve_mirror *mirror, struct viommu_device *device, int fd)
+{
+    int ret;
+
+    mirror->fd = fd;
+    ret = subscribe(mirror, device, true);
+    if (ret < 0) {
+        close(fd);
     }
     return ret;
 }

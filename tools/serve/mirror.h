@@ -21,6 +21,10 @@ struct serve_mirror {
  * serve_file_error). */
 int serve_mirror_open(struct serve_mirror *mirror, struct viommu_device *device, const char *path);
 
+/* Goes on with a mirror that another process had, and with its file, which becomes the mirror's: it
+ * is told only what differs from what it was told there. Returns 0 or a negative errno. */
+int serve_mirror_adopt(struct serve_mirror *mirror, struct viommu_device *device, int fd);
+
 /* Returns 0, or the error of the last line that could not be written. */
 int serve_mirror_close(struct serve_mirror *mirror);
 

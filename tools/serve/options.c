@@ -3,6 +3,9 @@
 #include "options.h"
 
 #include <argp.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kind.h"
@@ -24,6 +27,8 @@ enum option_key {
     OPTION_DOMAIN_BITS,
     OPTION_FAULT_RECORDS,
     OPTION_IOTLB,
+    OPTION_HANDOVER,
+    OPTION_TAKEOVER,
 };
 
 static const char help_text[] =
@@ -36,6 +41,20 @@ static const char help_text[] =
     "  edu       1234:11e8, a device for driver writers\n"
     "    mirror=FILE  write into FILE, a JSON line a call, what a mirror of its\n"
     "                 mappings is told; with --caching-mode\n"
+    "\n"
+    "  nvme      an NVMe controller with one namespace\n"
+    "    file=FILE    what is on it: a file or block device; needed\n"
+    "    readonly     it is not written to\n"
+    "    lba=SIZE     bytes of a block, 512 or 4096 (512)\n"
+    "    queues=N     pairs of I/O queues, 1 to 63 (8)\n"
+    "    workers=N    threads that read and write the file, 1 to 64 (4)\n"
+    "    serial=TEXT  1 to 20 printable characters (what --device calls it)\n"
+    "    hold=PATH    for tests: while a file is there, I/O does not end\n"
+    "    fail=PATH    for tests: while a file is there, I/O fails\n"
+    "\n"
+    "A server that was started with --handover can be replaced while its virtual machine goes on, "
+    "best with the guest paused: `viommu serve --takeover SOCKET`. What fails leaves the first "
+    "server serving.\n"
     "\n"
     "Ctrl-C ends the server with a summary. When the virtual machine goes, the next may connect.\n"
     "\n"
@@ -68,6 +87,11 @@ static const struct argp_option options[] = {
      "there is no --vtd and no option of the unit (vtd)", 1},
     {"device", OPTION_DEVICE, "KIND,KEY=VALUE,...", 0,
      "Serve a device of this kind (see below); may be given several times", 1},
+    {"handover", OPTION_HANDOVER, "SOCKET", 0,
+     "Let a successor, which is another `viommu serve` of the same user, take over here", 3},
+    {"takeover", OPTION_TAKEOVER, "SOCKET", 0,
+     "Take over from the server that offers it there: all other options, but --handover, are those "
+     "of that server", 3},
     {"width", OPTION_WIDTH, "BITS", 0, "Widest device address: 39 or 48 (48)", 2},
     {"host-width", OPTION_HOST_WIDTH, "BITS", 0, "Guest-physical address width, 36 to 52 (48)", 2},
     {"caching-mode", OPTION_CACHING_MODE, NULL, 0, "The guest must invalidate when it maps, too",
@@ -109,6 +133,13 @@ static void add_device(struct serve_options *request, const char *text, struct a
 /* What can be judged only when all is known. */
 static void check_all(const struct serve_options *request, struct argp_state *state)
 {
+    if (request->takeover) {
+        if (request->argument_count > 0) {
+            argp_error(state, "%s: with --takeover it is the other server's to say",
+                       request->arguments[0]);
+        }
+        return;
+    }
     if (request->no_unit && request->unit_option) {
         argp_error(state, "--%s is of a unit, and --iommu none has none", request->unit_option);
     }
@@ -141,6 +172,27 @@ static bool is_of_unit(int key)
            (key >= OPTION_HOST_WIDTH && key <= OPTION_IOTLB);
 }
 
+/* Remembers an option for a successor. */
+static void note_argument(struct serve_options *request, int key, const char *arg,
+                          struct argp_state *state)
+{
+    const struct argp_option *option = options;
+
+    while (option->name && option->key != key) {
+        option++;
+    }
+    if (!option->name || key == OPTION_HANDOVER || key == OPTION_TAKEOVER) {
+        return;
+    }
+    if (request->argument_count == SERVE_ARGUMENTS_MAX ||
+        asprintf(&request->arguments[request->argument_count], "--%s%s%s", option->name,
+                 arg ? "=" : "", arg ? arg : "") < 0) {
+        argp_error(state, "too many options");
+        return;
+    }
+    request->argument_count++;
+}
+
 static void note_unit_option(struct serve_options *request, int key)
 {
     for (const struct argp_option *option = options; is_of_unit(key) && option->name; option++) {
@@ -156,6 +208,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     uint64_t value = arg ? number(arg) : 0;
 
     note_unit_option(request, key);
+    note_argument(request, key, arg, state);
     switch (key) {
     case OPTION_VTD:
         insist(*arg, state, "--vtd", arg, "the name of a socket");
@@ -164,6 +217,14 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPTION_IOMMU:
         insist(!strcmp(arg, "vtd") || !strcmp(arg, "none"), state, "--iommu", arg, "vtd or none");
         request->no_unit = !strcmp(arg, "none");
+        break;
+    case OPTION_HANDOVER:
+        insist(*arg, state, "--handover", arg, "the name of a socket");
+        request->handover = arg;
+        break;
+    case OPTION_TAKEOVER:
+        insist(*arg, state, "--takeover", arg, "the name of a socket");
+        request->takeover = arg;
         break;
     case OPTION_DEVICE:
         add_device(request, arg, state);
@@ -232,9 +293,34 @@ void serve_options_parse(struct serve_options *request, int argc, char **argv)
     argp_parse(&argp, argc, argv, 0, NULL, request);
 }
 
+int serve_options_take(struct serve_options *request, unsigned count,
+                       const char *const *arguments)
+{
+    const char *handover = request->handover;
+    char *words[SERVE_ARGUMENTS_MAX + 2] = {NULL};
+
+    for (unsigned i = 1; i <= count; i++) {
+        words[i] = strdup(arguments[i - 1]);
+        if (!words[i]) {
+            return -ENOMEM;
+        }
+    }
+    serve_options_fini(request);
+    serve_options_parse(request, (int)count + 1, words);
+    memcpy(request->words, words, sizeof(words));
+    request->handover = handover;
+    return 0;
+}
+
 void serve_options_fini(struct serve_options *request)
 {
     for (unsigned i = 0; i < request->device_count; i++) {
         serve_device_options_fini(&request->devices[i]);
+    }
+    for (unsigned i = 0; i < request->argument_count; i++) {
+        free(request->arguments[i]);
+    }
+    for (unsigned i = 1; i < SERVE_ARGUMENTS_MAX + 2; i++) {
+        free(request->words[i]);
     }
 }

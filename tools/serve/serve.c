@@ -8,12 +8,14 @@
 #include "tools.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "log.h"
 #include "options.h"
 #include "service.h"
 #include "summary.h"
+#include "takeover.h"
 
 static void announce(const struct service *service, const struct serve_options *options)
 {
@@ -25,10 +27,11 @@ static void announce(const struct service *service, const struct serve_options *
     }
 }
 
-static int run(const struct serve_options *options)
+static int run(struct serve_options *options)
 {
     static struct service service;
-    int ret = service_open(&service, options);
+    int ret = options->takeover ? takeover_run(&service, options)
+                                : service_open(&service, options);
 
     if (ret < 0) {
         return ret;
@@ -39,6 +42,10 @@ static int run(const struct serve_options *options)
         server_log("cannot go on: %s", strerror(-ret));
     }
     summary_print(&service);
+    if (service.handed_over) {
+        server_log("process %d has taken over", (int)service.handover.peer);
+        exit(TOOL_OK); /* all that is open is that process's, too, and nothing may happen to it */
+    }
     service_close(&service);
     return ret;
 }

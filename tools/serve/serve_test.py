@@ -48,6 +48,29 @@ def test_one_file_two_devices(folder):
             expect("and the file stays as it was", f.read() == "kept")
 
 
+def test_one_disk(folder):
+    """A disk that is written belongs to one device; one that is read, to many."""
+    path = os.path.join(folder, "disk")
+    with open(path, "wb") as f:
+        f.truncate(1 << 20)
+    disk = "nvme,at=%s,socket=%s,file=disk%s"
+
+    def devices(first, second):
+        return ["--device", disk % ("05.0", "a", first), "--device", disk % ("06.0", "b", second)]
+
+    for first, second in (("", ""), ("", ",readonly"), (",readonly", "")):
+        with Server(VIOMMU, folder, devices(first, second), ready=False) as server:
+            expect("a disk twice%s%s is refused" % (first, second), server.wait() == 1
+                   and "nvme 00:06.0: cannot open disk: another" in server.output(), server.output())
+    with Server(VIOMMU, folder, devices(",readonly", ",readonly")) as server:
+        expect("twice for reading is fine", server.stop() == 0 and "disk commands" in server.output())
+    with open(path, "wb") as f:
+        f.truncate(100)
+    with Server(VIOMMU, folder, devices("", ""), ready=False) as server:
+        expect("a disk without a block", server.wait() == 1 and "one block" in server.output(),
+               server.output())
+
+
 def test_nothing_to_open(folder):
     for options, wanted in [(["--device", "edu,at=05.0,socket=no/where"], "no/where"),
                             (["--device", "edu,at=05.0,socket=a", "--device", "edu,at=05.0,socket=b"],

@@ -3,10 +3,12 @@
 #include "service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include <viommu/device.h>
 #include <viommu/iommu.h>
@@ -14,6 +16,7 @@
 #include "client_memory.h"
 #include "kind.h"
 #include "log.h"
+#include "vfio_user/endpoint_state.h"
 
 static const char *explain(int error)
 {
@@ -45,6 +48,7 @@ static void after_event(void *opaque)
         service->losses_logged = client_memory_losses();
         server_log("part of a client's memory is gone; zeros stand in for it");
     }
+    handover_step(&service->handover);
 }
 
 static int watch(struct service *service, struct loop_source *source, int fd)
@@ -58,8 +62,9 @@ static int watch(struct service *service, struct loop_source *source, int fd)
     return loop_add(&service->loop, source);
 }
 
-static int open_unit(struct service *service, const struct serve_options *options)
+int service_make_unit(struct service *service)
 {
+    const struct serve_options *options = service->options;
     int ret = vtd_function_init(&service->vtd, "vtd", &options->vtd, options->iotlb_entries);
 
     if (ret < 0) {
@@ -70,12 +75,27 @@ static int open_unit(struct service *service, const struct serve_options *option
     if (ret == 0) {
         ret = watch(service, &service->memory_work, viommu_memory_event_fd(service->vtd.memory));
     }
+    if (ret < 0) {
+        server_log("cannot watch the VT-d unit: %s", strerror(-ret));
+        vtd_function_fini(&service->vtd);
+    }
+    return ret;
+}
+
+static int open_unit(struct service *service)
+{
+    const char *socket = service->options->vtd_socket;
+    int ret = service_make_unit(service);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = vtd_function_start(&service->vtd);
     if (ret == 0) {
-        ret = port_open(&service->vtd_port, &service->loop, &service->vtd.function,
-                        options->vtd_socket);
+        ret = port_open(&service->vtd_port, &service->loop, &service->vtd.function, socket);
     }
     if (ret < 0) {
-        server_log("cannot serve the VT-d unit on %s: %s", options->vtd_socket, explain(ret));
+        server_log("cannot serve the VT-d unit on %s: %s", socket, explain(ret));
         vtd_function_fini(&service->vtd);
     }
     service->has_unit = ret == 0;
@@ -130,17 +150,34 @@ static void leave_place(struct served_device *served)
     }
 }
 
-static int open_device(struct service *service, const struct serve_device_options *options)
+int service_place(struct service *service, const struct serve_device_options *options,
+                  struct served_device **out)
 {
     struct served_device *served = &service->devices[service->device_count];
-    int ret;
 
+    *out = served;
     served->kind = options->kind;
+    served->requester = options->requester;
+    served->loop = &service->loop;
     snprintf(served->name, sizeof(served->name), "%s %02x:%02x.%x", options->kind->name,
              options->requester >> 8, options->requester >> 3 & 0x1f, options->requester & 7);
-    served->requester = options->requester;
-    ret = service->has_unit ? place_behind(service, served, options->requester)
-                            : place_alone(service, served, options->requester);
+    return service->has_unit ? place_behind(service, served, options->requester)
+                             : place_alone(service, served, options->requester);
+}
+
+void service_connect(struct served_device *served)
+{
+    if (!served->behind) {
+        served->function->memory = &direct_memory_ops;
+        served->function->memory_opaque = &served->direct;
+    }
+}
+
+static int open_device(struct service *service, const struct serve_device_options *options)
+{
+    struct served_device *served;
+    int ret = service_place(service, options, &served);
+
     if (ret < 0) {
         return ret;
     }
@@ -149,26 +186,27 @@ static int open_device(struct service *service, const struct serve_device_option
         leave_place(served);
         return ret;
     }
-    if (!served->behind) {
-        served->function->memory = &direct_memory_ops;
-        served->function->memory_opaque = &served->direct;
-    }
+    service_connect(served);
     ret = port_open(&served->port, &service->loop, served->function, options->socket);
     if (ret < 0) {
         server_log("cannot serve %s on %s: %s", served->name, options->socket, explain(ret));
-        served->kind->close(served);
-        leave_place(served);
+        if (served->kind->close(served) == 0) {
+            leave_place(served);
+        }
         return ret;
     }
     service->device_count++;
     return 0;
 }
 
-int service_open(struct service *service, const struct serve_options *options)
+int service_prepare(struct service *service, const struct serve_options *options)
 {
     int ret;
 
     memset(service, 0, sizeof(*service));
+    service->options = options;
+    service->losses_logged = client_memory_losses();
+    service->folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     service->devices = calloc(SERVE_DEVICES_MAX, sizeof(*service->devices));
     ret = service->devices ? loop_init(&service->loop) : -ENOMEM;
     if (ret < 0) {
@@ -176,20 +214,27 @@ int service_open(struct service *service, const struct serve_options *options)
         free(service->devices);
         return ret;
     }
-    service->losses_logged = client_memory_losses();
-    ret = loop_stop_on_signals(&service->loop);
-    if (ret == 0 && !options->no_unit) {
-        ret = open_unit(service, options);
-    }
-    if (ret < 0) {
-        loop_fini(&service->loop);
-        free(service->devices);
-        return ret;
-    }
     service->loop.after = after_event;
     service->loop.after_opaque = service;
+    return 0;
+}
+
+int service_open(struct service *service, const struct serve_options *options)
+{
+    int ret = service_prepare(service, options);
+
+    if (ret < 0) {
+        return ret;
+    }
+    ret = loop_stop_on_signals(&service->loop);
+    if (ret == 0 && !options->no_unit) {
+        ret = open_unit(service);
+    }
     for (unsigned i = 0; ret == 0 && i < options->device_count; i++) {
         ret = open_device(service, &options->devices[i]);
+    }
+    if (ret == 0) {
+        ret = handover_open(&service->handover, service);
     }
     if (ret < 0) {
         service_close(service);
@@ -199,17 +244,87 @@ int service_open(struct service *service, const struct serve_options *options)
 
 void service_close(struct service *service)
 {
+    bool stuck = false;
+
+    handover_close(&service->handover);
     for (unsigned i = 0; i < service->device_count; i++) {
         struct served_device *served = &service->devices[i];
 
         port_close(&served->port);
-        served->kind->close(served);
-        leave_place(served);
+        if (served->kind->close(served) < 0) {
+            stuck = true;
+        } else {
+            leave_place(served);
+        }
     }
     if (service->has_unit) {
         port_close(&service->vtd_port);
+    }
+    if (stuck) {
+        return; /* all that may be in use stays until the process ends */
+    }
+    if (service->has_unit) {
         vtd_function_fini(&service->vtd);
     }
     loop_fini(&service->loop);
+    close(service->folder);
     free(service->devices);
+}
+
+void service_pause(struct service *service)
+{
+    if (service->has_unit) {
+        port_pause(&service->vtd_port);
+    }
+    for (unsigned i = 0; i < service->device_count; i++) {
+        struct served_device *served = &service->devices[i];
+
+        port_pause(&served->port);
+        if (served->kind->quiesce) {
+            served->kind->quiesce(served);
+        }
+    }
+}
+
+int service_resume(struct service *service)
+{
+    int ret = service->has_unit ? port_resume(&service->vtd_port) : 0;
+
+    for (unsigned i = 0; i < service->device_count; i++) {
+        struct served_device *served = &service->devices[i];
+        int resumed = port_resume(&served->port);
+
+        if (served->kind->resume) {
+            served->kind->resume(served);
+        }
+        ret = ret < 0 ? ret : resumed;
+    }
+    return ret;
+}
+
+static const char *port_busy(const struct port *port)
+{
+    return port->connected ? vfio_user_endpoint_unsaveable(&port->endpoint) : NULL;
+}
+
+const char *service_busy(const struct service *service)
+{
+    const char *busy = NULL;
+
+    if (service->has_unit) {
+        busy = service->vtd.leaving ? "memory is still being taken away"
+                                    : port_busy(&service->vtd_port);
+    }
+    for (unsigned i = 0; !busy && i < service->device_count; i++) {
+        const struct served_device *served = &service->devices[i];
+
+        if (served->kind->quiet && !served->kind->quiet(served)) {
+            busy = "a device's work does not end";
+        } else if (served->direct.leaving) {
+            busy = "memory is still being taken away";
+        } else {
+            busy = port_busy(&served->port);
+        }
+    }
+    return busy;
 }

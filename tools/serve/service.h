@@ -13,8 +13,10 @@
 #include "device_dma.h"
 #include "direct_memory.h"
 #include "edu.h"
+#include "handover.h"
 #include "loop.h"
 #include "mirror.h"
+#include "nvme/nvme.h"
 #include "options.h"
 #include "port.h"
 #include "vtd_function.h"
@@ -30,6 +32,7 @@ struct served_device {
     const struct serve_kind *kind;
     char name[24]; /* for messages to people */
     uint16_t requester;
+    struct loop *loop;
     struct viommu_device *behind; /* its place behind the unit, or NULL: it is not behind one */
     struct direct_memory direct;  /* then it has memory of its own */
     struct device_dma dma;
@@ -37,11 +40,14 @@ struct served_device {
     struct port port;
     union {
         struct served_edu edu;
+        struct nvme *nvme;
     };
 };
 
 struct service {
+    const struct serve_options *options;
     struct loop loop;
+    int folder; /* what names in the options are relative to */
     bool has_unit; /* the next four are there */
     struct vtd_function vtd;
     struct port vtd_port;
@@ -50,11 +56,29 @@ struct service {
     struct served_device *devices;
     unsigned device_count;
     uint64_t losses_logged; /* without a unit: of client memory */
+    struct handover handover;
+    bool handed_over; /* another process serves all of it now */
 };
 
 /* Opens everything that was asked for. Returns 0, or a negative errno after saying what is wrong.
  * The options outlive the service. */
 int service_open(struct service *service, const struct serve_options *options);
 void service_close(struct service *service);
+
+/* Take nothing in any more, and begin nothing; and go on. */
+void service_pause(struct service *service);
+int service_resume(struct service *service);
+
+/* What of a paused service is still under way, for people; NULL: nothing. */
+const char *service_busy(const struct service *service);
+
+/* Parts of opening, for who makes a service of saved state (state.h). */
+int service_prepare(struct service *service, const struct serve_options *options);
+int service_make_unit(struct service *service);
+/* The next device in its place, not counted yet; its kind makes it. */
+int service_place(struct service *service, const struct serve_device_options *options,
+                  struct served_device **out);
+/* The kind has made it: give it the memory that it is to use. */
+void service_connect(struct served_device *served);
 
 #endif

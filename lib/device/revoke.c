@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Windows that are wanted back: by invalidations, and by memory that is removed. Structures,
+ * invariants and locking: window.h.
+ */
+#include "base/alloc.h"
+#include "iommu/iommu.h"
+
+#include <errno.h>
+
+void windows_init(struct viommu *iommu)
+{
+    window_list_init(&iommu->windows.orphans);
+    iommu->windows.wanted_end = &iommu->windows.wanted;
+}
+
+void windows_fini(struct viommu *iommu)
+{
+    if (iommu->windows.listener) {
+        (void)viommu_memory_listener_remove(iommu->windows.listener);
+    }
+    window_list_fini(&iommu->windows.orphans);
+}
+
+bool windows_keep(struct viommu *iommu)
+{
+    bool keep;
+
+    iommu_lock(iommu);
+    keep = atomic_load(&iommu->windows.orphans.count) != 0;
+    iommu->windows.destroyed = keep;
+    iommu_unlock(iommu);
+    return keep;
+}
+
+/* ---- who is concerned ---- */
+
+static bool ranges_meet(const struct viommu_window *window, const struct window_concern *concern)
+{
+    /* A page that is mapped by a larger one is dropped with all of that. */
+    uint64_t mask = (1ULL << window->shift) - 1;
+    uint64_t first = concern->first & ~mask;
+    uint64_t last = concern->last | mask;
+
+    if (!first && last == UINT64_MAX) {
+        return true;
+    }
+    for (size_t i = 0; i < window->range_count; i++) {
+        if (window->ranges[i].first <= last && window->ranges[i].last >= first) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_concerned(const struct viommu_window *window, const struct window_wait *wait)
+{
+    const struct window_concern *concern = &wait->concern;
+
+    if (window->birth >= wait->before || ((window->id ^ concern->id) & concern->compared)) {
+        return false;
+    }
+    if (concern->domain != WINDOW_DOMAIN_ANY && window->domain != WINDOW_DOMAIN_ANY &&
+        window->domain != concern->domain) {
+        return false;
+    }
+    return ranges_meet(window, concern);
+}
+
+/* ---- the list of those that are wanted ---- */
+
+/* With the lock of the window's list. */
+static void want(struct viommu *iommu, struct viommu_window *window)
+{
+    struct windows *windows = &iommu->windows;
+
+    if (window->wanted) {
+        return;
+    }
+    window->wanted = true;
+    window->next_wanted = NULL;
+    window->wanted_link = windows->wanted_end;
+    *windows->wanted_end = window;
+    windows->wanted_end = &window->next_wanted;
+    windows->to_fence = windows->to_fence ? windows->to_fence : window;
+    windows->to_expire = windows->to_expire ? windows->to_expire : window;
+    windows->to_call = windows->to_call ? windows->to_call : window;
+    iommu_kick(iommu);
+}
+
+static void pass(struct viommu_window **at, const struct viommu_window *window)
+{
+    if (*at == window) {
+        *at = window->next_wanted;
+    }
+}
+
+static void wanted_unlink(struct windows *windows, struct viommu_window *window)
+{
+    pass(&windows->to_fence, window);
+    pass(&windows->to_expire, window);
+    pass(&windows->to_call, window);
+    *window->wanted_link = window->next_wanted;
+    if (window->next_wanted) {
+        window->next_wanted->wanted_link = window->wanted_link;
+    } else {
+        windows->wanted_end = window->wanted_link;
+    }
+}
+
+static void stand(struct window_wait *wait, struct viommu_window *window)
+{
+    wait->at = window;
+    if (!window) {
+        return;
+    }
+    wait->next = window->waits;
+    wait->link = &window->waits;
+    if (wait->next) {
+        wait->next->link = &wait->next;
+    }
+    window->waits = wait;
+}
+
+void windows_forget(struct window_wait *wait)
+{
+    if (wait->at) {
+        *wait->link = wait->next;
+        if (wait->next) {
+            wait->next->link = wait->link;
+        }
+        wait->at = NULL;
+    }
+}
+
+static void step(struct window_wait *wait)
+{
+    struct viommu_window *next = wait->at->next_wanted;
+
+    windows_forget(wait);
+    stand(wait, next);
+}
+
+/* Takes it out of the list; those who stand there go on. */
+static void leave_wanted(struct viommu *iommu, struct viommu_window *window)
+{
+    while (window->waits) {
+        step(window->waits);
+    }
+    wanted_unlink(&iommu->windows, window);
+    iommu_kick(iommu);
+}
+
+void window_unwant(struct viommu *iommu, struct viommu_window *window)
+{
+    struct windows *windows = &iommu->windows;
+
+    if (!window->wanted) {
+        return;
+    }
+    leave_wanted(iommu, window);
+    if (window->for_memory && !--windows->leaving) {
+        (void)viommu_memory_listener_complete(windows->listener, windows->leaving_token);
+    }
+}
+
+void windows_reset(struct viommu *iommu)
+{
+    struct viommu_window *next;
+
+    for (struct viommu_window *w = iommu->windows.wanted; w; w = next) {
+        next = w->next_wanted;
+        if (w->overdue || w->for_memory) {
+            continue;
+        }
+        pthread_mutex_lock(&w->list->lock);
+        w->wanted = false;
+        pthread_mutex_unlock(&w->list->lock);
+        leave_wanted(iommu, w);
+    }
+}
+
+/* ---- waiting ---- */
+
+void windows_concern(struct window_wait *wait, const struct window_concern *concern)
+{
+    wait->concern = *concern;
+    wait->concerns = true;
+}
+
+static void ask_list(struct viommu *iommu, struct window_list *list,
+                     const struct window_wait *wait)
+{
+    /* What has to be found is linked since before the drain ended. */
+    if (!atomic_load_explicit(&list->count, memory_order_relaxed)) {
+        return;
+    }
+    pthread_mutex_lock(&list->lock);
+    for (struct viommu_window *w = list->first; w; w = w->next) {
+        if (!w->wanted && is_concerned(w, wait)) {
+            want(iommu, w);
+        }
+    }
+    pthread_mutex_unlock(&list->lock);
+}
+
+bool windows_ask(struct viommu *iommu, struct window_wait *wait, uint64_t before)
+{
+    if (!wait->concerns) {
+        return false;
+    }
+    windows_forget(wait);
+    wait->before = before;
+    for (struct viommu_device *d = iommu->windows.devices; d; d = d->next_pinned) {
+        ask_list(iommu, &d->windows, wait);
+    }
+    ask_list(iommu, &iommu->windows.orphans, wait);
+    stand(wait, iommu->windows.wanted);
+    return !windows_over(wait);
+}
+
+bool windows_over(struct window_wait *wait)
+{
+    while (wait->at && (wait->at->stopped || !is_concerned(wait->at, wait))) {
+        step(wait);
+    }
+    return !wait->at;
+}
+
+/* ---- calls, and time ---- */
+
+/*
+ * Calls one of the window's functions. The lock is given up meanwhile. Returns false when it was
+ * released inside: the window is gone.
+ */
+static bool window_call(struct viommu *iommu, struct viommu_window *window, bool fence, int *ret)
+{
+    struct callback_mark mark;
+
+    window->calling = true;
+    window->caller = pthread_self();
+    iommu_unlock(iommu);
+    callback_enter(&mark, iommu, false);
+    if (fence) {
+        *ret = window->fence(window->opaque);
+    } else {
+        window->revoke(window->opaque);
+    }
+    callback_leave(&mark);
+    iommu_lock(iommu);
+    window->calling = false;
+    pthread_cond_broadcast(&iommu->notify.idle);
+    if (window->released) {
+        base_free(window->slots);
+        base_free(window);
+        return false;
+    }
+    return true;
+}
+
+static void revoke(struct viommu *iommu, struct viommu_window *window)
+{
+    iommu->windows.to_call = window->next_wanted;
+    window->deadline = UINT64_MAX;
+    if (!window->asked) {
+        window->asked = true;
+        iommu->stats.windows_revoked++;
+        if (!window_call(iommu, window, false, NULL)) {
+            return;
+        }
+    }
+    window->deadline = iommu_now(iommu) + iommu->ack_timeout;
+}
+
+static void tell_overdue(struct viommu *iommu, const struct viommu_window *window, int error)
+{
+    struct viommu_event event = {
+        .kind = VIOMMU_EVENT_OVERDUE,
+        .requester = window->id,
+        .error = error,
+        .first = window->ranges[0].first,
+        .last = window->ranges[0].last,
+        .text = error ? "a pinned window was not released in time, and may still be used"
+                      : "a pinned window was not released in time; its use was stopped",
+    };
+
+    iommu_post_event(iommu, &event);
+}
+
+static void fence(struct viommu *iommu, struct viommu_window *window)
+{
+    int ret = -ETIMEDOUT;
+
+    iommu->windows.to_fence = window->next_wanted;
+    if (window->fence && !window_call(iommu, window, true, &ret)) {
+        return;
+    }
+    window->stopped = true;
+    tell_overdue(iommu, window, ret < 0 ? ret : ret ? -EPROTO : 0);
+    iommu_kick(iommu);
+}
+
+bool windows_deliver(struct viommu *iommu)
+{
+    struct windows *windows = &iommu->windows;
+
+    if (windows->to_fence != windows->to_expire) {
+        fence(iommu, windows->to_fence);
+        return true;
+    }
+    if (windows->to_call) {
+        revoke(iommu, windows->to_call);
+        return true;
+    }
+    return false;
+}
+
+void windows_expire(struct viommu *iommu, uint64_t now)
+{
+    struct windows *windows = &iommu->windows;
+
+    while (windows->to_expire != windows->to_call && windows->to_expire->deadline <= now) {
+        struct viommu_window *window = windows->to_expire;
+
+        windows->to_expire = window->next_wanted;
+        window->overdue = true;
+        iommu->stats.windows_overdue++;
+        if (window->device) {
+            device_deny(window->device, -ETIMEDOUT, "a pinned window was not released in time");
+        }
+    }
+}
+
+uint64_t windows_deadline(const struct viommu *iommu)
+{
+    const struct windows *windows = &iommu->windows;
+
+    return windows->to_expire != windows->to_call ? windows->to_expire->deadline : 0;
+}
+
+/* ---- memory that is removed ---- */
+
+static bool leads_there(const struct viommu_window *window,
+                        const struct viommu_memory_change *change)
+{
+    for (size_t i = 0; i < window->slot_count; i++) {
+        for (size_t j = 0; j < change->removed_count; j++) {
+            if (window->slots[i].first <= change->removed[j].last &&
+                window->slots[i].last >= change->removed[j].first) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void leave_list(struct viommu *iommu, struct window_list *list,
+                       const struct viommu_memory_change *change)
+{
+    uint64_t published = memory_published(iommu->memory);
+
+    pthread_mutex_lock(&list->lock);
+    for (struct viommu_window *w = list->first; w; w = w->next) {
+        if (w->birth < published && leads_there(w, change)) {
+            w->for_memory = true;
+            iommu->windows.leaving++;
+            want(iommu, w);
+        }
+    }
+    pthread_mutex_unlock(&list->lock);
+}
+
+/* Slots are gone, but for those who pinned them before. */
+static int memory_leaving(void *opaque, const struct viommu_memory_change *change)
+{
+    struct viommu *iommu = opaque;
+    int ret;
+
+    iommu_lock(iommu);
+    for (struct viommu_device *d = iommu->windows.devices; d; d = d->next_pinned) {
+        leave_list(iommu, &d->windows, change);
+    }
+    leave_list(iommu, &iommu->windows.orphans, change);
+    iommu->windows.leaving_token = change->token;
+    ret = iommu->windows.leaving ? VIOMMU_PENDING : 0;
+    iommu_unlock(iommu);
+    return ret;
+}
+
+static const struct viommu_memory_listener_ops listener_ops = {.leaving = memory_leaving};
+
+static int first_slots(void *opaque, const struct viommu_memory_slot *slots, size_t count)
+{
+    (void)opaque;
+    (void)slots;
+    (void)count;
+    return 0;
+}
+
+int windows_listen(struct viommu *iommu)
+{
+    if (iommu->windows.listener) {
+        return 0;
+    }
+    return memory_listener_begin(iommu->memory, &listener_ops, iommu, first_slots,
+                                 &iommu->windows.listener);
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Pinned windows inside the library.
+ *
+ * window.c makes and releases them; revoke.c is about those that are wanted back.
+ *
+ * Vocabulary. A window is *open* from its pin to its release. Its *birth* is the time of the epoch
+ * before it was translated. A *concern* is what an operation takes away: requesters, a domain, a
+ * range. A window is *wanted* once an operation that it concerns has asked for it: then its revoke
+ * function is called (*asked*), its time runs, it is *overdue*, its fence function is called, and
+ * it is *stopped*.
+ *
+ * How an operation waits. It drops what is cached, drains, and then *asks*: every window that was
+ * born before the drain and that it concerns is wanted. All of them are linked by then: a pin runs
+ * in a section and links the window at its end, and one born before the drain began was in a
+ * section that the drain waited for. Wanted windows are in one list, in the order in which they
+ * were. The operation *stands* at the first of them that holds it back, and moves on when that goes
+ * or is stopped; those behind it are through. So each looks at each window once, and releasing one
+ * moves only those who stand there.
+ *
+ * Invariants:
+ * - `wanted` lists, in this order: stopped windows, overdue ones that are to be fenced (from
+ *   `to_fence`), asked ones (from `to_expire`), those to be asked (from `to_call`). The three
+ *   pointers are NULL at the end of the list.
+ * - A wait stands at a wanted window, or nowhere: then it is over.
+ * - A window whose function runs is not freed.
+ *
+ * Locking: a list's own lock for what is in it and for its windows' `wanted`; the IOMMU's lock for
+ * all the rest, `wanted` too, taken first. So a window that nobody wants, which is nearly every
+ * one, is pinned and released without the IOMMU's lock.
+ */
+#ifndef VIOMMU_DEVICE_WINDOW_H
+#define VIOMMU_DEVICE_WINDOW_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <viommu/window.h>
+
+/* Open windows: of a device, or of devices that are gone. */
+struct window_list {
+    pthread_mutex_t lock;
+    struct viommu_window *first;
+    _Atomic unsigned count; /* written under the lock */
+    uint64_t pages;
+    _Atomic uint64_t pinned; /* so far */
+    _Atomic uint64_t pages_pinned;
+};
+
+/* Domains that are no guest's. */
+#define WINDOW_DOMAIN_ANY (-1)  /* a concern: every domain; a window: not known */
+#define WINDOW_DOMAIN_NONE (-2) /* a window: translation was off */
+
+struct window_concern {
+    uint64_t first; /* device addresses */
+    uint64_t last;
+    int32_t domain;
+    uint16_t id; /* requesters that are equal in the bits of `compared` */
+    uint16_t compared;
+};
+
+/* An operation's wait. Zeroed, it concerns nothing. */
+struct window_wait {
+    struct window_concern concern;
+    bool concerns;
+    uint64_t before;          /* windows born earlier */
+    struct viommu_window *at; /* where it stands */
+    struct window_wait *next; /* there */
+    struct window_wait **link;
+};
+
+struct viommu_window {
+    struct viommu *iommu;
+    struct viommu_device *device; /* NULL: gone */
+    struct window_list *list;
+    struct viommu_window *next; /* there */
+    struct viommu_window **link;
+    void (*revoke)(void *opaque);
+    int (*fence)(void *opaque);
+    void *opaque;
+
+    /* How it was translated. */
+    uint64_t birth;
+    uint64_t pages;
+    int32_t domain;
+    uint16_t id;
+    uint8_t shift; /* log2 of the largest page */
+    struct viommu_range *slots; /* of guest memory that it leads to */
+    size_t slot_count;
+
+    bool wanted;
+    struct viommu_window *next_wanted;
+    struct viommu_window **wanted_link;
+    struct window_wait *waits; /* that stand here */
+    bool asked;      /* revoke was called, perhaps for an operation that a reset ended */
+    bool overdue;
+    bool stopped;    /* holds no operation back any more */
+    bool for_memory; /* memory waits for it */
+    bool calling;    /* one of its functions runs */
+    bool released;   /* meanwhile, from inside */
+    pthread_t caller;
+    uint64_t deadline;
+
+    size_t range_count;
+    struct viommu_range ranges[];
+};
+
+/* Of an instance. */
+struct windows {
+    struct viommu_device *devices; /* that have pinned */
+    struct window_list orphans;    /* their devices are gone */
+    struct viommu_window *wanted;
+    struct viommu_window **wanted_end;
+    struct viommu_window *to_fence;
+    struct viommu_window *to_expire;
+    struct viommu_window *to_call;
+    struct viommu_memory_listener *listener; /* from the first pin on */
+    unsigned leaving;       /* windows that a removal of memory waits for */
+    uint64_t leaving_token; /* its answer */
+    bool destroyed;         /* the instance is only there for its orphans */
+};
+
+void window_list_init(struct window_list *list);
+void window_list_fini(struct window_list *list);
+
+/* ---- window.c ---- */
+
+/* A device goes: its windows become orphans. Under the lock. */
+void windows_orphan(struct viommu *iommu, struct viommu_device *device);
+
+/* ---- revoke.c ---- */
+
+void windows_init(struct viommu *iommu);
+void windows_fini(struct viommu *iommu);
+
+/* The instance is being destroyed; its devices are gone. Returns whether windows keep it. */
+bool windows_keep(struct viommu *iommu);
+
+/* Has the memory's removals wait for windows, from now on. Returns 0 or -ENOMEM. Under the lock. */
+int windows_listen(struct viommu *iommu);
+
+/* What the operation takes away. */
+void windows_concern(struct window_wait *wait, const struct window_concern *concern);
+
+/*
+ * Wants those that were born before `before` and are concerned: a drain with this target is over.
+ * Returns whether the wait has to wait for one. Under the lock.
+ */
+bool windows_ask(struct viommu *iommu, struct window_wait *wait, uint64_t before);
+
+/* Whether the wait is over: moves it on. Under the lock. */
+bool windows_over(struct window_wait *wait);
+
+/* Whether it stands somewhere; it may be over when it is moved on. */
+static inline bool windows_stands(const struct window_wait *wait)
+{
+    return wait->at != NULL;
+}
+
+/* Nobody waits any more (reset). */
+void windows_forget(struct window_wait *wait);
+
+/* What operations wanted is not wanted any more: they were all forgotten. Under the lock. */
+void windows_reset(struct viommu *iommu);
+
+/* Makes one call of a window's function, without the lock. Returns false when none is due. */
+bool windows_deliver(struct viommu *iommu);
+
+/* Whoever took too long is overdue. Under the lock. */
+void windows_expire(struct viommu *iommu, uint64_t now);
+
+/* When the next one is; 0: none. */
+uint64_t windows_deadline(const struct viommu *iommu);
+
+/* Takes a window that is being released out of what wants it. Under the lock. */
+void window_unwant(struct viommu *iommu, struct viommu_window *window);
+
+#endif

@@ -1,0 +1,437 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""takeover_test.py VIOMMU - one `viommu serve` takes over from another while a client goes on.
+
+The client is a small virtual machine monitor: memory, page tables of a VT-d unit in it, and an edu
+device that does DMA through them and interrupts by eventfd.
+"""
+
+import os
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+
+from server_process import Server
+from vfio_user_client import (Client, Refused, EDU_BUFFER, INTERRUPT, MSI, REGION_WRITE, TO_MEMORY,
+                              guest_memory, signalled)
+
+VIOMMU = sys.argv[1]
+failures = []
+
+RAM = 1 << 20
+ROOT, CONTEXT, TABLE, DATA = 0x1000, 0x2000, 0x3000, 0x10000
+IOVA = 0x7000
+GCMD, GSTS, RTADDR, FSTS, IOTLB = 0x18, 0x1c, 0x20, 0x34, 0xf8
+HELLO, STATE, REFUSAL, READY, GO = 1, 2, 3, 4, 5
+MAGIC = b"viommuHO"
+
+
+def expect(what, condition, detail=""):
+    if not condition:
+        failures.append(what)
+        print("not ok %s %s" % (what, detail))
+
+
+class Guest:
+    """What stands behind one server: memory, and a connection to each of its functions."""
+
+    def __init__(self, folder, unit=True, suffix=""):
+        self.ram = guest_memory(RAM)
+        self.event = os.eventfd(0, os.EFD_NONBLOCK)
+        self.unit = Client(os.path.join(folder, "vtd" + suffix)) if unit else None
+        self.edu = Client(os.path.join(folder, "edu" + suffix))
+        for client in filter(None, (self.unit, self.edu)):
+            client.map(0, RAM, self.ram)
+        self.edu.set_eventfds(MSI, [self.event])
+        self.edu.bus_master()
+        self.edu.enable_msi()
+        if unit:
+            self.translate()
+
+    def put64(self, address, value):
+        os.pwrite(self.ram, struct.pack("<Q", value), address)
+
+    def translate(self):
+        """Tables of four levels, in which IOVA is DATA; and translation on."""
+        self.put64(ROOT, CONTEXT | 1)
+        self.put64(CONTEXT + 16 * 0x28, TABLE | 1)
+        self.put64(CONTEXT + 16 * 0x28 + 8, 0x102)
+        for level in range(3):
+            self.put64(TABLE + 0x1000 * level, TABLE + 0x1000 * (level + 1) | 3)
+        self.put64(TABLE + 0x3000 + 8 * (IOVA >> 12), DATA | 3)
+        self.unit.write64(0, RTADDR, ROOT)
+        self.unit.write32(0, GCMD, 1 << 30)
+        self.unit.write32(0, GCMD, 1 << 31)
+        self.wait_for_bit("translation is on", GSTS, 1)
+
+    def wait_for_bit(self, what, register, value):
+        """Until the highest bit of a register is this."""
+        end = time.monotonic() + 20
+        while self.unit.read32(0, register) >> 31 != value:
+            if time.monotonic() > end:
+                expect(what, False)
+                return
+
+    def address(self, iova):
+        return iova if self.unit else DATA + (iova - IOVA)
+
+    def check(self, when, value):
+        """DMA both ways, with its interrupt, in which `value` comes back."""
+        os.pwrite(self.ram, value, DATA)
+        self.edu.edu_dma(self.address(IOVA), EDU_BUFFER, len(value), INTERRUPT)
+        expect("%s: an interrupt comes" % when, signalled(self.event) == 1)
+        self.edu.edu_dma(EDU_BUFFER, self.address(IOVA) + 0x800, len(value), TO_MEMORY)
+        self.edu.read32(0, 0)
+        expect("%s: DMA both ways" % when, os.pread(self.ram, len(value), DATA + 0x800) == value)
+
+    def close(self):
+        for client in filter(None, (self.unit, self.edu)):
+            client.close()
+        os.close(self.ram)
+        os.close(self.event)
+
+
+DEVICE = ["--device", "edu,at=05.0,socket=edu"]
+
+
+def successor(folder, socket_name="over", options=(), **more):
+    return Server(VIOMMU, folder, ["--takeover", socket_name, *options], vtd=None, **more)
+
+
+def test_goes_on(folder):
+    """And again, and again: each successor offers the next handover, the last in the same place."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        guest.check("before", b"first")
+        guest.edu.write32(0, 4, 0x12345678)
+        mode = os.stat(os.path.join(folder, "over")).st_mode & 0o777
+        expect("only the same user may ask", mode == 0o600, oct(mode))
+        with successor(folder, options=["--handover", "over2"]) as second:
+            expect("the first one ends well", first.wait() == 0 and "has taken over" in first.output(),
+                   first.output())
+            expect("its socket is gone", not os.path.exists(os.path.join(folder, "over")))
+            guest.check("after", b"second")
+            expect("registers stay", guest.edu.read32(0, 4) == 0xffffffff ^ 0x12345678)
+            expect("the unit's too", guest.unit.read32(0, GSTS) >> 31 == 1)
+            guest.edu.edu_dma(EDU_BUFFER, 0x9000, 4, TO_MEMORY)
+            expect("what is not mapped is a fault", guest.unit.read32(0, FSTS) & 2 == 2)
+            with successor(folder, "over2", ["--handover", "over2"]) as third:
+                expect("the second one ends well", second.wait() == 0)
+                guest.check("after two", b"third")
+                with successor(folder, "over2") as fourth:
+                    expect("the third one ends well", third.wait() == 0)
+                    guest.check("after three", b"fourth")
+                    guest.edu.unmap(0, RAM)
+                    guest.close()
+                    next_guest = Guest(folder)
+                    next_guest.check("the next client", b"fifth")
+                    next_guest.close()
+                    expect("the last one ends with a summary", fourth.stop() == 0
+                           and "summary" in fourth.output(), fourth.output())
+                    expect("and nothing stays", not [n for n in os.listdir(folder)
+                                                     if not n.endswith(".log")], os.listdir(folder))
+
+
+def test_another_folder(folder):
+    """Names are relative to the folder of the first server; the new one's own to its own."""
+    there = os.path.join(folder, "there")
+    os.mkdir(there)
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        with successor(there, "../over", ["--handover", "next"]) as second:
+            expect("the first one ends", first.wait() == 0)
+            second.wait_for("Ctrl-C")
+            expect("its own name", os.path.exists(os.path.join(there, "next")))
+            guest = Guest(folder)
+            guest.check("a client that comes later", b"later")
+            guest.close()
+            second.stop()
+            expect("nothing stays", not os.path.exists(os.path.join(folder, "edu"))
+                   and not os.path.exists(os.path.join(there, "next")))
+
+
+def test_without_unit(folder):
+    with Server(VIOMMU, folder, ["--iommu", "none", "--handover", "over"] + DEVICE, vtd=None) as first:
+        guest = Guest(folder, unit=False)
+        guest.check("before", b"first")
+        with successor(folder) as second:
+            expect("the first one ends", first.wait() == 0)
+            guest.check("after", b"second")
+            guest.close()
+            second.stop()
+
+
+def test_mirror(folder):
+    """What a mirror holds is taken over, not told again, and its file is written on."""
+    mirror = DEVICE[:1] + [DEVICE[1] + ",mirror=trace"]
+    path = os.path.join(folder, "trace")
+    with Server(VIOMMU, folder, ["--caching-mode", "--handover", "over"] + mirror) as first:
+        guest = Guest(folder)
+        guest.check("before", b"first")
+        with open(path, encoding="ascii") as f:
+            before = f.read()
+        expect("the page is mapped", '"map"' in before, before)
+        with successor(folder) as second:
+            expect("the first one ends", first.wait() == 0)
+            guest.check("after", b"second")
+            with open(path, encoding="ascii") as f:
+                expect("nothing is told again", f.read() == before)
+            guest.put64(TABLE + 0x3000 + 8 * (IOVA >> 12), 0)
+            guest.unit.write64(0, IOTLB, 1 << 63 | 1 << 60)
+            guest.wait_for_bit("the invalidation completes", IOTLB + 4, 0)
+            with open(path, encoding="ascii") as f:
+                after = f.read()
+            expect("what changes is told", after.startswith(before) and '"unmap"' in after[len(before):],
+                   after)
+            guest.close()
+            second.stop()
+
+
+def test_half_a_message(folder):
+    """What a client has sent in part, and what it has not read, goes over."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        whole = guest.edu.frame(REGION_WRITE, struct.pack("<QII", 4, 0, 4) + struct.pack("<I", 0x1234))
+        guest.edu.send(whole[:21])
+        time.sleep(0.1)
+        with successor(folder) as second:
+            expect("the first one ends", first.wait() == 0)
+            guest.edu.send(whole[21:])
+            guest.edu.reply(guest.edu.next_id)
+            expect("the message counts", guest.edu.read32(0, 4) == 0xffffffff ^ 0x1234)
+            guest.close()
+            second.stop()
+
+
+def test_under_way(folder):
+    """Commands that are sent while the server changes are answered, each once and in order."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        stop = threading.Event()
+        wrong = []
+
+        def talk():
+            number = 0
+            while not stop.is_set():
+                number += 1
+                guest.edu.write32(0, 4, number)
+                if guest.edu.read32(0, 4) != 0xffffffff ^ number:
+                    wrong.append(number)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        last = first
+        try:
+            for i in range(5):
+                name = "over" if i % 2 == 0 else "other"
+                following = successor(folder, name, ["--handover", "other" if i % 2 == 0 else "over"])
+                expect("server %d ends" % i, last.wait() == 0)
+                last = following
+        finally:
+            stop.set()
+            thread.join()
+        expect("all commands were answered", not wrong, wrong)
+        guest.close()
+        expect("the last one ends", last.stop() == 0)
+
+
+class FakeSuccessor:
+    """Speaks the handover by hand."""
+
+    def __init__(self, folder):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(20)
+        self.socket.connect(os.path.join(folder, "over"))
+
+    def send(self, what, data=b"", version=1, fds=0):
+        self.socket.sendall(MAGIC + struct.pack("<IIQII", version, what, len(data), fds, 0) + data)
+
+    def receive(self):
+        """(what, data); descriptors are closed."""
+        head = self.exactly(32)
+        if not head:
+            return None, b""
+        _, what, size, fds, _ = struct.unpack("<IIQII", head[8:])
+        data = self.exactly(size)
+        while fds > 0:
+            _, got, _, _ = socket.recv_fds(self.socket, 1, 253)
+            for fd in got:
+                os.close(fd)
+            fds -= len(got)
+        return what, data
+
+    def exactly(self, size):
+        data = b""
+        while len(data) < size:
+            more = self.socket.recv(size - len(data))
+            if not more:
+                return b""
+            data += more
+        return data
+
+    def close(self):
+        self.socket.close()
+
+
+def test_no_successor(folder):
+    """Whatever a would-be successor does before the last word, the server goes on."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+
+        def attempt(what, wanted, play):
+            fake = FakeSuccessor(folder)
+            play(fake)
+            fake.close()
+            first.wait_for(wanted)
+            guest.check(what, what.encode())
+
+        def says(*words):
+            def play(fake):
+                for word in words:
+                    if word is None:
+                        fake.receive()
+                    else:
+                        fake.send(*word[:1], **word[1])
+            return play
+
+        attempt("silence", "it went away", lambda fake: None)
+        attempt("noise", "does not speak", lambda fake: fake.socket.sendall(b"x" * 32))
+        attempt("another version", "another version", says((HELLO, {"version": 2})))
+        attempt("half a hello", "it went away", lambda fake: fake.socket.sendall(MAGIC))
+        attempt("the wrong word", "does not speak", says((GO, {})))
+        attempt("a refusal", "no room here", says((HELLO, {}), None, (REFUSAL, {"data": b"no room here"})))
+        attempt("it dies when it has everything", "it went away", says((HELLO, {}), None))
+        attempt("a state of its own", "does not speak", says((HELLO, {}), None, (STATE, {})))
+        attempt("a hello twice", "does not speak", says((HELLO, {}), None, (HELLO, {})))
+        with successor(folder) as second:
+            expect("then one that is right", first.wait() == 0, first.output())
+            guest.check("after", b"after")
+            guest.close()
+            second.stop()
+
+
+def test_no_server(folder):
+    """A successor says what is wrong and ends, and touches nothing."""
+    with successor(folder, "nowhere", ready=False) as server:
+        expect("nobody there", server.wait() == 1 and "nowhere" in server.output(), server.output())
+    with successor(folder, options=["--device", "edu,at=05.0,socket=x"], ready=False) as server:
+        expect("the other one's options", server.wait() == 2 and "--device" in server.output(),
+               server.output())
+
+
+def relay(folder, change):
+    """A server at "relay" that hands on what the one at "over" sends, changed."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.path.join(folder, "relay"))
+    listener.listen(1)
+    listener.settimeout(20)
+
+    def run():
+        peer, _ = listener.accept()
+        listener.close()
+        fake = FakeSuccessor(folder)
+        fake.send(HELLO)
+        peer.recv(32)
+        head = fake.exactly(32)
+        _, what, size, fds, _ = struct.unpack("<IIQII", head[8:])
+        data = bytearray(fake.exactly(size))
+        got = []
+        while len(got) < fds:
+            _, more, _, _ = socket.recv_fds(fake.socket, 1, 253)
+            got += more
+        change(peer, head, data, got)
+        peer.settimeout(20)
+        try:
+            answer = peer.recv(4096)
+        except ConnectionResetError:
+            answer = b""
+        if answer:
+            fake.socket.sendall(answer)
+        peer.close()
+        fake.close()
+        for fd in got:
+            os.close(fd)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def test_state_is_damaged(folder):
+    """A state that was cut short, changed, or lacks descriptors is refused whole."""
+
+    def flip(peer, head, data, got):
+        data[len(data) // 2] ^= 0x10
+        peer.sendall(head + data)
+        socket.send_fds(peer, [b"+"], got)
+
+    def cut(peer, head, data, _got):
+        peer.sendall(head + data[:len(data) // 2])
+        peer.shutdown(socket.SHUT_WR)
+
+    def no_fds(peer, head, data, _got):
+        peer.sendall(head[:24] + struct.pack("<II", 0, 0) + data)
+
+    def wrong_fds(peer, head, data, got):
+        peer.sendall(head + data)
+        socket.send_fds(peer, [b"+"], got[1:] + got[:1])
+
+    def newer(peer, head, data, _got):
+        peer.sendall(head[:8] + struct.pack("<I", 2) + head[12:] + data)
+
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        for change, wanted in ((flip, "makes no sense"), (cut, "hung up"), (no_fds, "makes no sense"),
+                               (wrong_fds, "cannot load"), (newer, "another version")):
+            thread = relay(folder, change)
+            with successor(folder, "relay", ready=False) as second:
+                expect("%s: 1, and why" % change.__name__, second.wait() == 1
+                       and wanted in second.output(), second.output())
+            thread.join()
+            os.unlink(os.path.join(folder, "relay"))
+            guest.check(change.__name__, change.__name__.encode())
+        guest.close()
+        expect("the first one ends by itself only", first.stop() == 0)
+
+
+def test_killed(folder):
+    """A successor that is stopped before it is ready, and killed: the first one goes on."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        fake = FakeSuccessor(folder)
+        fake.send(HELLO)
+        started = time.monotonic()
+        first.wait_for("asks to take over")
+        time.sleep(0.2)
+        fake.close()
+        guest.check("after a kill", b"killed")
+        expect("it did not take long", time.monotonic() - started < 10)
+        expect("signals are as ever", first.stop(signal.SIGINT) == 0)
+        guest.close()
+
+
+def test_a_client_that_is_refused(folder):
+    """Refused commands, too, are as before."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        with successor(folder) as second:
+            first.wait()
+            try:
+                guest.edu.map(0x1000, 0x1000, guest.ram)
+                expect("a region over another is refused", False)
+            except Refused:
+                pass
+            guest.edu.unmap(0, RAM)
+            guest.edu.map(0x1000, 0x1000, guest.ram)
+            guest.close()
+            second.stop()
+
+
+for test in [value for name, value in sorted(globals().items()) if name.startswith("test_")]:
+    with tempfile.TemporaryDirectory(prefix="viommu-takeover-") as where:
+        test(where)
+print("failed" if failures else "ok")
+sys.exit(1 if failures else 0)
