@@ -337,10 +337,10 @@ static void saved_and_loaded(void **state)
     put(EDU_REG_FACTORIAL, 4, 5);
     put(EDU_REG_STATUS, 4, 0x80);
     put(EDU_REG_INTERRUPT_RAISE, 4, 0x30);
-    put(EDU_REG_DMA_SOURCE, 8, 0x100);
+    put(EDU_REG_DMA_SOURCE, 8, RAM_FIRST);
     put(EDU_REG_DMA_DESTINATION, 8, EDU_BUFFER);
     put(EDU_REG_DMA_COUNT, 8, 16);
-    memset(ram + 0x100, 0x44, 16);
+    memset(ram, 0x44, 16);
     put(EDU_REG_DMA_COMMAND, 8, EDU_DMA_START);
     assert_int_equal(move(&next, 0, 0), 0);
     assert_true(pci_config_bus_master(&next.function.config));
@@ -348,7 +348,7 @@ static void saved_and_loaded(void **state)
     assert_int_equal(next.factorial, 120);
     assert_int_equal(next.status, 0x80);
     assert_int_equal(next.interrupt_status, 0x30);
-    assert_int_equal(next.dma_source, 0x100);
+    assert_int_equal(next.dma_source, RAM_FIRST);
     assert_int_equal(next.dma_destination, EDU_BUFFER);
     assert_int_equal(next.dma_count, 16);
     assert_int_equal(next.dma_command, edu.dma_command);

@@ -164,6 +164,11 @@ struct pci_function *nvme_function(struct nvme *nvme)
     return &nvme->function;
 }
 
+int nvme_file(const struct nvme *nvme)
+{
+    return nvme->store.fd;
+}
+
 int nvme_event_fd(const struct nvme *nvme)
 {
     return nvme->event_fd;

@@ -89,6 +89,9 @@ int nvme_destroy(struct nvme *nvme);
 
 struct pci_function *nvme_function(struct nvme *nvme);
 
+/* The descriptor of its file, which stays the controller's. */
+int nvme_file(const struct nvme *nvme);
+
 /* Readable when there is something to do. */
 int nvme_event_fd(const struct nvme *nvme);
 

@@ -138,6 +138,46 @@ static int close_nvme(struct served_device *served)
     return nvme_destroy(served->nvme);
 }
 
+static void quiesce(struct served_device *served)
+{
+    nvme_quiesce(served->nvme, NULL, NULL);
+}
+
+static bool quiet(const struct served_device *served)
+{
+    return nvme_quiet(served->nvme);
+}
+
+static void resume(struct served_device *served)
+{
+    nvme_resume(served->nvme);
+}
+
+/* The file goes along: its lock belongs to the open file, and so to whoever has it. */
+static void save(const struct served_device *served, struct save_writer *writer,
+                 struct handover_fds *fds)
+{
+    handover_put_fd(writer, fds, nvme_file(served->nvme));
+    nvme_save(served->nvme, writer);
+}
+
+static int load(struct served_device *served, const struct serve_device_options *options,
+                struct save_section *section, struct handover_fds *fds)
+{
+    int fd = handover_take_fd(section, fds), ret;
+
+    if (fd < 0) {
+        save_spoil(section);
+        return section->error;
+    }
+    ret = make_nvme(served, options, fd);
+    if (ret < 0) {
+        return ret;
+    }
+    nvme_quiesce(served->nvme, NULL, NULL);
+    return nvme_load(served->nvme, section);
+}
+
 static void summarize(const struct served_device *served)
 {
     nvme_summary(served->nvme, summary_print_line);
@@ -149,4 +189,9 @@ const struct serve_kind serve_kind_nvme = {
     .open = open_nvme,
     .close = close_nvme,
     .summarize = summarize,
+    .quiesce = quiesce,
+    .quiet = quiet,
+    .resume = resume,
+    .save = save,
+    .load = load,
 };

@@ -43,10 +43,10 @@ class Server:
         with open(self.path, encoding="utf-8", errors="replace") as log:
             return log.read()
 
-    def wait_for(self, text):
-        """Until it says this."""
+    def wait_for(self, text, times=1):
+        """Until it has said this."""
         end = time.monotonic() + START_SECONDS
-        while text not in self.output():
+        while self.output().count(text) < times:
             if self.process.poll() is not None or time.monotonic() > end:
                 raise AssertionError("no '%s': %s" % (text, self.output()))
             time.sleep(0.01)

@@ -31,6 +31,7 @@ static const char *explain(int error)
            : error == -EPROTO          ? "it does not speak as a server that is handed over does"
            : error == -ECONNRESET      ? "it hung up"
            : error == -ETIMEDOUT       ? "it takes too long"
+           : error == -ECANCELED       ? "it keeps what it has"
            : error == -EMFILE          ? "this process may not have so many descriptors"
                                        : strerror(-error);
 }

@@ -15,6 +15,8 @@ import tempfile
 import threading
 import time
 
+import nvme_client
+from nvme_client import Disk
 from server_process import Server
 from vfio_user_client import (Client, Refused, EDU_BUFFER, INTERRUPT, MSI, REGION_WRITE, TO_MEMORY,
                               guest_memory, signalled)
@@ -63,6 +65,9 @@ class Guest:
         for level in range(3):
             self.put64(TABLE + 0x1000 * level, TABLE + 0x1000 * (level + 1) | 3)
         self.put64(TABLE + 0x3000 + 8 * (IOVA >> 12), DATA | 3)
+        os.pwrite(self.ram, os.pread(self.ram, 16, CONTEXT + 16 * 0x28), CONTEXT + 16 * 0x30)
+        for page in range(nvme_client.FIRST, nvme_client.LAST, 0x1000):
+            self.put64(TABLE + 0x3000 + 8 * (page >> 12), page | 3)
         self.unit.write64(0, RTADDR, ROOT)
         self.unit.write32(0, GCMD, 1 << 30)
         self.unit.write32(0, GCMD, 1 << 31)
@@ -75,6 +80,13 @@ class Guest:
             if time.monotonic() > end:
                 expect(what, False)
                 return
+
+    def disk(self, folder):
+        """Its second device, whose memory is mapped one to one."""
+        client = Client(os.path.join(folder, "disk"))
+        if not self.unit:
+            client.map(0, RAM, self.ram)
+        return Disk(client, self.ram, os.eventfd(0, os.EFD_NONBLOCK))
 
     def address(self, iova):
         return iova if self.unit else DATA + (iova - IOVA)
@@ -186,6 +198,90 @@ def test_mirror(folder):
                 after = f.read()
             expect("what changes is told", after.startswith(before) and '"unmap"' in after[len(before):],
                    after)
+            guest.close()
+            second.stop()
+
+
+def make_disk(folder):
+    with open(os.path.join(folder, "image"), "wb") as f:
+        f.truncate(1 << 20)
+    return DEVICE + ["--device", "nvme,at=06.0,socket=disk,file=image,hold=hold"]
+
+
+def check_disk(folder, unit):
+    """Queues go on where they were, and the file stays locked for others."""
+    options = make_disk(folder) + ["--handover", "over"]
+    if not unit:
+        options += ["--iommu", "none"]
+    with Server(VIOMMU, folder, options, vtd="vtd" if unit else None) as first:
+        guest = Guest(folder, unit)
+        disk = guest.disk(folder)
+        for block in range(20):
+            disk.write(block, b"block %d" % block)
+        with successor(folder, options=["--handover", "over"]) as second:
+            expect("the first one ends", first.wait() == 0, first.output())
+            expect("what was written is read", disk.read(7) == b"block 7")
+            for block in range(20):
+                disk.write(100 + block, b"block %d" % (100 + block))
+            guest.check("and the edu", b"edu")
+            thief = ["--device", "nvme,at=06.0,socket=other,file=image"]
+            with Server(VIOMMU, folder, thief, vtd="other-vtd", ready=False) as other:
+                expect("the file is still locked", other.wait() == 1 and "another" in other.output(),
+                       other.output())
+            with successor(folder) as third:
+                expect("the second one ends", second.wait() == 0)
+                expect("twice", disk.read(107) == b"block 107" and disk.read(8) == b"block 8")
+                disk.client.close()
+                guest.close()
+                expect("the last one ends", third.stop() == 0)
+    with open(os.path.join(folder, "image"), "rb") as f:
+        image = f.read()
+    expect("the file has it all", all(image[4096 * b:4096 * b + 16].rstrip(b"\0") == b"block %d" % b
+                                      for b in [*range(20), *range(100, 120)]))
+
+
+def test_disk(folder):
+    check_disk(folder, True)
+
+
+def test_disk_without_unit(folder):
+    check_disk(folder, False)
+
+
+def test_disk_at_work(folder):
+    """Work that ends soon is waited for; one that does not makes the server stay."""
+    hold = os.path.join(folder, "hold")
+    with Server(VIOMMU, folder, make_disk(folder) + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        disk = guest.disk(folder)
+        disk.write(3, b"three")
+        with open(hold, "w", encoding="ascii"):
+            pass
+        disk.begin(nvme_client.READ, 3)
+        with successor(folder, ready=False) as second:
+            expect("refused", second.wait() == 1 and "work does not end" in second.output(),
+                   second.output())
+        guest.check("the first one goes on", b"on")
+        os.unlink(hold)
+        expect("and the disk", disk.completion(disk.io) == (disk.io.cid, 0))
+        expect("and again", disk.read(3) == b"three")
+        with open(hold, "w", encoding="ascii"):
+            pass
+        disk.begin(nvme_client.READ, 3)
+        with successor(folder, ready=False) as second:
+            first.wait_for("asks to take over", 2)
+            time.sleep(0.3)
+            late = threading.Thread(target=disk.begin, args=(nvme_client.READ, 3))
+            late.start()                                # is for the next one
+            time.sleep(0.1)
+            os.unlink(hold)
+            late.join()
+            expect("the first one ends", first.wait() == 0, first.output())
+            done = sorted([disk.completion(disk.io), disk.completion(disk.io)])
+            expect("its work is done, and what came later, too",
+                   done == [(disk.io.cid - 1, 0), (disk.io.cid, 0)], done)
+            expect("and all goes on", disk.read(3) == b"three")
+            disk.client.close()
             guest.close()
             second.stop()
 
