@@ -165,6 +165,46 @@ static void msi_registers(void **state)
     assert_false(pci_config_msi_enabled(&config));
 }
 
+static void msix_registers(void **state)
+{
+    struct pci_config config;
+    unsigned msix;
+
+    (void)state;
+    pci_config_init(&config, &ids);
+    assert_int_equal(pci_config_msix_vectors(&config), 0);
+    assert_false(pci_config_msix_enabled(&config));
+    /* Table and pending bits have to be inside a memory BAR, apart from each other. */
+    assert_int_equal(pci_config_add_msix(&config, 8, 2, 0, 0x800), -EINVAL);
+    assert_int_equal(pci_config_add_bar(&config, 2, 0x1000, PCI_BAR_MEMORY64, false), 0);
+    assert_int_equal(pci_config_add_msix(&config, 0, 2, 0, 0x800), -EINVAL);
+    assert_int_equal(pci_config_add_msix(&config, 2049, 2, 0, 0x800), -EINVAL);
+    assert_int_equal(pci_config_add_msix(&config, 8, 3, 0, 0x800), -EINVAL);
+    assert_int_equal(pci_config_add_msix(&config, 8, 6, 0, 0x800), -EINVAL);
+    assert_int_equal(pci_config_add_msix(&config, 8, 2, 4, 0x800), -EINVAL);
+    assert_int_equal(pci_config_add_msix(&config, 8, 2, 0xf88, 0), -EINVAL);
+    assert_int_equal(pci_config_add_msix(&config, 8, 2, 0, 0x1000), -EINVAL);
+    assert_int_equal(pci_config_add_msix(&config, 8, 2, 0, 0x78), -EINVAL);
+    assert_int_equal(pci_config_add_msix(&config, 8, 2, 8, 0x80), -EINVAL);
+    msix = (unsigned)pci_config_add_msix(&config, 65, 2, 0x100, 0xff0);
+    assert_int_equal(pci_config_add_msix(&config, 8, 2, 0, 0x800), -EINVAL);
+    assert_int_equal(pci_config_msix_vectors(&config), 65);
+    assert_int_equal(get(&config, msix, 1), PCI_CAP_ID_MSIX);
+    assert_int_equal(get(&config, msix + PCI_MSIX_FLAGS, 2), 64);
+    assert_int_equal(get(&config, msix + PCI_MSIX_TABLE, 4), 0x102);
+    assert_int_equal(get(&config, msix + PCI_MSIX_PBA, 4), 0xff2);
+    put(&config, msix + PCI_MSIX_TABLE, 4, UINT32_MAX);
+    put(&config, msix + PCI_MSIX_PBA, 4, UINT32_MAX);
+    put(&config, msix + PCI_MSIX_FLAGS, 2, 0xffff);
+    assert_int_equal(get(&config, msix + PCI_MSIX_FLAGS, 2),
+                     PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL | 64);
+    assert_int_equal(get(&config, msix + PCI_MSIX_TABLE, 4), 0x102);
+    assert_int_equal(get(&config, msix + PCI_MSIX_PBA, 4), 0xff2);
+    assert_true(pci_config_msix_enabled(&config));
+    pci_config_reset(&config);
+    assert_false(pci_config_msix_enabled(&config));
+}
+
 static void any_offset_and_size_is_harmless(void **state)
 {
     struct pci_config config;
@@ -203,6 +243,7 @@ int main(void)
         cmocka_unit_test(command_bits),
         cmocka_unit_test(capabilities_form_a_list),
         cmocka_unit_test(msi_registers),
+        cmocka_unit_test(msix_registers),
         cmocka_unit_test(any_offset_and_size_is_harmless),
     };
 

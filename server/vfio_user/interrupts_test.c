@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/pci_regs.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -21,7 +22,8 @@
 
 static void irq_info(void **state)
 {
-    static const unsigned counts[VFIO_PCI_NUM_IRQS] = {1, RECORDER_VECTORS, 0, 0, 0};
+    static const unsigned counts[VFIO_PCI_NUM_IRQS] = {1, RECORDER_VECTORS, RECORDER_MSIX_VECTORS, 0,
+                                                         0};
     struct vfio_irq_info info;
 
     (void)state;
@@ -93,6 +95,34 @@ static void msi_by_eventfd_in_stages(void **state)
     test_close_all(fds, RECORDER_VECTORS);
 }
 
+/* Only while the guest has MSI-X enabled do vectors mean those of MSI-X. */
+static void msix_when_it_is_enabled(void **state)
+{
+    const uint16_t enable = PCI_MSIX_FLAGS_ENABLE;
+    struct pci_config *config = &recorder.function.config;
+    int fds[2];
+
+    (void)state;
+    test_open_eventfds(fds, 2);
+    assert_int_equal(set_irqs(EVENTFD_TRIGGER, VFIO_PCI_MSI_IRQ_INDEX, 0, 1, fds, 1), 0);
+    assert_int_equal(set_irqs(EVENTFD_TRIGGER, VFIO_PCI_MSIX_IRQ_INDEX, 0, 1, fds + 1, 1), 0);
+    pci_function_message_interrupt(&recorder.function, 0);
+    assert_int_equal(test_eventfd_count(fds[0]), 1);
+    assert_int_equal(test_eventfd_count(fds[1]), 0);
+    pci_config_write(config, config->msix + PCI_MSIX_FLAGS, &enable, sizeof(enable));
+    pci_function_message_interrupt(&recorder.function, 0);
+    assert_int_equal(test_eventfd_count(fds[0]), 0);
+    assert_int_equal(test_eventfd_count(fds[1]), 1);
+    /* The last vector, before it has a descriptor; and one too far. */
+    pci_function_message_interrupt(&recorder.function, RECORDER_MSIX_VECTORS - 1);
+    pci_function_message_interrupt(&recorder.function, RECORDER_MSIX_VECTORS);
+    assert_int_equal(set_irqs(EVENTFD_TRIGGER, VFIO_PCI_MSIX_IRQ_INDEX, RECORDER_MSIX_VECTORS - 1,
+                              1, fds, 1),
+                     0);
+    assert_int_equal(test_eventfd_count(fds[0]), 1);
+    test_close_all(fds, 2);
+}
+
 static void intx_is_a_level_that_masks_itself(void **state)
 {
     const uint32_t intx = VFIO_PCI_INTX_IRQ_INDEX;
@@ -156,7 +186,10 @@ static void irq_sets_that_cannot_be(void **state)
     assert_int_equal(set_irqs(EVENTFD_TRIGGER, msi, 0, 0, NULL, 0), -EINVAL);
     assert_int_equal(set_irqs(EVENTFD_TRIGGER, msi, 0, 0, fds, 1), -EINVAL);
     assert_int_equal(set_irqs(EVENTFD_TRIGGER, msi, RECORDER_VECTORS - 1, 2, fds, 2), -EINVAL);
-    assert_int_equal(set_irqs(EVENTFD_TRIGGER, VFIO_PCI_MSIX_IRQ_INDEX, 0, 1, fds, 1), -EINVAL);
+    assert_int_equal(set_irqs(EVENTFD_TRIGGER, VFIO_PCI_ERR_IRQ_INDEX, 0, 1, fds, 1), -EINVAL);
+    assert_int_equal(set_irqs(EVENTFD_TRIGGER, VFIO_PCI_MSIX_IRQ_INDEX, RECORDER_MSIX_VECTORS, 1,
+                              fds, 1),
+                     -EINVAL);
     assert_int_equal(set_irqs(EVENTFD_TRIGGER, msi, 0, 1, &regular, 1), -EINVAL);
     assert_int_equal(set_irqs(EVENTFD_TRIGGER, msi, 0, 1, &pipe_fds[1], 1), -EINVAL);
     assert_int_equal(set_irqs(NONE_TRIGGER, msi, 0, 1, fds, 1), -EINVAL);
@@ -171,7 +204,7 @@ static void irq_sets_that_cannot_be(void **state)
     assert_int_equal(test_client_command(&client, VFIO_USER_DEVICE_SET_IRQS, &set, sizeof(set)),
                      -EINVAL);
     /* An index without vectors may be switched off, and nothing else. */
-    assert_int_equal(set_irqs(NONE_TRIGGER, VFIO_PCI_MSIX_IRQ_INDEX, 0, 0, NULL, 0), 0);
+    assert_int_equal(set_irqs(NONE_TRIGGER, VFIO_PCI_ERR_IRQ_INDEX, 0, 0, NULL, 0), 0);
     test_close_all(fds, 8);
     close(regular);
     close(pipe_fds[0]);
@@ -199,6 +232,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(irq_info),
         TEST(msi_by_eventfd_in_stages),
+        TEST(msix_when_it_is_enabled),
         TEST(intx_is_a_level_that_masks_itself),
         TEST(irq_sets_that_cannot_be),
         TEST(a_full_eventfd_does_not_stop_us),

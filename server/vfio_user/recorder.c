@@ -95,4 +95,5 @@ void recorder_init(struct recorder *recorder)
     pci_config_add_bar(&recorder->function.config, 0, RECORDER_BAR0_SIZE, PCI_BAR_MEMORY32, false);
     pci_config_add_bar(&recorder->function.config, 2, RECORDER_BAR2_SIZE, PCI_BAR_MEMORY64, false);
     pci_config_add_msi(&recorder->function.config, 4);
+    pci_config_add_msix(&recorder->function.config, RECORDER_MSIX_VECTORS, 2, 0x1000, 0x2000);
 }

@@ -12,6 +12,7 @@ enum {
     RECORDER_BAR0_SIZE = 0x1000,
     RECORDER_BAR2_SIZE = 2 * VFIO_USER_MAX_DATA,
     RECORDER_VECTORS = 16,
+    RECORDER_MSIX_VECTORS = 40,
 };
 
 struct recorder {
@@ -26,7 +27,8 @@ struct recorder {
     void *unmapped_cookie;
 };
 
-/* BAR0 is memory; BAR2, large, reads 0x22; INTx, and MSI with RECORDER_VECTORS messages. */
+/* BAR0 is memory; BAR2, large, reads 0x22; INTx, MSI with RECORDER_VECTORS messages,
+ * and MSI-X with RECORDER_MSIX_VECTORS, its table in BAR2. */
 void recorder_init(struct recorder *recorder);
 
 #endif
