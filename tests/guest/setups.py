@@ -53,8 +53,10 @@ class Setup:
             return QemuUnit(args, disk, self.iommu != "none")
         unit = ServedUnit(args, directory, self.kind == "mirror", disk, self.iommu != "none")
         unit.translates = self.iommu == "on"
+        unit.cuts_off = self.kind == "failures"
         # A device that is cut off, or a machine that is killed.
         unit.refuses = self.kind in ("failures", "killed")
+        unit.hands_over = self.kind == "takeover"
         return unit
 
     def words(self, args, part):

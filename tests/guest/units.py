@@ -8,6 +8,7 @@ and of the kernel's.
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -25,8 +26,8 @@ SERVER_START_SECONDS = 10
 # One byte in so many: queue entries, lists of pages.
 COPIED_AT_MOST = 20
 TAKEOVER_SECONDS = 10
-# How long those live that try to take over and fail.
-DEATHS_SECONDS = [0, 0.01, 0.05]
+# How long those stay connected that do not take over.
+STRANGER_SECONDS = 0.05
 # Each cycle is lines on the console.
 MIRRORED_STORM = 50
 
@@ -160,7 +161,7 @@ class ServedUnit(Unit):
         self.mirrored = mirrored
         self.iommu = iommu
         self.translates = iommu
-        self.refuses = False
+        self.refuses = self.cuts_off = self.hands_over = False
         if mirrored:
             self.storm = MIRRORED_STORM
         self.child = None
@@ -171,7 +172,7 @@ class ServedUnit(Unit):
         if iommu:
             self.make_table()
 
-    def socket(self, name):
+    def path(self, name):
         return os.path.join(self.directory, name + ".sock")
 
     def trace(self, slot):
@@ -186,9 +187,9 @@ class ServedUnit(Unit):
 
     def functions(self):
         """Slot and socket of everything that is served."""
-        out = [(VTD_SLOT, self.socket("vtd"))] if self.iommu else []
-        out += [(slot, self.socket("edu-" + slot)) for slot in self.slots()]
-        return out + ([(DISK_SLOT, self.socket("disk"))] if self.disk else [])
+        out = [(VTD_SLOT, self.path("vtd"))] if self.iommu else []
+        out += [(slot, self.path("edu-" + slot)) for slot in self.slots()]
+        return out + ([(DISK_SLOT, self.path("disk"))] if self.disk else [])
 
     def make_table(self):
         command = [self.args.viommu, "acpi", "dmar", "--base", VTD_BASE, "-o", self.dmar]
@@ -205,19 +206,19 @@ class ServedUnit(Unit):
     def device_arguments(self):
         out = []
         for slot in self.slots():
-            device = "edu,at=%s,socket=%s" % (requester(slot), self.socket("edu-" + slot))
+            device = "edu,at=%s,socket=%s" % (requester(slot), self.path("edu-" + slot))
             if self.mirrored:
                 device += ",mirror=" + self.trace(slot)
             out += ["--device", device]
         if self.disk:
             out += ["--device", "nvme,at=%s,socket=%s,file=%s,queues=%d,hold=%s,fail=%s"
-                    % (requester(DISK_SLOT), self.socket("disk"), self.disk.path, DISK_QUEUES,
+                    % (requester(DISK_SLOT), self.path("disk"), self.disk.path, DISK_QUEUES,
                        self.disk.hold, self.disk.fail)]
         return out
 
     def command(self):
         command = self.args.wrap + [self.args.viommu, "serve"]
-        command += ["--vtd", self.socket("vtd")] if self.iommu else ["--iommu", "none"]
+        command += ["--vtd", self.path("vtd")] if self.iommu else ["--iommu", "none"]
         command += self.device_arguments()
         if self.args.width:
             command += ["--width", str(self.args.width)]
@@ -244,7 +245,7 @@ class ServedUnit(Unit):
             self.disk.create()
         self.summary = os.path.join(self.directory, "server.log")
         command = self.command()
-        if self.disk:
+        if self.hands_over:
             command += ["--handover", self.handover]
         self.child = self.launch(command, log, "wb")
         end = time.monotonic() + SERVER_START_SECONDS
@@ -264,11 +265,15 @@ class ServedUnit(Unit):
         else:
             super().ask(what, log)
 
+    def successor(self, log):
+        command = self.args.wrap + [self.args.viommu, "serve", "--takeover", self.handover]
+        return self.launch(command + ["--handover", self.handover], log, "ab")
+
     def take_over(self, log):
         """With the guest stopped, another server takes this one's place."""
         qmp = Qmp(self.qmp)
         qmp.command("stop")
-        new = self.launch(self.command() + ["--takeover", self.handover], log, "ab")
+        new = self.successor(log)
         old, self.child = self.child, new
         try:
             status = old.process.wait(TAKEOVER_SECONDS)
@@ -277,7 +282,6 @@ class ServedUnit(Unit):
             raise Failed("the old viommu serve does not end") from e
         if status != 0:
             raise Failed("the old viommu serve ended with status %d" % status)
-        self.wait_for_successor()
         qmp.command("cont")
         qmp.close()
 
@@ -285,11 +289,12 @@ class ServedUnit(Unit):
         """With the guest stopped, others try, and die; nothing has changed."""
         qmp = Qmp(self.qmp)
         qmp.command("stop")
-        for seconds in DEATHS_SECONDS:
-            new = self.launch(self.command() + ["--takeover", self.handover] +
-                              ["--handover", "/nowhere/at/all"], log, "ab")
-            time.sleep(seconds)
-            new.stop((signal.SIGKILL,))
+        for words in (b"", b"not what it expects"):
+            with socket.socket(socket.AF_UNIX) as stranger:
+                stranger.connect(self.handover)
+                stranger.sendall(words)
+                time.sleep(STRANGER_SECONDS)
+        self.successor(log).stop((signal.SIGKILL,))
         early = self.child.process.poll()
         if early is not None:
             raise Failed("viommu serve ended with status %d: nobody had taken over" % early)
@@ -347,6 +352,8 @@ class ServedUnit(Unit):
         if self.iommu and self.translates and (not walks or not dropped):
             raise Failed("%d page walks, %d invalidations: the unit was not used"
                          % (walks, dropped))
+        if self.cuts_off and self.iommu and not self.counter("windows overdue"):
+            raise Failed("no window was overdue: the unit did not have to cut the disk off")
         refused = self.counter("requests refused")
         if refused and not self.refuses:
             raise Failed("%d requests were refused" % refused)
