@@ -151,19 +151,44 @@ int disk_rescan(const struct disk *disk)
     return ioctl(disk->control, NVME_IOCTL_RESCAN) < 0 ? -errno : 0;
 }
 
-/* The PCI function that the controller is: the last part of a link's target. */
-static const char *find_bdf(void)
+/* The first entry of a directory, after its "." ones, that begins so; false: there is none. */
+static bool find_entry(const char *directory, const char *begin, char *name, size_t size)
 {
-    static char path[256];
-    ssize_t n = readlink("/sys/class/nvme/nvme0/device", path, sizeof(path) - 1);
-    char *last;
+    DIR *dir = opendir(directory);
+    struct dirent *entry;
+    bool found = false;
 
-    if (n < 0) {
-        return "?";
+    while (dir && !found && (entry = readdir(dir)) != NULL) {
+        found = strncmp(entry->d_name, begin, strlen(begin)) == 0;
+        if (found) {
+            snprintf(name, size, "%.*s", (int)size - 1, entry->d_name);
+        }
     }
-    path[n] = '\0';
-    last = strrchr(path, '/');
-    return last ? last + 1 : path;
+    if (dir) {
+        closedir(dir);
+    }
+    return found;
+}
+
+/* Where the controller is, and what the kernel calls it: both change when it is bound anew. */
+static bool find_controller(struct disk *disk, char *name, size_t size)
+{
+    char path[280], target[256];
+    const char *last;
+    ssize_t n;
+
+    if (!find_entry("/sys/class/nvme", "nvme", name, size)) {
+        return false;
+    }
+    snprintf(path, sizeof(path), "/sys/class/nvme/%s/device", name);
+    n = readlink(path, target, sizeof(target) - 1);
+    if (n < 0) {
+        return false;
+    }
+    target[n] = '\0';
+    last = strrchr(target, '/');
+    snprintf(disk->bdf, sizeof(disk->bdf), "%.15s", last ? last + 1 : target);
+    return true;
 }
 
 /* Newer kernels take any buffer that the controller takes, older ones want whole sectors. */
@@ -181,10 +206,29 @@ static unsigned find_align(const struct disk *disk)
     return align;
 }
 
-static bool wait_for(const char *path)
+static bool open_nodes(struct disk *disk)
+{
+    char name[64], path[96];
+
+    if (!find_controller(disk, name, sizeof(name))) {
+        return false;
+    }
+    snprintf(path, sizeof(path), "/dev/%s", name);
+    disk->control = open(path, O_RDWR | O_CLOEXEC);
+    snprintf(path, sizeof(path), "/dev/%sn1", name);
+    disk->direct = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+    disk->buffered = open(path, O_RDWR | O_CLOEXEC);
+    if (disk->control >= 0 && disk->direct >= 0 && disk->buffered >= 0) {
+        return true;
+    }
+    disk_close(disk);
+    return false;
+}
+
+static bool wait_and_open(struct disk *disk)
 {
     for (unsigned ms = 0; ms < APPEARS_MS; ms += 10) {
-        if (access(path, F_OK) == 0) {
+        if (open_nodes(disk)) {
             return true;
         }
         usleep(10000);
@@ -199,16 +243,11 @@ bool disk_open(struct disk *disk)
 
     make_mask();
     memset(disk, 0, sizeof(*disk));
-    if (!check(wait_for("/dev/nvme0n1"), "the kernel's NVMe driver finds a disk")) {
+    if (!check(wait_and_open(disk), "the kernel's NVMe driver finds a disk")) {
         return false;
     }
-    disk->bdf = find_bdf();
-    disk->control = open("/dev/nvme0", O_RDWR | O_CLOEXEC);
-    disk->direct = open("/dev/nvme0n1", O_RDWR | O_DIRECT | O_CLOEXEC);
-    disk->buffered = open("/dev/nvme0n1", O_RDWR | O_CLOEXEC);
-    if (disk->control < 0 || disk->direct < 0 || disk->buffered < 0 ||
-        ioctl(disk->direct, BLKGETSIZE64, &size) || ioctl(disk->direct, BLKSSZGET, &block)) {
-        return check(false, "open the disk");
+    if (ioctl(disk->direct, BLKGETSIZE64, &size) || ioctl(disk->direct, BLKSSZGET, &block)) {
+        return check(false, "how large the disk is");
     }
     disk->sectors = (unsigned)(size / SECTOR);
     disk->block = (unsigned)block / SECTOR;
@@ -223,12 +262,32 @@ bool disk_open(struct disk *disk)
     return true;
 }
 
+/* Errors are seen by what comes of it. */
+static void write_word(const char *path, const char *word)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        if (write(fd, word, strlen(word)) < 0) {
+            note("%s: %s", path, strerror(errno));
+        }
+        close(fd);
+    }
+}
+
+bool disk_revive(struct disk *disk)
+{
+    disk_close(disk);
+    write_word("/sys/bus/pci/drivers/nvme/unbind", disk->bdf);
+    write_word("/sys/bus/pci/drivers/nvme/bind", disk->bdf);
+    return wait_and_open(disk);
+}
+
 void disk_close(struct disk *disk)
 {
     close(disk->control);
     close(disk->direct);
     close(disk->buffered);
-    free(disk->marks);
 }
 
 void disk_show_marks(const struct disk *disk)

@@ -24,9 +24,9 @@ enum {
 };
 
 struct disk {
-    const char *bdf;    /* "0000:00:06.0" */
+    char bdf[16];       /* "0000:00:06.0" */
     int control;        /* /dev/nvme0: commands to the controller */
-    int direct;         /* /dev/nvme0n1 past the page cache */
+    int direct;         /* /dev/nvme0n1, past the page cache */
     int buffered;       /* and through it */
     unsigned sectors;
     unsigned block;     /* sectors in a block: the least that is written */
@@ -37,6 +37,12 @@ struct disk {
 /* Wait for the kernel's disk and open it; what fails is reported. */
 bool disk_open(struct disk *disk);
 void disk_close(struct disk *disk);
+
+/*
+ * Take the driver off the controller and bring it back, as an administrator does with one that the
+ * kernel gave up; and open the disk again.  Nobody uses it meanwhile.
+ */
+bool disk_revive(struct disk *disk);
 
 /* Mark sectors. */
 void disk_mark(struct disk *disk, unsigned first, unsigned count, uint16_t mark);
