@@ -56,6 +56,7 @@ class Setup:
         unit.cuts_off = self.kind == "failures"
         # A device that is cut off, or a machine that is killed.
         unit.refuses = self.kind in ("failures", "killed")
+        unit.reads_all = self.kind != "bench"
         unit.hands_over = self.kind == "takeover"
         return unit
 
