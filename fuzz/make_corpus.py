@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the hand-made seeds of the registers, queue, mirror, tables, range and shadow map fuzz
-targets into corpus/.
+"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, shadow map and nvme
+fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -9,6 +9,10 @@ block. The bytes are what bytes.h and the targets read. Run it after a change of
 """
 import os
 import struct
+import sys
+
+sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
+import nvme_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
 
@@ -504,3 +508,5 @@ mirror_seeds()
 tables_seeds()
 range_seeds()
 shadow_map_seeds()
+for seed, content in nvme_corpus.seeds().items():
+    write("nvme", seed, content)
