@@ -284,7 +284,7 @@ def keep_log(args, path, unit):
 # ---- all boots ----------------------------------------------------------------------------------
 
 class Ready:
-    """What setups share: kernels, units (one a kind and iommu), and RAM disks, made when first asked for."""
+    """What setups share: kernels, units (one a kind and mode), and RAM disks, made when first asked for."""
 
     def __init__(self, args, directory, setups):
         self.args, self.directory = args, directory
@@ -298,7 +298,7 @@ class Ready:
         return os.path.join(cache_directory(), "kernel-" + name)
 
     def unit(self, setup):
-        key = setup.kind, setup.iommu
+        key = setup.kind, setup.iommu, setup.strict
         if key not in self.units:
             self.units[key] = setup.unit(self.args, self.directory)
         return self.units[key]

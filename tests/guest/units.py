@@ -26,6 +26,8 @@ SERVER_START_SECONDS = 10
 # One byte in so many: queue entries, lists of pages.
 COPIED_AT_MOST = 20
 TAKEOVER_SECONDS = 10
+# Until transfers that are held are under way.
+HELD_SECONDS = 0.3
 # How long those stay connected that do not take over.
 STRANGER_SECONDS = 0.05
 # Each cycle is lines on the console.
@@ -162,7 +164,7 @@ class ServedUnit(Unit):
         self.iommu = iommu
         self.translates = iommu
         self.refuses = self.cuts_off = self.hands_over = False
-        self.reads_all = True
+        self.reads_all = self.strict = True
         if mirrored:
             self.storm = MIRRORED_STORM
         self.child = None
@@ -286,10 +288,29 @@ class ServedUnit(Unit):
         qmp.command("cont")
         qmp.close()
 
+    def try_while_held(self, log):
+        """Another server wants to take over while transfers do not end: it is refused."""
+        refused = self.successor(log)
+        try:
+            if refused.process.wait(TAKEOVER_SECONDS) == 0:
+                raise Failed("viommu serve took over while transfers did not end")
+        except subprocess.TimeoutExpired as e:
+            raise Failed("viommu serve waits for transfers that do not end") from e
+        finally:
+            refused.stop()
+
     def fail_to_take_over(self, log):
-        """With the guest stopped, others try, and die; nothing has changed."""
+        """With the guest stopped, others try, and give up or die; nothing has changed."""
         qmp = Qmp(self.qmp)
+        # Lazily the kernel invalidates all at once, transfers that are under way too; the unit then
+        # does not wait as long for them as a handover does.
+        if self.strict:
+            self.disk.ask("hold")
+            time.sleep(HELD_SECONDS)
         qmp.command("stop")
+        if self.strict:
+            self.try_while_held(log)
+            self.disk.ask("release")
         for words in (b"", b"not what it expects"):
             with socket.socket(socket.AF_UNIX) as stranger:
                 stranger.connect(self.handover)
