@@ -165,8 +165,10 @@ static const struct row rows[] = {
                 {WALK_VIOMMU, WALK_CAPPED, RATIO_SPEEDUP, 2},
                 {WALK_VIOMMU, WALK_UNBOUNDED, RATIO_SPEEDUP, 2},
                 {WALK_VIOMMU, WALK_BARE, RATIO_COST, 1.2},
+                /* What no walk can beat. */
+                {WALK_BARE, WALK_CAPPED, RATIO_SPEEDUP, 0},
             },
-        .ratio_count = 3,
+        .ratio_count = 4,
     },
 };
 

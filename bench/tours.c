@@ -139,6 +139,43 @@ bool stream_viommu_each(struct world *world, struct viommu_device *device, const
     return ok;
 }
 
+/* One list, which does not reach past the end of the order. */
+static bool list_viommu(struct viommu_device *device, const uint64_t *iovas, uint64_t *sum)
+{
+    uint64_t gpas[TOUR_LIST];
+    size_t translated;
+
+    if (viommu_device_translate_many(device, NULL, iovas, TOUR_LIST, VIOMMU_READ, gpas,
+                                     &translated)) {
+        return false;
+    }
+    for (size_t i = 0; i < TOUR_LIST; i++) {
+        *sum += gpas[i];
+    }
+    return true;
+}
+
+bool stream_viommu_many(struct world *world, struct viommu_device *device, const uint64_t *order,
+                        struct tour *tour, uint64_t count)
+{
+    uint64_t sum = 0;
+    bool ok = true;
+
+    for (uint64_t done = 0; ok && done < count; done += TOUR_SECTION) {
+        uint64_t end = at_most(count - done, TOUR_SECTION);
+
+        if (viommu_dma_begin(world->guest.iommu)) {
+            return false;
+        }
+        for (uint64_t i = 0; ok && i < end; i += TOUR_LIST) {
+            ok = list_viommu(device, &order[(done + i) & (world->pages - 1)], &sum);
+        }
+        viommu_dma_end(world->guest.iommu);
+    }
+    tour_set(tour, count, sum, WORLD_IOVA);
+    return ok;
+}
+
 bool stream_baseline(struct baseline *baseline, const struct world *world, const uint64_t *order,
                      struct tour *tour, uint64_t count)
 {

@@ -18,6 +18,7 @@
 #include "world.h"
 
 #define TOUR_SECTION 4096
+#define TOUR_LIST 256
 
 bool chain_viommu(struct world *world, struct viommu_device *device, struct tour *tour,
                   uint64_t count);
@@ -31,6 +32,9 @@ uint64_t *stream_order(const struct world *world);
 bool stream_viommu(struct world *world, struct viommu_device *device, const uint64_t *order,
                    struct tour *tour, uint64_t count);
 bool stream_viommu_each(struct world *world, struct viommu_device *device, const uint64_t *order,
+                        struct tour *tour, uint64_t count);
+/* TOUR_LIST addresses a call, TOUR_SECTION a section. */
+bool stream_viommu_many(struct world *world, struct viommu_device *device, const uint64_t *order,
                         struct tour *tour, uint64_t count);
 bool stream_baseline(struct baseline *baseline, const struct world *world, const uint64_t *order,
                      struct tour *tour, uint64_t count);

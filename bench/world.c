@@ -13,9 +13,20 @@ static void map_leaf_table(struct world *world, uint64_t first)
     }
 }
 
-void world_init(struct world *world, uint64_t pages)
+static void wake(void *opaque)
 {
-    struct guest_config config = {.ram_pages = pages / 512 + pages / (512 * 512) + 64};
+    struct world *world = opaque;
+
+    world->woken = true;
+}
+
+static void init(struct world *world, uint64_t pages, void (*wake_function)(void *opaque))
+{
+    struct guest_config config = {
+        .callbacks = {.wake = wake_function},
+        .opaque = world,
+        .ram_pages = pages / 512 + pages / (512 * 512) + 64,
+    };
     struct guest *guest = &world->guest;
 
     world->pages = pages;
@@ -33,6 +44,16 @@ void world_init(struct world *world, uint64_t pages)
     }
     guest_set_root(guest);
     guest_command(guest, SPEC_TE, true);
+}
+
+void world_init(struct world *world, uint64_t pages)
+{
+    init(world, pages, NULL);
+}
+
+void world_init_woken(struct world *world, uint64_t pages)
+{
+    init(world, pages, wake);
 }
 
 void world_fini(struct world *world)

@@ -25,6 +25,7 @@ struct world {
     struct viommu_device *devices[WORLD_DEVICES];
     uint64_t table; /* the root of the domain's page tables */
     uint64_t pages; /* a power of two from 512 */
+    bool woken;     /* by the callback, where there is one */
 };
 
 struct tour {
@@ -36,6 +37,8 @@ struct tour {
 
 /* Dies (guest_die) when it cannot be made. */
 void world_init(struct world *world, uint64_t pages);
+/* The same, told of work by a callback instead of the event fd: it sets `woken`. */
+void world_init_woken(struct world *world, uint64_t pages);
 void world_fini(struct world *world);
 
 /* Every page once, so that what fits is cached. False: a translation failed. */

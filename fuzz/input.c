@@ -32,6 +32,37 @@ static int on_change(void *opaque, const struct viommu_change *change)
     }
 }
 
+static void window_release(struct bench_window *window)
+{
+    viommu_window_release(window->window);
+    window->window = NULL;
+}
+
+static void on_revoke(void *opaque)
+{
+    struct bench_window *window = opaque;
+
+    if (!window->window || window->revoked++) {
+        guest_die("a holder was asked twice, or for what it does not have");
+    }
+    if (window->policy & 1) {
+        window_release(window);
+    }
+}
+
+static int on_fence(void *opaque)
+{
+    struct bench_window *window = opaque;
+
+    if (!window->window || window->revoked != 1 || window->fenced++) {
+        guest_die("a holder was fenced twice, or unasked");
+    }
+    if (window->policy & 2) {
+        window_release(window);
+    }
+    return window->policy & 4 ? -EIO : 0;
+}
+
 static uint64_t bench_clock(void *opaque)
 {
     return ((struct bench *)opaque)->clock;
@@ -96,7 +127,13 @@ void bench_init(struct bench *bench, struct fuzz_input *input)
 void bench_fini(struct bench *bench)
 {
     bench_settle(bench);
+    for (unsigned i = 0; i < BENCH_WINDOWS; i += 2) {
+        window_release(&bench->windows[i]);
+    }
     guest_fini(&bench->guest);
+    for (unsigned i = 1; i < BENCH_WINDOWS; i += 2) {
+        window_release(&bench->windows[i]); /* what is left of the instance goes with the last */
+    }
 }
 
 void bench_store(struct bench *bench, uint64_t index, uint64_t value)
@@ -203,6 +240,74 @@ void bench_dma(struct bench *bench, struct fuzz_input *input)
     }
 }
 
+/* What a pin gave: all that was asked for, and no other memory than the guest's. */
+static void window_check(const struct bench *bench, const struct bench_window *window,
+                         size_t count, size_t len)
+{
+    const uint8_t *ram = bench->guest.ram;
+
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *at = window->iov[i].iov_base;
+
+        if (at < ram || window->iov[i].iov_len > len ||
+            at + window->iov[i].iov_len > ram + bench->guest.ram_size) {
+            guest_die("a window leads to other memory than the guest's");
+        }
+        len -= window->iov[i].iov_len;
+    }
+    if (len) {
+        guest_die("a window of too few bytes");
+    }
+}
+
+static void window_pin(struct bench *bench, struct bench_window *window,
+                       struct fuzz_input *input)
+{
+    uint8_t kind = fuzz_byte(input);
+    struct viommu_dma_attrs attrs = {.alias = kind >> 7};
+    struct viommu_range ranges[2];
+    struct viommu_window_request request = {
+        .ranges = ranges,
+        .count = 1 + (kind >> 6 & 1),
+        .perm = kind & 3,
+        .revoke = on_revoke,
+        .fence = kind & 4 ? on_fence : NULL,
+        .opaque = window,
+    };
+    size_t count = 8;
+    size_t len = 0;
+    int result;
+
+    if (window->window) {
+        window_release(window);
+    }
+    *window = (struct bench_window){.policy = kind >> 3 & 7};
+    for (unsigned i = 0; i < request.count; i++) {
+        ranges[i].first = any_address(input);
+        ranges[i].last = ranges[i].first + fuzz_number(input, 2);
+        len += (size_t)(ranges[i].last - ranges[i].first) + 1;
+    }
+    result = viommu_device_pin(bench->devices[(kind >> 3) % BENCH_DEVICES], &attrs, &request,
+                               window->iov, &count, &window->window);
+    if (!result) {
+        window_check(bench, window, count, len);
+    } else if (!documented(result) && result != -ENOSPC) {
+        guest_die("pin: %d", result);
+    }
+}
+
+static void change_window(struct bench *bench, uint8_t number, bool pin,
+                          struct fuzz_input *input)
+{
+    struct bench_window *window = &bench->windows[number % BENCH_WINDOWS];
+
+    if (pin) {
+        window_pin(bench, window, input);
+    } else {
+        window_release(window);
+    }
+}
+
 static void complete(struct bench *bench, int status)
 {
     int result;
@@ -281,6 +386,8 @@ void bench_embedder(struct bench *bench, struct fuzz_input *input)
     default:
         if (argument == 31) {
             guest_ok(viommu_reset(bench->guest.iommu), "reset");
+        } else if (argument >= 16) {
+            change_window(bench, argument & 7, argument & 8, input);
         }
         break;
     }
@@ -331,20 +438,28 @@ void bench_check(struct bench *bench)
     }
 }
 
-void bench_settle(struct bench *bench)
+static void process_all(struct bench *bench)
 {
     int result;
 
+    for (unsigned calls = 0; (result = viommu_process(bench->guest.iommu, 64)) != 0; calls++) {
+        if (result != VIOMMU_PENDING || calls > 100000) {
+            guest_die("viommu_process does not end: %d", result);
+        }
+    }
+}
+
+void bench_settle(struct bench *bench)
+{
     while (bench->section) {
         viommu_dma_end(bench->guest.iommu);
         bench->section--;
     }
     bench->answer = 0;
-    bench->clock += 10ull * 1000000000;
-    for (unsigned calls = 0; (result = viommu_process(bench->guest.iommu, 64)) != 0; calls++) {
-        if (result != VIOMMU_PENDING || calls > 100000) {
-            guest_die("viommu_process does not end: %d", result);
-        }
+    /* Whoever is asked now is late the next time; what waits behind may ask others. */
+    for (unsigned i = 0; i < 4; i++) {
+        bench->clock += 10ull * 1000000000;
+        process_all(bench);
     }
     bench->token_count = 0;
     bench->checks = 0;

@@ -15,6 +15,16 @@
 #define BENCH_DEVICES 3
 #define BENCH_TOKENS 64
 #define BENCH_RAM_PAGES 24
+#define BENCH_WINDOWS 7
+
+/* A pinned window, or none. */
+struct bench_window {
+    struct viommu_window *window;
+    struct iovec iov[8];
+    uint8_t policy; /* what its holder does: see on_revoke, on_fence */
+    unsigned revoked;
+    unsigned fenced;
+};
 
 struct bench {
     struct guest guest;
@@ -27,6 +37,7 @@ struct bench {
     uint64_t tokens[BENCH_TOKENS];
     unsigned token_count;
     bool device_tlb;
+    struct bench_window windows[BENCH_WINDOWS];
 };
 
 /* Two bytes of configuration. Translation is off; tables and queue are the target's to make. */
@@ -36,7 +47,7 @@ void bench_fini(struct bench *bench);
 /* One DMA operation of a device, chosen and described by the input. */
 void bench_dma(struct bench *bench, struct fuzz_input *input);
 
-/* Budgets, time, sections, tokens, resets: what an embedder does. */
+/* Budgets, time, sections, tokens, resets, windows: what an embedder does. */
 void bench_embedder(struct bench *bench, struct fuzz_input *input);
 
 /* Stores 8 bytes of guest memory, at an address of 8-byte units. */

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, shadow map and nvme
-fuzz targets into corpus/.
+"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, shadow map, trace,
+takeover and nvme fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
 block. The bytes are what bytes.h and the targets read. Run it after a change of those formats.
 """
+import json
 import os
 import struct
 import sys
@@ -60,6 +61,21 @@ def embedder(kind, argument=0):
 
 
 PROCESS, CLOCK, SECTION, ANSWER, COMPLETE, DEVICE, RESET = 0, 2, 3, 4, 5, 6, 7
+
+
+# Windows are among the arguments of RESET.
+def pin(number, *ranges, perm=1, fence=True, policy=0):
+    """policy: 1 releases when asked, 2 when fenced, 4 cannot be stopped. It chooses the device,
+    too: of two ranges 1 and 4 are of the first."""
+    kind = perm | fence << 2 | policy << 3 | (len(ranges) - 1) << 6
+    out = embedder(RESET, 24 | number) + bytes([kind])
+    for where, length in ranges:
+        out += where + struct.pack("<H", length - 1)
+    return out
+
+
+def unpin(number):
+    return embedder(RESET, 16 | number)
 
 
 # Registers
@@ -224,11 +240,22 @@ def queue_seeds():
             q_embedder(PROCESS, 31))
     off = (q_embedder(SECTION, 1) + good + q_register(2, 0) + q_embedder(PROCESS, 31) +
            q_embedder(SECTION, 0) + b"\x07")
+    windows = b""
+    for policy in range(8):
+        windows += (b"\x05" + pin(0, (address(0, 3), 4096), policy=policy) +
+                    b"\x05" + pin(policy, (address(0, 4), 9), (address(0, 9), 8193), perm=3,
+                                  fence=policy & 1, policy=policy) +
+                    put(q_iotlb(1, 0, 0)) + put(q_wait(2, policy)) + q_embedder(PROCESS, 20) +
+                    (q_embedder(CLOCK, 11) if policy & 2 else b"\x05" + unpin(0)) +
+                    q_embedder(PROCESS, 20) + put(q_context(3, 0, 1)) + q_embedder(PROCESS, 20) +
+                    b"\x05" + unpin(policy) + q_embedder(DEVICE, policy))
+    windows += (b"\x05" + pin(1, (address(0), 4)) + b"\x05" + pin(2, (address(0), 4)) + good +
+                q_embedder(RESET, 31) + q_register(7, 1) + q_embedder(PROCESS, 20) + b"\x07")
     for i, config in enumerate(CONFIGS):
         write("queue", f"good-{i}", config + unmask + good + b"\x07" + every_dma(b"\x04")[:400])
         write("queue", f"errors-{i}", config + unmask + errors)
     for name, body in (("answers", answers), ("late", late), ("gone", gone), ("shapes", shapes),
-                       ("held", held), ("off", off),
+                       ("held", held), ("off", off), ("windows", windows),
                        ("reset", good + q_embedder(RESET, 31) + good)):
         write("queue", name, CONFIGS[0] + unmask + body)
 
@@ -294,6 +321,16 @@ def tables_seeds():
         modes += bytes([5, 1 | mode << 4]) + ask
     modes += bytes([5, 3]) + struct.pack("<Q", 1 << 50) + ask
     modes += bytes([5, 4]) + ask + bytes([5, 1]) + ask
+    windows = t_context(1, 4)
+    for leaf in (1, 2, 3):
+        windows += t_tables(4, leaf)
+        for base in (0, 1, 2):
+            for perm in (1, 2, 3):
+                windows += b"\x06" + pin(perm, (address(base, 0, 8), 4000), (address(base), 1),
+                                         perm=perm, policy=4 if base else 1)
+            windows += (invalidations + b"\x06" + embedder(PROCESS, 9) + clear +
+                        b"\x06" + unpin(base) + b"\x06" + embedder(CLOCK, base * 8))
+    write("tables", "windows", CONFIGS[0] + windows)
     write("tables", "contexts", CONFIGS[0] + t_tables(4, 1) + contexts)
     write("tables", "roots", CONFIGS[0] + t_context(1, 4) + roots + modes)
     loop = t_context(1, 4) + t_store(0x3000, 0x3003) + ask + t_store(0x3000, 0x70000003) + ask
@@ -502,7 +539,87 @@ def mirror_seeds():
     write("mirror", "queue", start + tables + m_full(7, 9, 1) + queue + edits[:40] + queue)
 
 
+# ---- trace
+
+def trace_seeds():
+    """Traces as `viommu run --trace` writes them, without capabilities: they need not be compared."""
+    switches = {"caching-mode": False, "super-pages": True, "pass-through": True, "queue": True,
+                "snoop-control": True, "device-tlb": True}
+    unit = {"width": 0, "host-width": 0, "domain-bits": 0, "fault-records": 0, **switches}
+    header = {"format": "viommu-trace", "version": 1, "library": "0.1.0", "unit": unit}
+
+    def trace(name, lines, first=header, end=""):
+        numbered = [{"index": i, "time": i, **line} for i, line in enumerate(lines, 1)]
+        text = "".join(json.dumps(line) + "\n" for line in [first] + numbered)
+        write("trace", name, (text + end).encode())
+
+    def hexes(kind, **members):
+        return {"kind": kind, **{k: v if k in ("size", "slot", "reason", "error") else hex(v)
+                                 for k, v in members.items()}}
+
+    def store(offset, value, size=4):
+        return hexes("write", offset=offset, size=size, value=value)
+
+    def command(bit):
+        return [hexes("command", offset=0x18, value=bit), hexes("completed", offset=0x18, value=bit)]
+
+    def queued(*descriptors, first=0):
+        """The tail moves, all is begun and retires."""
+        each = [{"slot": first + i, "low": low, "high": high} for i, (low, high) in enumerate(descriptors)]
+        return ([store(0x88, (first + len(each)) << 4, 8)] + [hexes("descriptor", **d) for d in each] +
+                [hexes("retired", **d, error=0) for d in each])
+
+    root = [store(0x20, 0x5000, 8), store(0x18, 1 << 30)] + command(1 << 30)
+    queue = [store(0x90, 0x2000, 8), store(0x18, 1 << 26)] + command(1 << 26)
+    on = [store(0x18, 1 << 31 | 1 << 26)] + command(1 << 31)
+    every = queued((0x11, 0), (0x1_0031, 0), (0x12, 0), (0x1_0032, 0x40003), (0x8_0000_0003, 0x1000), (0x4, 0),
+                   (0x7_0000_0025, 0x9000))
+    bad = [store(0x88, 8 << 4, 8), hexes("refused", slot=7, low=0xf, high=9, reason=3), store(0x34, 1 << 4),
+           hexes("descriptor", slot=7, low=0x4, high=0), hexes("retired", slot=7, low=0x4, high=0, error=0)]
+    message = [store(0xa4, 0x41), store(0xa8, 0xfee00000), store(0xa0, 0), store(0x88, 0x90, 8),
+               hexes("descriptor", slot=8, low=0x15, high=0),
+               hexes("message", offset=0xa0, address=0xfee00000, value=0x41),
+               hexes("retired", slot=8, low=0x15, high=0, error=0)]
+    iotlb = 1 << 63 | 1 << 60
+    registers = [store(0xf8, iotlb, 8), hexes("command", offset=0xf8, value=iotlb, low=0x12, high=0),
+                 hexes("completed", offset=0xf8, value=1 << 60 | 1 << 57)]
+    ends = {"kind": "end", "registers": {name: "0x0" for name in (
+        "GSTS", "RTADDR", "CCMD", "FSTS", "FECTL", "FEDATA", "FEADDR", "FEUADDR", "IQH", "IQT", "IQA", "ICS",
+        "IECTL", "IEDATA", "IEADDR", "IEUADDR", "IQERCD", "IOTLB")}}
+    trace("all", root + queue + on + every + bad + message + [{"kind": "reset"}] + root)
+    trace("registers", root + registers)
+    trace("end", [{"kind": "miss"}, {"kind": "fault"}, {"kind": "event"}, ends])
+    trace("middle", root, {**header, "registers": ends["registers"]})
+    trace("torn", queue + every[:5], end='{"index":')
+    trace("differs", queue + [hexes("descriptor", slot=3, low=1, high=1)])
+    trace("configured", root, {**header, "cap": "0x0", "ecap": "0x0",
+                               "unit": {**unit, "width": 39, "host-width": 36, "domain-bits": 4, "queue": False,
+                                        "device-tlb": False, "fault-records": 256}})
+    trace("far", [store(0x90, 0xfffffffff007, 8), store(0x18, 1 << 26)] + command(1 << 26) +
+          [store(0x88, 0x7fff0), hexes("refused", slot=0, low=0, high=0, reason=2)])
+
+
+
+# ---- takeover
+
+def takeover_seeds():
+    def message(what, data=b"", fds=0, version=1):
+        return struct.pack("<B8sIIQII", 0, b"viommuHO", version, what, len(data), fds, 0) + data
+
+    write("takeover", "hello", message(1))
+    write("takeover", "refusal", message(3, b"no room"))
+    write("takeover", "state", message(2, b"12345678", 1) + b"+")
+    write("takeover", "newer", message(2, b"", version=2))
+    for kind, name in ((1, "endpoint"), (2, "edu"), (3, "unit")):
+        write("takeover", name, bytes([kind]))
+        write("takeover", name + "-cut", bytes([kind, 9]))
+        write("takeover", name + "-changed", bytes([kind, 40, 0, 1, 60, 0, 2]))
+        write("takeover", name + "-raw", bytes([kind | 0x80]) + bytes(300))
+
+
 registers_seeds()
+takeover_seeds()
+trace_seeds()
 queue_seeds()
 mirror_seeds()
 tables_seeds()

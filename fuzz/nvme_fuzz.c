@@ -192,7 +192,8 @@ static void check_queues(void)
 
 static void check(void)
 {
-    unsigned waiting = 0, at_work = 0, free_commands = 0, of_queues = 0, with_pin = 0, guests = 0;
+    unsigned waiting = 0, at_work = 0, stale = 0, free_commands = 0, of_queues = 0, with_pin = 0;
+    unsigned guests = 0;
 
     for (const struct nvme_command *c = nvme->free; c; c = c->next) {
         insist(c->state == NVME_COMMAND_FREE && !c->pin);
@@ -207,13 +208,14 @@ static void check(void)
 
         at_work += c->state == NVME_COMMAND_AT_WORK;
         with_pin += c->pin != NULL;
-        guests += c->state != NVME_COMMAND_FREE && !c->shutdown;
+        stale += c->state == NVME_COMMAND_AT_WORK && c->epoch != nvme->epoch;
+        guests += c->state != NVME_COMMAND_FREE && !c->shutdown && c->epoch == nvme->epoch;
     }
     for (unsigned i = 0; i <= QUEUES; i++) {
         of_queues += nvme->sq_work[i].commands;
     }
-    /* Nothing runs between operations: what is at work of an older epoch was taken back. */
-    insist(at_work == nvme->at_work && nvme->stale == 0 && of_queues == guests);
+    /* What is stale has ended and was not collected: nothing runs between operations. */
+    insist(at_work == nvme->at_work && stale == nvme->stale && of_queues == guests);
     insist(free_commands + waiting + at_work == NVME_COMMANDS);
     insist(with_pin == pinned && pinned <= at_work);
     insist(nvme->state.async_count <= NVME_ASYNC_REQUESTS_MAX);
@@ -501,7 +503,8 @@ static void begin(uint8_t mode)
         .fd = dup(file),
     };
 
-    memset(ram, 0, RAM_SIZE);
+    /* Zeroes again, at the price of the pages that were used. */
+    insist(madvise(ram, RAM_SIZE, MADV_DONTNEED) == 0);
     memset(rights, 0, sizeof(rights));
     insist(ftruncate(file, 0) == 0 && ftruncate(file, FILE_SIZE) == 0);
     insist(nvme_create(&config, "fuzz", &dma, NULL, &nvme) == 0);

@@ -58,6 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bench_init(&bench, &input);
     while (fuzz_more(&input)) {
         uint8_t operation = fuzz_byte(&input);
+        uint64_t index;
 
         switch (operation & 7) {
         case 0:
@@ -69,7 +70,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             access_register(&bench, &input, false);
             break;
         case 4:
-            bench_store(&bench, fuzz_number(&input, 2), fuzz_number(&input, 1 + (operation >> 5)));
+            index = fuzz_number(&input, 2); /* first, whatever the compiler does with arguments */
+            bench_store(&bench, index, fuzz_number(&input, 1 + (operation >> 5)));
             break;
         case 5:
             bench_dma(&bench, &input);

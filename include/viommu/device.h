@@ -129,6 +129,25 @@ int viommu_device_translate(struct viommu_device *device, const struct viommu_dm
                             uint64_t iova, uint32_t perm, struct viommu_translation *out);
 
 /*
+ * Translates a list of addresses, as viommu_device_translate does one by one in their order, but
+ * much faster where they are cached: for descriptor chains and page lists. gpas[i] becomes where
+ * iovas[i] leads; it holds up to the end of that address' page of 4 KiB. Both may be one array. It
+ * ends at the first address that is not translated; *translated is how many were before it, and
+ * what follows in gpas is not written.
+ *
+ * Inside a section the results may be used until it ends. Outside they are a statement about the
+ * past, each about another moment. A long list keeps its section open: a few hundred addresses take
+ * a microsecond when they are cached, but a walk each when they are not.
+ *
+ * Returns 0 when all were translated; -ENXIO when an address is not memory but a message to the
+ * interrupt controller; else the error of viommu_device_translate. attrs are checked even when
+ * count is 0.
+ */
+int viommu_device_translate_many(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
+                                 const uint64_t *iovas, size_t count, uint32_t perm, uint64_t *gpas,
+                                 size_t *translated);
+
+/*
  * Reads from, or writes to, guest memory as the device: `len` bytes at `iova`. Every 4 KiB page is
  * translated by itself, in order of addresses, as packets on a bus are: when one is refused those
  * before it have been done. len 0 is a zero-length read or write, which moves nothing but is

@@ -4,12 +4,14 @@
  *
  * Life: a model's create function (viommu_vtd_create), then viommu_start, then registers and DMA,
  * then viommu_destroy. There are no hidden threads: what cannot finish at once is done by
- * viommu_process(), which the embedder calls when viommu_event_fd() polls readable.
+ * viommu_process(), which the embedder calls when viommu_event_fd() polls readable, or when the
+ * `wake` callback says so.
  *
  * Threads: every function may be called from any thread unless its comment says otherwise.
  * Functions of this header may take the instance's own lock for a short, bounded time; none blocks
- * longer. All callbacks but `clock` are made without a lock held, and all but `interrupt` for a
- * device's own message come from viommu_process().
+ * longer. All callbacks but `clock`, `wake` and a watcher's (viommu/watch.h) are made without a
+ * lock held, and all but these, and `interrupt` for a device's own message, come from
+ * viommu_process().
  */
 #ifndef VIOMMU_IOMMU_H
 #define VIOMMU_IOMMU_H
@@ -81,7 +83,7 @@ enum viommu_rewrite_policy {
 /*
  * What the library calls. Any member may be NULL. `opaque` is viommu_config.opaque. All of the
  * functions of this library may be called from them, on this instance and on others, except
- * viommu_process and viommu_destroy on the same instance.
+ * viommu_process and viommu_destroy on the same instance; but none from `wake`.
  */
 struct viommu_callbacks {
     /*
@@ -90,6 +92,19 @@ struct viommu_callbacks {
      */
     void (*interrupt)(void *opaque, const struct viommu_interrupt *interrupt);
     void (*event)(void *opaque, const struct viommu_event *event);
+    /*
+     * There is something for viommu_process() to do. It takes the place of viommu_event_fd(), which
+     * then tells of times only (time-outs, and devices whose requests take long: go on watching
+     * it), and saves the system calls of writing and reading that: for an embedder with a loop of
+     * its own, or one that calls viommu_process() right after a register was written.
+     *
+     * Called once, and not again until viommu_process() has begun; by any thread inside any call
+     * that brings work (a register written, a fault recorded, a change acknowledged), and by
+     * viommu_process() itself when its budget ended. It is called with the instance's lock held,
+     * and maybe with others of the library: it notes that there is work, or wakes a thread that
+     * does it, and calls nothing here.
+     */
+    void (*wake)(void *opaque);
 };
 
 /* What every model is configured with. */
@@ -154,8 +169,8 @@ int viommu_reset(struct viommu *iommu);
 int viommu_process(struct viommu *iommu, unsigned budget);
 
 /*
- * A descriptor that polls readable when viommu_process() has something to do, timers included. It
- * belongs to the instance: do not read, write or close it.
+ * A descriptor that polls readable when viommu_process() has something to do, timers included; with
+ * a `wake` callback, for timers alone. It belongs to the instance: do not read, write or close it.
  */
 int viommu_event_fd(struct viommu *iommu);
 

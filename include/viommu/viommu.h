@@ -14,6 +14,7 @@
 #include <viommu/types.h>
 #include <viommu/vfio.h>
 #include <viommu/vtd.h>
+#include <viommu/watch.h>
 #include <viommu/window.h>
 
 #endif

@@ -27,7 +27,10 @@ static bool key_made;
 static pthread_mutex_t id_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t ids_used[ID_COUNT / 64];
 
-_Thread_local struct epoch_thread *epoch_self;
+/* No epoch has the id 0 of its words. */
+static struct epoch_thread nobody = {.depth = {1, 1, 1, 1}};
+
+_Thread_local struct epoch_thread *epoch_self = &nobody;
 
 static int id_take(uint64_t *id)
 {
@@ -89,7 +92,7 @@ static void record_return(void *arg)
 {
     struct epoch_thread *record = arg;
 
-    epoch_self = NULL;
+    epoch_self = &nobody;
     atomic_store_explicit(&record->used, false, memory_order_release);
 }
 
@@ -172,7 +175,7 @@ static void wildcard_open(struct epoch_thread *thread)
 
 bool epoch_enter_slow(struct epoch *epoch)
 {
-    struct epoch_thread *thread = epoch_self ? epoch_self : record_take();
+    struct epoch_thread *thread = epoch_self != &nobody ? epoch_self : record_take();
     unsigned i;
 
     if (!thread) {
@@ -192,6 +195,11 @@ bool epoch_enter_slow(struct epoch *epoch)
     }
     wildcard_open(thread);
     return true;
+}
+
+bool epoch_prepare(void)
+{
+    return epoch_self != &nobody || record_take();
 }
 
 void epoch_leave_slow(struct epoch *epoch)
@@ -216,9 +224,6 @@ bool epoch_inside(const struct epoch *epoch)
 {
     struct epoch_thread *record = epoch_self;
 
-    if (!record) {
-        return false;
-    }
     for (unsigned i = 0; i < EPOCH_NEST; i++) {
         if (record->depth[i] && epoch_word_is(record, i, epoch)) {
             return true;

@@ -75,9 +75,15 @@ int epoch_init(struct epoch *epoch);
 /* No section may be open. Frees everything deferred. */
 void epoch_fini(struct epoch *epoch);
 
-/* This thread's record, or NULL before its first section. */
+/*
+ * This thread's record; before its first section the one of nobody, in which a section of no epoch
+ * is open: so the inline parts below need not ask. That one is never written.
+ */
 extern _Thread_local struct epoch_thread *epoch_self
     __attribute__((visibility("hidden"), tls_model("initial-exec")));
+
+/* Sees to it that this thread can open sections, from now on. False without memory. */
+bool epoch_prepare(void);
 
 /* What the inline parts below leave: first sections and nested ones. */
 bool epoch_enter_slow(struct epoch *epoch);
@@ -115,11 +121,11 @@ static inline bool epoch_enter(struct epoch *epoch)
 {
     struct epoch_thread *thread = epoch_self;
 
-    if (thread && !thread->depth[0]) {
+    if (!thread->depth[0]) {
         epoch_open_word(thread, 0, epoch);
         return true;
     }
-    if (thread && epoch_word_is(thread, 0, epoch)) {
+    if (epoch_word_is(thread, 0, epoch)) {
         thread->depth[0]++;
         return true;
     }
@@ -144,9 +150,7 @@ static inline void epoch_leave(struct epoch *epoch)
  */
 static inline bool epoch_inside_first(const struct epoch *epoch)
 {
-    const struct epoch_thread *thread = epoch_self;
-
-    return thread && epoch_word_is(thread, 0, epoch);
+    return epoch_word_is(epoch_self, 0, epoch);
 }
 
 #ifdef VIOMMU_TESTING

@@ -19,10 +19,12 @@ static int watch(struct wake *wake, int fd)
     return epoll_ctl(wake->poll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
-int wake_init(struct wake *wake)
+int wake_init(struct wake *wake, void (*tell)(void *opaque), void *opaque)
 {
     int ret;
 
+    wake->tell = tell;
+    wake->opaque = opaque;
     atomic_init(&wake->kicked, 0);
     atomic_init(&wake->armed, 0);
     wake->poll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -59,7 +61,12 @@ void wake_kick(struct wake *wake)
 {
     uint64_t one = 1;
 
-    if (!atomic_exchange(&wake->kicked, 1)) {
+    if (atomic_exchange(&wake->kicked, 1)) {
+        return;
+    }
+    if (wake->tell) {
+        wake->tell(wake->opaque);
+    } else {
         (void)!write(wake->event_fd, &one, sizeof(one));
     }
 }
@@ -70,10 +77,12 @@ void wake_at(struct wake *wake, uint64_t ns)
         .it_value = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)},
     };
 
-    /* Most rounds of work neither find nor leave a time: they cost no system call. */
-    if (atomic_exchange(&wake->armed, ns != 0) || ns) {
-        (void)timerfd_settime(wake->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    /* Most rounds of work neither find nor leave a time: they cost no system call, and no fence. */
+    if (!ns && !atomic_load(&wake->armed)) {
+        return;
     }
+    atomic_store(&wake->armed, ns != 0);
+    (void)timerfd_settime(wake->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
 void wake_clear(struct wake *wake)
@@ -87,8 +96,18 @@ void wake_clear(struct wake *wake)
     if (atomic_load(&wake->armed)) {
         (void)!read(wake->timer_fd, &count, sizeof(count));
     }
-    (void)!read(wake->event_fd, &count, sizeof(count));
+    if (!wake->tell) {
+        (void)!read(wake->event_fd, &count, sizeof(count));
+    }
     (void)atomic_exchange(&wake->kicked, 0);
+}
+
+/* No kick is half made, and so what is not kicked is not readable either. */
+void wake_clear_locked(struct wake *wake)
+{
+    if (atomic_load(&wake->armed) || atomic_load(&wake->kicked)) {
+        wake_clear(wake);
+    }
 }
 
 uint64_t wake_pause(uint64_t *pause)

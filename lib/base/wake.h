@@ -3,7 +3,8 @@
  * A descriptor that tells an event loop "there is work": now (wake_kick), or at a time (wake_at).
  *
  * One epoll descriptor that holds an eventfd and a timerfd, so that an embedder watches a single
- * fd. All calls are safe from any thread.
+ * fd. Who has another way to be told gives a function: it is called in the descriptor's place, but
+ * for times, and nothing is written or read then. All calls are safe from any thread.
  */
 #ifndef VIOMMU_BASE_WAKE_H
 #define VIOMMU_BASE_WAKE_H
@@ -15,15 +16,20 @@ struct wake {
     int poll_fd;
     int event_fd;
     int timer_fd;
-    _Atomic int kicked; /* saves system calls when it is readable already */
-    _Atomic int armed;  /* a time is set, or has come */
+    _Atomic int kicked;         /* saves system calls when it is readable already */
+    _Atomic int armed;          /* a time is set, or has come */
+    void (*tell)(void *opaque); /* instead of the eventfd; or NULL */
+    void *opaque;
 };
 
-/* Returns 0, -EMFILE, -ENFILE, -ENOSPC (too many watches) or -ENOMEM. */
-int wake_init(struct wake *wake);
+/*
+ * `tell`, or NULL, is called with `opaque` by the first wake_kick after a wake_clear, on its
+ * thread. Returns 0, -EMFILE, -ENFILE, -ENOSPC (too many watches) or -ENOMEM.
+ */
+int wake_init(struct wake *wake, void (*tell)(void *opaque), void *opaque);
 void wake_fini(struct wake *wake);
 
-/* Readable from now on. */
+/* Readable from now on, or told. */
 void wake_kick(struct wake *wake);
 
 /*
@@ -34,6 +40,12 @@ void wake_at(struct wake *wake, uint64_t ns);
 
 /* Not readable any more, until the next kick or time. Call before looking for work. */
 void wake_clear(struct wake *wake);
+
+/*
+ * The same where every kick, and every call of this, is made under one lock: it costs no system call
+ * when there was neither kick nor time.
+ */
+void wake_clear_locked(struct wake *wake);
 
 /*
  * How long to wait, in nanoseconds, before looking again at something that cannot tell when it is

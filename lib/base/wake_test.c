@@ -31,7 +31,7 @@ static int setup(void **state)
     static struct wake wake;
 
     *state = &wake;
-    return wake_init(&wake);
+    return wake_init(&wake, NULL, NULL);
 }
 
 static int teardown(void **state)
@@ -57,6 +57,57 @@ static void test_kick_and_clear(void **state)
     assert_false(readable(wake, 0));
     wake_kick(wake);
     assert_true(readable(wake, 0));
+}
+
+/* Under a lock, what was kicked, or whose time came, is cleared as ever; else nothing happens. */
+static void test_clear_locked(void **state)
+{
+    struct wake *wake = *state;
+
+    for (unsigned i = 0; i < 3; i++) {
+        wake_clear_locked(wake);
+        wake_clear_locked(wake);
+        wake_kick(wake);
+        wake_kick(wake);
+        assert_true(readable(wake, 0));
+        wake_clear_locked(wake);
+        assert_false(readable(wake, 0));
+        wake_at(wake, wake_now());
+        assert_true(readable(wake, 5000));
+        wake_clear_locked(wake);
+        assert_false(readable(wake, 0));
+    }
+}
+
+static void count_call(void *opaque)
+{
+    (*(unsigned *)opaque)++;
+}
+
+/* A function in the descriptor's place: called once until the next clear; times come as ever. */
+static void test_told_by_a_function(void **state)
+{
+    struct wake wake;
+    unsigned calls = 0;
+
+    (void)state;
+    assert_int_equal(wake_init(&wake, count_call, &calls), 0);
+    for (unsigned i = 1; i < 4; i++) {
+        wake_kick(&wake);
+        wake_kick(&wake);
+        assert_int_equal(calls, i);
+        wake_clear(&wake);
+        wake_clear(&wake);
+        assert_int_equal(calls, i);
+    }
+    wake_kick(&wake);
+    assert_false(readable(&wake, 0));
+    wake_at(&wake, wake_now());
+    assert_true(readable(&wake, 5000));
+    wake_clear(&wake);
+    assert_false(readable(&wake, 0));
+    assert_int_equal(calls, 4);
+    wake_fini(&wake);
 }
 
 static void test_clear_without_kick(void **state)
@@ -179,7 +230,7 @@ static void test_no_descriptors(void **state)
     tight.rlim_cur = (rlim_t)taken[2] + 1;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
     for (int free_ones = 0; free_ones < 3; free_ones++) { /* every one of its three fails in turn */
-        int error = wake_init(&wake);
+        int error = wake_init(&wake, NULL, NULL);
 
         if (error) {
             assert_int_equal(error, -EMFILE);
@@ -235,6 +286,8 @@ int main(void)
 #define WAKE_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
         WAKE_TEST(test_kick_and_clear),
+        WAKE_TEST(test_clear_locked),
+        cmocka_unit_test(test_told_by_a_function),
         WAKE_TEST(test_clear_without_kick),
         WAKE_TEST(test_time_comes),
         WAKE_TEST(test_past_time_is_now),

@@ -6,6 +6,7 @@
  * a time; the run ends where the next one would differ, or be refused.
  */
 #include "device/dma.h"
+#include "iommu/watch.h"
 
 #include <errno.h>
 
@@ -62,8 +63,10 @@ static int request_run(struct viommu_device *device, const struct viommu_dma_att
               : iommu->model->ats(iommu, &request, &entries[0]);
     if (ret) {
         counter_add(&device->stats.refused, 1);
+        watch_miss(&request, ret, 0, 0, 0);
         return ret;
     }
+    watch_miss(&request, 0, entries[0].gpa, entries[0].mask, entries[0].perm);
     return (int)run_extend(&request, last, entries, count);
 }
 

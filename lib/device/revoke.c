@@ -192,7 +192,7 @@ static void ask_list(struct viommu *iommu, struct window_list *list,
                      const struct window_wait *wait)
 {
     /* What has to be found is linked since before the drain ended. */
-    if (!atomic_load_explicit(&list->count, memory_order_relaxed)) {
+    if (!atomic_load_explicit(&list->count, memory_order_acquire)) {
         return;
     }
     pthread_mutex_lock(&list->lock);

@@ -134,16 +134,41 @@ static int add_iov(struct pin *pin, char *host, size_t len)
     return 0;
 }
 
-/* Translates one page, or a part of one. */
+/* On a bus no request both reads and writes: the one that is refused is recorded. */
+static void record_refusal(struct pin *pin)
+{
+    struct dma_request request = pin->request;
+    struct viommu_translation translation;
+
+    request.quiet = false;
+    request.perm = VIOMMU_WRITE;
+    if (!dma_translate(&request, &translation)) {
+        request.perm = VIOMMU_READ;
+        (void)dma_translate(&request, &translation);
+    }
+}
+
+static int translate(struct pin *pin, uint64_t iova, struct viommu_translation *out)
+{
+    int ret;
+
+    pin->request.iova = iova;
+    pin->request.quiet = pin->request.perm == (VIOMMU_READ | VIOMMU_WRITE);
+    pin->found = (struct dma_found){0};
+    ret = dma_translate(&pin->request, out);
+    if (ret == -EFAULT && pin->request.quiet) {
+        record_refusal(pin);
+    }
+    return ret;
+}
+
+/* Pins one page, or a part of one. */
 static int pin_page(struct pin *pin, uint64_t iova, size_t len)
 {
     const struct viommu_memory_slot *slot;
     struct viommu_translation translation;
-    int ret;
+    int ret = translate(pin, iova, &translation);
 
-    pin->request.iova = iova;
-    pin->found = (struct dma_found){0};
-    ret = dma_translate(&pin->request, &translation);
     if (ret) {
         return ret;
     }
@@ -186,8 +211,7 @@ static void link_window(struct window_list *list, struct viommu_window *window)
     }
     list->first = window;
     list->pages += window->pages;
-    atomic_store_explicit(&list->count, atomic_load_explicit(&list->count, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
+    atomic_fetch_add_explicit(&list->count, 1, memory_order_relaxed);
 }
 
 static void unlink_window(struct viommu_window *window)
@@ -199,8 +223,8 @@ static void unlink_window(struct viommu_window *window)
         window->next->link = window->link;
     }
     list->pages -= window->pages;
-    atomic_store_explicit(&list->count, atomic_load_explicit(&list->count, memory_order_relaxed) - 1,
-                          memory_order_relaxed);
+    /* Who sees that nothing is open sees that the pointers are not used any more. */
+    atomic_fetch_sub_explicit(&list->count, 1, memory_order_release);
 }
 
 /* From here on invalidations find it. */

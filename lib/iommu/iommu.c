@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The instance: life, work, time, and what is told to the embedder. */
-#include "iommu/iommu.h"
+#include "iommu/watch.h"
 
 #include "base/alloc.h"
 
@@ -94,7 +94,7 @@ int iommu_init(struct viommu *iommu, const struct model *model, const struct vio
     if (ret) {
         goto no_iotlb;
     }
-    ret = wake_init(&iommu->wake);
+    ret = wake_init(&iommu->wake, config->callbacks.wake, config->opaque);
     if (ret) {
         goto no_wake;
     }
@@ -183,6 +183,7 @@ void iommu_post_event(struct viommu *iommu, const struct viommu_event *event)
 {
     struct outbox *outbox = &iommu->outbox;
 
+    watch_event(iommu, event);
     if (outbox->count >= room_for(event->kind)) {
         outbox->lost++;
         iommu->stats.events_lost++;
@@ -266,8 +267,12 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
     stopped = iommu->model->work(iommu, budget);
     iommu->drain_open = 0;
     stopped |= follow_work(iommu, budget);
-    notify_expire(iommu, iommu_now(iommu));
-    windows_expire(iommu, iommu_now(iommu));
+    if (notify_deadline(iommu)) {
+        notify_expire(iommu, iommu_now(iommu));
+    }
+    if (windows_deadline(iommu)) {
+        windows_expire(iommu, iommu_now(iommu));
+    }
     while (*budget && (notify_deliver(iommu) || windows_deliver(iommu))) {
         charge(budget, 1);
         iommu->work_came = true;
@@ -323,11 +328,12 @@ int viommu_process(struct viommu *iommu, unsigned budget)
         return -EDEADLK;
     }
     /* Work reads guest memory: with the thread's record there, no section below can fail. */
-    if (!epoch_enter(iommu->epoch)) {
+    if (!epoch_prepare()) {
+        iommu_lock(iommu);
         wake_kick(&iommu->wake);
+        iommu_unlock(iommu);
         return -ENOMEM;
     }
-    epoch_leave(iommu->epoch);
     if (!budget) {
         budget = DEFAULT_BUDGET;
     }
@@ -339,7 +345,7 @@ int viommu_process(struct viommu *iommu, unsigned budget)
         return 0;
     }
     iommu->processing = true;
-    wake_clear(&iommu->wake);
+    wake_clear_locked(&iommu->wake);
     do {
         iommu->work_came = false;
         stopped = work_round(iommu, &budget);
@@ -394,6 +400,7 @@ int viommu_reset(struct viommu *iommu)
         return -EDEADLK;
     }
     iommu_lock(iommu);
+    watch_reset(iommu);
     iommu->model->reset(iommu);
     windows_reset(iommu);
     requesters_forget(iommu, 0, 0);
@@ -432,6 +439,7 @@ int viommu_mmio_write(struct viommu *iommu, uint64_t offset, unsigned size, uint
         return -EDEADLK;
     }
     iommu_lock(iommu);
+    watch_write(iommu, offset, size, value);
     iommu->model->mmio_write(iommu, offset, size, value);
     iommu_unlock(iommu);
     return 0;

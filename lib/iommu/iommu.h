@@ -6,10 +6,14 @@
  * cache does not know. *Work* is what viommu_process does: the model's own (queue, commands), calls
  * to subscribers, time-outs, events and interrupts.
  *
- * Locking. `lock` protects everything here but what is atomic. No callback but the clock's is made
- * with it held: events are put into an *outbox* under the lock, messages stay with the model, and
- * viommu_process tells both after it. One thread at a time processes (`processing`). DMA takes the
- * lock only to fetch a context and to record a fault.
+ * Locking. `lock` protects everything here but what is atomic. No callback but the clock's, `wake`
+ * and the watcher's is made with it held: events are put into an *outbox* under the lock, messages
+ * stay with the model, and viommu_process tells both after it. One thread at a time processes
+ * (`processing`). DMA takes the lock only to fetch a context, to record a fault, and for a watcher.
+ *
+ * No wake-up is lost: work comes (iommu_kick) under the lock, and viommu_process forgets the last
+ * wake-up, looks for work, and stops processing under the lock. So a kick comes before it looks, or
+ * while it processes (`work_came`: it looks again), or after, and then it wakes.
  *
  * A thread inside a change callback carries a mark (callback_enter): control calls on the same
  * instance are refused there.
@@ -26,6 +30,7 @@
 
 #include <pthread.h>
 #include <viommu/iommu.h>
+#include <viommu/watch.h>
 
 #define REQUESTER_BUCKETS 256
 #define OUTBOX_EVENTS 64
@@ -133,6 +138,7 @@ struct viommu {
     const struct model *model;
     pthread_mutex_t lock;
     _Atomic bool started;
+    _Atomic bool watched; /* there is a watcher */
     bool processing;     /* a thread is in viommu_process */
     bool work_came;      /* and something came meanwhile */
     uint64_t poll_pause;   /* until a drain is looked at again; wake_pause */
@@ -153,6 +159,8 @@ struct viommu {
     struct notify notify;
     struct follow follow;
     struct outbox outbox;
+    struct viommu_watcher watcher;
+    uint64_t observations; /* that it was told */
     struct viommu_stats stats; /* what is counted under the lock, and by devices that are gone */
 };
 
@@ -163,7 +171,7 @@ void iommu_fini(struct viommu *iommu);
 void iommu_lock(struct viommu *iommu);
 void iommu_unlock(struct viommu *iommu);
 
-/* There is work: wakes whoever watches the event fd. Under the lock. */
+/* There is work: wakes whoever watches the event fd, or calls `wake`. Under the lock. */
 void iommu_kick(struct viommu *iommu);
 
 uint64_t iommu_now(const struct viommu *iommu);

@@ -250,6 +250,98 @@ static void test_timer(void **state)
 
 /* ---- callbacks ------------------------------------------------------------------------------- */
 
+/* The model anew, with the callback. */
+static void setup_woken(void)
+{
+    model_fini(&model);
+    model = (struct test_model){.ats = true, .host_clock = true, .woken_by_callback = true};
+    model_create(&model);
+    assert_int_equal(viommu_start(&model.iommu), 0);
+    model_process(&model);
+    model.wakes = 0;
+}
+
+/* Called once for whatever comes, until work begins; the descriptor stays silent. */
+static void test_woken_by_a_callback(void **state)
+{
+    (void)state;
+    setup_woken();
+    for (unsigned i = 1; i < 4; i++) {
+        kick();
+        post_events(1);
+        kick();
+        assert_int_equal(model.wakes, i);
+        assert_false(readable(0));
+        assert_int_equal(viommu_process(&model.iommu, 0), 0);
+        assert_int_equal(model.event_count, i);
+    }
+    assert_int_equal(model.wakes, 3);
+}
+
+/* What is left for the budget wakes again; what comes while it works and is done does not. */
+static void test_woken_for_what_is_left(void **state)
+{
+    (void)state;
+    setup_woken();
+    model.work = 7;
+    kick();
+    assert_int_equal(viommu_process(&model.iommu, 3), VIOMMU_PENDING);
+    assert_int_equal(model.wakes, 2);
+    assert_int_equal(viommu_process(&model.iommu, 3), VIOMMU_PENDING);
+    assert_int_equal(model.wakes, 3);
+    assert_int_equal(viommu_process(&model.iommu, 3), 0);
+    assert_int_equal(model.wakes, 3);
+    model.in_callback = more_work;
+    post_events(1);
+    model_process(&model);
+    assert_int_equal(model.event_count, 5);
+    assert_int_equal(model.wakes, 4);
+    assert_false(readable(0));
+}
+
+/* Times come by the descriptor even so. */
+static void test_timer_with_the_callback(void **state)
+{
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_DEVICE_TLB, .change = never, .opaque = NULL};
+    struct viommu_subscriber *subscriber;
+    struct wait *wait;
+
+    (void)state;
+    setup_woken();
+    assert_int_equal(viommu_device_subscribe(model_device(&model, 5), &what, &subscriber), 0);
+    wait = model_post(&model, 5, 0);
+    assert_int_equal(model.wakes, 1);
+    model_process(&model);
+    assert_true(readable(5000));
+    model_process(&model);
+    assert_true(model_over(&model, wait));
+    assert_true(wait->timed_out);
+    assert_false(readable(0));
+    assert_int_equal(model.wakes, 1);
+}
+
+static void *process_without_memory(void *arg)
+{
+    (void)arg;
+    base_alloc_fail_at(1);
+    assert_int_equal(viommu_process(&model.iommu, 0), -ENOMEM);
+    base_alloc_fail_at(0);
+    return NULL;
+}
+
+/* Nothing was done for want of memory: that is told, whoever asked before. */
+static void test_woken_without_memory(void **state)
+{
+    pthread_t thread;
+
+    (void)state;
+    setup_woken();
+    assert_int_equal(pthread_create(&thread, NULL, process_without_memory, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(model.wakes, 1);
+}
+
 static void test_messages(void **state)
 {
     (void)state;
@@ -266,7 +358,7 @@ static void test_messages(void **state)
 static void test_no_callbacks(void **state)
 {
     (void)state;
-    model.iommu.callbacks = (struct viommu_callbacks){NULL, NULL};
+    model.iommu.callbacks = (struct viommu_callbacks){.interrupt = NULL};
     model.messages = 3;
     post_events(100);
     model_process(&model);
@@ -441,6 +533,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_work_from_a_callback, setup, teardown),
         cmocka_unit_test_setup_teardown(test_endless_work_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_woken_by_a_callback, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_woken_for_what_is_left, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_timer_with_the_callback, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_woken_without_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_messages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_callbacks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_overflow, setup, teardown),

@@ -36,12 +36,14 @@ struct test_model {
     struct viommu_memory *memory;
     unsigned char *ram;
     bool host_clock;
+    bool woken_by_callback;
     _Atomic uint64_t now;
 
     uint64_t offset;
     uint64_t last;
     uint64_t mask;
     uint32_t perm;
+    bool domains; /* each page is of a domain of its own, of its number */
     bool ats;
     _Atomic unsigned translations; /* calls */
     unsigned refused_interrupts;
@@ -66,6 +68,7 @@ struct test_model {
     unsigned interrupt_count;
     struct viommu_event events[MODEL_RECORDS];
     unsigned event_count;
+    unsigned wakes; /* calls of `wake` */
     void (*in_callback)(struct test_model *model); /* called from event and interrupt callbacks */
 };
 
@@ -153,6 +156,9 @@ static inline int model_translate(struct viommu *iommu, const struct dma_request
     }
     *out = (struct viommu_translation){request->iova + model->offset, model->mask, model->perm,
                                        false};
+    if (request->found) {
+        request->found->domain = model->domains ? (int32_t)(request->iova >> 12) : 0;
+    }
     return 0;
 }
 
@@ -297,6 +303,11 @@ static inline void model_on_event(void *opaque, const struct viommu_event *event
     }
 }
 
+static inline void model_on_wake(void *opaque)
+{
+    ((struct test_model *)opaque)->wakes++;
+}
+
 static inline uint64_t model_clock(void *opaque)
 {
     return atomic_load(&((struct test_model *)opaque)->now);
@@ -317,12 +328,14 @@ static inline void model_add_ram(struct test_model *model, uint64_t first, uint6
 
 /*
  * Everything, with an empty guest memory; not started. The caller may have set host_clock,
- * rewrite_policy and shadow_quota.
+ * woken_by_callback, rewrite_policy and shadow_quota.
  */
 static inline void model_create(struct test_model *model)
 {
     struct viommu_config config = {
-        .callbacks = {model_on_interrupt, model_on_event},
+        .callbacks = {.interrupt = model_on_interrupt,
+                      .event = model_on_event,
+                      .wake = model->woken_by_callback ? model_on_wake : NULL},
         .opaque = model,
         .clock = model->host_clock ? NULL : model_clock,
         .ack_timeout_ms = 100,

@@ -11,21 +11,30 @@
 #define DROP_PAGES_MAX 1024
 #define CACHE_LINE 64
 
+_Static_assert(sizeof(struct iotlb_slot) == 1 << IOTLB_SLOT_SHIFT &&
+                   offsetof(struct iotlb_slot, check) == 0,
+               "places are offsets in bytes");
+
 int iotlb_init(struct iotlb *iotlb, struct epoch *epoch, uint32_t entries)
 {
     uint64_t secret;
 
     *iotlb = (struct iotlb){.epoch = epoch, .mask = entries - 1, .id_next = 1};
-    iotlb->index_bits = (unsigned)__builtin_ctz(entries);
-    iotlb->key_shift = IOTLB_ADDRESS_BITS - IOTLB_PAGE_SHIFT - iotlb->index_bits;
-    iotlb->id_last = UINT64_MAX >> iotlb->key_shift;
+    iotlb->table.offset_mask = iotlb->mask << IOTLB_SLOT_SHIFT;
+    iotlb->table.upper_shift =
+        IOTLB_PAGE_SHIFT - IOTLB_SLOT_SHIFT + (unsigned)__builtin_ctz(entries);
+    iotlb->id_last = ((1ULL << IOTLB_LEVEL_SHIFT) - 1) >> iotlb_id_shift(&iotlb->table);
     if (getrandom(&secret, sizeof(secret), GRND_NONBLOCK) != (ssize_t)sizeof(secret)) {
         /* Early at boot: a weaker secret still makes torn entries miss. */
         secret = (uint64_t)(uintptr_t)iotlb * 0x9e3779b97f4a7c15ULL;
     }
-    iotlb->secret = secret | 1;
-    iotlb->slots = base_alloc_aligned(CACHE_LINE, entries * sizeof(*iotlb->slots));
-    return iotlb->slots ? 0 : -ENOMEM;
+    iotlb->table.secret = secret | 1;
+    iotlb->table.slots = base_alloc_aligned(CACHE_LINE, entries * sizeof(*iotlb->table.slots));
+    if (!iotlb->table.slots) {
+        return -ENOMEM;
+    }
+    iotlb->table.frames = (const char *)&iotlb->table.slots[0].frame;
+    return 0;
 }
 
 void iotlb_fini(struct iotlb *iotlb)
@@ -36,10 +45,10 @@ void iotlb_fini(struct iotlb *iotlb)
         base_free(iotlb->tags);
         iotlb->tags = next;
     }
-    base_free(iotlb->slots);
+    base_free(iotlb->table.slots);
 }
 
-/* A zero check and a zero frame give key 0, and no tag has id 0. */
+/* A zero check and a zero frame give key 0, and nothing is found under id 0. */
 static void slot_clear(struct iotlb_slot *slot)
 {
     atomic_store_explicit(&slot->check, 0, memory_order_relaxed);
@@ -64,7 +73,7 @@ static uint64_t id_new(struct iotlb *iotlb)
         renewal_begin(iotlb);
         return 0;
     }
-    return iotlb->id_next++;
+    return iotlb_id(&iotlb->table, iotlb->id_next++);
 }
 
 bool iotlb_renew(struct iotlb *iotlb)
@@ -76,7 +85,7 @@ bool iotlb_renew(struct iotlb *iotlb)
         return true;
     }
     for (uint64_t i = 0; i <= iotlb->mask; i++) {
-        slot_clear(&iotlb->slots[i]);
+        slot_clear(&iotlb->table.slots[i]);
     }
     iotlb->renew_target = 0;
     iotlb->id_next = 1;
@@ -158,11 +167,14 @@ void iotlb_drop_domain(struct iotlb *iotlb, uint16_t domain)
 
 static void drop_pages(struct iotlb *iotlb, uint64_t id, uint64_t first, uint64_t last)
 {
+    const struct iotlb_table *table = &iotlb->table;
+
     for (uint64_t page = first >> IOTLB_PAGE_SHIFT; page <= last >> IOTLB_PAGE_SHIFT; page++) {
         uint64_t iova = page << IOTLB_PAGE_SHIFT;
+        uint64_t frame;
 
-        if (iotlb_find(iotlb, id, iova)) {
-            slot_clear(iotlb_slot(iotlb, id, iova));
+        if (!(iotlb_probe(table, id, iova, &frame) & iotlb_wanted(0))) {
+            slot_clear(iotlb_slot(table, iotlb_entry_key(table, id, iova), iova));
         }
     }
 }

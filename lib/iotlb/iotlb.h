@@ -3,14 +3,18 @@
  * The translation cache: direct-mapped, read without locks, shared by the devices of a domain.
  *
  * Vocabulary. A *tag* stands for everything besides the address that chooses a translation: domain,
- * table root, levels, kind. Its *id* is a small number that enters the cache; giving a tag a new id
- * drops all that was cached for it at once. A *page* is a 4 KiB piece: larger pages are cached
- * piece by piece. A *frame word* is the translated page with what it allows in the low bits.
+ * table root, levels, kind. Its *id* is a word that enters the cache: a small number in its upper
+ * bits, and below it a hash of that number. Giving a tag a new id drops all that was cached for it
+ * at once. A *page* is a 4 KiB piece: larger pages are cached piece by piece. Its *frame* is the
+ * address of the page that it is translated to.
  *
- * A slot is two words: `frame`, and `check` = key XOR (frame * secret). The key is the tag id and
- * the upper bits of the page number; the lower ones are given by the slot's place, because the
- * index hash can be inverted. A reader that sees halves of two entries computes a key that nobody
- * has, and that a guest cannot aim at without the secret: it is a miss.
+ * A slot is two words: `frame`, and `check` = key XOR (frame * secret) XOR *marks* in the four
+ * highest bits: what the page does not allow, and its size. No key reaches into them. The key is
+ * the tag's id XOR the upper bits of the address, which are as many as the hash has: the number
+ * above them tells the hash, so a key tells both. A page's place is its low bits XOR those of its
+ * key: from key and place the page follows. A reader that sees halves of two entries computes a key
+ * that nobody has, and that a guest cannot aim at without the secret: it is a miss. Two entries of
+ * one page and one frame differ in their marks only: their halves make one or the other of them.
  *
  * Invariants:
  * - An id is never used again while an entry with it may be in the cache. When ids run out every
@@ -32,16 +36,12 @@
 #include <viommu/types.h>
 
 #define IOTLB_PAGE_SHIFT 12
-/* Addresses from here on are not cached: no table has so many levels. */
-#define IOTLB_ADDRESS_BITS 57
+#define IOTLB_SLOT_SHIFT 4 /* log2 of a slot's size */
 
-/* Low bits of a frame word: enum viommu_perm. */
-#define IOTLB_PERM_MASK 3ULL
-/* Set in every frame word, so that none is zero. */
-#define IOTLB_VALID 4ULL
-/* The size of the page that this is a piece of: 0 for 4 KiB, 1 for 2 MiB, 2 for 1 GiB. */
-#define IOTLB_LEVEL_SHIFT 3
-#define IOTLB_LEVEL_MASK 3ULL
+/* Marks of a check word: where enum viommu_perm begins, denied, and the page's size below it. */
+#define IOTLB_PERM_SHIFT 62
+#define IOTLB_LEVEL_SHIFT 60
+#define IOTLB_LEVEL_MASK 3u
 
 struct iotlb_slot {
     _Atomic uint64_t check;
@@ -65,14 +65,20 @@ struct iotlb_tag {
     _Atomic uint32_t super_pages;
 };
 
+/* What readers need; constant. */
+struct iotlb_table {
+    struct iotlb_slot *slots;
+    const char *frames;   /* the first slot's frame: see iotlb_probe */
+    uint64_t offset_mask; /* the bits of a slot's offset in bytes */
+    uint64_t secret;      /* odd */
+    unsigned upper_shift; /* where the upper bits of an address begin */
+};
+
 struct iotlb {
     struct epoch *epoch;
-    struct iotlb_slot *slots;
+    struct iotlb_table table;
     uint64_t mask;         /* slots - 1 */
-    uint64_t secret;       /* odd */
-    unsigned index_bits;   /* log2 of slots */
-    unsigned key_shift;    /* where the tag id begins in a key */
-    uint64_t id_next;
+    uint64_t id_next;      /* numbers of ids */
     uint64_t id_last;      /* tests make it small */
     uint64_t renew_target; /* the drain that a renewal waits for; 0: no renewal */
     struct iotlb_tag *tags;
@@ -102,63 +108,106 @@ bool iotlb_drop_range(struct iotlb *iotlb, uint16_t domain, uint64_t first, uint
 /* Ends a renewal of ids when its drain is over. Returns true while one is under way. */
 bool iotlb_renew(struct iotlb *iotlb);
 
-static inline uint8_t iotlb_frame_level(uint64_t frame)
+/* Where the number begins in an id: above as many bits as an address has upper ones. */
+static inline unsigned iotlb_id_shift(const struct iotlb_table *table)
 {
-    return (uint8_t)(frame >> IOTLB_LEVEL_SHIFT & IOTLB_LEVEL_MASK);
+    return 64 - table->upper_shift;
 }
 
-static inline uint64_t iotlb_upper(const struct iotlb *iotlb, uint64_t iova)
+/* The id of a number. The hash moves the pages of a tag away from those of others. */
+static inline uint64_t iotlb_id(const struct iotlb_table *table, uint64_t number)
 {
-    return iova >> IOTLB_PAGE_SHIFT >> iotlb->index_bits;
+    uint64_t hash = number * 0x9e3779b97f4a7c15ULL >> 36;
+
+    return number << iotlb_id_shift(table) | (hash & ((1ULL << iotlb_id_shift(table)) - 1));
 }
 
-static inline uint64_t iotlb_entry_key(const struct iotlb *iotlb, uint64_t id, uint64_t iova)
+static inline uint64_t iotlb_entry_key(const struct iotlb_table *table, uint64_t id, uint64_t iova)
 {
-    return id << iotlb->key_shift | iotlb_upper(iotlb, iova);
+    return id ^ iova >> table->upper_shift;
 }
 
 /*
- * The place of a page: its low bits, moved by the bits above them and by a hash of the id. The
- * multiplication does not wait for the address, which may have come out of the last look-up.
+ * Where the slot of a page is, in bytes. The address may have come out of the last look-up, so
+ * every step counts: these are two shifts side by side and three more, and nothing is left to do
+ * before the load.
  */
-static inline struct iotlb_slot *iotlb_slot(const struct iotlb *iotlb, uint64_t id, uint64_t iova)
+static inline uint64_t iotlb_offset(const struct iotlb_table *table, uint64_t key, uint64_t iova)
 {
-    uint64_t move = iotlb_upper(iotlb, iova) ^ id * 0x9e3779b97f4a7c15ULL >> 40;
-
-    return &iotlb->slots[(iova >> IOTLB_PAGE_SHIFT ^ move) & iotlb->mask];
+    return (iova >> (IOTLB_PAGE_SHIFT - IOTLB_SLOT_SHIFT) ^ key) & table->offset_mask;
 }
 
-/* The frame word of a page, or 0. */
-static inline uint64_t iotlb_find(const struct iotlb *iotlb, uint64_t id, uint64_t iova)
+static inline struct iotlb_slot *iotlb_slot(const struct iotlb_table *table, uint64_t key,
+                                            uint64_t iova)
 {
-    uint64_t key = iotlb_entry_key(iotlb, id, iova);
-    struct iotlb_slot *slot = iotlb_slot(iotlb, id, iova);
-    uint64_t check = atomic_load_explicit(&slot->check, memory_order_relaxed);
-    uint64_t frame = atomic_load_explicit(&slot->frame, memory_order_acquire);
-
-    if (iova >> IOTLB_ADDRESS_BITS || (check ^ frame * iotlb->secret) != key) {
-        return 0;
-    }
-    return frame;
+    return (struct iotlb_slot *)((char *)table->slots + iotlb_offset(table, key, iova));
 }
 
 /*
- * Caches one page. `id` is what the tag's id was before the walk began; `size_level` is 0 for a 4
- * KiB page, 1 for 2 MiB, 2 for 1 GiB.
+ * What a slot says of a page. The id is not 0: an empty slot looks like an entry of that.
+ * Returns a word that is 0 but in its marks when the page is cached. So one question answers
+ * whether it is and what it allows: whether the word is 0 in iotlb_wanted(perm).
+ */
+static inline uint64_t iotlb_probe(const struct iotlb_table *table, uint64_t id, uint64_t iova,
+                                   uint64_t *frame)
+{
+    uint64_t key = iotlb_entry_key(table, id, iova);
+    uint64_t offset = iotlb_offset(table, key, iova);
+    /* Both words by an address of their own, so that a load adds it up by the way. */
+    const char *at = (const char *)table->slots + offset;
+    const char *frame_at = table->frames + offset;
+    uint64_t check = atomic_load_explicit((const _Atomic uint64_t *)at, memory_order_relaxed);
+
+    *frame = atomic_load_explicit((const _Atomic uint64_t *)frame_at, memory_order_acquire);
+    return check ^ *frame * table->secret ^ key;
+}
+
+/* For an access that needs `perm`, which may be nothing. */
+static inline uint64_t iotlb_wanted(uint32_t perm)
+{
+    return (uint64_t)perm << IOTLB_PERM_SHIFT | ((1ULL << IOTLB_LEVEL_SHIFT) - 1);
+}
+
+/* What the page allows, after a hit. */
+static inline uint32_t iotlb_perm(uint64_t probed)
+{
+    return (uint32_t)(probed >> IOTLB_PERM_SHIFT) ^ (VIOMMU_READ | VIOMMU_WRITE);
+}
+
+/* The size of the page that this is a piece of, after a hit: as iotlb_fill was told. */
+static inline uint8_t iotlb_level(uint64_t probed)
+{
+    return (uint8_t)(probed >> IOTLB_LEVEL_SHIFT & IOTLB_LEVEL_MASK);
+}
+
+/* What an address of the page translates to. */
+static inline uint64_t iotlb_gpa(uint64_t frame, uint64_t iova)
+{
+    return frame | (iova & ((1ULL << IOTLB_PAGE_SHIFT) - 1));
+}
+
+/*
+ * Caches one page: where it leads (any address in it), and what of enum viommu_perm it allows. `id`
+ * is what the tag's id was before the walk began; `size_level` is 0 for a 4 KiB page, 1 for 2 MiB,
+ * 2 for 1 GiB.
  */
 static inline void iotlb_fill(struct iotlb *iotlb, struct iotlb_tag *tag, uint64_t id,
-                              uint64_t iova, uint64_t frame, unsigned size_level)
+                              uint64_t iova, uint64_t gpa, uint32_t perm, unsigned size_level)
 {
-    uint64_t key = iotlb_entry_key(iotlb, id, iova);
-    struct iotlb_slot *slot = iotlb_slot(iotlb, id, iova);
+    const struct iotlb_table *table = &iotlb->table;
+    uint64_t key = iotlb_entry_key(table, id, iova);
+    struct iotlb_slot *slot = iotlb_slot(table, key, iova);
+    uint64_t frame = gpa >> IOTLB_PAGE_SHIFT << IOTLB_PAGE_SHIFT;
+    uint64_t marks = (uint64_t)~perm << IOTLB_PERM_SHIFT |
+                     (uint64_t)(size_level & IOTLB_LEVEL_MASK) << IOTLB_LEVEL_SHIFT;
 
-    if (!id || iova >> IOTLB_ADDRESS_BITS) {
+    if (!id) {
         return;
     }
     if (size_level) {
         atomic_fetch_or_explicit(&tag->super_pages, 1u << size_level, memory_order_relaxed);
     }
-    atomic_store_explicit(&slot->check, key ^ frame * iotlb->secret, memory_order_relaxed);
+    atomic_store_explicit(&slot->check, key ^ frame * table->secret ^ marks, memory_order_relaxed);
     atomic_store_explicit(&slot->frame, frame, memory_order_release);
 }
 

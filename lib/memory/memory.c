@@ -42,7 +42,7 @@ static int init_parts(struct viommu_memory *memory)
     if (error) {
         return error;
     }
-    error = wake_init(&memory->wake);
+    error = wake_init(&memory->wake, NULL, NULL);
     if (error) {
         epoch_fini(&memory->epoch);
         return error;

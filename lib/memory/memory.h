@@ -93,6 +93,28 @@ static inline bool memory_load64(const struct memory_snapshot *snapshot, uint64_
 }
 
 /*
+ * The same for entries that are likely to lie in one slot: it is looked for anew only where an
+ * entry does not lie in *slot, the last one's; NULL at first.
+ */
+static inline bool memory_load64_near(const struct memory_snapshot *snapshot,
+                                      const struct viommu_memory_slot **slot, uint64_t gpa,
+                                      uint64_t *out)
+{
+    _Atomic uint64_t *entry;
+
+    if (!*slot || gpa < (*slot)->first || gpa > (*slot)->last) {
+        *slot = memory_find(snapshot, gpa);
+        if (!*slot) {
+            return false;
+        }
+    }
+    /* Slots are pages, and an entry is aligned: it lies in one as a whole. */
+    entry = (_Atomic uint64_t *)((char *)(*slot)->host + (gpa - (*slot)->first));
+    *out = le64toh(atomic_load_explicit(entry, memory_order_acquire));
+    return true;
+}
+
+/*
  * Adds a listener that knows all from its beginning: `slots` is called, under the memory's lock,
  * with what readers see now; the listener hears of every batch that they do not see yet, accepted
  * before or later. Returns 0, what `slots` returned, or -ENOMEM. From inside a listener, too.

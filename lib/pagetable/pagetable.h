@@ -75,6 +75,7 @@ static inline enum pagetable_status
 pagetable_walk(const struct pagetable_format *format, const struct memory_snapshot *memory,
                uint64_t root, unsigned levels, uint64_t iova, struct pagetable_walk *walk)
 {
+    const struct viommu_memory_slot *slot = NULL;
     uint64_t table = root;
     uint64_t allowed = format->read | format->write;
     uint64_t entry;
@@ -83,7 +84,8 @@ pagetable_walk(const struct pagetable_format *format, const struct memory_snapsh
     do {
         level--;
         walk->level = (uint8_t)level;
-        if (!memory_load64(memory, table + (iova >> pagetable_shift(level) & 511) * 8, &entry)) {
+        if (!memory_load64_near(memory, &slot, table + (iova >> pagetable_shift(level) & 511) * 8,
+                                &entry)) {
             return PAGETABLE_UNREADABLE;
         }
         walk->entry = entry;

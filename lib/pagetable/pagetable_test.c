@@ -227,6 +227,54 @@ static void test_unreadable(void **state)
     assert_int_equal(out.gpa, PAGETABLE_ADDRESS);
 }
 
+/*
+ * Tables in slots of their own, with holes between, and in no order in the host: every level lies
+ * in another slot than the one before, or in the same.
+ */
+static void test_tables_in_several_slots(void **state)
+{
+    struct memory_snapshot *several =
+        calloc(1, sizeof(*several) + PAGES * sizeof(struct viommu_memory_slot));
+    struct pagetable_walk out;
+
+    (void)state;
+    assert_non_null(several);
+    several->count = PAGES;
+    for (unsigned i = 0; i < PAGES; i++) {
+        several->slots[i] = (struct viommu_memory_slot){.first = table(2 * i),
+                                                        .last = table(2 * i) + (PAGE - 1),
+                                                        .host = tables[(i * 5 + 3) % PAGES],
+                                                        .fd = -1};
+    }
+    /* Which slot each level's table is in: four digits. */
+    for (unsigned where = 0; where < 0x10000; where += 7) {
+        uint64_t iova = 0x123456789000;
+        unsigned slots[4];
+
+        memset(tables, 0, sizeof(tables));
+        for (unsigned i = 0; i < 4; i++) {
+            slots[i] = where >> 4 * i & 15;
+        }
+        for (unsigned i = 4; i-- > 0;) {
+            unsigned index = iova >> (12 + 9 * (3 - i)) & 511;
+            uint64_t next = i < 3 ? table(2 * slots[i + 1]) : 0xabc000;
+
+            tables[(slots[i] * 5 + 3) % PAGES][index] = htole64(next | RW);
+        }
+        out = (struct pagetable_walk){0};
+        assert_int_equal(pagetable_walk(&format, several, table(2 * slots[0]), 4, iova, &out),
+                         PAGETABLE_OK);
+        assert_int_equal(out.gpa, 0xabc000);
+        /* The last table in the hole behind its slot. */
+        tables[(slots[2] * 5 + 3) % PAGES][iova >> 21 & 511] =
+            htole64((table(2 * slots[3]) + PAGE) | RW);
+        assert_int_equal(pagetable_walk(&format, several, table(2 * slots[0]), 4, iova, &out),
+                         PAGETABLE_UNREADABLE);
+        assert_int_equal(out.level, 0);
+    }
+    free(several);
+}
+
 /* A table without memory for part of its entries: only those are unreadable. */
 static void test_table_at_the_end_of_memory(void **state)
 {
@@ -320,6 +368,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_reserved, setup, teardown),
         cmocka_unit_test_setup_teardown(test_permissions, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_tables_in_several_slots, setup, teardown),
         cmocka_unit_test_setup_teardown(test_table_at_the_end_of_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(test_self_reference, setup, teardown),
         cmocka_unit_test_setup_teardown(test_ignored_bits, setup, teardown),

@@ -9,6 +9,8 @@
  */
 #include "vtd/unit.h"
 
+#include "iommu/watch.h"
+
 void vtd_commands_reset(struct vtd *vtd)
 {
     notify_forget(&vtd->iommu, &vtd->command.operation.wait);
@@ -69,6 +71,7 @@ static void bit_begin(struct vtd *vtd, uint32_t bit)
 
     command_begin(vtd, &vtd->command, 0, 0);
     vtd->command_bit = bit;
+    watch_command(&vtd->iommu, VTD_GCMD_OFFSET, bit, 0, 0);
     if (bit == GCMD_QIE) {
         vtd->command.operation.phase = PHASE_DONE;
         return;
@@ -122,6 +125,7 @@ static void bit_end(struct vtd *vtd)
         break;
     }
     vtd->command.active = false;
+    watch_completed(&vtd->iommu, VTD_GCMD_OFFSET, vtd->command_bit);
     vtd->command_bit = 0;
 }
 
@@ -154,6 +158,7 @@ static bool registers_allowed(const struct vtd *vtd)
 /* A register whose top bit asks for an invalidation and clears when it is complete. */
 struct invalidation_register {
     enum vtd_register reg;
+    uint64_t offset;
     uint64_t busy;           /* the bit that asks */
     uint64_t actual;         /* where the granularity carried out is reported */
     unsigned actual_shift;
@@ -161,10 +166,10 @@ struct invalidation_register {
 };
 
 static const struct invalidation_register context_register = {
-    REG_CCMD, CCMD_ICC, CCMD_CAIG, CCMD_CAIG_SHIFT, CCMD_CIRG_SHIFT,
+    REG_CCMD, VTD_CCMD_OFFSET, CCMD_ICC, CCMD_CAIG, CCMD_CAIG_SHIFT, CCMD_CIRG_SHIFT,
 };
 static const struct invalidation_register iotlb_register = {
-    REG_IOTLB, IOTLB_IVT, IOTLB_IAIG, IOTLB_IAIG_SHIFT, IOTLB_IIRG_SHIFT,
+    REG_IOTLB, VTD_IRO + 8, IOTLB_IVT, IOTLB_IAIG, IOTLB_IAIG_SHIFT, IOTLB_IIRG_SHIFT,
 };
 
 /* The request as a descriptor. Returns false for one that is not correct. */
@@ -194,6 +199,7 @@ static void request_end(struct vtd *vtd, const struct invalidation_register *inf
 
     command->active = false;
     *value = (*value & ~(info->busy | info->actual)) | granularity << info->actual_shift;
+    watch_completed(&vtd->iommu, info->offset, *value);
 }
 
 static bool request_step(struct vtd *vtd, const struct invalidation_register *info,
@@ -215,6 +221,7 @@ static bool request_step(struct vtd *vtd, const struct invalidation_register *in
         request_end(vtd, info, command, granularity);
     } else if (request_decode(vtd, info, granularity, &low, &high)) {
         command_begin(vtd, command, low, high);
+        watch_command(&vtd->iommu, info->offset, vtd->state.reg[info->reg], low, high);
         vtd_operation_start(vtd, &command->operation);
     } else {
         request_end(vtd, info, command, 0);

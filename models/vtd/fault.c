@@ -9,15 +9,20 @@
  */
 #include "vtd/unit.h"
 
+#include "iommu/watch.h"
+
+#include <errno.h>
+
 /* The registers around each event. */
 static const struct {
+    uint64_t offset; /* of the control register */
     enum vtd_register control;
     enum vtd_register data;
     enum vtd_register address;
     enum vtd_register upper;
 } events[] = {
-    [EVENT_FAULT] = {REG_FECTL, REG_FEDATA, REG_FEADDR, REG_FEUADDR},
-    [EVENT_COMPLETION] = {REG_IECTL, REG_IEDATA, REG_IEADDR, REG_IEUADDR},
+    [EVENT_FAULT] = {VTD_FECTL_OFFSET, REG_FECTL, REG_FEDATA, REG_FEADDR, REG_FEUADDR},
+    [EVENT_COMPLETION] = {VTD_IECTL_OFFSET, REG_IECTL, REG_IEDATA, REG_IEADDR, REG_IEUADDR},
 };
 
 /* Sends the event's message if it is pending and not masked. */
@@ -35,6 +40,8 @@ void vtd_event_control_written(struct vtd *vtd, enum vtd_event event)
         .data = (uint32_t)reg[events[event].data],
         .due = 1,
     };
+    watch_message(&vtd->iommu, events[event].offset, vtd->state.message[event].address,
+                  vtd->state.message[event].data);
     iommu_kick(&vtd->iommu);
 }
 
@@ -134,18 +141,16 @@ void vtd_fault_record(struct vtd *vtd, const struct dma_request *request, enum v
     struct vtd_state *state = &vtd->state;
     struct vtd_fault_record *record = &state->fault[state->fault_index];
 
-    if (state->reg[REG_FSTS] & FSTS_PFO) {
-        vtd->iommu.stats.faults_lost++;
-        return;
-    }
-    if (record->high & FRCD_F) {
+    if ((state->reg[REG_FSTS] & FSTS_PFO) || (record->high & FRCD_F)) {
         /* An overflow by itself raises no event (7.3), and holds back later ones until cleared. */
         state->reg[REG_FSTS] |= FSTS_PFO;
         vtd->iommu.stats.faults_lost++;
+        watch_fault(&vtd->iommu, request, reason, 0, -ENOSPC);
         return;
     }
     record_fill(vtd, record, request, reason);
     vtd->iommu.stats.faults_recorded++;
+    watch_fault(&vtd->iommu, request, reason, state->fault_index, 0);
     if (!(state->reg[REG_FSTS] & FSTS_PPF)) {
         state->reg[REG_FSTS] &= ~(uint64_t)FSTS_FRI;
         state->reg[REG_FSTS] |= (uint64_t)state->fault_index << FSTS_FRI_SHIFT;

@@ -9,6 +9,10 @@
  */
 #include "vtd/unit.h"
 
+#include "iommu/watch.h"
+
+#include <errno.h>
+
 static uint32_t queue_size(const struct vtd *vtd)
 {
     return 256u << (vtd->state.reg[REG_IQA] & IQA_QS);
@@ -183,6 +187,7 @@ static void operation_push(struct vtd *vtd, uint64_t low, uint64_t high)
     struct vtd_operation *operation = operation_at(queue, queue->count);
 
     *operation = (struct vtd_operation){.low = low, .high = high};
+    watch_descriptor(&vtd->iommu, queue->fetch, low, high);
     queue->count++;
     queue->started++;
     queue->again -= queue->again > 0;
@@ -207,6 +212,7 @@ static bool fetch_step(struct vtd *vtd)
     if (vtd->queue.count) {
         return false;
     }
+    watch_refused(&vtd->iommu, vtd->queue.fetch, low, high, error);
     queue_error(vtd, error);
     return true;
 }
@@ -314,6 +320,8 @@ static bool operations_retire(struct vtd *vtd)
         if (is_wait(operation)) {
             wait_complete(vtd, operation);
         }
+        watch_retired(&vtd->iommu, (uint32_t)head, operation->low, operation->high,
+                      operation->aborted ? -ETIMEDOUT : 0);
         queue->first = (queue->first + 1) % VTD_OPERATIONS;
         queue->count--;
         queue->retired++;

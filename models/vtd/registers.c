@@ -21,13 +21,13 @@ static const struct register_info registers[VTD_REGISTER_COUNT] = {
     [REG_VER] = {0x000, 4, 0, 0, 0},
     [REG_CAP] = {0x008, 8, 0, 0, 0},
     [REG_ECAP] = {0x010, 8, 0, 0, 0},
-    [REG_GCMD] = {0x018, 4, 0, 0, 0},
+    [REG_GCMD] = {VTD_GCMD_OFFSET, 4, 0, 0, 0},
     [REG_GSTS] = {0x01c, 4, 0, 0, GCMD_TE | GCMD_SRTP | GCMD_QIE},
     [REG_RTADDR] = {0x020, 8, RTADDR_ADDRESS | RTADDR_TTM, 0, 0},
-    [REG_CCMD] = {0x028, 8, 0xe0000003ffffffffULL, 0, CCMD_CAIG},
+    [REG_CCMD] = {VTD_CCMD_OFFSET, 8, 0xe0000003ffffffffULL, 0, CCMD_CAIG},
     [REG_FSTS] = {0x034, 4, 0, FSTS_PFO | FSTS_IQE | FSTS_ICE | FSTS_ITE,
                   FSTS_PPF | FSTS_FRI},
-    [REG_FECTL] = {0x038, 4, ECTL_IM, 0, ECTL_IP},
+    [REG_FECTL] = {VTD_FECTL_OFFSET, 4, ECTL_IM, 0, ECTL_IP},
     [REG_FEDATA] = {0x03c, 4, 0xffff, 0, 0},
     [REG_FEADDR] = {0x040, 4, 0xfffffffc, 0, 0},
     [REG_FEUADDR] = {0x044, 4, 0xffffffff, 0, 0},
@@ -35,7 +35,7 @@ static const struct register_info registers[VTD_REGISTER_COUNT] = {
     [REG_IQT] = {0x088, 8, 0x7fff0, 0, 0},
     [REG_IQA] = {0x090, 8, IQA_ADDRESS | IQA_DW | IQA_QS, 0, 0},
     [REG_ICS] = {0x09c, 4, 0, ICS_IWC, 0},
-    [REG_IECTL] = {0x0a0, 4, ECTL_IM, 0, ECTL_IP},
+    [REG_IECTL] = {VTD_IECTL_OFFSET, 4, ECTL_IM, 0, ECTL_IP},
     [REG_IEDATA] = {0x0a4, 4, 0xffff, 0, 0},
     [REG_IEADDR] = {0x0a8, 4, 0xfffffffc, 0, 0},
     [REG_IEUADDR] = {0x0ac, 4, 0xffffffff, 0, 0},
@@ -115,6 +115,30 @@ static uint64_t move(uint64_t value, int shift)
     return shift >= 0 ? value << shift : value >> -shift;
 }
 
+/* The first register that ends behind an address: the table is in order of addresses. */
+static unsigned first_behind(uint64_t offset)
+{
+    unsigned low = 0;
+    unsigned high = VTD_REGISTER_COUNT;
+
+    while (low < high) {
+        unsigned mid = (low + high) / 2;
+
+        if (registers[mid].offset + registers[mid].size <= offset) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low;
+}
+
+/* Whether a register begins before the end of an access. */
+static bool begins_before(unsigned i, uint64_t end)
+{
+    return i < VTD_REGISTER_COUNT && registers[i].offset < end;
+}
+
 /* What a guest reads: some bits are never shown. */
 static uint64_t register_value(const struct vtd *vtd, unsigned i)
 {
@@ -160,7 +184,7 @@ uint64_t vtd_mmio_read(struct viommu *iommu, uint64_t offset, unsigned size)
     if (outside(offset)) {
         return 0;
     }
-    for (unsigned i = 0; i < VTD_REGISTER_COUNT; i++) {
+    for (unsigned i = first_behind(offset); begins_before(i, offset + size); i++) {
         const struct register_info *info = &registers[i];
 
         if (register_exists(vtd, i) &&
@@ -245,7 +269,7 @@ void vtd_mmio_write(struct viommu *iommu, uint64_t offset, unsigned size, uint64
     if (outside(offset)) {
         return;
     }
-    for (unsigned i = 0; i < VTD_REGISTER_COUNT; i++) {
+    for (unsigned i = first_behind(offset); begins_before(i, offset + size); i++) {
         const struct register_info *info = &registers[i];
 
         if (register_exists(vtd, i) &&

@@ -9,6 +9,10 @@
 #include <stdint.h>
 
 /* Where the registers lie (chapter 11.4). Offsets of IVA, IOTLB and FRCD are this unit's choice. */
+#define VTD_GCMD_OFFSET 0x018u
+#define VTD_CCMD_OFFSET 0x028u
+#define VTD_FECTL_OFFSET 0x038u
+#define VTD_IECTL_OFFSET 0x0a0u
 #define VTD_IRO 0x0f0u   /* IVA; IOTLB follows */
 #define VTD_FRO 0x400u   /* fault records, 16 bytes each */
 #define VTD_FAULT_RECORDS_MAX 256u

@@ -36,7 +36,7 @@ void unit_init(struct unit *unit, const struct viommu_vtd_config *config)
 {
     struct guest_config guest_config = {
         .vtd = *config,
-        .callbacks = {on_interrupt, on_event},
+        .callbacks = {.interrupt = on_interrupt, .event = on_event},
         .opaque = unit,
         .clock = on_clock,
     };

@@ -74,7 +74,7 @@ void vtd_refuse_interrupt(struct viommu *iommu, const struct dma_request *reques
     struct vtd *vtd = vtd_of(iommu);
 
     iommu_lock(iommu);
-    if (vtd->state.translating) {
+    if (vtd->state.translating && !request->quiet) {
         vtd_fault_record(vtd, request, VTD_INTERRUPT_ACCESS);
     }
     iommu_unlock(iommu);
@@ -104,9 +104,13 @@ static enum vtd_reason missing_permission(uint32_t wanted, uint32_t allowed)
     return (wanted & ~allowed & VIOMMU_READ) || !allowed ? VTD_NO_READ : VTD_OK;
 }
 
-/* Walks the context's tables. A page that is not present has perm 0. */
-static enum vtd_reason walk_tables(struct vtd *vtd, const struct dma_request *request,
-                                   const struct vtd_context *context, struct pagetable_walk *walk)
+/*
+ * Walks the context's tables. A page that is not present has perm 0. Inline, so that the walk's
+ * result need not go through memory: what is added to its loads shows in every miss.
+ */
+static inline __attribute__((always_inline)) enum vtd_reason
+walk_tables(struct vtd *vtd, const struct dma_request *request, const struct vtd_context *context,
+            struct pagetable_walk *walk)
 {
     const struct memory_snapshot *memory = memory_snapshot(vtd->iommu.memory);
     enum pagetable_status status;
@@ -167,10 +171,7 @@ static int translate_by_tables(struct vtd *vtd, const struct dma_request *reques
         return refuse(vtd, request, context, reason);
     }
     if (id) {
-        iotlb_fill(&vtd->iommu.iotlb, tag, id, request->iova,
-                   (walk.gpa & ~0xfffULL) | (uint64_t)walk.level << IOTLB_LEVEL_SHIFT |
-                       IOTLB_VALID | walk.perm,
-                   walk.level);
+        iotlb_fill(&vtd->iommu.iotlb, tag, id, request->iova, walk.gpa, walk.perm, walk.level);
     }
     found(request, context->domain, (uint8_t)walk.level);
     *out = (struct viommu_translation){

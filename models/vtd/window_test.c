@@ -26,9 +26,7 @@ struct holder {
     size_t iov_count;
     unsigned revoked;
     unsigned fenced;
-    bool release;  /* from inside revoke */
-    bool release_in_fence;
-    int fence_answer;
+    bool release; /* from inside revoke */
 };
 
 struct world {
@@ -52,21 +50,17 @@ static int on_fence(void *opaque)
     struct holder *holder = opaque;
 
     holder->fenced++;
-    if (holder->release_in_fence) {
-        viommu_window_release(holder->window);
-        holder->window = NULL;
-    }
-    return holder->fence_answer;
+    return 0;
 }
 
-static int try_pin(struct viommu_device *device, struct holder *holder, uint64_t first,
-                   uint64_t last)
+static int try_pin_to(struct viommu_device *device, struct holder *holder, uint64_t first,
+                      uint64_t last, uint32_t perm)
 {
     struct viommu_range range = {first, last};
     struct viommu_window_request request = {
         .ranges = &range,
         .count = 1,
-        .perm = VIOMMU_READ,
+        .perm = perm,
         .revoke = on_revoke,
         .fence = on_fence,
         .opaque = holder,
@@ -75,6 +69,12 @@ static int try_pin(struct viommu_device *device, struct holder *holder, uint64_t
     holder->iov_count = 8;
     return viommu_device_pin(device, NULL, &request, holder->iov, &holder->iov_count,
                              &holder->window);
+}
+
+static int try_pin(struct viommu_device *device, struct holder *holder, uint64_t first,
+                   uint64_t last)
+{
+    return try_pin_to(device, holder, first, last, VIOMMU_READ);
 }
 
 static void pin(struct world *world, struct holder *holder, uint64_t first, uint64_t last)
@@ -210,14 +210,305 @@ static void test_pinned_after(void **state)
     world_fini(&world);
 }
 
+/* Nor what is pinned while requests that began before it are still under way. */
+static void test_pinned_meanwhile(void **state)
+{
+    struct world world;
+    struct holder new;
+    struct guest *guest = &world.unit.guest;
+
+    (void)state;
+    world_init(&world);
+    unit_map(&world.unit, IOVA, NEW, 1, RW);
+    assert_int_equal(viommu_dma_begin(guest->iommu), 0);
+    submit(&world, spec_iotlb_invalidate(SPEC_GLOBAL, 0, 0, 0, false));
+    pin(&world, &new, IOVA, IOVA + 0xfff);
+    assert_ptr_equal(new.iov[0].iov_base, guest_host(guest, NEW));
+    assert_false(is_complete(&world));
+    viommu_dma_end(guest->iommu);
+    assert_true(is_complete(&world));
+    assert_int_equal(new.revoked, 0);
+    release(&new);
+    world_fini(&world);
+}
+
+/* A page that is mapped by a larger one goes with all of it: no matter how it was found. */
+static void try_super_page(unsigned level, uint64_t size)
+{
+    struct world world;
+    struct holder holder;
+    struct spec_descriptor middle =
+        spec_iotlb_invalidate(SPEC_SELECTIVE, UNIT_DOMAIN, size / 2, 0, false);
+
+    world_init(&world);
+    unit_map(&world.unit, 0, 0, level, RW);
+    for (int hit = 0; hit < 2; hit++) {
+        pin(&world, &holder, 0x3000, 0x3000);
+        submit(&world, middle);
+        assert_false(is_complete(&world));
+        release(&holder);
+        assert_true(is_complete(&world));
+        /* Has it cached, for the second time. */
+        assert_int_equal(unit_read(&world.unit, 0x3000), 0);
+    }
+    pin(&world, &holder, 0x3000, 0x3000);
+    submit(&world, spec_iotlb_invalidate(SPEC_SELECTIVE, UNIT_DOMAIN, size, 0, false));
+    assert_true(is_complete(&world));
+    release(&holder);
+    world_fini(&world);
+}
+
+static void test_super_pages(void **state)
+{
+    (void)state;
+    try_super_page(2, SIZE_2M);
+    try_super_page(3, SIZE_1G);
+}
+
+/* Others in the queue go on; what comes behind retires in order. */
+static void test_others_go_on(void **state)
+{
+    struct world world;
+    struct holder holder;
+    struct guest *guest = &world.unit.guest;
+    uint64_t other;
+    unsigned head;
+
+    (void)state;
+    world_init(&world);
+    other = guest_page(guest);
+    pin(&world, &holder, IOVA, IOVA + 0xfff);
+    head = unit_head(&world.unit);
+    submit(&world, spec_iotlb_invalidate(SPEC_SELECTIVE, UNIT_DOMAIN, IOVA, 0, false));
+    guest_queue_put(guest, spec_iotlb_invalidate(SPEC_SELECTIVE, UNIT_DOMAIN, IOVA + 0x1000, 0,
+                                                 false));
+    guest_queue_put(guest, spec_wait(SPEC_WAIT_STATUS, other, 5));
+    guest_queue_kick(guest);
+    guest_process(guest);
+    assert_int_equal(stats_of(&world).iotlb_invalidations[2], 2);
+    assert_int_equal(unit_head(&world.unit), head);
+    assert_false(is_complete(&world));
+    assert_int_equal((uint32_t)guest_load(guest, other), 0);
+    assert_int_equal(unit_read(&world.unit, IOVA), 0);
+    release(&holder);
+    assert_true(is_complete(&world));
+    assert_int_equal((uint32_t)guest_load(guest, other), 5);
+    assert_int_equal(unit_head(&world.unit), head + 4);
+    world_fini(&world);
+}
+
+static void test_too_late(void **state)
+{
+    struct world world;
+    struct holder holder;
+
+    (void)state;
+    world_init(&world);
+    pin(&world, &holder, IOVA, IOVA + 0xfff);
+    submit(&world, spec_iotlb_invalidate(SPEC_DOMAIN, UNIT_DOMAIN, 0, 0, false));
+    world.unit.now += TIMEOUT - 1;
+    assert_false(is_complete(&world));
+    world.unit.now += 1;
+    assert_true(is_complete(&world));
+    assert_int_equal(holder.fenced, 1);
+    assert_int_equal(unit_read(&world.unit, IOVA), -EPERM);
+    assert_int_equal(guest_read(&world.unit.guest, SPEC_FSTS, 4), 0); /* the guest sees nothing */
+    assert_int_equal(viommu_device_reset(world.unit.device), 0);
+    assert_int_equal(unit_read(&world.unit, IOVA), 0);
+    release(&holder);
+    world_fini(&world);
+}
+
+static void test_release_inside(void **state)
+{
+    struct world world;
+    struct holder holder;
+
+    (void)state;
+    world_init(&world);
+    pin(&world, &holder, IOVA, IOVA + 0xfff);
+    holder.release = true;
+    submit(&world, spec_context_invalidate(SPEC_GLOBAL, 0, 0, 0));
+    assert_true(is_complete(&world));
+    assert_int_equal(holder.revoked, 1);
+    world_fini(&world);
+}
+
+/* A command of GCMD, and invalidation by register, wait; registers are read as ever. */
+static void test_registers(void **state)
+{
+    struct world world;
+    struct holder holder;
+    struct guest *guest = &world.unit.guest;
+
+    (void)state;
+    world_init(&world);
+    pin(&world, &holder, IOVA, IOVA + 0xfff);
+    guest_write(guest, SPEC_GCMD, 4, SPEC_TE | SPEC_QIE | SPEC_SRTP);
+    guest_process(guest);
+    assert_int_equal(guest_read(guest, SPEC_GSTS, 4) & SPEC_SRTP, 0);
+    release(&holder);
+    guest_process(guest);
+    assert_int_equal(guest_read(guest, SPEC_GSTS, 4) & SPEC_SRTP, SPEC_SRTP);
+
+    pin(&world, &holder, IOVA, IOVA + 0xfff);
+    guest_write(guest, SPEC_GCMD, 4, SPEC_QIE);
+    guest_process(guest);
+    assert_int_equal(guest_read(guest, SPEC_GSTS, 4) & SPEC_TE, SPEC_TE);
+    release(&holder);
+    guest_process(guest);
+    assert_int_equal(guest_read(guest, SPEC_GSTS, 4) & SPEC_TE, 0);
+
+    /* With translation off it is memory itself that is pinned. */
+    pin(&world, &holder, OLD, OLD);
+    guest_write(guest, SPEC_GCMD, 4, SPEC_TE);
+    guest_process(guest);
+    assert_int_equal(guest_read(guest, SPEC_GSTS, 4) & (SPEC_TE | SPEC_QIE), 0);
+    release(&holder);
+    guest_process(guest);
+    assert_int_equal(guest_read(guest, SPEC_GSTS, 4) & (SPEC_TE | SPEC_QIE), SPEC_TE);
+
+    pin(&world, &holder, IOVA, IOVA + 0xfff);
+    guest_write(guest, SPEC_CCMD, 8, 1ull << 63 | (uint64_t)SPEC_GLOBAL << 61);
+    guest_process(guest);
+    assert_true(guest_read(guest, SPEC_CCMD, 8) >> 63);
+    release(&holder);
+    guest_process(guest);
+    assert_false(guest_read(guest, SPEC_CCMD, 8) >> 63);
+
+    pin(&world, &holder, IOVA, IOVA + 0xfff);
+    guest_write(guest, guest->iotlb_offset + 8, 8, 1ull << 63 | (uint64_t)SPEC_GLOBAL << 60);
+    guest_process(guest);
+    assert_true(guest_read(guest, guest->iotlb_offset + 8, 8) >> 63);
+    assert_int_equal(holder.revoked, 1);
+    world.unit.now += TIMEOUT;
+    guest_process(guest);
+    assert_false(guest_read(guest, guest->iotlb_offset + 8, 8) >> 63);
+    release(&holder);
+    world_fini(&world);
+}
+
+/* A device in pass-through has its domain, too; another device's windows are others. */
+static void test_pass_through(void **state)
+{
+    struct world world;
+    struct holder holder;
+    struct holder passed;
+    struct viommu_device_config config = {.requester = viommu_requester(0, 6, 0)};
+    struct viommu_device *device;
+
+    (void)state;
+    world_init(&world);
+    assert_int_equal(viommu_device_add(world.unit.guest.iommu, &config, &device), 0);
+    guest_attach(&world.unit.guest, config.requester, UNIT_DOMAIN + 1, 0, world.unit.levels,
+                 SPEC_TT_PASS);
+    pin(&world, &holder, IOVA, IOVA + 0xfff);
+    passed = (struct holder){0};
+    assert_int_equal(try_pin(device, &passed, OLD, OLD + 0xfff), 0);
+    submit(&world, spec_iotlb_invalidate(SPEC_DOMAIN, UNIT_DOMAIN + 1, 0, 0, false));
+    assert_false(is_complete(&world));
+    assert_int_equal(holder.revoked, 0);
+    assert_int_equal(passed.revoked, 1);
+    release(&passed);
+    assert_true(is_complete(&world));
+    assert_int_equal(try_pin(device, &passed, OLD, OLD + 0xfff), 0);
+    submit(&world, spec_iotlb_invalidate(SPEC_SELECTIVE, UNIT_DOMAIN, OLD, 0, false));
+    assert_true(is_complete(&world));
+    submit(&world, spec_context_invalidate(SPEC_SELECTIVE, 0, config.requester, 0));
+    assert_false(is_complete(&world));
+    assert_int_equal(holder.revoked, 0);
+    release(&passed);
+    assert_true(is_complete(&world));
+    release(&holder);
+    world_fini(&world);
+}
+
+/* What the device-TLB is told does not concern windows: those are of untranslated requests. */
+static void test_device_tlb(void **state)
+{
+    struct world world;
+    struct holder holder;
+
+    (void)state;
+    world_init_as(&world, &(struct viommu_vtd_config){.device_tlb = true});
+    pin(&world, &holder, IOVA, IOVA + 0xfff);
+    submit(&world, spec_device_tlb_invalidate(world.unit.id, IOVA, 0));
+    assert_true(is_complete(&world));
+    assert_int_equal(holder.revoked, 0);
+    release(&holder);
+    world_fini(&world);
+}
+
+static void test_faults(void **state)
+{
+    struct world world;
+    struct holder holder = {0};
+
+    (void)state;
+    world_init(&world);
+    unit_map(&world.unit, IOVA + 0x1000, OLD, 1, SPEC_W);
+    assert_int_equal(try_pin(world.unit.device, &holder, IOVA, IOVA + 0x2fff), -EFAULT);
+    unit_expect_fault(&world.unit, 6, IOVA + 0x1000, false);
+    unit_map(&world.unit, IOVA + 0x1000, OLD, 1, SPEC_R);
+    assert_int_equal(try_pin_to(world.unit.device, &holder, IOVA, IOVA + 0x2fff,
+                                VIOMMU_READ | VIOMMU_WRITE),
+                     -EFAULT);
+    unit_expect_fault(&world.unit, 5, IOVA + 0x1000, true);
+    assert_int_equal(try_pin_to(world.unit.device, &holder, 0xfee00000, 0xfee00003,
+                                VIOMMU_READ | VIOMMU_WRITE),
+                     -EFAULT);
+    unit_expect_fault(&world.unit, SPEC_INTERRUPT_REQUEST, 0xfee00000, false);
+    assert_int_equal(try_pin_to(world.unit.device, &holder, 0xfee00000, 0xfee00003, VIOMMU_WRITE),
+                     -ENXIO);
+    unit_expect_no_fault(&world.unit);
+    assert_int_equal(stats_of(&world).windows_open, 0);
+    world_fini(&world);
+}
+
+/* The machine is reset while an invalidation waits: it is gone, and the next ones wait again. */
+static void test_reset(void **state)
+{
+    struct world world;
+    struct holder holder;
+    struct guest *guest = &world.unit.guest;
+
+    (void)state;
+    world_init(&world);
+    pin(&world, &holder, IOVA, IOVA + 0xfff);
+    submit(&world, spec_iotlb_invalidate(SPEC_DOMAIN, UNIT_DOMAIN, 0, 0, false));
+    assert_false(is_complete(&world));
+    assert_int_equal(viommu_reset(guest->iommu), 0);
+    assert_false(is_complete(&world));
+    world.unit.now += 2 * TIMEOUT;
+    assert_false(is_complete(&world));
+    assert_int_equal(holder.fenced, 0);
+    guest_write(guest, SPEC_RTADDR, 8, guest->root);
+    guest_write(guest, SPEC_GCMD, 4, SPEC_SRTP);
+    guest_process(guest);
+    assert_int_equal(guest_read(guest, SPEC_GSTS, 4) & SPEC_SRTP, 0);
+    release(&holder);
+    assert_int_equal(holder.revoked, 1);
+    guest_process(guest);
+    assert_int_equal(guest_read(guest, SPEC_GSTS, 4) & SPEC_SRTP, SPEC_SRTP);
+    world_fini(&world);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_kinds),
     cmocka_unit_test(test_pinned_after),
+    cmocka_unit_test(test_pinned_meanwhile),
+    cmocka_unit_test(test_super_pages),
+    cmocka_unit_test(test_others_go_on),
+    cmocka_unit_test(test_too_late),
+    cmocka_unit_test(test_release_inside),
+    cmocka_unit_test(test_registers),
+    cmocka_unit_test(test_pass_through),
+    cmocka_unit_test(test_device_tlb),
+    cmocka_unit_test(test_faults),
+    cmocka_unit_test(test_reset),
 };
 
 int main(void)
 {
-    (void)on_fence;
-    (void)stats_of;
     return cmocka_run_group_tests_name("vtd_window", tests, NULL, NULL);
 }

@@ -51,8 +51,12 @@ static void save_connection(struct vfio_user_connection *connection, struct save
     for (unsigned i = 0; i < connection->n_fds; i++) {
         handover_put_fd(writer, fds, connection->fds[i]);
     }
-    handover_put_data(writer, connection->output + connection->output_first,
-                      connection->output_end - connection->output_first);
+    if (vfio_user_connection_pending(connection)) {
+        handover_put_data(writer, connection->output + connection->output_first,
+                          connection->output_end - connection->output_first);
+    } else {
+        handover_put_data(writer, NULL, 0);
+    }
 }
 
 /* Copies what was read, or does nothing where nothing was. */

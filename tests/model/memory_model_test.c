@@ -337,7 +337,8 @@ static void access(struct model *model)
 
 static void run(uint64_t seed, unsigned steps)
 {
-    static const struct viommu_memory_listener_ops ops = {.changing = on_changing, .changed = on_changed};
+    static const struct viommu_memory_listener_ops ops = {.changing = on_changing,
+                                                          .changed = on_changed};
     struct model model = {.random = {seed}, .seed = seed};
 
     model.host = calloc(1, HOST_SIZE);

@@ -98,6 +98,40 @@ static int access_directly(struct revoke *revoke, struct worker *worker, uint64_
     return error;
 }
 
+/* The same with a list of addresses, over all pages. */
+static int access_list(struct revoke *revoke, struct worker *worker)
+{
+    uint64_t iovas[12];
+    uint64_t gpas[12];
+    size_t translated;
+    size_t count = 1 + random_below(&worker->random, 12);
+    bool write = random_percent(&worker->random, 50);
+    uint8_t buf[64];
+    int error;
+
+    for (size_t i = 0; i < count; i++) {
+        iovas[i] = iova_of(random_below(&worker->random, PAGES)) + worker->number * PART;
+    }
+    guest_ok(viommu_dma_begin(revoke->guest.iommu), "section");
+    error = viommu_device_translate_many(revoke->devices[worker->number], NULL, iovas, count,
+                                         write ? VIOMMU_WRITE : VIOMMU_READ, gpas, &translated);
+    for (size_t i = 0; i < translated; i++) {
+        uint8_t *host = revoke->guest.ram + gpas[i];
+
+        if (write) {
+            memset(host, CLEAN + 1, sizeof(buf));
+        } else {
+            memcpy(buf, host, sizeof(buf));
+            check_read(buf, sizeof(buf));
+        }
+        if (random_percent(&worker->random, 5)) {
+            sched_yield();
+        }
+    }
+    viommu_dma_end(revoke->guest.iommu);
+    return error;
+}
+
 static int access_by_library(struct revoke *revoke, struct worker *worker, uint64_t iova,
                              bool write)
 {
@@ -129,6 +163,8 @@ static void *work(void *arg)
 
         if (random_percent(&worker->random, 33)) {
             error = access_directly(revoke, worker, iova, write);
+        } else if (random_percent(&worker->random, 20)) {
+            error = access_list(revoke, worker);
         } else {
             error = access_by_library(revoke, worker, iova, write);
         }

@@ -94,6 +94,7 @@ static void batch_free(struct batch *batch)
 {
     for (const struct slot *slot = batch->removed; slot; slot = slot->next) {
         mirrors_lose_memory(batch->run, slot->host, slot->last - slot->first + 1);
+        pins_lose_memory(batch->run, slot->host, slot->last - slot->first + 1);
     }
     while (batch->ranges) {
         struct range *range = batch->ranges;

@@ -5,6 +5,8 @@
  */
 #include "notify.h"
 
+#include "../trace/words.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,26 +121,6 @@ static void do_interrupts(struct run *run)
     }
 }
 
-static const char *event_word(enum viommu_event_kind kind)
-{
-    static const char *const words[] = {
-        [VIOMMU_EVENT_FENCED] = "fenced",
-        [VIOMMU_EVENT_DENIED] = "denied",
-        [VIOMMU_EVENT_HOST_FAILURE] = "host-failure",
-        [VIOMMU_EVENT_REENTRY] = "reentry",
-        [VIOMMU_EVENT_OVERFLOW] = "overflow",
-        [VIOMMU_EVENT_DIFFERS] = "differs",
-        [VIOMMU_EVENT_FOLLOWS] = "follows",
-        [VIOMMU_EVENT_REWRITTEN] = "rewritten",
-        [VIOMMU_EVENT_STOP] = "stop",
-        [VIOMMU_EVENT_BAD_ENTRY] = "bad-entry",
-        [VIOMMU_EVENT_NOT_MAPPED] = "not-mapped",
-        [VIOMMU_EVENT_QUOTA] = "quota",
-    };
-
-    return kind < sizeof(words) / sizeof(words[0]) && words[kind] ? words[kind] : "unknown";
-}
-
 /* Whether an event tells where addresses led, and lead. */
 static bool tells_targets(enum viommu_event_kind kind)
 {
@@ -162,7 +144,7 @@ static void do_event(struct run *run)
     if (!messages_take(run, &run->events, &message)) {
         return;
     }
-    result_word(&run->result, "kind", event_word(event->kind));
+    result_word(&run->result, "kind", trace_event_word(event->kind));
     result_requester(&run->result, "requester", event->requester);
     if (event->kind == VIOMMU_EVENT_OVERFLOW) {
         result_decimal(&run->result, "lost", (unsigned)event->error);
@@ -192,7 +174,7 @@ static void result_event_list(struct run *run)
     }
     for (const struct message *message = run->events.first; message && count < LISTED_MAX;
          message = message->next) {
-        fprintf(out, "%s%s", count++ ? " " : "", event_word(message->event.kind));
+        fprintf(out, "%s%s", count++ ? " " : "", trace_event_word(message->event.kind));
     }
     fclose(out);
     result_text(&run->result, "list", text, size);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* viommu run: reads scenarios and plays them; see run.h. */
-#include "run.h"
+#include "trace.h"
 
 #include "../tools.h"
 
@@ -20,7 +20,8 @@ static const struct room rooms[] = {
     {"memory", memory_commands},     {"unit", unit_commands},   {"saved states", save_commands},
     {"registers", register_commands},
     {"tables", table_commands},      {"queue", queue_commands}, {"devices", device_commands},
-    {"held translations", hold_commands}, {"notify", notify_commands},
+    {"held translations", hold_commands}, {"pinned windows", window_commands},
+    {"notify", notify_commands},
     {"subscribers", subscriber_commands}, {"mirrors", mirror_commands},
     {"faults", fault_commands},      {"time", time_commands},
 };
@@ -31,6 +32,8 @@ struct options {
     bool json;
     bool quiet;
     bool list;
+    bool replay;            /* the files are traces */
+    const char *trace_file; /* or NULL */
 };
 
 void run_error(struct run *run, const char *word, const char *format, ...)
@@ -280,6 +283,7 @@ static bool run_init(struct run *run, const char *name)
 static void run_fini(struct run *run)
 {
     holds_destroy(run);
+    pins_destroy(run);
     devices_destroy(run, NULL);
     units_destroy(run);
     memory_room_fini(run);
@@ -305,6 +309,7 @@ static int play_file(FILE *file, const char *name, const struct options *options
         fprintf(stderr, "viommu run: no memory object\n");
         return TOOL_FAILED;
     }
+    run->trace_file = options->trace_file;
     while (!run->failed && (length = getline(&text, &room, file)) >= 0) {
         run->line_number++;
         if (strlen(text) != (size_t)length) {
@@ -320,9 +325,9 @@ static int play_file(FILE *file, const char *name, const struct options *options
         fprintf(stderr, "viommu run: %s: %s\n", name, strerror(error));
         run->failed = true;
     }
-    failed = run->failed;
     free(text);
     run_fini(run);
+    failed = run->failed; /* a trace may have failed at its end */
     free(run);
     return failed ? TOOL_USAGE : passed ? TOOL_OK : TOOL_FAILED;
 }
@@ -397,7 +402,7 @@ static char *filter_help(int key, const char *text, void *input)
     return key == ARGP_KEY_HELP_EXTRA ? operations_help() : (char *)text;
 }
 
-enum { OPTION_LIST = 0x100 };
+enum { OPTION_LIST = 0x100, OPTION_TRACE, OPTION_REPLAY };
 
 struct invocation {
     struct options options;
@@ -409,7 +414,6 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     struct invocation *invocation = state->input;
 
-    (void)text;
     switch (key) {
     case 'j':
         invocation->options.json = true;
@@ -420,6 +424,12 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case OPTION_LIST:
         invocation->options.list = true;
         return 0;
+    case OPTION_TRACE:
+        invocation->options.trace_file = text;
+        return 0;
+    case OPTION_REPLAY:
+        invocation->options.replay = true;
+        return 0;
     case ARGP_KEY_ARGS:
         invocation->files = state->argv + state->next;
         invocation->count = (unsigned)(state->argc - state->next);
@@ -427,6 +437,10 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case ARGP_KEY_END:
         if (!invocation->count && !invocation->options.list) {
             argp_error(state, "which scenario? (- is standard input)");
+        }
+        if (invocation->options.trace_file &&
+            (invocation->count > 1 || invocation->options.replay)) {
+            argp_error(state, "--trace is for one scenario");
         }
         return 0;
     default:
@@ -440,6 +454,10 @@ int viommu_tool_run(int argc, char **argv)
         {"json", 'j', NULL, 0, "print one JSON object a line", 0},
         {"quiet", 'q', NULL, 0, "print mismatches only", 0},
         {"list-operations", OPTION_LIST, NULL, 0, "print the names of all operations", 0},
+        {"trace", OPTION_TRACE, "TRACE", 0, "write down, as lines of JSON, what the first unit does",
+         0},
+        {"replay", OPTION_REPLAY, NULL, 0,
+         "each FILE is a trace: a unit does again what the guest asked for, and is compared", 0},
         {0},
     };
     static const struct argp argp = {
@@ -464,7 +482,9 @@ int viommu_tool_run(int argc, char **argv)
         list_operations();
     }
     for (unsigned i = 0; i < invocation.count; i++) {
-        int one = play(invocation.files[i], &invocation.options);
+        const struct options *how = &invocation.options;
+        const char *file = invocation.files[i];
+        int one = how->replay ? trace_play(file, how->quiet, how->json) : play(file, how);
 
         status = one > status ? one : status;
     }

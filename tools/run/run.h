@@ -7,10 +7,10 @@
  *
  *     dma read disk 0x1000 len=16   => ok hash=0x5c3a
  *
- * Each room (memory, unit, save, register, table, queue, device, hold, notify, subscriber, mirror,
- * fault, time) has one table of commands. A command takes its arguments with the arg_* functions, acts, and says what came of
- * it: a status word (result_status) and fields (result_number, ...). The main loop compares those
- * with the expectation and prints them.
+ * Each room (memory, unit, save, register, table, queue, device, hold, window, notify,
+ * subscriber, mirror, fault, time) has one table of commands. A command takes its arguments with the arg_*
+ * functions, acts, and says what came of it: a status word (result_status) and fields
+ * (result_number, ...). The main loop compares those with the expectation and prints them.
  *
  * Three outcomes of a line are kept apart: an answer of the library, good or bad, is a result; a
  * result other than the expected one is a mismatch (exit status 1), and so is a call of the library
@@ -54,6 +54,7 @@ extern const struct command table_commands[];
 extern const struct command queue_commands[];
 extern const struct command device_commands[];
 extern const struct command hold_commands[];
+extern const struct command window_commands[];
 extern const struct command notify_commands[];
 extern const struct command subscriber_commands[];
 extern const struct command mirror_commands[];
@@ -65,6 +66,7 @@ struct tables;
 struct queue;
 struct device;
 struct hold;
+struct pin;
 struct subscriber;
 struct saved;
 struct message;
@@ -79,6 +81,7 @@ struct unit {
     struct viommu_vtd_config vtd;
     struct tables *tables; /* what the table builder knows, or NULL; see table.c */
     struct queue *queue;   /* what the queue operations know, or NULL; see queue.c */
+    struct trace_writer *tracer; /* or NULL */
 };
 
 /* A first-in first-out list of what the library told; see notify.h. */
@@ -101,10 +104,12 @@ struct run {
     struct unit *unit; /* that operations are about */
     struct device *devices;
     struct hold *holds;
+    struct pin *pins;
     struct subscriber *subscribers;
     struct saved *saved;
     struct messages interrupts;
     struct messages events;
+    const char *trace_file; /* where to trace the next unit that starts, or NULL */
     uint64_t now; /* nanoseconds */
     bool autoprocess;
 };
@@ -228,6 +233,9 @@ void mirrors_check(struct run *run);
 void mirrors_lose_memory(struct run *run, const void *host, uint64_t size);
 void holds_destroy(struct run *run);
 void saved_destroy(struct run *run);
+void pins_destroy(struct run *run);
+/* The same of pinned windows as mirrors_lose_memory. */
+void pins_lose_memory(struct run *run, const void *host, uint64_t size);
 void units_destroy(struct run *run);
 void messages_init(struct messages *messages);
 void messages_destroy(struct messages *messages);

@@ -7,6 +7,7 @@
  * stays what it was.
  */
 #include "run.h"
+#include "trace.h"
 
 #include <save/stream.h>
 
@@ -107,6 +108,8 @@ static int second_create(struct run *run, const struct unit *unit,
 
 static void change_place(struct run *run, struct unit *unit, struct viommu *second, bool adopt)
 {
+    trace_end(run, unit); /* what goes on is not where it began, so it cannot be replayed from here */
+    unit->tracer = NULL;
     viommu_destroy(unit->iommu);
     unit->iommu = second;
     devices_move(run, unit);

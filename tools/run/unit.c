@@ -5,7 +5,7 @@
  * The first unit is made by `unit`; more have names, and `use` says which one operations are about.
  * All share the guest's memory and the virtual clock.
  */
-#include "run.h"
+#include "trace.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -107,6 +107,16 @@ static bool common_arguments(struct run *run, struct viommu_config *config)
     return true;
 }
 
+static void start(struct run *run, struct unit *unit)
+{
+    int error = viommu_start(unit->iommu);
+
+    result_errno(&run->result, error);
+    if (!error) {
+        trace_begin(run, unit);
+    }
+}
+
 static void create(struct run *run, const char *name)
 {
     struct unit *unit = run_alloc(sizeof(*unit));
@@ -133,7 +143,7 @@ static void create(struct run *run, const char *name)
     unit->name = run_copy_text(name);
     add_unit(run, unit);
     if (!arg_flag(run, "stopped")) {
-        result_errno(&run->result, viommu_start(unit->iommu));
+        start(run, unit);
     }
 }
 
@@ -188,7 +198,7 @@ static void do_start(struct run *run)
     struct unit *unit = run_unit(run);
 
     if (unit) {
-        result_errno(&run->result, viommu_start(unit->iommu));
+        start(run, unit);
     }
 }
 
@@ -208,6 +218,7 @@ static void do_reset(struct run *run)
 static void unit_free(struct run *run, struct unit *unit)
 {
     devices_destroy(run, unit);
+    trace_end(run, unit);
     viommu_destroy(unit->iommu);
     tables_destroy(unit->tables);
     queue_destroy(unit->queue);
@@ -349,6 +360,11 @@ static const struct {
     COUNTER(retries),
     COUNTER(shadow_bytes),
     COUNTER(shadow_pages),
+    COUNTER(windows_pinned),
+    COUNTER(pages_pinned),
+    COUNTER(windows_open),
+    COUNTER(windows_revoked),
+    COUNTER(windows_overdue),
 };
 
 enum { COUNTERS = sizeof(counters) / sizeof(counters[0]) };

@@ -27,6 +27,7 @@ enum option_key {
     OPTION_DOMAIN_BITS,
     OPTION_FAULT_RECORDS,
     OPTION_IOTLB,
+    OPTION_TRACE,
     OPTION_HANDOVER,
     OPTION_TAKEOVER,
 };
@@ -87,11 +88,13 @@ static const struct argp_option options[] = {
      "there is no --vtd and no option of the unit (vtd)", 1},
     {"device", OPTION_DEVICE, "KIND,KEY=VALUE,...", 0,
      "Serve a device of this kind (see below); may be given several times", 1},
+    {"trace", OPTION_TRACE, "FILE", 0,
+     "Write into FILE, a JSON line each, what the unit does; `viommu run --replay` reads it", 3},
     {"handover", OPTION_HANDOVER, "SOCKET", 0,
      "Let a successor, which is another `viommu serve` of the same user, take over here", 3},
     {"takeover", OPTION_TAKEOVER, "SOCKET", 0,
-     "Take over from the server that offers it there: all other options, but --handover, are those "
-     "of that server", 3},
+     "Take over from the server that offers it there: all other options, but --handover and "
+     "--trace, are those of that server", 3},
     {"width", OPTION_WIDTH, "BITS", 0, "Widest device address: 39 or 48 (48)", 2},
     {"host-width", OPTION_HOST_WIDTH, "BITS", 0, "Guest-physical address width, 36 to 52 (48)", 2},
     {"caching-mode", OPTION_CACHING_MODE, NULL, 0, "The guest must invalidate when it maps, too",
@@ -169,7 +172,7 @@ static void insist(bool right, struct argp_state *state, const char *option, con
 static bool is_of_unit(int key)
 {
     return key == OPTION_VTD || key == OPTION_WIDTH || key == OPTION_CACHING_MODE ||
-           (key >= OPTION_HOST_WIDTH && key <= OPTION_IOTLB);
+           (key >= OPTION_HOST_WIDTH && key <= OPTION_TRACE);
 }
 
 /* Remembers an option for a successor. */
@@ -181,8 +184,8 @@ static void note_argument(struct serve_options *request, int key, const char *ar
     while (option->name && option->key != key) {
         option++;
     }
-    if (!option->name || key == OPTION_HANDOVER || key == OPTION_TAKEOVER) {
-        return;
+    if (!option->name || key == OPTION_HANDOVER || key == OPTION_TAKEOVER || key == OPTION_TRACE) {
+        return; /* each server has its own */
     }
     if (request->argument_count == SERVE_ARGUMENTS_MAX ||
         asprintf(&request->arguments[request->argument_count], "--%s%s%s", option->name,
@@ -217,6 +220,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPTION_IOMMU:
         insist(!strcmp(arg, "vtd") || !strcmp(arg, "none"), state, "--iommu", arg, "vtd or none");
         request->no_unit = !strcmp(arg, "none");
+        break;
+    case OPTION_TRACE:
+        insist(*arg && strcmp(arg, "-") != 0, state, "--trace", arg, "the name of a file");
+        request->trace = arg;
         break;
     case OPTION_HANDOVER:
         insist(*arg, state, "--handover", arg, "the name of a socket");
@@ -296,7 +303,7 @@ void serve_options_parse(struct serve_options *request, int argc, char **argv)
 int serve_options_take(struct serve_options *request, unsigned count,
                        const char *const *arguments)
 {
-    const char *handover = request->handover;
+    const char *handover = request->handover, *trace = request->trace;
     char *words[SERVE_ARGUMENTS_MAX + 2] = {NULL};
 
     for (unsigned i = 1; i <= count; i++) {
@@ -309,6 +316,7 @@ int serve_options_take(struct serve_options *request, unsigned count,
     serve_options_parse(request, (int)count + 1, words);
     memcpy(request->words, words, sizeof(words));
     request->handover = handover;
+    request->trace = trace;
     return 0;
 }
 

@@ -22,6 +22,7 @@ struct serve_options {
     const char *vtd_socket;
     struct viommu_vtd_config vtd;
     uint32_t iotlb_entries;
+    const char *trace; /* the file to write what the unit does into, or NULL */
     const char *unit_option; /* one of those that were given, or NULL */
     struct serve_device_options devices[SERVE_DEVICES_MAX];
     unsigned device_count;

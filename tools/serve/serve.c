@@ -43,6 +43,7 @@ static int run(struct serve_options *options)
     }
     summary_print(&service);
     if (service.handed_over) {
+        serve_trace_close(&service.trace);
         server_log("process %d has taken over", (int)service.handover.peer);
         exit(TOOL_OK); /* all that is open is that process's, too, and nothing may happen to it */
     }

@@ -199,6 +199,14 @@ static int open_device(struct service *service, const struct serve_device_option
     return 0;
 }
 
+int service_trace(struct service *service)
+{
+    return service->options->trace && service->has_unit
+               ? serve_trace_open(&service->trace, &service->loop, service->options->trace,
+                                  service->vtd.iommu, &service->options->vtd)
+               : 0;
+}
+
 int service_prepare(struct service *service, const struct serve_options *options)
 {
     int ret;
@@ -230,6 +238,9 @@ int service_open(struct service *service, const struct serve_options *options)
     if (ret == 0 && !options->no_unit) {
         ret = open_unit(service);
     }
+    if (ret == 0) {
+        ret = service_trace(service);
+    }
     for (unsigned i = 0; ret == 0 && i < options->device_count; i++) {
         ret = open_device(service, &options->devices[i]);
     }
@@ -259,6 +270,7 @@ void service_close(struct service *service)
     }
     if (service->has_unit) {
         port_close(&service->vtd_port);
+        serve_trace_close(&service->trace);
     }
     if (stuck) {
         return; /* all that may be in use stays until the process ends */

@@ -19,6 +19,7 @@
 #include "nvme/nvme.h"
 #include "options.h"
 #include "port.h"
+#include "trace.h"
 #include "vtd_function.h"
 
 struct served_edu {
@@ -48,11 +49,12 @@ struct service {
     const struct serve_options *options;
     struct loop loop;
     int folder; /* what names in the options are relative to */
-    bool has_unit; /* the next four are there */
+    bool has_unit; /* the next ones are there, up to the devices */
     struct vtd_function vtd;
     struct port vtd_port;
     struct loop_source unit_work;
     struct loop_source memory_work;
+    struct serve_trace trace;
     struct served_device *devices;
     unsigned device_count;
     uint64_t losses_logged; /* without a unit: of client memory */
@@ -68,6 +70,10 @@ void service_close(struct service *service);
 /* Take nothing in any more, and begin nothing; and go on. */
 void service_pause(struct service *service);
 int service_resume(struct service *service);
+
+/* Traces the unit, if that was asked for. Returns 0, or a negative errno after saying what is
+ * wrong. */
+int service_trace(struct service *service);
 
 /* What of a paused service is still under way, for people; NULL: nothing. */
 const char *service_busy(const struct service *service);

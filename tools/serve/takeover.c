@@ -48,23 +48,23 @@ static void raise_limit(void)
 }
 
 /* Names on our own command line stay good when the working folder becomes the other server's. */
-static int keep_name(struct serve_options *options)
+static int keep_name(const char **name)
 {
-    char *name;
+    char *longer;
     int folder;
 
-    if (!options->handover || options->handover[0] == '/') {
+    if (!*name || **name == '/') {
         return 0;
     }
     folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0) {
         return -errno;
     }
-    if (asprintf(&name, "/proc/self/fd/%d/%s", folder, options->handover) < 0) {
+    if (asprintf(&longer, "/proc/self/fd/%d/%s", folder, *name) < 0) {
         close(folder);
         return -ENOMEM;
     }
-    options->handover = name;
+    *name = longer;
     return 0;
 }
 
@@ -126,6 +126,7 @@ static void begin(struct service *service)
 {
     int ret = loop_stop_on_signals(&service->loop);
 
+    service_trace(service);
     if (ret == 0) {
         ret = service_resume(service);
     }
@@ -144,7 +145,10 @@ int takeover_run(struct service *service, struct serve_options *options)
 
     raise_limit();
     if (ret >= 0) {
-        ret = keep_name(options);
+        ret = keep_name(&options->handover);
+    }
+    if (ret == 0) {
+        ret = keep_name(&options->trace);
     }
     if (ret == 0) {
         ret = ask_for_state(fd, &message);
