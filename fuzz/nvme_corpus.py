@@ -205,14 +205,60 @@ def moves():
     return out
 
 
+# Where things are in saved state, in bytes: nvme_save() in server/nvme/state.c.
+STATE_REGISTERS = 256 + 2
+STATE_QUEUES = STATE_REGISTERS + 32
+STATE_QUEUE = 48
+STATE_EVENTS = STATE_QUEUES + 5 * STATE_QUEUE + 44
+STATE_BLOCKS = STATE_EVENTS + 4 + 8 + 3 * 5 + 1
+
+
+def damage(at, bits):
+    return op(MOVE, 1, struct.pack("<HB", at, bits)) + op(ENABLE) + create(1)
+
+
+def damaged():
+    out = create(1) + damage(256, 1) + damage(257, 1)
+    for at, bits in ((4, 0x0e), (5, 7), (8, 1), (8, 0x20), (8, 2), (8, 4)):
+        out += damage(STATE_REGISTERS + at, bits)
+    for queue in (0, 1):
+        first = STATE_QUEUES + queue * STATE_QUEUE
+        for at in (0, 10, 12, 14, 18, 22, 23, 33, 35, 37, 41, 43, 44, 45, 46, 47):
+            for bits in (1, 0x10, 0x80):
+                out += damage(first + at, bits)
+        for at in (9, 32):
+            out += damage(first + at, 0x0e) + damage(first + at, 0x0f)
+        out += damage(first + 21, 1) + damage(first + 21, 2)
+    return out + damage(STATE_EVENTS, 0x40) + damage(STATE_BLOCKS + 7, 0x7f)
+
+
+def many():
+    # More commands than can be in flight; then two queues that are full when their turn comes.
+    out = create(1, 64) + create(2, 64) + create(3, 64)
+    for queue in (1, 2, 3):
+        out += b"".join(command(queue, FLUSH, cid) for cid in range(60))
+    out += (op(RUN, 15) + op(PROCESS)) * 20 + consume(1) + consume(2) + consume(3) + op(PROCESS)
+    out += op(CONFIG, 0, struct.pack("<BH", 4, 2)) + doorbell(2, 50) + doorbell(4, 50)
+    return out + op(CONFIG, 0, struct.pack("<BH", 4, 6)) + op(PROCESS) + settle() * 8
+
+
+def aborted_requests():
+    out = b"".join(command(0, EVENT, cid) for cid in range(4))
+    out += b"".join(command(0, ABORT, dw10=cid << 16) for cid in (2, 0, 7, 2)) + consume(0)
+    # A completion queue without room, and an event that finds none.
+    out += command(0, 0xff) * 20 + doorbell(9, 1) + op(PROCESS) + consume(0) + op(PROCESS)
+    return out + command(0, EVENT, 9) + command(0, 0xff) * 14 + command(0, ABORT, dw10=9 << 16)
+
+
 def seeds():
     parts = {"admin": admin, "features": features, "queues": queues, "transfers": transfers,
              "refusals": refusals, "trouble": trouble, "events": events, "registers": registers,
-             "moves": moves}
+             "moves": moves, "damaged": damaged, "many": many,
+             "aborted-requests": aborted_requests}
     out = {}
     for name, make in parts.items():
         body = make()
-        for mode in (0, 1, 2, 0x80):
-            if mode in (0, 2) or name in ("refusals", "registers"):
+        for mode in (0, 1, 6, 0x80):
+            if mode == 0 or name in ("admin", "refusals", "registers"):
                 out["%s-%d" % (name, mode)] = bytes([mode]) + body
     return out

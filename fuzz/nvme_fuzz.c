@@ -31,6 +31,7 @@ enum {
 
     CONFIG_READ_ONLY = 1,
     CONFIG_LARGE_BLOCKS = 2,
+    CONFIG_SERIAL = 4,
 };
 
 #define RAM_FIRST UINT64_C(0xffff0000)
@@ -243,9 +244,10 @@ static void any_read(struct fuzz_input *input)
 {
     struct pci_function *function = nvme_function(nvme);
     uint64_t offset = fuzz_byte(input);
+    size_t size = 1 + fuzz_byte(input) % 16;
     uint8_t data[16];
 
-    function->ops->bar_read(function->opaque, 0, offset, data, 1 + fuzz_byte(input) % 16);
+    function->ops->bar_read(function->opaque, 0, offset, data, size);
 }
 
 /* Queue n: a page for submission, the next one for completion. */
@@ -401,7 +403,9 @@ static void move(struct fuzz_input *input, unsigned operand)
     insist(body != NULL);
     memcpy(body, section.at, section.left);
     if (operand & 1) {
-        body[fuzz_number(input, 2) % section.left] ^= fuzz_byte(input);
+        size_t at = fuzz_number(input, 2) % section.left;
+
+        body[at] ^= fuzz_byte(input);
         section.left -= operand & 2 ? fuzz_byte(input) % section.left : 0;
     }
     section.at = body;
@@ -430,7 +434,7 @@ static void change_file(struct fuzz_input *input, unsigned operand)
 static void operate(struct fuzz_input *input)
 {
     uint8_t choice = fuzz_byte(input);
-    unsigned operand = choice >> 4;
+    unsigned operand = choice >> 4, place;
 
     switch ((enum operation)(choice & 15)) {
     case OP_WRITE:
@@ -468,7 +472,8 @@ static void operate(struct fuzz_input *input)
         any_revoke(input);
         break;
     case OP_CONFIG:
-        config_write(fuzz_byte(input), (uint16_t)fuzz_number(input, 2));
+        place = fuzz_byte(input);
+        config_write(place, (uint16_t)fuzz_number(input, 2));
         break;
     case OP_RESET:
         reset();
@@ -499,6 +504,7 @@ static void begin(uint8_t mode)
         .read_only = mode & CONFIG_READ_ONLY,
         .lba_shift = mode & CONFIG_LARGE_BLOCKS ? 12 : 9,
         .queues = QUEUES,
+        .serial = mode & CONFIG_SERIAL ? "with\ta tab, and too long" : NULL,
         .no_threads = true,
         .fd = dup(file),
     };

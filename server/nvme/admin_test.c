@@ -489,6 +489,28 @@ static void a_file_that_grows_is_an_event(void **state)
                      REFUSED(NVME_LBA_OUT_OF_RANGE));
 }
 
+/* No room in the admin completion queue: the event is told when there is some. */
+static void an_event_waits_for_room(void **state)
+{
+    struct nvme_cqe cqe;
+    uint16_t cid;
+
+    (void)state;
+    guest_write32(&guest, NVME_REG_CC, 0);
+    guest_enable(&guest, 4);
+    cid = guest_submit(&guest, 0, event_request);
+    for (unsigned i = 0; i < 3; i++) {
+        guest_submit(&guest, 0, (struct nvme_sqe){.opcode = 0xff});
+    }
+    guest_write32(&guest, NVME_REG_DOORBELLS + 16, 1);
+    assert_int_equal(guest.nvme->state.cq[0].tail, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(guest_poll(&guest, 0, &cqe));
+        assert_int_not_equal(cqe.cid, cid);
+    }
+    assert_event(cid, 0x010000);
+}
+
 static void requests_for_events_are_limited_and_aborted(void **state)
 {
     struct nvme_sqe abort = {.opcode = NVME_ADMIN_ABORT};
@@ -675,6 +697,7 @@ int main(void)
         TEST(wrong_doorbells_are_events),
         TEST(a_warm_controller_is_an_event),
         TEST(a_file_that_grows_is_an_event),
+        TEST(an_event_waits_for_room),
         TEST(requests_for_events_are_limited_and_aborted),
         TEST(completion_queues_that_are_refused),
         TEST(entry_sizes_are_those_of_the_specification),

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -357,6 +358,7 @@ static void a_disk_that_is_read_only(void **state)
 
 static void memory_is_given_back_at_once(void **state)
 {
+    struct pollfd pollfd = {.fd = nvme_event_fd(guest.nvme), .events = POLLIN};
     struct nvme_stats stats;
     struct nvme_cqe cqe;
     uint16_t cids[3];
@@ -366,8 +368,11 @@ static void memory_is_given_back_at_once(void **state)
         cids[i] = guest_submit(&guest, 1, guest_rw(false, i, 1, GUEST_DATA + i * 4096));
     }
     assert_int_equal(guest.pinned, 3);
+    assert_int_equal(poll(&pollfd, 1, 0), 0);
     guest_revoke(&guest, GUEST_DATA + 4096, 4096);
     assert_int_equal(guest.pinned, 2);
+    /* The controller has it on its list, and asks for a turn. */
+    assert_int_equal(poll(&pollfd, 1, 0), 1);
     /* It waits again, and is pinned when the controller goes on. */
     nvme_process(guest.nvme);
     assert_int_equal(guest.pinned, 3);
@@ -385,6 +390,30 @@ static void memory_is_given_back_at_once(void **state)
     assert_int_equal(stats.revoked, 4);
     assert_int_equal(stats.put_back, 4);
     assert_int_equal(stats.pins_refused, 1);
+}
+
+/* What had a place at the workers and lost it is before those that never had one. */
+static void what_is_put_back_is_first(void **state)
+{
+    uint16_t cids[10];
+
+    (void)state;
+    for (unsigned i = 0; i < 10; i++) {
+        cids[i] = guest_submit(&guest, 1, guest_rw(false, i, 1, GUEST_DATA + i * 4096));
+    }
+    assert_int_equal(guest.nvme->waiting->request.cid, cids[8]);
+    guest_revoke(&guest, GUEST_DATA + 3 * 4096, 4096);
+    assert_int_equal(guest.nvme->waiting->request.cid, cids[3]);
+    assert_int_equal(guest.nvme->waiting->next->request.cid, cids[8]);
+}
+
+/* A job that has ended and was not seen yet has its memory pinned to the end. */
+static void the_end_comes_before_a_job_is_seen(void **state)
+{
+    (void)state;
+    guest_submit(&guest, 1, rw(false, 0, 1));
+    assert_true(nvme_run_job(guest.nvme));
+    assert_int_equal(guest.pinned, 1);
 }
 
 static void a_reset_gives_back_everything(void **state)
@@ -493,6 +522,11 @@ static void command_ids_in_use_are_refused(void **state)
     assert_true(guest_poll(&guest, 1, &cqe));
     assert_int_equal(cqe.status >> 1, NVME_OK);
     assert_int_equal(run(rw(false, 0, 1)), NVME_OK);
+    /* Each queue has ids of its own. */
+    guest_create_queues(&guest, 2, 8);
+    guest.queues[2].next_cid = guest.queues[1].next_cid;
+    guest_submit(&guest, 1, rw(false, 0, 1));
+    assert_int_equal(guest_do(&guest, 2, rw(false, 0, 1), NULL), NVME_OK);
 }
 
 static void queues_that_cannot_be_reached(void **state)
@@ -534,6 +568,8 @@ int main(void)
         TEST(writes_without_a_cache),
         TEST(a_disk_that_is_read_only),
         TEST(memory_is_given_back_at_once),
+        TEST(what_is_put_back_is_first),
+        TEST(the_end_comes_before_a_job_is_seen),
         TEST(a_reset_gives_back_everything),
         TEST(queues_wrap),
         TEST(a_completion_queue_that_is_full),
