@@ -100,6 +100,13 @@ static void the_namespace_is_identified(void **state)
     assert_int_equal(identify(NVME_CNS_NAMESPACE, 1), NVME_OK);
     assert_int_equal(field(0, 8), GUEST_FILE_SIZE / 512);
     assert_int_equal(field(8, 8), GUEST_FILE_SIZE / 512);
+    /* It is as large as the file is now. */
+    assert_int_equal(ftruncate(guest.fd, 512 * 99), 0);
+    assert_int_equal(identify(NVME_CNS_NAMESPACE, 1), NVME_OK);
+    assert_int_equal(field(0, 8), 99);
+    assert_int_equal(ftruncate(guest.fd, GUEST_FILE_SIZE), 0);
+    assert_int_equal(identify(NVME_CNS_NAMESPACE, 1), NVME_OK);
+    assert_int_equal(field(0, 8), GUEST_FILE_SIZE / 512);
     assert_int_equal(field(99, 1), 0);
     assert_int_equal(field(128, 4), 9 << 16);
     assert_int_equal(identify(NVME_CNS_NAMESPACE_DESCRIPTORS, 1), NVME_OK);

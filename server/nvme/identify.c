@@ -130,7 +130,7 @@ uint16_t nvme_identify(struct nvme *nvme, const struct nvme_sqe *sqe)
         if (sqe->nsid != 1) {
             return NVME_INVALID_NAMESPACE | NVME_DNR;
         }
-        /* A file may have grown, which no I/O tells. */
+        /* Who asks wants to know how large it is now. */
         nvme_rescan(nvme);
         namespace(nvme, data);
         break;
