@@ -45,6 +45,10 @@ class Setup:
                                               "s" if self.smp > 1 else "",
                                               dict(OTHER_KINDS, **DISK_KINDS)[self.kind])
 
+    def patience(self):
+        """How many times as long as others it may take: waiting is part of some."""
+        return 3 if self.kind in DISK_KINDS else 1
+
     def unit(self, args, directory):
         disk = Disk(directory, args.disk_mib) if self.kind in DISK_KINDS else None
         if self.kind in ("vfio", "iommufd"):
