@@ -122,14 +122,6 @@ static void reset_controller(struct nvme *nvme)
     nvme_update_line(nvme);
 }
 
-/* A device whose DMA was denied gets another chance: what it did before is over. */
-static void admit_dma(struct nvme *nvme)
-{
-    if (nvme->dma.reset) {
-        nvme->dma.reset(nvme->dma.opaque);
-    }
-}
-
 void nvme_reset_progress(struct nvme *nvme)
 {
     struct nvme_state *state = &nvme->state;
@@ -137,7 +129,6 @@ void nvme_reset_progress(struct nvme *nvme)
     if (!(state->cc & NVME_CC_EN) && (state->csts & NVME_CSTS_RDY) &&
         (nvme->stale == 0 || nvme->now_ms() >= nvme->reset_deadline)) {
         state->csts &= ~NVME_CSTS_RDY;
-        admit_dma(nvme);
     }
 }
 
@@ -184,6 +175,14 @@ void nvme_state_loaded(struct nvme *nvme)
     }
 }
 
+/* After a reset its DMA is let through again, should it have been cut off. */
+static void admit(struct nvme *nvme)
+{
+    if (nvme->dma.reset) {
+        nvme->dma.reset(nvme->dma.opaque);
+    }
+}
+
 static void write_cc(struct nvme *nvme, uint32_t value)
 {
     struct nvme_state *state = &nvme->state;
@@ -198,6 +197,8 @@ static void write_cc(struct nvme *nvme, uint32_t value)
     if (!(old & NVME_CC_EN) && (value & NVME_CC_EN)) {
         /* A guest that does not wait for the end of a reset has it here. */
         state->csts &= ~NVME_CSTS_RDY;
+        /* Guests reset a controller by this, and seldom the function. */
+        admit(nvme);
         enable(nvme);
     } else if ((old & NVME_CC_EN) && !(value & NVME_CC_EN)) {
         disable(nvme);
@@ -370,7 +371,7 @@ static void reset(void *opaque)
     nvme->state.asq = 0;
     nvme->state.acq = 0;
     nvme->fatal_logged = false;
-    admit_dma(nvme);
+    admit(nvme);
 }
 
 static const struct pci_function_ops ops = {
