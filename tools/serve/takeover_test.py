@@ -548,6 +548,22 @@ def test_two_at_once(folder):
             expect("the other serves", won.stop() == 0, won.output())
 
 
+def test_memory_cut_short(folder):
+    """A client has cut its memory's file: nobody can map it anew, so the first one goes on."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        os.ftruncate(guest.ram, RAM // 2)
+        with successor(folder, ready=False) as second:
+            expect("refused", second.wait() == 1 and "cannot load" in second.output(), second.output())
+        guest.check("the first one goes on", b"on")
+        os.ftruncate(guest.ram, RAM)
+        with successor(folder) as second:
+            expect("then it can", first.wait() == 0, first.output())
+            guest.check("and that, too", b"too")
+            guest.close()
+            second.stop()
+
+
 def test_killed(folder):
     """A successor that is stopped before it is ready, and killed: the first one goes on."""
     with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
