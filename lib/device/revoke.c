@@ -168,13 +168,15 @@ void window_unwant(struct viommu *iommu, struct viommu_window *window)
     }
 }
 
-/* Nobody wants a window any more that is open. */
+/* Nobody wants an open window any more. From then on whoever releases it frees it at once. */
 static void unwant(struct viommu *iommu, struct viommu_window *window)
 {
-    pthread_mutex_lock(&window->list->lock);
-    window->wanted = false;
-    pthread_mutex_unlock(&window->list->lock);
+    struct window_list *list = window->list;
+
     leave_wanted(iommu, window);
+    pthread_mutex_lock(&list->lock);
+    window->wanted = false;
+    pthread_mutex_unlock(&list->lock);
 }
 
 void windows_reset(struct viommu *iommu)
