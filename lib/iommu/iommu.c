@@ -283,6 +283,7 @@ static void charge(unsigned *budget, unsigned units)
 static bool work_round(struct viommu *iommu, unsigned *budget)
 {
     unsigned told;
+    unsigned cost;
     bool stopped;
 
     iommu->windows.looked = 0;
@@ -295,8 +296,8 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
         notify_expire(iommu, now);
         windows_expire(iommu, now);
     }
-    while (*budget && (notify_deliver(iommu) || windows_deliver(iommu))) {
-        charge(budget, 1);
+    while (*budget && (cost = notify_deliver(iommu) ? 1 : windows_deliver(iommu))) {
+        charge(budget, cost);
         iommu->work_came = true;
     }
     do {
