@@ -235,6 +235,9 @@ def test_files(folder):
     trace = folder / "mode.jsonl"
     run("-q", "--trace", trace, "-", text="unit\n")
     expect("only the owner may read it", trace.stat().st_mode & 0o777 == 0o600)
+    trace.chmod(0o644)
+    run("-q", "--trace", trace, "-", text="unit\n")
+    expect("nor an older file of that name", trace.stat().st_mode & 0o777 == 0o600)
     long = record(folder, "unit\n" + "reg write FEDATA 0x41\n" * 1500)
     expect("a trace longer than a buffer is whole", len(check_lines("long", long)) == 2 and len(long) == 1502)
     link = folder / "link"

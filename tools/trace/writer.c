@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -249,6 +251,43 @@ static void add_header(struct trace_writer *writer, const struct viommu_vtd_conf
     add(writer, "}\n");
 }
 
+/* A regular file is emptied when nobody else writes a trace or a disk there. */
+static int take_file(int fd)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0 || fcntl(fd, F_SETFL, 0) < 0) {
+        return -errno;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return 0;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+    }
+    return fchmod(fd, 0600) < 0 || ftruncate(fd, 0) < 0 ? -errno : 0;
+}
+
+/* Waits for nobody: a FIFO needs its reader. Returns the descriptor or a negative errno. */
+static int open_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
+    int ret = fd < 0 ? -errno : take_file(fd);
+
+    if (ret < 0 && fd >= 0) {
+        close(fd);
+    }
+    return ret < 0 ? ret : fd;
+}
+
+const char *trace_writer_error(int error)
+{
+    return error == -EADDRINUSE ? "it is in use, as a trace or by a device"
+           : error == -ELOOP    ? "it is a symbolic link"
+           : error == -ENXIO    ? "it is a FIFO that nobody reads, or a socket"
+                                : strerror(-error);
+}
+
 int trace_writer_open(const char *path, struct viommu *iommu,
                       const struct viommu_vtd_config *config, struct trace_writer **out)
 {
@@ -258,9 +297,9 @@ int trace_writer_open(const char *path, struct viommu *iommu,
     if (!writer) {
         return -ENOMEM;
     }
-    writer->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
+    writer->fd = open_file(path);
     if (writer->fd < 0) {
-        int error = -errno;
+        int error = writer->fd;
 
         free(writer);
         return error;
