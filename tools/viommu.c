@@ -44,8 +44,11 @@ static void print_usage(FILE *out)
 /* Output that was lost is a failure, whatever it was of: a full disk must not pass for success. */
 static void check_output(void)
 {
-    if (fflush(stdout) || ferror(stdout)) {
-        fprintf(stderr, "viommu: cannot write to standard output: %s\n", strerror(errno));
+    int error = fflush(stdout) ? errno : 0;
+
+    if (error || ferror(stdout)) { /* an earlier write's reason is gone */
+        fprintf(stderr, "viommu: cannot write to standard output%s%s\n", error ? ": " : "",
+                error ? strerror(error) : "");
         _exit(TOOL_FAILED);
     }
 }

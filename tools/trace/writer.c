@@ -282,7 +282,7 @@ static int open_file(const char *path)
 
 const char *trace_writer_error(int error)
 {
-    return error == -EADDRINUSE ? "it is in use, as a trace or by a device"
+    return error == -EADDRINUSE ? "it is in use"
            : error == -ELOOP    ? "it is a symbolic link"
            : error == -ENXIO    ? "it is a FIFO that nobody reads, or a socket"
                                 : strerror(-error);
