@@ -37,7 +37,7 @@ static void print_usage(FILE *out)
         fprintf(out, "  %-8s %s\n", subcommands[i].name, subcommands[i].help);
     }
     fputs("\n  --help, --usage, --version\n"
-          "\n`viommu SUBCOMMAND --help` tells more.\n"
+          "\n`viommu SUBCOMMAND --help` tells more.\n\n"
           "Exit status: 0 all is well, 1 a check or an operation failed, 2 wrong usage.\n", out);
 }
 

@@ -81,7 +81,10 @@ static const char help_text[] =
     "The memory has to be shared (share=on). A device has the same address on QEMU's command line, "
     "after --device here, and after --device of `viommu acpi dmar`. The guest's firmware places "
     "the unit's registers; the server prints where, and the table must say the same "
-    "(`viommu acpi dmar --base`).";
+    "(`viommu acpi dmar --base`).\n"
+    "\n"
+    "Exit status: 0 it was ended, or another process has taken over; 1 something failed; 2 wrong "
+    "usage.";
 
 static const struct argp_option options[] = {
     {"vtd", OPTION_VTD, "SOCKET", 0, "Serve the VT-d unit here", 1},
