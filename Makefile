@@ -24,7 +24,7 @@ help:
 	@echo 'make fuzz        fuzz each target for FUZZ_SECONDS (60)'
 	@echo 'make coverage    line and branch coverage of the tests, into build/coverage/report'
 	@echo 'make docs        check the documents; HTML of the public headers into build/docs'
-	@echo 'make install     install under PREFIX (/usr/local), libraries in its LIBDIR (lib)'
+	@echo 'make install     install under PREFIX (/usr/local), libraries in its LIBDIR (lib); DESTDIR too'
 	@echo 'make clean       remove build/'
 
 build:

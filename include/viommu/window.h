@@ -61,6 +61,7 @@ struct viommu_window;
 #define VIOMMU_WINDOWS_MAX 4096
 #define VIOMMU_WINDOWS_PAGES_MAX (1u << 18)
 
+/* What is to be pinned, and whom to ask for it back. */
 struct viommu_window_request {
     const struct viommu_range *ranges; /* device addresses, in the order of the transfer */
     size_t count;

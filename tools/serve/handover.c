@@ -287,7 +287,7 @@ int handover_open(struct handover *handover, struct service *service)
     }
     if (ret < 0) {
         server_log("cannot offer a handover on %s: %s", handover->path,
-                   ret == -EADDRINUSE ? "it is served already" : strerror(-ret));
+                   service_socket_error(ret));
         handover_close(handover);
     }
     return ret;

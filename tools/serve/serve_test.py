@@ -76,6 +76,39 @@ def test_one_disk(folder):
                server.output())
 
 
+def test_no_file(folder):
+    """What is no file is refused, without waiting for anybody; and nothing is emptied by mistake."""
+    os.mkfifo(os.path.join(folder, "fifo"))
+    os.mkdir(os.path.join(folder, "dir"))
+    disk = "nvme,at=05.0,socket=a,file="
+    for options, wanted in [(["--device", disk + "dir,readonly"], "neither a file nor"),
+                            (["--device", disk + "fifo,readonly"], "neither a file nor"),
+                            (["--trace", "fifo"], "nobody reads"),
+                            (["--caching-mode", "--device", "edu,at=05.0,socket=a,mirror=fifo"],
+                             "nobody reads")]:
+        with Server(VIOMMU, folder, options, ready=False) as server:
+            expect("%s: 1 and a message" % options[-1], server.wait() == 1
+                   and wanted in server.output(), server.output())
+    path = os.path.join(folder, "disk")
+    with open(path, "wb") as f:
+        f.truncate(1 << 20)
+    with Server(VIOMMU, folder, ["--trace", "disk", "--device", disk + "disk"], ready=False) as server:
+        expect("a disk is no trace", server.wait() == 1 and "in use" in server.output(),
+               server.output())
+    expect("and is not emptied", os.path.getsize(path) == 1 << 20)
+
+
+def test_usage(folder):
+    """Wrong usage is named, and ends with 2."""
+    for options, wanted in [(["--trace", "a", "--trace", "b"], "--trace is given twice"),
+                            (["--vtd", "second"], "--vtd is given twice"),
+                            (["--device", "edu,at=20.0,socket=a"], "up to ff:1f.7"),
+                            (["--vtd2"], "--vtd2")]:
+        with Server(VIOMMU, folder, options, ready=False) as server:
+            expect("%s: 2 and a message" % options[-1], server.wait() == 2
+                   and wanted in server.output(), server.output())
+
+
 def test_nothing_to_open(folder):
     for options, wanted in [(["--device", "edu,at=05.0,socket=no/where"], "no/where"),
                             (["--device", "edu,at=05.0,socket=a", "--device", "edu,at=05.0,socket=b"],

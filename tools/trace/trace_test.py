@@ -112,10 +112,12 @@ def test_scenarios(folder):
     for scenario in sorted((ROOT / "tests/scenarios").glob("*.scn")):
         trace = folder / (scenario.stem + ".jsonl")
         result = run("-q", "--trace", trace, scenario)
-        expect(f"{scenario.stem} is traced", result.returncode == 0, result)
         if trace.exists():
+            expect(f"{scenario.stem} is traced", result.returncode == 0, result)
             kinds |= check_lines(scenario.stem, trace.read_text().splitlines())
             traces.append(trace)
+        else:
+            expect(f"{scenario.stem} has no unit", result.returncode == 1 and "no unit" in result.stderr, result)
     result = run("-q", "--replay", *[trace for trace in traces if trace.stem not in GIVEN_UP])
     expect("they are replayed", result.returncode == 0 and len(traces) > len(GIVEN_UP), result)
     for name in GIVEN_UP:
@@ -241,6 +243,9 @@ def test_files(folder):
     trace = folder / "mode.jsonl"
     run("-q", "--trace", trace, "-", text="unit\n")
     expect("only the owner may read it", trace.stat().st_mode & 0o777 == 0o600)
+    trace.chmod(0o644)
+    run("-q", "--trace", trace, "-", text="unit\n")
+    expect("nor an older file of that name", trace.stat().st_mode & 0o777 == 0o600)
     long = record(folder, "unit\n" + "reg write FEDATA 0x41\n" * 1500)
     expect("a trace longer than a buffer is whole", len(check_lines("long", long)) == 2 and len(long) == 1502)
     link = folder / "link"
@@ -248,6 +253,15 @@ def test_files(folder):
     for path in (link, folder / "none" / "x"):
         result = run("-q", "--trace", path, "-", text="unit\n")
         expect(f"{path.name} cannot be traced into: 2", result.returncode == 2 and "trace" in result.stderr, result)
+    scenario = folder / "same.scn"
+    scenario.write_text("unit\n")
+    result = run("-q", "--trace", scenario, scenario)
+    expect("a scenario is not written over", result.returncode == 2 and "in use" in result.stderr
+           and scenario.read_text() == "unit\n", result)
+    result = run("-q", "--trace", trace, "-", text="ram 0 1m\n")
+    expect("no unit, no trace: 1", result.returncode == 1 and "no trace" in result.stderr, result)
+    result = run("-q", "--trace", "-", "-", text="unit\n")
+    expect("no trace to standard output: 2", result.returncode == 2 and "--trace" in result.stderr, result)
     expect("nothing was made behind the link", not (folder / "elsewhere").exists())
     result = run("-q", "--trace", "/dev/full", "-", text="unit\n")
     expect("a full disk: 2", result.returncode == 2 and "not complete" in result.stderr, result)

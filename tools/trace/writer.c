@@ -251,24 +251,42 @@ static void add_header(struct trace_writer *writer, const struct viommu_vtd_conf
     add(writer, "}\n");
 }
 
-/* Without waiting for whoever reads, should it be a pipe: the unit must not. A file is ours alone
- * before it is emptied. */
+/* A regular file is emptied when nobody else writes a trace or a disk there. */
+static int take_file(int fd)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0) {
+        return -errno;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return 0;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+    }
+    return fchmod(fd, 0600) < 0 || ftruncate(fd, 0) < 0 ? -errno : 0;
+}
+
+/* Waits for nobody, nor do its writes: the unit must not. Returns the descriptor or a negative
+ * errno. */
 static int open_file(const char *path)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
-    struct stat st;
-    int error;
+    int ret = fd < 0 ? -errno : take_file(fd);
 
-    if (fd < 0) {
-        return -errno;
-    }
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-        (flock(fd, LOCK_EX | LOCK_NB) < 0 || ftruncate(fd, 0) < 0)) {
-        error = errno == EWOULDBLOCK ? -EBUSY : -errno;
+    if (ret < 0 && fd >= 0) {
         close(fd);
-        return error;
     }
-    return fd;
+    return ret < 0 ? ret : fd;
+}
+
+const char *trace_writer_error(int error)
+{
+    return error == -EADDRINUSE ? "it is in use"
+           : error == -ELOOP    ? "it is a symbolic link"
+           : error == -ENXIO    ? "it is a FIFO that nobody reads, or a socket"
+                                : strerror(-error);
 }
 
 int trace_writer_open(const char *path, struct viommu *iommu,

@@ -19,11 +19,15 @@ struct trace_writer;
 
 /*
  * Makes the file, empties it if it is there, and watches the unit, which has been started. A
- * symbolic link is not followed, and nobody but the owner may read the file. Returns 0; -EBUSY when
- * another writer has the file; or another negative errno.
+ * symbolic link is not followed, nobody but the owner may read the file, and it is locked (flock)
+ * while it is written. Returns 0; -EADDRINUSE when another writer, or a disk, has the file; or
+ * another negative errno.
  */
 int trace_writer_open(const char *path, struct viommu *iommu,
                       const struct viommu_vtd_config *config, struct trace_writer **out);
+
+/* The errors of trace_writer_open, for people. */
+const char *trace_writer_error(int error);
 
 /* Writes out what there is. Returns 0, or a negative errno: the trace ends here. */
 int trace_writer_flush(struct trace_writer *writer);
