@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <time.h>
 
 #define TIMEOUT (100 * MODEL_MS)
 #define ID 0x28
@@ -526,6 +527,52 @@ static void test_release_after_reset(void **state)
     assert_null(model.iommu.windows.wanted);
 }
 
+static pthread_t releaser;
+static _Atomic bool releaser_done;
+
+static void *release_elsewhere(void *opaque)
+{
+    holder_release(opaque);
+    atomic_store(&releaser_done, true);
+    return NULL;
+}
+
+/* Nobody wants it any more, and yet its function runs: it is released when that has ended. */
+static void reset_and_release(struct holder *holder)
+{
+    struct timespec pause = {.tv_nsec = 20000000};
+
+    assert_int_equal(viommu_reset(&model.iommu), 0);
+    assert_int_equal(pthread_create(&releaser, NULL, release_elsewhere, holder), 0);
+    nanosleep(&pause, NULL);
+    assert_false(atomic_load(&releaser_done));
+}
+
+static void reset(struct holder *holder)
+{
+    (void)holder;
+    assert_int_equal(viommu_reset(&model.iommu), 0);
+}
+
+static void test_reset_inside(void **state)
+{
+    struct holder elsewhere = {.in_revoke = reset_and_release};
+    struct holder inside = {.in_revoke = reset, .release_in_revoke = true};
+
+    (void)state;
+    atomic_store(&releaser_done, false);
+    pin(&elsewhere, 0, 0xfff);
+    (void)over(ask(&everything));
+    assert_int_equal(pthread_join(releaser, NULL), 0);
+    assert_int_equal(elsewhere.revoked, 1);
+    pin(&inside, 0, 0xfff);
+    (void)over(ask(&everything));
+    assert_int_equal(inside.revoked, 1);
+    assert_null(inside.window);
+    check_wanted();
+    assert_int_equal(model_stats(&model).windows_open, 0);
+}
+
 static void test_device_goes(void **state)
 {
     struct holder wanted = {0};
@@ -571,6 +618,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_event_fd),
     TEST(test_reset),
     TEST(test_release_after_reset),
+    TEST(test_reset_inside),
     TEST(test_device_goes),
 };
 

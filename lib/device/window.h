@@ -92,7 +92,8 @@ struct viommu_window {
     struct viommu_window *next_wanted;
     struct viommu_window **wanted_link;
     struct window_wait *waits; /* that stand here */
-    bool asked;      /* revoke was called, perhaps for an operation that a reset ended */
+    bool asked;      /* revoke was called, perhaps for an operation that a reset ended; only
+                        while it is wanted does this change */
     bool overdue;
     bool stopped;    /* holds no operation back any more */
     bool for_memory; /* memory waits for it */
