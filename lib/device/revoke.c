@@ -29,6 +29,7 @@ bool windows_keep(struct viommu *iommu)
     iommu_lock(iommu);
     keep = atomic_load(&iommu->windows.orphans.count) != 0;
     iommu->windows.destroyed = keep;
+    iommu->wake.tell = NULL; /* the embedder hears of no work any more */
     iommu_unlock(iommu);
     return keep;
 }
