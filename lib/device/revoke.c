@@ -68,6 +68,12 @@ static bool is_concerned(const struct viommu_window *window, const struct window
     return ranges_meet(window, concern);
 }
 
+/* Windows are looked at in every range that they have. */
+static void count_look(struct viommu *iommu, const struct viommu_window *window)
+{
+    iommu->windows.looked += 1 + (unsigned)(window->range_count / WINDOWS_RANGES_A_LOOK);
+}
+
 /* ---- the list of those that are wanted ---- */
 
 /* With the lock of the window's list. */
@@ -198,7 +204,7 @@ static void ask_list(struct viommu *iommu, struct window_list *list,
     }
     pthread_mutex_lock(&list->lock);
     for (struct viommu_window *w = list->first; w; w = w->next) {
-        iommu->windows.looked++;
+        count_look(iommu, w);
         if (!w->wanted && is_concerned(w, wait)) {
             want(iommu, w);
         }
@@ -224,7 +230,7 @@ bool windows_ask(struct viommu *iommu, struct window_wait *wait, uint64_t before
 bool windows_over(struct window_wait *wait)
 {
     while (wait->at && (wait->at->stopped || !is_concerned(wait->at, wait))) {
-        wait->at->iommu->windows.looked++;
+        count_look(wait->at->iommu, wait->at);
         step(wait);
     }
     return !wait->at;
