@@ -52,11 +52,11 @@ enum viommu_event_kind {
                                 is first found in the tables */
     VIOMMU_EVENT_QUOTA,      /* tables need more memory, or work, than the quota: fenced */
     /* Of pinned windows (viommu/window.h). */
-    VIOMMU_EVENT_OVERDUE, /* one was not released in time, nothing waits for it any more; with
-                             `error` set its use was not stopped. The range is its first */
-    /* Of a faithful cache: full, so the page that holds `first` and further ones are not kept.
-     * Told once, until there is room again. */
-    VIOMMU_EVENT_CACHE_FULL,
+    VIOMMU_EVENT_OVERDUE,    /* one was not released in time, nothing waits for it any more; with
+                                `error` set its use was not stopped. The range is its first */
+    /* Of a faithful cache. */
+    VIOMMU_EVENT_CACHE_FULL, /* the page that holds `first` and further ones are not kept. Told
+                                once, until there is room again */
 };
 
 /* What the embedder is told. */

@@ -192,6 +192,7 @@ static unsigned room_for(enum viommu_event_kind kind)
     switch (kind) {
     case VIOMMU_EVENT_BAD_ENTRY:
     case VIOMMU_EVENT_NOT_MAPPED:
+    case VIOMMU_EVENT_CACHE_FULL:
         return OUTBOX_EVENTS / 2;
     case VIOMMU_EVENT_REWRITTEN:
         return OUTBOX_EVENTS * 3 / 4;

@@ -42,15 +42,20 @@ static void kick(void)
     iommu_unlock(&model.iommu);
 }
 
-static void post_events(unsigned count)
+static void post_events_of(enum viommu_event_kind kind, unsigned count)
 {
     iommu_lock(&model.iommu);
     for (unsigned i = 0; i < count; i++) {
-        struct viommu_event event = {.kind = VIOMMU_EVENT_HOST_FAILURE, .first = i, .text = "test"};
+        struct viommu_event event = {.kind = kind, .first = i, .text = "test"};
 
         iommu_post_event(&model.iommu, &event);
     }
     iommu_unlock(&model.iommu);
+}
+
+static void post_events(unsigned count)
+{
+    post_events_of(VIOMMU_EVENT_HOST_FAILURE, count);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -391,6 +396,23 @@ static void test_overflow(void **state)
     assert_int_equal(model.event_count, OUTBOX_EVENTS + 2);
 }
 
+/* Those that a guest causes at will leave room for the others. */
+static void test_overflow_by_a_guest(void **state)
+{
+    static const enum viommu_event_kind kinds[] = {
+        VIOMMU_EVENT_BAD_ENTRY, VIOMMU_EVENT_NOT_MAPPED, VIOMMU_EVENT_CACHE_FULL};
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        model.event_count = 0;
+        post_events_of(kinds[i], OUTBOX_EVENTS);
+        post_events(1);
+        model_process(&model);
+        assert_int_equal(model.event_count, OUTBOX_EVENTS / 2 + 2);
+        assert_int_equal(model.events[OUTBOX_EVENTS / 2].kind, VIOMMU_EVENT_HOST_FAILURE);
+    }
+}
+
 /* Everything but processing may be called from an event. */
 static void control_inside(struct test_model *m)
 {
@@ -540,6 +562,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_messages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_callbacks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_overflow, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_overflow_by_a_guest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_calls_from_a_callback, setup, teardown),
         cmocka_unit_test_setup_teardown(test_two_process, setup, teardown),
         cmocka_unit_test_setup_teardown(test_two_event_loops, setup, teardown),
