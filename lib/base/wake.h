@@ -42,8 +42,8 @@ void wake_at(struct wake *wake, uint64_t ns);
 void wake_clear(struct wake *wake);
 
 /*
- * The same where every kick, and every call of this, is made under one lock: it costs no system call
- * when there was neither kick nor time.
+ * The same where every kick, and every call of this, is made under one lock: it costs no system
+ * call when there was neither kick nor time.
  */
 void wake_clear_locked(struct wake *wake);
 
