@@ -128,9 +128,10 @@ struct viommu_callbacks {
      *
      * Called once, and not again until viommu_process() has begun; by any thread inside any call
      * that brings work (a register written, a fault recorded, a change acknowledged), and by
-     * viommu_process() itself when its budget ended. It is called with the instance's lock held,
-     * and maybe with others of the library: it notes that there is work, or wakes a thread that
-     * does it, and calls nothing here.
+     * viommu_process() itself when its budget ended, or it had no memory. What it told of before
+     * the start it tells again then. It is called with the instance's lock held, and maybe with
+     * others of the library: it notes that there is work, or wakes a thread that does it, and calls
+     * nothing here.
      */
     void (*wake)(void *opaque);
 };

@@ -32,6 +32,9 @@ void wake_fini(struct wake *wake);
 /* Readable from now on, or told. */
 void wake_kick(struct wake *wake);
 
+/* Tells once more of a kick that was told and not cleared: nothing could be done about it then. */
+void wake_remind(struct wake *wake);
+
 /*
  * Readable when the monotonic clock reaches `ns`; 0 forgets the time. Calls that set times do not
  * overlap: their caller has a lock.

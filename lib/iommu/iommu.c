@@ -353,6 +353,7 @@ int viommu_process(struct viommu *iommu, unsigned budget)
     /* Work reads guest memory: with the thread's record there, no section below can fail. */
     if (!epoch_prepare()) {
         iommu_lock(iommu);
+        wake_remind(&iommu->wake);
         wake_kick(&iommu->wake);
         iommu_unlock(iommu);
         return -ENOMEM;
@@ -408,6 +409,7 @@ int viommu_start(struct viommu *iommu)
         iommu->model->reset(iommu);
         follow_review(iommu, NULL, NULL, NULL, VIOMMU_CAUSE_REPLAY);
         atomic_store(&iommu->started, true);
+        wake_remind(&iommu->wake);
         ret = 0;
     }
     iommu_unlock(iommu);

@@ -11,6 +11,7 @@
 #include <semaphore.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#include <viommu/save.h>
 
 static struct test_model model;
 
@@ -342,9 +343,37 @@ static void test_woken_without_memory(void **state)
 
     (void)state;
     setup_woken();
-    assert_int_equal(pthread_create(&thread, NULL, process_without_memory, NULL), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_int_equal(model.wakes, 1);
+    for (unsigned i = 1; i < 3; i++) { /* the second time it has been told already */
+        assert_int_equal(pthread_create(&thread, NULL, process_without_memory, NULL), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(model.wakes, i);
+    }
+}
+
+/* What was told too early to be worked on is told again when the instance is started, or loaded. */
+static void test_woken_before_the_start(void **state)
+{
+    void *data;
+    size_t size;
+
+    (void)state;
+    for (unsigned load = 0; load < 2; load++) {
+        setup_woken();
+        assert_int_equal(viommu_save(&model.iommu, &data, &size), 0);
+        viommu_destroy(&model.iommu);
+        model_begin(&model);
+        model.wakes = 0;
+        kick();
+        assert_int_equal(model.wakes, 1);
+        assert_int_equal(viommu_process(&model.iommu, 0), -EAGAIN);
+        assert_int_equal(load ? viommu_load(&model.iommu, data, size)
+                              : viommu_start(&model.iommu), 0);
+        assert_int_equal(model.wakes, 2);
+        model_process(&model);
+        kick();
+        assert_int_equal(model.wakes, 3);
+        viommu_save_free(data);
+    }
 }
 
 static void test_messages(void **state)
@@ -559,6 +588,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_woken_for_what_is_left, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_with_the_callback, setup, teardown),
         cmocka_unit_test_setup_teardown(test_woken_without_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_woken_before_the_start, setup, teardown),
         cmocka_unit_test_setup_teardown(test_messages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_callbacks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_overflow, setup, teardown),
