@@ -197,9 +197,10 @@ int viommu_reset(struct viommu *iommu);
 
 /*
  * Does pending work: invalidations, commands, time-outs, callbacks. `budget` bounds it (a unit is a
- * descriptor, whose work is bounded itself, a page of tables compared, or a callback; 0 means 256).
- * Never blocks. One thread
- * works at a time: while it is inside, it does what others come for, and they return 0 at once.
+ * descriptor, whose work is bounded itself, a page of tables compared, or a callback; 0 means 256);
+ * a few units more go to whoever else waits when the guest's queue used it up. Never blocks. One
+ * thread works at a time: while it is inside, it does what others come for, and they return 0 at
+ * once.
  *
  * Returns 0 when nothing more can be done now (what waits for others wakes the event fd again);
  * VIOMMU_PENDING when the budget ended first: call again; -EAGAIN before viommu_start; -EDEADLK

@@ -573,6 +573,40 @@ static void test_reset_inside(void **state)
     assert_int_equal(model_stats(&model).windows_open, 0);
 }
 
+static int on_change(void *opaque, const struct viommu_change *change)
+{
+    (void)change;
+    ++*(unsigned *)opaque;
+    return 0;
+}
+
+/* Holders are asked though there are always subscribers to be told, and the other way about. */
+static void test_asked_among_changes(void **state)
+{
+    unsigned told = 0;
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_DEVICE_TLB, .change = on_change, .opaque = &told};
+    struct viommu_subscriber *subscriber;
+    struct holder holders[8] = {{0}};
+
+    (void)state;
+    assert_int_equal(viommu_device_subscribe(device, &what, &subscriber), 0);
+    for (unsigned i = 0; i < 8; i++) {
+        pin(&holders[i], 0, 0xfff);
+        (void)model_post(&model, ID, 0x1000 * i);
+    }
+    (void)ask(&everything);
+    assert_int_equal(viommu_process(&model.iommu, 8), VIOMMU_PENDING);
+    assert_int_equal(told, 4);
+    assert_int_equal(model_stats(&model).windows_revoked, 4);
+    model_process(&model);
+    assert_int_equal(told, 8);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_int_equal(holders[i].revoked, 1);
+        holder_release(&holders[i]);
+    }
+}
+
 static void test_device_goes(void **state)
 {
     struct holder wanted = {0};
@@ -619,6 +653,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_reset),
     TEST(test_release_after_reset),
     TEST(test_reset_inside),
+    TEST(test_asked_among_changes),
     TEST(test_device_goes),
 };
 

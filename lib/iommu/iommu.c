@@ -8,6 +8,11 @@
 
 #define DEFAULT_BUDGET 256
 /*
+ * What a round has left for mirrors, subscribers and holders when the model's work ended it: a
+ * guest that keeps the model busy keeps nobody from making room for memory that is removed.
+ */
+#define OTHERS_BUDGET 16
+/*
  * Sections end within a microsecond as a rule, and setting a timer costs more: a drain is looked at
  * so often before the event fd is left to tell of it.
  */
@@ -278,6 +283,22 @@ static void charge(unsigned *budget, unsigned units)
 }
 
 /*
+ * Calls subscribers and holders of windows in turn, so that neither keep the others waiting; one of
+ * each even when mirrors have used the budget up.
+ */
+static void deliver_calls(struct viommu *iommu, unsigned *budget)
+{
+    unsigned told;
+
+    do {
+        told = notify_deliver(iommu);
+        told += windows_deliver(iommu);
+        charge(budget, told);
+        iommu->work_came |= told > 0;
+    } while (told && *budget);
+}
+
+/*
  * One round of everything. A callback costs a unit, so that one which makes new work cannot keep
  * the call going. Returns true when the budget ended it.
  */
@@ -289,6 +310,9 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
     iommu->windows.looked = 0;
     stopped = iommu->model->work(iommu, budget);
     iommu->drain_open = 0;
+    if (stopped && !*budget) {
+        *budget = OTHERS_BUDGET;
+    }
     stopped |= follow_work(iommu, budget);
     if (notify_deadline(iommu) || windows_deadline(iommu)) {
         uint64_t now = iommu_now(iommu);
@@ -296,10 +320,7 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
         notify_expire(iommu, now);
         windows_expire(iommu, now);
     }
-    while (*budget && (notify_deliver(iommu) || windows_deliver(iommu))) {
-        charge(budget, 1);
-        iommu->work_came = true;
-    }
+    deliver_calls(iommu, budget);
     do {
         told = deliver_message(iommu) + deliver_events(iommu);
         charge(budget, told);

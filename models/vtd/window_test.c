@@ -535,6 +535,45 @@ static void test_rounds_of_ranges(void **state)
     world_fini(&world);
 }
 
+static void put_waits(struct world *world, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        guest_queue_put(&world->unit.guest, spec_wait(0, 0, 0));
+    }
+    guest_queue_kick(&world->unit.guest);
+}
+
+/* A guest whose queue is never empty keeps nobody from being asked for memory that is removed. */
+static void test_busy_queue(void **state)
+{
+    struct viommu_memory_batch *batch;
+    struct viommu_memory_slot slot = {
+        .first = 0x80000000, .last = 0x80000fff, .fd = -1};
+    struct holder holder;
+    struct world world;
+
+    (void)state;
+    world_init(&world);
+    slot.host = guest_host(&world.unit.guest, NEW);
+    guest_ok(viommu_memory_batch_begin(world.unit.guest.memory, &batch), "batch");
+    guest_ok(viommu_memory_batch_add(batch, &slot), "slot");
+    guest_ok(viommu_memory_batch_commit(batch, NULL, NULL), "commit");
+    unit_map(&world.unit, IOVA, slot.first, 1, RW);
+    pin(&world, &holder, IOVA, IOVA);
+    guest_ok(viommu_memory_batch_begin(world.unit.guest.memory, &batch), "batch");
+    guest_ok(viommu_memory_batch_remove(batch, slot.first, slot.last), "removal");
+    assert_int_equal(viommu_memory_batch_commit(batch, NULL, NULL), VIOMMU_PENDING);
+    put_waits(&world, 50);
+    for (unsigned i = 0; i < 10; i++) {
+        put_waits(&world, 50);
+        assert_int_equal(viommu_process(world.unit.guest.iommu, 50), VIOMMU_PENDING);
+    }
+    assert_int_equal(holder.revoked, 1);
+    release(&holder);
+    assert_int_equal(viommu_memory_process(world.unit.guest.memory), 0);
+    world_fini(&world);
+}
+
 /* The machine is reset while an invalidation waits: it is gone, and the next ones wait again. */
 static void test_reset(void **state)
 {
@@ -577,6 +616,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_faults),
     cmocka_unit_test(test_rounds),
     cmocka_unit_test(test_rounds_of_ranges),
+    cmocka_unit_test(test_busy_queue),
     cmocka_unit_test(test_reset),
 };
 
