@@ -286,6 +286,7 @@ struct viommu_stats {
     uint64_t windows_open;          /* now */
     uint64_t windows_revoked;       /* asked back */
     uint64_t windows_overdue;       /* and not released in time */
+    uint64_t windows_kept;          /* not asked back: they lead where they led */
 };
 
 /*

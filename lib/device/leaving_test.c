@@ -114,6 +114,7 @@ static void test_memory_waits_for_the_late(void **state)
     model.now += TIMEOUT;
     assert_true(over(wait));
     assert_int_equal(viommu_device_reset(device), 0);
+    model.offset = 0;
     pin(&holder, SLOT, SLOT);
     assert_int_equal(remove_slot(SLOT, SLOT + 0xfff, NULL), VIOMMU_PENDING);
     assert_false(removed());

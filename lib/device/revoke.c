@@ -8,6 +8,9 @@
 
 #include <errno.h>
 
+/* Looking at so many pages costs a unit of the budget. */
+#define LOOKS_A_UNIT 32
+
 void windows_init(struct viommu *iommu)
 {
     window_list_init(&iommu->windows.orphans);
@@ -39,7 +42,7 @@ bool windows_keep(struct viommu *iommu)
 static bool ranges_meet(const struct viommu_window *window, const struct window_concern *concern)
 {
     /* A page that is mapped by a larger one is dropped with all of that. */
-    uint64_t mask = (1ULL << window->shift) - 1;
+    uint64_t mask = (1ULL << window->origin.shift) - 1;
     uint64_t first = concern->first & ~mask;
     uint64_t last = concern->last | mask;
 
@@ -61,8 +64,8 @@ static bool is_concerned(const struct viommu_window *window, const struct window
     if (window->birth >= wait->before || ((window->id ^ concern->id) & concern->compared)) {
         return false;
     }
-    if (concern->domain != WINDOW_DOMAIN_ANY && window->domain != WINDOW_DOMAIN_ANY &&
-        window->domain != concern->domain) {
+    if (concern->domain != WINDOW_DOMAIN_ANY && window->origin.domain != WINDOW_DOMAIN_ANY &&
+        window->origin.domain != concern->domain) {
         return false;
     }
     return ranges_meet(window, concern);
@@ -166,9 +169,21 @@ void window_unwant(struct viommu *iommu, struct viommu_window *window)
         return;
     }
     leave_wanted(iommu, window);
+    window->wanted = false;
     if (window->for_memory && !--windows->leaving) {
         (void)viommu_memory_listener_complete(windows->listener, windows->leaving_token);
     }
+}
+
+/* Nobody wants an open window any more. From then on whoever releases it frees it at once. */
+static void unwant(struct viommu *iommu, struct viommu_window *window)
+{
+    struct window_list *list = window->list;
+
+    leave_wanted(iommu, window);
+    pthread_mutex_lock(&list->lock);
+    window->wanted = false;
+    pthread_mutex_unlock(&list->lock);
 }
 
 void windows_reset(struct viommu *iommu)
@@ -177,13 +192,9 @@ void windows_reset(struct viommu *iommu)
 
     for (struct viommu_window *w = iommu->windows.wanted; w; w = next) {
         next = w->next_wanted;
-        if (w->overdue || w->for_memory) {
-            continue;
+        if (!w->overdue && !w->for_memory) {
+            unwant(iommu, w);
         }
-        pthread_mutex_lock(&w->list->lock);
-        w->wanted = false;
-        pthread_mutex_unlock(&w->list->lock);
-        leave_wanted(iommu, w);
     }
 }
 
@@ -271,11 +282,58 @@ static bool window_call(struct viommu *iommu, struct viommu_window *window, bool
     return true;
 }
 
+void windows_wait_for_look(struct viommu *iommu, const struct viommu_device *device)
+{
+    while (iommu->windows.looking == device) {
+        pthread_cond_wait(&iommu->notify.idle, &iommu->lock);
+    }
+}
+
+/*
+ * Whether nobody wants the window any more: it leads where it led, or was released meanwhile. The
+ * lock is given up.
+ */
+static bool need_not_ask(struct viommu *iommu, struct viommu_window *window)
+{
+    struct window_origin origin;
+    uint64_t birth;
+    bool same;
+
+    if (window->for_memory || !window->device) {
+        return false;
+    }
+    window->calling = true;
+    window->caller = pthread_self();
+    iommu->windows.looking = window->device;
+    iommu_unlock(iommu);
+    same = window_look(window, &birth, &origin);
+    iommu_lock(iommu);
+    iommu->windows.looking = NULL;
+    window->calling = false;
+    pthread_cond_broadcast(&iommu->notify.idle);
+    if (!window->wanted) {
+        return true;
+    }
+    if (!same || window->for_memory || !window->device) {
+        return false;
+    }
+    window->birth = birth;
+    window->origin = origin;
+    iommu->stats.windows_kept++;
+    window->handled = false;
+    unwant(iommu, window);
+    return true;
+}
+
 static void revoke(struct viommu *iommu, struct viommu_window *window)
 {
     iommu->windows.to_call = window->next_wanted;
     window->deadline = UINT64_MAX;
+    window->handled = true;
     if (!window->asked) {
+        if (need_not_ask(iommu, window)) {
+            return;
+        }
         window->asked = true;
         iommu->stats.windows_revoked++;
         if (!window_call(iommu, window, false, NULL)) {
@@ -313,19 +371,21 @@ static void fence(struct viommu *iommu, struct viommu_window *window)
     iommu_kick(iommu);
 }
 
-bool windows_deliver(struct viommu *iommu)
+unsigned windows_deliver(struct viommu *iommu)
 {
     struct windows *windows = &iommu->windows;
+    unsigned cost;
 
     if (windows->to_fence != windows->to_expire) {
         fence(iommu, windows->to_fence);
-        return true;
+        return 1;
     }
-    if (windows->to_call) {
-        revoke(iommu, windows->to_call);
-        return true;
+    if (!windows->to_call) {
+        return 0;
     }
-    return false;
+    cost = 1 + (unsigned)(windows->to_call->pages / LOOKS_A_UNIT);
+    revoke(iommu, windows->to_call);
+    return cost;
 }
 
 void windows_expire(struct viommu *iommu, uint64_t now)

@@ -148,7 +148,7 @@ static void try_pages(uint64_t first, uint64_t last, uint8_t shift, bool concern
     assert_int_equal(holder_pin(&holder, device,
                                 (struct viommu_range[]){{0x5000, 0x5fff}, {0x8800, 0x8fff}}, 2),
                      0);
-    holder.window->shift = shift;
+    holder.window->origin.shift = shift;
     wait = ask_pages(first, last);
     assert_int_equal(over(wait), !concerned);
     assert_int_equal(holder.revoked, concerned);
@@ -180,7 +180,7 @@ static void try_domain(int32_t of_window, int32_t of_concern, bool concerned)
     struct holder holder = {0};
 
     pin(&holder, 0, 0xfff);
-    holder.window->domain = of_window;
+    holder.window->origin.domain = of_window;
     concern.domain = of_concern;
     assert_int_equal(over(ask(&concern)), !concerned);
     holder_release(&holder);
@@ -193,10 +193,10 @@ static void test_domains(void **state)
     (void)state;
     model.domains = true;
     pin(&holder, 0x3000, 0x3fff);
-    assert_int_equal(holder.window->domain, 3);
+    assert_int_equal(holder.window->origin.domain, 3);
     holder_release(&holder);
     pin(&holder, 0x3000, 0x4fff);
-    assert_int_equal(holder.window->domain, WINDOW_DOMAIN_ANY);
+    assert_int_equal(holder.window->origin.domain, WINDOW_DOMAIN_ANY);
     holder_release(&holder);
     try_domain(5, 5, true);
     try_domain(5, 6, false);
@@ -456,6 +456,7 @@ static void test_event_fd(void **state)
     pin_of(&holder, model_device(&real, 1), 0, 0xfff);
     model_process(&real);
     assert_int_equal(poll(&ready, 1, 0), 0);
+    real.offset = 0x1000;
     iommu_lock(&real.iommu);
     windows_concern(&wait.windows, &everything);
     assert_true(windows_ask(&real.iommu, &wait.windows, UINT64_MAX));

@@ -4,11 +4,16 @@
 
 import os
 import signal
+import struct
 import sys
 import tempfile
+import time
 
+import nvme_client
+from nvme_client import Disk
 from server_process import Server
-from vfio_user_client import Client, EDU_BUFFER, INTERRUPT, MSI, TO_MEMORY, guest_memory, signalled
+from vfio_user_client import (Client, DMA_UNMAP, EDU_BUFFER, INTERRUPT, MSI, TO_MEMORY, guest_memory,
+                              signalled)
 
 VIOMMU = sys.argv[1]
 failures = []
@@ -108,6 +113,38 @@ def test_without_unit(folder):
                and "IOTLB" not in server.output(), server.output())
     os.close(ram)
     os.close(event)
+
+
+def test_disk_that_was_denied(folder):
+    """It keeps memory too long, for its file hangs. A reset of the controller admits it again."""
+    ram = guest_memory(1 << 20)
+    hold = os.path.join(folder, "hold")
+    with open(os.path.join(folder, "image"), "wb") as f:
+        f.truncate(1 << 20)
+    with Server(VIOMMU, folder, ["--iommu", "none", "--device",
+                                 "nvme,at=05.0,socket=disk,file=image,hold=hold"], vtd=None) as server:
+        client = Client(os.path.join(folder, "disk"))
+        client.map(0, 1 << 20, ram)
+        disk = Disk(client, ram, os.eventfd(0, os.EFD_NONBLOCK))
+        disk.write(3, b"three")
+        with open(hold, "w", encoding="ascii"):
+            pass
+        disk.begin(nvme_client.READ, 3)
+        client.send(client.frame(DMA_UNMAP, struct.pack("<IIQQ", 24, 0, 0, 1 << 20)))
+        number = client.next_id
+        time.sleep(0.8)
+        os.unlink(hold)
+        client.reply(number)
+        client.map(0, 1 << 20, ram)
+        disk.begin(nvme_client.READ, 3)
+        expect("the controller has failed", client.read32(0, nvme_client.CSTS) & 2)
+        client.write32(0, nvme_client.CC, 0)
+        expect("and stopped", client.read32(0, nvme_client.CSTS) == 0)
+        disk = Disk(client, ram, os.eventfd(0, os.EFD_NONBLOCK))
+        expect("it works again", disk.read(3) == b"three")
+        client.close()
+        expect("the end", server.stop() == 0, server.output())
+    os.close(ram)
 
 
 for test in [value for name, value in sorted(globals().items()) if name.startswith("test_")]:

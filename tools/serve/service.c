@@ -201,10 +201,15 @@ static int open_device(struct service *service, const struct serve_device_option
 
 int service_trace(struct service *service)
 {
-    return service->options->trace && service->has_unit
-               ? serve_trace_open(&service->trace, &service->loop, service->options->trace,
-                                  service->vtd.iommu, &service->options->vtd)
-               : 0;
+    const char *path = service->options->trace;
+
+    if (path && !service->has_unit) {
+        server_log("cannot trace into %s: there is no unit", path);
+        return -EINVAL;
+    }
+    return path ? serve_trace_open(&service->trace, &service->loop, path, service->vtd.iommu,
+                                   &service->options->vtd)
+                : 0;
 }
 
 int service_prepare(struct service *service, const struct serve_options *options)

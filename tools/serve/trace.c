@@ -69,7 +69,8 @@ int serve_trace_open(struct serve_trace *trace, struct loop *loop, const char *p
         }
     }
     if (ret < 0) {
-        server_log("cannot trace into %s: %s", path, strerror(-ret));
+        server_log("cannot trace into %s: %s", path,
+                   ret == -EBUSY ? "another server does" : strerror(-ret));
         trace->path = NULL;
     }
     return ret;

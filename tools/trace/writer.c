@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -249,22 +251,42 @@ static void add_header(struct trace_writer *writer, const struct viommu_vtd_conf
     add(writer, "}\n");
 }
 
+/* Without waiting for whoever reads, should it be a pipe: the unit must not. A file is ours alone
+ * before it is emptied. */
+static int open_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
+    struct stat st;
+    int error;
+
+    if (fd < 0) {
+        return -errno;
+    }
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+        (flock(fd, LOCK_EX | LOCK_NB) < 0 || ftruncate(fd, 0) < 0)) {
+        error = errno == EWOULDBLOCK ? -EBUSY : -errno;
+        close(fd);
+        return error;
+    }
+    return fd;
+}
+
 int trace_writer_open(const char *path, struct viommu *iommu,
                       const struct viommu_vtd_config *config, struct trace_writer **out)
 {
     struct trace_writer *writer = calloc(1, sizeof(*writer));
     struct viommu_watcher watcher = {.observe = observe, .opaque = writer};
+    int fd;
 
     if (!writer) {
         return -ENOMEM;
     }
-    writer->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
-    if (writer->fd < 0) {
-        int error = -errno;
-
+    fd = open_file(path);
+    if (fd < 0) {
         free(writer);
-        return error;
+        return fd;
     }
+    writer->fd = fd;
     pthread_mutex_init(&writer->lock, NULL);
     writer->iommu = iommu;
     add_header(writer, config);
