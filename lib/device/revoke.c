@@ -32,6 +32,7 @@ bool windows_keep(struct viommu *iommu)
     iommu_lock(iommu);
     keep = atomic_load(&iommu->windows.orphans.count) != 0;
     iommu->windows.destroyed = keep;
+    iommu->wake.tell = NULL; /* the embedder hears of no work any more */
     iommu_unlock(iommu);
     return keep;
 }
@@ -68,6 +69,12 @@ static bool is_concerned(const struct viommu_window *window, const struct window
         return false;
     }
     return ranges_meet(window, concern);
+}
+
+/* Windows are looked at in every range that they have. */
+static void count_look(struct viommu *iommu, const struct viommu_window *window)
+{
+    iommu->windows.looked += 1 + (unsigned)(window->range_count / WINDOWS_RANGES_A_LOOK);
 }
 
 /* ---- the list of those that are wanted ---- */
@@ -208,7 +215,7 @@ static void ask_list(struct viommu *iommu, struct window_list *list,
     }
     pthread_mutex_lock(&list->lock);
     for (struct viommu_window *w = list->first; w; w = w->next) {
-        iommu->windows.looked++;
+        count_look(iommu, w);
         if (!w->wanted && is_concerned(w, wait)) {
             want(iommu, w);
         }
@@ -234,7 +241,7 @@ bool windows_ask(struct viommu *iommu, struct window_wait *wait, uint64_t before
 bool windows_over(struct window_wait *wait)
 {
     while (wait->at && (wait->at->stopped || !is_concerned(wait->at, wait))) {
-        wait->at->iommu->windows.looked++;
+        count_look(wait->at->iommu, wait->at);
         step(wait);
     }
     return !wait->at;
@@ -313,6 +320,7 @@ static bool need_not_ask(struct viommu *iommu, struct viommu_window *window)
     window->birth = birth;
     window->origin = origin;
     iommu->stats.windows_kept++;
+    window->handled = false;
     unwant(iommu, window);
     return true;
 }
@@ -321,6 +329,7 @@ static void revoke(struct viommu *iommu, struct viommu_window *window)
 {
     iommu->windows.to_call = window->next_wanted;
     window->deadline = UINT64_MAX;
+    window->handled = true;
     if (!window->asked) {
         if (need_not_ask(iommu, window)) {
             return;

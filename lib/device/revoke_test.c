@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <time.h>
 
 #define TIMEOUT (100 * MODEL_MS)
 #define ID 0x28
@@ -527,6 +528,86 @@ static void test_release_after_reset(void **state)
     assert_null(model.iommu.windows.wanted);
 }
 
+static pthread_t releaser;
+static _Atomic bool releaser_done;
+
+static void *release_elsewhere(void *opaque)
+{
+    holder_release(opaque);
+    atomic_store(&releaser_done, true);
+    return NULL;
+}
+
+/* Nobody wants it any more, and yet its function runs: it is released when that has ended. */
+static void reset_and_release(struct holder *holder)
+{
+    struct timespec pause = {.tv_nsec = 20000000};
+
+    assert_int_equal(viommu_reset(&model.iommu), 0);
+    assert_int_equal(pthread_create(&releaser, NULL, release_elsewhere, holder), 0);
+    nanosleep(&pause, NULL);
+    assert_false(atomic_load(&releaser_done));
+}
+
+static void reset(struct holder *holder)
+{
+    (void)holder;
+    assert_int_equal(viommu_reset(&model.iommu), 0);
+}
+
+static void test_reset_inside(void **state)
+{
+    struct holder elsewhere = {.in_revoke = reset_and_release};
+    struct holder inside = {.in_revoke = reset, .release_in_revoke = true};
+
+    (void)state;
+    atomic_store(&releaser_done, false);
+    pin(&elsewhere, 0, 0xfff);
+    (void)over(ask(&everything));
+    assert_int_equal(pthread_join(releaser, NULL), 0);
+    assert_int_equal(elsewhere.revoked, 1);
+    pin(&inside, 0, 0xfff);
+    (void)over(ask(&everything));
+    assert_int_equal(inside.revoked, 1);
+    assert_null(inside.window);
+    check_wanted();
+    assert_int_equal(model_stats(&model).windows_open, 0);
+}
+
+static int on_change(void *opaque, const struct viommu_change *change)
+{
+    (void)change;
+    ++*(unsigned *)opaque;
+    return 0;
+}
+
+/* Holders are asked though there are always subscribers to be told, and the other way about. */
+static void test_asked_among_changes(void **state)
+{
+    unsigned told = 0;
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_DEVICE_TLB, .change = on_change, .opaque = &told};
+    struct viommu_subscriber *subscriber;
+    struct holder holders[8] = {{0}};
+
+    (void)state;
+    assert_int_equal(viommu_device_subscribe(device, &what, &subscriber), 0);
+    for (unsigned i = 0; i < 8; i++) {
+        pin(&holders[i], 0, 0xfff);
+        (void)model_post(&model, ID, 0x1000 * i);
+    }
+    (void)ask(&everything);
+    assert_int_equal(viommu_process(&model.iommu, 8), VIOMMU_PENDING);
+    assert_int_equal(told, 4);
+    assert_int_equal(model_stats(&model).windows_revoked, 4);
+    model_process(&model);
+    assert_int_equal(told, 8);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_int_equal(holders[i].revoked, 1);
+        holder_release(&holders[i]);
+    }
+}
+
 static void test_device_goes(void **state)
 {
     struct holder wanted = {0};
@@ -572,6 +653,8 @@ static const struct CMUnitTest tests[] = {
     TEST(test_event_fd),
     TEST(test_reset),
     TEST(test_release_after_reset),
+    TEST(test_reset_inside),
+    TEST(test_asked_among_changes),
     TEST(test_device_goes),
 };
 

@@ -363,14 +363,17 @@ int viommu_device_pin(struct viommu_device *device, const struct viommu_dma_attr
     return 0;
 }
 
-/* As most are released. Returns false for one that is wanted, or without a device. */
+/*
+ * As most are released. Returns false for one that is wanted, or without a device; or that was
+ * handled when a reset gave it up: somebody may still be at it.
+ */
 static bool release_quickly(struct viommu_window *window)
 {
     struct window_list *list = window->list;
     bool quick;
 
     pthread_mutex_lock(&list->lock);
-    quick = !window->wanted && window->device;
+    quick = !window->wanted && !window->handled && window->device;
     if (quick) {
         unlink_window(window);
     }

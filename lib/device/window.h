@@ -124,6 +124,7 @@ struct viommu_window {
     struct viommu_window **wanted_link;
     struct window_wait *waits; /* that stand here */
     bool asked;      /* revoke was called, perhaps for an operation that a reset ended */
+    bool handled;    /* looked at, or asked; becomes true while it is wanted only */
     bool overdue;
     bool stopped;    /* holds no operation back any more */
     bool for_memory; /* memory waits for it */
@@ -155,9 +156,10 @@ struct windows {
 
 /*
  * A round of work looks at so many windows, then it ends, and others have their turn at the lock.
- * The operation that passes the bound is the last one to ask.
+ * The operation that passes the bound is the last one to ask. One with many ranges counts for more.
  */
 #define WINDOWS_LOOKED_MAX 16384u
+#define WINDOWS_RANGES_A_LOOK 8u
 
 void window_list_init(struct window_list *list);
 void window_list_fini(struct window_list *list);

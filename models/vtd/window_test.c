@@ -511,19 +511,12 @@ static void test_faults(void **state)
     world_fini(&world);
 }
 
-/* A queue full of invalidations and very many windows: one call does not look at all of it. */
-static void test_rounds(void **state)
+/* Has many invalidations carried out that concern no window, and counts the calls that it takes. */
+static unsigned calls_for_many(struct world *world)
 {
-    static struct holder holders[1000];
-    struct world world;
-    struct guest *guest = &world.unit.guest;
+    struct guest *guest = &world->unit.guest;
     unsigned calls = 0;
 
-    (void)state;
-    world_init(&world);
-    for (unsigned i = 0; i < 1000; i++) {
-        pin(&world, &holders[i], IOVA, IOVA);
-    }
     for (unsigned i = 0; i < 60; i++) {
         guest_queue_put(guest, spec_iotlb_invalidate(SPEC_SELECTIVE, UNIT_DOMAIN, IOVA + 0x1000, 0,
                                                      false));
@@ -532,12 +525,98 @@ static void test_rounds(void **state)
     while (viommu_process(guest->iommu, 1000) == VIOMMU_PENDING) {
         calls++;
     }
-    assert_in_range(calls, 3, 10);
-    assert_int_equal(unit_head(&world.unit), 60);
+    assert_int_equal(unit_head(&world->unit), 60);
+    return calls;
+}
+
+/* A queue full of invalidations and very many windows: one call does not look at all of it. */
+static void test_rounds(void **state)
+{
+    static struct holder holders[1000];
+    struct world world;
+
+    (void)state;
+    world_init(&world);
+    for (unsigned i = 0; i < 1000; i++) {
+        pin(&world, &holders[i], IOVA, IOVA);
+    }
+    assert_in_range(calls_for_many(&world), 3, 10);
     assert_int_equal(stats_of(&world).windows_revoked, 0);
     for (unsigned i = 0; i < 1000; i++) {
         release(&holders[i]);
     }
+    world_fini(&world);
+}
+
+/* The same of windows with very many ranges: each byte of a page that is even. */
+static void test_rounds_of_ranges(void **state)
+{
+    static struct viommu_range ranges[GUEST_PAGE / 2];
+    static struct iovec iov[GUEST_PAGE / 2];
+    struct viommu_window *windows[100];
+    struct viommu_window_request request = {
+        .ranges = ranges,
+        .count = GUEST_PAGE / 2,
+        .perm = VIOMMU_READ,
+        .revoke = on_revoke,
+    };
+    struct world world;
+
+    (void)state;
+    world_init(&world);
+    for (unsigned i = 0; i < GUEST_PAGE / 2; i++) {
+        ranges[i] = (struct viommu_range){IOVA + 2 * i, IOVA + 2 * i};
+    }
+    for (unsigned i = 0; i < 100; i++) {
+        size_t count = GUEST_PAGE / 2;
+
+        assert_int_equal(viommu_device_pin(world.unit.device, NULL, &request, iov, &count,
+                                           &windows[i]),
+                         0);
+    }
+    assert_in_range(calls_for_many(&world), 50, 70);
+    for (unsigned i = 0; i < 100; i++) {
+        viommu_window_release(windows[i]);
+    }
+    world_fini(&world);
+}
+
+static void put_waits(struct world *world, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        guest_queue_put(&world->unit.guest, spec_wait(0, 0, 0));
+    }
+    guest_queue_kick(&world->unit.guest);
+}
+
+/* A guest whose queue is never empty keeps nobody from being asked for memory that is removed. */
+static void test_busy_queue(void **state)
+{
+    struct viommu_memory_batch *batch;
+    struct viommu_memory_slot slot = {
+        .first = 0x80000000, .last = 0x80000fff, .fd = -1};
+    struct holder holder;
+    struct world world;
+
+    (void)state;
+    world_init(&world);
+    slot.host = guest_host(&world.unit.guest, NEW);
+    guest_ok(viommu_memory_batch_begin(world.unit.guest.memory, &batch), "batch");
+    guest_ok(viommu_memory_batch_add(batch, &slot), "slot");
+    guest_ok(viommu_memory_batch_commit(batch, NULL, NULL), "commit");
+    unit_map(&world.unit, IOVA, slot.first, 1, RW);
+    pin(&world, &holder, IOVA, IOVA);
+    guest_ok(viommu_memory_batch_begin(world.unit.guest.memory, &batch), "batch");
+    guest_ok(viommu_memory_batch_remove(batch, slot.first, slot.last), "removal");
+    assert_int_equal(viommu_memory_batch_commit(batch, NULL, NULL), VIOMMU_PENDING);
+    put_waits(&world, 50);
+    for (unsigned i = 0; i < 10; i++) {
+        put_waits(&world, 50);
+        assert_int_equal(viommu_process(world.unit.guest.iommu, 50), VIOMMU_PENDING);
+    }
+    assert_int_equal(holder.revoked, 1);
+    release(&holder);
+    assert_int_equal(viommu_memory_process(world.unit.guest.memory), 0);
     world_fini(&world);
 }
 
@@ -688,6 +767,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_device_tlb),
     cmocka_unit_test(test_faults),
     cmocka_unit_test(test_rounds),
+    cmocka_unit_test(test_rounds_of_ranges),
+    cmocka_unit_test(test_busy_queue),
     cmocka_unit_test(test_kept),
     cmocka_unit_test(test_not_kept),
     cmocka_unit_test(test_kept_large),

@@ -621,7 +621,7 @@ static void step(struct model *model)
     settle(model);
 }
 
-static void prepare(struct model *model)
+static void prepare(struct model *model, enum viommu_cache_mode mode)
 {
     struct guest *guest = &model->guest;
     struct guest_config config = {
@@ -629,6 +629,8 @@ static void prepare(struct model *model)
         .opaque = model,
         .ack_timeout_ms = TIMEOUT_MS,
         .iotlb_entries = 256,
+        .cache_mode = mode,
+        .cache_seed = model->seed,
     };
 
     guest_ok(guest_init(guest, &config), "guest");
@@ -655,7 +657,7 @@ static void prepare(struct model *model)
     guest_command(guest, SPEC_TE, true);
 }
 
-static void run(uint64_t seed, unsigned steps)
+static void run(uint64_t seed, unsigned steps, enum viommu_cache_mode mode)
 {
     struct model *model = calloc(1, sizeof(*model));
 
@@ -663,7 +665,7 @@ static void run(uint64_t seed, unsigned steps)
     model->random = (struct random){seed};
     model->seed = seed;
     model->now = MS;
-    prepare(model);
+    prepare(model, mode);
     for (unsigned i = 0; i < steps; i++) {
         step(model);
     }
@@ -692,7 +694,9 @@ int main(int argc, char **argv)
     uint64_t seeds = argc > 2 ? 1 : 40;
 
     for (uint64_t i = 0; i < seeds; i++) {
-        run(seed + i, 3000);
+        run(seed + i, 3000, VIOMMU_CACHE_NORMAL);
+        run(seed + i, 1000, VIOMMU_CACHE_FAITHFUL);
+        run(seed + i, 1000, VIOMMU_CACHE_HOSTILE);
     }
     printf("window model: ok\n");
     return 0;
