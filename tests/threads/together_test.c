@@ -46,8 +46,12 @@ struct world {
     uint8_t *extra;
     _Atomic bool gone;             /* a removal is complete */
     pthread_mutex_t memory_steady; /* held while memory changes, and by who needs it not to */
-    pthread_mutex_t mirror_lock;
-    uint8_t *mirror[PAGES]; /* what the mirror holds */
+    pthread_mutex_t mirror_lock; /* guards what follows, but for `mirror_fenced` */
+    uint8_t *mirror[PAGES];      /* what the mirror holds */
+    struct viommu_change pending; /* that it answered so; kind 0: none */
+    struct random answers;
+    _Atomic bool mirror_fenced;
+    /* Of who watches. */
     bool watching;
     uint64_t last; /* observation */
     _Atomic uint64_t uses[USERS];
@@ -216,6 +220,76 @@ static void copy(struct worker *worker)
     }
 }
 
+/* With mirror_lock. */
+static void mirror_apply(struct world *world, const struct viommu_change *change)
+{
+    bool map = change->kind == VIOMMU_CHANGE_MAP;
+
+    for (unsigned i = 0; i < PAGES; i++) {
+        if (iova_of(i) < change->first || iova_of(i) > change->last) {
+            continue;
+        }
+        if (map != !world->mirror[i]) {
+            guest_die("the mirror was told to map or unmap what it has or has not");
+        }
+        world->mirror[i] = map ? (uint8_t *)change->host + (iova_of(i) - change->first) : NULL;
+    }
+}
+
+static int on_change(void *opaque, const struct viommu_change *change)
+{
+    struct world *world = opaque;
+    int ret = 0;
+
+    pthread_mutex_lock(&world->mirror_lock);
+    if (world->pending.kind) {
+        guest_die("the mirror was told something while it had not answered");
+    }
+    if (random_percent(&world->answers, 30)) {
+        world->pending = *change;
+        ret = VIOMMU_PENDING;
+    } else {
+        mirror_apply(world, change);
+    }
+    pthread_mutex_unlock(&world->mirror_lock);
+    return ret;
+}
+
+/* It was late: on a machine with much to do that happens. */
+static int on_mirror_fence(void *opaque)
+{
+    struct world *world = opaque;
+
+    pthread_mutex_lock(&world->mirror_lock);
+    memset(world->mirror, 0, sizeof(world->mirror));
+    world->pending.kind = 0;
+    pthread_mutex_unlock(&world->mirror_lock);
+    atomic_store(&world->mirror_fenced, true);
+    return 0;
+}
+
+/* Does what was asked for, now and then, and says so. */
+static void mirror_answer(struct worker *worker)
+{
+    struct world *world = worker->world;
+    struct viommu_change change;
+    int error;
+
+    pthread_mutex_lock(&world->mirror_lock);
+    change = world->pending;
+    if (!change.kind || random_percent(&worker->random, 90)) {
+        pthread_mutex_unlock(&world->mirror_lock);
+        return;
+    }
+    mirror_apply(world, &change);
+    world->pending.kind = 0;
+    pthread_mutex_unlock(&world->mirror_lock);
+    error = viommu_change_complete(world->guest.iommu, change.token, 0);
+    if (error && error != -ENOENT) { /* it was too late */
+        guest_die("complete: %d", error);
+    }
+}
+
 /* What the hardware behind the mirror does. */
 static void use_mirror(struct worker *worker)
 {
@@ -228,6 +302,10 @@ static void use_mirror(struct worker *worker)
         use(world, worker->user, host + worker->user * PART, &worker->random);
     }
     pthread_mutex_unlock(&world->mirror_lock);
+    mirror_answer(worker);
+    if (atomic_exchange(&world->mirror_fenced, false)) {
+        guest_ok(viommu_device_reset(world->devices[MIRRORED]), "reset");
+    }
 }
 
 static void *work(void *arg)
@@ -257,32 +335,6 @@ static void *work(void *arg)
     }
     pthread_mutex_destroy(&holder.lock);
     return NULL;
-}
-
-static int on_change(void *opaque, const struct viommu_change *change)
-{
-    struct world *world = opaque;
-
-    pthread_mutex_lock(&world->mirror_lock);
-    for (unsigned i = 0; i < PAGES; i++) {
-        if (iova_of(i) < change->first || iova_of(i) > change->last) {
-            continue;
-        }
-        if ((change->kind == VIOMMU_CHANGE_MAP) != !world->mirror[i]) {
-            guest_die("the mirror was told to map or unmap what it has or has not");
-        }
-        world->mirror[i] = change->kind == VIOMMU_CHANGE_MAP
-                               ? (uint8_t *)change->host + (iova_of(i) - change->first)
-                               : NULL;
-    }
-    pthread_mutex_unlock(&world->mirror_lock);
-    return 0;
-}
-
-static int on_mirror_fence(void *opaque)
-{
-    (void)opaque;
-    guest_die("the mirror was fenced");
 }
 
 /* ---- watchers and states ---- */
@@ -539,6 +591,7 @@ static void run(enum viommu_cache_mode mode, bool elsewhere, uint64_t seed)
     unsigned removals = 0;
 
     memset(&world, 0, sizeof(world));
+    world.answers.state = seed;
     prepare(&world, mode, seed);
     for (unsigned i = 0; i < USERS + 2; i++) {
         workers[i] = (struct worker){&world, i, {seed * 100 + i}};
