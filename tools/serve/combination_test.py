@@ -166,8 +166,13 @@ def replay(folder, number):
                           cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
 
 
+# And what else the unit may have.
+MORE = {"normal": [], "faithful": ["--width", "57", "--domain-bits", "8"],
+        "hostile": ["--device-tlb", "--fault-records", "16", "--host-width", "40"]}
+
+
 def check(folder, mode):
-    options = make_disk(folder)
+    options = make_disk(folder) + MORE[mode]
     options[1] += ",mirror=mirror"
     options += ["--caching-mode", "--cache-mode", mode + (",seed=3" if mode == "hostile" else ""),
                 "--trace", "trace-1", "--handover", "over"]
