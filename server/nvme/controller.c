@@ -173,6 +173,14 @@ void nvme_state_loaded(struct nvme *nvme)
     }
 }
 
+/* After a reset its DMA is let through again, should it have been cut off. */
+static void admit(struct nvme *nvme)
+{
+    if (nvme->dma.reset) {
+        nvme->dma.reset(nvme->dma.opaque);
+    }
+}
+
 static void write_cc(struct nvme *nvme, uint32_t value)
 {
     struct nvme_state *state = &nvme->state;
@@ -187,6 +195,8 @@ static void write_cc(struct nvme *nvme, uint32_t value)
     if (!(old & NVME_CC_EN) && (value & NVME_CC_EN)) {
         /* A guest that does not wait for the end of a reset has it here. */
         state->csts &= ~NVME_CSTS_RDY;
+        /* Guests reset a controller by this, and seldom the function. */
+        admit(nvme);
         enable(nvme);
     } else if ((old & NVME_CC_EN) && !(value & NVME_CC_EN)) {
         disable(nvme);
@@ -352,9 +362,7 @@ static void reset(void *opaque)
     nvme->state.asq = 0;
     nvme->state.acq = 0;
     nvme->fatal_logged = false;
-    if (nvme->dma.reset) {
-        nvme->dma.reset(nvme->dma.opaque);
-    }
+    admit(nvme);
 }
 
 static const struct pci_function_ops ops = {
