@@ -343,31 +343,27 @@ static void revoke(struct viommu *iommu, struct viommu_window *window)
     window->deadline = iommu_now(iommu) + iommu->ack_timeout;
 }
 
-static void tell_overdue(struct viommu *iommu, const struct viommu_window *window, int error)
+/* The window may be gone afterwards: what is told of it is noted before. */
+static void fence(struct viommu *iommu, struct viommu_window *window)
 {
     struct viommu_event event = {
         .kind = VIOMMU_EVENT_OVERDUE,
         .requester = window->id,
-        .error = error,
         .first = window->ranges[0].first,
         .last = window->ranges[0].last,
-        .text = error ? "a pinned window was not released in time, and may still be used"
-                      : "a pinned window was not released in time; its use was stopped",
     };
-
-    iommu_post_event(iommu, &event);
-}
-
-static void fence(struct viommu *iommu, struct viommu_window *window)
-{
     int ret = -ETIMEDOUT;
 
     iommu->windows.to_fence = window->next_wanted;
     if (window->fence && !window_call(iommu, window, true, &ret)) {
-        return;
+        ret = 0; /* released, so its use has stopped */
+    } else {
+        window->stopped = true;
     }
-    window->stopped = true;
-    tell_overdue(iommu, window, ret < 0 ? ret : ret ? -EPROTO : 0);
+    event.error = ret < 0 ? ret : ret ? -EPROTO : 0;
+    event.text = ret ? "a pinned window was not released in time, and may still be used"
+                     : "a pinned window was not released in time; its use was stopped";
+    iommu_post_event(iommu, &event);
     iommu_kick(iommu);
 }
 

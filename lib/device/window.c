@@ -173,18 +173,22 @@ static int add_iov(struct pin *pin, char *host, size_t len)
     return 0;
 }
 
-/* On a bus no request both reads and writes: the one that is refused is recorded. */
-static void record_refusal(struct pin *pin)
+/*
+ * On a bus no request both reads and writes: the one that is refused is recorded. Returns false when
+ * neither is by now.
+ */
+static bool record_refusal(struct pin *pin)
 {
     struct dma_request request = pin->request;
     struct viommu_translation translation;
 
     request.quiet = false;
     request.perm = VIOMMU_WRITE;
-    if (!dma_translate(&request, &translation)) {
-        request.perm = VIOMMU_READ;
-        (void)dma_translate(&request, &translation);
+    if (dma_translate(&request, &translation)) {
+        return true;
     }
+    request.perm = VIOMMU_READ;
+    return dma_translate(&request, &translation) != 0;
 }
 
 static int translate(struct pin *pin, uint64_t iova, struct viommu_translation *out)
@@ -195,8 +199,11 @@ static int translate(struct pin *pin, uint64_t iova, struct viommu_translation *
     pin->request.quiet = pin->request.perm == (VIOMMU_READ | VIOMMU_WRITE);
     pin->found = (struct dma_found){0};
     ret = dma_translate(&pin->request, out);
-    if (ret == -EFAULT && pin->request.quiet) {
-        record_refusal(pin);
+    if (ret == -EFAULT && pin->request.quiet && !record_refusal(pin)) {
+        /* Other entries than before: the guest is changing them, or a cache lost the old ones. */
+        pin->request.quiet = false;
+        pin->found = (struct dma_found){0};
+        ret = dma_translate(&pin->request, out);
     }
     return ret;
 }

@@ -770,8 +770,14 @@ def test_options_go_along(folder):
                    '"width":57' in lines[0] and '"end"' in lines[-1], lines)
 
 
-for test in [value for name, value in sorted(globals().items()) if name.startswith("test_")]:
-    with tempfile.TemporaryDirectory(prefix="viommu-takeover-") as where:
-        test(where)
-print("failed" if failures else "ok")
-sys.exit(1 if failures else 0)
+def main(names):
+    """Each of these whose name begins with test_, in a folder of its own; then ends the program."""
+    for test in [value for name, value in sorted(names.items()) if name.startswith("test_")]:
+        with tempfile.TemporaryDirectory(prefix="viommu-takeover-") as where:
+            test(where)
+    print("failed" if failures else "ok")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main(globals())

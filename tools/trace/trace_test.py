@@ -20,7 +20,8 @@ VIOMMU, ROOT, PROBES = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3] == "w
 failures = 0
 
 # Their waits are given up because a device does not answer, which is not replayed.
-GIVEN_UP = {"F1-ite-aborts-all-waits", "F3-no-answer-is-fenced-and-denied"}
+GIVEN_UP = {"F1-ite-aborts-all-waits", "F3-no-answer-is-fenced-and-denied",
+            "F3-window-and-device-tlb"}
 KINDS = {
     "reset": set(),
     "write": {"offset", "size", "value"},
