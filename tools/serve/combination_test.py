@@ -19,7 +19,7 @@ from takeover_test import (DATA, FSTS, GCMD, IOVA, TABLE, VIOMMU, Guest, expect,
 from vfio_user_client import EDU_BUFFER, TO_MEMORY
 
 IQH, IQT, IQA, GSTS = 0x80, 0x88, 0x90, 0x1c
-QUEUE, STATUS, OTHER = 0x50000, 0x60000, 0x11000
+QUEUE, STATUS, OTHER, ELSEWHERE = 0x50000, 0x60000, 0x11000, 0x31000
 GLOBAL, SELECTIVE = 1, 3
 
 
@@ -112,15 +112,21 @@ def check_absent(guest, mode, when):
 
 
 def check_handover(folder, guest, disk, last, number, mode):
-    """A transfer is held, an invalidation waits for it, and another server takes over."""
+    """A transfer is held, an invalidation waits for it, and another server takes over.
+
+    It waits because the page leads elsewhere: for one that leads where it led nobody would wait.
+    """
     hold = os.path.join(folder, "hold")
     with open(hold, "w", encoding="ascii"):
         pass
     disk.begin(nvme_client.READ, 7)
     end = time.monotonic() + 20
+    place = nvme_client.DATA
     while guest.is_over():                              # the transfer begins after its doorbell is answered
         assert time.monotonic() < end, "%s, server %d: nothing waits for the transfer" % (mode, number)
         started = time.monotonic()
+        place ^= nvme_client.DATA ^ ELSEWHERE
+        guest.put64(entry_of(nvme_client.DATA), place | 3)
         guest.invalidate(SELECTIVE, nvme_client.DATA)
         time.sleep(0.02)
     expect("%s, and the registers answer" % mode, guest.unit.read32(0, IQH) != guest.tail)
@@ -136,6 +142,7 @@ def check_handover(folder, guest, disk, last, number, mode):
     following.wait_for("Ctrl-C ends")
     guest.wait("server %d: the wait completes" % (number + 1))
     expect("the transfer, too", disk.completion(disk.io) == (disk.io.cid, 0))
+    guest.map(nvme_client.DATA, nvme_client.DATA | 3)
     expect("and nobody was denied", disk.read(7) == b"block 7")
     return following
 
