@@ -276,6 +276,12 @@ static void charge(unsigned *budget, unsigned units)
     *budget -= units < *budget ? units : *budget;
 }
 
+/* A callback of the model's own. Returns false when none is due. */
+static bool model_deliver(struct viommu *iommu)
+{
+    return iommu->model->deliver && iommu->model->deliver(iommu);
+}
+
 /*
  * One round of everything. A callback costs a unit, so that one which makes new work cannot keep
  * the call going. Returns true when the budget ended it.
@@ -295,7 +301,8 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
         notify_expire(iommu, now);
         windows_expire(iommu, now);
     }
-    while (*budget && (notify_deliver(iommu) || windows_deliver(iommu))) {
+    while (*budget &&
+           (notify_deliver(iommu) || windows_deliver(iommu) || model_deliver(iommu))) {
         charge(budget, 1);
         iommu->work_came = true;
     }
