@@ -187,7 +187,7 @@ static int mapping_read(const struct virtio *virtio, struct save_section *sectio
                         struct virtio_domain *domain)
 {
     struct range_run run;
-    int ret;
+    struct range_run behind;
 
     run.first = save_get64(section);
     run.last = save_get64(section);
@@ -197,11 +197,10 @@ static int mapping_read(const struct virtio *virtio, struct save_section *sectio
         return section->error;
     }
     if ((run.tag & ~(uint64_t)(MAPPING_PERM | MAPPING_MMIO)) ||
-        virtio_addresses_check(virtio, &run)) {
+        virtio_addresses_check(virtio, &run) || range_map_from(&domain->map, run.first, &behind)) {
         return -EBADMSG;
     }
-    ret = range_map_insert(&domain->map, &run);
-    return ret == -ENOMEM ? ret : ret ? -EBADMSG : 0;
+    return range_map_insert(&domain->map, &run);
 }
 
 /* The mappings of a domain that is in the index already. */
@@ -223,6 +222,12 @@ static int mappings_read(const struct virtio *virtio, struct save_section *secti
     return ret;
 }
 
+/* Whether an index has this id or a higher one: then it is out of order here. */
+static bool has_from(const struct range_map *index, uint32_t id)
+{
+    return virtio_index_next(index, &id) != NULL;
+}
+
 static int domain_read(const struct virtio *virtio, struct save_section *section,
                        struct virtio_loaded *loaded)
 {
@@ -234,7 +239,8 @@ static int domain_read(const struct virtio *virtio, struct save_section *section
     if (section->error) {
         return section->error;
     }
-    if (bypass > 1 || id < virtio->config.domain_first || id > virtio->config.domain_last) {
+    if (bypass > 1 || id < virtio->config.domain_first || id > virtio->config.domain_last ||
+        has_from(&loaded->domains, id)) {
         return -EBADMSG;
     }
     domain = base_alloc(sizeof(*domain));
@@ -248,7 +254,7 @@ static int domain_read(const struct virtio *virtio, struct save_section *section
     ret = virtio_index_add(&loaded->domains, id, domain);
     if (ret) {
         base_free(domain);
-        return ret == -ENOMEM ? ret : -EBADMSG;
+        return ret;
     }
     return mappings_read(virtio, section, loaded, domain);
 }
@@ -277,7 +283,7 @@ static int endpoint_read(const struct virtio *virtio, struct save_section *secti
     uint32_t limit = virtio->config.domain_endpoints_max;
     int ret;
 
-    if (section->error || !domain) {
+    if (section->error || !domain || has_from(&loaded->endpoints, id)) {
         return section->error ? section->error : -EBADMSG;
     }
     if (!requester_find((struct viommu *)(uintptr_t)&virtio->iommu, id)) {
@@ -288,7 +294,7 @@ static int endpoint_read(const struct virtio *virtio, struct save_section *secti
     }
     ret = virtio_index_add(&loaded->endpoints, id, domain);
     domain->endpoints++;
-    return ret == -EEXIST ? -EBADMSG : ret;
+    return ret;
 }
 
 static int endpoints_read(const struct virtio *virtio, struct save_section *section,
