@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Fuzzes a virtio-iommu's requests and what is around them: bytes of any kind and length, answers of
- * any room, requests with fields that are nearly right; the configuration space; DMA; sections and
+ * Fuzzes a virtio-iommu's requests and what is around them: bytes of any kind and length, answers
+ * of any room, requests with fields that are nearly right; the configuration space; DMA; sections and
  * a subscriber that hold requests back; resets; saved states, whole and changed.
  *
  * Held after every operation: an answer lies in its room; what is pending completes, once and in

@@ -133,8 +133,8 @@ int viommu_virtio_accept(struct viommu *iommu, uint64_t features);
  * The answer's last four bytes, struct virtio_iommu_req_tail, are a status code and three zeroes.
  * They follow the properties in the answer to PROBE, and are the whole answer otherwise.
  *
- * Returns 0 when it is complete; VIOMMU_PENDING when it is not yet: `completed` brings the token and
- * the status, and the tail (four bytes) is then the caller's to write at the beginning of the
+ * Returns 0 when it is complete; VIOMMU_PENDING when it is not yet: `completed` brings the token
+ * and the status, and the tail (four bytes) is then the caller's to write at the beginning of the
  * request's buffer: *written is 0. -EBUSY when so many requests are pending that no more are taken:
  * nothing was done, come again when one has completed, or viommu_process() has run; -EINVAL for a
  * unit of another model; -EAGAIN before viommu_start; -EDEADLK from a change callback.
@@ -145,13 +145,14 @@ int viommu_virtio_request(struct viommu *iommu, const void *in, size_t in_size, 
                           size_t out_size, uint64_t token, size_t *written);
 
 /*
- * Resets the virtio device (the driver wrote 0 to the device status): no endpoint is attached, there
- * are no domains, nothing is accepted, no fault waits; `bypass` stays. viommu_reset() is the
+ * Resets the virtio device (the driver wrote 0 to the device status): no endpoint is attached,
+ * there are no domains, nothing is accepted, no fault waits; `bypass` stays. viommu_reset() is the
  * platform's: it restores `bypass`, too, and forgets requests that are pending.
  *
  * Requests that were pending complete before it. Returns 0 when it is complete; VIOMMU_PENDING when
  * `completed` tells so later, with this token; -ENOMEM or -EBUSY: nothing was done, try again;
- * -EINVAL for a unit of another model; -EAGAIN before viommu_start; -EDEADLK from a change callback.
+ * -EINVAL for a unit of another model; -EAGAIN before viommu_start; -EDEADLK from a change
+ * callback.
  */
 int viommu_virtio_reset(struct viommu *iommu, uint64_t token);
 

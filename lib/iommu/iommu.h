@@ -61,7 +61,8 @@ enum model_id {
 };
 
 /*
- * What a model does. One constant table a model; every member is there, but where `or NULL` is said.
+ * What a model does. One constant table a model; every member is there, but where `or NULL` is
+ * said.
  */
 struct model {
     /* Frees the model's own state. No lock, nobody else in. */

@@ -63,7 +63,8 @@ static void test_map(void **state)
     struct bed bed;
 
     (void)state;
-    bed_init(&bed, &(struct viommu_virtio_config){.input = {0x1000, 0xffffffff}, .host_address_width = 40});
+    bed_init(&bed, &(struct viommu_virtio_config){.input = {0x1000, 0xffffffff},
+                                                  .host_address_width = 40});
     assert_int_equal(bed_map(&bed, 1, 0x1000, 0x1fff, 0, SPEC_MAP_RW), SPEC_S_NOENT);
     assert_int_equal(bed_attach(&bed, 1, 8, 0), SPEC_S_OK);
     assert_int_equal(bed_attach(&bed, 2, 9, SPEC_ATTACH_BYPASS), SPEC_S_OK);
@@ -297,7 +298,12 @@ static void test_not_negotiated(void **state)
 static void test_limits(void **state)
 {
     struct viommu_virtio_config config = {
-        .domains_max = 2, .domain_endpoints_max = 2, .mappings_max = 3, .domain_first = 5, .domain_last = 9};
+        .domains_max = 2,
+        .domain_endpoints_max = 2,
+        .mappings_max = 3,
+        .domain_first = 5,
+        .domain_last = 9,
+    };
     struct bed bed;
 
     (void)state;

@@ -4,7 +4,10 @@
 
 #include "base/alloc.h"
 
-enum { READ_AT = SPEC_FAULT_READ | SPEC_FAULT_ADDRESS, WRITE_AT = SPEC_FAULT_WRITE | SPEC_FAULT_ADDRESS };
+enum {
+    READ_AT = SPEC_FAULT_READ | SPEC_FAULT_ADDRESS,
+    WRITE_AT = SPEC_FAULT_WRITE | SPEC_FAULT_ADDRESS,
+};
 
 static const struct viommu_virtio_config defaults;
 
@@ -36,11 +39,13 @@ static void test_mapped(void **state)
     bed_expect_fault(&bed, SPEC_FAULT_R_DOMAIN, READ_AT, 9, 0x10000);
     /* The block that a translation holds for: aligned on both sides, inside the mapping. */
     assert_int_equal(bed_map(&bed, 1, 0x200000, 0x3fffff, 0x600000, SPEC_MAP_RW), SPEC_S_OK);
-    assert_int_equal(viommu_device_translate(bed.devices[0], NULL, 0x345678, VIOMMU_WRITE, &out), 0);
+    assert_int_equal(viommu_device_translate(bed.devices[0], NULL, 0x345678, VIOMMU_WRITE, &out),
+                     0);
     assert_int_equal(out.gpa, 0x745678);
     assert_int_equal(out.mask, 0x1fffff);
     assert_int_equal(bed_map(&bed, 1, 0x400000, 0x5fffff, 0x1000, SPEC_MAP_RW), SPEC_S_OK);
-    assert_int_equal(viommu_device_translate(bed.devices[0], NULL, 0x402000, VIOMMU_WRITE, &out), 0);
+    assert_int_equal(viommu_device_translate(bed.devices[0], NULL, 0x402000, VIOMMU_WRITE, &out),
+                     0);
     assert_int_equal(out.gpa, 0x3000);
     assert_int_equal(out.mask, 0xfff);
     assert_false(out.interrupt);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The virtio-iommu: configuration and its space, features, life, and its share of viommu_process. */
+/* The virtio-iommu: configuration and its space, features, life, its share of viommu_process. */
 #include "virtio/unit.h"
 
 #include "base/alloc.h"

@@ -2,8 +2,8 @@
 /*
  * A page is never touched once the request that took it away is complete.
  *
- * Device threads read, write and translate without pause, cached and not. A driver maps pages, takes
- * them away again (by UNMAP of one or several, DETACH, ATTACH to another domain, or the field
+ * Device threads read, write and translate without pause, cached and not. A driver maps pages,
+ * takes them away again (by UNMAP of one or several, DETACH, ATTACH to another domain, or the field
  * `bypass`), waits for the completion, and then uses them for itself: fills them with a poison, and
  * looks whether anybody writes into them or reads the poison. Bytes are shared by ordinary loads
  * and stores: what the library leaves unordered is a data race that ThreadSanitizer sees. Another
