@@ -87,7 +87,29 @@ static void test_section(void **state)
     bed_fini(&bed);
 }
 
-/* The same for everything that takes something away. */
+/* One that is over, and not told yet, still comes first. */
+static void test_order(void **state)
+{
+    struct bed bed;
+    uint64_t token;
+
+    (void)state;
+    prepare(&bed, &defaults);
+    assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+    assert_int_equal(bed_unmap(&bed, 1, 0x1000, 0x1fff), BED_PENDING);
+    token = bed.token;
+    viommu_dma_end(bed.iommu);
+    assert_int_equal(bed_unmap(&bed, 1, 0x4000, 0x5fff), BED_PENDING);
+    assert_int_equal(bed_map(&bed, 1, 0x1001, 0x1fff, 0, SPEC_MAP_RW), BED_PENDING);
+    bed_process(&bed);
+    assert_int_equal(bed.done_count, 3);
+    expect_done(&bed, 0, token, SPEC_S_OK);
+    expect_done(&bed, 1, token + 1, SPEC_S_OK);
+    expect_done(&bed, 2, token + 2, SPEC_S_RANGE);
+    bed_fini(&bed);
+}
+
+/* A section holds back everything that takes something away. */
 static void test_section_holds_all(void **state)
 {
     struct bed bed;
@@ -367,6 +389,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_section),
+        cmocka_unit_test(test_order),
         cmocka_unit_test(test_section_holds_all),
         cmocka_unit_test(test_many_pending),
         cmocka_unit_test(test_caches_are_told),
