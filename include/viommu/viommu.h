@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Everything libviommu offers. */
+/*
+ * Everything libviommu offers.
+ *
+ * Begin with viommu/memory.h (the guest's memory), viommu/vtd.h (a unit), viommu/iommu.h (what all
+ * units have) and viommu/device.h (DMA). docs/embedding.md tells how they fit together;
+ * `pkg-config --cflags --libs viommu` how to link.
+ */
 #ifndef VIOMMU_VIOMMU_H
 #define VIOMMU_VIOMMU_H
 

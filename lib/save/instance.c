@@ -402,6 +402,7 @@ static void restore(struct viommu *iommu, struct loaded *loaded)
         mirror_adopt(iommu, &loaded->adoptions[i]);
     }
     atomic_store(&iommu->started, true);
+    wake_remind(&iommu->wake);
     iommu_kick(iommu);
 }
 

@@ -40,7 +40,7 @@ static void prepare(struct bed *bed, const struct viommu_virtio_config *config)
     assert_int_equal(bed_attach(bed, 1, 8, 0), SPEC_S_OK);
     bed_process(bed);
     assert_int_equal(bed_map(bed, 1, 0x1000, 0x1fff, 0x3000, SPEC_MAP_RW), SPEC_S_OK);
-    assert_int_equal(bed_map(bed, 1, 0x4000, 0x5fff, 0x4000, SPEC_MAP_RW), SPEC_S_OK);
+    assert_int_equal(bed_map(bed, 1, 0x4000, 0x5fff, 0x8000, SPEC_MAP_RW), SPEC_S_OK);
     assert_int_equal(bed_read(bed, 0, 0x1000), 3);
 }
 

@@ -164,7 +164,7 @@ static bool can_load(struct run *run)
 static void do_load(struct run *run)
 {
     struct unit *unit = run_unit(run);
-    struct saved *saved = arg_saved(run);
+    struct saved *saved = unit ? arg_saved(run) : NULL;
     bool adopt = !arg_flag(run, "fresh");
     struct viommu_vtd_config vtd;
     struct viommu *second;
@@ -195,7 +195,7 @@ static void do_load(struct run *run)
 static void do_load_damaged(struct run *run)
 {
     struct unit *unit = run_unit(run);
-    struct saved *saved = arg_saved(run);
+    struct saved *saved = unit ? arg_saved(run) : NULL;
     struct viommu *second = NULL;
     uint64_t tried = 0;
     int error;

@@ -20,7 +20,7 @@ void trace_begin(struct run *run, struct unit *unit)
     }
     error = trace_writer_open(run->trace_file, unit->iommu, &unit->vtd, &unit->tracer);
     if (error) {
-        run_error(run, run->trace_file, "cannot trace into it: %s", strerror(-error));
+        run_error(run, run->trace_file, "cannot trace into it: %s", trace_writer_error(error));
     }
     run->trace_file = NULL; /* no other unit */
 }

@@ -395,6 +395,7 @@ static const struct {
     COUNTER(windows_open),
     COUNTER(windows_revoked),
     COUNTER(windows_overdue),
+    COUNTER(windows_kept),
 };
 
 enum { COUNTERS = sizeof(counters) / sizeof(counters[0]) };
