@@ -19,6 +19,7 @@
 #include <viommu/trace.h>
 #include <viommu/types.h>
 #include <viommu/vfio.h>
+#include <viommu/virtio.h>
 #include <viommu/vtd.h>
 #include <viommu/watch.h>
 #include <viommu/window.h>

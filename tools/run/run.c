@@ -19,7 +19,8 @@ enum {
 };
 
 static const struct room rooms[] = {
-    {"memory", memory_commands},     {"unit", unit_commands},   {"saved states", save_commands},
+    {"memory", memory_commands},     {"unit", unit_commands},   {"virtio", virtio_commands},
+    {"saved states", save_commands},
     {"registers", register_commands},
     {"tables", table_commands},      {"queue", queue_commands}, {"devices", device_commands},
     {"held translations", hold_commands}, {"pinned windows", window_commands},
