@@ -7,6 +7,7 @@
 #include <viommu/dmar.h>
 #include <viommu/iommu.h>
 #include <viommu/iommufd.h>
+#include <viommu/iova.h>
 #include <viommu/memory.h>
 #include <viommu/notify.h>
 #include <viommu/save.h>
