@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, shadow map, save, trace,
-takeover and nvme fuzz targets into corpus/.
+"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, shadow map, save,
+trace, takeover and nvme fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -368,6 +368,30 @@ def r_run(first, length, tag=0, nowhere=0):
     return bytes([INSERT, 3 | nowhere << 2 | tag << 3 | (length - 1) << 4 & 0xf0]) + anywhere(first)
 
 
+def i_operation(kind, owner=0, first=0, length=0, a=0, b=0, c=0, d=0, fail=0):
+    return bytes([fail, kind, owner, first, length, a, b, c, d])
+
+
+def iova_seeds():
+    """Every kind of claim over every other, in each kind of space; windows that are pushed about."""
+    claims = [i_operation(0, 0, 8, 3, kind) for kind in range(6)] + \
+             [i_operation(3, 1, 8, 3), i_operation(4, 2, 8, 3), i_operation(7, 1, 8, 8)]
+    for space in range(6):
+        for number, one in enumerate(claims):
+            write("iova", "meet-%d-%d" % (space, number), bytes([space]) + one + b"".join(claims))
+        windows = b"".join(i_operation(2, 0, 16 + 4 * i, 0, 3, 8, 8) for i in range(3))
+        push = b"".join(i_operation(kind, 1, 16, 20) for kind in (3, 4, 0))
+        bells = b"".join(i_operation(8, 0, i, bell, 1) for i in range(3) for bell in range(5))
+        gone = b"".join(i_operation(8, 0, i, bell, 3) for i in range(3) for bell in range(5))
+        places = b"".join(i_operation(6, 2, 0, n, n, 0, 63) for n in range(9))
+        drops = b"".join(i_operation(9, 0, i, 0, kind) for i in range(3) for kind in (0, 1, 2, 3))
+        write("iova", "windows-%d" % space,
+              bytes([space]) + windows + push + bells + push + gone + places + drops)
+        write("iova", "fail-%d" % space,
+              bytes([space]) + b"".join(i_operation(kind, 0, 4 * n, 2, 4, 1, 9, fail=n)
+                                        for kind in range(9) for n in range(1, 5)))
+
+
 def range_seeds():
     top = 2**64 - 1
     order = list(range(0, 1200, 4))
@@ -703,6 +727,7 @@ queue_seeds()
 save_seeds()
 mirror_seeds()
 tables_seeds()
+iova_seeds()
 range_seeds()
 shadow_map_seeds()
 for seed, content in nvme_corpus.seeds().items():
