@@ -31,6 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         base_alloc_fail_at(fail & 7);
         model_operate(&model, bytes);
     }
+    model_compare(&model);
     model_end(&model);
     return 0;
 }

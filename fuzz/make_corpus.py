@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, shadow map, save,
-trace, takeover and nvme fuzz targets into corpus/.
+"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, shadow map,
+save, trace, takeover and nvme fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -392,6 +392,25 @@ def iova_seeds():
                                         for kind in range(9) for n in range(1, 5)))
 
 
+def sources_seeds():
+    """A group's regions as sysfs has them; a root port with and without its capabilities."""
+    text = b"0x000000007c800000 0x000000007effffff direct-relaxable\n" \
+           b"0x00000000fee00000 0x00000000feefffff msi\n0x0 0xffffffffffffffff reserved\n"
+    write("sources", "regions", b"\x01" + text)
+    write("sources", "regions-cut", b"\x01" + text[:70])
+    port = bytearray(0x180)
+    port[4:6] = b"\x07\x05"
+    port[0x0e] = 0x81
+    port[0x18:0x1b] = bytes([0, 1, 3])
+    port[0x20:0x30] = struct.pack("<HHHHII", 0xfe40, 0xfe50, 1, 0xfff1, 8, 8)
+    port[0x100:0x104] = struct.pack("<I", 0x14820001)
+    port[0x148:0x150] = struct.pack("<IHH", 0x0001000d, 0x1f, 0x1d)
+    write("sources", "port", b"\x00" + bytes(port))
+    write("sources", "port-short", b"\x00" + bytes(port[:64]))
+    port[0x102:0x104] = b"\x02\x10"
+    write("sources", "port-loop", b"\x00" + bytes(port))
+
+
 def range_seeds():
     top = 2**64 - 1
     order = list(range(0, 1200, 4))
@@ -728,6 +747,7 @@ save_seeds()
 mirror_seeds()
 tables_seeds()
 iova_seeds()
+sources_seeds()
 range_seeds()
 shadow_map_seeds()
 for seed, content in nvme_corpus.seeds().items():

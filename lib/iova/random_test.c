@@ -43,6 +43,7 @@ static void test_random(void **state)
             } else {
                 done++;
             }
+            model_compare(&model);
         }
         model_end(&model);
     }
