@@ -398,6 +398,8 @@ def sources_seeds():
            b"0x00000000fee00000 0x00000000feefffff msi\n0x0 0xffffffffffffffff reserved\n"
     write("sources", "regions", b"\x01" + text)
     write("sources", "regions-cut", b"\x01" + text[:70])
+    write("sources", "iomem", b"\x03000a0000-000bffff : PCI Bus 0000:00\n  000a0000-000a0fff : x\n"
+          b"100000000-17fffffff : System RAM\n8000000000-ffffffffff : PCI Bus 0000:00\n")
     port = bytearray(0x180)
     port[4:6] = b"\x07\x05"
     port[0x0e] = 0x81

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Fuzzes what reads a host's words on reserved addresses: a text of sysfs, and a bridge's
- * configuration space. The first byte chooses; what was read is sound, or refused.
+ * Fuzzes what reads a host's words on reserved addresses: a text of sysfs, one of
+ * /proc/iomem, and a bridge's configuration space. The first byte chooses; what was read is sound, or refused.
  */
 #include <viommu/iova_source.h>
 
@@ -20,13 +20,15 @@ static void expect(bool holds)
     }
 }
 
-static void read_text(const uint8_t *data, size_t size)
+static void read_text(const uint8_t *data, size_t size, bool iomem)
 {
     struct viommu_iova_request requests[ROOM];
     size_t count = ROOM;
-    int error = viommu_iova_read_reserved_regions((const char *)data, size, requests, &count);
+    int error = iomem ? viommu_iova_read_iomem((const char *)data, size, requests, &count)
+                      : viommu_iova_read_reserved_regions((const char *)data, size, requests,
+                                                          &count);
 
-    expect(error == 0 || error == -EIO || (error == -ENOSPC && count > ROOM));
+    expect(error == 0 || (iomem && error == -EACCES) || error == -EIO || (error == -ENOSPC && count > ROOM));
     for (size_t i = 0; !error && i < count; i++) {
         expect(requests[i].range.first <= requests[i].range.last);
         expect(viommu_iova_type_name(requests[i].type));
@@ -59,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     memcpy(exactly, data + 1, size - 1);
     if (data[0] & 1) {
-        read_text(exactly, size - 1);
+        read_text(exactly, size - 1, data[0] & 2);
     } else {
         read_bridge(exactly, size - 1);
     }

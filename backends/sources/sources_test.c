@@ -59,6 +59,45 @@ static void test_regions_that_make_no_sense(void **state)
     assert_int_equal(requests[0].range.last, UINT64_MAX);
 }
 
+/* Of a PC, shortened. */
+static void test_iomem(void **state)
+{
+    static const char text[] = "00000000-00000fff : Reserved\n"
+                               "00001000-0009fbff : System RAM\n"
+                               "000a0000-000bffff : PCI Bus 0000:00\n"
+                               "80000000-febfffff : PCI Bus 0000:00\n"
+                               "  fe000000-fe1fffff : PCI Bus 0000:01\n"
+                               "    fe000000-fe003fff : 0000:01:00.0\n"
+                               "fee00000-fee00fff : Local APIC\n"
+                               "100000000-17fffffff : System RAM\n"
+                               "8000000000-ffffffffff : PCI Bus 0000:00";
+    static const char hidden[] = "00000000-00000000 : Reserved\n"
+                                 "00000000-00000000 : PCI Bus 0000:00\n";
+    static const char *const bad[] = {"x", "0-1", "0-1 System RAM", "2-1 : PCI Bus 0000:00",
+                                      "0-11112222333344445 : x", "-1 : x"};
+    struct viommu_iova_request requests[3];
+    size_t count = 3;
+
+    (void)state;
+    assert_int_equal(viommu_iova_read_iomem(text, strlen(text), requests, &count), 0);
+    assert_int_equal(count, 3);
+    assert_int_equal(requests[0].type, VIOMMU_IOVA_P2P);
+    assert_int_equal(requests[0].range.first, 0xa0000);
+    assert_int_equal(requests[1].range.last, 0xfebfffff);
+    assert_int_equal(requests[2].range.first, 0x8000000000);
+    assert_int_equal(requests[2].range.last, 0xffffffffff);
+    count = 2;
+    assert_int_equal(viommu_iova_read_iomem(text, strlen(text), requests, &count), -ENOSPC);
+    assert_int_equal(count, 3);
+    assert_int_equal(viommu_iova_read_iomem(hidden, strlen(hidden), requests, &count), -EACCES);
+    assert_int_equal(viommu_iova_read_iomem("", 0, requests, &count), 0);
+    assert_int_equal(count, 0);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        count = 3;
+        assert_int_equal(viommu_iova_read_iomem(bad[i], strlen(bad[i]), requests, &count), -EIO);
+    }
+}
+
 static void put16(uint8_t *config, size_t at, uint16_t value)
 {
     config[at] = (uint8_t)value;
@@ -195,6 +234,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_regions_of_intel),
         cmocka_unit_test(test_regions_that_make_no_sense),
+        cmocka_unit_test(test_iomem),
         cmocka_unit_test(test_bridge),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_upstream_port),

@@ -225,6 +225,7 @@ static void test_limits(void **state)
 {
     struct fixture f;
     const struct viommu_range ranges[] = {{0x100000, GIB - 1}, {0x1000, 0xffff}};
+    uint64_t generation;
 
     (void)state;
     begin(&f, false);
@@ -243,7 +244,9 @@ static void test_limits(void **state)
     /* What is usable is inside the limits of all. */
     assert_int_equal(viommu_iova_limit(f.vmm, RANGE(0x8000, 0x1fffff), 1, &f.conflict), 0);
     expect_usable(&f, (struct viommu_range[]){{0x8000, 0xffff}, {0x100000, 0x1fffff}}, 2);
+    generation = viommu_iova_generation(f.space);
     viommu_iova_owner_destroy(f.disk);
+    assert_int_not_equal(viommu_iova_generation(f.space), generation);
     expect_usable(&f, (struct viommu_range[]){{0x8000, 0x1fffff}}, 1);
     end(&f);
 }

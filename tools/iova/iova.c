@@ -26,6 +26,8 @@ enum {
 };
 
 #define GIB (UINT64_C(1) << 30)
+#define VGA UINT64_C(0xa0000)
+#define VGA_END UINT64_C(0xc0000)
 
 struct layout {
     const char *name;
@@ -35,6 +37,7 @@ struct layout {
 
 struct request {
     const char *root;
+    const char *iomem; /* or NULL */
     const char *devices[DEVICES_MAX];
     size_t device_count;
     struct viommu_iova_request reserved[MANUAL_MAX];
@@ -54,6 +57,7 @@ enum option_key {
     OPTION_JSON = 'j',
     OPTION_LIMIT = 0x100,
     OPTION_SYSFS,
+    OPTION_IOMEM,
 };
 
 static const struct argp_option options[] = {
@@ -63,6 +67,8 @@ static const struct argp_option options[] = {
      "reserve more: direct, direct-relaxable, reserved, msi, sw-msi or p2p", 0},
     {"limit", OPTION_LIMIT, "FIRST-LAST", 0,
      "only these addresses can be used (several: any of them)", 0},
+    {"host-bridges", OPTION_IOMEM, "FILE", 0,
+     "reserve the windows of host bridges, as /proc/iomem (to be read by root) has them", 0},
     {"memory", OPTION_MEMORY, "SIZE", 0,
      "try the layouts that are common for a guest with so much memory: pc (2 GiB below 4 GiB, the "
      "rest from 4 GiB), pc-high (the rest from 1 TiB), virt (from 1 GiB)", 1},
@@ -143,14 +149,17 @@ static void layout_option(struct argp_state *state, struct request *request, con
                PARTS_MAX);
 }
 
-/* A layout of a PC: up to `low` bytes at 0, the rest from `high` on. */
+/* A layout of a PC: up to 2 GiB at 0, but for where the VGA memory is, the rest from `high` on. */
 static void add_pc(struct argp_state *state, struct request *request, const char *name,
                    uint64_t size, uint64_t high)
 {
     struct layout *layout = new_layout(state, request, name);
     uint64_t low = size < 2 * GIB ? size : 2 * GIB;
 
-    layout->parts[layout->count++] = (struct viommu_range){0, low - 1};
+    layout->parts[layout->count++] = (struct viommu_range){0, (low < VGA ? low : VGA) - 1};
+    if (low > VGA_END) {
+        layout->parts[layout->count++] = (struct viommu_range){VGA_END, low - 1};
+    }
     if (size > low) {
         layout->parts[layout->count++] = (struct viommu_range){high, high + (size - low) - 1};
     }
@@ -197,12 +206,16 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case OPTION_JSON:
         request->json = true;
         return 0;
+    case OPTION_IOMEM:
+        request->iomem = text;
+        return 0;
     case OPTION_SYSFS:
         request->root = text;
         return 0;
     case ARGP_KEY_END:
-        if (!request->device_count && !request->reserved_count && !request->limit_count) {
-            argp_error(state, "of what? give --device, --reserve or --limit");
+        if (!request->device_count && !request->reserved_count && !request->limit_count &&
+            !request->iomem) {
+            argp_error(state, "of what? give --device, --host-bridges, --reserve or --limit");
         }
         return 0;
     default:
@@ -234,7 +247,7 @@ static bool fill(struct viommu_iova *space, const struct request *request)
             return false;
         }
     }
-    return true;
+    return !request->iomem || sysfs_add_host_bridges(space, request->iomem);
 }
 
 struct lists {

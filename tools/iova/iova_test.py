@@ -124,6 +124,21 @@ def test_several_and_manual(sysfs):
     assert "meets limit 0x8000000000-0xffffffffffffffff of manual" in text, text
 
 
+def test_host_bridges(sysfs):
+    path = sysfs.root + "/iomem"
+    with open(path, "w") as file:
+        file.write("00001000-0009fbff : System RAM\n000a0000-000bffff : PCI Bus 0000:00\n"
+                   "80000000-febfffff : PCI Bus 0000:00\n"
+                   "  fe000000-fe1fffff : PCI Bus 0000:01\n")
+    said = sysfs.json("--host-bridges", path, "-m", "3g")
+    assert windows(said) == [("0x80000000", "host bridges"), ("0xa0000", "host bridges")]
+    assert [layout["fits"] for layout in said["layouts"]] == [True, True, False]
+    with open(path, "w") as file:
+        file.write("00000000-00000000 : PCI Bus 0000:00\n")
+    assert "Permission denied" in sysfs.run("--host-bridges", path, status=1)[1]
+    sysfs.run("--host-bridges", path + "x", status=1)
+
+
 def test_failures(sysfs):
     sysfs.add("0000:00:03.0", ENDPOINT)
     assert "no IOMMU group" in sysfs.run("-d", "0000:00:03.0")[1]
@@ -136,7 +151,8 @@ def test_failures(sysfs):
         sysfs.run(*bad, status=2)
 
 
-for test in (test_root_port, test_switch, test_several_and_manual, test_failures):
+for test in (test_root_port, test_switch, test_several_and_manual,
+             test_host_bridges, test_failures):
     with tempfile.TemporaryDirectory() as folder:
         test(Sysfs(os.path.realpath(folder) + "/sys"))
     print("ok", test.__name__)

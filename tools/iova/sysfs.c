@@ -212,3 +212,19 @@ bool sysfs_add_device(struct viommu_iova *space, const char *root, const char *d
     free(directory);
     return done;
 }
+
+bool sysfs_add_host_bridges(struct viommu_iova *space, const char *path)
+{
+    static char text[FILE_MAX];
+    struct viommu_iova_request requests[REGIONS_MAX];
+    size_t count = REGIONS_MAX;
+    size_t size;
+    bool missing;
+    int error;
+
+    if (!read_file(path, text, sizeof(text), &size, &missing)) {
+        return missing ? fail(path, ENOENT) : false;
+    }
+    error = viommu_iova_read_iomem(text, size, requests, &count);
+    return error ? fail(path, error) : add(space, "host bridges", requests, count);
+}

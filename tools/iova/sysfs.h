@@ -19,4 +19,7 @@
  */
 bool sysfs_add_device(struct viommu_iova *space, const char *root, const char *device);
 
+/* Adds an owner "host bridges" with their windows, as a copy of /proc/iomem has them. */
+bool sysfs_add_host_bridges(struct viommu_iova *space, const char *path);
+
 #endif
