@@ -13,6 +13,8 @@
 #include <viommu/dmar.h>
 #include <viommu/iommu.h>
 #include <viommu/iommufd.h>
+#include <viommu/iova.h>
+#include <viommu/iova_source.h>
 #include <viommu/memory.h>
 #include <viommu/notify.h>
 #include <viommu/save.h>

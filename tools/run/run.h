@@ -7,10 +7,10 @@
  *
  *     dma read disk 0x1000 len=16   => ok hash=0x5c3a
  *
- * Each room (memory, unit, virtio, save, register, table, queue, device, hold, window, notify, subscriber,
- * mirror, fault, time) has one table of commands. A command takes its arguments with the arg_*
- * functions, acts, and says what came of it: a status word (result_status) and fields
- * (result_number, ...). The main loop compares those with the expectation and prints them.
+ * Each room (memory, unit, virtio, save, register, table, queue, device, hold, window, notify,
+ * subscriber, mirror, iova, fault, time) has one table of commands. A command takes its arguments
+ * with the arg_* functions, acts, and says what came of it: a status word (result_status) and
+ * fields (result_number, ...). The main loop compares those with the expectation and prints them.
  *
  * Three outcomes of a line are kept apart: an answer of the library, good or bad, is a result; a
  * result other than the expected one is a mismatch (exit status 1), and so is a call of the library
@@ -59,6 +59,7 @@ extern const struct command window_commands[];
 extern const struct command notify_commands[];
 extern const struct command subscriber_commands[];
 extern const struct command mirror_commands[];
+extern const struct command iova_commands[];
 extern const struct command fault_commands[];
 extern const struct command time_commands[];
 
@@ -70,6 +71,7 @@ struct hold;
 struct pin;
 struct subscriber;
 struct saved;
+struct iova_room;
 struct message;
 struct virtio_room;
 
@@ -110,6 +112,7 @@ struct run {
     struct pin *pins;
     struct subscriber *subscribers;
     struct saved *saved;
+    struct iova_room *iova; /* or NULL */
     struct messages interrupts;
     struct messages events;
     const char *trace_file; /* where to trace the next unit that starts, or NULL */
@@ -251,6 +254,7 @@ void pins_destroy(struct run *run);
 /* The same of pinned windows as mirrors_lose_memory. */
 void pins_lose_memory(struct run *run, const void *host, uint64_t size);
 void saved_destroy(struct run *run);
+void iova_destroy(struct run *run);
 void units_destroy(struct run *run);
 void messages_init(struct messages *messages);
 void messages_destroy(struct messages *messages);
