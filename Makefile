@@ -9,6 +9,7 @@ DESTDIR ?=
 FUZZ_SECONDS ?= 60
 GUEST_ARGS ?= --full
 BENCH_ARGS ?=
+BENCH_GUEST_ARGS ?= --count 3
 TEST_ARGS ?=
 
 deps := scripts/install-deps.sh
@@ -19,10 +20,11 @@ help:
 	@echo 'make test-guest  the long tests with Linux guests (GUEST_ARGS: tests/guest/run.py --help)'
 	@echo 'make build       build into build/plain'
 	@echo 'make bench       run the benchmarks, print figures and their goals'
+	@echo 'make bench-guest what a Linux guest with a disk reaches, with the unit and without'
 	@echo 'make fuzz        fuzz each target for FUZZ_SECONDS (60)'
 	@echo 'make coverage    line and branch coverage of the tests, into build/coverage/report'
 	@echo 'make docs        check the documents; HTML of the public headers into build/docs'
-	@echo 'make install     install under PREFIX (/usr/local), libraries in its LIBDIR (lib)'
+	@echo 'make install     install under PREFIX (/usr/local), libraries in its LIBDIR (lib); DESTDIR too'
 	@echo 'make clean       remove build/'
 
 build:
@@ -47,6 +49,10 @@ bench:
 	@$(deps) build bench
 	@scripts/bench.sh $(BENCH_ARGS)
 
+bench-guest:
+	@$(deps) build bench guest
+	@scripts/bench-guest.sh $(BENCH_GUEST_ARGS)
+
 fuzz:
 	@$(deps) build fuzz
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
@@ -69,4 +75,4 @@ install:
 clean:
 	rm -rf build
 
-.PHONY: help build demo test test-guest bench fuzz coverage docs install clean
+.PHONY: help build demo test test-guest bench bench-guest fuzz coverage docs install clean

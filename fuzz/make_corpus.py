@@ -741,7 +741,64 @@ def takeover_seeds():
         write("takeover", name + "-raw", bytes([kind | 0x80]) + bytes(300))
 
 
+# ---- virtio
+
+V_SEND, V_DMA, V_MOVE, V_EMBEDDER = 0, 3, 5, 6
+
+
+def v_attach(domain, endpoint, bypass=0):
+    return bytes([V_SEND, domain << 3 | endpoint << 5 | bypass << 7])
+
+
+def v_detach(domain, endpoint):
+    return bytes([V_SEND, 1 | domain << 3 | endpoint << 5])
+
+
+def v_map(domain, page, more, target, flags=3):
+    return bytes([V_SEND, 2 | domain << 3 | flags << 5, page, more, target])
+
+
+def v_unmap(domain, page, more):
+    return bytes([V_SEND, 4 | domain << 3, page, more])
+
+
+def v_dma(device, page, write=0):
+    return bytes([V_DMA, device | write << 6, page])
+
+
+def v_embedder(what, high=0):
+    return bytes([V_EMBEDDER, what | high << 4])
+
+
+def virtio_seeds():
+    process = v_embedder(12, 15)
+    many = b"".join(v_map(1, page, 0, page & 15) for page in range(0, 64))
+    life = (v_attach(1, 0) + v_map(1, 1, 2, 3) + v_dma(0, 1) + v_dma(0, 2, 1) + v_dma(1, 1) +
+            v_attach(1, 1) + v_unmap(1, 1, 1) + v_unmap(1, 1, 2) + v_dma(0, 1) + v_detach(1, 0) +
+            bytes([V_SEND, 6, 68, V_SEND, 6 | 7 << 5, 68, V_SEND, 6, 3]) + process)
+    held = (v_attach(1, 0) + v_map(1, 1, 2, 3) + v_dma(0, 1) + v_embedder(4, 1) + v_embedder(0) +
+            v_unmap(1, 1, 2) + v_map(1, 1, 0, 4) + v_attach(2, 0) + v_attach(1, 1) + v_embedder(6) +
+            process + v_embedder(1) + process + v_embedder(2) + process + v_embedder(2, 1) + process)
+    bypass = b"".join(bytes([V_EMBEDDER, 5 | 16, on]) + bytes(7) + v_dma(2, 5) for on in (1, 0, 1, 2))
+    bypass += v_attach(3, 2, 1) + v_map(3, 1, 1, 1) + v_unmap(3, 1, 1) + v_dma(2, 5) + v_embedder(7, 1)
+    moves = v_attach(1, 0) + many[:60] + held[:18] + bytes([V_MOVE, 1, 0])
+    for kind in range(32):
+        head = bytes([kind])
+        write("virtio", f"life-{kind}", head + life + bypass)
+        write("virtio", f"held-{kind}", head + held + v_embedder(8, 1) + life)
+    for i in range(48):
+        change = bytes([V_MOVE, 1, 1]) + struct.pack("<HB", i * 7, 1 << i % 8)
+        write("virtio", f"state-{i}", bytes([i % 32]) + moves + change + life)
+    write("virtio", "many", b"\1" + v_attach(1, 0) + many + many + v_unmap(1, 0, 0x3f))
+    raw = b"".join(bytes([V_SEND, 7 | size << 3, kind]) + bytes(max(0, size - 1))
+                   for kind in range(8) for size in (0, 3, 4, 19, 20, 28, 31))
+    write("virtio", "raw", b"\1" + raw)
+    devices = b"".join(v_embedder(10, i) + v_attach(1, i & 3) + v_embedder(9, i) for i in range(16))
+    write("virtio", "devices", b"\1" + devices + life)
+
+
 registers_seeds()
+virtio_seeds()
 takeover_seeds()
 trace_seeds()
 queue_seeds()

@@ -7,7 +7,13 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-name=$1
+name=${1:-}
+case $name in
+'' | -* | */*)
+    echo 'usage: build.sh NAME [MESON OPTION...]' >&2
+    exit 2
+    ;;
+esac
 shift
 folder=build/$name
 log=$folder.log

@@ -17,6 +17,13 @@ if [ "${1:-}" = --merge ]; then
     merge=yes
     shift
 fi
+for target; do
+    [ -f "fuzz/${target}_fuzz.c" ] || {
+        echo "fuzz.sh: there is no target '$target'; there are:" fuzz/*_fuzz.c |
+            sed 's:fuzz/\([a-z_]*\)_fuzz\.c:\1:g' >&2
+        exit 2
+    }
+done
 
 CC=clang scripts/build.sh fuzz -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false \
     -Dtests=disabled -Dbench=disabled

@@ -35,8 +35,14 @@ def verbatim(lines):
            [".fi", ".in"]
 
 
+def emphasis(line):
+    """`name` in bold, *word* in italics; `line` is escaped already."""
+    line = re.sub(r"`([^`]+)`", r"\\fB\1\\fR", line)
+    return re.sub(r"(?<!\S)\*(\w+)\*(?!\w)", r"\\fI\1\\fR", line)
+
+
 def paragraph(lines):
-    return [".PP"] + [line_of(line.strip()) for line in lines]
+    return [".PP"] + [emphasis(line_of(line.strip())) for line in lines]
 
 
 def text_blocks(lines):
@@ -185,7 +191,9 @@ def parse(text):
         else:
             end = (at + directive.end()) if directive else declaration_end(text, at)
             code = text[at:end].strip("\n")
-            at = end + len(re.match(r"[ \t]*\n?", text[end:]).group())
+            if not directive:  # which ends with its line
+                end += len(re.match(r"[ \t]*\n?", text[end:]).group())
+            at = end
             if code.startswith("static inline"):
                 code = code[:code.index("{")].strip() + ";"
             if entry is None:
@@ -206,7 +214,8 @@ def first_sentence(lines):
 
 def header_page(name, include, version, opening, entries, others):
     functions = [f for e in entries for f in e.functions]
-    body = [".SH NAME", "%s \\- %s" % (", ".join(escape(n) for n in [name] + functions),
+    body = [".SH NAME", "%s \\- %s" % (", ".join(escape(n) for n in
+                                                   [name] + [f for f in functions if f != name]),
                                        escape(first_sentence(opening)))]
     body += [".SH SYNOPSIS", ".nf", "#include <%s>" % escape(include)]
     for entry in entries:
@@ -268,11 +277,11 @@ def help_parts(text):
 
 def help_body(lines):
     """What --help prints after its usage: options as a list, paragraphs, what is indented as is."""
-    out, text, options, notes = [], [], False, False
+    out, text, options, notes, status = [], [], False, False, False
 
     def flush():
         nonlocal text
-        out.extend(text_blocks([re.sub(r"^ {1,3}(?=\S)", "    ", line) for line in text]))
+        out.extend(text_blocks([re.sub(r"^(?= *\S)(?= )", "    ", line) for line in text]))
         text = []
 
     for line in lines:
@@ -287,9 +296,17 @@ def help_body(lines):
                 out.append(line_of(option.group(2)))
         elif options and not notes and line.startswith(" " * 20):
             out.append(line_of(line.strip()))  # a long option: the rest is on the next line
+        elif line.startswith("Exit status:"):
+            flush()
+            out.append(".SH EXIT STATUS")
+            text.append(line[len("Exit status:"):].strip().capitalize())
+            notes, status = False, True
         else:
-            if options and line and not notes:
-                out.append(".SH NOTES")
+            if status and not line:
+                flush()
+                options, status = True, False
+            if options and line and not notes and not status:
+                out.append(".SH OPERATIONS" if line.startswith("Operations") else ".SH NOTES")
                 notes = True
             text.append(line)
     flush()

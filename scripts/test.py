@@ -22,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOGS = os.path.join(TOP, "build", "test")
+VIOMMU = os.path.join("build", "plain", "tools", "viommu")
 SKIP_STATUS = 77
 LOG_LINES_SHOWN = 40
 FUZZ_SECONDS = 5
@@ -270,6 +272,8 @@ def stage_bench(results):
     """the benchmarks run; no figure is judged"""
     if needs_plain(results):
         meson_test(results, "plain", "--suite", "bench")
+        boot_guest(results, "6.12", ["--viommu", VIOMMU, "--bench", "--bench-ms", "100"],
+                   "bench: guest")
 
 
 def run_checks(results, name, command):
@@ -306,24 +310,35 @@ def stage_guest(results):
     """a Linux guest on QEMU drives the unit (short form; `make test-guest` is the long one)"""
     if not needs_plain(results):
         return
-    served = ["--viommu", os.path.join("build", "plain", "tools", "viommu")]
+    served = ["--viommu", VIOMMU]
     boots = (("6.12", served, ["--strict", "--smp", "4"]),
              ("6.1", served, ["--lazy", "--smp", "1"]),
              ("6.12", served, ["--mirror", "--smp", "4"]),
-             ("6.12", [], ["--backend", "vfio"]))
+             ("6.12", [], ["--backend", "vfio"]),
+             ("6.12", served, ["--disk", "--strict", "--smp", "4"]),
+             ("6.1", served, ["--disk", "--lazy", "--smp", "4"]),
+             ("6.12", served, ["--disk", "--iommu", "none", "--smp", "4"]),
+             ("6.12", served, ["--failures", "--smp", "4"]),
+             ("6.12", served, ["--takeover", "--smp", "4"]))
     for kernel, unit, options in boots:
-        start = time.monotonic()
-        name = "guest: %s %s" % (kernel, " ".join(o.lstrip("-") for o in options))
-        command = [sys.executable, "-B", "tests/guest/run.py", "--kernel", kernel, *unit, *options]
-        status, log = run("guest-%s-%s" % (kernel, options[0].lstrip("-")), command, timeout=900)
-        step(name, start)
-        if status == SKIP_STATUS:
-            with open(log, errors="replace") as f:
-                results.skip(name, skip_reason(f.read()))
-        elif status:
-            results.fail(name, log)
-        else:
-            results.ok()
+        boot_guest(results, kernel, [*unit, *options],
+                   "guest: %s %s" % (kernel, " ".join(o.lstrip("-") for o in options)))
+
+
+def boot_guest(results, kernel, options, name):
+    """Runs the guest test once and counts it as one test."""
+    start = time.monotonic()
+    log_name = re.sub(r"[^a-z0-9.]+", "-", name)
+    command = [sys.executable, "-B", "tests/guest/run.py", "--kernel", kernel, *options]
+    status, log = run(log_name, command, timeout=900)
+    step(name, start)
+    if status == SKIP_STATUS:
+        with open(log, errors="replace") as f:
+            results.skip(name, skip_reason(f.read()))
+    elif status:
+        results.fail(name, log)
+    else:
+        results.ok()
 
 
 STAGES = {

@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "client_memory.h"
+#include "clock.h"
 #include "save/stream.h"
 
 struct direct_region {
@@ -28,14 +28,6 @@ struct device_dma_pin {
     size_t count;
     struct direct_region *regions[]; /* one for each stretch inside a region */
 };
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* The place of the first region that ends at or after an address. */
 static size_t find(const struct direct_memory *memory, uint64_t address)
@@ -173,7 +165,7 @@ static void unmap(void *opaque, uint64_t first, uint64_t last, void *cookie)
         release(region);
         return;
     }
-    region->deadline_ms = now_ms() + DIRECT_MEMORY_PATIENCE_MS;
+    region->deadline_ms = clock_ms() + DIRECT_MEMORY_PATIENCE_MS;
     region->next = memory->leaving;
     memory->leaving = region;
     revoke_pins(memory, region);
@@ -188,7 +180,7 @@ static bool unmapping(void *opaque)
 static int admit(struct direct_memory *memory)
 {
     const struct direct_region *region = memory->denied ? NULL : memory->leaving;
-    uint64_t now = region ? now_ms() : 0;
+    uint64_t now = region ? clock_ms() : 0;
 
     for (; region; region = region->next) {
         if (now >= region->deadline_ms) {

@@ -136,17 +136,6 @@ int port_open_connected(struct port *port, struct loop *loop, struct pci_functio
     return connect_client(port, fd);
 }
 
-/* Remove the socket file, unless another server has put its own in this place. */
-static void remove_file(const struct port *port)
-{
-    struct stat st;
-
-    if (lstat(port->path, &st) == 0 && st.st_dev == port->file.st_dev &&
-        st.st_ino == port->file.st_ino) {
-        unlink(port->path);
-    }
-}
-
 void port_close(struct port *port)
 {
     if (port->connected) {
@@ -155,7 +144,7 @@ void port_close(struct port *port)
         loop_remove(port->loop, &port->listener);
     }
     if (port->listener.fd >= 0) {
-        remove_file(port); /* while it is ours: its inode cannot be another's yet */
+        unix_socket_remove(port->path, &port->file);
         close(port->listener.fd);
         port->listener.fd = -1;
     }
@@ -167,7 +156,6 @@ void port_update(struct port *port)
         vfio_user_endpoint_update(&port->endpoint);
     }
     if (port->connected && !port->paused) {
-        /* The poll and epoll names of these events have the same values. */
         loop_set_events(port->loop, &port->client, vfio_user_endpoint_events(&port->endpoint));
     }
 }
@@ -185,7 +173,12 @@ void port_pause(struct port *port)
 int port_resume(struct port *port)
 {
     port->paused = false;
-    return port->connected ? loop_add(port->loop, &port->client) : listen_again(port);
+    if (!port->connected) {
+        return listen_again(port);
+    }
+    /* What waits to be sent may have come while it was paused, or from another process. */
+    port->client.events = vfio_user_endpoint_events(&port->endpoint);
+    return loop_add(port->loop, &port->client);
 }
 
 void port_save(struct port *port, struct save_writer *writer, struct handover_fds *fds)

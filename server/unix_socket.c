@@ -146,3 +146,12 @@ int unix_socket_listen(const char *path, mode_t mode)
     }
     return ret < 0 ? ret : fd;
 }
+
+void unix_socket_remove(const char *path, const struct stat *file)
+{
+    struct stat st;
+
+    if (lstat(path, &st) == 0 && st.st_dev == file->st_dev && st.st_ino == file->st_ino) {
+        unlink(path);
+    }
+}

@@ -9,6 +9,7 @@
 #ifndef VIOMMU_SERVER_UNIX_SOCKET_H
 #define VIOMMU_SERVER_UNIX_SOCKET_H
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /*
@@ -18,6 +19,12 @@
  * negative errno.
  */
 int unix_socket_listen(const char *path, mode_t mode);
+
+/*
+ * Removes the socket file at path, unless it is another than `file` by now: some server's that has put
+ * its own there. For who still has the socket: its inode cannot be another's yet.
+ */
+void unix_socket_remove(const char *path, const struct stat *file);
 
 /* Returns a descriptor that does not block, or a negative errno. */
 int unix_socket_connect(const char *path);

@@ -19,6 +19,8 @@ enum {
     PROCESS_BUDGET = 4096,
     /* Lines of a kind that are printed: a guest can cause them at will. */
     LINES_MAX = 100,
+    /* Regions that leave, beyond which no more are taken in. */
+    LEAVING_MAX = 4096,
 };
 
 /* The part of [offset, offset + size) that lies in the registers. */
@@ -124,6 +126,10 @@ static int dma_map(void *opaque, const struct pci_dma_region *region, int fd, vo
     if (region->last - region->first == UINT64_MAX) {
         return -EINVAL;
     }
+    /* While something cannot leave, all that comes later cannot, either. */
+    if (vtd->leaving_count >= LEAVING_MAX) {
+        return -EBUSY;
+    }
     ret = client_mapping_create(fd, region->file_offset, region->last - region->first + 1,
                                 region->writable, &mapping);
     if (ret < 0) {
@@ -146,24 +152,31 @@ static int dma_map(void *opaque, const struct pci_dma_region *region, int fd, vo
 /* A region that was unmapped, until nothing uses it any more. */
 struct leaving_region {
     struct leaving_region *next;
+    struct leaving_region **link; /* what leads to it */
     struct vtd_function *vtd;
     struct client_mapping *mapping;
 };
 
 static void enlist(struct leaving_region *region)
 {
-    region->next = region->vtd->leaving;
-    region->vtd->leaving = region;
+    struct vtd_function *vtd = region->vtd;
+
+    region->next = vtd->leaving;
+    region->link = &vtd->leaving;
+    if (region->next) {
+        region->next->link = &region->next;
+    }
+    vtd->leaving = region;
+    vtd->leaving_count++;
 }
 
 static void delist(struct leaving_region *region)
 {
-    struct leaving_region **link = &region->vtd->leaving;
-
-    while (*link != region) {
-        link = &(*link)->next;
+    *region->link = region->next;
+    if (region->next) {
+        region->next->link = region->link;
     }
-    *link = region->next;
+    region->vtd->leaving_count--;
 }
 
 static void unmapped(void *opaque)

@@ -44,6 +44,7 @@ struct vtd_function {
     struct viommu *iommu;
     struct viommu_memory *memory;
     struct leaving_region *leaving; /* unmapped, and still in use */
+    unsigned leaving_count;
     uint64_t register_size;
     uint64_t logged_address;
     uint64_t placements; /* of the registers by the guest */

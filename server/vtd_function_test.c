@@ -343,6 +343,89 @@ static void reset_turns_translation_off(void **state)
     assert_int_equal(edu.transfers, 2);
 }
 
+static void keep_it(void *opaque)
+{
+    (void)opaque;
+}
+
+/* The edu's DMA address space is the memory's while translation is off. */
+static struct device_dma_pin *pin_data(void)
+{
+    const struct device_dma_range range = {.iova = DATA, .size = 16};
+    const struct device_dma_request request = {.ranges = &range, .count = 1, .revoke = keep_it};
+    struct device_dma_pin *pin;
+    struct iovec iov[1];
+    size_t count = 1;
+
+    assert_int_equal(vtd_function_dma.pin(device, &request, iov, &count, &pin), 0);
+    return pin;
+}
+
+static void unpin(struct device_dma_pin *pin)
+{
+    vtd_function_dma.unpin(device, pin);
+    for (unsigned i = 0; i < 1000 && vtd.leaving; i++) {
+        vtd_function_process(&vtd);
+        usleep(1000);
+    }
+    assert_null(vtd.leaving);
+    assert_int_equal(vtd.leaving_count, 0);
+    vfio_user_endpoint_update(&endpoint);
+}
+
+/* A client that wants no replies cannot pile up regions that leave, either. */
+static void unmaps_without_a_reply_wait_too(void **state)
+{
+    struct vfio_user_dma_unmap unmap = {.argsz = sizeof(unmap), .address = RAM_FIRST,
+                                        .size = RAM_SIZE};
+    struct vfio_user_dma_map map = {.argsz = sizeof(map), .flags = 3, .size = 0x1000};
+    struct device_dma_pin *pin;
+
+    (void)state;
+    assert_int_equal(map_ram(3), 0);
+    pin = pin_data();
+    for (unsigned i = 0; i < 10; i++) {
+        test_client_send(&client, VFIO_USER_DMA_UNMAP, VFIO_USER_NO_REPLY, &unmap, sizeof(unmap),
+                         NULL, 0);
+        unmap.address = map.address = 0x1000000 + i * 0x1000;
+        unmap.size = 0x1000;
+        test_client_send(&client, VFIO_USER_DMA_MAP, VFIO_USER_NO_REPLY, &map, sizeof(map),
+                         &ram_fd, 1);
+    }
+    assert_int_equal(vfio_user_endpoint_ready(&endpoint), 0);
+    assert_int_equal(vtd.leaving_count, 1);
+    assert_int_equal(vfio_user_endpoint_events(&endpoint), 0);
+    unpin(pin);
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(vfio_user_endpoint_ready(&endpoint), 0);
+        vtd_function_process(&vtd);
+    }
+    assert_int_equal(test_client_receive(&client), 0);
+    assert_int_equal(test_client_unmap(&client, map.address, 0x1000, 0), 0);
+    assert_int_equal(endpoint.dma.n, 0);
+}
+
+/* Nor can one that leaves and comes back. */
+static void what_leaves_is_bounded(void **state)
+{
+    struct device_dma_pin *pin;
+
+    (void)state;
+    assert_int_equal(map_ram(3), 0);
+    pin = pin_data();
+    for (uint64_t i = 0; i < 5000; i++) {
+        assert_int_equal(test_client_map(&client, 0x10000000 + i * 0x1000, 0x1000, 0, 3, ram_fd),
+                         0);
+    }
+    test_client_close(&client);
+    assert_int_equal(vtd.leaving_count, 5001);
+    test_client_open(&client, &endpoint, &vtd.function);
+    test_client_negotiate(&client);
+    assert_int_equal(map_ram(3), -EBUSY);
+    unpin(pin);
+    assert_int_equal(map_ram(3), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -358,6 +441,8 @@ int main(void)
         TEST(memory_of_other_kinds),
         TEST(memory_cut_short_is_survived),
         TEST(reset_turns_translation_off),
+        TEST(unmaps_without_a_reply_wait_too),
+        TEST(what_leaves_is_bounded),
     };
 
     server_log_to(NULL);

@@ -312,7 +312,9 @@ int viommu_tool_acpi(int argc, char **argv)
         .doc = "Writes the ACPI DMAR table of one VT-d unit.\v"
                "Example, for a guest with one edu device behind the unit:\n"
                "  viommu acpi dmar --device 00:05.0 -o dmar.bin\n"
-               "  qemu-system-x86_64 ... -acpitable file=dmar.bin",
+               "  qemu-system-x86_64 ... -acpitable file=dmar.bin\n"
+               "\n"
+               "Exit status: 0 the table is written, 1 it is not, 2 wrong usage.",
     };
     struct request request = {
         .dmar.host_address_width = DEFAULT_WIDTH,

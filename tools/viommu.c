@@ -2,6 +2,7 @@
 /* The viommu command: finds the subcommand and hands it the rest of the command line. */
 #include "tools.h"
 
+#include <argp.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -36,16 +37,19 @@ static void print_usage(FILE *out)
     for (unsigned i = 0; i < SUBCOMMANDS; i++) {
         fprintf(out, "  %-8s %s\n", subcommands[i].name, subcommands[i].help);
     }
-    fputs("\n  --help, --version\n"
-          "\n`viommu SUBCOMMAND --help` tells more.\n"
+    fputs("\n  --help, --usage, --version\n"
+          "\n`viommu SUBCOMMAND --help` tells more.\n\n"
           "Exit status: 0 all is well, 1 a check or an operation failed, 2 wrong usage.\n", out);
 }
 
 /* Output that was lost is a failure, whatever it was of: a full disk must not pass for success. */
 static void check_output(void)
 {
-    if (fflush(stdout) || ferror(stdout)) {
-        fprintf(stderr, "viommu: cannot write to standard output: %s\n", strerror(errno));
+    int error = fflush(stdout) ? errno : 0;
+
+    if (error || ferror(stdout)) { /* an earlier write's reason is gone */
+        fprintf(stderr, "viommu: cannot write to standard output%s%s\n", error ? ": " : "",
+                error ? strerror(error) : "");
         _exit(TOOL_FAILED);
     }
 }
@@ -62,8 +66,27 @@ static bool reserve_standard_streams(void)
     return fd >= 0 && close(fd) == 0;
 }
 
+static bool is_one_of(const char *word, const char *const *words)
+{
+    while (*words && strcmp(word, *words) != 0) {
+        words++;
+    }
+    return *words != NULL;
+}
+
+static void print_version(FILE *out, struct argp_state *state)
+{
+    (void)state;
+    fprintf(out, "viommu %s\n", viommu_version());
+}
+
 static int unknown(const char *name)
 {
+    if (*name == '-') {
+        fprintf(stderr, "viommu: there is no option '%s'; before a subcommand there are: --help "
+                        "--usage --version\n", name);
+        return TOOL_USAGE;
+    }
     fprintf(stderr, "viommu: there is no subcommand '%s'; there are:", name);
     for (unsigned i = 0; i < SUBCOMMANDS; i++) {
         fprintf(stderr, " %s", subcommands[i].name);
@@ -74,6 +97,9 @@ static int unknown(const char *name)
 
 int main(int argc, char **argv)
 {
+    static const char *const asks_for_help[] = {"--help", "-h", "-?", "help", "--usage", NULL};
+    static const char *const asks_for_version[] = {"--version", "-V", NULL};
+
     if (!reserve_standard_streams() || atexit(check_output)) {
         return TOOL_FAILED;
     }
@@ -81,12 +107,13 @@ int main(int argc, char **argv)
         print_usage(stderr);
         return TOOL_USAGE;
     }
-    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+    argp_program_version_hook = print_version; /* of the subcommands */
+    if (is_one_of(argv[1], asks_for_help)) {
         print_usage(stdout);
         return TOOL_OK;
     }
-    if (!strcmp(argv[1], "--version")) {
-        printf("viommu %s\n", viommu_version());
+    if (is_one_of(argv[1], asks_for_version)) {
+        print_version(stdout, NULL);
         return TOOL_OK;
     }
     for (unsigned i = 0; i < SUBCOMMANDS; i++) {

@@ -51,7 +51,8 @@ int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *c
 /*
  * Removes a device and its subscribers; NULL is accepted. The caller sees to it that no other
  * thread is in a call on it. Changes that its subscribers had not acknowledged count as
- * acknowledged: the device is gone. Its pinned windows stay open (viommu/window.h). Returns 0, or -EDEADLK from a change callback.
+ * acknowledged: the device is gone. Its pinned windows stay open (viommu/window.h). Returns 0, or
+ * -EDEADLK from a change callback.
  */
 int viommu_device_remove(struct viommu_device *device);
 

@@ -52,11 +52,11 @@ enum viommu_event_kind {
                                 is first found in the tables */
     VIOMMU_EVENT_QUOTA,      /* tables need more memory, or work, than the quota: fenced */
     /* Of pinned windows (viommu/window.h). */
-    VIOMMU_EVENT_OVERDUE, /* one was not released in time, nothing waits for it any more; with
-                             `error` set its use was not stopped. The range is its first */
-    /* Of a faithful cache: full, so the page that holds `first` and further ones are not kept.
-     * Told once, until there is room again. */
-    VIOMMU_EVENT_CACHE_FULL,
+    VIOMMU_EVENT_OVERDUE,    /* one was not released in time, nothing waits for it any more; with
+                                `error` set its use was not stopped. The range is its first */
+    /* Of a faithful cache. */
+    VIOMMU_EVENT_CACHE_FULL, /* the page that holds `first` and further ones are not kept. Told
+                                once, until there is room again */
 };
 
 /* What the embedder is told. */
@@ -128,9 +128,10 @@ struct viommu_callbacks {
      *
      * Called once, and not again until viommu_process() has begun; by any thread inside any call
      * that brings work (a register written, a fault recorded, a change acknowledged), and by
-     * viommu_process() itself when its budget ended. It is called with the instance's lock held,
-     * and maybe with others of the library: it notes that there is work, or wakes a thread that
-     * does it, and calls nothing here.
+     * viommu_process() itself when its budget ended, or it had no memory. What it told of before
+     * the start it tells again then. It is called with the instance's lock held, and maybe with
+     * others of the library: it notes that there is work, or wakes a thread that does it, and calls
+     * nothing here.
      */
     void (*wake)(void *opaque);
 };
@@ -196,9 +197,10 @@ int viommu_reset(struct viommu *iommu);
 
 /*
  * Does pending work: invalidations, commands, time-outs, callbacks. `budget` bounds it (a unit is a
- * descriptor, whose work is bounded itself, a page of tables compared, or a callback; 0 means 256).
- * Never blocks. One thread
- * works at a time: while it is inside, it does what others come for, and they return 0 at once.
+ * descriptor, whose work is bounded itself, a page of tables compared, or a callback; 0 means 256);
+ * a few units more go to whoever else waits when the guest's queue used it up. Never blocks. One
+ * thread works at a time: while it is inside, it does what others come for, and they return 0 at
+ * once.
  *
  * Returns 0 when nothing more can be done now (what waits for others wakes the event fd again);
  * VIOMMU_PENDING when the budget ended first: call again; -EAGAIN before viommu_start; -EDEADLK
@@ -284,6 +286,7 @@ struct viommu_stats {
     uint64_t windows_open;          /* now */
     uint64_t windows_revoked;       /* asked back */
     uint64_t windows_overdue;       /* and not released in time */
+    uint64_t windows_kept;          /* not asked back: they lead where they led */
 };
 
 /*

@@ -82,9 +82,9 @@ typedef void viommu_memory_done(void *opaque);
  *
  * Returns 0 when it is complete (done is not called); VIOMMU_PENDING when DMA that may touch
  * removed memory is still under way, a window into it is open (viommu/window.h), or a listener has
- * not answered: done(opaque) follows from viommu_memory_process(), done may be NULL. With a negative errno nothing changed: -EEXIST a slot
- * overlaps another; -ENOENT nothing to remove in a range; -EINVAL a slot is only partly inside a
- * removed range; -ENOMEM.
+ * not answered: done(opaque) follows from viommu_memory_process(), done may be NULL. With a
+ * negative errno nothing changed: -EEXIST a slot overlaps another; -ENOENT nothing to remove in a
+ * range; -EINVAL a slot is only partly inside a removed range; -ENOMEM.
  *
  * Calls listeners. May not be called from a listener (-EDEADLK).
  */

@@ -10,7 +10,9 @@
  * Saved is what a guest can see or has begun: registers, faults, messages that were not handed on,
  * commands and invalidations under way; which devices there are and which of them are denied; and
  * what each mirror holds. Not saved: guest memory, configurations, caches and those who keep them,
- * statistics, events that were not told. The embedder brings the first two, the rest begins anew.
+ * statistics, events that were not told, pinned windows. The embedder brings the first two, the
+ * rest begins anew. Release windows before: an invalidation that waits for one in the old instance
+ * does not in the new one.
  *
  * Invalidations that were not complete are carried out again, from the first of them. So a wait
  * descriptor completes once: by the old instance before the save, or by the new one. Both would
@@ -68,8 +70,8 @@ void viommu_save_free(void *data);
  * -EALREADY when it is started; -EBADMSG when this is no saved state, was cut short or changed, or
  * makes no sense; -ENOTSUP when it is newer than this library; -EINVAL when it is of another model,
  * or another configuration of the instance or of a mirror; -ENODEV when the devices are others, or
- * a mirror with `adopt` is not in it; -EBUSY while guest memory is being removed; -EDEADLK from a
- * change callback; -ENOMEM.
+ * a mirror with `adopt` is not in it; -EBUSY while guest memory is being removed, where a mirror of
+ * this instance has heard of that; -EDEADLK from a change callback; -ENOMEM.
  */
 int viommu_load(struct viommu *iommu, const void *data, size_t size);
 

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Everything libviommu offers. */
+/*
+ * Everything libviommu offers.
+ *
+ * Begin with viommu/memory.h (the guest's memory), viommu/vtd.h (a unit), viommu/iommu.h (what all
+ * units have) and viommu/device.h (DMA). docs/embedding.md tells how they fit together;
+ * `pkg-config --cflags --libs viommu` how to link.
+ */
 #ifndef VIOMMU_VIOMMU_H
 #define VIOMMU_VIOMMU_H
 
@@ -15,6 +21,7 @@
 #include <viommu/trace.h>
 #include <viommu/types.h>
 #include <viommu/vfio.h>
+#include <viommu/virtio.h>
 #include <viommu/vtd.h>
 #include <viommu/watch.h>
 #include <viommu/window.h>

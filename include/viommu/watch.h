@@ -68,6 +68,7 @@ struct viommu_observation {
     const struct viommu_event *event;
 };
 
+/* Who watches. */
 struct viommu_watcher {
     void (*observe)(void *opaque, const struct viommu_observation *observation);
     void *opaque;

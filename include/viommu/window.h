@@ -11,6 +11,10 @@
  * that memory are. What was pinned later, by what the tables say then, holds back neither. Nothing
  * blocks meanwhile: registers read as ever, other entries of the queue go on.
  *
+ * Guests drop more than they changed; Linux, lazy, drops whole domains. So before a window is asked
+ * back it is looked at: where its pages lead where they led, by the tables as they are then, and
+ * allow what it was pinned for, nobody waits for it. It counts as pinned anew.
+ *
  * `revoke` is how a holder hears of it, once for a window: release soon. It is called from
  * viommu_process(). Who pins has to have that called, and for the removal of memory, too.
  *
@@ -57,6 +61,7 @@ struct viommu_window;
 #define VIOMMU_WINDOWS_MAX 4096
 #define VIOMMU_WINDOWS_PAGES_MAX (1u << 18)
 
+/* What is to be pinned, and whom to ask for it back. */
 struct viommu_window_request {
     const struct viommu_range *ranges; /* device addresses, in the order of the transfer */
     size_t count;

@@ -71,6 +71,13 @@ void wake_kick(struct wake *wake)
     }
 }
 
+void wake_remind(struct wake *wake)
+{
+    if (wake->tell && atomic_load(&wake->kicked)) {
+        wake->tell(wake->opaque);
+    }
+}
+
 void wake_at(struct wake *wake, uint64_t ns)
 {
     struct itimerspec when = {

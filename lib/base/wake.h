@@ -32,6 +32,9 @@ void wake_fini(struct wake *wake);
 /* Readable from now on, or told. */
 void wake_kick(struct wake *wake);
 
+/* Tells once more of a kick that was told and not cleared: nothing could be done about it then. */
+void wake_remind(struct wake *wake);
+
 /*
  * Readable when the monotonic clock reaches `ns`; 0 forgets the time. Calls that set times do not
  * overlap: their caller has a lock.
@@ -42,8 +45,8 @@ void wake_at(struct wake *wake, uint64_t ns);
 void wake_clear(struct wake *wake);
 
 /*
- * The same where every kick, and every call of this, is made under one lock: it costs no system call
- * when there was neither kick nor time.
+ * The same where every kick, and every call of this, is made under one lock: it costs no system
+ * call when there was neither kick nor time.
  */
 void wake_clear_locked(struct wake *wake);
 

@@ -114,6 +114,7 @@ static void test_memory_waits_for_the_late(void **state)
     model.now += TIMEOUT;
     assert_true(over(wait));
     assert_int_equal(viommu_device_reset(device), 0);
+    model.offset = 0;
     pin(&holder, SLOT, SLOT);
     assert_int_equal(remove_slot(SLOT, SLOT + 0xfff, NULL), VIOMMU_PENDING);
     assert_false(removed());
@@ -306,6 +307,33 @@ static void test_memory_of_one_that_goes(void **state)
     model_init(&model);
 }
 
+/* When its instance is gone memory still asks for it, but nobody is told that there is work. */
+static void test_nobody_is_woken(void **state)
+{
+    static struct test_model woken = {.woken_by_callback = true};
+    struct viommu_memory_batch *batch;
+    struct holder holder = {0};
+    unsigned wakes;
+
+    (void)state;
+    model_create(&woken);
+    model_add_ram(&woken, 0, 0xfff, 0);
+    assert_int_equal(viommu_start(&woken.iommu), 0);
+    pin_of(&holder, model_device(&woken, 1), 0, 0xfff);
+    assert_int_equal(viommu_device_remove(woken.iommu.devices), 0);
+    model_process(&woken);
+    viommu_destroy(&woken.iommu);
+    wakes = woken.wakes;
+    assert_int_equal(viommu_memory_batch_begin(woken.memory, &batch), 0);
+    assert_int_equal(viommu_memory_batch_remove(batch, 0, 0xfff), 0);
+    assert_int_equal(viommu_memory_batch_commit(batch, on_done, NULL), VIOMMU_PENDING);
+    holder_release(&holder);
+    assert_int_equal(woken.wakes, wakes);
+    (void)viommu_memory_process(woken.memory);
+    viommu_memory_destroy(woken.memory);
+    free(woken.ram);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
@@ -317,6 +345,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_memory_and_reset),
     TEST(test_memory_of_two),
     TEST(test_memory_of_one_that_goes),
+    TEST(test_nobody_is_woken),
 };
 
 int main(void)

@@ -65,6 +65,9 @@ void requester_release(struct viommu *iommu, struct requester *requester)
     }
     *link = requester->next;
     requester_forget(iommu, requester);
+    if (iommu->model->requester_gone) {
+        iommu->model->requester_gone(iommu, requester->id);
+    }
     epoch_defer(iommu->epoch, &requester->deferred, requester_free);
 }
 
@@ -209,6 +212,7 @@ void device_free(struct viommu_device *device)
     iommu_lock(iommu);
     device_unlink(device);
     notify_remove_device(iommu, device);
+    windows_wait_for_look(iommu, device);
     requesters_release(device, 0);
     windows_orphan(iommu, device);
     stats_add_device(&iommu->stats, device);

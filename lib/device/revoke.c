@@ -8,6 +8,9 @@
 
 #include <errno.h>
 
+/* Looking at so many pages costs a unit of the budget. */
+#define LOOKS_A_UNIT 32
+
 void windows_init(struct viommu *iommu)
 {
     window_list_init(&iommu->windows.orphans);
@@ -29,6 +32,7 @@ bool windows_keep(struct viommu *iommu)
     iommu_lock(iommu);
     keep = atomic_load(&iommu->windows.orphans.count) != 0;
     iommu->windows.destroyed = keep;
+    iommu->wake.tell = NULL; /* the embedder hears of no work any more */
     iommu_unlock(iommu);
     return keep;
 }
@@ -38,7 +42,7 @@ bool windows_keep(struct viommu *iommu)
 static bool ranges_meet(const struct viommu_window *window, const struct window_concern *concern)
 {
     /* A page that is mapped by a larger one is dropped with all of that. */
-    uint64_t mask = (1ULL << window->shift) - 1;
+    uint64_t mask = (1ULL << window->origin.shift) - 1;
     uint64_t first = concern->first & ~mask;
     uint64_t last = concern->last | mask;
 
@@ -60,11 +64,17 @@ static bool is_concerned(const struct viommu_window *window, const struct window
     if (window->birth >= wait->before || ((window->id ^ concern->id) & concern->compared)) {
         return false;
     }
-    if (concern->domain != WINDOW_DOMAIN_ANY && window->domain != WINDOW_DOMAIN_ANY &&
-        window->domain != concern->domain) {
+    if (concern->domain != WINDOW_DOMAIN_ANY && window->origin.domain != WINDOW_DOMAIN_ANY &&
+        window->origin.domain != concern->domain) {
         return false;
     }
     return ranges_meet(window, concern);
+}
+
+/* Windows are looked at in every range that they have. */
+static void count_look(struct viommu *iommu, const struct viommu_window *window)
+{
+    iommu->windows.looked += 1 + (unsigned)(window->range_count / WINDOWS_RANGES_A_LOOK);
 }
 
 /* ---- the list of those that are wanted ---- */
@@ -159,9 +169,21 @@ void window_unwant(struct viommu *iommu, struct viommu_window *window)
         return;
     }
     leave_wanted(iommu, window);
+    window->wanted = false;
     if (window->for_memory && !--windows->leaving) {
         (void)viommu_memory_listener_complete(windows->listener, windows->leaving_token);
     }
+}
+
+/* Nobody wants an open window any more. From then on whoever releases it frees it at once. */
+static void unwant(struct viommu *iommu, struct viommu_window *window)
+{
+    struct window_list *list = window->list;
+
+    leave_wanted(iommu, window);
+    pthread_mutex_lock(&list->lock);
+    window->wanted = false;
+    pthread_mutex_unlock(&list->lock);
 }
 
 void windows_reset(struct viommu *iommu)
@@ -170,13 +192,9 @@ void windows_reset(struct viommu *iommu)
 
     for (struct viommu_window *w = iommu->windows.wanted; w; w = next) {
         next = w->next_wanted;
-        if (w->overdue || w->for_memory) {
-            continue;
+        if (!w->overdue && !w->for_memory) {
+            unwant(iommu, w);
         }
-        pthread_mutex_lock(&w->list->lock);
-        w->wanted = false;
-        pthread_mutex_unlock(&w->list->lock);
-        leave_wanted(iommu, w);
     }
 }
 
@@ -197,7 +215,7 @@ static void ask_list(struct viommu *iommu, struct window_list *list,
     }
     pthread_mutex_lock(&list->lock);
     for (struct viommu_window *w = list->first; w; w = w->next) {
-        iommu->windows.looked++;
+        count_look(iommu, w);
         if (!w->wanted && is_concerned(w, wait)) {
             want(iommu, w);
         }
@@ -223,7 +241,7 @@ bool windows_ask(struct viommu *iommu, struct window_wait *wait, uint64_t before
 bool windows_over(struct window_wait *wait)
 {
     while (wait->at && (wait->at->stopped || !is_concerned(wait->at, wait))) {
-        wait->at->iommu->windows.looked++;
+        count_look(wait->at->iommu, wait->at);
         step(wait);
     }
     return !wait->at;
@@ -264,11 +282,58 @@ static bool window_call(struct viommu *iommu, struct viommu_window *window, bool
     return true;
 }
 
+void windows_wait_for_look(struct viommu *iommu, const struct viommu_device *device)
+{
+    while (iommu->windows.looking == device) {
+        pthread_cond_wait(&iommu->notify.idle, &iommu->lock);
+    }
+}
+
+/*
+ * Whether nobody wants the window any more: it leads where it led, or was released meanwhile. The
+ * lock is given up.
+ */
+static bool need_not_ask(struct viommu *iommu, struct viommu_window *window)
+{
+    struct window_origin origin;
+    uint64_t birth;
+    bool same;
+
+    if (window->for_memory || !window->device) {
+        return false;
+    }
+    window->calling = true;
+    window->caller = pthread_self();
+    iommu->windows.looking = window->device;
+    iommu_unlock(iommu);
+    same = window_look(window, &birth, &origin);
+    iommu_lock(iommu);
+    iommu->windows.looking = NULL;
+    window->calling = false;
+    pthread_cond_broadcast(&iommu->notify.idle);
+    if (!window->wanted) {
+        return true;
+    }
+    if (!same || window->for_memory || !window->device) {
+        return false;
+    }
+    window->birth = birth;
+    window->origin = origin;
+    iommu->stats.windows_kept++;
+    window->handled = false;
+    unwant(iommu, window);
+    return true;
+}
+
 static void revoke(struct viommu *iommu, struct viommu_window *window)
 {
     iommu->windows.to_call = window->next_wanted;
     window->deadline = UINT64_MAX;
+    window->handled = true;
     if (!window->asked) {
+        if (need_not_ask(iommu, window)) {
+            return;
+        }
         window->asked = true;
         iommu->stats.windows_revoked++;
         if (!window_call(iommu, window, false, NULL)) {
@@ -278,47 +343,45 @@ static void revoke(struct viommu *iommu, struct viommu_window *window)
     window->deadline = iommu_now(iommu) + iommu->ack_timeout;
 }
 
-static void tell_overdue(struct viommu *iommu, const struct viommu_window *window, int error)
+/* The window may be gone afterwards: what is told of it is noted before. */
+static void fence(struct viommu *iommu, struct viommu_window *window)
 {
     struct viommu_event event = {
         .kind = VIOMMU_EVENT_OVERDUE,
         .requester = window->id,
-        .error = error,
         .first = window->ranges[0].first,
         .last = window->ranges[0].last,
-        .text = error ? "a pinned window was not released in time, and may still be used"
-                      : "a pinned window was not released in time; its use was stopped",
     };
-
-    iommu_post_event(iommu, &event);
-}
-
-static void fence(struct viommu *iommu, struct viommu_window *window)
-{
     int ret = -ETIMEDOUT;
 
     iommu->windows.to_fence = window->next_wanted;
     if (window->fence && !window_call(iommu, window, true, &ret)) {
-        return;
+        ret = 0; /* released, so its use has stopped */
+    } else {
+        window->stopped = true;
     }
-    window->stopped = true;
-    tell_overdue(iommu, window, ret < 0 ? ret : ret ? -EPROTO : 0);
+    event.error = ret < 0 ? ret : ret ? -EPROTO : 0;
+    event.text = ret ? "a pinned window was not released in time, and may still be used"
+                     : "a pinned window was not released in time; its use was stopped";
+    iommu_post_event(iommu, &event);
     iommu_kick(iommu);
 }
 
-bool windows_deliver(struct viommu *iommu)
+unsigned windows_deliver(struct viommu *iommu)
 {
     struct windows *windows = &iommu->windows;
+    unsigned cost;
 
     if (windows->to_fence != windows->to_expire) {
         fence(iommu, windows->to_fence);
-        return true;
+        return 1;
     }
-    if (windows->to_call) {
-        revoke(iommu, windows->to_call);
-        return true;
+    if (!windows->to_call) {
+        return 0;
     }
-    return false;
+    cost = 1 + (unsigned)(windows->to_call->pages / LOOKS_A_UNIT);
+    revoke(iommu, windows->to_call);
+    return cost;
 }
 
 void windows_expire(struct viommu *iommu, uint64_t now)

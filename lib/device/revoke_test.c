@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <time.h>
 
 #define TIMEOUT (100 * MODEL_MS)
 #define ID 0x28
@@ -147,7 +148,7 @@ static void try_pages(uint64_t first, uint64_t last, uint8_t shift, bool concern
     assert_int_equal(holder_pin(&holder, device,
                                 (struct viommu_range[]){{0x5000, 0x5fff}, {0x8800, 0x8fff}}, 2),
                      0);
-    holder.window->shift = shift;
+    holder.window->origin.shift = shift;
     wait = ask_pages(first, last);
     assert_int_equal(over(wait), !concerned);
     assert_int_equal(holder.revoked, concerned);
@@ -179,7 +180,7 @@ static void try_domain(int32_t of_window, int32_t of_concern, bool concerned)
     struct holder holder = {0};
 
     pin(&holder, 0, 0xfff);
-    holder.window->domain = of_window;
+    holder.window->origin.domain = of_window;
     concern.domain = of_concern;
     assert_int_equal(over(ask(&concern)), !concerned);
     holder_release(&holder);
@@ -192,10 +193,10 @@ static void test_domains(void **state)
     (void)state;
     model.domains = true;
     pin(&holder, 0x3000, 0x3fff);
-    assert_int_equal(holder.window->domain, 3);
+    assert_int_equal(holder.window->origin.domain, 3);
     holder_release(&holder);
     pin(&holder, 0x3000, 0x4fff);
-    assert_int_equal(holder.window->domain, WINDOW_DOMAIN_ANY);
+    assert_int_equal(holder.window->origin.domain, WINDOW_DOMAIN_ANY);
     holder_release(&holder);
     try_domain(5, 5, true);
     try_domain(5, 6, false);
@@ -407,7 +408,7 @@ static void test_fences(void **state)
     model.now += TIMEOUT;
     assert_true(over(wait));
     assert_null(holder.window);
-    assert_int_equal(events_of(VIOMMU_EVENT_OVERDUE), 4); /* it was released after all */
+    assert_int_equal(events_of(VIOMMU_EVENT_OVERDUE), 5); /* released, but too late */
     check_wanted();
 }
 
@@ -455,6 +456,7 @@ static void test_event_fd(void **state)
     pin_of(&holder, model_device(&real, 1), 0, 0xfff);
     model_process(&real);
     assert_int_equal(poll(&ready, 1, 0), 0);
+    real.offset = 0x1000;
     iommu_lock(&real.iommu);
     windows_concern(&wait.windows, &everything);
     assert_true(windows_ask(&real.iommu, &wait.windows, UINT64_MAX));
@@ -526,6 +528,86 @@ static void test_release_after_reset(void **state)
     assert_null(model.iommu.windows.wanted);
 }
 
+static pthread_t releaser;
+static _Atomic bool releaser_done;
+
+static void *release_elsewhere(void *opaque)
+{
+    holder_release(opaque);
+    atomic_store(&releaser_done, true);
+    return NULL;
+}
+
+/* Nobody wants it any more, and yet its function runs: it is released when that has ended. */
+static void reset_and_release(struct holder *holder)
+{
+    struct timespec pause = {.tv_nsec = 20000000};
+
+    assert_int_equal(viommu_reset(&model.iommu), 0);
+    assert_int_equal(pthread_create(&releaser, NULL, release_elsewhere, holder), 0);
+    nanosleep(&pause, NULL);
+    assert_false(atomic_load(&releaser_done));
+}
+
+static void reset(struct holder *holder)
+{
+    (void)holder;
+    assert_int_equal(viommu_reset(&model.iommu), 0);
+}
+
+static void test_reset_inside(void **state)
+{
+    struct holder elsewhere = {.in_revoke = reset_and_release};
+    struct holder inside = {.in_revoke = reset, .release_in_revoke = true};
+
+    (void)state;
+    atomic_store(&releaser_done, false);
+    pin(&elsewhere, 0, 0xfff);
+    (void)over(ask(&everything));
+    assert_int_equal(pthread_join(releaser, NULL), 0);
+    assert_int_equal(elsewhere.revoked, 1);
+    pin(&inside, 0, 0xfff);
+    (void)over(ask(&everything));
+    assert_int_equal(inside.revoked, 1);
+    assert_null(inside.window);
+    check_wanted();
+    assert_int_equal(model_stats(&model).windows_open, 0);
+}
+
+static int on_change(void *opaque, const struct viommu_change *change)
+{
+    (void)change;
+    ++*(unsigned *)opaque;
+    return 0;
+}
+
+/* Holders are asked though there are always subscribers to be told, and the other way about. */
+static void test_asked_among_changes(void **state)
+{
+    unsigned told = 0;
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_DEVICE_TLB, .change = on_change, .opaque = &told};
+    struct viommu_subscriber *subscriber;
+    struct holder holders[8] = {{0}};
+
+    (void)state;
+    assert_int_equal(viommu_device_subscribe(device, &what, &subscriber), 0);
+    for (unsigned i = 0; i < 8; i++) {
+        pin(&holders[i], 0, 0xfff);
+        (void)model_post(&model, ID, 0x1000 * i);
+    }
+    (void)ask(&everything);
+    assert_int_equal(viommu_process(&model.iommu, 8), VIOMMU_PENDING);
+    assert_int_equal(told, 4);
+    assert_int_equal(model_stats(&model).windows_revoked, 4);
+    model_process(&model);
+    assert_int_equal(told, 8);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_int_equal(holders[i].revoked, 1);
+        holder_release(&holders[i]);
+    }
+}
+
 static void test_device_goes(void **state)
 {
     struct holder wanted = {0};
@@ -571,6 +653,8 @@ static const struct CMUnitTest tests[] = {
     TEST(test_event_fd),
     TEST(test_reset),
     TEST(test_release_after_reset),
+    TEST(test_reset_inside),
+    TEST(test_asked_among_changes),
     TEST(test_device_goes),
 };
 

@@ -87,7 +87,10 @@ static inline void add_slots(struct test_model *model, const struct viommu_memor
 
 static const struct window_concern everything = {0, UINT64_MAX, WINDOW_DOMAIN_ANY, 0, 0};
 
-/* An operation that takes something away, as a model carries one out. */
+/*
+ * An operation that takes something away, as a model carries one out. Every address leads elsewhere
+ * from then on.
+ */
 static inline struct wait *model_ask(struct test_model *model, const struct window_concern *concern)
 {
     struct viommu *iommu = &model->iommu;
@@ -95,6 +98,7 @@ static inline struct wait *model_ask(struct test_model *model, const struct wind
 
     assert_true(model->wait_count <= MODEL_WAITS);
     *wait = (struct wait){0};
+    model->offset += 0x1000;
     iommu_lock(iommu);
     wait_drain(iommu, wait);
     assert_true(epoch_drained(iommu->epoch, wait->drain));

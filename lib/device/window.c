@@ -18,6 +18,7 @@ struct pin {
     size_t iov_room;
     size_t iov_count;
     size_t slot_room;
+    size_t run_room;
 };
 
 /* Returns 0 or -EINVAL. */
@@ -69,8 +70,9 @@ static struct viommu_window *window_create(struct viommu_device *device,
         window->revoke = request->revoke;
         window->fence = request->fence;
         window->opaque = request->opaque;
-        window->shift = IOTLB_PAGE_SHIFT;
+        window->perm = request->perm;
         window->slots = window->own_slots;
+        window->runs = window->own_runs;
         ranges_set(window, request);
     }
     return window;
@@ -81,60 +83,79 @@ void window_free(struct viommu_window *window)
     if (window->slots != window->own_slots) {
         base_free(window->slots);
     }
+    if (window->runs != window->own_runs) {
+        base_free(window->runs);
+    }
     base_free(window);
 }
 
-/* Pages of several domains: it belongs to any. */
-static void note_found(struct pin *pin)
+void window_origin_add(struct window_origin *origin, const struct dma_found *found, bool first)
 {
-    struct viommu_window *window = pin->window;
-    uint8_t shift = (uint8_t)(IOTLB_PAGE_SHIFT + 9 * pin->found.level);
+    uint8_t shift = (uint8_t)(IOTLB_PAGE_SHIFT + 9 * found->level);
 
-    if (!window->pages++) {
-        window->domain = pin->found.domain;
-    } else if (window->domain != pin->found.domain) {
-        window->domain = WINDOW_DOMAIN_ANY;
+    if (first) {
+        *origin = (struct window_origin){.domain = found->domain, .shift = shift};
+        return;
     }
-    window->shift = shift > window->shift ? shift : window->shift;
+    if (origin->domain != found->domain) {
+        origin->domain = WINDOW_DOMAIN_ANY; /* it belongs to each of them */
+    }
+    origin->shift = shift > origin->shift ? shift : origin->shift;
 }
 
-/* Makes room for twice as many slots. Returns 0 or -ENOMEM. */
-static int grow_slots(struct pin *pin)
+/* An array of twice the room, that began as `own`, a part of the window; NULL without memory. */
+static void *grow(void *array, const void *own, size_t size, size_t *room)
 {
-    struct viommu_window *window = pin->window;
-    bool own = window->slots == window->own_slots;
-    struct viommu_range *grown =
-        base_realloc_array(own ? NULL : window->slots, pin->slot_room * 2, sizeof(*grown));
+    void *grown = base_realloc_array(array == own ? NULL : array, *room * 2, size);
 
-    if (!grown) {
-        return -ENOMEM;
+    if (grown && array == own) {
+        memcpy(grown, own, *room * size);
     }
-    if (own) {
-        memcpy(grown, window->own_slots, sizeof(window->own_slots));
-    }
-    window->slots = grown;
-    pin->slot_room *= 2;
-    return 0;
+    *room *= grown ? 2 : 1;
+    return grown;
 }
 
 /* Remembers that the window leads to a slot. There are few, and the last one is the likeliest. */
 static int note_slot(struct pin *pin, const struct viommu_memory_slot *slot)
 {
     struct viommu_window *window = pin->window;
-    int ret = 0;
+    struct window_slot *slots = window->slots;
 
     for (size_t i = window->slot_count; i--;) {
-        if (window->slots[i].first == slot->first) {
+        if (slots[i].first == slot->first) {
             return 0;
         }
     }
     if (window->slot_count == pin->slot_room) {
-        ret = grow_slots(pin);
+        slots = grow(slots, window->own_slots, sizeof(*slots), &pin->slot_room);
+        if (!slots) {
+            return -ENOMEM;
+        }
+        window->slots = slots;
     }
-    if (!ret) {
-        window->slots[window->slot_count++] = (struct viommu_range){slot->first, slot->last};
+    slots[window->slot_count++] = (struct window_slot){slot->first, slot->last, slot->host};
+    return 0;
+}
+
+static int note_run(struct pin *pin, uint64_t gpa, size_t len)
+{
+    struct viommu_window *window = pin->window;
+    struct window_run *runs = window->runs;
+    struct window_run *last = window->run_count ? &runs[window->run_count - 1] : NULL;
+
+    if (last && last->gpa + last->size == gpa) {
+        last->size += len;
+        return 0;
     }
-    return ret;
+    if (window->run_count == pin->run_room) {
+        runs = grow(runs, window->own_runs, sizeof(*runs), &pin->run_room);
+        if (!runs) {
+            return -ENOMEM;
+        }
+        window->runs = runs;
+    }
+    runs[window->run_count++] = (struct window_run){.gpa = gpa, .size = len};
+    return 0;
 }
 
 static int add_iov(struct pin *pin, char *host, size_t len)
@@ -152,18 +173,22 @@ static int add_iov(struct pin *pin, char *host, size_t len)
     return 0;
 }
 
-/* On a bus no request both reads and writes: the one that is refused is recorded. */
-static void record_refusal(struct pin *pin)
+/*
+ * On a bus no request both reads and writes: the one that is refused is recorded. Returns false when
+ * neither is by now.
+ */
+static bool record_refusal(struct pin *pin)
 {
     struct dma_request request = pin->request;
     struct viommu_translation translation;
 
     request.quiet = false;
     request.perm = VIOMMU_WRITE;
-    if (!dma_translate(&request, &translation)) {
-        request.perm = VIOMMU_READ;
-        (void)dma_translate(&request, &translation);
+    if (dma_translate(&request, &translation)) {
+        return true;
     }
+    request.perm = VIOMMU_READ;
+    return dma_translate(&request, &translation) != 0;
 }
 
 static int translate(struct pin *pin, uint64_t iova, struct viommu_translation *out)
@@ -174,8 +199,11 @@ static int translate(struct pin *pin, uint64_t iova, struct viommu_translation *
     pin->request.quiet = pin->request.perm == (VIOMMU_READ | VIOMMU_WRITE);
     pin->found = (struct dma_found){0};
     ret = dma_translate(&pin->request, out);
-    if (ret == -EFAULT && pin->request.quiet) {
-        record_refusal(pin);
+    if (ret == -EFAULT && pin->request.quiet && !record_refusal(pin)) {
+        /* Other entries than before: the guest is changing them, or a cache lost the old ones. */
+        pin->request.quiet = false;
+        pin->found = (struct dma_found){0};
+        ret = dma_translate(&pin->request, out);
     }
     return ret;
 }
@@ -190,7 +218,7 @@ static int pin_page(struct pin *pin, uint64_t iova, size_t len)
     if (ret) {
         return ret;
     }
-    note_found(pin);
+    window_origin_add(&pin->window->origin, &pin->found, !pin->window->pages++);
     slot = translation.interrupt ? NULL : memory_find(pin->memory, translation.gpa);
     if (!slot) {
         return -ENXIO;
@@ -199,6 +227,7 @@ static int pin_page(struct pin *pin, uint64_t iova, size_t len)
         return -EROFS;
     }
     ret = note_slot(pin, slot);
+    ret = ret ? ret : note_run(pin, translation.gpa, len);
     /* A slot's borders are those of pages: it holds all of this one. */
     return ret ? ret : add_iov(pin, (char *)slot->host + (translation.gpa - slot->first), len);
 }
@@ -282,6 +311,7 @@ static int pin_all(struct pin *pin, const struct viommu_dma_attrs *attrs,
         return ret;
     }
     pin->window->id = pin->request.requester->id;
+    pin->window->alias = attrs ? attrs->alias : 0;
     return publish(pin);
 }
 
@@ -311,6 +341,7 @@ int viommu_device_pin(struct viommu_device *device, const struct viommu_dma_attr
         .iov = iov,
         .iov_room = *iov_count,
         .slot_room = sizeof(pin.window->own_slots) / sizeof(pin.window->own_slots[0]),
+        .run_room = sizeof(pin.window->own_runs) / sizeof(pin.window->own_runs[0]),
     };
     int ret = request_check(request);
 
@@ -339,14 +370,17 @@ int viommu_device_pin(struct viommu_device *device, const struct viommu_dma_attr
     return 0;
 }
 
-/* As most are released. Returns false for one that is wanted, or without a device. */
+/*
+ * As most are released. Returns false for one that is wanted, or without a device; or that was
+ * handled when a reset gave it up: somebody may still be at it.
+ */
 static bool release_quickly(struct viommu_window *window)
 {
     struct window_list *list = window->list;
     bool quick;
 
     pthread_mutex_lock(&list->lock);
-    quick = !window->wanted && window->device;
+    quick = !window->wanted && !window->handled && window->device;
     if (quick) {
         unlink_window(window);
     }

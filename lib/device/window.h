@@ -2,7 +2,8 @@
 /*
  * Pinned windows inside the library.
  *
- * window.c makes and releases them; revoke.c is about those that are wanted back.
+ * window.c makes and releases them; revoke.c is about those that are wanted back; look.c finds out
+ * whether one has to be.
  *
  * Vocabulary. A window is *open* from its pin to its release. Its *birth* is the time of the epoch
  * before it was translated. A *concern* is what an operation takes away: requesters, a domain, a
@@ -17,6 +18,11 @@
  * were. The operation *stands* at the first of them that holds it back, and moves on when that goes
  * or is stopped; those behind it are through. So each looks at each window once, and releasing one
  * moves only those who stand there.
+ *
+ * Before a wanted window is asked back it is *looked at*: its pages are translated anew, as a pin
+ * would now. Where all is as it was the window is born again, with what was found, and nobody waits
+ * for it any more: it is the same as if it had been released and pinned once more in between.
+ * Guests drop more than they changed: Linux drops whole domains.
  *
  * Invariants:
  * - `wanted` lists, in this order: stopped windows, overdue ones that are to be fenced (from
@@ -35,6 +41,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <viommu/window.h>
+
+struct dma_found;
 
 /* Open windows: of a device, or of devices that are gone. */
 struct window_list {
@@ -68,6 +76,25 @@ struct window_wait {
     struct window_wait **link;
 };
 
+/* Where its pages come from: an invalidation that concerns it names this. */
+struct window_origin {
+    int32_t domain;
+    uint8_t shift; /* log2 of the largest page */
+};
+
+/* A slot of guest memory that a window leads to. */
+struct window_slot {
+    uint64_t first;
+    uint64_t last;
+    const void *host;
+};
+
+/* Guest memory that a window leads to, in the order of its ranges. */
+struct window_run {
+    uint64_t gpa;
+    uint64_t size;
+};
+
 struct viommu_window {
     struct viommu *iommu;
     struct viommu_device *device; /* NULL: gone */
@@ -81,18 +108,23 @@ struct viommu_window {
     /* How it was translated. */
     uint64_t birth;
     uint64_t pages;
-    int32_t domain;
+    struct window_origin origin;
+    uint32_t perm;
+    unsigned alias;
     uint16_t id;
-    uint8_t shift; /* log2 of the largest page */
-    struct viommu_range *slots; /* of guest memory that it leads to: own_slots, or more */
+    struct window_slot *slots; /* own_slots, or more */
     size_t slot_count;
-    struct viommu_range own_slots[2];
+    struct window_slot own_slots[2];
+    struct window_run *runs; /* own_runs, or more */
+    size_t run_count;
+    struct window_run own_runs[2];
 
     bool wanted;
     struct viommu_window *next_wanted;
     struct viommu_window **wanted_link;
     struct window_wait *waits; /* that stand here */
     bool asked;      /* revoke was called, perhaps for an operation that a reset ended */
+    bool handled;    /* looked at, or asked; becomes true while it is wanted only */
     bool overdue;
     bool stopped;    /* holds no operation back any more */
     bool for_memory; /* memory waits for it */
@@ -118,14 +150,16 @@ struct windows {
     unsigned leaving;       /* windows that a removal of memory waits for */
     uint64_t leaving_token; /* its answer */
     bool destroyed;         /* the instance is only there for its orphans */
+    struct viommu_device *looking; /* a window of this one is being looked at */
     unsigned looked;        /* windows looked at in this round of work */
 };
 
 /*
  * A round of work looks at so many windows, then it ends, and others have their turn at the lock.
- * The operation that passes the bound is the last one to ask.
+ * The operation that passes the bound is the last one to ask. One with many ranges counts for more.
  */
 #define WINDOWS_LOOKED_MAX 16384u
+#define WINDOWS_RANGES_A_LOOK 8u
 
 void window_list_init(struct window_list *list);
 void window_list_fini(struct window_list *list);
@@ -136,6 +170,18 @@ void window_free(struct viommu_window *window);
 
 /* A device goes: its windows become orphans. Under the lock. */
 void windows_orphan(struct viommu *iommu, struct viommu_device *device);
+
+/* One more page, from where `found` says; the first one sets it. */
+void window_origin_add(struct window_origin *origin, const struct dma_found *found, bool first);
+
+/* ---- look.c ---- */
+
+/*
+ * Whether a window of a device that is there leads where it led, by the tables as they are now.
+ * Then *birth and *origin are those of a pin that is made now. Without the lock.
+ */
+bool window_look(const struct viommu_window *window, uint64_t *birth,
+                 struct window_origin *origin);
 
 /* ---- revoke.c ---- */
 
@@ -175,8 +221,14 @@ void windows_forget(struct window_wait *wait);
 /* What operations wanted is not wanted any more: they were all forgotten. Under the lock. */
 void windows_reset(struct viommu *iommu);
 
-/* Makes one call of a window's function, without the lock. Returns false when none is due. */
-bool windows_deliver(struct viommu *iommu);
+/*
+ * Makes one call of a window's function, or finds that it need not be made, without the lock.
+ * Returns what that took of a budget; 0: nothing is due.
+ */
+unsigned windows_deliver(struct viommu *iommu);
+
+/* Waits until no window of the device is being looked at. Under the lock, given up meanwhile. */
+void windows_wait_for_look(struct viommu *iommu, const struct viommu_device *device);
 
 /* Whoever took too long is overdue. Under the lock. */
 void windows_expire(struct viommu *iommu, uint64_t now);

@@ -8,6 +8,11 @@
 
 #define DEFAULT_BUDGET 256
 /*
+ * What a round has left for mirrors, subscribers and holders when the model's work ended it: a
+ * guest that keeps the model busy keeps nobody from making room for memory that is removed.
+ */
+#define OTHERS_BUDGET 16
+/*
  * Sections end within a microsecond as a rule, and setting a timer costs more: a drain is looked at
  * so often before the event fd is left to tell of it.
  */
@@ -192,6 +197,7 @@ static unsigned room_for(enum viommu_event_kind kind)
     switch (kind) {
     case VIOMMU_EVENT_BAD_ENTRY:
     case VIOMMU_EVENT_NOT_MAPPED:
+    case VIOMMU_EVENT_CACHE_FULL:
         return OUTBOX_EVENTS / 2;
     case VIOMMU_EVENT_REWRITTEN:
         return OUTBOX_EVENTS * 3 / 4;
@@ -276,6 +282,29 @@ static void charge(unsigned *budget, unsigned units)
     *budget -= units < *budget ? units : *budget;
 }
 
+/* A callback of the model's own. Returns false when none is due. */
+static bool model_deliver(struct viommu *iommu)
+{
+    return iommu->model->deliver && iommu->model->deliver(iommu);
+}
+
+/*
+ * Calls subscribers, holders of windows and the model's own in turn, so that none keep the others
+ * waiting; one of each even when mirrors have used the budget up.
+ */
+static void deliver_calls(struct viommu *iommu, unsigned *budget)
+{
+    unsigned told;
+
+    do {
+        told = notify_deliver(iommu);
+        told += windows_deliver(iommu);
+        told += model_deliver(iommu);
+        charge(budget, told);
+        iommu->work_came |= told > 0;
+    } while (told && *budget);
+}
+
 /*
  * One round of everything. A callback costs a unit, so that one which makes new work cannot keep
  * the call going. Returns true when the budget ended it.
@@ -288,6 +317,9 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
     iommu->windows.looked = 0;
     stopped = iommu->model->work(iommu, budget);
     iommu->drain_open = 0;
+    if (stopped && !*budget) {
+        *budget = OTHERS_BUDGET;
+    }
     stopped |= follow_work(iommu, budget);
     if (notify_deadline(iommu) || windows_deadline(iommu)) {
         uint64_t now = iommu_now(iommu);
@@ -295,10 +327,7 @@ static bool work_round(struct viommu *iommu, unsigned *budget)
         notify_expire(iommu, now);
         windows_expire(iommu, now);
     }
-    while (*budget && (notify_deliver(iommu) || windows_deliver(iommu))) {
-        charge(budget, 1);
-        iommu->work_came = true;
-    }
+    deliver_calls(iommu, budget);
     do {
         told = deliver_message(iommu) + deliver_events(iommu);
         charge(budget, told);
@@ -352,6 +381,7 @@ int viommu_process(struct viommu *iommu, unsigned budget)
     /* Work reads guest memory: with the thread's record there, no section below can fail. */
     if (!epoch_prepare()) {
         iommu_lock(iommu);
+        wake_remind(&iommu->wake);
         wake_kick(&iommu->wake);
         iommu_unlock(iommu);
         return -ENOMEM;
@@ -407,6 +437,7 @@ int viommu_start(struct viommu *iommu)
         iommu->model->reset(iommu);
         follow_review(iommu, NULL, NULL, NULL, VIOMMU_CAUSE_REPLAY);
         atomic_store(&iommu->started, true);
+        wake_remind(&iommu->wake);
         ret = 0;
     }
     iommu_unlock(iommu);

@@ -11,6 +11,7 @@
 #include <semaphore.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#include <viommu/save.h>
 
 static struct test_model model;
 
@@ -42,15 +43,20 @@ static void kick(void)
     iommu_unlock(&model.iommu);
 }
 
-static void post_events(unsigned count)
+static void post_events_of(enum viommu_event_kind kind, unsigned count)
 {
     iommu_lock(&model.iommu);
     for (unsigned i = 0; i < count; i++) {
-        struct viommu_event event = {.kind = VIOMMU_EVENT_HOST_FAILURE, .first = i, .text = "test"};
+        struct viommu_event event = {.kind = kind, .first = i, .text = "test"};
 
         iommu_post_event(&model.iommu, &event);
     }
     iommu_unlock(&model.iommu);
+}
+
+static void post_events(unsigned count)
+{
+    post_events_of(VIOMMU_EVENT_HOST_FAILURE, count);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -337,9 +343,37 @@ static void test_woken_without_memory(void **state)
 
     (void)state;
     setup_woken();
-    assert_int_equal(pthread_create(&thread, NULL, process_without_memory, NULL), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_int_equal(model.wakes, 1);
+    for (unsigned i = 1; i < 3; i++) { /* the second time it has been told already */
+        assert_int_equal(pthread_create(&thread, NULL, process_without_memory, NULL), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(model.wakes, i);
+    }
+}
+
+/* What was told too early to be worked on is told again when the instance is started, or loaded. */
+static void test_woken_before_the_start(void **state)
+{
+    void *data;
+    size_t size;
+
+    (void)state;
+    for (unsigned load = 0; load < 2; load++) {
+        setup_woken();
+        assert_int_equal(viommu_save(&model.iommu, &data, &size), 0);
+        viommu_destroy(&model.iommu);
+        model_begin(&model);
+        model.wakes = 0;
+        kick();
+        assert_int_equal(model.wakes, 1);
+        assert_int_equal(viommu_process(&model.iommu, 0), -EAGAIN);
+        assert_int_equal(load ? viommu_load(&model.iommu, data, size)
+                              : viommu_start(&model.iommu), 0);
+        assert_int_equal(model.wakes, 2);
+        model_process(&model);
+        kick();
+        assert_int_equal(model.wakes, 3);
+        viommu_save_free(data);
+    }
 }
 
 static void test_messages(void **state)
@@ -389,6 +423,23 @@ static void test_overflow(void **state)
     post_events(1);
     model_process(&model);
     assert_int_equal(model.event_count, OUTBOX_EVENTS + 2);
+}
+
+/* Those that a guest causes at will leave room for the others. */
+static void test_overflow_by_a_guest(void **state)
+{
+    static const enum viommu_event_kind kinds[] = {
+        VIOMMU_EVENT_BAD_ENTRY, VIOMMU_EVENT_NOT_MAPPED, VIOMMU_EVENT_CACHE_FULL};
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        model.event_count = 0;
+        post_events_of(kinds[i], OUTBOX_EVENTS);
+        post_events(1);
+        model_process(&model);
+        assert_int_equal(model.event_count, OUTBOX_EVENTS / 2 + 2);
+        assert_int_equal(model.events[OUTBOX_EVENTS / 2].kind, VIOMMU_EVENT_HOST_FAILURE);
+    }
 }
 
 /* Everything but processing may be called from an event. */
@@ -537,9 +588,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_woken_for_what_is_left, setup, teardown),
         cmocka_unit_test_setup_teardown(test_timer_with_the_callback, setup, teardown),
         cmocka_unit_test_setup_teardown(test_woken_without_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_woken_before_the_start, setup, teardown),
         cmocka_unit_test_setup_teardown(test_messages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_callbacks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_overflow, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_overflow_by_a_guest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_calls_from_a_callback, setup, teardown),
         cmocka_unit_test_setup_teardown(test_two_process, setup, teardown),
         cmocka_unit_test_setup_teardown(test_two_event_loops, setup, teardown),

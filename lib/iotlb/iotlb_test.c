@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Tests of the translation cache: pages do not answer for one another, replacement, tags, drops,
- * fills that
- * are under way, torn entries, and ids that run out.
+ * fills that are under way, torn entries, and ids that run out.
  */
 #include "base/alloc.h"
 #include "iotlb/iotlb.h"

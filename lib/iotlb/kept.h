@@ -72,7 +72,10 @@ static inline uint64_t kept_ticket(const struct kept *kept)
     return atomic_load_explicit(&kept->drops, memory_order_acquire);
 }
 
-/* The page of a domain that an address lies in, the smallest first. Returns whether there is one. */
+/*
+ * The page of a domain that an address lies in, the smallest first. Returns whether there is one,
+ * and it is to be used this time.
+ */
 bool kept_find(struct kept *kept, uint16_t domain, uint64_t iova, struct kept_page *out);
 
 /*

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of the caches that are faithful and hostile: what is kept, found and dropped; fills that are
- * under way; the quota; and for the hostile one that it loses, takes turns, repeats itself for one
- * seed, and never finds what was dropped.
+ * Tests of the caches that are faithful and hostile: what is kept, found and dropped; fills that
+ * are under way; the quota; and for the hostile one that it loses, takes turns, repeats itself for
+ * one seed, and never finds what was dropped.
  */
 #include "base/alloc.h"
 #include "iotlb/kept.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Carries out batches: tell listeners, wait for their answers, publish, drain, have listeners let
- * go of what is removed, tell them of the end, call done. Structures, invariants and locking: private.h.
+ * go of what is removed, tell them of the end, call done. Structures, invariants and locking:
+ * private.h.
  *
  * One thread at a time drives, from a commit or from viommu_memory_process. It takes one step after
  * the other until the batches that it came for are complete, or the oldest has to wait; then it

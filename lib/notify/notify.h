@@ -4,12 +4,13 @@
  *
  * Vocabulary. A *delivery* is one change for one subscriber: held, then queued, then running (its
  * callback is being called), then pending (it answered VIOMMU_PENDING) until completed or timed
- * out. A *wait* is the model's side: it counts the deliveries, and has the drain, that an operation
- * of the guest still needs before it is complete.
+ * out. A *wait* is the model's side: it counts the deliveries, and has the drain, the batch of
+ * mirrors and the pinned windows, that an operation of the guest still needs before it is complete.
  *
  * Invariants:
- * - A wait is over when it has no delivery left and its drain is over. A delivery points to its
- *   wait until it ends; a model that resets ends them all (notify_forget).
+ * - A wait is over when it has no delivery left, its drain is over, its batch is done, and it
+ *   stands at no window. A delivery points to its wait until it ends, and a window to those that
+ *   stand at it; a model that resets ends them all (notify_forget).
  * - A delivery that ends in failure or in time fences its subscriber and denies its device; the
  *   wait then needs a drain that begins after the denial.
  * - A wait that *holds* has its deliveries made only when its operation releases them: when

@@ -280,7 +280,9 @@ void mirror_adopt(struct viommu *iommu, struct adoption *adoption)
     range_map_init(&adoption->odd);
     range_map_init(&adoption->missing);
     if (what->mappings_max) {
-        what->mappings_max += mirror->mappings;
+        uint64_t room = UINT64_MAX - what->mappings_max;
+
+        what->mappings_max += mirror->mappings < room ? mirror->mappings : room;
     }
     if (mirror->missing.count) {
         mirror->retry_pause = MIRROR_RETRY_PAUSE;

@@ -69,12 +69,41 @@ static void hand_write(const struct hand *hand)
 #define RANGE VIOMMU_FORM_RANGE
 #define POW2 VIOMMU_FORM_POW2
 
+struct state_case {
+    struct hand hand;
+    int ret;
+};
+
+/* Loads each; an instance that refuses one goes on as if nothing had been. */
+static void try_states(const struct state_case *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        m->what.adopt = false;
+        save();
+        hand_write(&cases[i].hand);
+        restart();
+        assert_int_equal(load(), cases[i].ret);
+        if (cases[i].ret) {
+            assert_int_equal(viommu_start(&world.model.iommu), -EBUSY);
+            assert_false(m->subscriber->mirror->adopting);
+            assert_int_equal(m->subscriber->mirror->odd.count, 0);
+            assert_int_equal(viommu_subscriber_destroy(m->subscriber), 0);
+            m->what.adopt = false;
+            assert_int_equal(mirror_subscribe(m), 0);
+            assert_int_equal(viommu_start(&world.model.iommu), 0);
+        } else {
+            expect_same();
+        }
+    }
+    /* What was loaded last was not true: nothing is told. */
+    assert_int_equal(viommu_subscriber_destroy(m->subscriber), 0);
+    m->subscriber = NULL;
+    world_process(&world);
+}
+
 static void test_states_that_cannot_be(void **unused)
 {
-    static const struct {
-        struct hand hand;
-        int ret;
-    } cases[] = {
+    static const struct state_case cases[] = {
         {{RANGE, 0, ALL, 0, {{0}}, 0, {{0}}, 0}, 0},
         {{RANGE, 0, ALL, 1, {{0x1000, 0x1fff, BIG, RW}}, 0, {{0}}, 0}, 0},
         {{RANGE, 0, ALL, 1, {{0, UINT64_MAX, 0, RW}}, 0, {{0}}, 0}, 0},
@@ -116,28 +145,7 @@ static void test_states_that_cannot_be(void **unused)
 
     (void)unused;
     lay_out();
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        m->what.adopt = false;
-        save();
-        hand_write(&cases[i].hand);
-        restart();
-        assert_int_equal(load(), cases[i].ret);
-        if (cases[i].ret) {
-            assert_int_equal(viommu_start(&world.model.iommu), -EBUSY);
-            assert_false(m->subscriber->mirror->adopting);
-            assert_int_equal(m->subscriber->mirror->odd.count, 0);
-            assert_int_equal(viommu_subscriber_destroy(m->subscriber), 0);
-            m->what.adopt = false;
-            assert_int_equal(mirror_subscribe(m), 0);
-            assert_int_equal(viommu_start(&world.model.iommu), 0);
-        } else {
-            expect_same();
-        }
-    }
-    /* What was loaded last was not true: nothing is told. */
-    assert_int_equal(viommu_subscriber_destroy(m->subscriber), 0);
-    m->subscriber = NULL;
-    world_process(&world);
+    try_states(cases, sizeof(cases) / sizeof(*cases));
 }
 
 /* A mirror of a part of the space. */
@@ -223,10 +231,7 @@ static void test_short_part(void **unused)
 
 static void test_blocks_that_cannot_be(void **unused)
 {
-    static const struct {
-        struct hand hand;
-        int ret;
-    } cases[] = {
+    static const struct state_case cases[] = {
         {{POW2, 0, ALL, 1, {{0x1000, 0x3fff, BIG + PAGE, RW}}, 1,
           {{0x2000, 0x3fff, BIG + 2 * PAGE, RW}}, 0}, 0},
         {{POW2, 0, ALL, 1, {{0x1000, 0x3fff, BIG + PAGE, RW}}, 2,
@@ -253,24 +258,7 @@ static void test_blocks_that_cannot_be(void **unused)
     (void)unused;
     m->what.form = POW2;
     assert_int_equal(mirror_subscribe(m), 0);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        m->what.adopt = false;
-        save();
-        hand_write(&cases[i].hand);
-        restart();
-        assert_int_equal(load(), cases[i].ret);
-        if (cases[i].ret) {
-            assert_int_equal(viommu_subscriber_destroy(m->subscriber), 0);
-            m->what.adopt = false;
-            assert_int_equal(mirror_subscribe(m), 0);
-            assert_int_equal(viommu_start(&world.model.iommu), 0);
-        } else {
-            expect_same();
-        }
-    }
-    assert_int_equal(viommu_subscriber_destroy(m->subscriber), 0);
-    m->subscriber = NULL;
-    world_process(&world);
+    try_states(cases, sizeof(cases) / sizeof(*cases));
 }
 
 /* ---- no memory ------------------------------------------------------------------------------- */

@@ -245,6 +245,20 @@ static void test_limit(void **unused)
     assert_int_equal(mirror_status(m).differences, 1);
 }
 
+/* One that is as good as none stays that. */
+static void test_large_limit(void **unused)
+{
+    (void)unused;
+    map_pages(6);
+    sync();
+    m->what.mappings_max = UINT64_MAX - 2;
+    take_over();
+    forget();
+    map_pages(9);
+    sync();
+    assert_int_equal(mirror_status(m).mappings, 9);
+}
+
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 /* What leads to memory that is not there any more goes. */
@@ -452,6 +466,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_differences_are_tried_again, setup_unsubscribed, end),
         cmocka_unit_test_setup_teardown(test_fenced, setup, end),
         cmocka_unit_test_setup_teardown(test_limit, setup, end),
+        cmocka_unit_test_setup_teardown(test_large_limit, setup, end),
         cmocka_unit_test_setup_teardown(test_memory_is_gone, setup, end),
         cmocka_unit_test_setup_teardown(test_memory_before_the_load, setup, end),
         cmocka_unit_test_setup_teardown(test_memory_came_before_the_load, setup, end),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What tests of adopted mirrors share: an instance is saved, goes, and another one comes in the same
- * world (test_fixture.h), which adopts its mirrors.
+ * What tests of adopted mirrors share: an instance is saved, goes, and another one comes in the
+ * same world (test_fixture.h), which adopts its mirrors.
  */
 #ifndef VIOMMU_SHADOW_TEST_ADOPT_H
 #define VIOMMU_SHADOW_TEST_ADOPT_H

@@ -337,7 +337,8 @@ bool vtd_operation_advance(struct vtd *vtd, struct vtd_operation *operation)
 {
     struct wait *wait = &operation->wait;
 
-    if (operation->phase == PHASE_LATE || operation->phase == PHASE_DONE || !wait_drained(&vtd->iommu, wait)) {
+    if (operation->phase == PHASE_LATE || operation->phase == PHASE_DONE ||
+        !wait_drained(&vtd->iommu, wait)) {
         return false;
     }
     if (windows_spent(&vtd->iommu)) {

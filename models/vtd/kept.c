@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The unit in the modes that test drivers (enum viommu_cache_mode): contexts and pages are looked up
- * in what was kept before the tables are read.
+ * The unit in the modes that test drivers (enum viommu_cache_mode): contexts and pages are looked
+ * up in what was kept before the tables are read.
  *
  * Contexts are kept by source id, pages by domain (iotlb/kept.h): so a context that was replaced
  * leaves its domain's pages where they are, until the guest invalidates those. Only the guest's

@@ -77,13 +77,18 @@ static bool status_written(void)
     return *(uint32_t *)guest_host(&guest, guest.status) == guest.status_value;
 }
 
+static void submit_wait(void)
+{
+    guest_queue_put(&guest, spec_wait(SPEC_WAIT_STATUS, guest.status, ++guest.status_value));
+    guest_queue_kick(&guest);
+}
+
 /* Puts a wait descriptor and has the queue worked off, with a request between any two calls. */
 static unsigned finish_with_requests(void)
 {
     unsigned calls = 0;
 
-    guest_queue_put(&guest, spec_wait(SPEC_WAIT_STATUS, guest.status, ++guest.status_value));
-    guest_queue_kick(&guest);
+    submit_wait();
     while (!status_written()) {
         uint64_t gpa = gpa_of(IOVA);
 
@@ -101,6 +106,20 @@ static void expect_new(void)
     }
 }
 
+/* The page, which is cached, has another target: the invalidations of that are in the queue. */
+static void begin_replaced(enum viommu_cache_mode mode, uint64_t seed)
+{
+    begin(mode, seed);
+    attach(OLD);
+    guest_queue_on(&guest);
+    guest_command(&guest, SPEC_TE, true);
+    assert_int_equal(gpa_of(IOVA), OLD);
+    attach(NEW);
+    guest_queue_put(&guest, spec_context_invalidate(SPEC_SELECTIVE, DOMAIN, id, 0));
+    guest_queue_put(&guest, spec_iotlb_invalidate(seed & 1 ? SPEC_DOMAIN : SPEC_SELECTIVE, DOMAIN,
+                                                  IOVA, 0, false));
+}
+
 /*
  * Context and IOTLB invalidation, submitted together: however late each begins, a request between
  * them brings nothing back through the old context.
@@ -113,14 +132,7 @@ static void test_invalidations_begin_in_order(void **state)
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
         unsigned calls;
 
-        begin(VIOMMU_CACHE_HOSTILE, seed);
-        attach(OLD);
-        guest_queue_on(&guest);
-        guest_command(&guest, SPEC_TE, true);
-        assert_int_equal(gpa_of(IOVA), OLD);
-        attach(NEW);
-        guest_queue_put(&guest, spec_context_invalidate(SPEC_SELECTIVE, DOMAIN, id, 0));
-        guest_queue_put(&guest, spec_iotlb_invalidate(SPEC_DOMAIN, DOMAIN, 0, 0, false));
+        begin_replaced(VIOMMU_CACHE_HOSTILE, seed);
         calls = finish_with_requests();
         most = calls > most ? calls : most;
         expect_new();
@@ -166,6 +178,116 @@ static void test_a_queue_of_late_invalidations(void **state)
     }
     assert_true(finish_with_requests() > 100);
     end();
+}
+
+/* ---- windows ---- */
+
+#define WINDOWS 24
+
+static void on_revoke(void *opaque)
+{
+    (void)opaque;
+}
+
+/* Pins the page, and returns where that leads. */
+static uint64_t pin(struct viommu_window **window)
+{
+    struct viommu_range range = {IOVA, IOVA + 0xfff};
+    struct viommu_window_request request = {
+        .ranges = &range, .count = 1, .perm = VIOMMU_READ, .revoke = on_revoke};
+    struct iovec iov;
+    size_t count = 1;
+
+    guest_ok(viommu_device_pin(device, NULL, &request, &iov, &count, window), "pin");
+    return (uint64_t)((uint8_t *)iov.iov_base - guest.ram);
+}
+
+/*
+ * Windows are pinned all the time while an invalidation is late, begins, and waits: it does not
+ * complete while one is open that leads where the page did. Returns how many did.
+ */
+static unsigned pin_until_complete(void)
+{
+    struct viommu_window *windows[WINDOWS];
+    bool leads_to_old[WINDOWS];
+    unsigned old = 0;
+    unsigned open;
+
+    for (unsigned i = 0; i < WINDOWS; i++) {
+        leads_to_old[i] = pin(&windows[i]) == OLD;
+        old += leads_to_old[i];
+        if (i % 3 == 0) {
+            assert_true(viommu_process(guest.iommu, 0) >= 0);
+        }
+        assert_false(old && status_written());
+    }
+    open = old;
+    for (unsigned i = 0; i < WINDOWS; i++) {
+        guest_process(&guest);
+        assert_false(open && status_written());
+        viommu_window_release(windows[i]);
+        open -= leads_to_old[i];
+    }
+    guest_process(&guest);
+    assert_true(status_written());
+    return old;
+}
+
+static void test_windows_while_late(void **state)
+{
+    static const enum viommu_cache_mode modes[] = {VIOMMU_CACHE_FAITHFUL, VIOMMU_CACHE_HOSTILE};
+    unsigned late = 0;
+
+    (void)state;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        uint64_t gpa;
+        size_t count;
+
+        begin_replaced(modes[seed / 2 % 2], seed);
+        submit_wait();
+        late += pin_until_complete() > 1;
+        expect_new();
+        guest_ok(viommu_device_translate_many(device, NULL, (uint64_t[]){IOVA}, 1, VIOMMU_READ,
+                                              &gpa, &count),
+                 "list");
+        assert_int_equal(gpa, NEW);
+        end();
+    }
+    assert_true(late > SEEDS / 4);
+}
+
+/* ---- saved states ---- */
+
+/* What is late when a state is saved is carried out in the instance that goes on from it. */
+static void test_saved_while_late(void **state)
+{
+    unsigned late = 0;
+
+    (void)state;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        struct viommu_device_config config = {.requester = id};
+        struct viommu *second;
+        void *data;
+        size_t size;
+
+        begin_replaced(VIOMMU_CACHE_HOSTILE, seed);
+        submit_wait();
+        late += viommu_process(guest.iommu, 0) == VIOMMU_PENDING;
+        guest_ok(viommu_save(guest.iommu, &data, &size), "save");
+        guest_ok(guest_second(&guest, &second), "second");
+        guest_ok(viommu_device_add(second, &config, &device), "device");
+        guest_ok(viommu_load(second, data, size), "load");
+        viommu_save_free(data);
+        guest_take_over(&guest, second);
+        if (!status_written()) {
+            (void)gpa_of(IOVA);
+        }
+        guest_process(&guest);
+        assert_true(status_written());
+        expect_new();
+        end();
+    }
+    assert_true(late > SEEDS / 4);
 }
 
 /* What is late when the platform is reset, or the unit destroyed, is forgotten. */
@@ -239,6 +361,8 @@ int main(void)
         cmocka_unit_test(test_invalidations_begin_in_order),
         cmocka_unit_test(test_register_invalidations_begin_late),
         cmocka_unit_test(test_a_queue_of_late_invalidations),
+        cmocka_unit_test(test_windows_while_late),
+        cmocka_unit_test(test_saved_while_late),
         cmocka_unit_test(test_reset_while_late),
         cmocka_unit_test(test_no_memory_to_keep),
         cmocka_unit_test(test_what_cannot_be_configured),

@@ -91,8 +91,8 @@ static void test_descriptor_gone_bad(void **state)
 }
 
 /*
- * The queue is to go off behind a descriptor that is under way; what the guest puts there after that
- * is not carried out.
+ * The queue is to go off behind a descriptor that is under way; what the guest puts there after
+ * that is not carried out.
  */
 static void test_no_more_than_was_under_way(void **state)
 {

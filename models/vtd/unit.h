@@ -19,10 +19,11 @@
  * is read.
  *
  * Invariants:
- * - vtd_state is plain data and all that there is to save, but for which bit of GCMD is under way,
- *   and how many descriptors are: operations under way are those between IQH and fetch, and are
- *   started again from IQH; so are waits that a time-out was about to abort, and a device that does
- *   not answer is found out, and denied, anew.
+ * - vtd_state is plain data and all that there is to save, but for which bit of GCMD is under way
+ *   (and whether a set-root-pointer came once more), and how many descriptors are: operations under
+ *   way are those between IQH and fetch, and are started again from IQH. So are waits that a
+ *   time-out was about to abort: the device that did not answer stays denied, and what is not told
+ *   to it any more counts as done.
  * - A requester's context is cached only when it was present and valid; faults are never cached.
  *   (kept.c has exceptions.)
  *

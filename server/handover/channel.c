@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "unix_socket.h"
 
 enum {
@@ -30,17 +30,9 @@ struct header {
 };
 _Static_assert(sizeof(struct header) == 32, "no gaps");
 
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 uint64_t handover_deadline(unsigned ms)
 {
-    return now_ms() + ms;
+    return clock_ms() + ms;
 }
 
 bool handover_trusts(int fd)
@@ -72,7 +64,7 @@ static int wait_for(int fd, short events, uint64_t deadline)
 {
     for (;;) {
         struct pollfd pollfd = {.fd = fd, .events = events};
-        uint64_t now = now_ms();
+        uint64_t now = clock_ms();
         int timeout = -1, n;
 
         if (deadline != HANDOVER_FOREVER) {
@@ -94,7 +86,7 @@ static int wait_for(int fd, short events, uint64_t deadline)
 /* Too many descriptors are on their way: the peer has to take some in first. */
 static int wait_for_room(uint64_t deadline)
 {
-    if (now_ms() >= deadline) {
+    if (clock_ms() >= deadline) {
         return -ETIMEDOUT;
     }
     poll(NULL, 0, RETRY_MS);

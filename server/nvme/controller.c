@@ -144,16 +144,18 @@ static void disable(struct nvme *nvme)
 
 /* ---- shutdown ------------------------------------------------------------------------------ */
 
-/* What the guest wrote is on stable storage before the shutdown is complete. */
+/* What the guest wrote is on stable storage before the shutdown is complete. Queues leave a command
+ * free for it. */
 static void begin_shutdown(struct nvme *nvme)
 {
-    struct nvme_command *command = nvme->config.read_only ? NULL : nvme_command_take(nvme);
+    struct nvme_command *command;
 
-    nvme->state.csts = (nvme->state.csts & ~NVME_CSTS_SHST) | NVME_CSTS_SHST_OCCURRING;
-    if (!command) {
+    if (nvme->config.read_only) {
         nvme_shutdown_done(nvme);
         return;
     }
+    nvme->state.csts = (nvme->state.csts & ~NVME_CSTS_SHST) | NVME_CSTS_SHST_OCCURRING;
+    command = nvme_command_take(nvme);
     command->shutdown = true;
     command->job.op = NVME_STORE_FLUSH;
     nvme_command_start(nvme, command);
@@ -173,6 +175,14 @@ void nvme_state_loaded(struct nvme *nvme)
     }
 }
 
+/* After a reset its DMA is let through again, should it have been cut off. */
+static void admit(struct nvme *nvme)
+{
+    if (nvme->dma.reset) {
+        nvme->dma.reset(nvme->dma.opaque);
+    }
+}
+
 static void write_cc(struct nvme *nvme, uint32_t value)
 {
     struct nvme_state *state = &nvme->state;
@@ -187,12 +197,16 @@ static void write_cc(struct nvme *nvme, uint32_t value)
     if (!(old & NVME_CC_EN) && (value & NVME_CC_EN)) {
         /* A guest that does not wait for the end of a reset has it here. */
         state->csts &= ~NVME_CSTS_RDY;
+        /* Guests reset a controller by this, and seldom the function. */
+        admit(nvme);
         enable(nvme);
     } else if ((old & NVME_CC_EN) && !(value & NVME_CC_EN)) {
         disable(nvme);
     }
     if (NVME_CC_SHN(value) != 0 && NVME_CC_SHN(old) == 0) {
-        begin_shutdown(nvme);
+        if ((state->csts & NVME_CSTS_SHST) != NVME_CSTS_SHST_OCCURRING) {
+            begin_shutdown(nvme);
+        }
     } else if (NVME_CC_SHN(value) == 0 && !(value & NVME_CC_EN)) {
         state->csts &= ~NVME_CSTS_SHST;
     }
@@ -334,9 +348,14 @@ static void bar_write(void *opaque, unsigned bar, uint64_t offset, const void *d
     }
 }
 
-/* Bus master or another kind of interrupts may have come; interrupts may wait. */
+/* Bus master or another kind of interrupts may have come, or gone; interrupts may wait. */
 static void config_written(void *opaque)
 {
+    struct nvme *nvme = opaque;
+
+    if (!pci_config_bus_master(&nvme->function.config)) {
+        nvme_take_back_all(nvme);
+    }
     nvme_update_line(opaque);
     nvme_process(opaque);
 }
@@ -352,9 +371,7 @@ static void reset(void *opaque)
     nvme->state.asq = 0;
     nvme->state.acq = 0;
     nvme->fatal_logged = false;
-    if (nvme->dma.reset) {
-        nvme->dma.reset(nvme->dma.opaque);
-    }
+    admit(nvme);
 }
 
 static const struct pci_function_ops ops = {

@@ -72,6 +72,13 @@ uint16_t nvme_copy_in(struct nvme *nvme, const struct nvme_sqe *sqe, void *data,
     return status;
 }
 
+void nvme_put(uint8_t *data, unsigned offset, unsigned size, uint64_t value)
+{
+    for (unsigned i = 0; i < size; i++) {
+        data[offset + i] = (uint8_t)(value >> (8 * i));
+    }
+}
+
 /* Write what lies in [at, at + range->size) of the data and the zeroes that follow it. */
 static int write_range(struct nvme *nvme, const struct device_dma_range *range, const char *data,
                        size_t size, size_t at)

@@ -44,6 +44,7 @@ enum {
     NVME_PAGE_SHIFT_MAX = 16,
     NVME_TEMPERATURE = 303,   /* in kelvin, always */
 };
+_Static_assert(NVME_COMMANDS > NVME_WORKERS_MAX + 1, "a reset leaves one for a shutdown");
 
 /* What a completion needs to know of its command. */
 struct nvme_request {
@@ -135,7 +136,10 @@ void nvme_shutdown_done(struct nvme *nvme);
 bool nvme_page_size_known(uint32_t cc);
 void nvme_state_loaded(struct nvme *nvme);
 
-/* data.c: what is copied. Each returns a status, the first two 0 or a negative errno. */
+/* data.c */
+/* A number into a page of data, little endian. */
+void nvme_put(uint8_t *data, unsigned offset, unsigned size, uint64_t value);
+/* What is copied. Each returns a status, the first two 0 or a negative errno. */
 int nvme_read_memory(struct nvme *nvme, uint64_t iova, void *data, size_t size);
 int nvme_write_memory(struct nvme *nvme, uint64_t iova, const void *data, size_t size);
 uint16_t nvme_ranges(struct nvme *nvme, const struct nvme_sqe *sqe, size_t length,
@@ -194,6 +198,8 @@ void nvme_command_start(struct nvme *nvme, struct nvme_command *command);
 struct nvme_command *nvme_command_find(struct nvme *nvme, uint16_t sqid, uint16_t cid);
 /* End a command that no worker has begun. Returns whether that could be done. */
 bool nvme_command_abort(struct nvme *nvme, struct nvme_command *command, uint16_t status);
+/* What no worker has begun is unpinned, and waits again. */
+void nvme_take_back_all(struct nvme *nvme);
 void nvme_abort_queue(struct nvme *nvme, uint16_t sqid);
 void nvme_drop_commands(struct nvme *nvme);
 void nvme_collect(struct nvme *nvme);

@@ -6,9 +6,11 @@
 #include "test_guest.h"
 
 #include <errno.h>
+#include <linux/pci_regs.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +18,7 @@
 #include <cmocka.h>
 
 static int gate[2]; /* a job takes a byte from it to end */
+static atomic_uint flushes;
 
 /* Instead of those in store.c. */
 void nvme_store_run(struct nvme_store *store, struct nvme_job *job)
@@ -23,6 +26,7 @@ void nvme_store_run(struct nvme_store *store, struct nvme_job *job)
     char byte;
 
     (void)store;
+    flushes += job->op == NVME_STORE_FLUSH;
     job->result = read(gate[0], &byte, 1) == 1 ? 0 : -EIO;
 }
 
@@ -228,6 +232,62 @@ static void a_shutdown_waits_for_its_flush(void **state)
     guest_close(&guest);
 }
 
+static void settle_shutdown(void)
+{
+    for (unsigned i = 0; i < 2000; i++) {
+        struct pollfd pollfd = {.fd = nvme_event_fd(guest.nvme), .events = POLLIN};
+
+        poll(&pollfd, 1, 1);
+        nvme_process(guest.nvme);
+        if (guest_read32(&guest, NVME_REG_CSTS) == (NVME_CSTS_RDY | NVME_CSTS_SHST_COMPLETE)) {
+            return;
+        }
+    }
+    fail();
+}
+
+/* However much is in flight, and however often the guest asks. */
+static void a_shutdown_always_has_its_flush(void **state)
+{
+    const uint32_t cc = 4u << 20 | 6u << 16 | NVME_CC_EN;
+
+    (void)state;
+    flushes = 0;
+    guest_create_queues(&guest, 2, 128);
+    submit_reads(63);
+    for (unsigned i = 0; i < 127; i++) {
+        guest_put(&guest, 2, guest_rw(false, i, 1, GUEST_DATA + i * 4096));
+    }
+    guest_ring(&guest, 2);
+    for (unsigned i = 0; i < 10; i++) {
+        nvme_process(guest.nvme);
+    }
+    for (unsigned i = 0; i < 200; i++) {
+        guest_write32(&guest, NVME_REG_CC, cc | 1u << 14);
+        assert_int_equal(guest_read32(&guest, NVME_REG_CSTS),
+                         NVME_CSTS_RDY | NVME_CSTS_SHST_OCCURRING);
+        guest_write32(&guest, NVME_REG_CC, cc);
+    }
+    let_end(200);
+    settle_shutdown();
+    assert_int_equal(flushes, 1);
+    guest_close(&guest);
+}
+
+/* What no worker has begun does not begin once the function is no bus master. */
+static void without_the_bus_nothing_begins(void **state)
+{
+    (void)state;
+    submit_reads(10);
+    wait_begun();
+    assert_int_equal(guest.pinned, 4);
+    guest_set_config(&guest, PCI_COMMAND, PCI_COMMAND_MEMORY);
+    assert_int_equal(guest.pinned, 2);
+    let_end(2);
+    wait_pinned(0);
+    guest_close(&guest);
+}
+
 /* The last: it leaves threads behind, which end with the gate. */
 static void the_end_does_not_wait_for_ever(void **state)
 {
@@ -250,6 +310,8 @@ int main(void)
         cmocka_unit_test_setup(a_queue_is_deleted_when_its_commands_have_ended, setup),
         cmocka_unit_test_setup(what_has_begun_is_not_aborted, setup),
         cmocka_unit_test_setup(a_shutdown_waits_for_its_flush, setup),
+        cmocka_unit_test_setup(a_shutdown_always_has_its_flush, setup),
+        cmocka_unit_test_setup(without_the_bus_nothing_begins, setup),
         cmocka_unit_test_setup(the_end_does_not_wait_for_ever, setup),
     };
 

@@ -12,13 +12,6 @@ enum {
     DESCRIPTOR_UUID = 3,
 };
 
-static void put(uint8_t *data, unsigned offset, unsigned size, uint64_t value)
-{
-    for (unsigned i = 0; i < size; i++) {
-        data[offset + i] = (uint8_t)(value >> (8 * i));
-    }
-}
-
 /* Text is padded with spaces, not ended. What cannot be printed becomes a minus. */
 static void put_text(uint8_t *data, unsigned offset, unsigned size, const char *text)
 {
@@ -45,7 +38,7 @@ static void make_uuid(const struct nvme *nvme, uint8_t salt, uint8_t uuid[16])
             hash = (hash ^ (uint8_t)*at) * UINT64_C(0x100000001b3);
         }
         hash ^= hash >> 32;
-        put(uuid, half * 8, 8, hash * UINT64_C(0x100000001b3));
+        nvme_put(uuid, half * 8, 8, hash * UINT64_C(0x100000001b3));
     }
     uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x80); /* version 8: of our own making */
     uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
@@ -83,41 +76,41 @@ static void controller(const struct nvme *nvme, uint8_t *data)
     put_text(data, 4, 20, serial(nvme));
     put_text(data, 24, 40, "viommu NVMe controller");
     put_text(data, 64, 8, VIOMMU_VERSION);
-    put(data, 77, 1, log2_of(NVME_TRANSFER_MAX) - 12); /* MDTS, in pages of 4 KiB */
-    put(data, 78, 2, 1);                               /* CNTLID */
-    put(data, 80, 4, NVME_VERSION);
-    put(data, 92, 4, NVME_ASYNC_NAMESPACES);      /* OAES */
-    put(data, 111, 1, 1);                         /* CNTRLTYPE: for I/O */
-    put(data, 258, 1, NVME_ABORTS_MAX - 1);       /* ACL */
-    put(data, 259, 1, NVME_ASYNC_REQUESTS_MAX - 1); /* AERL */
-    put(data, 260, 1, 0x03);                      /* FRMW: one slot, not writable */
-    put(data, 261, 1, 0x06);                      /* LPA: commands supported, offsets */
-    put(data, 262, 1, NVME_ERRORS_MAX - 1);       /* ELPE */
-    put(data, 266, 2, 343);                       /* WCTEMP */
-    put(data, 268, 2, 353);                       /* CCTEMP */
-    put(data, 512, 1, 0x66);                      /* SQES: 64 bytes */
-    put(data, 513, 1, 0x44);                      /* CQES: 16 bytes */
-    put(data, 516, 4, 1);                         /* NN */
-    put(data, 520, 2, 0x1c); /* ONCS: dataset management, write zeroes, save and select */
-    put(data, 525, 1, 0x07); /* VWC: present; flush of all namespaces, too */
+    nvme_put(data, 77, 1, log2_of(NVME_TRANSFER_MAX) - 12); /* MDTS, in pages of 4 KiB */
+    nvme_put(data, 78, 2, 1);                               /* CNTLID */
+    nvme_put(data, 80, 4, NVME_VERSION);
+    nvme_put(data, 92, 4, NVME_ASYNC_NAMESPACES);      /* OAES */
+    nvme_put(data, 111, 1, 1);                         /* CNTRLTYPE: for I/O */
+    nvme_put(data, 258, 1, NVME_ABORTS_MAX - 1);       /* ACL */
+    nvme_put(data, 259, 1, NVME_ASYNC_REQUESTS_MAX - 1); /* AERL */
+    nvme_put(data, 260, 1, 0x03);                      /* FRMW: one slot, not writable */
+    nvme_put(data, 261, 1, 0x06);                      /* LPA: commands supported, offsets */
+    nvme_put(data, 262, 1, NVME_ERRORS_MAX - 1);       /* ELPE */
+    nvme_put(data, 266, 2, 343);                       /* WCTEMP */
+    nvme_put(data, 268, 2, 353);                       /* CCTEMP */
+    nvme_put(data, 512, 1, 0x66);                      /* SQES: 64 bytes */
+    nvme_put(data, 513, 1, 0x44);                      /* CQES: 16 bytes */
+    nvme_put(data, 516, 4, 1);                         /* NN */
+    nvme_put(data, 520, 2, 0x1c); /* ONCS: dataset management, write zeroes, save and select */
+    nvme_put(data, 525, 1, 0x07); /* VWC: present; flush of all namespaces, too */
     put_subsystem_name(nvme, data);
-    put(data, 2048, 2, 2500); /* power state 0: 25 W at most */
+    nvme_put(data, 2048, 2, 2500); /* power state 0: 25 W at most */
 }
 
 static void namespace(const struct nvme *nvme, uint8_t *data)
 {
-    put(data, 0, 8, nvme->state.blocks);  /* NSZE */
-    put(data, 8, 8, nvme->state.blocks);  /* NCAP */
-    put(data, 16, 8, nvme->state.blocks); /* NUSE */
-    put(data, 33, 1, 0x09); /* DLFEAT: deallocated blocks read as zeroes, write zeroes can */
-    put(data, 99, 1, nvme->config.read_only); /* NSATTR: write protected */
-    put(data, 128 + 2, 1, nvme->config.lba_shift); /* LBAF0: LBADS */
+    nvme_put(data, 0, 8, nvme->state.blocks);  /* NSZE */
+    nvme_put(data, 8, 8, nvme->state.blocks);  /* NCAP */
+    nvme_put(data, 16, 8, nvme->state.blocks); /* NUSE */
+    nvme_put(data, 33, 1, 0x09); /* DLFEAT: deallocated blocks read as zeroes, write zeroes can */
+    nvme_put(data, 99, 1, nvme->config.read_only); /* NSATTR: write protected */
+    nvme_put(data, 128 + 2, 1, nvme->config.lba_shift); /* LBAF0: LBADS */
 }
 
 static void descriptors(const struct nvme *nvme, uint8_t *data)
 {
-    put(data, 0, 1, DESCRIPTOR_UUID);
-    put(data, 1, 1, 16);
+    nvme_put(data, 0, 1, DESCRIPTOR_UUID);
+    nvme_put(data, 1, 1, 16);
     make_uuid(nvme, 1, data + 4);
 }
 
@@ -142,7 +135,7 @@ uint16_t nvme_identify(struct nvme *nvme, const struct nvme_sqe *sqe)
         if (sqe->nsid >= NVME_NSID_ALL - 1) {
             return NVME_INVALID_NAMESPACE | NVME_DNR;
         }
-        put(data, 0, 4, sqe->nsid < 1);
+        nvme_put(data, 0, 4, sqe->nsid < 1);
         break;
     case NVME_CNS_NAMESPACE_DESCRIPTORS:
         if (sqe->nsid != 1) {

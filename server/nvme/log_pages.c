@@ -17,13 +17,6 @@ enum {
     SMART_UNIT = 512 * 1000, /* bytes in one unit of "data units read" */
 };
 
-static void put(uint8_t *data, unsigned offset, unsigned size, uint64_t value)
-{
-    for (unsigned i = 0; i < size; i++) {
-        data[offset + i] = (uint8_t)(value >> (8 * i));
-    }
-}
-
 void nvme_log_error(struct nvme *nvme, const struct nvme_request *request, uint16_t status)
 {
     struct nvme_state *state = &nvme->state;
@@ -50,13 +43,13 @@ static size_t error_log(const struct nvme *nvme, uint8_t *data)
         if (error->count == 0) {
             continue;
         }
-        put(entry, 0, 8, error->count);
-        put(entry, 8, 2, error->sqid);
-        put(entry, 10, 2, error->cid);
-        put(entry, 12, 2, (uint64_t)error->status << 1);
-        put(entry, 14, 2, 0xffff); /* which byte of the command is at fault: not told */
-        put(entry, 16, 8, error->lba);
-        put(entry, 24, 4, error->nsid);
+        nvme_put(entry, 0, 8, error->count);
+        nvme_put(entry, 8, 2, error->sqid);
+        nvme_put(entry, 10, 2, error->cid);
+        nvme_put(entry, 12, 2, (uint64_t)error->status << 1);
+        nvme_put(entry, 14, 2, 0xffff); /* which byte of the command is at fault: not told */
+        nvme_put(entry, 16, 8, error->lba);
+        nvme_put(entry, 24, 4, error->nsid);
     }
     return NVME_ERRORS_MAX * ERROR_SIZE;
 }
@@ -75,15 +68,15 @@ static size_t smart_log(const struct nvme *nvme, uint8_t *data)
 {
     const struct nvme_state *state = &nvme->state;
 
-    put(data, 0, 1, nvme_critical_warning(nvme));
-    put(data, 1, 2, NVME_TEMPERATURE);
-    put(data, 3, 1, 100); /* available spare, in percent */
-    put(data, 4, 1, 10);  /* its threshold */
-    put(data, 32, 8, (state->bytes_read + SMART_UNIT - 1) / SMART_UNIT);
-    put(data, 48, 8, (state->bytes_written + SMART_UNIT - 1) / SMART_UNIT);
-    put(data, 64, 8, state->read_commands);
-    put(data, 80, 8, state->write_commands);
-    put(data, 176, 8, state->error_count);
+    nvme_put(data, 0, 1, nvme_critical_warning(nvme));
+    nvme_put(data, 1, 2, NVME_TEMPERATURE);
+    nvme_put(data, 3, 1, 100); /* available spare, in percent */
+    nvme_put(data, 4, 1, 10);  /* its threshold */
+    nvme_put(data, 32, 8, (state->bytes_read + SMART_UNIT - 1) / SMART_UNIT);
+    nvme_put(data, 48, 8, (state->bytes_written + SMART_UNIT - 1) / SMART_UNIT);
+    nvme_put(data, 64, 8, state->read_commands);
+    nvme_put(data, 80, 8, state->write_commands);
+    nvme_put(data, 176, 8, state->error_count);
     return SMART_SIZE;
 }
 
@@ -91,7 +84,7 @@ static size_t firmware_log(uint8_t *data)
 {
     size_t length = strlen(VIOMMU_VERSION);
 
-    put(data, 0, 1, 1); /* slot 1 is active */
+    nvme_put(data, 0, 1, 1); /* slot 1 is active */
     memset(data + 8, ' ', 8);
     memcpy(data + 8, VIOMMU_VERSION, length < 8 ? length : 8);
     return FIRMWARE_SIZE;
@@ -99,7 +92,7 @@ static size_t firmware_log(uint8_t *data)
 
 static size_t changed_namespaces(const struct nvme *nvme, uint8_t *data)
 {
-    put(data, 0, 4, nvme->state.namespace_changed);
+    nvme_put(data, 0, 4, nvme->state.namespace_changed);
     return CHANGED_SIZE;
 }
 
@@ -115,13 +108,13 @@ static size_t commands_log(uint8_t *data)
     uint8_t *io = data + 1024;
 
     for (size_t i = 0; i < sizeof(admin); i++) {
-        put(data, admin[i] * 4u, 4, 1);
+        nvme_put(data, admin[i] * 4u, 4, 1);
     }
-    put(io, NVME_IO_FLUSH * 4, 4, 1);
-    put(io, NVME_IO_READ * 4, 4, 1);
-    put(io, NVME_IO_WRITE * 4, 4, 3);
-    put(io, NVME_IO_WRITE_ZEROES * 4, 4, 3);
-    put(io, NVME_IO_DATASET_MANAGEMENT * 4, 4, 3);
+    nvme_put(io, NVME_IO_FLUSH * 4, 4, 1);
+    nvme_put(io, NVME_IO_READ * 4, 4, 1);
+    nvme_put(io, NVME_IO_WRITE * 4, 4, 3);
+    nvme_put(io, NVME_IO_WRITE_ZEROES * 4, 4, 3);
+    nvme_put(io, NVME_IO_DATASET_MANAGEMENT * 4, 4, 3);
     return COMMANDS_SIZE;
 }
 

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "../clock.h"
 #include "../log.h"
 
 enum {
@@ -20,14 +20,6 @@ enum {
     /* Jobs given to the workers, for each of them: one runs, one is ready. */
     PLACES_PER_WORKER = 2,
 };
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* Put defaults in, and look whether it makes sense. */
 static int complete_config(struct nvme_config *config)
@@ -119,7 +111,7 @@ int nvme_create(const struct nvme_config *config, const char *name, const struct
     nvme->dma = *dma;
     nvme->loop = loop;
     nvme->event_fd = -1;
-    nvme->now_ms = now_ms;
+    nvme->now_ms = clock_ms;
     ret = complete_config(&nvme->config);
     if (ret == 0) {
         nvme->store.fd = config->fd;

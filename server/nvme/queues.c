@@ -151,6 +151,12 @@ static void execute(struct nvme *nvme, unsigned sqid, const struct nvme_sqe *sqe
     }
 }
 
+/* Is there a command for another entry of a queue for I/O? One is left for a shutdown. */
+static bool command_free(const struct nvme *nvme)
+{
+    return nvme->free && nvme->free->next;
+}
+
 /* How many entries can be fetched from a queue now, and read at once. */
 static unsigned fetchable(const struct nvme *nvme, unsigned sqid)
 {
@@ -158,7 +164,7 @@ static unsigned fetchable(const struct nvme *nvme, unsigned sqid)
     uint32_t n, room;
 
     if (!sq->exists || sq->head == sq->tail || nvme->sq_work[sqid].deleting ||
-        (sqid != 0 && !nvme->free)) {
+        (sqid != 0 && !command_free(nvme))) {
         return 0;
     }
     n = (sq->tail > sq->head ? sq->tail : sq->entries) - sq->head;

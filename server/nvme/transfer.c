@@ -196,6 +196,17 @@ static bool take_back(struct nvme *nvme, struct nvme_command *command)
     return true;
 }
 
+void nvme_take_back_all(struct nvme *nvme)
+{
+    for (unsigned i = 0; i < NVME_COMMANDS; i++) {
+        struct nvme_command *command = &nvme->commands[i];
+
+        if (command->state == NVME_COMMAND_AT_WORK && take_back(nvme, command)) {
+            wait_first(nvme, command);
+        }
+    }
+}
+
 /* The memory of a command at work is wanted back. */
 static void revoke(void *opaque)
 {

@@ -417,19 +417,16 @@ static bool unmapping(const struct vfio_user_endpoint *endpoint)
 static int answer(struct vfio_user_endpoint *endpoint, const struct vfio_user_header *header,
                   int error, const struct reply *reply)
 {
-    if (header->flags & VFIO_USER_NO_REPLY) {
-        return 0;
-    }
     if (header->command == VFIO_USER_DMA_UNMAP && error == 0 && unmapping(endpoint)) {
         endpoint->holding = true;
         endpoint->held = *header;
         endpoint->held_reply = reply->head.dma_unmap;
         return 0;
     }
-    return send_reply(endpoint, header, error, reply);
+    return header->flags & VFIO_USER_NO_REPLY ? 0 : send_reply(endpoint, header, error, reply);
 }
 
-/* Send the reply that is held back, if what it waits for has come about. */
+/* End the command whose end is held back, if what it waits for has come about. */
 static int release(struct vfio_user_endpoint *endpoint)
 {
     struct reply reply = {
@@ -441,7 +438,9 @@ static int release(struct vfio_user_endpoint *endpoint)
         return 0;
     }
     endpoint->holding = false;
-    return send_reply(endpoint, &endpoint->held, 0, &reply);
+    return endpoint->held.flags & VFIO_USER_NO_REPLY
+               ? 0
+               : send_reply(endpoint, &endpoint->held, 0, &reply);
 }
 
 static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message)

@@ -9,8 +9,8 @@
  *
  * A command is checked completely before it acts. What is wrong with it becomes an error reply;
  * the connection is given up only when its framing is lost. Commands are handled in the order they
- * come, one at a time, and none blocks; one whose reply is held back keeps back those after it. Reply-type messages of the client (to our DMA_WRITE) are
- * ignored.
+ * come, one at a time, and none blocks; an unmap that has to wait keeps back those after it, so that
+ * a client cannot pile them up. Reply-type messages of the client (to our DMA_WRITE) are ignored.
  *
  * Invariants: nothing but VERSION is obeyed before a VERSION succeeded; the DMA table lists exactly
  * the regions that the function was told of. One thread at a time.
@@ -36,8 +36,8 @@ struct vfio_user_endpoint {
     bool negotiated;
     int error;        /* sending failed outside of _ready: the next _ready returns it */
     uint16_t next_id; /* of commands that we send */
-    /* A reply to an unmap that waits until nothing uses what was unmapped. No command is taken in
-     * meanwhile. */
+    /* An unmap that is answered (or over, if it wants no reply) when nothing uses what was unmapped
+     * any more. No command is taken in meanwhile. */
     bool holding;
     struct vfio_user_header held;
     struct vfio_user_dma_unmap held_reply;

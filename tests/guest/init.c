@@ -22,6 +22,7 @@
 
 enum {
     ANSWER_TIMEOUT_MS = 20000,
+    ASKED_TIMEOUT_MS = 60000,
     LOG_LINES_ON_FAILURE = 60,
 };
 
@@ -108,19 +109,40 @@ void init_load_modules(void)
     }
 }
 
-/* Ask the harness outside what comes next; it alone remembers across a reboot. */
-static void ask(char *answer, size_t size)
+/* A line from the harness outside, or nothing. */
+static void read_answer(char *answer, size_t size, int timeout_ms)
 {
     struct pollfd p = {.fd = 0, .events = POLLIN};
 
-    printf("guest: reboot, reset or off?\n");
-    fflush(stdout);
     answer[0] = '\0';
-    if (poll(&p, 1, ANSWER_TIMEOUT_MS) == 1) {
+    if (poll(&p, 1, timeout_ms) == 1) {
         ssize_t n = read(0, answer, size - 1);
 
         answer[n > 0 ? n : 0] = '\0';
     }
+}
+
+/* What comes next?  The harness alone remembers across a reboot. */
+static void ask_for_the_end(char *answer, size_t size)
+{
+    printf("guest: reboot, reset or off?\n");
+    fflush(stdout);
+    read_answer(answer, size, ANSWER_TIMEOUT_MS);
+}
+
+bool init_ask(const char *what)
+{
+    char answer[128];
+
+    printf("guest: ask: %s\n", what);
+    fflush(stdout);
+    read_answer(answer, sizeof(answer), ASKED_TIMEOUT_MS);
+    answer[strcspn(answer, "\n")] = '\0';
+    if (strcmp(answer, "done") != 0) {
+        report_detail("the answer to \"%s\" is \"%s\"", what, answer);
+        return check(false, "outside, it was done");
+    }
+    return true;
 }
 
 static void print_result(void)
@@ -140,7 +162,7 @@ void init_finish(void)
 
     print_result();
     if (init_word("viommu.reboot")) {
-        ask(answer, sizeof(answer));
+        ask_for_the_end(answer, sizeof(answer));
     }
     sync();
     if (strncmp(answer, "reset", 5) == 0) {

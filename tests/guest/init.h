@@ -28,6 +28,12 @@ unsigned init_number(const char *name, unsigned otherwise);
 /* The first line of a small file. */
 bool init_read_file(const char *path, char *to, size_t size);
 
+/*
+ * Have the harness outside do something: a line "guest: ask: WHAT"; it answers "done" when it has.
+ * Otherwise this is a failed check.
+ */
+bool init_ask(const char *what);
+
 /* Print "guest: ok" or "guest: FAILED n", then power off or start again. */
 void init_finish(void) __attribute__((noreturn));
 

@@ -13,13 +13,15 @@ import platform
 import shutil
 import subprocess
 
-from units import CannotRun
+from child import CannotRun
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.join(HERE, "..", "..")
 SHARED = ["allowed.c", "refused.c", "edu.c", "init.c", "kmsg.c", "memory.c", "report.c", "vfio.c"]
 PROGRAMS = {
-    "guest_test": ["guest_test.c", "shuffle.c"] + SHARED,
+    "guest_test": ["guest_test.c", "shuffle.c", "unit_checks.c"] + SHARED,
+    "disk_test": ["disk_test.c", "disk.c", "load.c", "disk_checks.c", "disk_failures.c",
+                  "disk_takeover.c", "disk_bench.c", "unit_checks.c"] + SHARED,
     "mirror_test": ["mirror_test.c", "mirror.c", "mirror_checks.c", "mirror_many.c", "host.c",
                     "../support/guest.c"] + SHARED,
 }
@@ -52,7 +54,7 @@ def library_sources():
 
 
 def library_options():
-    return ["-D_GNU_SOURCE", '-DVIOMMU_VERSION="guest"', "-pthread"] + \
+    return ['-DVIOMMU_VERSION="guest"'] + \
         ["-I" + os.path.join(TOP, d) for d in ["include"] + LIBRARY_ROOMS]
 
 
@@ -77,12 +79,13 @@ def build_library(directory):
     objects = os.path.join(directory, "library")
     whole = os.path.join(directory, "viommu.o")
     os.makedirs(objects, exist_ok=True)
-    jobs = [[compiler(), "-std=gnu11", "-O2", "-c", "-o", os.path.join(objects, "%d.o" % i)] +
-            library_options() + [os.path.abspath(source)]
-            for i, source in enumerate(library_sources())]
+    sources = [os.path.abspath(source) for source in library_sources()]
+    outputs = [os.path.join(objects, "%d.o" % i) for i in range(len(sources))]
+    jobs = [[compiler(), "-std=gnu11", "-D_GNU_SOURCE", "-pthread", "-O2", "-c", "-o", output] +
+            library_options() + [source] for source, output in zip(sources, outputs)]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: run("the library", job), jobs))
-    run("the library", [tool("ld"), "-r", "-o", whole] + [job[5] for job in jobs])
+    run("the library", [tool("ld"), "-r", "-o", whole] + outputs)
     run("the library", [tool("objcopy"), "--wildcard", "--keep-global-symbol=viommu_*", whole])
     return whole
 
@@ -90,7 +93,8 @@ def build_library(directory):
 def build(name, directory):
     """Returns the path of the program."""
     program = os.path.join(directory, name)
-    command = [compiler(), "-std=gnu11", "-O2", "-static", "-Wall", "-Wextra", "-o", program]
+    command = [compiler(), "-std=gnu11", "-D_GNU_SOURCE", "-pthread", "-O2", "-static", "-Wall",
+               "-Wextra", "-o", program]
     sources = [os.path.join(HERE, s) for s in PROGRAMS[name]]
     if name in WITH_LIBRARY:
         command += library_options()

@@ -4,15 +4,15 @@
 
     run.py --viommu PATH        the IOMMU and its edu devices are served by "PATH serve" (vfio-user)
     run.py --qemu-intel-iommu   the same guest on QEMU's own unit and edu: to develop the guest side
+    run.py --viommu PATH --disk the same with an NVMe disk, which the kernel's own driver uses
     run.py --backend vfio       the library's backends in a guest on QEMU's own unit
 
-What runs in the guest is guest_test.c, or mirror_test.c with --backend; its "ok"/"not ok" lines
-come over the serial console.  QEMU and the kernel come from the cache that fetch.sh fills (and is
-asked to fill first).
+What runs in the guest is guest_test.c, mirror_test.c with --backend, or disk_test.c with a disk;
+its "ok"/"not ok" lines come over the serial console.  QEMU and the kernel come from the cache that
+fetch.sh fills (and is asked to fill first).
 
-Vocabulary.  "Setup": one way to run: what is tested, kernel, strict or lazy, number of CPUs.
-"Boot": one QEMU process (with --reboot the guest starts in it more than once).  "Unit", "Child":
-see units.py.
+Vocabulary.  "Boot": one QEMU process (with --reboot the guest starts in it more than once).
+"Setup": see setups.py.  "Unit": see units.py.  "Child": see child.py.
 
 Exit status: 0 all passed, 1 something failed, 2 usage, 77 this machine cannot run it, 130 Ctrl-C.
 """
@@ -29,15 +29,17 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
+import figures  # noqa: E402
 import initramfs  # noqa: E402
 import programs  # noqa: E402
-from units import BackendUnit, CannotRun, Child, Failed, QemuUnit, ServedUnit  # noqa: E402
+from child import CannotRun, Child, Failed  # noqa: E402
+from setups import DISK_KINDS, IOMMUS, KIND_OPTIONS, setups_of  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # A guest has done most of its checks by then.
 KILL_SECONDS = 3.5
+KILLS_IN_THE_MIDDLE = 2
 NEEDED_MIB = 700
-IOMMUFD_KERNEL = "6.12-iommufd"
 ESCAPES = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1bc")
 
 
@@ -76,36 +78,21 @@ def check_memory():
 
 # ---- one boot -----------------------------------------------------------------------------------
 
-class Setup:
-    """One way to run.  kind: "device" (the unit alone), "mirror" (and what a mirror of its devices
-    is told), or the backend that is tested: "vfio" or "iommufd"."""
-
-    def __init__(self, kernel, strict=True, smp=1, kind="device"):
-        self.kernel, self.strict, self.smp, self.kind = kernel, strict, smp, kind
-
-    def __str__(self):
-        what = {"device": "", "mirror": ", mirrored", "vfio": ", VFIO backend",
-                "iommufd": ", iommufd backend"}[self.kind]
-        return "kernel %s, %s, %d CPU%s%s" % (self.kernel, "strict" if self.strict else "lazy",
-                                              self.smp, "s" if self.smp > 1 else "", what)
-
-    def unit(self, args, directory):
-        if self.kind in ("vfio", "iommufd"):
-            return BackendUnit(args, self.kind == "iommufd")
-        if self.kind == "device" and not args.viommu:
-            return QemuUnit(args)
-        return ServedUnit(args, directory, self.kind == "mirror")
+class Killed(Exception):
+    """The guest asked for its end without warning."""
 
 
 class Console:
     """The guest's serial console: keeps every line, reacts to some."""
 
-    def __init__(self, args, log, to_guest, answers):
+    def __init__(self, args, log, to_guest, answers, ask):
         self.args, self.log, self.to_guest, self.answers = args, log, to_guest, list(answers)
+        self.ask = ask
         self.part = ""
         self.passed = self.starts = self.checks = 0
         self.failures = []
         self.facts = []
+        self.figures = {}
         self.judged = []
 
     def feed(self, data):
@@ -131,20 +118,29 @@ class Console:
             self.passed += 1
         elif text == "guest: reboot, reset or off?":
             answer = self.answers.pop(0) if self.answers else "off"
-            self.to_guest.write(answer.encode() + b"\n")
-            self.to_guest.flush()
+            self.answer(answer)
+        elif text == "guest: ask: kill":
+            raise Killed
+        elif text.startswith("guest: ask: "):
+            self.ask(text[len("guest: ask: "):], self.log)
+            self.answer("done")
+        elif text.startswith("# figure: "):
+            name, value = text.split()[2:4]
+            self.figures[name] = float(value)
         elif "Kernel panic" in text:
             raise Failed(text.strip())
         if text.startswith("# guest: "):
             self.facts.append(text[2:])
 
+    def answer(self, text):
+        self.to_guest.write(text.encode() + b"\n")
+        self.to_guest.flush()
 
-def qemu_command(args, setup, unit, initrd):
+
+def qemu_command(args, setup, unit, initrd, part):
     cache = cache_directory()
-    words = ["console=ttyS0", "panic=-1", "quiet", "loglevel=1", "intel_iommu=on"]
-    words += unit.words()
-    if setup.strict:
-        words.append("iommu.strict=1")
+    words = ["console=ttyS0", "panic=-1", "quiet", "loglevel=1"]
+    words += setup.words(args, part) + unit.words()
     if args.log_all:
         words.append("viommu.log-all")
     if args.reboot:
@@ -197,6 +193,28 @@ def kill_some(args, command):
             child.stop((signal.SIGKILL,))
 
 
+def start_qemu(command, log):
+    log.write("# %s\n" % " ".join("'%s'" % c if re.search(r"[ {;]", c) else c for c in command))
+    log.flush()
+    return Child("QEMU", command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                 stderr=subprocess.STDOUT)
+
+
+def kill_in_the_middle(args, setup, unit, initrd, log):
+    """QEMUs that are killed when the guest asks for it: while it uses its disk."""
+    for _ in range(KILLS_IN_THE_MIDDLE):
+        child = start_qemu(qemu_command(args, setup, unit, initrd, "killed"), log)
+        try:
+            console = Console(args, log, child.process.stdin, [], unit.ask)
+            watch(child, console, args.timeout)
+            judge(console, 1)
+            raise Failed("the guest did not ask for its end")
+        except Killed:
+            pass
+        finally:
+            child.stop((signal.SIGKILL,))
+
+
 def boot(args, setup, unit, initrd, log):
     """One QEMU process from start to end; returns what the console showed."""
     answers = {None: [], "orderly": ["reboot"], "reset": ["reset"],
@@ -204,14 +222,14 @@ def boot(args, setup, unit, initrd, log):
     child = None
     try:
         unit.start(log)
-        command = qemu_command(args, setup, unit, initrd)
-        log.write("# %s\n" % " ".join("'%s'" % c if re.search(r"[ {;]", c) else c for c in command))
-        log.flush()
+        part = "disk" if setup.kind == "killed" else setup.kind
+        command = qemu_command(args, setup, unit, initrd, part)
         kill_some(args, command)
-        child = Child("QEMU", command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                      stderr=subprocess.STDOUT)
-        console = Console(args, log, child.process.stdin, answers)
-        watch(child, console, args.timeout * (1 + len(answers)))
+        if setup.kind == "killed":
+            kill_in_the_middle(args, setup, unit, initrd, log)
+        child = start_qemu(command, log)
+        console = Console(args, log, child.process.stdin, answers, unit.ask)
+        watch(child, console, args.timeout * (1 + len(answers)) * setup.patience())
         judge(console, 1 + len(answers))
         if not args.keep_server:
             unit.stop()
@@ -224,7 +242,8 @@ def boot(args, setup, unit, initrd, log):
 
 
 def one_boot(args, setup, unit, initrd, title, directory):
-    """Boot, tell, keep the log of a failure; returns whether all was well."""
+    """Boot, tell, keep the log of a failure; returns what the console showed, None if not all was
+    well."""
     path = os.path.join(directory, "console.log")
     began = time.monotonic()
     try:
@@ -234,14 +253,14 @@ def one_boot(args, setup, unit, initrd, title, directory):
         kept = keep_log(args, path, unit)
         print("%s: FAILED %.1f s: %s\n  console: %s" % (title, time.monotonic() - began, e, kept),
               flush=True)
-        return False
+        return None
     seconds = time.monotonic() - began
     print("%s: ok %.1f s, %d checks" % (title, seconds, console.checks), flush=True)
     for sentence in console.judged:
         print("  " + sentence, flush=True)
     for line in unit.output().splitlines() if args.summary else []:
         print("  " + line, flush=True)
-    return True
+    return console
 
 
 def keep_log(args, path, unit):
@@ -264,32 +283,8 @@ def keep_log(args, path, unit):
 
 # ---- all boots ----------------------------------------------------------------------------------
 
-def matrix():
-    return [Setup(k, strict, smp) for k in ["6.1", "6.12"] for strict in (True, False)
-            for smp in (1, 4)]
-
-
-def backend_setups(args):
-    if args.backend == "iommufd":
-        return [Setup(IOMMUFD_KERNEL, smp=args.smp, kind="iommufd")]
-    return [Setup(k, smp=args.smp, kind="vfio") for k in args.kernel]
-
-
-def setups_of(args):
-    if args.full:
-        kinds = [(k, kind) for kind in ("mirror", "vfio") for k in ("6.1", "6.12")]
-        kinds.append((IOMMUFD_KERNEL, "iommufd"))
-        return matrix() + [Setup(k, smp=4, kind=kind) for k, kind in kinds]
-    if args.backend:
-        return backend_setups(args)
-    if args.matrix:
-        return matrix()
-    return [Setup(k, args.strict, args.smp, "mirror" if args.mirror else "device")
-            for k in args.kernel]
-
-
 class Ready:
-    """What setups share: kernels, units (one a kind), and RAM disks, made when first asked for."""
+    """What setups share: kernels, units (one a kind and mode), and RAM disks, made when first asked for."""
 
     def __init__(self, args, directory, setups):
         self.args, self.directory = args, directory
@@ -303,9 +298,10 @@ class Ready:
         return os.path.join(cache_directory(), "kernel-" + name)
 
     def unit(self, setup):
-        if setup.kind not in self.units:
-            self.units[setup.kind] = setup.unit(self.args, self.directory)
-        return self.units[setup.kind]
+        key = setup.kind, setup.iommu, setup.strict
+        if key not in self.units:
+            self.units[key] = setup.unit(self.args, self.directory)
+        return self.units[key]
 
     def image(self, setup):
         name = self.unit(setup).program
@@ -326,25 +322,38 @@ class Ready:
             unit.kill()
 
 
+def print_figures(setups, shown):
+    """A table a kernel: for a guest of another is another machine."""
+    for kernel in dict.fromkeys(s.kernel for s in setups):
+        mine = [i for i, s in enumerate(setups) if s.kernel == kernel]
+        rounds = [[shown[first + i].figures for i in mine]
+                  for first in range(0, len(shown), len(setups))]
+        titles = [setups[i].mode() for i in mine]
+        print("kernel %s, %d CPUs, emulated; the median of %d boots each, and its ratio to \"%s\":"
+              % (kernel, setups[0].smp, len(rounds), titles[0]))
+        print("\n".join(figures.table(titles, rounds)), flush=True)
+
+
 def run(args, directory):
     setups = setups_of(args)
     check_memory()
     if not args.no_fetch:
         fetch(sorted({s.kernel for s in setups}))
     ready = Ready(args, directory, setups)
-    total = args.count * len(setups)
-    failed = number = 0
+    boots = setups * args.count
+    total = len(boots)
+    shown = []
     try:
-        for setup in setups:
-            unit, image = ready.unit(setup), ready.image(setup)
-            for _ in range(args.count):
-                number += 1
-                title = "boot %d/%d (%s)" % (number, total, setup)
-                if not one_boot(args, setup, unit, image, title, directory):
-                    failed += 1
+        for number, setup in enumerate(boots, 1):
+            title = "boot %d/%d (%s)" % (number, total, setup)
+            shown.append(one_boot(args, setup, ready.unit(setup), ready.image(setup), title,
+                                  directory))
         ready.stop()
     finally:
         ready.kill()
+    failed = shown.count(None)
+    if args.kind == "bench" and not failed:
+        print_figures(setups, shown)
     print("guest test: %d of %d boots passed" % (total - failed, total), flush=True)
     return 1 if failed else 0
 
@@ -357,10 +366,19 @@ def parse():
     which.add_argument("--backend", choices=["vfio", "iommufd"],
                        help="the library's backends in a guest on QEMU's own unit; iommufd builds "
                        "a kernel first (minutes, once)")
-    p.add_argument("--mirror", action="store_true",
-                   help="compare what a mirror of the devices is told with what the guest maps")
+    what = p.add_mutually_exclusive_group()
+    for option, meaning in KIND_OPTIONS.items():
+        what.add_argument("--" + option, dest="kind", action="store_const", const=option,
+                          help=meaning)
+    p.add_argument("--iommu", choices=list(IOMMUS), default="on",
+                   help="with a disk: off, the kernel leaves the unit alone; none, there is none")
+    p.add_argument("--disk-mib", type=int, default=64, metavar="N", help="the disk's size (64)")
+    p.add_argument("--threads", type=int, default=8, metavar="N",
+                   help="that use the disk at once (8)")
+    p.add_argument("--takeovers", type=int, default=3, metavar="N", help="in a row (3)")
+    p.add_argument("--bench-ms", type=int, default=2000, metavar="MS", help="a figure (2000)")
     p.add_argument("--full", action="store_true",
-                   help="--matrix, --mirror with both kernels, and all backends")
+                   help="--matrix, --mirror with both kernels, all backends, all with a disk")
     p.add_argument("--kernel", action="append", choices=["6.1", "6.12"],
                    help="kernel (default 6.12; may be repeated)")
     mode = p.add_mutually_exclusive_group()
@@ -405,10 +423,12 @@ def parse():
                    help="run the server under this, such as valgrind")
     args = p.parse_args()
     args.kernel = args.kernel or ["6.12"]
-    if (args.mirror or args.full) and not args.viommu:
+    if (args.kind == "mirror" or args.full) and not args.viommu:
         p.error("--mirror and --full need --viommu")
-    if (args.mirror or args.full) and (args.reboot or args.keep_server or args.kills):
-        p.error("--mirror and --full compare one boot: no --reboot, --keep-server, --kills")
+    if (args.kind or args.full) and (args.reboot or args.keep_server or args.kills):
+        p.error("--reboot, --keep-server and --kills go with none of the other tests")
+    if args.iommu != "on" and (args.kind not in DISK_KINDS or not args.viommu):
+        p.error("--iommu goes with a disk and --viommu")
     return args
 
 

@@ -2,61 +2,36 @@
 """units.py - what guests are tested with: the units, and the processes that stand behind them.
 
 Vocabulary.  "Unit": an IOMMU with the devices behind it, and what it wants of QEMU's command line
-and of the kernel's.  "Child": a process started here; all end when this one does.
+and of the kernel's.
 """
 
-import ctypes
 import os
+import re
 import signal
+import socket
 import subprocess
 import time
 
 import mirror_trace
+from child import CannotRun, Child, Failed
+from qmp import Qmp
 
 VTD_SLOT = "04.0"
 FIRST_EDU_SLOT = 5
+DISK_SLOT = "10.0"
+DISK_QUEUES = 4
 # Where firmware puts a 16 MiB BAR when there is no VGA and RAM is 256 MiB to 6 GiB.
 VTD_BASE = "0xfd000000"
 SERVER_START_SECONDS = 10
+# One byte in so many: queue entries, lists of pages.
+COPIED_AT_MOST = 20
+TAKEOVER_SECONDS = 10
+# Until transfers that are held are under way.
+HELD_SECONDS = 0.3
+# How long those stay connected that do not take over.
+STRANGER_SECONDS = 0.05
 # Each cycle is lines on the console.
 MIRRORED_STORM = 50
-
-
-class CannotRun(Exception):
-    """This machine lacks something."""
-
-
-class Failed(Exception):
-    """A boot did not do what it should."""
-
-
-def die_with_parent():
-    """In a child, before exec: end when run.py is killed."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-class Child:
-    """A process of ours, in a session of its own so that a Ctrl-C does not reach it."""
-
-    def __init__(self, name, command, **more):
-        self.name = name
-        try:
-            self.process = subprocess.Popen(command, start_new_session=True,
-                                            preexec_fn=die_with_parent, **more)
-        except OSError as e:
-            raise CannotRun("cannot start %s: %s" % (command[0], e)) from e
-
-    def stop(self, signals=(signal.SIGTERM, signal.SIGKILL), seconds=5):
-        """End it; returns its exit status."""
-        for s in signals:
-            if self.process.poll() is not None:
-                break
-            self.process.send_signal(s)
-            try:
-                self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                pass
-        return self.process.wait()
 
 
 def edu_slots(count):
@@ -75,11 +50,16 @@ class Unit:
     pages = 64
     storm = 300
 
-    def __init__(self, args):
+    def __init__(self, args, disk=None):
         self.args = args
+        self.disk = disk
+        if disk:
+            self.program = "disk_test"
 
     def start(self, _log):
         """Before QEMU."""
+        if self.disk:
+            self.disk.create()
 
     def stop(self):
         """After it."""
@@ -95,8 +75,19 @@ class Unit:
         """What a failure should leave besides."""
         return []
 
+    def slots(self):
+        """Of the edu devices: one is enough beside a disk."""
+        return edu_slots(1 if self.disk else self.args.edu)
+
+    def ask(self, what, _log):
+        """What the guest asks for; raises Failed when it cannot be done."""
+        if not self.disk or not self.disk.ask(what):
+            raise Failed("the guest asks for \"%s\"" % what)
+
     def words(self):
         """Of the kernel command line."""
+        if self.disk:
+            return ["viommu.edu=1", "viommu.threads=%d" % self.args.threads]
         storm = self.storm if self.args.storm is None else self.args.storm
         return ["viommu.edu=%d" % self.args.edu, "viommu.storm=%d" % storm,
                 "viommu.pages=%d" % (self.args.pages or self.pages)]
@@ -118,13 +109,30 @@ class QemuUnit(Unit):
 
     pages = 8               # this edu starts a DMA 100 ms after the command
 
+    def __init__(self, args, disk=None, iommu=True):
+        super().__init__(args, disk)
+        self.iommu = iommu
+
     def words(self):
         return super().words() + ["viommu.qemu-unit"]
 
     def qemu_arguments(self, setup):
         caching = self.args.caching_mode or ("on" if setup.strict else "off")
+        devices = qemu_edu(self.slots()) + self.qemu_disk()
+        if not self.iommu:
+            return devices
         return ["-device", "intel-iommu,intremap=off,caching-mode=%s,aw-bits=%d"
-                % (caching, self.args.width or 48)] + qemu_edu(edu_slots(self.args.edu))
+                % (caching, self.args.width or 48)] + devices
+
+    def qemu_disk(self):
+        if not self.disk:
+            return []
+        return ["-drive", "file=%s,if=none,id=disk,format=raw,discard=unmap" % self.disk.path,
+                "-device", "nvme,drive=disk,serial=viommu,addr=%s,max_ioqpairs=%d"
+                % (DISK_SLOT, DISK_QUEUES)]
+
+    def judge(self, console):
+        return [self.disk.judge(console)] if self.disk else []
 
 
 class BackendUnit(Unit):
@@ -146,35 +154,49 @@ class BackendUnit(Unit):
 
 
 class ServedUnit(Unit):
-    """Our own unit and edu devices: one server process, one socket a function."""
+    """Our own unit and devices: one server process, one socket a function.  Without `iommu` it is
+    the devices alone."""
 
-    def __init__(self, args, directory, mirrored):
-        super().__init__(args)
+    def __init__(self, args, directory, mirrored=False, disk=None, iommu=True):
+        super().__init__(args, disk)
         self.directory = directory
         self.mirrored = mirrored
+        self.iommu = iommu
+        self.translates = iommu
+        self.refuses = self.cuts_off = self.hands_over = False
+        self.reads_all = self.strict = True
         if mirrored:
             self.storm = MIRRORED_STORM
         self.child = None
         self.summary = None
+        self.qmp = os.path.join(directory, "qmp.sock")
+        self.handover = os.path.join(directory, "handover.sock")
         self.dmar = os.path.join(directory, "dmar.bin")
-        self.make_table()
+        if iommu:
+            self.make_table()
 
-    def socket(self, name):
+    def path(self, name):
         return os.path.join(self.directory, name + ".sock")
 
     def trace(self, slot):
         return os.path.join(self.directory, "mirror-%s.jsonl" % slot)
 
     def files(self):
-        traces = [self.trace(slot) for slot in edu_slots(self.args.edu)]
+        traces = [self.trace(slot) for slot in self.slots()]
         return [path for path in traces if os.path.exists(path)]
 
     def words(self):
         return super().words() + (["viommu.record"] if self.mirrored else [])
 
+    def functions(self):
+        """Slot and socket of everything that is served."""
+        out = [(VTD_SLOT, self.path("vtd"))] if self.iommu else []
+        out += [(slot, self.path("edu-" + slot)) for slot in self.slots()]
+        return out + ([(DISK_SLOT, self.path("disk"))] if self.disk else [])
+
     def make_table(self):
         command = [self.args.viommu, "acpi", "dmar", "--base", VTD_BASE, "-o", self.dmar]
-        for slot in edu_slots(self.args.edu):
+        for slot, _ in self.functions()[1:]:
             command += ["--device", requester(slot)]
         try:
             done = subprocess.run(command + self.args.dmar_arg, check=False, text=True,
@@ -184,30 +206,51 @@ class ServedUnit(Unit):
         if done.returncode != 0:
             raise Failed("viommu acpi dmar: " + done.stdout.strip())
 
-    def start(self, log):
-        """Start the server unless it runs; its output goes into the boot's log."""
-        if self.child:
-            return
-        command = self.args.wrap + [self.args.viommu, "serve", "--vtd", self.socket("vtd")]
-        sockets = [self.socket("vtd")]
-        for slot in edu_slots(self.args.edu):
-            sockets.append(self.socket("edu-" + slot))
-            device = "edu,at=%s,socket=%s" % (requester(slot), sockets[-1])
+    def device_arguments(self):
+        out = []
+        for slot in self.slots():
+            device = "edu,at=%s,socket=%s" % (requester(slot), self.path("edu-" + slot))
             if self.mirrored:
                 device += ",mirror=" + self.trace(slot)
-            command += ["--device", device]
+            out += ["--device", device]
+        if self.disk:
+            out += ["--device", "nvme,at=%s,socket=%s,file=%s,queues=%d,hold=%s,fail=%s"
+                    % (requester(DISK_SLOT), self.path("disk"), self.disk.path, DISK_QUEUES,
+                       self.disk.hold, self.disk.fail)]
+        return out
+
+    def command(self):
+        command = self.args.wrap + [self.args.viommu, "serve"]
+        command += ["--vtd", self.path("vtd")] if self.iommu else ["--iommu", "none"]
+        command += self.device_arguments()
         if self.args.width:
             command += ["--width", str(self.args.width)]
         if self.args.caching_mode == "on" or self.mirrored:
             command.append("--caching-mode")
-        for path in sockets:
+        return command + self.args.serve_arg
+
+    def launch(self, command, log, mode):
+        with open(self.summary, mode) as out:
+            child = Child("viommu serve", command, stdout=out, stderr=subprocess.STDOUT,
+                          stdin=subprocess.DEVNULL)
+        log.write("# %s\n" % " ".join(command))
+        return child
+
+    def start(self, log):
+        """Start the server unless it runs; its output goes into the boot's log."""
+        if self.child:
+            return
+        sockets = [path for _, path in self.functions()]
+        for path in sockets + [self.handover]:
             if os.path.exists(path):
                 os.unlink(path)
+        if self.disk:
+            self.disk.create()
         self.summary = os.path.join(self.directory, "server.log")
-        with open(self.summary, "wb") as out:
-            self.child = Child("viommu serve", command + self.args.serve_arg, stdout=out,
-                               stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-        log.write("# %s\n" % " ".join(command))
+        command = self.command()
+        if self.hands_over:
+            command += ["--handover", self.handover]
+        self.child = self.launch(command, log, "wb")
         end = time.monotonic() + SERVER_START_SECONDS
         while not all(os.path.exists(p) for p in sockets):
             if self.child.process.poll() is not None:
@@ -217,11 +260,79 @@ class ServedUnit(Unit):
                 raise Failed("viommu serve does not listen")
             time.sleep(0.01)
 
+    def ask(self, what, log):
+        if what == "takeover":
+            self.take_over(log)
+        elif what == "a takeover that fails":
+            self.fail_to_take_over(log)
+        else:
+            super().ask(what, log)
+
+    def successor(self, log):
+        command = self.args.wrap + [self.args.viommu, "serve", "--takeover", self.handover]
+        return self.launch(command + ["--handover", self.handover], log, "ab")
+
+    def take_over(self, log):
+        """With the guest stopped, another server takes this one's place."""
+        qmp = Qmp(self.qmp)
+        qmp.command("stop")
+        new = self.successor(log)
+        old, self.child = self.child, new
+        try:
+            status = old.process.wait(TAKEOVER_SECONDS)
+        except subprocess.TimeoutExpired as e:
+            old.stop()
+            raise Failed("the old viommu serve does not end") from e
+        if status != 0:
+            raise Failed("the old viommu serve ended with status %d" % status)
+        qmp.command("cont")
+        qmp.close()
+
+    def try_while_held(self, log):
+        """Another server wants to take over while transfers do not end: it is refused."""
+        refused = self.successor(log)
+        try:
+            if refused.process.wait(TAKEOVER_SECONDS) == 0:
+                raise Failed("viommu serve took over while transfers did not end")
+        except subprocess.TimeoutExpired as e:
+            raise Failed("viommu serve waits for transfers that do not end") from e
+        finally:
+            refused.stop()
+
+    def fail_to_take_over(self, log):
+        """With the guest stopped, others try, and give up or die; nothing has changed."""
+        qmp = Qmp(self.qmp)
+        # Lazily the kernel invalidates all at once, transfers that are under way too; the unit then
+        # does not wait as long for them as a handover does.
+        if self.strict:
+            self.disk.ask("hold")
+            time.sleep(HELD_SECONDS)
+        qmp.command("stop")
+        if self.strict:
+            self.try_while_held(log)
+            self.disk.ask("release")
+        for words in (b"", b"not what it expects"):
+            with socket.socket(socket.AF_UNIX) as stranger:
+                stranger.connect(self.handover)
+                stranger.sendall(words)
+                time.sleep(STRANGER_SECONDS)
+        self.successor(log).stop((signal.SIGKILL,))
+        early = self.child.process.poll()
+        if early is not None:
+            raise Failed("viommu serve ended with status %d: nobody had taken over" % early)
+        qmp.command("cont")
+        qmp.close()
+
     def output(self):
         if not self.summary:
             return ""
         with open(self.summary, encoding="utf-8", errors="replace") as f:
             return f.read()
+
+    def counter(self, name):
+        """The summary's number of this name, or 0."""
+        found = re.findall(r"^\s+%s\s+(\d+)$" % re.escape(name), self.output(), re.M)
+        return sum(int(n) for n in found)
 
     def stop(self):
         """End the server as Ctrl-C does.  It must go by itself, with status 0."""
@@ -240,8 +351,8 @@ class ServedUnit(Unit):
             self.child.stop()
 
     def judge(self, console):
-        said = []
-        for slot in edu_slots(self.args.edu) if self.mirrored else []:
+        said = [self.disk.judge(console), self.judge_counters()] if self.disk else []
+        for slot in self.slots() if self.mirrored else []:
             try:
                 with open(self.trace(slot), encoding="ascii") as f:
                     said.append(mirror_trace.compare(console, f.read(), "0000:" + requester(slot)))
@@ -249,9 +360,33 @@ class ServedUnit(Unit):
                 raise Failed(str(e)) from e
         return said
 
+    def judge_counters(self):
+        """Was it the unit that translated, and did data go without copies?"""
+        moved = [self.counter("disk bytes %s without a copy" % way) for way in ("read", "written")]
+        copied, walks = self.counter("disk bytes copied"), self.counter("page walks")
+        if moved[1] < self.disk.size or (self.reads_all and moved[0] < self.disk.size):
+            raise Failed("the disk has %d bytes, %d were read and %d written without a copy"
+                         % (self.disk.size, *moved))
+        if copied > sum(moved) // COPIED_AT_MOST:
+            raise Failed("of %d bytes %d were copied" % (sum(moved), copied))
+        dropped = sum(self.counter("IOTLB invalidations, " + what)
+                      for what in ("global", "domain", "page"))
+        if self.iommu and self.translates and (not walks or not dropped):
+            raise Failed("%d page walks, %d invalidations: the unit was not used"
+                         % (walks, dropped))
+        if self.cuts_off and self.iommu and not self.counter("windows overdue"):
+            raise Failed("no window was overdue: the unit did not have to cut the disk off")
+        refused = self.counter("requests refused")
+        if refused and not self.refuses:
+            raise Failed("%d requests were refused" % refused)
+        return "%d MiB moved without a copy, %d KiB copied; %d page walks, %d invalidations" \
+            % (sum(moved) >> 20, copied >> 10, walks, dropped)
+
     def qemu_arguments(self, _setup):
-        out = ["-acpitable", "file=" + self.dmar]
-        for slot, name in [(VTD_SLOT, "vtd")] + [(s, "edu-" + s) for s in edu_slots(self.args.edu)]:
+        out = ["-acpitable", "file=" + self.dmar] if self.iommu else []
+        for slot, path in self.functions():
             out += ["-device", '{"driver":"vfio-user-pci","addr":"%s","socket":{"type":"unix",'
-                    '"path":"%s"}}' % (slot, self.socket(name))]
+                    '"path":"%s"}}' % (slot, path)]
+        if self.disk:
+            out += ["-qmp", "unix:%s,server=on,wait=off" % self.qmp]
         return out

@@ -2,9 +2,11 @@
 /*
  * Everything at once: processors of a guest that write registers against each other, a queue that
  * is filled, turned off and on, DMA, devices that come and go and answer late, memory that comes
- * and goes, two threads that do the unit's work, resets, states that are saved. Nothing sensible can
- * be expected, but that nothing crashes, hangs or races, that afterwards, after a reset, the unit
- * works, and that every state is one that another instance can go on from.
+ * and goes, windows that are pinned, asked back and left behind by their device, two threads that do
+ * the unit's work, resets, states that are saved; and all that in each cache mode. Nothing sensible
+ * can be expected, but that nothing crashes, hangs or races, that no holder is called about a window
+ * that it has released, that afterwards, after a reset, the unit works, and that every state is one
+ * that another instance can go on from.
  *
  * What the DMA threads reach is theirs alone: each has a page. Tables and queue change by atomic
  * stores.
@@ -20,6 +22,15 @@
 #define IOVA 0x10000ull
 #define QUEUE_ENTRIES 256
 #define TOKENS 32
+#define WINDOWS 8
+
+/* A window of the thread that pins. */
+struct held {
+    struct viommu_window *window; /* NULL: none */
+    struct storm *storm;
+    _Atomic bool open;
+    _Atomic bool asked;
+};
 
 struct storm {
     struct guest guest;
@@ -32,6 +43,9 @@ struct storm {
     unsigned token_count;
     _Atomic uint64_t done;
     _Atomic uint64_t saved;
+    struct held held[WINDOWS];
+    _Atomic uint64_t pinned;
+    _Atomic uint64_t revoked;
     _Atomic unsigned numbers; /* gives each thread one */
 };
 
@@ -230,6 +244,86 @@ static void *churn(void *arg)
     return NULL;
 }
 
+static void on_revoke(void *opaque)
+{
+    struct held *held = opaque;
+
+    atomic_store(&held->asked, true);
+    atomic_fetch_add(&held->storm->revoked, 1);
+    crew_sleep(30); /* others reset and release meanwhile */
+    if (!atomic_load(&held->open)) {
+        guest_die("a holder is asked for a window that it has released");
+    }
+}
+
+static int on_fence(void *opaque)
+{
+    on_revoke(opaque);
+    return 0;
+}
+
+static void pin(struct storm *storm, struct viommu_device *device, struct held *held)
+{
+    struct viommu_range range = {IOVA, IOVA + DMA_THREADS * GUEST_PAGE - 1};
+    struct viommu_window_request request = {
+        .ranges = &range,
+        .count = 1,
+        .perm = VIOMMU_READ,
+        .revoke = on_revoke,
+        .fence = on_fence,
+        .opaque = held,
+    };
+    struct iovec iov[DMA_THREADS];
+    size_t count = DMA_THREADS;
+    int result;
+
+    held->storm = storm;
+    atomic_store(&held->asked, false);
+    atomic_store(&held->open, true);
+    result = viommu_device_pin(device, NULL, &request, iov, &count, &held->window);
+    may_fail(result, "pin");
+    atomic_fetch_add(&storm->pinned, !result);
+}
+
+static void release(struct held *held)
+{
+    viommu_window_release(held->window);
+    held->window = NULL;
+    atomic_store(&held->open, false);
+}
+
+/* Windows of a device that comes and goes; they stay for a while when it is gone. */
+static void *hold(void *arg)
+{
+    struct storm *storm = arg;
+    struct random random = start_random(storm);
+    struct viommu_device_config config = {.requester = 8 + DMA_THREADS};
+    struct viommu_device *device;
+
+    guest_ok(viommu_device_add(storm->guest.iommu, &config, &device), "add");
+    while (crew_working(&storm->crew)) {
+        struct held *held = &storm->held[random_below(&random, WINDOWS)];
+
+        if (!held->window) {
+            pin(storm, device, held);
+        } else if (random_percent(&random, atomic_load(&held->asked) ? 20 : 1)) {
+            release(held);
+        }
+        if (random_percent(&random, 5)) {
+            crew_sleep(20);
+            guest_ok(viommu_device_reset(device), "device reset");
+        }
+        if (!random_below(&random, 2000)) {
+            guest_ok(viommu_device_remove(device), "remove");
+            guest_ok(viommu_device_add(storm->guest.iommu, &config, &device), "add");
+        }
+    }
+    for (unsigned i = 0; i < WINDOWS; i++) {
+        release(&storm->held[i]);
+    }
+    return NULL;
+}
+
 /* Memory that nobody uses comes and goes: every access meets other snapshots. */
 static void *replug(void *arg)
 {
@@ -323,13 +417,14 @@ static void *save(void *arg)
     return NULL;
 }
 
-static void prepare(struct storm *storm)
+static void prepare(struct storm *storm, enum viommu_cache_mode mode)
 {
     struct guest *guest = &storm->guest;
     struct guest_config config = {
         .vtd = {.device_tlb = true},
         .iotlb_entries = 256,
         .ack_timeout_ms = 5,
+        .cache_mode = mode,
     };
     uint64_t table;
 
@@ -346,6 +441,7 @@ static void prepare(struct storm *storm)
         guest_ok(viommu_device_add(guest->iommu, &device, &storm->devices[i]), "device");
         guest_attach(guest, device.requester, 1, table, 4, SPEC_TT_UNTRANSLATED);
     }
+    guest_attach(guest, 8 + DMA_THREADS, 1, table, 4, SPEC_TT_UNTRANSLATED);
     guest_attach(guest, 0x0100, 2, table, 4, SPEC_TT_ALL);
     guest_queue_on(guest);
     guest_command(guest, SPEC_TE, true);
@@ -377,14 +473,15 @@ static void check_works(struct storm *storm)
     }
 }
 
-int main(void)
+static void run(enum viommu_cache_mode mode)
 {
     static struct storm storm;
     struct crew_processor processor = {&storm.crew, &storm.guest, 7, 0};
     struct viommu_stats stats;
     struct crew_time time;
 
-    prepare(&storm);
+    memset(&storm, 0, sizeof(storm));
+    prepare(&storm, mode);
     for (unsigned i = 0; i < DMA_THREADS; i++) {
         crew_start(&storm.crew, dma, &storm); /* the first threads have numbers from 0 */
         while (atomic_load(&storm.numbers) <= i) {
@@ -396,6 +493,7 @@ int main(void)
     crew_start(&storm.crew, crew_process, &processor);
     crew_start(&storm.crew, crew_process, &processor);
     crew_start(&storm.crew, churn, &storm);
+    crew_start(&storm.crew, hold, &storm);
     crew_start(&storm.crew, replug, &storm);
     crew_start(&storm.crew, reset, &storm);
     crew_start(&storm.crew, save, &storm);
@@ -407,14 +505,22 @@ int main(void)
     check_works(&storm);
     guest_ok(viommu_stats_get(storm.guest.iommu, &stats, sizeof(stats)), "statistics");
     printf("storm: %llu accesses, %llu refused, %llu waits, %llu queue errors, %llu timed out, %llu "
-           "states\n",
+           "states, %llu windows, %llu asked back\n",
            (unsigned long long)storm.done, (unsigned long long)stats.refused,
            (unsigned long long)stats.waits_completed, (unsigned long long)stats.queue_errors,
-           (unsigned long long)stats.acks_timed_out, (unsigned long long)storm.saved);
-    if (!storm.done) {
-        guest_die("no access was done: the test shows nothing");
+           (unsigned long long)stats.acks_timed_out, (unsigned long long)storm.saved,
+           (unsigned long long)storm.pinned, (unsigned long long)storm.revoked);
+    if (!storm.done || !storm.pinned || !storm.revoked) {
+        guest_die("no access was done, or nothing pinned and asked back: the test shows nothing");
     }
     guest_fini(&storm.guest);
+}
+
+int main(void)
+{
+    run(VIOMMU_CACHE_NORMAL);
+    run(VIOMMU_CACHE_FAITHFUL);
+    run(VIOMMU_CACHE_HOSTILE);
     printf("storm: ok\n");
     return 0;
 }

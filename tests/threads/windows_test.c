@@ -315,10 +315,11 @@ static void unplug(struct world *world, struct random *random)
     change_extra(world, true);
 }
 
-static void prepare(struct world *world)
+static void prepare(struct world *world, enum viommu_cache_mode mode)
 {
     struct guest *guest = &world->guest;
-    struct guest_config config = {.iotlb_entries = 256, .ack_timeout_ms = TIMEOUT_MS};
+    struct guest_config config = {
+        .iotlb_entries = 256, .ack_timeout_ms = TIMEOUT_MS, .cache_mode = mode};
     size_t size = (PAGES - RAM_PAGES) * GUEST_PAGE;
 
     guest_ok(guest_init(guest, &config), "guest");
@@ -381,7 +382,7 @@ static void finish_world(struct world *world)
     munmap(world->extra, (PAGES - RAM_PAGES) * GUEST_PAGE);
 }
 
-static void run(bool elsewhere)
+static void run(bool elsewhere, enum viommu_cache_mode mode)
 {
     static struct world world;
     struct worker workers[DEVICES + 1];
@@ -389,7 +390,7 @@ static void run(bool elsewhere)
     struct viommu_stats stats;
 
     memset(&world, 0, sizeof(world));
-    prepare(&world);
+    prepare(&world, mode);
     for (unsigned i = 0; i <= DEVICES; i++) {
         workers[i] = (struct worker){&world, i, {i + 100}};
         crew_start(&world.crew, i < DEVICES ? work : finish, &workers[i]);
@@ -412,8 +413,10 @@ static void run(bool elsewhere)
 
 int main(void)
 {
-    run(false);
-    run(true);
+    run(false, VIOMMU_CACHE_NORMAL);
+    run(true, VIOMMU_CACHE_NORMAL);
+    run(true, VIOMMU_CACHE_FAITHFUL);
+    run(true, VIOMMU_CACHE_HOSTILE);
     printf("windows: ok\n");
     return 0;
 }

@@ -10,14 +10,17 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 
 enum {
     SETTLE_ROUNDS_MAX = 1 << 20,
     MEMORY_ROUNDS_MAX = 100,
+    WORD_SHOWN_MAX = 120, /* characters, in messages */
 };
 
 static const struct room rooms[] = {
-    {"memory", memory_commands},     {"unit", unit_commands},   {"saved states", save_commands},
+    {"memory", memory_commands},     {"unit", unit_commands},   {"virtio", virtio_commands},
+    {"saved states", save_commands},
     {"registers", register_commands},
     {"tables", table_commands},      {"queue", queue_commands}, {"devices", device_commands},
     {"held translations", hold_commands}, {"pinned windows", window_commands},
@@ -43,7 +46,9 @@ void run_error(struct run *run, const char *word, const char *format, ...)
 
     fprintf(stderr, "%s:%u: ", run->file, run->line_number);
     if (word) {
-        fprintf(stderr, "'%s': ", word);
+        bool whole = strlen(word) <= WORD_SHOWN_MAX;
+
+        fprintf(stderr, "'%.*s%s': ", WORD_SHOWN_MAX, word, whole ? "" : "...");
     }
     va_start(list, format);
     vfprintf(stderr, format, list);
@@ -327,6 +332,10 @@ static int play_file(FILE *file, const char *name, const struct options *options
         fprintf(stderr, "viommu run: %s: %s\n", name, strerror(error));
         run->failed = true;
     }
+    if (run->trace_file && !run->failed) {
+        fprintf(stderr, "viommu run: %s starts no unit, so there is no trace\n", name);
+        passed = false;
+    }
     free(text);
     run_fini(run);
     failed = run->failed; /* a trace may have failed at its end */
@@ -342,6 +351,9 @@ static int play(const char *name, const struct options *options)
     if (!file) {
         fprintf(stderr, "viommu run: %s: %s\n", name, strerror(errno));
         return TOOL_USAGE;
+    }
+    if (options->trace_file) {
+        (void)flock(fileno(file), LOCK_SH | LOCK_NB); /* it does not become the trace by mistake */
     }
     status = play_file(file, strcmp(name, "-") ? name : "standard input", options);
     if (file != stdin) {
@@ -427,6 +439,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         invocation->options.list = true;
         return 0;
     case OPTION_TRACE:
+        if (!*text || !strcmp(text, "-")) {
+            argp_error(state, "--trace: '%s' is not the name of a file", text);
+        }
         invocation->options.trace_file = text;
         return 0;
     case OPTION_REPLAY:
@@ -468,7 +483,8 @@ int viommu_tool_run(int argc, char **argv)
         .args_doc = "FILE...",
         .doc = "Plays scenarios: one operation a line, one result a line. What stands behind => is "
                "expected of the result.\v"
-               "Exit status: 0 all was as expected, 1 something was not, 2 a scenario is wrong.",
+               "Exit status: 0 all was as expected or as traced, 1 something was not, 2 a scenario "
+               "is wrong, or a file cannot be read.",
         .help_filter = filter_help,
     };
     struct invocation invocation = {0};

@@ -7,8 +7,9 @@
  *
  *     dma read disk 0x1000 len=16   => ok hash=0x5c3a
  *
- * Each room (memory, unit, save, register, table, queue, device, hold, window, notify, subscriber,
- * mirror, iova, fault, time) has one table of commands. A command takes its arguments with the arg_*
+ * Each room (memory, unit, virtio, save, register, table, queue, device, hold, window, notify,
+ * subscriber, mirror, iova, fault, time) has one table of commands. A command takes its arguments
+ * with the arg_*
  * functions, acts, and says what came of it: a status word (result_status) and fields
  * (result_number, ...). The main loop compares those with the expectation and prints them.
  *
@@ -48,6 +49,7 @@ struct room {
 
 extern const struct command memory_commands[];
 extern const struct command unit_commands[];
+extern const struct command virtio_commands[];
 extern const struct command save_commands[];
 extern const struct command register_commands[];
 extern const struct command table_commands[];
@@ -72,6 +74,7 @@ struct subscriber;
 struct saved;
 struct iova_room;
 struct message;
+struct virtio_room;
 
 /* One IOMMU instance; several may share the memory. */
 struct unit {
@@ -84,6 +87,7 @@ struct unit {
     struct tables *tables; /* what the table builder knows, or NULL; see table.c */
     struct queue *queue;   /* what the queue operations know, or NULL; see queue.c */
     struct trace_writer *tracer; /* or NULL */
+    struct virtio_room *virtio;  /* of a virtio-iommu; NULL: it is a VT-d unit */
 };
 
 /* A first-in first-out list of what the library told; see notify.h. */
@@ -126,6 +130,18 @@ __attribute__((format(printf, 3, 4))) void run_error(struct run *run, const char
     "[width=] [host-width=] [caching-mode=] [super-pages=] [pass-through=] [queue=] "             \
     "[snoop-control=] [device-tlb=] [domain-bits=] [fault-records=] [requester=]"
 bool unit_arguments(struct run *run, struct viommu_vtd_config *vtd);
+
+/* What units of all models are configured with. */
+#define COMMON_CONFIGURATION                                                                       \
+    "[ack-timeout=] [iotlb=] [rewrite-policy=] [shadow-quota=] [cache=] [cache-quota=] "          \
+    "[cache-seed=]"
+/*
+ * unit.c: a unit with this name, and the configuration that the arguments say, to be created; NULL,
+ * with an error said. unit_add takes it among the units, when `error` (of its creation) is 0, or
+ * frees it; and says which.
+ */
+struct unit *unit_begin(struct run *run, const char *name);
+bool unit_add(struct run *run, struct unit *unit, int error);
 
 /*
  * device.c, subscriber.c: adds what a unit has to another instance, in the order in which it came,

@@ -60,6 +60,9 @@ def test_exit_statuses():
     expect("an unknown subcommand: 2", call("frobnicate").returncode == 2)
     expect("--help: 0", call("--help").returncode == 0)
     expect("--version: 0", call("--version").stdout.startswith("viommu "))
+    expect("run --version: 0", call("run", "--version").stdout == call("-V").stdout)
+    expect("--usage: 0", call("--usage").stdout.startswith("Usage: viommu "))
+    expect("--nonsense: 2", "no option '--nonsense'" in call("--nonsense").stderr)
     expect("run --help: 0", "dma read" in call("run", "--help").stdout)
 
 

@@ -8,6 +8,7 @@
  */
 #include "run.h"
 #include "trace.h"
+#include "virtio.h"
 
 #include <save/stream.h>
 
@@ -96,7 +97,8 @@ static void do_save(struct run *run)
 static int second_create(struct run *run, const struct unit *unit,
                          const struct viommu_vtd_config *vtd, bool adopt, struct viommu **second)
 {
-    int error = viommu_vtd_create(&unit->config, vtd, second);
+    int error = unit->virtio ? virtio_unit_create(unit, second)
+                             : viommu_vtd_create(&unit->config, vtd, second);
 
     if (error) {
         *second = NULL;
@@ -162,7 +164,7 @@ static bool can_load(struct run *run)
 static void do_load(struct run *run)
 {
     struct unit *unit = run_unit(run);
-    struct saved *saved = arg_saved(run);
+    struct saved *saved = unit ? arg_saved(run) : NULL;
     bool adopt = !arg_flag(run, "fresh");
     struct viommu_vtd_config vtd;
     struct viommu *second;
@@ -193,7 +195,7 @@ static void do_load(struct run *run)
 static void do_load_damaged(struct run *run)
 {
     struct unit *unit = run_unit(run);
-    struct saved *saved = arg_saved(run);
+    struct saved *saved = unit ? arg_saved(run) : NULL;
     struct viommu *second = NULL;
     uint64_t tried = 0;
     int error;

@@ -15,12 +15,12 @@ void trace_begin(struct run *run, struct unit *unit)
 {
     int error;
 
-    if (!run->trace_file) {
-        return;
+    if (!run->trace_file || unit->virtio) {
+        return; /* traces are of VT-d units */
     }
     error = trace_writer_open(run->trace_file, unit->iommu, &unit->vtd, &unit->tracer);
     if (error) {
-        run_error(run, run->trace_file, "cannot trace into it: %s", strerror(-error));
+        run_error(run, run->trace_file, "cannot trace into it: %s", trace_writer_error(error));
     }
     run->trace_file = NULL; /* no other unit */
 }

@@ -33,7 +33,7 @@ static bool set_socket(struct serve_device_options *device, const char *value)
 
 /* The keys of every kind. */
 static const struct serve_key common_keys[] = {
-    {"at", "[BUS:]DEVICE.FUNCTION in hexadecimal", true, set_at},
+    {"at", "[BUS:]DEVICE.FUNCTION in hexadecimal, up to ff:1f.7", true, set_at},
     {"socket", "the name of a socket", true, set_socket},
     {0},
 };

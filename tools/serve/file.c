@@ -28,13 +28,27 @@ static int lock(int fd, int flags)
     return 0;
 }
 
+/* Opens without waiting for whoever is at the other end of a FIFO; what follows may wait. */
+static int open_now(const char *path, int flags)
+{
+    int fd = open(path, (flags & ~O_TRUNC) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
+    int error;
+
+    if (fd >= 0 && fcntl(fd, F_SETFL, flags & O_ACCMODE) < 0) {
+        error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd < 0 ? -errno : fd;
+}
+
 int serve_file_open(const char *path, int flags)
 {
-    int fd = open(path, (flags & ~O_TRUNC) | O_CLOEXEC, 0666);
+    int fd = open_now(path, flags);
     int ret;
 
     if (fd < 0) {
-        return -errno;
+        return fd;
     }
     ret = lock(fd, flags);
     if (ret < 0) {
@@ -44,7 +58,16 @@ int serve_file_open(const char *path, int flags)
     return fd;
 }
 
+bool serve_file_is_disk(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
+}
+
 const char *serve_file_error(int error)
 {
-    return error == -EADDRINUSE ? "another device or server has it" : strerror(-error);
+    return error == -EADDRINUSE ? "another device or server has it"
+           : error == -ENXIO    ? "it is a FIFO that nobody reads, or a socket"
+                                : strerror(-error);
 }

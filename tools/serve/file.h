@@ -8,13 +8,17 @@
 #define VIOMMU_TOOLS_SERVE_FILE_H
 
 #include <fcntl.h>
+#include <stdbool.h>
 
 /*
  * Opens as open() does, with O_CLOEXEC, and locks regular files and block devices. O_TRUNC empties
- * a regular file when the lock is taken. Returns the descriptor, -EADDRINUSE when another has it,
- * or open's negative errno.
+ * a regular file when the lock is taken. Waits for nobody: a FIFO that is written needs its reader.
+ * Returns the descriptor, -EADDRINUSE when another has it, or open's negative errno.
  */
 int serve_file_open(const char *path, int flags);
+
+/* Whether it is a regular file or a block device, which can be a disk. */
+bool serve_file_is_disk(int fd);
 
 /* Its errors, for people. */
 const char *serve_file_error(int error);

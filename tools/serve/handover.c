@@ -14,8 +14,10 @@
 #include "log.h"
 #include "service.h"
 #include "state.h"
+#include "unix_socket.h"
 
 enum {
+    SILENCE_MS = 3000, /* before it begins to speak */
     HELLO_MS = 500,    /* a successor that has begun to speak finishes its sentence */
     REFUSAL_MS = 200,  /* it may be gone */
     TRANSFER_MS = 10000, /* to send everything, and then until it is loaded */
@@ -27,22 +29,31 @@ static void stop_listening(struct handover *handover)
 {
     if (handover->listener.fd >= 0) {
         loop_remove(&handover->service->loop, &handover->listener);
-        unlink(handover->path);
+        unix_socket_remove(handover->path, &handover->file);
         close(handover->listener.fd);
         handover->listener.fd = -1;
     }
 }
 
-/* The successor is not to be. All goes on. */
-static void give_up(struct handover *handover)
+/* How long the successor may take for its next step; 0: for ever. */
+static void set_patience(struct handover *handover, unsigned ms)
 {
-    struct itimerspec never = {.it_value = {0}};
+    const struct itimerspec patience = {
+        .it_value = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L},
+    };
+
+    timerfd_settime(handover->timer.fd, 0, &patience, NULL);
+}
+
+/* The successor is not to be. All goes on. */
+static void drop_successor(struct handover *handover)
+{
     int ret;
 
     loop_remove(&handover->service->loop, &handover->successor);
     close(handover->successor.fd);
     handover->successor.fd = -1;
-    timerfd_settime(handover->timer.fd, 0, &never, NULL);
+    set_patience(handover, 0);
     if (handover->pausing) {
         handover->pausing = false;
         ret = service_resume(handover->service);
@@ -50,18 +61,20 @@ static void give_up(struct handover *handover)
             server_log("cannot go on: %s", strerror(-ret));
         }
     }
-    ret = loop_add(&handover->service->loop, &handover->listener);
-    if (ret < 0) {
-        server_log("cannot wait for another successor: %s", strerror(-ret));
-    }
 }
 
 static void refuse(struct handover *handover, const char *why)
 {
+    int ret;
+
     server_log("process %d does not take over: %s", (int)handover->peer, why);
     handover_send(handover->successor.fd, HANDOVER_REFUSAL, why, strlen(why), NULL,
                   handover_deadline(REFUSAL_MS));
-    give_up(handover);
+    drop_successor(handover);
+    ret = loop_add(&handover->service->loop, &handover->listener);
+    if (ret < 0) {
+        server_log("cannot wait for another successor: %s", strerror(-ret));
+    }
 }
 
 static const char *explain(int error)
@@ -107,11 +120,11 @@ static void let_go(struct handover *handover)
         return;
     }
     server_log("process %d does not take over: %s", (int)handover->peer, explain(ret));
+    drop_successor(handover);
     ret = listen_for_successor(handover);
     if (ret < 0) {
         server_log("cannot listen on %s any more: %s", handover->path, strerror(-ret));
     }
-    give_up(handover);
 }
 
 static void transfer(struct handover *handover, const struct service_state *state)
@@ -152,20 +165,22 @@ static void timer_ready(void *opaque, uint32_t events)
     uint64_t count;
 
     (void)events;
-    if (read(handover->timer.fd, &count, sizeof(count)) == sizeof(count) && handover->pausing) {
+    if (read(handover->timer.fd, &count, sizeof(count)) != sizeof(count) ||
+        handover->successor.fd < 0) {
+        return;
+    }
+    if (handover->pausing) {
         const char *busy = service_busy(handover->service);
 
         refuse(handover, busy ? busy : "the unit's work does not end");
+    } else {
+        refuse(handover, "it says nothing");
     }
 }
 
 /* It has said something, or gone. */
 static void successor_ready(void *opaque, uint32_t events)
 {
-    const struct itimerspec patience = {
-        .it_value = {.tv_sec = HANDOVER_PATIENCE_MS / 1000,
-                     .tv_nsec = HANDOVER_PATIENCE_MS % 1000 * 1000000L},
-    };
     struct handover *handover = opaque;
     struct handover_message message;
     int ret = handover_receive(handover->successor.fd, &message, handover_deadline(HELLO_MS));
@@ -181,7 +196,7 @@ static void successor_ready(void *opaque, uint32_t events)
     }
     server_log("process %d asks to take over", (int)handover->peer);
     handover->pausing = true;
-    timerfd_settime(handover->timer.fd, 0, &patience, NULL);
+    set_patience(handover, HANDOVER_PATIENCE_MS);
     service_pause(handover->service);
 }
 
@@ -215,6 +230,7 @@ static void listener_ready(void *opaque, uint32_t events)
         return;
     }
     loop_remove(loop, &handover->listener);
+    set_patience(handover, SILENCE_MS);
 }
 
 static int listen_for_successor(struct handover *handover)
@@ -230,11 +246,12 @@ static int listen_for_successor(struct handover *handover)
         .ready = listener_ready,
         .opaque = handover,
     };
-    ret = loop_add(&handover->service->loop, &handover->listener);
+    ret = lstat(handover->path, &handover->file) < 0 ? -errno : 0;
+    if (ret == 0) {
+        ret = loop_add(&handover->service->loop, &handover->listener);
+    }
     if (ret < 0) {
-        unlink(handover->path);
-        close(fd);
-        handover->listener.fd = -1;
+        stop_listening(handover);
     }
     return ret;
 }
@@ -270,7 +287,7 @@ int handover_open(struct handover *handover, struct service *service)
     }
     if (ret < 0) {
         server_log("cannot offer a handover on %s: %s", handover->path,
-                   ret == -EADDRINUSE ? "it is served already" : strerror(-ret));
+                   service_socket_error(ret));
         handover_close(handover);
     }
     return ret;

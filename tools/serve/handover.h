@@ -2,9 +2,9 @@
 /*
  * How a service is handed to another process, from the side that gives it away.
  *
- * Three states: waiting for a successor; talking to one that has connected; and, once it has said
- * what it wants, pausing: the service takes nothing in, and what is under way ends, for
- * HANDOVER_PATIENCE_MS at most. Then, in one go, all is saved, sent and acknowledged
+ * Three states: waiting for a successor; listening to one that has connected, for a short time; and,
+ * once it has said what it wants, pausing: the service takes nothing in, and what is under way
+ * ends, for HANDOVER_PATIENCE_MS at most. Then, in one go, all is saved, sent and acknowledged
  * (server/handover/channel.h). Whatever goes wrong before the last word leads back to waiting, and
  * the service goes on.
  */
@@ -13,6 +13,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "loop.h"
@@ -25,7 +26,8 @@ struct service;
 
 struct handover {
     struct service *service; /* NULL: there is no handover */
-    char path[PATH_MAX];     /* of the socket; absolute */
+    char path[PATH_MAX];     /* of the socket */
+    struct stat file;        /* what path names while it is ours */
     struct loop_source listener;
     struct loop_source successor; /* fd -1: there is none */
     struct loop_source timer;

@@ -130,6 +130,12 @@ static int open_nvme(struct served_device *served, const struct serve_device_opt
                    serve_file_error(fd));
         return fd;
     }
+    if (!serve_file_is_disk(fd)) {
+        close(fd);
+        server_log("%s: cannot serve %s: it is neither a file nor a block device", served->name,
+                   options->nvme.file);
+        return -ENOTBLK;
+    }
     return make_nvme(served, options, fd);
 }
 

@@ -81,7 +81,10 @@ static const char help_text[] =
     "The memory has to be shared (share=on). A device has the same address on QEMU's command line, "
     "after --device here, and after --device of `viommu acpi dmar`. The guest's firmware places "
     "the unit's registers; the server prints where, and the table must say the same "
-    "(`viommu acpi dmar --base`).";
+    "(`viommu acpi dmar --base`).\n"
+    "\n"
+    "Exit status: 0 it was ended, or another process has taken over; 1 something failed; 2 wrong "
+    "usage.";
 
 static const struct argp_option options[] = {
     {"vtd", OPTION_VTD, "SOCKET", 0, "Serve the VT-d unit here", 1},
@@ -175,6 +178,17 @@ static void insist(bool right, struct argp_state *state, const char *option, con
     }
 }
 
+/* What can be said once only. */
+static const char *once(const char *before, struct argp_state *state, const char *option,
+                        const char *value, const char *takes)
+{
+    insist(*value && strcmp(value, "-") != 0, state, option, value, takes);
+    if (before) {
+        argp_error(state, "%s is given twice", option);
+    }
+    return value;
+}
+
 static bool is_of_unit(int key)
 {
     return key == OPTION_VTD || key == OPTION_WIDTH || key == OPTION_CACHING_MODE ||
@@ -213,6 +227,7 @@ static void note_unit_option(struct serve_options *request, int key)
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
+    static const char socket_name[] = "the name of a socket";
     struct serve_options *request = state->input;
     uint64_t value = arg ? number(arg) : 0;
 
@@ -220,24 +235,20 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     note_argument(request, key, arg, state);
     switch (key) {
     case OPTION_VTD:
-        insist(*arg, state, "--vtd", arg, "the name of a socket");
-        request->vtd_socket = arg;
+        request->vtd_socket = once(request->vtd_socket, state, "--vtd", arg, socket_name);
         break;
     case OPTION_IOMMU:
         insist(!strcmp(arg, "vtd") || !strcmp(arg, "none"), state, "--iommu", arg, "vtd or none");
         request->no_unit = !strcmp(arg, "none");
         break;
     case OPTION_TRACE:
-        insist(*arg && strcmp(arg, "-") != 0, state, "--trace", arg, "the name of a file");
-        request->trace = arg;
+        request->trace = once(request->trace, state, "--trace", arg, "the name of a file");
         break;
     case OPTION_HANDOVER:
-        insist(*arg, state, "--handover", arg, "the name of a socket");
-        request->handover = arg;
+        request->handover = once(request->handover, state, "--handover", arg, socket_name);
         break;
     case OPTION_TAKEOVER:
-        insist(*arg, state, "--takeover", arg, "the name of a socket");
-        request->takeover = arg;
+        request->takeover = once(request->takeover, state, "--takeover", arg, socket_name);
         break;
     case OPTION_DEVICE:
         add_device(request, arg, state);

@@ -19,11 +19,14 @@
 
 static void announce(const struct service *service, const struct serve_options *options)
 {
+    const char *plural = service->device_count == 1 ? "" : "s";
+
     if (service->has_unit) {
-        server_log("serving a VT-d unit on %s, %u devices behind it; Ctrl-C ends",
-                   options->vtd_socket, service->device_count);
+        server_log("serving a VT-d unit on %s, %u device%s behind it; Ctrl-C ends",
+                   options->vtd_socket, service->device_count, plural);
     } else {
-        server_log("serving %u devices without an IOMMU; Ctrl-C ends", service->device_count);
+        server_log("serving %u device%s without an IOMMU; Ctrl-C ends", service->device_count,
+                   plural);
     }
 }
 

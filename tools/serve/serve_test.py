@@ -4,11 +4,16 @@
 
 import os
 import signal
+import struct
 import sys
 import tempfile
+import time
 
+import nvme_client
+from nvme_client import Disk
 from server_process import Server
-from vfio_user_client import Client, EDU_BUFFER, INTERRUPT, MSI, TO_MEMORY, guest_memory, signalled
+from vfio_user_client import (Client, DMA_UNMAP, EDU_BUFFER, INTERRUPT, MSI, TO_MEMORY, guest_memory,
+                              signalled)
 
 VIOMMU = sys.argv[1]
 failures = []
@@ -71,6 +76,39 @@ def test_one_disk(folder):
                server.output())
 
 
+def test_no_file(folder):
+    """What is no file is refused, without waiting for anybody; and nothing is emptied by mistake."""
+    os.mkfifo(os.path.join(folder, "fifo"))
+    os.mkdir(os.path.join(folder, "dir"))
+    disk = "nvme,at=05.0,socket=a,file="
+    for options, wanted in [(["--device", disk + "dir,readonly"], "neither a file nor"),
+                            (["--device", disk + "fifo,readonly"], "neither a file nor"),
+                            (["--trace", "fifo"], "nobody reads"),
+                            (["--caching-mode", "--device", "edu,at=05.0,socket=a,mirror=fifo"],
+                             "nobody reads")]:
+        with Server(VIOMMU, folder, options, ready=False) as server:
+            expect("%s: 1 and a message" % options[-1], server.wait() == 1
+                   and wanted in server.output(), server.output())
+    path = os.path.join(folder, "disk")
+    with open(path, "wb") as f:
+        f.truncate(1 << 20)
+    with Server(VIOMMU, folder, ["--trace", "disk", "--device", disk + "disk"], ready=False) as server:
+        expect("a disk is no trace", server.wait() == 1 and "in use" in server.output(),
+               server.output())
+    expect("and is not emptied", os.path.getsize(path) == 1 << 20)
+
+
+def test_usage(folder):
+    """Wrong usage is named, and ends with 2."""
+    for options, wanted in [(["--trace", "a", "--trace", "b"], "--trace is given twice"),
+                            (["--vtd", "second"], "--vtd is given twice"),
+                            (["--device", "edu,at=20.0,socket=a"], "up to ff:1f.7"),
+                            (["--vtd2"], "--vtd2")]:
+        with Server(VIOMMU, folder, options, ready=False) as server:
+            expect("%s: 2 and a message" % options[-1], server.wait() == 2
+                   and wanted in server.output(), server.output())
+
+
 def test_nothing_to_open(folder):
     for options, wanted in [(["--device", "edu,at=05.0,socket=no/where"], "no/where"),
                             (["--device", "edu,at=05.0,socket=a", "--device", "edu,at=05.0,socket=b"],
@@ -108,6 +146,38 @@ def test_without_unit(folder):
                and "IOTLB" not in server.output(), server.output())
     os.close(ram)
     os.close(event)
+
+
+def test_disk_that_was_denied(folder):
+    """It keeps memory too long, for its file hangs. A reset of the controller admits it again."""
+    ram = guest_memory(1 << 20)
+    hold = os.path.join(folder, "hold")
+    with open(os.path.join(folder, "image"), "wb") as f:
+        f.truncate(1 << 20)
+    with Server(VIOMMU, folder, ["--iommu", "none", "--device",
+                                 "nvme,at=05.0,socket=disk,file=image,hold=hold"], vtd=None) as server:
+        client = Client(os.path.join(folder, "disk"))
+        client.map(0, 1 << 20, ram)
+        disk = Disk(client, ram, os.eventfd(0, os.EFD_NONBLOCK))
+        disk.write(3, b"three")
+        with open(hold, "w", encoding="ascii"):
+            pass
+        disk.begin(nvme_client.READ, 3)
+        client.send(client.frame(DMA_UNMAP, struct.pack("<IIQQ", 24, 0, 0, 1 << 20)))
+        number = client.next_id
+        time.sleep(0.8)
+        os.unlink(hold)
+        client.reply(number)
+        client.map(0, 1 << 20, ram)
+        disk.begin(nvme_client.READ, 3)
+        expect("the controller has failed", client.read32(0, nvme_client.CSTS) & 2)
+        client.write32(0, nvme_client.CC, 0)
+        expect("and stopped", client.read32(0, nvme_client.CSTS) == 0)
+        disk = Disk(client, ram, os.eventfd(0, os.EFD_NONBLOCK))
+        expect("it works again", disk.read(3) == b"three")
+        client.close()
+        expect("the end", server.stop() == 0, server.output())
+    os.close(ram)
 
 
 for test in [value for name, value in sorted(globals().items()) if name.startswith("test_")]:

@@ -18,11 +18,12 @@
 #include "log.h"
 #include "vfio_user/endpoint_state.h"
 
-static const char *explain(int error)
+const char *service_socket_error(int error)
 {
-    return error == -EADDRINUSE ? "it is served already"
-           : error == -EEXIST   ? "it exists and is no socket"
-                                : strerror(-error);
+    return error == -EADDRINUSE     ? "it is served already"
+           : error == -EEXIST       ? "it exists and is no socket"
+           : error == -ENAMETOOLONG ? "the name of a socket has 107 bytes at most"
+                                    : strerror(-error);
 }
 
 static void unit_ready(void *opaque, uint32_t events)
@@ -95,7 +96,7 @@ static int open_unit(struct service *service)
         ret = port_open(&service->vtd_port, &service->loop, &service->vtd.function, socket);
     }
     if (ret < 0) {
-        server_log("cannot serve the VT-d unit on %s: %s", socket, explain(ret));
+        server_log("cannot serve the VT-d unit on %s: %s", socket, service_socket_error(ret));
         vtd_function_fini(&service->vtd);
     }
     service->has_unit = ret == 0;
@@ -189,7 +190,7 @@ static int open_device(struct service *service, const struct serve_device_option
     service_connect(served);
     ret = port_open(&served->port, &service->loop, served->function, options->socket);
     if (ret < 0) {
-        server_log("cannot serve %s on %s: %s", served->name, options->socket, explain(ret));
+        server_log("cannot serve %s on %s: %s", served->name, options->socket, service_socket_error(ret));
         if (served->kind->close(served) == 0) {
             leave_place(served);
         }
@@ -201,10 +202,15 @@ static int open_device(struct service *service, const struct serve_device_option
 
 int service_trace(struct service *service)
 {
-    return service->options->trace && service->has_unit
-               ? serve_trace_open(&service->trace, &service->loop, service->options->trace,
-                                  service->vtd.iommu, &service->options->vtd)
-               : 0;
+    const char *path = service->options->trace;
+
+    if (path && !service->has_unit) {
+        server_log("cannot trace into %s: there is no unit", path);
+        return -EINVAL;
+    }
+    return path ? serve_trace_open(&service->trace, &service->loop, path, service->vtd.iommu,
+                                   &service->options->vtd)
+                : 0;
 }
 
 int service_prepare(struct service *service, const struct serve_options *options)
@@ -238,11 +244,11 @@ int service_open(struct service *service, const struct serve_options *options)
     if (ret == 0 && !options->no_unit) {
         ret = open_unit(service);
     }
-    if (ret == 0) {
-        ret = service_trace(service);
-    }
     for (unsigned i = 0; ret == 0 && i < options->device_count; i++) {
         ret = open_device(service, &options->devices[i]);
+    }
+    if (ret == 0) {
+        ret = service_trace(service); /* empties its file, unless a device has that */
     }
     if (ret == 0) {
         ret = handover_open(&service->handover, service);

@@ -78,6 +78,9 @@ int service_trace(struct service *service);
 /* What of a paused service is still under way, for people; NULL: nothing. */
 const char *service_busy(const struct service *service);
 
+/* What an error of listening on a socket means, for people. */
+const char *service_socket_error(int error);
+
 /* Parts of opening, for who makes a service of saved state (state.h). */
 int service_prepare(struct service *service, const struct serve_options *options);
 int service_make_unit(struct service *service);

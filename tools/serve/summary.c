@@ -42,6 +42,7 @@ static void print_unit(const struct service *service)
     summary_print_line("windows pinned", stats.windows_pinned);
     summary_print_line("windows revoked", stats.windows_revoked);
     summary_print_line("windows overdue", stats.windows_overdue);
+    summary_print_line("windows looked at and left", stats.windows_kept);
     summary_print_line("mappings made by mirrors", stats.calls_map);
     summary_print_line("mappings taken away by mirrors", stats.calls_unmap);
     summary_print_line("pages interrupted in mirrors", stats.pages_interrupted);

@@ -32,6 +32,7 @@ static const char *explain(int error)
            : error == -ECONNRESET      ? "it hung up"
            : error == -ETIMEDOUT       ? "it takes too long"
            : error == -ECANCELED       ? "it keeps what it has"
+           : error == -ENAMETOOLONG    ? "the name of a socket has 107 bytes at most"
            : error == -EMFILE          ? "this process may not have so many descriptors"
                                        : strerror(-error);
 }

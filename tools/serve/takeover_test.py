@@ -18,8 +18,8 @@ import time
 import nvme_client
 from nvme_client import Disk
 from server_process import Server
-from vfio_user_client import (Client, Refused, EDU_BUFFER, INTERRUPT, MSI, REGION_WRITE, TO_MEMORY,
-                              guest_memory, signalled)
+from vfio_user_client import (Client, Refused, EDU_BUFFER, INTERRUPT, MSI, REGION_READ,
+                              REGION_WRITE, TO_MEMORY, guest_memory, signalled)
 
 VIOMMU = sys.argv[1]
 failures = []
@@ -114,6 +114,10 @@ def successor(folder, socket_name="over", options=(), **more):
     return Server(VIOMMU, folder, ["--takeover", socket_name, *options], vtd=None, **more)
 
 
+def descriptors(server):
+    return len(os.listdir("/proc/%d/fd" % server.process.pid))
+
+
 def test_goes_on(folder):
     """And again, and again: each successor offers the next handover, the last in the same place."""
     with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
@@ -134,8 +138,12 @@ def test_goes_on(folder):
             with successor(folder, "over2", ["--handover", "over2"]) as third:
                 expect("the second one ends well", second.wait() == 0)
                 guest.check("after two", b"third")
-                with successor(folder, "over2") as fourth:
+                count = descriptors(third)
+                with successor(folder, "over2", ["--handover", "over2"]) as fourth:
                     expect("the third one ends well", third.wait() == 0)
+                    guest.check("after three", b"more")
+                    expect("descriptors do not become more", descriptors(fourth) == count,
+                           (count, descriptors(fourth)))
                     guest.check("after three", b"fourth")
                     guest.edu.unmap(0, RAM)
                     guest.close()
@@ -169,9 +177,10 @@ def test_without_unit(folder):
     with Server(VIOMMU, folder, ["--iommu", "none", "--handover", "over"] + DEVICE, vtd=None) as first:
         guest = Guest(folder, unit=False)
         guest.check("before", b"first")
-        with successor(folder) as second:
+        with successor(folder, options=["--trace", "trace"]) as second:
             expect("the first one ends", first.wait() == 0)
             guest.check("after", b"second")
+            expect("there is nothing to trace", "no unit" in second.output(), second.output())
             guest.close()
             second.stop()
 
@@ -418,8 +427,8 @@ def test_no_server(folder):
                server.output())
 
 
-def relay(folder, change):
-    """A server at "relay" that hands on what the one at "over" sends, changed."""
+def relay(folder, change, back=True):
+    """A server at "relay" that hands on what the one at "over" sends, changed, and an answer back."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(os.path.join(folder, "relay"))
     listener.listen(1)
@@ -444,7 +453,7 @@ def relay(folder, change):
             answer = peer.recv(4096)
         except ConnectionResetError:
             answer = b""
-        if answer:
+        if answer and back:
             fake.socket.sendall(answer)
         peer.close()
         fake.close()
@@ -493,6 +502,68 @@ def test_state_is_damaged(folder):
         expect("the first one ends by itself only", first.stop() == 0)
 
 
+def test_no_word(folder):
+    """The first one is gone when the other is ready: that one ends, and touches nothing."""
+
+    def all_of_it(peer, head, data, got):
+        peer.sendall(head + data)
+        socket.send_fds(peer, [b"+"], got)
+
+    mirror = DEVICE[:1] + [DEVICE[1] + ",mirror=trace"]
+    with Server(VIOMMU, folder, ["--caching-mode", "--handover", "over"] + mirror) as first:
+        guest = Guest(folder)
+        guest.check("before", b"before")
+        with open(os.path.join(folder, "trace"), encoding="ascii") as f:
+            before = f.read()
+        thread = relay(folder, all_of_it, back=False)
+        with successor(folder, "relay", ready=False) as second:
+            expect("it ends, and says why", second.wait() == 1 and "hung up" in second.output(),
+                   second.output())
+        thread.join()
+        first.wait_for("it went away")
+        guest.check("after", b"after")
+        with open(os.path.join(folder, "trace"), encoding="ascii") as f:
+            expect("the mirror's file is as it was", f.read() == before)
+        guest.close()
+        again = Guest(folder)
+        again.check("the next client", b"next")
+        again.close()
+        expect("the first one ends by itself only", first.stop() == 0)
+
+
+def test_two_at_once(folder):
+    """Of two successors one takes over, and the other ends."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        with successor(folder, ready=False) as one, successor(folder, ready=False) as other:
+            expect("the first one ends", first.wait() == 0, first.output())
+            end = time.monotonic() + 20
+            while one.process.poll() is None and other.process.poll() is None and time.monotonic() < end:
+                time.sleep(0.01)
+            lost, won = (one, other) if one.process.poll() is not None else (other, one)
+            expect("one loses", lost.process.poll() == 1 and "cannot take over" in lost.output(), lost.output())
+            won.wait_for("Ctrl-C")
+            guest.check("after", b"after")
+            guest.close()
+            expect("the other serves", won.stop() == 0, won.output())
+
+
+def test_memory_cut_short(folder):
+    """A client has cut its memory's file: nobody can map it anew, so the first one goes on."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        os.ftruncate(guest.ram, RAM // 2)
+        with successor(folder, ready=False) as second:
+            expect("refused", second.wait() == 1 and "cannot load" in second.output(), second.output())
+        guest.check("the first one goes on", b"on")
+        os.ftruncate(guest.ram, RAM)
+        with successor(folder) as second:
+            expect("then it can", first.wait() == 0, first.output())
+            guest.check("and that, too", b"too")
+            guest.close()
+            second.stop()
+
+
 def test_killed(folder):
     """A successor that is stopped before it is ready, and killed: the first one goes on."""
     with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
@@ -526,8 +597,187 @@ def test_a_client_that_is_refused(folder):
             second.stop()
 
 
-for test in [value for name, value in sorted(globals().items()) if name.startswith("test_")]:
-    with tempfile.TemporaryDirectory(prefix="viommu-takeover-") as where:
-        test(where)
-print("failed" if failures else "ok")
-sys.exit(1 if failures else 0)
+def test_output_that_waits(folder):
+    """What a client has not read goes over, and comes when it reads, without a word from it."""
+    with Server(VIOMMU, folder, ["--iommu", "none", "--handover", "over"] + DEVICE, vtd=None) as first:
+        guest = Guest(folder, unit=False)
+        guest.edu.send(guest.edu.frame(REGION_READ, struct.pack("<QII", 0, 0, RAM)))
+        time.sleep(0.3)
+        with successor(folder) as second:
+            expect("the first one ends", first.wait() == 0, first.output())
+            try:
+                got = guest.edu.reply(guest.edu.next_id)
+                expect("all of it comes", len(got) == 16 + RAM, len(got))
+            except OSError as error:
+                expect("all of it comes", False, repr(error))
+            guest.close()
+            second.stop()
+
+
+def test_dead_when_it_gets_the_word(folder):
+    """It says that it is ready, and is gone: the first one goes on, and can be asked again."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        before = descriptors(first)
+        for time_number in range(1, 4):
+            fake = FakeSuccessor(folder)
+            fake.send(HELLO)
+            fake.receive()
+            first.process.send_signal(signal.SIGSTOP)
+            fake.send(READY)
+            fake.close()
+            first.process.send_signal(signal.SIGCONT)
+            first.wait_for("does not take over", time_number)
+            guest.check("after %d" % time_number, b"word")
+        expect("no descriptor is lost", descriptors(first) == before,
+               (before, descriptors(first)))
+        expect("nothing else is wrong", "cannot" not in first.output(), first.output())
+        with successor(folder) as second:
+            expect("then one that lives", first.wait() == 0, first.output())
+            guest.check("after", b"lives")
+            guest.close()
+            second.stop()
+
+
+def test_a_silent_successor(folder):
+    """It connects and says nothing, for as long as it likes: others are served."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        fake = FakeSuccessor(folder)
+        with successor(folder) as second:
+            expect("the first one ends", first.wait() == 0, first.output())
+            guest.check("after", b"after")
+            guest.close()
+            second.stop()
+        fake.close()
+
+
+def test_another_in_its_place(folder):
+    """A server that ends does not remove the socket that another has put in place of its own."""
+    with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
+        os.unlink(os.path.join(folder, "over"))
+        options = ["--device", "edu,at=05.0,socket=edu2", "--handover", "over"]
+        with Server(VIOMMU, folder, options, vtd="vtd2") as other:
+            expect("the first one ends", first.stop() == 0)
+            expect("the socket is still there", os.path.exists(os.path.join(folder, "over")))
+            other.stop()
+            expect("and gone with its server", not os.path.exists(os.path.join(folder, "over")))
+
+
+def test_killed_anywhere(folder):
+    """A successor is killed after ever longer times, until it has taken over before that."""
+    delay, others = 0.0, 0
+    with Server(VIOMMU, folder, make_disk(folder) + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        disk = guest.disk(folder)
+        before = descriptors(first)
+        while True:
+            with successor(folder, ready=False) as second:
+                time.sleep(delay)
+                if "Ctrl-C" in second.output():
+                    expect("the first one ends", first.wait() == 0, first.output())
+                    expect("its disk goes on", disk.read(5) == b"%d" % others)
+                    guest.check("after all", b"all")
+                    disk.client.close()
+                    guest.close()
+                    second.stop()
+                    break
+                second.process.kill()
+                second.wait()
+                if first.process.poll() is not None or "has taken over" in first.output():
+                    break                           # it was killed after the word
+            others += 1
+            disk.write(5, b"%d" % others)
+            guest.check("killed after %d ms" % (delay * 1000), b"%d" % others)
+            expect("no descriptor is lost", descriptors(first) <= before + 1,
+                   (before, descriptors(first)))
+            delay += 0.002
+
+
+def test_ended_meanwhile(folder):
+    """The first one is told to end while a successor waits: it ends, and takes all along."""
+    with Server(VIOMMU, folder, make_disk(folder) + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        disk = guest.disk(folder)
+        hold = os.path.join(folder, "hold")
+        disk.write(3, b"three")
+        with open(hold, "w", encoding="ascii"):
+            pass
+        disk.begin(nvme_client.READ, 3)
+        with successor(folder, ready=False) as second:
+            first.wait_for("asks to take over")
+            expect("the first one ends", first.stop() == 0, first.output())
+            expect("the other one, too", second.wait() == 1 and "hung up" in second.output(),
+                   second.output())
+        os.unlink(hold)
+        disk.client.close()
+        guest.close()
+        expect("no socket stays", [n for n in os.listdir(folder) if not n.endswith(".log")] == ["image"],
+               os.listdir(folder))
+
+
+def test_a_client_goes_meanwhile(folder):
+    """Clients hang up while all is being handed over: the next ones are served."""
+    with Server(VIOMMU, folder, make_disk(folder) + ["--handover", "over"]) as first:
+        guest = Guest(folder)
+        disk = guest.disk(folder)
+        hold = os.path.join(folder, "hold")
+        disk.write(3, b"three")
+        with open(hold, "w", encoding="ascii"):
+            pass
+        disk.begin(nvme_client.READ, 3)
+        with successor(folder, ready=False) as second:
+            first.wait_for("asks to take over")
+            disk.client.close()
+            guest.close()
+            os.unlink(hold)
+            second.wait_for("Ctrl-C")
+            expect("the first one ends", first.wait() == 0, first.output())
+            again = Guest(folder)
+            expect("the next one's disk", again.disk(folder).read(3) == b"three")
+            again.check("the next one", b"next")
+            again.close()
+            second.stop()
+
+
+def test_options_go_along(folder):
+    """The unit that takes over is as the first one was made."""
+    options = ["--width", "57", "--cache-mode", "hostile,quota=100,seed=7", "--domain-bits", "8",
+               "--handover", "over"]
+    with Server(VIOMMU, folder, make_disk(folder) + options + ["--trace", "first"]) as first:
+        guest = Guest(folder)
+        disk = guest.disk(folder)
+        disk.write(9, b"nine")
+        capabilities = guest.unit.read(0, 8, 16)
+        with successor(folder, options=["--handover", "over", "--trace", "trace"]) as second:
+            expect("the first one ends", first.wait() == 0, first.output())
+            expect("capabilities stay", guest.unit.read(0, 8, 16) == capabilities)
+            guest.check("after", b"after")
+            expect("the disk goes on", disk.read(9) == b"nine")
+            for block in range(40):
+                disk.write(block, b"%d" % block)
+            with successor(folder) as third:
+                expect("the second one ends", second.wait() == 0, second.output())
+                guest.check("after that", b"again")
+                expect("the disk, too", disk.read(39) == b"39" and disk.read(1) == b"1")
+                disk.client.close()
+                guest.close()
+                third.stop()
+        for name in "first", "trace":
+            with open(os.path.join(folder, name), encoding="ascii") as f:
+                lines = f.read().splitlines()
+            expect("its trace is of it, and whole: %s" % name,
+                   '"width":57' in lines[0] and '"end"' in lines[-1], lines)
+
+
+def main(names):
+    """Each of these whose name begins with test_, in a folder of its own; then ends the program."""
+    for test in [value for name, value in sorted(names.items()) if name.startswith("test_")]:
+        with tempfile.TemporaryDirectory(prefix="viommu-takeover-") as where:
+            test(where)
+    print("failed" if failures else "ok")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main(globals())

@@ -69,7 +69,7 @@ int serve_trace_open(struct serve_trace *trace, struct loop *loop, const char *p
         }
     }
     if (ret < 0) {
-        server_log("cannot trace into %s: %s", path, strerror(-ret));
+        server_log("cannot trace into %s: %s", path, trace_writer_error(ret));
         trace->path = NULL;
     }
     return ret;

@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS_MAX = 1 << 15 };
+enum {
+    SLOTS_MAX = 1 << 15,
+    LINE_MAX_BYTES = 64 * 1024, /* a writer's longest is far below */
+};
 
 /* The reading of a file: the line at hand, and what is wrong with it. */
 struct reading {
@@ -277,17 +280,36 @@ static void read_line(struct reading *reading, const char *text, size_t length)
     json_decref(reading->object);
 }
 
+/* One line, with its end if it has one: 0 at the end of the file. */
+static size_t next_line(struct reading *reading, FILE *file, char *text)
+{
+    size_t length = 0;
+    int c = 0;
+
+    while (c != '\n' && (c = getc_unlocked(file)) != EOF) {
+        if (length == LINE_MAX_BYTES) {
+            reading->line++;
+            fail(reading, "the line is too long");
+            return 0;
+        }
+        text[length++] = (char)c;
+    }
+    return length;
+}
+
 bool trace_read(FILE *file, struct trace *trace, struct trace_error *error)
 {
     struct reading reading = {.trace = trace, .error = error};
-    char *text = NULL;
-    size_t room = 0;
-    ssize_t length;
+    char *text = malloc(LINE_MAX_BYTES);
+    size_t length;
 
     *trace = (struct trace){.records = NULL};
-    while (!reading.failed && (length = getline(&text, &room, file)) > 0) {
+    if (!text) {
+        fail(&reading, "there is not enough memory");
+    }
+    while (!reading.failed && (length = next_line(&reading, file, text)) > 0) {
         if (text[length - 1] == '\n') {
-            read_line(&reading, text, (size_t)length);
+            read_line(&reading, text, length);
         }
     }
     if (!reading.failed && ferror(file)) {

@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -249,22 +251,60 @@ static void add_header(struct trace_writer *writer, const struct viommu_vtd_conf
     add(writer, "}\n");
 }
 
+/* A regular file is emptied when nobody else writes a trace or a disk there. */
+static int take_file(int fd)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0) {
+        return -errno;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return 0;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+    }
+    return fchmod(fd, 0600) < 0 || ftruncate(fd, 0) < 0 ? -errno : 0;
+}
+
+/* Waits for nobody, nor do its writes: the unit must not. Returns the descriptor or a negative
+ * errno. */
+static int open_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
+    int ret = fd < 0 ? -errno : take_file(fd);
+
+    if (ret < 0 && fd >= 0) {
+        close(fd);
+    }
+    return ret < 0 ? ret : fd;
+}
+
+const char *trace_writer_error(int error)
+{
+    return error == -EADDRINUSE ? "it is in use"
+           : error == -ELOOP    ? "it is a symbolic link"
+           : error == -ENXIO    ? "it is a FIFO that nobody reads, or a socket"
+                                : strerror(-error);
+}
+
 int trace_writer_open(const char *path, struct viommu *iommu,
                       const struct viommu_vtd_config *config, struct trace_writer **out)
 {
     struct trace_writer *writer = calloc(1, sizeof(*writer));
     struct viommu_watcher watcher = {.observe = observe, .opaque = writer};
+    int fd;
 
     if (!writer) {
         return -ENOMEM;
     }
-    writer->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
-    if (writer->fd < 0) {
-        int error = -errno;
-
+    fd = open_file(path);
+    if (fd < 0) {
         free(writer);
-        return error;
+        return fd;
     }
+    writer->fd = fd;
     pthread_mutex_init(&writer->lock, NULL);
     writer->iommu = iommu;
     add_header(writer, config);

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""child.py - processes that a test starts, and what may go wrong with it.
+
+Vocabulary.  "Child": a process started here; all end when this one does.
+"""
+
+import ctypes
+import signal
+import subprocess
+
+
+class CannotRun(Exception):
+    """This machine lacks something."""
+
+
+class Failed(Exception):
+    """A boot did not do what it should."""
+
+
+def die_with_parent():
+    """In a child, before exec: end when run.py is killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class Child:
+    """A process of ours, in a session of its own so that a Ctrl-C does not reach it."""
+
+    def __init__(self, name, command, **more):
+        self.name = name
+        try:
+            self.process = subprocess.Popen(command, start_new_session=True,
+                                            preexec_fn=die_with_parent, **more)
+        except OSError as e:
+            raise CannotRun("cannot start %s: %s" % (command[0], e)) from e
+
+    def stop(self, signals=(signal.SIGTERM, signal.SIGKILL), seconds=5):
+        """End it; returns its exit status."""
+        for s in signals:
+            if self.process.poll() is not None:
+                break
+            self.process.send_signal(s)
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                pass
+        return self.process.wait()

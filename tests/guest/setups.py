@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""setups.py - the ways to run.
+
+Vocabulary.  "Setup": one way to run: what is tested, kernel, strict or lazy, number of CPUs.
+"Kind": what is tested.
+"""
+
+from disk_file import Disk
+from units import BackendUnit, QemuUnit, ServedUnit
+
+IOMMUFD_KERNEL = "6.12-iommufd"
+DISK_KINDS = {"disk": ", a disk", "failures": ", a disk that fails",
+              "killed": ", killed with a disk", "takeover": ", taken over", "bench": ", figures"}
+OTHER_KINDS = {"device": "", "mirror": ", mirrored", "vfio": ", VFIO backend",
+               "iommufd": ", iommufd backend"}
+IOMMUS = {"on": "", "off": "intel_iommu=off", "none": "no unit"}
+# Of the kernel's own limits some are too patient for a test.
+IMPATIENT = ["nvme_core.io_timeout=4", "nvme_core.admin_timeout=4", "nvme_core.max_retries=1"]
+
+
+KIND_OPTIONS = {
+    "mirror": "compare what a mirror of the devices is told with what the guest maps",
+    "disk": "a disk: written whole by many threads, read back, compared with its file",
+    "failures": "the disk's file fails, transfers do not end, the controller is reset",
+    "killed": "QEMU is killed while it uses the disk, and the next one connects",
+    "takeover": "another server takes over while the guest uses disk and edu",
+    "bench": "reads a second and mappings a second, with the unit and without",
+}
+
+
+class Setup:
+    """One way to run.  kind: "device" (the unit and edu devices), "mirror" (and what a mirror of
+    them is told); the backend that is tested, "vfio" or "iommufd"; or what is done with a disk
+    (DISK_KINDS).  iommu: "on"; "off", where the kernel leaves the unit alone; or "none"."""
+
+    def __init__(self, kernel, strict=True, smp=1, kind="device", iommu="on"):
+        self.kernel, self.strict, self.smp, self.kind = kernel, strict, smp, kind
+        self.iommu = iommu
+
+    def mode(self):
+        return IOMMUS[self.iommu] or ("strict" if self.strict else "lazy")
+
+    def __str__(self):
+        return "kernel %s, %s, %d CPU%s%s" % (self.kernel, self.mode(), self.smp,
+                                              "s" if self.smp > 1 else "",
+                                              dict(OTHER_KINDS, **DISK_KINDS)[self.kind])
+
+    def patience(self):
+        """How many times as long as others it may take: waiting is part of some."""
+        return 3 if self.kind in DISK_KINDS else 1
+
+    def unit(self, args, directory):
+        disk = Disk(directory, args.disk_mib) if self.kind in DISK_KINDS else None
+        if self.kind in ("vfio", "iommufd"):
+            return BackendUnit(args, self.kind == "iommufd")
+        if self.kind != "mirror" and not args.viommu:
+            return QemuUnit(args, disk, self.iommu != "none")
+        unit = ServedUnit(args, directory, self.kind == "mirror", disk, self.iommu != "none")
+        unit.translates = self.iommu == "on"
+        unit.cuts_off = self.kind == "failures"
+        # A device that is cut off, or a machine that is killed.
+        unit.refuses = self.kind in ("failures", "killed")
+        unit.reads_all = self.kind != "bench"
+        unit.strict = self.strict
+        unit.hands_over = self.kind == "takeover"
+        return unit
+
+    def words(self, args, part):
+        """Of the kernel command line."""
+        if self.iommu != "on":
+            words = ["intel_iommu=off", "viommu.off"]
+        else:
+            words = ["intel_iommu=on"] + (["iommu.strict=1"] if self.strict else [])
+        if self.kind in DISK_KINDS:
+            words.append("viommu.part=" + part)
+        if self.kind == "bench":
+            words.append("viommu.bench-ms=%d" % args.bench_ms)
+        if self.kind == "takeover":
+            words.append("viommu.takeovers=%d" % args.takeovers)
+        return words + (IMPATIENT if self.kind == "failures" else [])
+
+
+def matrix(kind="device"):
+    return [Setup(k, strict, smp, kind) for k in ["6.1", "6.12"] for strict in (True, False)
+            for smp in (1, 4)]
+
+
+def disk_setups():
+    """All that is done with a disk, but for figures."""
+    out = matrix("disk") + [Setup("6.12", smp=4, kind="disk", iommu=i) for i in ("none", "off")]
+    for kind in ("failures", "killed", "takeover"):
+        out += [Setup("6.12", True, 4, kind), Setup("6.1", False, 4, kind)]
+    return out
+
+
+def bench_setups(args):
+    """What is compared, in one run."""
+    modes = [("none", True), ("off", True), ("on", False), ("on", True)]
+    return [Setup(k, strict, args.smp, "bench", iommu) for k in args.kernel
+            for iommu, strict in modes]
+
+
+def backend_setups(args):
+    if args.backend == "iommufd":
+        return [Setup(IOMMUFD_KERNEL, smp=args.smp, kind="iommufd")]
+    return [Setup(k, smp=args.smp, kind="vfio") for k in args.kernel]
+
+
+def setups_of(args):
+    if args.full:
+        kinds = [(k, kind) for kind in ("mirror", "vfio") for k in ("6.1", "6.12")]
+        kinds.append((IOMMUFD_KERNEL, "iommufd"))
+        return matrix() + [Setup(k, smp=4, kind=kind) for k, kind in kinds] + disk_setups()
+    if args.backend:
+        return backend_setups(args)
+    kind = args.kind or "device"
+    if args.matrix:
+        return matrix(kind)
+    if kind == "bench":
+        return bench_setups(args)
+    return [Setup(k, args.strict, args.smp, kind, args.iommu) for k in args.kernel]
