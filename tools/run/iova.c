@@ -78,21 +78,23 @@ static struct thing *add_thing(struct run *run, const char *name, const char *ow
     return thing;
 }
 
-/* Forgets a thing, or with `owned` all that an owner has. */
-static void forget(struct run *run, const char *name, bool owned)
+/* Forgets a thing, and all that it has when it is an owner. */
+static void forget(struct run *run, const struct thing *gone)
 {
     struct thing **at = &run->iova->things;
+    char *name = run_copy_text(gone->name); /* it goes before others do */
 
     while (*at) {
         struct thing *thing = *at;
 
-        if (!strcmp(thing->name, name) || (owned && !strcmp(thing->owner, name))) {
+        if (!strcmp(thing->name, name) || !strcmp(thing->owner, name)) {
             *at = thing->next;
             free_thing(thing);
         } else {
             at = &thing->next;
         }
     }
+    free(name);
 }
 
 static bool space_is_there(struct run *run)
@@ -333,7 +335,7 @@ static void do_release(struct run *run)
 
     if (thing) {
         viommu_iova_release(thing->reservation);
-        forget(run, thing->name, false);
+        forget(run, thing);
     }
 }
 
@@ -392,15 +394,10 @@ static void do_remove(struct run *run)
         return;
     }
     if (thing->of) {
-        char *name = run_copy_text(thing->name);
-
         viommu_iova_owner_destroy(thing->of);
-        forget(run, name, true);
-        free(name);
-        return;
     }
     viommu_iova_memory_remove(thing->memory);
-    forget(run, thing->name, false);
+    forget(run, thing);
 }
 
 static void do_map(struct run *run)
