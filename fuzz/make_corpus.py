@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, shadow map, save, trace,
-takeover and nvme fuzz targets into corpus/.
+"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, shadow map,
+save, trace, takeover and nvme fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -368,6 +368,51 @@ def r_run(first, length, tag=0, nowhere=0):
     return bytes([INSERT, 3 | nowhere << 2 | tag << 3 | (length - 1) << 4 & 0xf0]) + anywhere(first)
 
 
+def i_operation(kind, owner=0, first=0, length=0, a=0, b=0, c=0, d=0, fail=0):
+    return bytes([fail, kind, owner, first, length, a, b, c, d])
+
+
+def iova_seeds():
+    """Every kind of claim over every other, in each kind of space; windows that are pushed about."""
+    claims = [i_operation(0, 0, 8, 3, kind) for kind in range(6)] + \
+             [i_operation(3, 1, 8, 3), i_operation(4, 2, 8, 3), i_operation(7, 1, 8, 8)]
+    for space in range(6):
+        for number, one in enumerate(claims):
+            write("iova", "meet-%d-%d" % (space, number), bytes([space]) + one + b"".join(claims))
+        windows = b"".join(i_operation(2, 0, 16 + 4 * i, 0, 3, 8, 8) for i in range(3))
+        push = b"".join(i_operation(kind, 1, 16, 20) for kind in (3, 4, 0))
+        bells = b"".join(i_operation(8, 0, i, bell, 1) for i in range(3) for bell in range(5))
+        gone = b"".join(i_operation(8, 0, i, bell, 3) for i in range(3) for bell in range(5))
+        places = b"".join(i_operation(6, 2, 0, n, n, 0, 63) for n in range(9))
+        drops = b"".join(i_operation(9, 0, i, 0, kind) for i in range(3) for kind in (0, 1, 2, 3))
+        write("iova", "windows-%d" % space,
+              bytes([space]) + windows + push + bells + push + gone + places + drops)
+        write("iova", "fail-%d" % space,
+              bytes([space]) + b"".join(i_operation(kind, 0, 4 * n, 2, 4, 1, 9, fail=n)
+                                        for kind in range(9) for n in range(1, 5)))
+
+
+def sources_seeds():
+    """A group's regions as sysfs has them; a root port with and without its capabilities."""
+    text = b"0x000000007c800000 0x000000007effffff direct-relaxable\n" \
+           b"0x00000000fee00000 0x00000000feefffff msi\n0x0 0xffffffffffffffff reserved\n"
+    write("sources", "regions", b"\x01" + text)
+    write("sources", "regions-cut", b"\x01" + text[:70])
+    write("sources", "iomem", b"\x03000a0000-000bffff : PCI Bus 0000:00\n  000a0000-000a0fff : x\n"
+          b"100000000-17fffffff : System RAM\n8000000000-ffffffffff : PCI Bus 0000:00\n")
+    port = bytearray(0x180)
+    port[4:6] = b"\x07\x05"
+    port[0x0e] = 0x81
+    port[0x18:0x1b] = bytes([0, 1, 3])
+    port[0x20:0x30] = struct.pack("<HHHHII", 0xfe40, 0xfe50, 1, 0xfff1, 8, 8)
+    port[0x100:0x104] = struct.pack("<I", 0x14820001)
+    port[0x148:0x150] = struct.pack("<IHH", 0x0001000d, 0x1f, 0x1d)
+    write("sources", "port", b"\x00" + bytes(port))
+    write("sources", "port-short", b"\x00" + bytes(port[:64]))
+    port[0x102:0x104] = b"\x02\x10"
+    write("sources", "port-loop", b"\x00" + bytes(port))
+
+
 def range_seeds():
     top = 2**64 - 1
     order = list(range(0, 1200, 4))
@@ -696,13 +741,72 @@ def takeover_seeds():
         write("takeover", name + "-raw", bytes([kind | 0x80]) + bytes(300))
 
 
+# ---- virtio
+
+V_SEND, V_DMA, V_MOVE, V_EMBEDDER = 0, 3, 5, 6
+
+
+def v_attach(domain, endpoint, bypass=0):
+    return bytes([V_SEND, domain << 3 | endpoint << 5 | bypass << 7])
+
+
+def v_detach(domain, endpoint):
+    return bytes([V_SEND, 1 | domain << 3 | endpoint << 5])
+
+
+def v_map(domain, page, more, target, flags=3):
+    return bytes([V_SEND, 2 | domain << 3 | flags << 5, page, more, target])
+
+
+def v_unmap(domain, page, more):
+    return bytes([V_SEND, 4 | domain << 3, page, more])
+
+
+def v_dma(device, page, write=0):
+    return bytes([V_DMA, device | write << 6, page])
+
+
+def v_embedder(what, high=0):
+    return bytes([V_EMBEDDER, what | high << 4])
+
+
+def virtio_seeds():
+    process = v_embedder(12, 15)
+    many = b"".join(v_map(1, page, 0, page & 15) for page in range(0, 64))
+    life = (v_attach(1, 0) + v_map(1, 1, 2, 3) + v_dma(0, 1) + v_dma(0, 2, 1) + v_dma(1, 1) +
+            v_attach(1, 1) + v_unmap(1, 1, 1) + v_unmap(1, 1, 2) + v_dma(0, 1) + v_detach(1, 0) +
+            bytes([V_SEND, 6, 68, V_SEND, 6 | 7 << 5, 68, V_SEND, 6, 3]) + process)
+    held = (v_attach(1, 0) + v_map(1, 1, 2, 3) + v_dma(0, 1) + v_embedder(4, 1) + v_embedder(0) +
+            v_unmap(1, 1, 2) + v_map(1, 1, 0, 4) + v_attach(2, 0) + v_attach(1, 1) + v_embedder(6) +
+            process + v_embedder(1) + process + v_embedder(2) + process + v_embedder(2, 1) + process)
+    bypass = b"".join(bytes([V_EMBEDDER, 5 | 16, on]) + bytes(7) + v_dma(2, 5) for on in (1, 0, 1, 2))
+    bypass += v_attach(3, 2, 1) + v_map(3, 1, 1, 1) + v_unmap(3, 1, 1) + v_dma(2, 5) + v_embedder(7, 1)
+    moves = v_attach(1, 0) + many[:60] + held[:18] + bytes([V_MOVE, 1, 0])
+    for kind in range(32):
+        head = bytes([kind])
+        write("virtio", f"life-{kind}", head + life + bypass)
+        write("virtio", f"held-{kind}", head + held + v_embedder(8, 1) + life)
+    for i in range(48):
+        change = bytes([V_MOVE, 1, 1]) + struct.pack("<HB", i * 7, 1 << i % 8)
+        write("virtio", f"state-{i}", bytes([i % 32]) + moves + change + life)
+    write("virtio", "many", b"\1" + v_attach(1, 0) + many + many + v_unmap(1, 0, 0x3f))
+    raw = b"".join(bytes([V_SEND, 7 | size << 3, kind]) + bytes(max(0, size - 1))
+                   for kind in range(8) for size in (0, 3, 4, 19, 20, 28, 31))
+    write("virtio", "raw", b"\1" + raw)
+    devices = b"".join(v_embedder(10, i) + v_attach(1, i & 3) + v_embedder(9, i) for i in range(16))
+    write("virtio", "devices", b"\1" + devices + life)
+
+
 registers_seeds()
+virtio_seeds()
 takeover_seeds()
 trace_seeds()
 queue_seeds()
 save_seeds()
 mirror_seeds()
 tables_seeds()
+iova_seeds()
+sources_seeds()
 range_seeds()
 shadow_map_seeds()
 for seed, content in nvme_corpus.seeds().items():

@@ -14,6 +14,7 @@ enum tool_exit {
 
 int viommu_tool_run(int argc, char **argv);
 int viommu_tool_acpi(int argc, char **argv);
+int viommu_tool_iova(int argc, char **argv);
 int viommu_tool_serve(int argc, char **argv);
 
 #endif

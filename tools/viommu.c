@@ -25,6 +25,7 @@ static const struct subcommand subcommands[] = {
     {"serve", "be a VT-d unit, and devices behind it, for QEMU (vfio-user)", viommu_tool_serve},
 #endif
     {"acpi", "write the ACPI table that tells a guest of its IOMMU", viommu_tool_acpi},
+    {"iova", "tell which device addresses host devices can use, and what fits", viommu_tool_iova},
 };
 
 enum { SUBCOMMANDS = sizeof(subcommands) / sizeof(subcommands[0]) };

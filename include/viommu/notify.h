@@ -160,8 +160,8 @@ struct viommu_subscription {
  *
  * Returns 0; -EINVAL without a callback it needs, with unknown kinds, role, form or index, a range
  * whose first is above its last, or `allowed` out of order; -ENOTSUP for a mirror of a model that
- * cannot be mirrored (VT-d without caching mode), or without 4 KiB pages; -ERANGE for a mirror
- * whose `allowed` ends below what the model's address width can be (39 bits) or, once the instance
+ * cannot be mirrored (VT-d without caching mode, virtio), or without 4 KiB pages; -ERANGE for a
+ * mirror whose `allowed` ends below what the model's address width can be (39 bits) or, once the instance
  * is started, is, and then for one without page sizes that the guest may use; -EALREADY for one to
  * be adopted when the instance is started; -EDEADLK from a change callback; -ENOMEM.
  */

@@ -65,6 +65,9 @@ void requester_release(struct viommu *iommu, struct requester *requester)
     }
     *link = requester->next;
     requester_forget(iommu, requester);
+    if (iommu->model->requester_gone) {
+        iommu->model->requester_gone(iommu, requester->id);
+    }
     epoch_defer(iommu->epoch, &requester->deferred, requester_free);
 }
 

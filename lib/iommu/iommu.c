@@ -282,9 +282,15 @@ static void charge(unsigned *budget, unsigned units)
     *budget -= units < *budget ? units : *budget;
 }
 
+/* A callback of the model's own. Returns false when none is due. */
+static bool model_deliver(struct viommu *iommu)
+{
+    return iommu->model->deliver && iommu->model->deliver(iommu);
+}
+
 /*
- * Calls subscribers and holders of windows in turn, so that neither keep the others waiting; one of
- * each even when mirrors have used the budget up.
+ * Calls subscribers, holders of windows and the model's own in turn, so that none keep the others
+ * waiting; one of each even when mirrors have used the budget up.
  */
 static void deliver_calls(struct viommu *iommu, unsigned *budget)
 {
@@ -293,6 +299,7 @@ static void deliver_calls(struct viommu *iommu, unsigned *budget)
     do {
         told = notify_deliver(iommu);
         told += windows_deliver(iommu);
+        told += model_deliver(iommu);
         charge(budget, told);
         iommu->work_came |= told > 0;
     } while (told && *budget);

@@ -56,10 +56,14 @@ struct dma_request {
 /* Models, as saved states name them. */
 enum model_id {
     MODEL_VTD = 1,
+    MODEL_VIRTIO = 2,
     MODEL_TEST = 0xffff, /* of unit tests */
 };
 
-/* What a model does. One constant table a model; every member is there. */
+/*
+ * What a model does. One constant table a model; every member is there, but where `or NULL` is
+ * said.
+ */
 struct model {
     /* Frees the model's own state. No lock, nobody else in. */
     void (*destroy)(struct viommu *iommu);
@@ -80,6 +84,13 @@ struct model {
     bool (*work)(struct viommu *iommu, unsigned *budget);
     /* Whether it waits for a drain: viommu_process should look again soon. Under the lock. */
     bool (*draining)(struct viommu *iommu);
+    /*
+     * Makes one callback of its own, giving the lock up meanwhile. Returns false when none is due.
+     * Or NULL. Under the lock, in viommu_process.
+     */
+    bool (*deliver)(struct viommu *iommu);
+    /* No device uses a requester id any more. Or NULL. Under the lock. */
+    void (*requester_gone)(struct viommu *iommu, uint16_t id);
     /*
      * Translates what the cache does not know, and caches it. In a section, without the lock.
      * Returns 0, -EFAULT (the fault is recorded) or -EAGAIN (not started).
@@ -122,10 +133,15 @@ struct model {
     /*
      * Reads what save wrote (this version or an older one) and checks it, whole, into memory of
      * base_alloc: *state, which the caller frees whatever is returned. Nothing else changes.
-     * Returns 0, -EBADMSG, -ENOTSUP, -EINVAL (another configuration) or -ENOMEM. Under the lock.
+     * Returns 0, -EBADMSG, -ENOTSUP, -EINVAL (another configuration), -ENODEV (an id that no device
+     * has) or -ENOMEM. Under the lock.
      */
     int (*decode)(struct viommu *iommu, struct save_section *section, void **state);
-    /* Puts it in place of the power-on values. Under the lock. */
+    /* How *state is freed, if there is more to it than base_free; or NULL. */
+    void (*discard)(void *state);
+    /*
+     * Puts it in place of the power-on values; may take what *state points to. Under the lock.
+     */
     void (*restore)(struct viommu *iommu, const void *state);
 };
 

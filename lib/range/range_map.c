@@ -148,6 +148,24 @@ int range_map_erase(struct range_map *map, uint64_t first, uint64_t last, struct
     return 0;
 }
 
+int range_map_retag(struct range_map *map, uint64_t first, uint64_t last, uint64_t tag)
+{
+    struct range_path path;
+    struct range_entry *entry;
+
+    tree_seek(map, first, &path);
+    if (!tree_at_run(map, &path) || path_first(&path) != first ||
+        path.node[0]->last[path.index[0]] != last) {
+        return -ENOENT;
+    }
+    entry = &tree_entries(path.node[0], 0)[path.index[0]];
+    if ((entry->tag ^ tag) & RANGE_NO_TARGET) {
+        return -EINVAL;
+    }
+    entry->tag = tag;
+    return 0;
+}
+
 /* Gives the run at the path other borders, inside its own. */
 static void shorten(struct range_map *map, const struct range_path *path, uint64_t first,
                     uint64_t last)

@@ -107,6 +107,10 @@ int range_map_insert(struct range_map *map, const struct range_run *run);
  */
 int range_map_erase(struct range_map *map, uint64_t first, uint64_t last, struct range_run *erased);
 
+/* Gives the run that is exactly [first, last] another tag, which like the old one has a target or
+   not. Returns 0, -ENOENT or -EINVAL. Needs no memory. */
+int range_map_retag(struct range_map *map, uint64_t first, uint64_t last, uint64_t tag);
+
 /*
  * Removes [first, last] from whatever there is: runs inside go, runs that cross a border lose a
  * part, one that crosses both becomes two. Returns 0 (nothing there is fine), -EINVAL or -ENOMEM.

@@ -155,14 +155,18 @@ struct loaded {
     uint32_t adoption_count;
 };
 
-static void loaded_fini(struct loaded *loaded)
+static void loaded_fini(const struct viommu *iommu, struct loaded *loaded)
 {
     for (uint32_t i = 0; i < loaded->adoption_count; i++) {
         adoption_fini(&loaded->adoptions[i]);
     }
     base_free(loaded->adoptions);
     base_free(loaded->devices);
-    base_free(loaded->model);
+    if (iommu->model->discard) {
+        iommu->model->discard(loaded->model);
+    } else {
+        base_free(loaded->model);
+    }
 }
 
 static uint32_t waiting_count(const struct viommu *iommu)
@@ -413,7 +417,7 @@ static int load(struct viommu *iommu, struct save_reader *reader)
     if (!ret) {
         restore(iommu, &loaded);
     }
-    loaded_fini(&loaded);
+    loaded_fini(iommu, &loaded);
     return ret;
 }
 

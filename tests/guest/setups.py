@@ -61,7 +61,6 @@ class Setup:
         # A device that is cut off, or a machine that is killed.
         unit.refuses = self.kind in ("failures", "killed")
         unit.reads_all = self.kind != "bench"
-        unit.strict = self.strict
         unit.hands_over = self.kind == "takeover"
         return unit
 

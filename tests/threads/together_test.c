@@ -34,6 +34,7 @@
 #define CLEAN 0x11
 #define TIMEOUT_MS 20
 #define ROUNDS 150 /* of the driver, with one cache */
+#define ROUNDS_MAX 100000 /* while some thread has had no turn: the machine is busy */
 
 /* Who uses pages, each as a device of its own. */
 enum user { PINS, PINS_TOO, LISTS, COPIES, MIRRORED, USERS };
@@ -636,6 +637,19 @@ static void finish(struct world *world)
     close(world->wake);
 }
 
+/* Whether each thread has had its turn, which takes long where others want the processors, too. */
+static bool all_did_something(struct world *world)
+{
+    struct viommu_stats stats;
+    bool all = world->saved && world->told;
+
+    for (unsigned i = 0; i < USERS; i++) {
+        all = all && world->uses[i];
+    }
+    viommu_stats_get(world->guest.iommu, &stats, sizeof(stats));
+    return all && stats.windows_pinned;
+}
+
 static void run(enum viommu_cache_mode mode, enum processing processing, uint64_t seed)
 {
     static struct world world;
@@ -658,7 +672,8 @@ static void run(enum viommu_cache_mode mode, enum processing processing, uint64_
     } else if (processing == BY_WAKE) {
         crew_start(&world.crew, process, &world);
     }
-    for (unsigned round = 0; round < ROUNDS; round++) {
+    for (unsigned round = 0; round < ROUNDS || (round < ROUNDS_MAX && !all_did_something(&world));
+         round++) {
         if (random_percent(&random, 5)) {
             unplug(&world, &random);
             removals++;

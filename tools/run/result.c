@@ -41,6 +41,8 @@ static const struct {
     {-EBADMSG, "damaged"},
     {-ENODEV, "no-device"},
     {-EPROTO, "protocol"},
+    {-EADDRINUSE, "memory"},
+    {-EADDRNOTAVAIL, "reserved"},
 };
 
 enum { ERRNO_WORDS = sizeof(errno_words) / sizeof(errno_words[0]) };

@@ -19,13 +19,15 @@ enum {
 };
 
 static const struct room rooms[] = {
-    {"memory", memory_commands},     {"unit", unit_commands},   {"saved states", save_commands},
+    {"memory", memory_commands},     {"unit", unit_commands},   {"virtio", virtio_commands},
+    {"saved states", save_commands},
     {"registers", register_commands},
     {"tables", table_commands},      {"queue", queue_commands}, {"devices", device_commands},
     {"held translations", hold_commands}, {"pinned windows", window_commands},
     {"notify", notify_commands},
     {"subscribers", subscriber_commands}, {"mirrors", mirror_commands},
-    {"faults", fault_commands},      {"time", time_commands},
+    {"addresses", iova_commands},    {"faults", fault_commands},
+    {"time", time_commands},
 };
 
 enum { ROOMS = sizeof(rooms) / sizeof(rooms[0]) };
@@ -292,6 +294,7 @@ static void run_fini(struct run *run)
     units_destroy(run);
     memory_room_fini(run);
     saved_destroy(run);
+    iova_destroy(run);
     messages_destroy(&run->interrupts);
     messages_destroy(&run->events);
     symbols_destroy(&run->symbols);

@@ -7,10 +7,10 @@
  *
  *     dma read disk 0x1000 len=16   => ok hash=0x5c3a
  *
- * Each room (memory, unit, save, register, table, queue, device, hold, window, notify, subscriber,
- * mirror, fault, time) has one table of commands. A command takes its arguments with the arg_*
- * functions, acts, and says what came of it: a status word (result_status) and fields
- * (result_number, ...). The main loop compares those with the expectation and prints them.
+ * Each room (memory, unit, virtio, save, register, table, queue, device, hold, window, notify,
+ * subscriber, mirror, iova, fault, time) has one table of commands. A command takes its arguments
+ * with the arg_* functions, acts, and says what came of it: a status word (result_status) and
+ * fields (result_number, ...). The main loop compares those with the expectation and prints them.
  *
  * Three outcomes of a line are kept apart: an answer of the library, good or bad, is a result; a
  * result other than the expected one is a mismatch (exit status 1), and so is a call of the library
@@ -48,6 +48,7 @@ struct room {
 
 extern const struct command memory_commands[];
 extern const struct command unit_commands[];
+extern const struct command virtio_commands[];
 extern const struct command save_commands[];
 extern const struct command register_commands[];
 extern const struct command table_commands[];
@@ -58,6 +59,7 @@ extern const struct command window_commands[];
 extern const struct command notify_commands[];
 extern const struct command subscriber_commands[];
 extern const struct command mirror_commands[];
+extern const struct command iova_commands[];
 extern const struct command fault_commands[];
 extern const struct command time_commands[];
 
@@ -69,7 +71,9 @@ struct hold;
 struct pin;
 struct subscriber;
 struct saved;
+struct iova_room;
 struct message;
+struct virtio_room;
 
 /* One IOMMU instance; several may share the memory. */
 struct unit {
@@ -82,6 +86,7 @@ struct unit {
     struct tables *tables; /* what the table builder knows, or NULL; see table.c */
     struct queue *queue;   /* what the queue operations know, or NULL; see queue.c */
     struct trace_writer *tracer; /* or NULL */
+    struct virtio_room *virtio;  /* of a virtio-iommu; NULL: it is a VT-d unit */
 };
 
 /* A first-in first-out list of what the library told; see notify.h. */
@@ -107,6 +112,7 @@ struct run {
     struct pin *pins;
     struct subscriber *subscribers;
     struct saved *saved;
+    struct iova_room *iova; /* or NULL */
     struct messages interrupts;
     struct messages events;
     const char *trace_file; /* where to trace the next unit that starts, or NULL */
@@ -123,6 +129,18 @@ __attribute__((format(printf, 3, 4))) void run_error(struct run *run, const char
     "[width=] [host-width=] [caching-mode=] [super-pages=] [pass-through=] [queue=] "             \
     "[snoop-control=] [device-tlb=] [domain-bits=] [fault-records=] [requester=]"
 bool unit_arguments(struct run *run, struct viommu_vtd_config *vtd);
+
+/* What units of all models are configured with. */
+#define COMMON_CONFIGURATION                                                                       \
+    "[ack-timeout=] [iotlb=] [rewrite-policy=] [shadow-quota=] [cache=] [cache-quota=] "          \
+    "[cache-seed=]"
+/*
+ * unit.c: a unit with this name, and the configuration that the arguments say, to be created; NULL,
+ * with an error said. unit_add takes it among the units, when `error` (of its creation) is 0, or
+ * frees it; and says which.
+ */
+struct unit *unit_begin(struct run *run, const char *name);
+bool unit_add(struct run *run, struct unit *unit, int error);
 
 /*
  * device.c, subscriber.c: adds what a unit has to another instance, in the order in which it came,
@@ -236,6 +254,7 @@ void pins_destroy(struct run *run);
 /* The same of pinned windows as mirrors_lose_memory. */
 void pins_lose_memory(struct run *run, const void *host, uint64_t size);
 void saved_destroy(struct run *run);
+void iova_destroy(struct run *run);
 void units_destroy(struct run *run);
 void messages_init(struct messages *messages);
 void messages_destroy(struct messages *messages);

@@ -8,6 +8,7 @@
  */
 #include "run.h"
 #include "trace.h"
+#include "virtio.h"
 
 #include <save/stream.h>
 
@@ -96,7 +97,8 @@ static void do_save(struct run *run)
 static int second_create(struct run *run, const struct unit *unit,
                          const struct viommu_vtd_config *vtd, bool adopt, struct viommu **second)
 {
-    int error = viommu_vtd_create(&unit->config, vtd, second);
+    int error = unit->virtio ? virtio_unit_create(unit, second)
+                             : viommu_vtd_create(&unit->config, vtd, second);
 
     if (error) {
         *second = NULL;

@@ -15,8 +15,8 @@ void trace_begin(struct run *run, struct unit *unit)
 {
     int error;
 
-    if (!run->trace_file) {
-        return;
+    if (!run->trace_file || unit->virtio) {
+        return; /* traces are of VT-d units */
     }
     error = trace_writer_open(run->trace_file, unit->iommu, &unit->vtd, &unit->tracer);
     if (error) {

@@ -6,12 +6,16 @@
  * All share the guest's memory and the virtual clock.
  */
 #include "trace.h"
+#include "virtio.h"
 
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MILLISECOND = 1000000 };
+enum {
+    MILLISECOND = 1000000,
+    VIRTIO_CONFIG_SIZE = 40, /* bytes of the configuration space */
+};
 
 static uint64_t virtual_clock(void *opaque)
 {
@@ -125,45 +129,61 @@ static void start(struct run *run, struct unit *unit)
     }
 }
 
-static void create(struct run *run, const char *name)
+struct unit *unit_begin(struct run *run, const char *name)
 {
-    struct unit *unit = run_alloc(sizeof(*unit));
-    struct viommu_config config = {
+    struct unit *unit;
+
+    if (find_unit(run, name)) {
+        run_error(run, name, "there is a unit of this name");
+        return NULL;
+    }
+    unit = run_alloc(sizeof(*unit));
+    unit->run = run;
+    unit->config = (struct viommu_config){
         .memory = run->memory,
         .callbacks = {.interrupt = notify_interrupt, .event = notify_event},
         .opaque = unit,
         .clock = virtual_clock,
     };
-    int error = 0;
-
-    unit->run = run;
-    if (!common_arguments(run, &config) || !unit_arguments(run, &unit->vtd)) {
+    if (!common_arguments(run, &unit->config)) {
         free(unit);
-        return;
+        return NULL;
     }
-    error = viommu_vtd_create(&config, &unit->vtd, &unit->iommu);
+    unit->name = run_copy_text(name);
+    return unit;
+}
+
+bool unit_add(struct run *run, struct unit *unit, int error)
+{
     result_errno(&run->result, error);
     if (error) {
+        virtio_room_destroy(unit->virtio);
+        free(unit->name);
         free(unit);
-        return;
+        return false;
     }
-    unit->config = config;
-    unit->name = run_copy_text(name);
     add_unit(run, unit);
-    if (!arg_flag(run, "stopped")) {
-        start(run, unit);
-    }
+    return true;
 }
 
 static void do_unit(struct run *run)
 {
     const char *name = "unit";
+    struct unit *unit;
 
     arg_text(run, "name", &name);
-    if (find_unit(run, name)) {
-        run_error(run, name, "there is a unit of this name");
-    } else {
-        create(run, name);
+    unit = unit_begin(run, name);
+    if (!unit) {
+        return;
+    }
+    if (!unit_arguments(run, &unit->vtd)) {
+        free(unit->name);
+        free(unit);
+        return;
+    }
+    if (unit_add(run, unit, viommu_vtd_create(&unit->config, &unit->vtd, &unit->iommu)) &&
+        !arg_flag(run, "stopped")) {
+        start(run, unit);
     }
 }
 
@@ -230,6 +250,7 @@ static void unit_free(struct run *run, struct unit *unit)
     viommu_destroy(unit->iommu);
     tables_destroy(unit->tables);
     queue_destroy(unit->queue);
+    virtio_room_destroy(unit->virtio);
     free(unit->name);
     free(unit);
 }
@@ -305,7 +326,8 @@ static void do_info(struct run *run)
         return;
     }
     result_word(&run->result, "name", unit->name);
-    result_size(&run->result, "registers", viommu_vtd_register_size(unit->iommu));
+    result_size(&run->result, "registers",
+                unit->virtio ? VIRTIO_CONFIG_SIZE : viommu_vtd_register_size(unit->iommu));
     result_word(&run->result, "version", viommu_version());
 }
 
@@ -429,9 +451,7 @@ static void do_stats(struct run *run)
 
 const struct command unit_commands[] = {
     {"unit",
-     "[name] " CONFIGURATION
-     " [ack-timeout=] [iotlb=] [rewrite-policy=] [shadow-quota=] [cache=] [cache-quota=]"
-     " [cache-seed=] [stopped!]",
+     "[name] " CONFIGURATION " " COMMON_CONFIGURATION " [stopped!]",
      "Makes a VT-d unit, starts it unless stopped, and uses it from here on.", do_unit},
     {"use", "name", "Says which unit operations are about from here on.", do_use},
     {"configure", CONFIGURATION, "Configures a stopped unit anew.", do_configure},

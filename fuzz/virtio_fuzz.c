@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Fuzzes a virtio-iommu's requests and what is around them: bytes of any kind and length, answers
+ * of any room, requests with fields that are nearly right; the configuration space; DMA; sections and
+ * a subscriber that hold requests back; resets; saved states, whole and changed.
+ *
+ * Held after every operation: an answer lies in its room; what is pending completes, once and in
+ * order; no more mappings and domains exist than are allowed; a state that is loaded is saved again
+ * to the byte.
+ */
+#include "bytes.h"
+#include "support/guest.h"
+#include "support/virtio_spec.h"
+
+#include <errno.h>
+#include <save/stream.h>
+#include <stdlib.h>
+
+#define DEVICES 3
+#define TOKENS 8
+#define PAGES 16
+#define HEADER_SIZE 32u
+#define CHECKSUM_AT 28u
+#define MAPPINGS_MAX 64
+#define DOMAINS_MAX 2
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct bed {
+    struct viommu_memory *memory;
+    struct viommu *iommu;
+    struct viommu_device *devices[DEVICES];
+    struct viommu_config config;
+    struct viommu_virtio_config virtio;
+    uint64_t clock;
+    unsigned sections;
+    uint64_t tokens[TOKENS]; /* of changes that were not answered */
+    unsigned token_count;
+    uint8_t answer;
+    uint64_t sent;      /* token of the last request */
+    uint64_t completed; /* and of the last that was pending and is complete */
+    uint64_t pending;   /* that have not completed */
+};
+
+static uint8_t ram[PAGES * 4096] __attribute__((aligned(4096)));
+
+static uint64_t on_clock(void *opaque)
+{
+    return ((struct bed *)opaque)->clock;
+}
+
+static void on_completed(void *opaque, uint64_t token, uint8_t status)
+{
+    struct bed *bed = opaque;
+
+    if (token <= bed->completed || token > bed->sent || !bed->pending || status > SPEC_S_NOMEM) {
+        guest_die("token %llu, status %u", (unsigned long long)token, status);
+    }
+    bed->completed = token;
+    bed->pending--;
+}
+
+static int on_change(void *opaque, const struct viommu_change *change)
+{
+    struct bed *bed = opaque;
+
+    if (change->first > change->last) {
+        guest_die("a change that ends before it begins");
+    }
+    if (bed->answer % 3 == 1 && bed->token_count < TOKENS) {
+        bed->tokens[bed->token_count++] = change->token;
+        return VIOMMU_PENDING;
+    }
+    return bed->answer % 7 == 2 ? -EIO : 0;
+}
+
+static struct viommu *create(struct bed *bed, struct viommu_device **devices)
+{
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_UNMAP, .change = on_change, .opaque = bed};
+    struct viommu_subscriber *subscriber;
+    struct viommu *iommu;
+
+    guest_ok(viommu_virtio_create(&bed->config, &bed->virtio, &iommu), "create");
+    for (unsigned i = 0; i < DEVICES; i++) {
+        struct viommu_device_config device = {.requester = (uint16_t)(8 + i)};
+
+        guest_ok(viommu_device_add(iommu, &device, &devices[i]), "device");
+        what.form = i ? VIOMMU_FORM_RANGE : VIOMMU_FORM_POW2;
+        guest_ok(viommu_device_subscribe(devices[i], &what, &subscriber), "subscribe");
+    }
+    return iommu;
+}
+
+static void init(struct bed *bed, uint8_t kind)
+{
+    static const struct viommu_virtio_region region = {0x20000, 0x2ffff};
+    struct viommu_memory_slot slot = {.last = sizeof(ram) - 1, .host = ram, .fd = -1};
+    struct viommu_memory_batch *batch;
+
+    *bed = (struct bed){.clock = 1};
+    guest_ok(viommu_memory_create(&bed->memory), "memory");
+    guest_ok(viommu_memory_batch_begin(bed->memory, &batch), "batch");
+    guest_ok(viommu_memory_batch_add(batch, &slot), "slot");
+    guest_ok(viommu_memory_batch_commit(batch, NULL, NULL), "commit");
+    bed->config = (struct viommu_config){
+        .memory = bed->memory, .opaque = bed, .clock = on_clock, .iotlb_entries = 256};
+    bed->virtio = (struct viommu_virtio_config){
+        .features = kind & 1 ? 0x77 : kind & 2 ? 0x0c : 0x3f,
+        .bypass = kind & 4,
+        .regions = &region,
+        .region_count = kind >> 3 & 1,
+        .probe_size = 64,
+        .domains_max = DOMAINS_MAX,
+        .domain_endpoints_max = kind & 16 ? 2 : 0,
+        .mappings_max = MAPPINGS_MAX,
+        .faults_max = 4,
+        .completed = on_completed,
+    };
+    bed->iommu = create(bed, bed->devices);
+    guest_ok(viommu_start(bed->iommu), "start");
+    guest_ok(viommu_virtio_accept(bed->iommu, bed->virtio.features), "accept");
+}
+
+/* A number that is nearly always small, in pages, or next to a border. */
+static uint64_t any_address(struct fuzz_input *input)
+{
+    uint8_t kind = fuzz_byte(input);
+
+    if (kind < 0xe0) {
+        return (uint64_t)(kind & 0x3f) << 12;
+    }
+    return kind & 1 ? fuzz_number(input, 8) : -(uint64_t)(kind & 0xe) << 11;
+}
+
+static struct spec_virtio_request any_request(struct fuzz_input *input)
+{
+    struct spec_virtio_request request;
+    uint8_t kind = fuzz_byte(input);
+    uint32_t domain = kind >> 3 & 3;
+    uint64_t first;
+
+    switch (kind & 7) {
+    case 0:
+        return spec_virtio_attach(domain, 8 + (kind >> 5 & 3), kind >> 7);
+    case 1:
+        return spec_virtio_detach(domain, 8 + (kind >> 5 & 3));
+    case 2:
+    case 3:
+        first = any_address(input);
+        return spec_virtio_map(domain, first, first + any_address(input) + 0xfff,
+                               any_address(input), kind >> 5);
+    case 4:
+    case 5:
+        first = any_address(input);
+        return spec_virtio_unmap(domain, first, first + any_address(input) + 0xfff);
+    case 6:
+        return spec_virtio_probe(8 + (kind >> 5));
+    default:
+        request = (struct spec_virtio_request){.size = kind >> 3};
+        for (size_t i = 0; i < request.size; i++) {
+            request.bytes[i] = fuzz_byte(input);
+        }
+        return request;
+    }
+}
+
+static void send(struct bed *bed, struct fuzz_input *input)
+{
+    struct spec_virtio_request request = any_request(input);
+    size_t room = request.bytes[0] == SPEC_VIRTIO_PROBE ? fuzz_byte(input) : 4;
+    uint8_t *in = malloc(request.size + 1);
+    uint8_t *out = malloc(room + 1);
+    size_t written = room + 1;
+    int ret;
+
+    /* Exactly as long as they are said to be: a sanitizer sees what goes beyond. */
+    if (!in || !out) {
+        guest_die("no memory");
+    }
+    memcpy(in, request.bytes, request.size);
+    in = realloc(in, request.size ? request.size : 1);
+    out = realloc(out, room ? room : 1);
+    ret = viommu_virtio_request(bed->iommu, in, request.size, out, room, ++bed->sent, &written);
+    if (ret == VIOMMU_PENDING) {
+        bed->pending++;
+    } else if (ret && ret != -EBUSY) {
+        guest_die("a request: %d", ret);
+    }
+    if (written > room || (ret && written)) {
+        guest_die("%zu bytes of %zu", written, room);
+    }
+    free(in);
+    free(out);
+}
+
+static void dma(struct bed *bed, struct fuzz_input *input)
+{
+    uint8_t kind = fuzz_byte(input);
+    struct viommu_device *device = bed->devices[kind % DEVICES];
+    uint64_t iova = any_address(input) + (kind >> 2 & 7);
+    struct viommu_translation out;
+    uint8_t buf[8] = {0};
+
+    if (kind & 0x80) {
+        (void)viommu_device_translate(device, NULL, iova, kind >> 5 & 3, &out);
+    } else if (kind & 0x40) {
+        (void)viommu_device_write(device, NULL, iova, buf, kind >> 4 & 3);
+    } else {
+        (void)viommu_device_read(device, NULL, iova, buf, sizeof(buf));
+    }
+}
+
+static void forget_pending(struct bed *bed)
+{
+    bed->pending = 0;
+    bed->completed = bed->sent;
+    bed->token_count = 0;
+}
+
+/* A state, perhaps changed, goes on in another instance. */
+static void move(struct bed *bed, struct fuzz_input *input)
+{
+    struct viommu_device *devices[DEVICES];
+    uint8_t changes = fuzz_byte(input) & 3;
+    struct viommu *second;
+    unsigned char *bytes;
+    void *again;
+    void *data;
+    size_t size;
+    size_t size_again;
+    uint32_t crc;
+    int ret;
+
+    guest_ok(viommu_save(bed->iommu, &data, &size), "save");
+    bytes = data;
+    for (unsigned i = 0; i < changes; i++) {
+        size_t at = 88 + fuzz_number(input, 2) % (size - 88);
+
+        bytes[at] ^= fuzz_byte(input);
+    }
+    crc = save_crc32c(0, bytes, CHECKSUM_AT);
+    crc = save_crc32c(crc, bytes + HEADER_SIZE, size - HEADER_SIZE);
+    for (unsigned i = 0; i < 4; i++) {
+        bytes[CHECKSUM_AT + i] = (unsigned char)(crc >> 8 * i);
+    }
+    second = create(bed, devices);
+    ret = viommu_load(second, data, size);
+    if (!changes) {
+        guest_ok(ret, "load");
+    }
+    if (!ret && !changes) {
+        guest_ok(viommu_save(second, &again, &size_again), "save again");
+        if (size != size_again || memcmp(data, again, size)) {
+            guest_die("another state");
+        }
+        viommu_save_free(again);
+        viommu_destroy(bed->iommu);
+        bed->iommu = second;
+        memcpy(bed->devices, devices, sizeof(devices));
+        bed->token_count = 0;
+    } else {
+        struct bed kept = *bed;
+
+        if (!ret) { /* what it says is not true: it only has to do no harm */
+            bed->sent = UINT64_MAX;
+            bed->completed = 0;
+            bed->pending = UINT64_MAX;
+            for (unsigned i = 0; i < DEVICES; i++) {
+                struct viommu_translation out;
+
+                (void)viommu_device_translate(devices[i], NULL, 0x1000, VIOMMU_READ, &out);
+            }
+        }
+        viommu_destroy(second);
+        *bed = kept;
+    }
+    viommu_save_free(data);
+}
+
+static void embedder(struct bed *bed, struct fuzz_input *input)
+{
+    uint8_t kind = fuzz_byte(input);
+
+    switch (kind & 15) {
+    case 0:
+        if (bed->sections < 3) {
+            guest_ok(viommu_dma_begin(bed->iommu), "section");
+            bed->sections++;
+        }
+        break;
+    case 1:
+        if (bed->sections) {
+            viommu_dma_end(bed->iommu);
+            bed->sections--;
+        }
+        break;
+    case 2:
+        if (bed->token_count) {
+            (void)viommu_change_complete(bed->iommu, bed->tokens[--bed->token_count],
+                                         kind & 16 ? -EIO : 0);
+        }
+        break;
+    case 3:
+        bed->clock += (uint64_t)kind << 24;
+        break;
+    case 4:
+        bed->answer = kind >> 4;
+        break;
+    case 5:
+        (void)viommu_mmio_write(bed->iommu, kind & 16 ? 36 : fuzz_number(input, 2),
+                                1 + (kind >> 5), fuzz_number(input, 8));
+        break;
+    case 6:
+        if (viommu_virtio_reset(bed->iommu, ++bed->sent) == VIOMMU_PENDING) {
+            bed->pending++;
+        }
+        break;
+    case 7:
+        (void)viommu_virtio_accept(bed->iommu, kind & 16 ? bed->virtio.features
+                                                          : fuzz_byte(input));
+        break;
+    case 8:
+        if (kind & 16) {
+            guest_ok(viommu_reset(bed->iommu), "reset");
+            forget_pending(bed);
+        }
+        break;
+    case 9:
+        guest_ok(viommu_device_reset(bed->devices[(kind >> 4) % DEVICES]), "device reset");
+        break;
+    case 10:
+        (void)viommu_device_set_requester(bed->devices[(kind >> 4) % DEVICES], 8 + (kind >> 6));
+        break;
+    case 11: {
+        uint8_t fault[24];
+
+        (void)viommu_virtio_fault(bed->iommu, fault, kind & 16 ? 24 : 8);
+        break;
+    }
+    default:
+        (void)viommu_process(bed->iommu, kind >> 4);
+        break;
+    }
+}
+
+static void check(struct bed *bed)
+{
+    struct viommu_virtio_status status;
+    uint64_t value;
+
+    guest_ok(viommu_virtio_status(bed->iommu, &status, sizeof(status)), "status");
+    if (status.domains > DOMAINS_MAX || status.domains > status.endpoints ||
+        status.endpoints > DEVICES || status.mappings > MAPPINGS_MAX || status.pending > 257 ||
+        status.pending < bed->pending || status.faults_waiting > 4) {
+        guest_die("%llu domains, %llu mappings, %llu pending", (unsigned long long)status.domains,
+                  (unsigned long long)status.mappings, (unsigned long long)status.pending);
+    }
+    guest_ok(viommu_mmio_read(bed->iommu, 36, 1, &value), "bypass");
+    if (value > 1) {
+        guest_die("bypass is %llu", (unsigned long long)value);
+    }
+}
+
+/* All that is pending completes. */
+static void settle(struct bed *bed)
+{
+    while (bed->sections) {
+        viommu_dma_end(bed->iommu);
+        bed->sections--;
+    }
+    bed->answer = 0;
+    for (unsigned round = 0; round < 4; round++) {
+        while (viommu_process(bed->iommu, 0) == VIOMMU_PENDING) {
+        }
+        bed->clock += 1000000000;
+    }
+    bed->token_count = 0;
+    if (bed->pending) {
+        guest_die("%llu requests never complete", (unsigned long long)bed->pending);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct fuzz_input input = {data, size, 0};
+    struct bed bed;
+
+    init(&bed, fuzz_byte(&input));
+    while (fuzz_more(&input)) {
+        switch (fuzz_byte(&input) & 7) {
+        case 0:
+        case 1:
+        case 2:
+            send(&bed, &input);
+            break;
+        case 3:
+        case 4:
+            dma(&bed, &input);
+            break;
+        case 5:
+            if (fuzz_byte(&input) & 1) {
+                move(&bed, &input);
+            } else {
+                settle(&bed);
+            }
+            break;
+        default:
+            embedder(&bed, &input);
+            break;
+        }
+        check(&bed);
+    }
+    settle(&bed);
+    viommu_destroy(bed.iommu);
+    viommu_memory_destroy(bed.memory);
+    return 0;
+}

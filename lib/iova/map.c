@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Mappings: noted, forgotten, and placed. What is quick is what is usual: nothing claims the range,
+ * so nothing is asked about it.
+ */
+#include "iova/space.h"
+
+#include "iova/cover.h"
+
+#include <errno.h>
+
+/* Claims a range that other claims meet: what conflicts is found, loose windows give way. */
+static int claim_slowly(struct viommu_iova_owner *owner, const struct viommu_range *range,
+                        struct viommu_iova_conflict *conflict)
+{
+    int error;
+
+    space_side(&conflict->asked, VIOMMU_IOVA_MAPPING, range, owner);
+    error = space_conflict(owner->space, conflict);
+    return error ? error : space_claim(owner->space, range, 1, conflict);
+}
+
+/* Notes a mapping; `conflict` is filled in where it is one. */
+static int add_mapping(struct viommu_iova_owner *owner, const struct viommu_range *range,
+                       struct viommu_iova_conflict *conflict)
+{
+    struct viommu_iova *space = owner->space;
+    struct range_run run = {
+        .first = range->first,
+        .last = range->last,
+        .tag = RANGE_NO_TARGET | (uintptr_t)owner,
+    };
+    bool meets = cover_meets(&space->cover, range->first, range->last);
+    int error;
+
+    error = meets ? claim_slowly(owner, range, conflict)
+                  : cover_add_free(&space->cover, range->first, range->last);
+    if (error) {
+        return error;
+    }
+    error = range_map_insert(&space->mappings, &run);
+    if (error) {
+        cover_remove(&space->cover, range->first, range->last);
+        return error;
+    }
+    owner->mappings++;
+    return 0;
+}
+
+int viommu_iova_map(struct viommu_iova_owner *owner, const struct viommu_range *range,
+                    struct viommu_iova_conflict *conflict)
+{
+    struct viommu_iova_conflict found = {0};
+    int error;
+
+    if (!owner || !range || range->first > range->last ||
+        (range->first | (range->last + 1)) & (owner->space->granule - 1)) {
+        return -EINVAL;
+    }
+    error = add_mapping(owner, range, &found);
+    if (conflict) {
+        *conflict = found;
+    }
+    space_check(owner->space);
+    return error;
+}
+
+int viommu_iova_unmap(struct viommu_iova_owner *owner, const struct viommu_range *range)
+{
+    struct viommu_iova *space;
+    struct range_run run;
+
+    if (!owner || !range) {
+        return -EINVAL;
+    }
+    space = owner->space;
+    if (!range_map_find(&space->mappings, range->first, &run) || run.first != range->first ||
+        run.last != range->last || space_mapping_owner(&run) != owner) {
+        return -ENOENT;
+    }
+    range_map_erase(&space->mappings, run.first, run.last, NULL);
+    cover_remove(&space->cover, run.first, run.last);
+    owner->mappings--;
+    space_check(space);
+    return 0;
+}
+
+int viommu_iova_alloc(struct viommu_iova_owner *owner, uint64_t size, uint64_t align,
+                      const struct viommu_range *within, uint64_t *first)
+{
+    static const struct viommu_range all = {0, UINT64_MAX};
+    struct viommu_iova_conflict none;
+    struct viommu_iova *space;
+    struct viommu_range place;
+    int error;
+
+    if (!owner || !first) {
+        return -EINVAL;
+    }
+    space = owner->space;
+    within = within ? within : &all;
+    align = align ? align : space->granule;
+    if (!size || size & (space->granule - 1) || align & (align - 1) || align < space->granule ||
+        within->first > within->last) {
+        return -EINVAL;
+    }
+    error = range_map_find_gap(&space->cover, within->first, within->last, size, align,
+                               &place.first);
+    if (error) {
+        return error;
+    }
+    place.last = place.first + (size - 1);
+    error = add_mapping(owner, &place, &none);
+    if (!error) {
+        *first = place.first;
+    }
+    space_check(space);
+    return error;
+}

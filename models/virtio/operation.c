@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What takes something away, and when that is complete.
+ *
+ * What is cached goes at once, at the start. Then: the requests of devices that began before have
+ * to end (they may use what they found); then subscribers that cache are told, and pinned windows
+ * asked back; when all have answered, requests that were under way with what those had cached have
+ * to end, too.
+ */
+#include "base/alloc.h"
+#include "virtio/unit.h"
+
+static const struct viommu_range everything = {0, UINT64_MAX};
+
+struct virtio_operation *virtio_operation_new(void)
+{
+    return base_alloc(sizeof(struct virtio_operation));
+}
+
+void virtio_operation_free(struct virtio_operation *operation)
+{
+    base_free(operation);
+}
+
+/* Says whom it concerns: subscribers that are told, and windows. Then it waits. */
+static void begin(struct virtio *virtio, struct virtio_operation *operation, notify_match *match,
+                  const void *what, const struct window_concern *concern)
+{
+    struct viommu_change change = {
+        .kind = VIOMMU_CHANGE_UNMAP, .first = concern->first, .last = concern->last};
+
+    operation->phase = PHASE_DRAIN;
+    notify_hold(&virtio->iommu, &operation->wait);
+    notify_post(&virtio->iommu, &change, match, what, &operation->wait);
+    windows_concern(&operation->wait.windows, concern);
+    wait_drain(&virtio->iommu, &operation->wait);
+}
+
+struct attached {
+    const struct virtio *virtio;
+    const struct virtio_domain *domain;
+};
+
+static bool is_attached(const struct requester *requester, const void *what)
+{
+    const struct attached *attached = what;
+
+    return virtio_endpoint_domain(attached->virtio, requester->id) == attached->domain;
+}
+
+void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *operation,
+                            const struct virtio_domain *domain, uint64_t first, uint64_t last)
+{
+    struct attached attached = {virtio, domain};
+    struct window_concern concern = {
+        .first = first, .last = last, .domain = virtio_number(domain)};
+
+    /* Nothing is cached late (unit.h): once is enough. */
+    (void)iotlb_drop_range(&virtio->iommu.iotlb, virtio_number(domain), first, last);
+    begin(virtio, operation, is_attached, &attached, &concern);
+    virtio->iommu.stats.iotlb_invalidations[2]++;
+}
+
+/* Its next request finds out what it reaches. */
+static void forget(struct virtio *virtio, struct requester *requester)
+{
+    requester_forget(&virtio->iommu, requester);
+    requester->forgotten = false;
+}
+
+static bool has_id(const struct requester *requester, const void *what)
+{
+    return requester->id == *(const uint16_t *)what;
+}
+
+void virtio_operation_endpoint(struct virtio *virtio, struct virtio_operation *operation,
+                               struct requester *requester)
+{
+    struct window_concern concern = {
+        .last = UINT64_MAX,
+        .domain = WINDOW_DOMAIN_ANY,
+        .id = requester->id,
+        .compared = UINT16_MAX,
+    };
+
+    forget(virtio, requester);
+    begin(virtio, operation, has_id, &requester->id, &concern);
+    virtio->iommu.stats.context_invalidations[2]++;
+}
+
+static bool is_anyone(const struct requester *requester, const void *what)
+{
+    (void)requester;
+    (void)what;
+    return true;
+}
+
+void virtio_operation_everyone(struct virtio *virtio, struct virtio_operation *operation)
+{
+    struct window_concern concern = {
+        .first = everything.first, .last = everything.last, .domain = WINDOW_DOMAIN_ANY};
+
+    requesters_forget(&virtio->iommu, 0, 0);
+    requesters_told(&virtio->iommu);
+    begin(virtio, operation, is_anyone, NULL, &concern);
+    virtio->iommu.stats.context_invalidations[0]++;
+}
+
+/* ---- a change of `bypass` ---- */
+
+static void bypass_begin(struct virtio *virtio)
+{
+    struct attached nowhere = {virtio, NULL};
+    struct window_concern concern = {.last = UINT64_MAX, .domain = WINDOW_DOMAIN_NONE};
+
+    /* Those that are attached find out again what they know already. */
+    requesters_forget(&virtio->iommu, 0, 0);
+    requesters_told(&virtio->iommu);
+    begin(virtio, &virtio->bypass_operation, is_attached, &nowhere, &concern);
+    virtio->iommu.stats.context_invalidations[0]++;
+}
+
+/* It changed again meanwhile: those who asked for the old after the first time hear of it, too. */
+static void bypass_once_more(struct virtio *virtio)
+{
+    virtio->bypass_again = false;
+    virtio->bypass_operation.wait = (struct wait){0};
+    bypass_begin(virtio);
+}
+
+void virtio_bypass_changed(struct virtio *virtio)
+{
+    struct virtio_operation *operation = &virtio->bypass_operation;
+
+    if (!virtio->bypass_active) {
+        *operation = (struct virtio_operation){0};
+        virtio->bypass_active = true;
+        bypass_begin(virtio);
+        virtio_operation_append(virtio, operation);
+    } else if (operation->phase == PHASE_DONE) {
+        bypass_once_more(virtio); /* it waits for its turn only */
+    } else {
+        /* What is cached goes now; the rest is begun anew when this is over. */
+        requesters_forget(&virtio->iommu, 0, 0);
+        requesters_told(&virtio->iommu);
+        virtio->bypass_again = true;
+    }
+    iommu_kick(&virtio->iommu);
+}
+
+/* ---- progress ---- */
+
+/* The requests that it waited for have ended: what is next? */
+static enum virtio_phase after_drain(struct virtio *virtio, struct virtio_operation *operation)
+{
+    struct wait *wait = &operation->wait;
+    bool windows;
+
+    if (operation->phase == PHASE_SETTLE) {
+        return PHASE_DONE;
+    }
+    notify_release(&virtio->iommu, wait);
+    windows = windows_ask(&virtio->iommu, &wait->windows, wait->drain);
+    return wait->told || windows ? PHASE_TELL : PHASE_DONE;
+}
+
+static bool is_told(const struct virtio_operation *operation)
+{
+    return operation->wait.deliveries || windows_stands(&operation->wait.windows);
+}
+
+/* Returns whether the phase moved. */
+static bool advance(struct virtio *virtio, struct virtio_operation *operation)
+{
+    struct wait *wait = &operation->wait;
+
+    if (operation->phase == PHASE_DONE || !wait_drained(&virtio->iommu, wait) ||
+        windows_spent(&virtio->iommu)) {
+        return false;
+    }
+    if (operation->phase != PHASE_TELL) {
+        operation->phase = after_drain(virtio, operation);
+    } else {
+        (void)windows_over(&wait->windows);
+        if (is_told(operation)) {
+            return false;
+        }
+        if (wait->told) {
+            wait_drain(&virtio->iommu, wait);
+            operation->phase = PHASE_SETTLE;
+        } else {
+            operation->phase = PHASE_DONE; /* windows only: nobody uses one that is released */
+        }
+    }
+    if (operation->phase == PHASE_DONE && operation == &virtio->bypass_operation &&
+        virtio->bypass_again) {
+        bypass_once_more(virtio);
+    }
+    return true;
+}
+
+void virtio_operations_advance(struct virtio *virtio)
+{
+    bool moved;
+
+    do {
+        moved = false;
+        for (struct virtio_operation *o = virtio->first; o; o = o->next) {
+            moved |= advance(virtio, o);
+        }
+    } while (moved);
+}
+
+bool virtio_operations_draining(const struct virtio *virtio)
+{
+    for (const struct virtio_operation *o = virtio->first; o; o = o->next) {
+        if (o->phase != PHASE_DONE && !(o->phase == PHASE_TELL && is_told(o))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- the order ---- */
+
+void virtio_operation_append(struct virtio *virtio, struct virtio_operation *operation)
+{
+    operation->next = NULL;
+    *virtio->end = operation;
+    virtio->end = &operation->next;
+    virtio->count++;
+}
+
+struct virtio_operation *virtio_operation_take(struct virtio *virtio)
+{
+    struct virtio_operation *operation = virtio->first;
+
+    if (!operation || operation->phase != PHASE_DONE) {
+        return NULL;
+    }
+    virtio->first = operation->next;
+    if (!virtio->first) {
+        virtio->end = &virtio->first;
+    }
+    virtio->count--;
+    if (operation == &virtio->bypass_operation) {
+        virtio->bypass_active = false;
+    }
+    return operation;
+}
+
+void virtio_operations_forget(struct virtio *virtio)
+{
+    struct virtio_operation *next;
+
+    for (struct virtio_operation *o = virtio->first; o; o = next) {
+        next = o->next;
+        notify_forget(&virtio->iommu, &o->wait);
+        if (o != &virtio->bypass_operation) {
+            virtio_operation_free(o);
+        }
+    }
+    virtio->first = NULL;
+    virtio->end = &virtio->first;
+    virtio->count = 0;
+    virtio->bypass_active = false;
+    virtio->bypass_again = false;
+}

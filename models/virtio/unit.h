@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The virtio-iommu: its state, what is under way, and what its files offer one another.
+ *
+ *   unit.c       life, configuration and its space, features, work
+ *   request.c    requests: decoded, checked, carried out, answered
+ *   domain.c     domains, endpoints and mappings
+ *   operation.c  what takes something away, and when that is complete
+ *   translate.c  what devices ask for
+ *   fault.c      faults that wait for a buffer of the driver's
+ *   save.c       all that, saved and restored
+ *
+ * Vocabulary. A *domain* is a set of mappings, or a bypass; it exists while an endpoint is attached
+ * to it. An *endpoint* is a requester id. The *number* of a domain stands for it where 16 bits have
+ * to do (the translation cache, pinned windows): domains may share one, and then are invalidated
+ * together. An *operation* is a request, a reset or a change of `bypass` that takes something away;
+ * they complete in order.
+ *
+ * Invariants:
+ * - Each endpoint that is attached is the id of a requester. Each domain has an endpoint.
+ * - `domains` and `endpoints` are indices: a run of one address for each id, whose target is the
+ *   struct virtio_domain. `mappings` is the sum of all maps' counts.
+ * - A request that fails has changed nothing.
+ * - A page is cached only under the lock: none is cached late, after it was dropped.
+ * - A requester's context says what `endpoints` and `bypass` say, or is not there.
+ *
+ * Locking: the IOMMU's lock, for all. A translation that is not cached takes it for the look-up.
+ */
+#ifndef VIOMMU_VIRTIO_UNIT_H
+#define VIOMMU_VIRTIO_UNIT_H
+
+#include "iommu/iommu.h"
+#include "range/range_map.h"
+#include "virtio/spec.h"
+
+#include <viommu/virtio.h>
+
+/* In a mapping's tag, besides enum viommu_perm. */
+#define MAPPING_PERM (VIOMMU_READ | VIOMMU_WRITE)
+#define MAPPING_MMIO 4u
+
+struct virtio_domain {
+    uint32_t id;
+    bool bypass;
+    uint32_t endpoints; /* attached */
+    uint64_t serial;    /* of all that were ever made, from 1 */
+    struct range_map map; /* device addresses to guest-physical ones */
+};
+
+/* Operations that may be under way at once; past it requests are turned away. */
+#define VIRTIO_OPERATIONS 256u
+
+enum virtio_phase {
+    PHASE_DRAIN,  /* for requests that began before it */
+    PHASE_TELL,   /* for subscribers that are told, and windows to be released */
+    PHASE_SETTLE, /* for requests with what these had cached */
+    PHASE_DONE,
+};
+
+struct virtio_operation {
+    struct virtio_operation *next;
+    struct wait wait;
+    enum virtio_phase phase;
+    bool tells; /* somebody waits for its token */
+    uint64_t token;
+    uint8_t status;
+};
+
+/* A fault, as it is reported. */
+struct virtio_fault {
+    uint8_t reason;
+    uint32_t flags;
+    uint32_t endpoint;
+    uint64_t address;
+};
+
+struct virtio_faults {
+    struct virtio_fault *ring; /* config.faults_max */
+    uint32_t first;
+    uint32_t count;
+    bool told; /* that some wait */
+};
+
+struct virtio {
+    struct viommu iommu;
+    struct viommu_virtio_config config; /* with the defaults filled in, and regions of our own */
+    uint64_t granule;                   /* bytes - 1 */
+    uint64_t accepted;                  /* features */
+    bool bypass;                        /* the field of the configuration space */
+
+    struct range_map domains;   /* by id */
+    struct range_map endpoints; /* by id */
+    uint64_t mappings;
+    uint64_t serial; /* of the last domain */
+    struct virtio_faults faults;
+
+    struct virtio_operation *first; /* in order, complete or not */
+    struct virtio_operation **end;
+    unsigned count;
+    /* `bypass` changed: one such operation at a time, begun again when it changed meanwhile. */
+    struct virtio_operation bypass_operation;
+    bool bypass_active;
+    bool bypass_again;
+
+    uint64_t requests;
+    uint64_t refused;
+};
+
+/* What is known of a requester. */
+struct virtio_context {
+    struct context base; /* first: requester.c frees it */
+    bool bypass;         /* its addresses are guest-physical; without: by the tag */
+    int32_t number;      /* of its domain, or WINDOW_DOMAIN_NONE */
+};
+
+static inline struct virtio *virtio_of(struct viommu *iommu)
+{
+    return (struct virtio *)((char *)iommu - offsetof(struct virtio, iommu));
+}
+
+static inline uint16_t virtio_number(const struct virtio_domain *domain)
+{
+    return (uint16_t)domain->serial;
+}
+
+/* Whether endpoints that are not attached reach all memory. */
+static inline bool virtio_bypasses(const struct virtio *virtio)
+{
+    return virtio->config.features & VIOMMU_VIRTIO_BYPASS_CONFIG
+               ? virtio->bypass
+               : (virtio->accepted & VIOMMU_VIRTIO_BYPASS) != 0;
+}
+
+static inline bool virtio_in_interrupt_range(uint64_t address)
+{
+    return address >= VIRTIO_INTERRUPT_FIRST && address <= VIRTIO_INTERRUPT_LAST;
+}
+
+/* Whether a range meets a reserved region, the interrupt window not counted. */
+bool virtio_is_reserved(const struct virtio *virtio, uint64_t first, uint64_t last);
+
+/* unit.c: the instance, or NULL for one of another model. */
+struct virtio *virtio_checked(struct viommu *iommu);
+
+/* domain.c: each says what a request is answered. */
+struct virtio_domain *virtio_domain_find(const struct virtio *virtio, uint32_t id);
+struct virtio_domain *virtio_endpoint_domain(const struct virtio *virtio, uint32_t endpoint);
+/* `operation` (or NULL, when nothing can be under way) begins what the request takes away. */
+uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requester, bool bypass,
+                      struct virtio_operation **operation);
+uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
+                      struct requester *requester, struct virtio_operation **operation);
+uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
+                   const struct range_run *run);
+uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
+                     uint64_t last, struct virtio_operation **operation);
+/* Nothing is attached any more, and no domain is left. */
+void virtio_domains_drop(struct virtio *virtio);
+/* A requester has gone. */
+void virtio_requester_gone(struct viommu *iommu, uint16_t id);
+/*
+ * For save.c, which builds domains aside: adds one to an index, or an endpoint of one. Returns 0,
+ * -EEXIST or -ENOMEM.
+ */
+int virtio_index_add(struct range_map *index, uint32_t id, struct virtio_domain *domain);
+struct virtio_domain *virtio_index_find(const struct range_map *index, uint32_t id);
+/* The next one of an index, from *id on, or NULL; *id becomes its id. */
+struct virtio_domain *virtio_index_next(const struct range_map *index, uint32_t *id);
+/* Frees an index of domains, with these. */
+void virtio_domains_free(struct range_map *domains);
+
+/* request.c: whether the addresses of a mapping are such that it may be made: OK, or why not. */
+uint8_t virtio_addresses_check(const struct virtio *virtio, const struct range_run *run);
+
+/* operation.c: one that was not begun. NULL without memory. */
+struct virtio_operation *virtio_operation_new(void);
+void virtio_operation_free(struct virtio_operation *operation);
+/* It takes [first, last] of a domain away. */
+void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *operation,
+                            const struct virtio_domain *domain, uint64_t first, uint64_t last);
+/* What a requester reached is not what it reaches now. */
+void virtio_operation_endpoint(struct virtio *virtio, struct virtio_operation *operation,
+                               struct requester *requester);
+/* The same for all that are not attached, because `bypass` changed; for all of them. */
+void virtio_bypass_changed(struct virtio *virtio);
+void virtio_operation_everyone(struct virtio *virtio, struct virtio_operation *operation);
+/* Puts one that was begun, or has nothing to wait for (phase DONE), into the order. */
+void virtio_operation_append(struct virtio *virtio, struct virtio_operation *operation);
+/* Takes the oldest one out of the order when it is complete, or NULL. */
+struct virtio_operation *virtio_operation_take(struct virtio *virtio);
+/* Moves all on, as far as they can. */
+void virtio_operations_advance(struct virtio *virtio);
+bool virtio_operations_draining(const struct virtio *virtio);
+/* They end unheard. */
+void virtio_operations_forget(struct virtio *virtio);
+
+/* translate.c */
+int virtio_translate(struct viommu *iommu, const struct dma_request *request,
+                     struct viommu_translation *out);
+void virtio_refuse_interrupt(struct viommu *iommu, const struct dma_request *request);
+
+/* fault.c. Under the lock. */
+void virtio_fault_record(struct virtio *virtio, const struct dma_request *request,
+                         enum virtio_fault_reason reason);
+void virtio_faults_clear(struct virtio *virtio);
+
+/* save.c */
+#define VIRTIO_SAVE_VERSION 1u
+void virtio_save(struct viommu *iommu, struct save_writer *writer);
+int virtio_decode(struct viommu *iommu, struct save_section *section, void **state);
+void virtio_restore(struct viommu *iommu, const void *state);
+void virtio_discard(void *state);
+
+#endif
