@@ -63,7 +63,7 @@ int main(void)
     bool iommufd;
 
     init_set_up();
-    if (kmsg_open(init_word("viommu.log-all") != NULL)) {
+    if (kmsg_open(init_word("viommu.log-all") != NULL, false)) {
         check(false, "open /dev/kmsg");
     }
     init_load_modules();

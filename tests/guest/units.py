@@ -17,7 +17,7 @@ import mirror_trace
 from child import CannotRun, Child, Failed
 from qmp import Qmp
 
-VTD_SLOT = "04.0"
+IOMMU_SLOT = "04.0"
 FIRST_EDU_SLOT = 5
 DISK_SLOT = "10.0"
 DISK_QUEUES = 4
@@ -108,13 +108,13 @@ def qemu_edu(slots):
 
 
 class QemuUnit(Unit):
-    """QEMU's own VT-d unit and edu devices."""
+    """QEMU's own VT-d unit, or virtio-iommu, and edu devices."""
 
     pages = 8               # this edu starts a DMA 100 ms after the command
 
-    def __init__(self, args, disk=None, iommu=True):
+    def __init__(self, args, model="vtd", disk=None, iommu=True):
         super().__init__(args, disk)
-        self.iommu = iommu
+        self.model, self.iommu = model, iommu
 
     def words(self):
         return super().words() + ["viommu.qemu-unit"]
@@ -124,6 +124,8 @@ class QemuUnit(Unit):
         devices = qemu_edu(self.slots()) + self.qemu_disk()
         if not self.iommu:
             return devices
+        if self.model == "virtio":
+            return ["-device", "virtio-iommu-pci,addr=" + IOMMU_SLOT] + devices
         return ["-device", "intel-iommu,intremap=off,caching-mode=%s,aw-bits=%d"
                 % (caching, self.args.width or 48)] + devices
 
@@ -160,9 +162,10 @@ class ServedUnit(Unit):
     """Our own unit and devices: one server process, one socket a function.  Without `iommu` it is
     the devices alone."""
 
-    def __init__(self, args, directory, mirrored=False, disk=None, iommu=True):
+    def __init__(self, args, directory, model="vtd", mirrored=False, disk=None, iommu=True):
         super().__init__(args, disk)
         self.directory = directory
+        self.model = model
         self.mirrored = mirrored
         self.iommu = iommu
         self.translates = iommu
@@ -174,7 +177,7 @@ class ServedUnit(Unit):
         self.summary = None
         self.qmp = os.path.join(directory, "qmp.sock")
         self.handover = os.path.join(directory, "handover.sock")
-        self.dmar = os.path.join(directory, "dmar.bin")
+        self.table = os.path.join(directory, model + ".acpi")
         if iommu:
             self.make_table()
 
@@ -193,12 +196,14 @@ class ServedUnit(Unit):
 
     def functions(self):
         """Slot and socket of everything that is served."""
-        out = [(VTD_SLOT, self.path("vtd"))] if self.iommu else []
+        out = [(IOMMU_SLOT, self.path(self.model))] if self.iommu else []
         out += [(slot, self.path("edu-" + slot)) for slot in self.slots()]
         return out + ([(DISK_SLOT, self.path("disk"))] if self.disk else [])
 
     def make_table(self):
-        command = [self.args.viommu, "acpi", "dmar", "--base", VTD_BASE, "-o", self.dmar]
+        command = [self.args.viommu, "acpi", "-o", self.table]
+        command += ["viot", "--iommu", requester(IOMMU_SLOT)] if self.model == "virtio" else \
+            ["dmar", "--base", VTD_BASE]
         for slot, _ in self.functions()[1:]:
             command += ["--device", requester(slot)]
         try:
@@ -207,7 +212,7 @@ class ServedUnit(Unit):
         except OSError as e:
             raise CannotRun("cannot start %s: %s" % (self.args.viommu, e)) from e
         if done.returncode != 0:
-            raise Failed("viommu acpi dmar: " + done.stdout.strip())
+            raise Failed("viommu acpi: " + done.stdout.strip())
 
     def device_arguments(self):
         out = []
@@ -224,11 +229,12 @@ class ServedUnit(Unit):
 
     def command(self):
         command = self.args.wrap + [self.args.viommu, "serve"]
-        command += ["--vtd", self.path("vtd")] if self.iommu else ["--iommu", "none"]
+        command += ["--" + self.model, self.path(self.model)] if self.iommu else ["--iommu", "none"]
         command += self.device_arguments()
         if self.args.width:
             command += ["--width", str(self.args.width)]
-        if self.args.caching_mode == "on" or self.mirrored:
+        # A guest of a virtio-iommu tells of every mapping.
+        if self.args.caching_mode == "on" or (self.mirrored and self.model == "vtd"):
             command.append("--caching-mode")
         return command + self.args.serve_arg
 
@@ -384,7 +390,7 @@ class ServedUnit(Unit):
             % (sum(moved) >> 20, copied >> 10, walks, dropped)
 
     def qemu_arguments(self, _setup):
-        out = ["-acpitable", "file=" + self.dmar] if self.iommu else []
+        out = ["-acpitable", "file=" + self.table] if self.iommu else []
         for slot, path in self.functions():
             out += ["-device", '{"driver":"vfio-user-pci","addr":"%s","socket":{"type":"unix",'
                     '"path":"%s"}}' % (slot, path)]
