@@ -274,7 +274,7 @@ static void play_unit(bool raw, const uint8_t *data, size_t size)
     section.at = state.body;
     section.left = state.size;
     if (vtd_function_load(&to, &section) == 0) {
-        vtd_function_process(&to);
+        unit_process(&to.unit);
     }
     vtd_function_fini(&from);
     vtd_function_fini(&to);

@@ -19,8 +19,8 @@ static void print_unit(const struct service *service)
 {
     struct viommu_stats stats;
 
-    viommu_stats_get(service->vtd.iommu, &stats, sizeof(stats));
-    summary_print_line("clients of the unit", service->vtd_port.clients);
+    viommu_stats_get(service->unit->iommu, &stats, sizeof(stats));
+    summary_print_line("clients of the unit", service->unit_port.clients);
     summary_print_line("translations", stats.translations);
     summary_print_line("IOTLB hits", stats.iotlb_hits);
     summary_print_line("page walks", stats.walks);
@@ -47,8 +47,8 @@ static void print_unit(const struct service *service)
     summary_print_line("mappings taken away by mirrors", stats.calls_unmap);
     summary_print_line("pages interrupted in mirrors", stats.pages_interrupted);
     summary_print_line("interrupts of the unit", stats.interrupts_sent);
-    summary_print_line("interrupt messages delivered", service->vtd.messages_sent);
-    summary_print_line("interrupt messages lost", service->vtd.messages_lost);
+    summary_print_line("interrupt messages delivered", service->unit->messages_sent);
+    summary_print_line("interrupt messages lost", service->unit->messages_lost);
 }
 
 static void print_direct(const struct service *service)
@@ -66,7 +66,7 @@ static void print_direct(const struct service *service)
 void summary_print(const struct service *service)
 {
     puts("viommu serve: summary");
-    if (service->has_unit) {
+    if (service->unit) {
         print_unit(service);
     } else {
         print_direct(service);
