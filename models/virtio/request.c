@@ -5,7 +5,7 @@
  * What the driver wrote is copied once, then decoded as a whole, then checked in the order of the
  * specification's text, and only then anything changes. Where the text leaves the status to us:
  *   - a domain id outside the domain range is RANGE in ATTACH; elsewhere no such domain exists
- *   - a range that ends before it begins is INVAL; one outside the input range is RANGE
+ *   - whole granules that end before they begin are INVAL; ones outside the input range are RANGE
  *   - guest addresses past the guest-physical space are FAULT
  *   - a range that meets a reserved region is INVAL
  *   - UNMAP with a reserved field that is not zero is INVAL, and removes nothing
@@ -103,11 +103,11 @@ uint8_t virtio_addresses_check(const struct virtio *virtio, const struct range_r
     unsigned width = config->host_address_width;
     uint64_t host_last = width < 64 ? (1ULL << width) - 1 : UINT64_MAX;
 
-    if (run->first > run->last) {
-        return VIOMMU_VIRTIO_INVAL;
-    }
     if ((run->first | run->target | (run->last + 1)) & virtio->granule) {
         return VIOMMU_VIRTIO_RANGE;
+    }
+    if (run->first > run->last) {
+        return VIOMMU_VIRTIO_INVAL;
     }
     if (run->first < config->input.first || run->last > config->input.last) {
         return VIOMMU_VIRTIO_RANGE;
@@ -239,13 +239,27 @@ static size_t tail_at(const struct request *request)
                : properties;
 }
 
+/*
+ * The used length counts from the beginning of `out`, and all that it counts has to be written: where
+ * PROBE is refused there are zeroes, which are no property.
+ */
 static void answer(struct request *request, uint8_t status)
 {
     const uint8_t tail[VIRTIO_TAIL_SIZE] = {status};
     size_t at = tail_at(request);
 
+    if (status) {
+        memset(request->out, 0, at);
+    }
     memcpy(request->out + at, tail, sizeof(tail));
     request->written = at + sizeof(tail);
+}
+
+static void advance(struct virtio *virtio)
+{
+    virtio->iommu.drain_open = 0;
+    virtio_operations_advance(virtio);
+    virtio->iommu.drain_open = 0;
 }
 
 /*
@@ -264,9 +278,7 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
     operation->token = token;
     operation->status = status;
     virtio_operation_append(virtio, operation);
-    virtio->iommu.drain_open = 0;
-    virtio_operations_advance(virtio);
-    virtio->iommu.drain_open = 0;
+    advance(virtio);
     if (virtio->first == operation && virtio_operation_take(virtio)) {
         virtio_operation_free(operation);
         return false;
@@ -303,6 +315,9 @@ static int run(struct request *request, uint64_t token)
     struct virtio_operation *place = NULL;
     uint8_t status = VIOMMU_VIRTIO_INVAL;
 
+    if (request->virtio->first) {
+        advance(request->virtio);
+    }
     if (request->in_size >= types[request->in[0]].size) {
         place = needs_place(request) ? virtio_operation_new() : NULL;
         status = needs_place(request) && !place ? VIOMMU_VIRTIO_NOMEM : carry_out(request, place);
