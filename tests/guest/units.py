@@ -140,6 +140,17 @@ class QemuUnit(Unit):
         return [self.disk.judge(console)] if self.disk else []
 
 
+# Bridges for sources_checks.c: windows of a known size, and a switch.
+BRIDGES = [
+    "-device", "pcie-root-port,id=wide,addr=08.0,chassis=1,mem-reserve=32M,pref64-reserve=1G",
+    "-device", "virtio-rng-pci,bus=wide",
+    "-device", "pcie-root-port,id=root,addr=09.0,chassis=2",
+    "-device", "x3130-upstream,id=up,bus=root",
+    "-device", "xio3130-downstream,id=down,bus=up,chassis=3",
+    "-device", "virtio-rng-pci,bus=down",
+]
+
+
 class BackendUnit(Unit):
     """QEMU's own VT-d unit and one edu, under the library's backends, which run in the guest."""
 
@@ -155,7 +166,7 @@ class BackendUnit(Unit):
 
     def qemu_arguments(self, _setup):
         return ["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"] + \
-            qemu_edu(edu_slots(1))
+            qemu_edu(edu_slots(1)) + BRIDGES
 
 
 class ServedUnit(Unit):
