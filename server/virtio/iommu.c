@@ -17,7 +17,7 @@ enum {
     FAULTS = 1,
     QUEUES,
 
-    BUDGET = 256, /* chains at a time */
+    BUDGET = 64, /* chains at a time */
 
     REQUEST_MAX = 128, /* bytes of one that anybody looks at */
 

@@ -157,6 +157,7 @@ void test_queue(struct test_driver *driver, unsigned queue, uint16_t size)
     uint64_t more = (uint64_t)queue * TEST_QUEUE_STRIDE;
 
     memset(test_at(driver, TEST_DESCRIPTORS + more), 0, TEST_QUEUE_STRIDE);
+    driver->size[queue] = size;
     driver->offered[queue] = driver->seen[queue] = 0;
     test_put(driver, VIRTIO_PCI_COMMON_Q_SELECT, 2, queue);
     test_put(driver, VIRTIO_PCI_COMMON_Q_SIZE, 2, size);
@@ -196,12 +197,17 @@ uint64_t test_descriptors(unsigned queue)
     return TEST_DESCRIPTORS + (uint64_t)queue * TEST_QUEUE_STRIDE;
 }
 
+static uint16_t entries(const struct test_driver *driver, unsigned queue)
+{
+    return driver->size[queue] ? driver->size[queue] : TEST_SIZE;
+}
+
 void test_offer(struct test_driver *driver, unsigned queue, uint16_t head)
 {
     uint16_t *available =
         test_at(driver, TEST_AVAILABLE + (uint64_t)queue * TEST_QUEUE_STRIDE);
 
-    available[2 + driver->offered[queue]++ % TEST_SIZE] = head;
+    available[2 + driver->offered[queue]++ % entries(driver, queue)] = head;
     available[1] = driver->offered[queue];
 }
 
@@ -220,7 +226,7 @@ bool test_used(struct test_driver *driver, unsigned queue, uint32_t *head, uint3
     if (index == driver->seen[queue]) {
         return false;
     }
-    memcpy(&element, used + 4 + 8 * (driver->seen[queue]++ % TEST_SIZE), sizeof(element));
+    memcpy(&element, used + 4 + 8 * (driver->seen[queue]++ % entries(driver, queue)), sizeof(element));
     *head = element.id;
     *length = element.len;
     return true;

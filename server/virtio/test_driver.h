@@ -44,6 +44,7 @@ struct test_driver {
     void *cookie;
     int fd;
     uint8_t *ram;
+    uint16_t size[TEST_QUEUES];    /* entries; 0: TEST_SIZE */
     uint16_t offered[TEST_QUEUES]; /* available index */
     uint16_t seen[TEST_QUEUES];    /* used index */
     unsigned messages[TEST_VECTORS];
