@@ -281,7 +281,7 @@ static void open_world(struct world *world, uint8_t mode)
 
     memset(world, 0, sizeof(*world));
     check(vtd_function_init(&world->vtd, "vtd", &config, &caches) == 0);
-    check(vtd_function_start(&world->vtd) == 0);
+    check(viommu_start(world->vtd.unit.iommu) == 0);
     check(viommu_device_add(world->vtd.unit.iommu, &device, &world->device) == 0);
     dma.opaque = world->device;
     edu_init(&world->edu, "edu", &dma);

@@ -145,11 +145,6 @@ int vtd_function_init(struct vtd_function *vtd, const char *name,
     return 0;
 }
 
-int vtd_function_start(struct vtd_function *vtd)
-{
-    return viommu_start(vtd->unit.iommu);
-}
-
 void vtd_function_fini(struct vtd_function *vtd)
 {
     unit_fini(&vtd->unit);

@@ -2,10 +2,10 @@
 /*
  * The VT-d unit as a PCI function: how a guest behind a vfio-user client reaches its registers.
  *
- * The function owns one unit (unit.h). BAR0 is
- * 16 MiB; its first viommu_vtd_register_size() bytes are the registers, its last 4 KiB read as all
- * ones (see below), all else reads as zero. The function is a host bridge with bus mastering always
- * on: no driver binds to it, so nobody moves its BAR and nobody would enable it to send messages.
+ * The function owns one unit (unit.h). BAR0 is 16 MiB; its first viommu_vtd_register_size() bytes
+ * are the registers, its last 4 KiB read as all ones (see below), all else reads as zero. The
+ * function is a host bridge with bus mastering always on: no driver binds to it, so nobody moves its
+ * BAR and nobody would enable it to send messages.
  *
  * VTD_ABSENT_IOAPIC: a MADT may name this offset as an IOAPIC's address. An IOAPIC that reads all
  * ones is taken by Linux as absent, which keeps a guest from using the client's own IOAPIC behind
@@ -41,13 +41,11 @@ struct vtd_function {
 };
 
 /* Create memory and unit. name must outlive the function. Of `caches` what it says of caches is
- * taken; NULL: the defaults. Returns 0 or a negative errno. Then either _start it, or _load it. */
+ * taken; NULL: the defaults. Returns 0 or a negative errno. Then either viommu_start
+ * it, or _load it. */
 int vtd_function_init(struct vtd_function *vtd, const char *name,
                       const struct viommu_vtd_config *config,
                       const struct viommu_config *caches);
-
-/* Returns 0 or a negative errno. */
-int vtd_function_start(struct vtd_function *vtd);
 
 /*
  * State for another process. Saving returns 0 or viommu_save's negative errno, and writes into the

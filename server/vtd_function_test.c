@@ -65,7 +65,7 @@ static int setup(void **state)
 
     (void)state;
     assert_int_equal(vtd_function_init(&vtd, "vtd", &config, NULL), 0);
-    assert_int_equal(vtd_function_start(&vtd), 0);
+    assert_int_equal(viommu_start(vtd.unit.iommu), 0);
     assert_int_equal(viommu_device_add(vtd.unit.iommu, &device_config, &device), 0);
     dma.opaque = device;
     edu_init(&edu, "edu", &dma);

@@ -17,7 +17,7 @@ enum {
     FAULTS = 1,
     QUEUES,
 
-    BUDGET = 256, /* chains at a time */
+    BUDGET = 64, /* chains at a time */
 
     REQUEST_MAX = 128, /* bytes of one that anybody looks at */
 
@@ -142,11 +142,10 @@ static void run_requests(struct virtio_iommu *iommu)
     }
 }
 
-/* A request that was pending is complete. */
-static void answer_pending(struct virtio_iommu *iommu, const struct virtio_iommu_pending *pending,
-                           uint8_t status)
+/* A request that was pending is done. */
+static void answer_pending(struct virtio_iommu *iommu, const struct virtio_iommu_pending *pending)
 {
-    const uint8_t tail[VIRTIO_IOMMU_TAIL_SIZE] = {status};
+    const uint8_t tail[VIRTIO_IOMMU_TAIL_SIZE] = {pending->status};
     size_t written = 0;
     int ret = 0;
 
@@ -158,9 +157,7 @@ static void answer_pending(struct virtio_iommu *iommu, const struct virtio_iommu
     if (ret < 0) {
         iommu->malformed++;
     }
-    if (give_back(iommu, REQUESTS, pending->head, ret < 0 ? 0 : written)) {
-        virtio_pci_returned(&iommu->pci, REQUESTS);
-    }
+    give_back(iommu, REQUESTS, pending->head, ret < 0 ? 0 : written);
 }
 
 static struct virtio_iommu *owner(void *opaque)
@@ -168,10 +165,26 @@ static struct virtio_iommu *owner(void *opaque)
     return (struct virtio_iommu *)((char *)opaque - offsetof(struct virtio_iommu, unit));
 }
 
+/* Answers those that are done, in their order, which is the order in which they become so. */
+static void answer_done(struct virtio_iommu *iommu)
+{
+    unsigned count = 0;
+
+    while (count < iommu->pending_count && iommu->pending[count].done &&
+           virtio_pci_queue_runs(&iommu->pci, REQUESTS)) {
+        answer_pending(iommu, &iommu->pending[count++]);
+    }
+    iommu->pending_count -= count;
+    memmove(iommu->pending, iommu->pending + count,
+            iommu->pending_count * sizeof(iommu->pending[0]));
+    if (count > 0) {
+        virtio_pci_returned(&iommu->pci, REQUESTS);
+    }
+}
+
 static void completed(void *opaque, uint64_t token, uint8_t status)
 {
     struct virtio_iommu *iommu = owner(opaque);
-    struct virtio_iommu_pending pending;
 
     if (token == iommu->reset_token) {
         iommu->reset_token = 0;
@@ -180,14 +193,8 @@ static void completed(void *opaque, uint64_t token, uint8_t status)
     }
     for (unsigned i = 0; i < iommu->pending_count; i++) {
         if (iommu->pending[i].token == token) {
-            pending = iommu->pending[i];
-            iommu->pending_count--;
-            memmove(iommu->pending + i, iommu->pending + i + 1,
-                    (iommu->pending_count - i) * sizeof(pending));
-            if (virtio_pci_queue_runs(&iommu->pci, REQUESTS)) {
-                answer_pending(iommu, &pending, status);
-            }
-            return;
+            iommu->pending[i].done = true;
+            iommu->pending[i].status = status;
         }
     }
 }
@@ -252,6 +259,7 @@ static int accept(void *opaque, uint64_t features)
 static void notified(void *opaque, unsigned queue)
 {
     if (queue == REQUESTS) {
+        answer_done(opaque);
         run_requests(opaque);
     } else {
         tell_faults(opaque);
@@ -385,11 +393,6 @@ int virtio_iommu_init(struct virtio_iommu *iommu, const char *name,
     return 0;
 }
 
-int virtio_iommu_start(struct virtio_iommu *iommu)
-{
-    return viommu_start(iommu->unit.iommu);
-}
-
 void virtio_iommu_fini(struct virtio_iommu *iommu)
 {
     unit_fini(&iommu->unit);
@@ -412,6 +415,7 @@ void virtio_iommu_process(struct virtio_iommu *iommu)
     if (iommu->reset_again && !begin_reset(iommu)) {
         virtio_pci_reset_done(&iommu->pci);
     }
+    answer_done(iommu);
     run_requests(iommu);
     tell_faults(iommu);
 }
@@ -422,6 +426,8 @@ static void save_pending(const struct virtio_iommu_pending *pending, struct save
 {
     save_put64(writer, pending->token);
     save_put16(writer, pending->head);
+    save_put8(writer, pending->done);
+    save_put8(writer, pending->status);
     save_put8(writer, pending->count);
     for (unsigned i = 0; i < pending->count; i++) {
         save_put64(writer, pending->tail[i].gpa);
@@ -455,11 +461,15 @@ static void load_pending(struct virtio_iommu *iommu, struct virtio_iommu_pending
                          struct save_section *section)
 {
     uint32_t bytes = 0;
+    uint8_t done;
 
     pending->token = save_get64(section);
     pending->head = save_get16(section);
+    done = save_get8(section);
+    pending->done = done;
+    pending->status = save_get8(section);
     pending->count = save_get8(section);
-    if (pending->count > VIRTIO_IOMMU_TAIL_SIZE || pending->token == 0 ||
+    if (done > 1 || pending->count > VIRTIO_IOMMU_TAIL_SIZE || pending->token == 0 ||
         pending->token > iommu->last_token || pending->head >= VIRTIO_RING_SIZE_MAX) {
         save_spoil(section);
         return;

@@ -29,10 +29,15 @@ enum {
     VIRTIO_IOMMU_TAIL_SIZE = 4,
 };
 
-/* A request that is pending, and where its tail goes: as many pieces as it has bytes at most. */
+/*
+ * A request that is pending, and where its tail goes: as many pieces as it has bytes at most. Done,
+ * it stays here while the device does not run, for want of bus mastering.
+ */
 struct virtio_iommu_pending {
     uint64_t token;
     uint16_t head;
+    bool done;
+    uint8_t status; /* then it is this */
     uint8_t count;
     struct virtio_segment tail[VIRTIO_IOMMU_TAIL_SIZE];
 };
@@ -51,20 +56,18 @@ struct virtio_iommu {
     struct virtio_chain chain; /* the one at hand */
     uint64_t requests;         /* taken out of the queue */
     uint64_t pended;           /* of them, those that were pending */
-    uint64_t malformed;        /* chains that made no sense, or lead to what is no memory */
+    uint64_t malformed;        /* chains that made no sense, or led to what is no memory */
     uint64_t faults_told;
     uint64_t buffers_refused; /* for faults, too small */
     uint64_t faults_dropped;  /* their buffer was not in memory */
 };
 
 /* Creates memory and unit. name must outlive the function. Of `caches` what it says of caches is
- * taken; NULL: the defaults. Returns 0 or a negative errno. Then either _start it, or _load it. */
+ * taken; NULL: the defaults. Returns 0 or a negative errno. Then either viommu_start it, or
+ * _load it. */
 int virtio_iommu_init(struct virtio_iommu *iommu, const char *name,
                       const struct viommu_virtio_config *config,
                       const struct viommu_config *caches);
-
-/* Returns 0 or a negative errno. */
-int virtio_iommu_start(struct virtio_iommu *iommu);
 
 /*
  * State for another process. Saving returns 0 or viommu_save's negative errno, and writes into the

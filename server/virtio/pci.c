@@ -119,8 +119,12 @@ static void notified_all(struct virtio_pci *pci)
 void virtio_pci_returned(struct virtio_pci *pci, unsigned queue)
 {
     struct virtio_queue *own = &pci->queues[queue];
-    int ret = virtio_ring_wants_interrupt(&own->ring);
+    int ret;
 
+    if (!virtio_pci_queue_runs(pci, queue)) {
+        return; /* it broke */
+    }
+    ret = virtio_ring_wants_interrupt(&own->ring);
     if (ret < 0) {
         virtio_pci_broken(pci, queue, ret);
     } else if (ret) {
@@ -130,6 +134,9 @@ void virtio_pci_returned(struct virtio_pci *pci, unsigned queue)
 
 void virtio_pci_broken(struct virtio_pci *pci, unsigned queue, int error)
 {
+    if (pci->status & VIRTIO_CONFIG_S_NEEDS_RESET) {
+        return;
+    }
     pci->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
     if (pci->needed_resets++ < LINES_MAX) {
         server_log("%s: queue %u is broken (%s): the driver has to reset the device",

@@ -228,7 +228,8 @@ static void check_all(struct serve_options *request, struct argp_state *state)
     check_widths(request, state);
     for (unsigned i = 0; i < request->device_count; i++) {
         if (request->devices[i].kind == &serve_kind_edu && request->devices[i].edu.mirror &&
-            request->iommu == SERVE_VTD && !request->vtd.caching_mode) {
+            (request->iommu == SERVE_NONE ||
+             (request->iommu == SERVE_VTD && !request->vtd.caching_mode))) {
             argp_error(state, "--device: edu: mirror needs --caching-mode");
         }
     }
@@ -270,20 +271,28 @@ static const char **place_of(struct serve_options *request, int key)
     return NULL;
 }
 
+/* The name of an option; NULL: it is none of ours. */
+static const char *name_of(int key)
+{
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        if (options[i].name && options[i].key == key) {
+            return options[i].name;
+        }
+    }
+    return NULL;
+}
+
 /* Remembers an option for a successor. */
 static void note_argument(struct serve_options *request, int key, const char *arg,
                           struct argp_state *state)
 {
-    const struct argp_option *option = options;
+    const char *name = name_of(key);
 
-    while (option->name && option->key != key) {
-        option++;
-    }
-    if (!option->name || key == OPTION_HANDOVER || key == OPTION_TAKEOVER || key == OPTION_TRACE) {
+    if (!name || key == OPTION_HANDOVER || key == OPTION_TAKEOVER || key == OPTION_TRACE) {
         return; /* each server has its own */
     }
     if (request->argument_count == SERVE_ARGUMENTS_MAX ||
-        asprintf(&request->arguments[request->argument_count], "--%s%s%s", option->name,
+        asprintf(&request->arguments[request->argument_count], "--%s%s%s", name,
                  arg ? "=" : "", arg ? arg : "") < 0) {
         argp_error(state, "too many options");
         return;
@@ -295,10 +304,8 @@ static void note_unit_option(struct serve_options *request, int key)
 {
     const char **place = place_of(request, key);
 
-    for (const struct argp_option *option = options; place && option->name; option++) {
-        if (option->key == key) {
-            *place = option->name;
-        }
+    if (place) {
+        *place = name_of(key);
     }
 }
 
