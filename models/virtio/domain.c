@@ -56,9 +56,9 @@ static struct virtio_domain *domain_create(struct virtio *virtio, uint32_t id, b
     if (!domain) {
         return NULL;
     }
+    mappings_init(&domain->mappings);
     domain->id = id;
     domain->bypass = bypass;
-    range_map_init(&domain->map);
     if (virtio_index_add(&virtio->domains, id, domain)) {
         base_free(domain);
         return NULL;
@@ -70,9 +70,8 @@ static struct virtio_domain *domain_create(struct virtio *virtio, uint32_t id, b
 static void domain_destroy(struct virtio *virtio, struct virtio_domain *domain)
 {
     (void)range_map_erase(&virtio->domains, domain->id, domain->id, NULL);
-    virtio->mappings -= domain->map.count;
-    range_map_fini(&domain->map);
-    base_free(domain);
+    virtio->mappings -= domain->mappings.map.count - domain->leaving;
+    mappings_put(&domain->mappings);
 }
 
 void virtio_domains_free(struct range_map *domains)
@@ -82,8 +81,8 @@ void virtio_domains_free(struct range_map *domains)
 
     while ((domain = virtio_index_next(domains, &id))) {
         (void)range_map_erase(domains, id, id, NULL);
-        range_map_fini(&domain->map);
-        base_free(domain);
+        domain->endpoints = 0;
+        mappings_put(&domain->mappings);
     }
     range_map_fini(domains);
 }
@@ -140,22 +139,42 @@ static uint8_t may_attach(const struct virtio *virtio, const struct virtio_domai
                                                                 : VIOMMU_VIRTIO_OK;
 }
 
+uint8_t virtio_may_attach(const struct virtio *virtio, uint32_t id,
+                          const struct requester *requester, bool bypass)
+{
+    return may_attach(virtio, virtio_domain_find(virtio, id),
+                      virtio_endpoint_domain(virtio, requester->id), bypass);
+}
+
+bool virtio_operation_need(struct virtio_operation **operation)
+{
+    if (!*operation) {
+        *operation = virtio_operation_new();
+    }
+    return *operation != NULL;
+}
+
+/* Whether it takes something away, or a mirror has to follow. */
+static bool attach_operates(const struct virtio *virtio, const struct virtio_domain *old,
+                            const struct requester *requester)
+{
+    return old || virtio_bypasses(virtio) || follow_mirrors(&virtio->iommu, requester->id);
+}
+
 uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requester, bool bypass,
                       struct virtio_operation **operation)
 {
     struct virtio_domain *old = virtio_endpoint_domain(virtio, requester->id);
     struct virtio_domain *domain = virtio_domain_find(virtio, id);
+    bool operates = attach_operates(virtio, old, requester);
     bool made = !domain;
     uint8_t status = may_attach(virtio, domain, old, bypass);
 
     if (status || (domain && domain == old)) {
         return status;
     }
-    if (old || virtio_bypasses(virtio)) {
-        *operation = virtio_operation_new();
-        if (!*operation) {
-            return VIOMMU_VIRTIO_NOMEM;
-        }
+    if (operates && !virtio_operation_need(operation)) {
+        return VIOMMU_VIRTIO_NOMEM;
     }
     domain = made ? domain_create(virtio, id, bypass) : domain;
     if (!domain) {
@@ -173,7 +192,7 @@ uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requ
     (void)virtio_index_add(&virtio->endpoints, requester->id, domain);
     range_map_release(&virtio->endpoints);
     domain->endpoints++;
-    if (*operation) {
+    if (operates) {
         virtio_operation_endpoint(virtio, *operation, requester);
     }
     return VIOMMU_VIRTIO_OK;
@@ -182,8 +201,7 @@ uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requ
 uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
                       struct requester *requester, struct virtio_operation **operation)
 {
-    *operation = virtio_operation_new();
-    if (!*operation) {
+    if (!virtio_operation_need(operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
     endpoint_leave(virtio, domain, requester->id);
@@ -194,17 +212,26 @@ uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
 /* ---- mappings ---- */
 
 uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
-                   const struct range_run *run)
+                   const struct range_run *run, struct virtio_operation **operation)
 {
+    bool tried = follow_shares(&virtio->iommu, &domain->mappings);
     struct range_run there;
 
-    if (range_map_from(&domain->map, run->first, &there) && there.first <= run->last) {
+    if (range_map_from(&domain->mappings.map, run->first, &there) && there.first <= run->last) {
         return VIOMMU_VIRTIO_INVAL;
     }
-    if (virtio->mappings >= virtio->config.mappings_max || range_map_insert(&domain->map, run)) {
+    if (tried && !follow_allows(&virtio->iommu, &domain->mappings, run->first, run->last)) {
+        return VIOMMU_VIRTIO_INVAL;
+    }
+    if (virtio->mappings >= virtio->config.mappings_max ||
+        (tried && !virtio_operation_need(operation)) ||
+        range_map_insert(&domain->mappings.map, run)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
     virtio->mappings++;
+    if (tried) {
+        virtio_try_map(virtio, domain, run, *operation);
+    }
     return VIOMMU_VIRTIO_OK;
 }
 
@@ -219,24 +246,18 @@ static bool covers_whole(const struct range_map *map, uint64_t first, uint64_t l
     return !range_map_find(map, last, &run) || run.last == last;
 }
 
-/* Removes the mappings in the range. Returns whether there were some, and from where to where. */
-static bool remove_mappings(struct virtio *virtio, struct virtio_domain *domain, uint64_t *first,
+/* Removes the mappings from one that begins at *first up to *last, which becomes their end. */
+static void remove_mappings(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
                             uint64_t *last)
 {
-    uint64_t at = *first;
     uint64_t limit = *last;
     struct range_run run;
-    bool some = false;
 
-    while (range_map_from(&domain->map, at, &run) && run.first <= limit) {
-        (void)range_map_erase(&domain->map, run.first, run.last, NULL);
+    while (range_map_from(&domain->mappings.map, first, &run) && run.first <= limit) {
+        (void)range_map_erase(&domain->mappings.map, run.first, run.last, NULL);
         virtio->mappings--;
-        *first = some ? *first : run.first;
         *last = run.last;
-        some = true;
-        at = run.last;
     }
-    return some;
 }
 
 uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
@@ -244,17 +265,22 @@ uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64
 {
     struct range_run run;
 
-    if (!covers_whole(&domain->map, first, last)) {
+    if (!covers_whole(&domain->mappings.map, first, last)) {
         return VIOMMU_VIRTIO_RANGE;
     }
-    if (!range_map_from(&domain->map, first, &run) || run.first > last) {
+    if (!range_map_from(&domain->mappings.map, first, &run) || run.first > last) {
         return VIOMMU_VIRTIO_OK;
     }
-    *operation = virtio_operation_new();
-    if (!*operation) {
+    if (!virtio_operation_need(operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
-    (void)remove_mappings(virtio, domain, &first, &last);
-    virtio_operation_pages(virtio, *operation, domain, first, last);
+    first = run.first;
+    if (follow_shares(&virtio->iommu, &domain->mappings)) {
+        virtio_operation_pages(virtio, *operation, domain, first, last);
+        virtio_try_unmap(virtio, domain, first, last, *operation);
+    } else {
+        remove_mappings(virtio, domain, first, &last);
+        virtio_operation_pages(virtio, *operation, domain, first, last);
+    }
     return VIOMMU_VIRTIO_OK;
 }

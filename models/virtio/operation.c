@@ -5,7 +5,7 @@
  * What is cached goes at once, at the start. Then: the requests of devices that began before have
  * to end (they may use what they found); then subscribers that cache are told, and pinned windows
  * asked back; when all have answered, requests that were under way with what those had cached have
- * to end, too.
+ * to end, too. Mirrors follow meanwhile, and must have.
  */
 #include "base/alloc.h"
 #include "virtio/unit.h"
@@ -85,6 +85,7 @@ void virtio_operation_endpoint(struct virtio *virtio, struct virtio_operation *o
 
     forget(virtio, requester);
     begin(virtio, operation, has_id, &requester->id, &concern);
+    follow_review(&virtio->iommu, &operation->wait, has_id, &requester->id, VIOMMU_CAUSE_CONTEXT);
     virtio->iommu.stats.context_invalidations[2]++;
 }
 
@@ -103,6 +104,7 @@ void virtio_operation_everyone(struct virtio *virtio, struct virtio_operation *o
     requesters_forget(&virtio->iommu, 0, 0);
     requesters_told(&virtio->iommu);
     begin(virtio, operation, is_anyone, NULL, &concern);
+    follow_review(&virtio->iommu, &operation->wait, NULL, NULL, VIOMMU_CAUSE_CONTEXT);
     virtio->iommu.stats.context_invalidations[0]++;
 }
 
@@ -117,6 +119,8 @@ static void bypass_begin(struct virtio *virtio)
     requesters_forget(&virtio->iommu, 0, 0);
     requesters_told(&virtio->iommu);
     begin(virtio, &virtio->bypass_operation, is_attached, &nowhere, &concern);
+    follow_review(&virtio->iommu, &virtio->bypass_operation.wait, is_attached, &nowhere,
+                  VIOMMU_CAUSE_CONTEXT);
     virtio->iommu.stats.context_invalidations[0]++;
 }
 
@@ -157,11 +161,11 @@ static enum virtio_phase after_drain(struct virtio *virtio, struct virtio_operat
     bool windows;
 
     if (operation->phase == PHASE_SETTLE) {
-        return PHASE_DONE;
+        return PHASE_FOLLOW;
     }
     notify_release(&virtio->iommu, wait);
     windows = windows_ask(&virtio->iommu, &wait->windows, wait->drain);
-    return wait->told || windows ? PHASE_TELL : PHASE_DONE;
+    return wait->told || windows ? PHASE_TELL : PHASE_FOLLOW;
 }
 
 static bool is_told(const struct virtio_operation *operation)
@@ -169,16 +173,33 @@ static bool is_told(const struct virtio_operation *operation)
     return operation->wait.deliveries || windows_stands(&operation->wait.windows);
 }
 
+/* Whether it goes on by itself: not when it waits for its turn, or for mirrors. */
+static bool is_running(const struct virtio *virtio, const struct virtio_operation *operation)
+{
+    switch (operation->phase) {
+    case PHASE_DRAIN:
+    case PHASE_TELL:
+    case PHASE_SETTLE:
+        return true;
+    case PHASE_FOLLOW:
+        return follow_done(&virtio->iommu, &operation->wait);
+    default:
+        return false;
+    }
+}
+
 /* Returns whether the phase moved. */
 static bool advance(struct virtio *virtio, struct virtio_operation *operation)
 {
     struct wait *wait = &operation->wait;
 
-    if (operation->phase == PHASE_DONE || !wait_drained(&virtio->iommu, wait) ||
+    if (!is_running(virtio, operation) || !wait_drained(&virtio->iommu, wait) ||
         windows_spent(&virtio->iommu)) {
         return false;
     }
-    if (operation->phase != PHASE_TELL) {
+    if (operation->phase == PHASE_FOLLOW) {
+        operation->phase = PHASE_DONE;
+    } else if (operation->phase != PHASE_TELL) {
         operation->phase = after_drain(virtio, operation);
     } else {
         (void)windows_over(&wait->windows);
@@ -189,7 +210,7 @@ static bool advance(struct virtio *virtio, struct virtio_operation *operation)
             wait_drain(&virtio->iommu, wait);
             operation->phase = PHASE_SETTLE;
         } else {
-            operation->phase = PHASE_DONE; /* windows only: nobody uses one that is released */
+            operation->phase = PHASE_FOLLOW; /* windows only: nobody uses one that is released */
         }
     }
     if (operation->phase == PHASE_DONE && operation == &virtio->bypass_operation &&
@@ -214,7 +235,7 @@ void virtio_operations_advance(struct virtio *virtio)
 bool virtio_operations_draining(const struct virtio *virtio)
 {
     for (const struct virtio_operation *o = virtio->first; o; o = o->next) {
-        if (o->phase != PHASE_DONE && !(o->phase == PHASE_TELL && is_told(o))) {
+        if (is_running(virtio, o) && !(o->phase == PHASE_TELL && is_told(o))) {
             return true;
         }
     }
@@ -265,4 +286,6 @@ void virtio_operations_forget(struct virtio *virtio)
     virtio->count = 0;
     virtio->bypass_active = false;
     virtio->bypass_again = false;
+    virtio->trial.operation = NULL;
+    follow_cancel(&virtio->iommu);
 }

@@ -8,7 +8,8 @@
  * statuses, in order.
  *
  * The work of a pending request is done, and in what is saved: what it waited for was of the old
- * instance. So it completes in the new one as soon as that is processed.
+ * instance. So it completes in the new one as soon as that is processed, and mirrors have followed.
+ * (While mirrors try a request nothing is saved: viommu_save says -EBUSY.)
  *
  * What is read is built aside, and checked against the invariants of unit.h and the limits of the
  * configuration. Restoring takes it over, which cannot fail.
@@ -62,8 +63,8 @@ static void domain_save(const struct virtio_domain *domain, struct save_writer *
 
     save_put32(writer, domain->id);
     save_put8(writer, domain->bypass);
-    save_put32(writer, (uint32_t)domain->map.count);
-    range_cursor_seek(&cursor, &domain->map, 0);
+    save_put32(writer, (uint32_t)domain->mappings.map.count);
+    range_cursor_seek(&cursor, &domain->mappings.map, 0);
     while (range_cursor_next(&cursor, UINT64_MAX, &run)) {
         save_put64(writer, run.first);
         save_put64(writer, run.last);
@@ -196,11 +197,11 @@ static int mapping_read(const struct virtio *virtio, struct save_section *sectio
     if (section->error) {
         return section->error;
     }
-    if ((run.tag & ~(uint64_t)(MAPPING_PERM | MAPPING_MMIO)) ||
-        virtio_addresses_check(virtio, &run) || range_map_from(&domain->map, run.first, &behind)) {
+    if ((run.tag & ~(uint64_t)(MAPPINGS_PERM | MAPPINGS_MMIO)) ||
+        virtio_addresses_check(virtio, &run) || range_map_from(&domain->mappings.map, run.first, &behind)) {
         return -EBADMSG;
     }
-    return range_map_insert(&domain->map, &run);
+    return range_map_insert(&domain->mappings.map, &run);
 }
 
 /* The mappings of a domain that is in the index already. */
@@ -247,10 +248,10 @@ static int domain_read(const struct virtio *virtio, struct save_section *section
     if (!domain) {
         return -ENOMEM;
     }
+    mappings_init(&domain->mappings);
     domain->id = id;
     domain->bypass = bypass;
     domain->serial = ++loaded->serial;
-    range_map_init(&domain->map);
     ret = virtio_index_add(&loaded->domains, id, domain);
     if (ret) {
         base_free(domain);
@@ -414,6 +415,15 @@ void virtio_discard(void *state)
     base_free(loaded);
 }
 
+/* Mirrors find out in their first batch what they are to have. */
+static void follow_after_load(struct virtio *virtio)
+{
+    for (struct virtio_operation *o = virtio->first; o; o = o->next) {
+        o->phase = PHASE_FOLLOW;
+        follow_join(&virtio->iommu, &o->wait);
+    }
+}
+
 void virtio_restore(struct viommu *iommu, const void *state)
 {
     struct virtio *virtio = virtio_of(iommu);
@@ -431,6 +441,9 @@ void virtio_restore(struct viommu *iommu, const void *state)
         virtio->first = loaded->operations;
         virtio->end = loaded->end;
         virtio->count = loaded->operation_count;
+    }
+    if (notify_has_mirrors(iommu)) {
+        follow_after_load(virtio);
     }
     /* They are the instance's now. */
     range_map_init(&loaded->domains);

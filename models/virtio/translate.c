@@ -157,8 +157,8 @@ static int by_mappings(struct virtio *virtio, const struct dma_request *request,
     uint32_t perm = 0;
 
     counter_add(&request->device->stats.walks, 1);
-    if (range_map_find(&domain->map, request->iova, &run)) {
-        perm = (uint32_t)run.tag & MAPPING_PERM;
+    if (mappings_find(&domain->mappings, request->iova, &run)) {
+        perm = (uint32_t)(run.tag & MAPPINGS_PERM);
     }
     if (!is_allowed(request->perm, perm)) {
         virtio_fault_record(virtio, request, VIRTIO_FAULT_MAPPING);
