@@ -112,6 +112,7 @@ void virtio_requester_gone(struct viommu *iommu, uint16_t id)
 
     if (domain) {
         endpoint_leave(virtio, domain, id);
+        virtio_endpoint_gone(virtio);
     }
 }
 

@@ -108,48 +108,76 @@ void virtio_operation_everyone(struct virtio *virtio, struct virtio_operation *o
     virtio->iommu.stats.context_invalidations[0]++;
 }
 
-/* ---- a change of `bypass` ---- */
+/* ---- what no request asked for ---- */
 
-static void bypass_begin(struct virtio *virtio)
+static bool is_nobody(const struct requester *requester, const void *what)
 {
-    struct attached nowhere = {virtio, NULL};
-    struct window_concern concern = {.last = UINT64_MAX, .domain = WINDOW_DOMAIN_NONE};
-
-    /* Those that are attached find out again what they know already. */
-    requesters_forget(&virtio->iommu, 0, 0);
-    requesters_told(&virtio->iommu);
-    begin(virtio, &virtio->bypass_operation, is_attached, &nowhere, &concern);
-    follow_review(&virtio->iommu, &virtio->bypass_operation.wait, is_attached, &nowhere,
-                  VIOMMU_CAUSE_CONTEXT);
-    virtio->iommu.stats.context_invalidations[0]++;
+    (void)requester;
+    (void)what;
+    return false;
 }
 
-/* It changed again meanwhile: those who asked for the old after the first time hear of it, too. */
-static void bypass_once_more(struct virtio *virtio)
+/*
+ * Those whose endpoint has gone are not told (the device was removed, or whoever gave it another id
+ * sees to it): only windows of theirs are asked back, of every domain: it may be gone, too. Those
+ * that lead where they led stay.
+ */
+static void unasked_begin(struct virtio *virtio)
 {
-    virtio->bypass_again = false;
-    virtio->bypass_operation.wait = (struct wait){0};
-    bypass_begin(virtio);
+    struct virtio_unasked *unasked = &virtio->unasked;
+    struct attached nowhere = {virtio, NULL};
+    struct window_concern concern = {
+        .last = UINT64_MAX, .domain = unasked->gone ? WINDOW_DOMAIN_ANY : WINDOW_DOMAIN_NONE};
+
+    begin(virtio, &unasked->operation, unasked->bypass ? is_attached : is_nobody, &nowhere,
+          &concern);
+    if (unasked->bypass) {
+        follow_review(&virtio->iommu, &unasked->operation.wait, is_attached, &nowhere,
+                      VIOMMU_CAUSE_CONTEXT);
+    }
+    unasked->bypass = false;
+    unasked->gone = false;
+}
+
+/* More came meanwhile: those who asked for the old after the first time hear of it, too. */
+static void unasked_once_more(struct virtio *virtio)
+{
+    virtio->unasked.again = false;
+    virtio->unasked.operation.wait = (struct wait){0};
+    unasked_begin(virtio);
+}
+
+static void unasked_came(struct virtio *virtio)
+{
+    struct virtio_unasked *unasked = &virtio->unasked;
+
+    if (!unasked->active) {
+        unasked->operation = (struct virtio_operation){0};
+        unasked->active = true;
+        unasked_begin(virtio);
+        virtio_operation_append(virtio, &unasked->operation);
+    } else if (unasked->operation.phase == PHASE_DONE) {
+        unasked_once_more(virtio); /* it waits for its turn only */
+    } else {
+        unasked->again = true; /* begun anew when this is over */
+    }
+    iommu_kick(&virtio->iommu);
 }
 
 void virtio_bypass_changed(struct virtio *virtio)
 {
-    struct virtio_operation *operation = &virtio->bypass_operation;
+    /* What is cached goes now. Those that are attached find out again what they know already. */
+    requesters_forget(&virtio->iommu, 0, 0);
+    requesters_told(&virtio->iommu);
+    virtio->iommu.stats.context_invalidations[0]++;
+    virtio->unasked.bypass = true;
+    unasked_came(virtio);
+}
 
-    if (!virtio->bypass_active) {
-        *operation = (struct virtio_operation){0};
-        virtio->bypass_active = true;
-        bypass_begin(virtio);
-        virtio_operation_append(virtio, operation);
-    } else if (operation->phase == PHASE_DONE) {
-        bypass_once_more(virtio); /* it waits for its turn only */
-    } else {
-        /* What is cached goes now; the rest is begun anew when this is over. */
-        requesters_forget(&virtio->iommu, 0, 0);
-        requesters_told(&virtio->iommu);
-        virtio->bypass_again = true;
-    }
-    iommu_kick(&virtio->iommu);
+void virtio_endpoint_gone(struct virtio *virtio)
+{
+    virtio->unasked.gone = true;
+    unasked_came(virtio);
 }
 
 /* ---- progress ---- */
@@ -213,14 +241,14 @@ static bool advance(struct virtio *virtio, struct virtio_operation *operation)
             operation->phase = PHASE_FOLLOW; /* windows only: nobody uses one that is released */
         }
     }
-    if (operation->phase == PHASE_DONE && operation == &virtio->bypass_operation &&
-        virtio->bypass_again) {
-        bypass_once_more(virtio);
+    if (operation->phase == PHASE_DONE && operation == &virtio->unasked.operation &&
+        virtio->unasked.again) {
+        unasked_once_more(virtio);
     }
     return true;
 }
 
-void virtio_operations_advance(struct virtio *virtio)
+static void advance_all(struct virtio *virtio)
 {
     bool moved;
 
@@ -230,6 +258,15 @@ void virtio_operations_advance(struct virtio *virtio)
             moved |= advance(virtio, o);
         }
     } while (moved);
+}
+
+void virtio_operations_advance(struct virtio *virtio)
+{
+    advance_all(virtio);
+    /* Of what no request asked for nobody is told: it holds up no one once it is over. */
+    if (virtio->first == &virtio->unasked.operation) {
+        (void)virtio_operation_take(virtio);
+    }
 }
 
 bool virtio_operations_draining(const struct virtio *virtio)
@@ -264,8 +301,8 @@ struct virtio_operation *virtio_operation_take(struct virtio *virtio)
         virtio->end = &virtio->first;
     }
     virtio->count--;
-    if (operation == &virtio->bypass_operation) {
-        virtio->bypass_active = false;
+    if (operation == &virtio->unasked.operation) {
+        virtio->unasked.active = false;
     }
     return operation;
 }
@@ -277,15 +314,14 @@ void virtio_operations_forget(struct virtio *virtio)
     for (struct virtio_operation *o = virtio->first; o; o = next) {
         next = o->next;
         notify_forget(&virtio->iommu, &o->wait);
-        if (o != &virtio->bypass_operation) {
+        if (o != &virtio->unasked.operation) {
             virtio_operation_free(o);
         }
     }
     virtio->first = NULL;
     virtio->end = &virtio->first;
     virtio->count = 0;
-    virtio->bypass_active = false;
-    virtio->bypass_again = false;
+    virtio->unasked = (struct virtio_unasked){0};
     virtio->trial.operation = NULL;
     follow_cancel(&virtio->iommu);
 }

@@ -5,7 +5,7 @@
  * What the driver wrote is copied once, then decoded as a whole, then checked in the order of the
  * specification's text, and only then anything changes. Where the text leaves the status to us:
  *   - a domain id outside the domain range is RANGE in ATTACH; elsewhere no such domain exists
- *   - a range that ends before it begins is INVAL; one outside the input range is RANGE
+ *   - whole granules that end before they begin are INVAL; ones outside the input range are RANGE
  *   - guest addresses past the guest-physical space are FAULT
  *   - a range that meets a reserved region is INVAL
  *   - UNMAP with a reserved field that is not zero is INVAL, and removes nothing
@@ -116,11 +116,11 @@ uint8_t virtio_addresses_check(const struct virtio *virtio, const struct range_r
     unsigned width = config->host_address_width;
     uint64_t host_last = width < 64 ? (1ULL << width) - 1 : UINT64_MAX;
 
-    if (run->first > run->last) {
-        return VIOMMU_VIRTIO_INVAL;
-    }
     if ((run->first | run->target | (run->last + 1)) & virtio->granule) {
         return VIOMMU_VIRTIO_RANGE;
+    }
+    if (run->first > run->last) {
+        return VIOMMU_VIRTIO_INVAL;
     }
     if (run->first < config->input.first || run->last > config->input.last) {
         return VIOMMU_VIRTIO_RANGE;
@@ -252,13 +252,27 @@ static size_t tail_at(const struct request *request)
                : properties;
 }
 
+/*
+ * The used length counts from the beginning of `out`, and all that it counts has to be written: where
+ * PROBE is refused there are zeroes, which are no property.
+ */
 static void answer(struct request *request, uint8_t status)
 {
     const uint8_t tail[VIRTIO_TAIL_SIZE] = {status};
     size_t at = tail_at(request);
 
+    if (status) {
+        memset(request->out, 0, at);
+    }
     memcpy(request->out + at, tail, sizeof(tail));
     request->written = at + sizeof(tail);
+}
+
+static void advance(struct virtio *virtio)
+{
+    virtio->iommu.drain_open = 0;
+    virtio_operations_advance(virtio);
+    virtio->iommu.drain_open = 0;
 }
 
 /*
@@ -277,9 +291,7 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
     operation->token = token;
     operation->status = status;
     virtio_operation_append(virtio, operation);
-    virtio->iommu.drain_open = 0;
-    virtio_operations_advance(virtio);
-    virtio->iommu.drain_open = 0;
+    advance(virtio);
     if (virtio->first == operation && virtio_operation_take(virtio)) {
         virtio_operation_free(operation);
         return false;
@@ -351,6 +363,9 @@ static int run(struct request *request, uint64_t token)
     struct viommu *iommu = &request->virtio->iommu;
     uint8_t status = VIOMMU_VIRTIO_NOMEM;
 
+    if (request->virtio->first) {
+        advance(request->virtio);
+    }
     if (needs_place(request)) {
         request->operation = virtio_operation_new();
     }

@@ -169,6 +169,11 @@ static bool config_read(const struct viommu_virtio_config *config, struct save_s
     return same && regions_read(config, section);
 }
 
+static bool offered(const struct virtio *virtio, enum viommu_virtio_feature feature)
+{
+    return (virtio->config.features & feature) != 0;
+}
+
 static int state_read(const struct virtio *virtio, struct save_section *section,
                       struct virtio_loaded *loaded)
 {
@@ -177,8 +182,8 @@ static int state_read(const struct virtio *virtio, struct save_section *section,
     loaded->accepted = save_get64(section);
     bypass = save_get8(section);
     loaded->bypass = bypass;
-    if ((loaded->accepted & ~virtio->config.features) || bypass > 1 ||
-        (bypass && !(virtio->config.features & VIOMMU_VIRTIO_BYPASS_CONFIG))) {
+    if ((loaded->accepted & ~virtio->config.features) ||
+        bypass > offered(virtio, VIOMMU_VIRTIO_BYPASS_CONFIG)) {
         save_spoil(section);
     }
     return section->error;
@@ -187,6 +192,7 @@ static int state_read(const struct virtio *virtio, struct save_section *section,
 static int mapping_read(const struct virtio *virtio, struct save_section *section,
                         struct virtio_domain *domain)
 {
+    uint64_t known = MAPPINGS_PERM;
     struct range_run run;
     struct range_run behind;
 
@@ -197,8 +203,9 @@ static int mapping_read(const struct virtio *virtio, struct save_section *sectio
     if (section->error) {
         return section->error;
     }
-    if ((run.tag & ~(uint64_t)(MAPPINGS_PERM | MAPPINGS_MMIO)) ||
-        virtio_addresses_check(virtio, &run) || range_map_from(&domain->mappings.map, run.first, &behind)) {
+    known |= offered(virtio, VIOMMU_VIRTIO_MMIO) ? MAPPINGS_MMIO : 0;
+    if ((run.tag & ~known) || virtio_addresses_check(virtio, &run) ||
+        range_map_from(&domain->mappings.map, run.first, &behind)) {
         return -EBADMSG;
     }
     return range_map_insert(&domain->mappings.map, &run);
@@ -240,7 +247,8 @@ static int domain_read(const struct virtio *virtio, struct save_section *section
     if (section->error) {
         return section->error;
     }
-    if (bypass > 1 || id < virtio->config.domain_first || id > virtio->config.domain_last ||
+    if (bypass > offered(virtio, VIOMMU_VIRTIO_BYPASS_CONFIG) ||
+        id < virtio->config.domain_first || id > virtio->config.domain_last ||
         has_from(&loaded->domains, id)) {
         return -EBADMSG;
     }

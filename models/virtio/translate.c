@@ -180,8 +180,12 @@ static int by_mappings(struct virtio *virtio, const struct dma_request *request,
 static int look_up(struct virtio *virtio, const struct dma_request *request,
                    struct viommu_translation *out)
 {
-    const struct virtio_domain *domain = virtio_endpoint_domain(virtio, request->requester->id);
+    const struct virtio_domain *domain;
 
+    if (!request->requester->users) {
+        return -EFAULT; /* its device has another id by now, and another device may have this one */
+    }
+    domain = virtio_endpoint_domain(virtio, request->requester->id);
     if (domain && !domain->bypass) {
         return by_mappings(virtio, request, domain, out);
     }

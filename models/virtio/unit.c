@@ -11,6 +11,7 @@
 #define FEATURES_DEFAULT (FEATURES_ALL & ~(uint64_t)VIOMMU_VIRTIO_BYPASS)
 #define PROBE_SIZE_MAX 65536u
 #define FAULTS_MAX 65536u
+#define REGION_PAGE UINT64_C(0xfff)
 
 /* ---- configuration ---- */
 
@@ -67,7 +68,9 @@ static bool regions_valid(const struct viommu_virtio_config *config)
         return false;
     }
     for (size_t i = 0; i < config->region_count; i++) {
+        /* Requests are refused or let through by the page. */
         if (regions[i].first > regions[i].last ||
+            ((regions[i].first | (regions[i].last + 1)) & REGION_PAGE) ||
             ranges_meet(regions[i].first, regions[i].last, VIRTIO_INTERRUPT_FIRST,
                         VIRTIO_INTERRUPT_LAST)) {
             return false;
@@ -168,7 +171,7 @@ static void virtio_destroy(struct viommu *iommu)
     while (virtio->first) {
         struct virtio_operation *next = virtio->first->next;
 
-        if (virtio->first != &virtio->bypass_operation) {
+        if (virtio->first != &virtio->unasked.operation) {
             virtio_operation_free(virtio->first);
         }
         virtio->first = next;
@@ -214,7 +217,7 @@ static void tell_completed(struct virtio *virtio, struct virtio_operation *opera
     bool tells = operation->tells && virtio->config.completed;
     struct callback_mark mark;
 
-    if (operation != &virtio->bypass_operation) {
+    if (operation != &virtio->unasked.operation) {
         virtio_operation_free(operation);
     }
     if (tells) {

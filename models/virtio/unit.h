@@ -14,8 +14,8 @@
  * Vocabulary. A *domain* is a set of mappings, or a bypass; it exists while an endpoint is attached
  * to it. An *endpoint* is a requester id. The *number* of a domain stands for it where 16 bits have
  * to do (the translation cache, pinned windows): domains may share one, and then are invalidated
- * together. An *operation* is a request, a reset or a change of `bypass` that takes something away,
- * or that waits for others or for mirrors; they complete in order.
+ * together. An *operation* is a request, a reset, a change of `bypass` or an endpoint's going that
+ * takes something away, or that waits for others or for mirrors; they complete in order.
  *
  * Invariants:
  * - Each endpoint that is attached is the id of a requester. Each domain has an endpoint.
@@ -82,6 +82,18 @@ struct virtio_trial {
     bool bypass;
 };
 
+/*
+ * What no request asked for: `bypass` changed, or an attached endpoint has gone with its device or
+ * its id. One operation at a time, begun again when more came meanwhile.
+ */
+struct virtio_unasked {
+    struct virtio_operation operation;
+    bool active;
+    bool again;
+    bool bypass; /* what it is begun for next: this, */
+    bool gone;   /* and that */
+};
+
 /* A fault, as it is reported. */
 struct virtio_fault {
     uint8_t reason;
@@ -113,11 +125,8 @@ struct virtio {
     struct virtio_operation *first; /* in order, complete or not */
     struct virtio_operation **end;
     unsigned count;
+    struct virtio_unasked unasked;
     struct virtio_trial trial;
-    /* `bypass` changed: one such operation at a time, begun again when it changed meanwhile. */
-    struct virtio_operation bypass_operation;
-    bool bypass_active;
-    bool bypass_again;
 
     uint64_t requests;
     uint64_t refused;
@@ -230,8 +239,10 @@ void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *oper
 /* What a requester reached is not what it reaches now. */
 void virtio_operation_endpoint(struct virtio *virtio, struct virtio_operation *operation,
                                struct requester *requester);
-/* The same for all that are not attached, because `bypass` changed; for all of them. */
+/* The same for all that are not attached, because `bypass` changed; for windows of one that is gone;
+   for all of them. */
 void virtio_bypass_changed(struct virtio *virtio);
+void virtio_endpoint_gone(struct virtio *virtio);
 void virtio_operation_everyone(struct virtio *virtio, struct virtio_operation *operation);
 /* Puts one that was begun, or has nothing to wait for (phase DONE), into the order. */
 void virtio_operation_append(struct virtio *virtio, struct virtio_operation *operation);
