@@ -10,6 +10,8 @@
 #include "base/alloc.h"
 #include "virtio/unit.h"
 
+#include <errno.h>
+
 /* ---- indices ---- */
 
 int virtio_index_add(struct range_map *index, uint32_t id, struct virtio_domain *domain)
@@ -37,9 +39,16 @@ struct virtio_domain *virtio_index_next(const struct range_map *index, uint32_t 
     return (struct virtio_domain *)(uintptr_t)run.target;
 }
 
-struct virtio_domain *virtio_domain_find(const struct virtio *virtio, uint32_t id)
+struct virtio_domain *virtio_domain_find(struct virtio *virtio, uint32_t id)
 {
-    return virtio_index_find(&virtio->domains, id);
+    struct virtio_domain *domain = virtio->recent;
+
+    if (domain && domain->id == id) {
+        return domain;
+    }
+    domain = virtio_index_find(&virtio->domains, id);
+    virtio->recent = domain;
+    return domain;
 }
 
 struct virtio_domain *virtio_endpoint_domain(const struct virtio *virtio, uint32_t endpoint)
@@ -70,6 +79,7 @@ static struct virtio_domain *domain_create(struct virtio *virtio, uint32_t id, b
 static void domain_destroy(struct virtio *virtio, struct virtio_domain *domain)
 {
     (void)range_map_erase(&virtio->domains, domain->id, domain->id, NULL);
+    virtio->recent = NULL;
     virtio->mappings -= domain->map.count;
     range_map_fini(&domain->map);
     base_free(domain);
@@ -90,6 +100,7 @@ void virtio_domains_free(struct range_map *domains)
 
 void virtio_domains_drop(struct virtio *virtio)
 {
+    virtio->recent = NULL;
     virtio_domains_free(&virtio->domains);
     range_map_fini(&virtio->endpoints);
     virtio->mappings = 0;
@@ -152,7 +163,7 @@ uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requ
         return status;
     }
     if (old || virtio_bypasses(virtio)) {
-        *operation = virtio_operation_new();
+        *operation = virtio_operation_new(virtio);
         if (!*operation) {
             return VIOMMU_VIRTIO_NOMEM;
         }
@@ -182,7 +193,7 @@ uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requ
 uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
                       struct requester *requester, struct virtio_operation **operation)
 {
-    *operation = virtio_operation_new();
+    *operation = virtio_operation_new(virtio);
     if (!*operation) {
         return VIOMMU_VIRTIO_NOMEM;
     }
@@ -193,68 +204,48 @@ uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
 
 /* ---- mappings ---- */
 
-uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
-                   const struct range_run *run)
+/* Whether no mapping meets the run. */
+static bool is_free(const struct range_map *map, const struct range_run *run)
 {
     struct range_run there;
 
-    if (range_map_from(&domain->map, run->first, &there) && there.first <= run->last) {
-        return VIOMMU_VIRTIO_INVAL;
+    return !range_map_from(map, run->first, &there) || there.first > run->last;
+}
+
+uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
+                   const struct range_run *run)
+{
+    int ret;
+
+    if (virtio->mappings >= virtio->config.mappings_max) {
+        return is_free(&domain->map, run) ? VIOMMU_VIRTIO_NOMEM : VIOMMU_VIRTIO_INVAL;
     }
-    if (virtio->mappings >= virtio->config.mappings_max || range_map_insert(&domain->map, run)) {
-        return VIOMMU_VIRTIO_NOMEM;
+    ret = range_map_insert(&domain->map, run);
+    if (ret) {
+        return ret == -ENOMEM ? VIOMMU_VIRTIO_NOMEM : VIOMMU_VIRTIO_INVAL;
     }
     virtio->mappings++;
     return VIOMMU_VIRTIO_OK;
 }
 
-/* Whether no mapping reaches over a border of the range. */
-static bool covers_whole(const struct range_map *map, uint64_t first, uint64_t last)
-{
-    struct range_run run;
-
-    if (range_map_find(map, first, &run) && run.first < first) {
-        return false;
-    }
-    return !range_map_find(map, last, &run) || run.last == last;
-}
-
-/* Removes the mappings in the range. Returns whether there were some, and from where to where. */
-static bool remove_mappings(struct virtio *virtio, struct virtio_domain *domain, uint64_t *first,
-                            uint64_t *last)
-{
-    uint64_t at = *first;
-    uint64_t limit = *last;
-    struct range_run run;
-    bool some = false;
-
-    while (range_map_from(&domain->map, at, &run) && run.first <= limit) {
-        (void)range_map_erase(&domain->map, run.first, run.last, NULL);
-        virtio->mappings--;
-        *first = some ? *first : run.first;
-        *last = run.last;
-        some = true;
-        at = run.last;
-    }
-    return some;
-}
-
 uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
                      uint64_t last, struct virtio_operation **operation)
 {
-    struct range_run run;
+    struct range_erased erased;
+    int ret;
 
-    if (!covers_whole(&domain->map, first, last)) {
-        return VIOMMU_VIRTIO_RANGE;
-    }
-    if (!range_map_from(&domain->map, first, &run) || run.first > last) {
-        return VIOMMU_VIRTIO_OK;
-    }
-    *operation = virtio_operation_new();
+    /* First, as nothing may fail once mappings have gone. */
+    *operation = virtio_operation_new(virtio);
     if (!*operation) {
         return VIOMMU_VIRTIO_NOMEM;
     }
-    (void)remove_mappings(virtio, domain, &first, &last);
-    virtio_operation_pages(virtio, *operation, domain, first, last);
+    ret = range_map_erase_inside(&domain->map, first, last, &erased);
+    if (ret || !erased.count) {
+        virtio_operation_free(virtio, *operation);
+        *operation = NULL;
+        return ret ? VIOMMU_VIRTIO_RANGE : VIOMMU_VIRTIO_OK;
+    }
+    virtio->mappings -= erased.count;
+    virtio_operation_pages(virtio, *operation, domain, erased.first, erased.last);
     return VIOMMU_VIRTIO_OK;
 }

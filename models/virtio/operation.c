@@ -12,14 +12,23 @@
 
 static const struct viommu_range everything = {0, UINT64_MAX};
 
-struct virtio_operation *virtio_operation_new(void)
+struct virtio_operation *virtio_operation_new(struct virtio *virtio)
 {
-    return base_alloc(sizeof(struct virtio_operation));
+    if (virtio->ready_used) {
+        return base_alloc(sizeof(struct virtio_operation));
+    }
+    virtio->ready_used = true;
+    virtio->ready = (struct virtio_operation){0};
+    return &virtio->ready;
 }
 
-void virtio_operation_free(struct virtio_operation *operation)
+void virtio_operation_free(struct virtio *virtio, struct virtio_operation *operation)
 {
-    base_free(operation);
+    if (operation == &virtio->ready) {
+        virtio->ready_used = false;
+    } else {
+        base_free(operation);
+    }
 }
 
 /* Says whom it concerns: subscribers that are told, and windows. Then it waits. */
@@ -199,6 +208,14 @@ static bool advance(struct virtio *virtio, struct virtio_operation *operation)
     return true;
 }
 
+bool virtio_operation_complete(struct virtio *virtio, struct virtio_operation *operation)
+{
+    while (advance(virtio, operation)) {
+        /* one phase after the other */
+    }
+    return operation->phase == PHASE_DONE;
+}
+
 void virtio_operations_advance(struct virtio *virtio)
 {
     bool moved;
@@ -257,7 +274,7 @@ void virtio_operations_forget(struct virtio *virtio)
         next = o->next;
         notify_forget(&virtio->iommu, &o->wait);
         if (o != &virtio->bypass_operation) {
-            virtio_operation_free(o);
+            virtio_operation_free(virtio, o);
         }
     }
     virtio->first = NULL;

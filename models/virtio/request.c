@@ -19,7 +19,7 @@
 /* A request under way through this file. */
 struct request {
     struct virtio *virtio;
-    uint8_t in[VIRTIO_REQUEST_MAX];
+    uint8_t in[VIRTIO_REQUEST_MAX]; /* as much as there is of it */
     size_t in_size;
     uint8_t *out;
     size_t out_size;
@@ -260,17 +260,17 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
     if (!operation) {
         return false;
     }
+    virtio->iommu.drain_open = 0;
+    if (!virtio->first && virtio_operation_complete(virtio, operation)) {
+        virtio_operation_free(virtio, operation);
+        return false;
+    }
     operation->tells = true;
     operation->token = token;
     operation->status = status;
     virtio_operation_append(virtio, operation);
-    virtio->iommu.drain_open = 0;
     virtio_operations_advance(virtio);
     virtio->iommu.drain_open = 0;
-    if (virtio->first == operation && virtio_operation_take(virtio)) {
-        virtio_operation_free(operation);
-        return false;
-    }
     return true;
 }
 
@@ -289,7 +289,7 @@ static uint8_t carry_out(struct request *request, struct virtio_operation *place
     uint8_t status = types[request->in[0]].run(request);
 
     if (request->operation || !place) {
-        virtio_operation_free(place);
+        virtio_operation_free(request->virtio, place);
     } else {
         place->phase = PHASE_DONE;
         request->operation = place;
@@ -304,7 +304,7 @@ static int run(struct request *request, uint64_t token)
     uint8_t status = VIOMMU_VIRTIO_INVAL;
 
     if (request->in_size >= types[request->in[0]].size) {
-        place = needs_place(request) ? virtio_operation_new() : NULL;
+        place = needs_place(request) ? virtio_operation_new(request->virtio) : NULL;
         status = needs_place(request) && !place ? VIOMMU_VIRTIO_NOMEM : carry_out(request, place);
     }
     request->virtio->requests++;
@@ -326,11 +326,16 @@ static bool is_busy(const struct virtio *virtio)
 int viommu_virtio_request(struct viommu *iommu, const void *in, size_t in_size, void *out,
                           size_t out_size, uint64_t token, size_t *written)
 {
-    struct request request = {
-        .virtio = virtio_checked(iommu), .in_size = in_size, .out = out, .out_size = out_size};
+    struct request request;
     int ret = 0;
 
     *written = 0;
+    request.virtio = virtio_checked(iommu);
+    request.in_size = in_size;
+    request.out = out;
+    request.out_size = out_size;
+    request.written = 0;
+    request.operation = NULL;
     if (!request.virtio) {
         return -EINVAL;
     }
@@ -370,7 +375,7 @@ int viommu_virtio_reset(struct viommu *iommu, uint64_t token)
         return -EDEADLK;
     }
     iommu_lock(iommu);
-    request.operation = is_busy(virtio) ? NULL : virtio_operation_new();
+    request.operation = is_busy(virtio) ? NULL : virtio_operation_new(virtio);
     if (!request.operation) {
         ret = is_busy(virtio) ? -EBUSY : -ENOMEM;
     } else {

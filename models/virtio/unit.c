@@ -169,7 +169,7 @@ static void virtio_destroy(struct viommu *iommu)
         struct virtio_operation *next = virtio->first->next;
 
         if (virtio->first != &virtio->bypass_operation) {
-            virtio_operation_free(virtio->first);
+            virtio_operation_free(virtio, virtio->first);
         }
         virtio->first = next;
     }
@@ -215,7 +215,7 @@ static void tell_completed(struct virtio *virtio, struct virtio_operation *opera
     struct callback_mark mark;
 
     if (operation != &virtio->bypass_operation) {
-        virtio_operation_free(operation);
+        virtio_operation_free(virtio, operation);
     }
     if (tells) {
         iommu_unlock(iommu);

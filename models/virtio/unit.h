@@ -90,6 +90,7 @@ struct virtio {
 
     struct range_map domains;   /* by id */
     struct range_map endpoints; /* by id */
+    struct virtio_domain *recent; /* that a request named last, while it exists; or NULL */
     uint64_t mappings;
     uint64_t serial; /* of the last domain */
     struct virtio_faults faults;
@@ -97,6 +98,9 @@ struct virtio {
     struct virtio_operation *first; /* in order, complete or not */
     struct virtio_operation **end;
     unsigned count;
+    /* One that needs no memory: nearly all are complete before the next one begins. */
+    struct virtio_operation ready;
+    bool ready_used;
     /* `bypass` changed: one such operation at a time, begun again when it changed meanwhile. */
     struct virtio_operation bypass_operation;
     bool bypass_active;
@@ -111,6 +115,7 @@ struct virtio_context {
     struct context base; /* first: requester.c frees it */
     bool bypass;         /* its addresses are guest-physical; without: by the tag */
     int32_t number;      /* of its domain, or WINDOW_DOMAIN_NONE */
+    const struct virtio_domain *domain; /* where it does not bypass; good under the lock only */
 };
 
 static inline struct virtio *virtio_of(struct viommu *iommu)
@@ -143,7 +148,7 @@ bool virtio_is_reserved(const struct virtio *virtio, uint64_t first, uint64_t la
 struct virtio *virtio_checked(struct viommu *iommu);
 
 /* domain.c: each says what a request is answered. */
-struct virtio_domain *virtio_domain_find(const struct virtio *virtio, uint32_t id);
+struct virtio_domain *virtio_domain_find(struct virtio *virtio, uint32_t id);
 struct virtio_domain *virtio_endpoint_domain(const struct virtio *virtio, uint32_t endpoint);
 /* `operation` (or NULL, when nothing can be under way) begins what the request takes away. */
 uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requester, bool bypass,
@@ -172,9 +177,12 @@ void virtio_domains_free(struct range_map *domains);
 /* request.c: whether the addresses of a mapping are such that it may be made: OK, or why not. */
 uint8_t virtio_addresses_check(const struct virtio *virtio, const struct range_run *run);
 
-/* operation.c: one that was not begun. NULL without memory. */
-struct virtio_operation *virtio_operation_new(void);
-void virtio_operation_free(struct virtio_operation *operation);
+/*
+ * operation.c: one that was not begun. NULL without memory, which it needs only while others are
+ * under way.
+ */
+struct virtio_operation *virtio_operation_new(struct virtio *virtio);
+void virtio_operation_free(struct virtio *virtio, struct virtio_operation *operation);
 /* It takes [first, last] of a domain away. */
 void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *operation,
                             const struct virtio_domain *domain, uint64_t first, uint64_t last);
@@ -184,6 +192,8 @@ void virtio_operation_endpoint(struct virtio *virtio, struct virtio_operation *o
 /* The same for all that are not attached, because `bypass` changed; for all of them. */
 void virtio_bypass_changed(struct virtio *virtio);
 void virtio_operation_everyone(struct virtio *virtio, struct virtio_operation *operation);
+/* Moves one that was begun on as far as it can. Whether it is complete. */
+bool virtio_operation_complete(struct virtio *virtio, struct virtio_operation *operation);
 /* Puts one that was begun, or has nothing to wait for (phase DONE), into the order. */
 void virtio_operation_append(struct virtio *virtio, struct virtio_operation *operation);
 /* Takes the oldest one out of the order when it is complete, or NULL. */
