@@ -231,21 +231,23 @@ uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
 uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
                      uint64_t last, struct virtio_operation **operation)
 {
+    struct virtio_operation *place = virtio_operation_new(virtio);
     struct range_erased erased;
-    int ret;
+    uint8_t status = VIOMMU_VIRTIO_OK;
 
-    /* First, as nothing may fail once mappings have gone. */
-    *operation = virtio_operation_new(virtio);
-    if (!*operation) {
+    /* First of all, as nothing may fail once mappings have gone. */
+    if (!place) {
         return VIOMMU_VIRTIO_NOMEM;
     }
-    ret = range_map_erase_inside(&domain->map, first, last, &erased);
-    if (ret || !erased.count) {
-        virtio_operation_free(virtio, *operation);
-        *operation = NULL;
-        return ret ? VIOMMU_VIRTIO_RANGE : VIOMMU_VIRTIO_OK;
+    if (range_map_erase_inside(&domain->map, first, last, &erased)) {
+        status = VIOMMU_VIRTIO_RANGE;
     }
     virtio->mappings -= erased.count;
-    virtio_operation_pages(virtio, *operation, domain, erased.first, erased.last);
+    if (!erased.count || virtio_pages_at_once(virtio, domain, erased.first, erased.last)) {
+        virtio_operation_free(virtio, place);
+        return status;
+    }
+    virtio_operation_pages(virtio, place, domain, erased.first, erased.last);
+    *operation = place;
     return VIOMMU_VIRTIO_OK;
 }

@@ -98,7 +98,10 @@ struct virtio {
     struct virtio_operation *first; /* in order, complete or not */
     struct virtio_operation **end;
     unsigned count;
-    /* One that needs no memory: nearly all are complete before the next one begins. */
+    /*
+     * One that needs no memory: nearly all are complete before the next one begins. It is cleared
+     * when it begins: most UNMAPs do not even need it.
+     */
     struct virtio_operation ready;
     bool ready_used;
     /* `bypass` changed: one such operation at a time, begun again when it changed meanwhile. */
@@ -183,6 +186,13 @@ uint8_t virtio_addresses_check(const struct virtio *virtio, const struct range_r
  */
 struct virtio_operation *virtio_operation_new(struct virtio *virtio);
 void virtio_operation_free(struct virtio *virtio, struct virtio_operation *operation);
+/*
+ * Takes [first, last] of a domain away, without one, where that is complete at once, as nearly
+ * always: nothing is under way, no subscriber is there, no window, and no section is open. Where it
+ * is not nothing was done that virtio_operation_pages would not do again.
+ */
+bool virtio_pages_at_once(struct virtio *virtio, const struct virtio_domain *domain, uint64_t first,
+                          uint64_t last);
 /* It takes [first, last] of a domain away. */
 void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *operation,
                             const struct virtio_domain *domain, uint64_t first, uint64_t last);
