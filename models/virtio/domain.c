@@ -10,6 +10,8 @@
 #include "base/alloc.h"
 #include "virtio/unit.h"
 
+#include <errno.h>
+
 /* ---- indices ---- */
 
 int virtio_index_add(struct range_map *index, uint32_t id, struct virtio_domain *domain)
@@ -37,9 +39,16 @@ struct virtio_domain *virtio_index_next(const struct range_map *index, uint32_t 
     return (struct virtio_domain *)(uintptr_t)run.target;
 }
 
-struct virtio_domain *virtio_domain_find(const struct virtio *virtio, uint32_t id)
+struct virtio_domain *virtio_domain_find(struct virtio *virtio, uint32_t id)
 {
-    return virtio_index_find(&virtio->domains, id);
+    struct virtio_domain *domain = virtio->recent;
+
+    if (domain && domain->id == id) {
+        return domain;
+    }
+    domain = virtio_index_find(&virtio->domains, id);
+    virtio->recent = domain;
+    return domain;
 }
 
 struct virtio_domain *virtio_endpoint_domain(const struct virtio *virtio, uint32_t endpoint)
@@ -70,6 +79,7 @@ static struct virtio_domain *domain_create(struct virtio *virtio, uint32_t id, b
 static void domain_destroy(struct virtio *virtio, struct virtio_domain *domain)
 {
     (void)range_map_erase(&virtio->domains, domain->id, domain->id, NULL);
+    virtio->recent = NULL;
     virtio->mappings -= domain->mappings.map.count - domain->leaving;
     mappings_put(&domain->mappings);
 }
@@ -89,6 +99,7 @@ void virtio_domains_free(struct range_map *domains)
 
 void virtio_domains_drop(struct virtio *virtio)
 {
+    virtio->recent = NULL;
     virtio_domains_free(&virtio->domains);
     range_map_fini(&virtio->endpoints);
     virtio->mappings = 0;
@@ -140,17 +151,20 @@ static uint8_t may_attach(const struct virtio *virtio, const struct virtio_domai
                                                                 : VIOMMU_VIRTIO_OK;
 }
 
-uint8_t virtio_may_attach(const struct virtio *virtio, uint32_t id,
+uint8_t virtio_may_attach(struct virtio *virtio, uint32_t id,
                           const struct requester *requester, bool bypass)
 {
     return may_attach(virtio, virtio_domain_find(virtio, id),
                       virtio_endpoint_domain(virtio, requester->id), bypass);
 }
 
-bool virtio_operation_need(struct virtio_operation **operation)
+bool virtio_operation_need(struct virtio *virtio, struct virtio_operation **operation)
 {
     if (!*operation) {
-        *operation = virtio_operation_new();
+        *operation = virtio_operation_new(virtio);
+        if (*operation) {
+            **operation = (struct virtio_operation){.phase = PHASE_DONE};
+        }
     }
     return *operation != NULL;
 }
@@ -174,7 +188,7 @@ uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requ
     if (status || (domain && domain == old)) {
         return status;
     }
-    if (operates && !virtio_operation_need(operation)) {
+    if (operates && !virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
     domain = made ? domain_create(virtio, id, bypass) : domain;
@@ -202,7 +216,7 @@ uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requ
 uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
                       struct requester *requester, struct virtio_operation **operation)
 {
-    if (!virtio_operation_need(operation)) {
+    if (!virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
     endpoint_leave(virtio, domain, requester->id);
@@ -212,28 +226,49 @@ uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
 
 /* ---- mappings ---- */
 
+/* Whether no mapping meets the run. */
+static bool is_free(const struct range_map *map, const struct range_run *run)
+{
+    struct range_run there;
+
+    return !range_map_from(map, run->first, &there) || there.first > run->last;
+}
+
+static uint8_t insert(struct virtio *virtio, struct virtio_domain *domain,
+                      const struct range_run *run)
+{
+    int ret;
+
+    if (virtio->mappings >= virtio->config.mappings_max) {
+        return is_free(&domain->mappings.map, run) ? VIOMMU_VIRTIO_NOMEM : VIOMMU_VIRTIO_INVAL;
+    }
+    ret = range_map_insert(&domain->mappings.map, run);
+    if (ret) {
+        return ret == -ENOMEM ? VIOMMU_VIRTIO_NOMEM : VIOMMU_VIRTIO_INVAL;
+    }
+    virtio->mappings++;
+    return VIOMMU_VIRTIO_OK;
+}
+
 uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
                    const struct range_run *run, struct virtio_operation **operation)
 {
-    bool tried = follow_shares(&virtio->iommu, &domain->mappings);
-    struct range_run there;
+    uint8_t status;
 
-    if (range_map_from(&domain->mappings.map, run->first, &there) && there.first <= run->last) {
+    if (!follow_shares(&virtio->iommu, &domain->mappings)) {
+        return insert(virtio, domain, run);
+    }
+    if (!follow_allows(&virtio->iommu, &domain->mappings, run->first, run->last)) {
         return VIOMMU_VIRTIO_INVAL;
     }
-    if (tried && !follow_allows(&virtio->iommu, &domain->mappings, run->first, run->last)) {
-        return VIOMMU_VIRTIO_INVAL;
-    }
-    if (virtio->mappings >= virtio->config.mappings_max ||
-        (tried && !virtio_operation_need(operation)) ||
-        range_map_insert(&domain->mappings.map, run)) {
+    if (!virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
-    virtio->mappings++;
-    if (tried) {
+    status = insert(virtio, domain, run);
+    if (!status) {
         virtio_try_map(virtio, domain, run, *operation);
     }
-    return VIOMMU_VIRTIO_OK;
+    return status;
 }
 
 /* Whether no mapping reaches over a border of the range. */
@@ -247,22 +282,9 @@ static bool covers_whole(const struct range_map *map, uint64_t first, uint64_t l
     return !range_map_find(map, last, &run) || run.last == last;
 }
 
-/* Removes the mappings from one that begins at *first up to *last, which becomes their end. */
-static void remove_mappings(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
-                            uint64_t *last)
-{
-    uint64_t limit = *last;
-    struct range_run run;
-
-    while (range_map_from(&domain->mappings.map, first, &run) && run.first <= limit) {
-        (void)range_map_erase(&domain->mappings.map, run.first, run.last, NULL);
-        virtio->mappings--;
-        *last = run.last;
-    }
-}
-
-uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
-                     uint64_t last, struct virtio_operation **operation)
+/* UNMAP where mirrors have to follow: what goes stays in the map until they have. */
+static uint8_t unmap_followed(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
+                              uint64_t last, struct virtio_operation **operation)
 {
     struct range_run run;
 
@@ -272,16 +294,40 @@ uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64
     if (!range_map_from(&domain->mappings.map, first, &run) || run.first > last) {
         return VIOMMU_VIRTIO_OK;
     }
-    if (!virtio_operation_need(operation)) {
+    if (!virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
-    first = run.first;
-    if (follow_shares(&virtio->iommu, &domain->mappings)) {
-        virtio_operation_pages(virtio, *operation, domain, first, last);
-        virtio_try_unmap(virtio, domain, first, last, *operation);
-    } else {
-        remove_mappings(virtio, domain, first, &last);
-        virtio_operation_pages(virtio, *operation, domain, first, last);
-    }
+    virtio_operation_pages(virtio, *operation, domain, run.first, last);
+    virtio_try_unmap(virtio, domain, run.first, last, *operation);
     return VIOMMU_VIRTIO_OK;
+}
+
+uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
+                     uint64_t last, struct virtio_operation **operation)
+{
+    struct virtio_operation *place = *operation;
+    struct range_erased erased;
+    uint8_t status = VIOMMU_VIRTIO_OK;
+
+    if (follow_shares(&virtio->iommu, &domain->mappings)) {
+        return unmap_followed(virtio, domain, first, last, operation);
+    }
+    /* First of all, as nothing may fail once mappings have gone. */
+    if (!place) {
+        place = virtio_operation_new(virtio);
+    }
+    if (!place) {
+        return VIOMMU_VIRTIO_NOMEM;
+    }
+    if (range_map_erase_inside(&domain->mappings.map, first, last, &erased)) {
+        status = VIOMMU_VIRTIO_RANGE;
+    }
+    virtio->mappings -= erased.count;
+    if (erased.count && !virtio_pages_at_once(virtio, domain, erased.first, erased.last)) {
+        virtio_operation_pages(virtio, place, domain, erased.first, erased.last);
+        *operation = place;
+    } else if (place != *operation) {
+        virtio_operation_free(virtio, place);
+    }
+    return status;
 }

@@ -122,7 +122,7 @@ bool virtio_try_attach(struct virtio *virtio, uint32_t id, const struct requeste
             return true;
         }
     }
-    if (!virtio_operation_need(operation)) {
+    if (!virtio_operation_need(virtio, operation)) {
         *status = VIOMMU_VIRTIO_NOMEM;
         return true;
     }

@@ -12,14 +12,22 @@
 
 static const struct viommu_range everything = {0, UINT64_MAX};
 
-struct virtio_operation *virtio_operation_new(void)
+struct virtio_operation *virtio_operation_new(struct virtio *virtio)
 {
-    return base_alloc(sizeof(struct virtio_operation));
+    if (virtio->ready_used) {
+        return base_alloc(sizeof(struct virtio_operation));
+    }
+    virtio->ready_used = true;
+    return &virtio->ready;
 }
 
-void virtio_operation_free(struct virtio_operation *operation)
+void virtio_operation_free(struct virtio *virtio, struct virtio_operation *operation)
 {
-    base_free(operation);
+    if (operation == &virtio->ready) {
+        virtio->ready_used = false;
+    } else {
+        base_free(operation);
+    }
 }
 
 /* Says whom it concerns: subscribers that are told, and windows. Then it waits. */
@@ -29,6 +37,7 @@ static void begin(struct virtio *virtio, struct virtio_operation *operation, not
     struct viommu_change change = {
         .kind = VIOMMU_CHANGE_UNMAP, .first = concern->first, .last = concern->last};
 
+    operation->wait = (struct wait){0};
     operation->phase = PHASE_DRAIN;
     notify_hold(&virtio->iommu, &operation->wait);
     notify_post(&virtio->iommu, &change, match, what, &operation->wait);
@@ -46,6 +55,25 @@ static bool is_attached(const struct requester *requester, const void *what)
     const struct attached *attached = what;
 
     return virtio_endpoint_domain(attached->virtio, requester->id) == attached->domain;
+}
+
+bool virtio_pages_at_once(struct virtio *virtio, const struct virtio_domain *domain, uint64_t first,
+                          uint64_t last)
+{
+    struct viommu *iommu = &virtio->iommu;
+    uint64_t drain;
+
+    if (virtio->first || iommu->followed) {
+        return false;
+    }
+    (void)iotlb_drop_range(&iommu->iotlb, virtio_number(domain), first, last);
+    drain = epoch_begin_drain(iommu->epoch);
+    iommu->stats.drains++;
+    if (!epoch_drained(iommu->epoch, drain) || !windows_none(&iommu->windows)) {
+        return false;
+    }
+    iommu->stats.iotlb_invalidations[2]++;
+    return true;
 }
 
 void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *operation,
@@ -143,7 +171,6 @@ static void unasked_begin(struct virtio *virtio)
 static void unasked_once_more(struct virtio *virtio)
 {
     virtio->unasked.again = false;
-    virtio->unasked.operation.wait = (struct wait){0};
     unasked_begin(virtio);
 }
 
@@ -248,6 +275,14 @@ static bool advance(struct virtio *virtio, struct virtio_operation *operation)
     return true;
 }
 
+bool virtio_operation_complete(struct virtio *virtio, struct virtio_operation *operation)
+{
+    while (advance(virtio, operation)) {
+        /* one phase after the other */
+    }
+    return operation->phase == PHASE_DONE;
+}
+
 static void advance_all(struct virtio *virtio)
 {
     bool moved;
@@ -315,7 +350,7 @@ void virtio_operations_forget(struct virtio *virtio)
         next = o->next;
         notify_forget(&virtio->iommu, &o->wait);
         if (o != &virtio->unasked.operation) {
-            virtio_operation_free(o);
+            virtio_operation_free(virtio, o);
         }
     }
     virtio->first = NULL;

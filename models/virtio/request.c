@@ -27,7 +27,7 @@
 /* A request under way through this file. */
 struct request {
     struct virtio *virtio;
-    uint8_t in[VIRTIO_REQUEST_MAX];
+    uint8_t in[VIRTIO_MAP_SIZE]; /* as much as there is, see copy_in */
     size_t in_size;
     uint8_t *out;
     size_t out_size;
@@ -258,14 +258,13 @@ static size_t tail_at(const struct request *request)
  */
 static void answer(struct request *request, uint8_t status)
 {
-    const uint8_t tail[VIRTIO_TAIL_SIZE] = {status};
     size_t at = tail_at(request);
 
     if (status) {
         memset(request->out, 0, at);
     }
-    memcpy(request->out + at, tail, sizeof(tail));
-    request->written = at + sizeof(tail);
+    virtio_put32(request->out + at, status); /* and three zeroes */
+    request->written = at + VIRTIO_TAIL_SIZE;
 }
 
 static void advance(struct virtio *virtio)
@@ -287,15 +286,17 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
     if (!operation) {
         return false;
     }
+    virtio->iommu.drain_open = 0;
+    if (!virtio->first && virtio_operation_complete(virtio, operation)) {
+        virtio_operation_free(virtio, operation);
+        return false;
+    }
     operation->tells = true;
     operation->token = token;
     operation->status = status;
     virtio_operation_append(virtio, operation);
-    advance(virtio);
-    if (virtio->first == operation && virtio_operation_take(virtio)) {
-        virtio_operation_free(operation);
-        return false;
-    }
+    virtio_operations_advance(virtio);
+    virtio->iommu.drain_open = 0;
     return true;
 }
 
@@ -333,7 +334,8 @@ static void queue(struct request *request, uint64_t token)
     operation->tells = true;
     operation->token = token;
     operation->in_size = request->in_size;
-    memcpy(operation->in, request->in, sizeof(operation->in));
+    memcpy(operation->in, request->in,
+           request->in_size < sizeof(operation->in) ? request->in_size : sizeof(operation->in));
     virtio_operation_append(request->virtio, operation);
 }
 
@@ -367,7 +369,7 @@ static int run(struct request *request, uint64_t token)
         advance(request->virtio);
     }
     if (needs_place(request)) {
-        request->operation = virtio_operation_new();
+        (void)virtio_operation_need(request->virtio, &request->operation);
     }
     if (request->operation && follow_trying(iommu)) {
         queue(request, token);
@@ -387,6 +389,22 @@ static int run(struct request *request, uint64_t token)
     return 0;
 }
 
+/*
+ * Copies what will be decoded, once: no field that is looked at lies behind those of MAP. By sizes
+ * that the compiler knows, as far as there are such: these are a few loads.
+ */
+static void copy_in(struct request *request, const void *in, size_t size)
+{
+    request->in_size = size;
+    if (size >= VIRTIO_MAP_SIZE) {
+        memcpy(request->in, in, VIRTIO_MAP_SIZE);
+    } else if (size >= VIRTIO_UNMAP_SIZE) {
+        memcpy(request->in, in, VIRTIO_UNMAP_SIZE);
+    } else if (size) {
+        memcpy(request->in, in, size);
+    }
+}
+
 static bool is_busy(const struct virtio *virtio)
 {
     return virtio->count >= VIRTIO_OPERATIONS ||
@@ -396,11 +414,15 @@ static bool is_busy(const struct virtio *virtio)
 int viommu_virtio_request(struct viommu *iommu, const void *in, size_t in_size, void *out,
                           size_t out_size, uint64_t token, size_t *written)
 {
-    struct request request = {
-        .virtio = virtio_checked(iommu), .in_size = in_size, .out = out, .out_size = out_size};
+    struct request request;
     int ret = 0;
 
     *written = 0;
+    request.virtio = virtio_checked(iommu);
+    request.out = out;
+    request.out_size = out_size;
+    request.written = 0;
+    request.operation = NULL;
     if (!request.virtio) {
         return -EINVAL;
     }
@@ -410,9 +432,7 @@ int viommu_virtio_request(struct viommu *iommu, const void *in, size_t in_size, 
     if (iommu_reentered(iommu)) {
         return -EDEADLK;
     }
-    if (in_size) {
-        memcpy(request.in, in, in_size < sizeof(request.in) ? in_size : sizeof(request.in));
-    }
+    copy_in(&request, in, in_size);
     if (in_size < VIRTIO_HEAD_SIZE || out_size < VIRTIO_TAIL_SIZE || !is_known(&request)) {
         return 0;
     }
@@ -440,7 +460,7 @@ int viommu_virtio_reset(struct viommu *iommu, uint64_t token)
         return -EDEADLK;
     }
     iommu_lock(iommu);
-    request.operation = is_busy(virtio) ? NULL : virtio_operation_new();
+    request.operation = is_busy(virtio) ? NULL : virtio_operation_new(virtio);
     if (!request.operation) {
         ret = is_busy(virtio) ? -EBUSY : -ENOMEM;
     } else {

@@ -360,7 +360,7 @@ static int operations_read(struct save_section *section, struct virtio_loaded *l
         save_spoil(section);
     }
     for (uint32_t i = 0; !section->error && i < count; i++) {
-        struct virtio_operation *operation = virtio_operation_new();
+        struct virtio_operation *operation = base_alloc(sizeof(*operation));
 
         if (!operation) {
             return -ENOMEM;
@@ -417,7 +417,7 @@ void virtio_discard(void *state)
     while (loaded->operations) {
         struct virtio_operation *next = loaded->operations->next;
 
-        virtio_operation_free(loaded->operations);
+        base_free(loaded->operations);
         loaded->operations = next;
     }
     base_free(loaded);

@@ -172,7 +172,7 @@ static void virtio_destroy(struct viommu *iommu)
         struct virtio_operation *next = virtio->first->next;
 
         if (virtio->first != &virtio->unasked.operation) {
-            virtio_operation_free(virtio->first);
+            virtio_operation_free(virtio, virtio->first);
         }
         virtio->first = next;
     }
@@ -218,7 +218,7 @@ static void tell_completed(struct virtio *virtio, struct virtio_operation *opera
     struct callback_mark mark;
 
     if (operation != &virtio->unasked.operation) {
-        virtio_operation_free(operation);
+        virtio_operation_free(virtio, operation);
     }
     if (tells) {
         iommu_unlock(iommu);

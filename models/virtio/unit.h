@@ -118,6 +118,7 @@ struct virtio {
 
     struct range_map domains;   /* by id */
     struct range_map endpoints; /* by id */
+    struct virtio_domain *recent; /* that a request named last, while it exists; or NULL */
     uint64_t mappings;
     uint64_t serial; /* of the last domain */
     struct virtio_faults faults;
@@ -125,6 +126,12 @@ struct virtio {
     struct virtio_operation *first; /* in order, complete or not */
     struct virtio_operation **end;
     unsigned count;
+    /*
+     * One that needs no memory: nearly all are complete before the next one begins. It is cleared
+     * when it begins: most UNMAPs do not even need it.
+     */
+    struct virtio_operation ready;
+    bool ready_used;
     struct virtio_unasked unasked;
     struct virtio_trial trial;
 
@@ -137,6 +144,7 @@ struct virtio_context {
     struct context base; /* first: requester.c frees it */
     bool bypass;         /* its addresses are guest-physical; without: by the tag */
     int32_t number;      /* of its domain, or WINDOW_DOMAIN_NONE */
+    const struct virtio_domain *domain; /* where it does not bypass; good under the lock only */
 };
 
 static inline struct virtio *virtio_of(struct viommu *iommu)
@@ -169,7 +177,7 @@ bool virtio_is_reserved(const struct virtio *virtio, uint64_t first, uint64_t la
 struct virtio *virtio_checked(struct viommu *iommu);
 
 /* domain.c: each says what a request is answered. */
-struct virtio_domain *virtio_domain_find(const struct virtio *virtio, uint32_t id);
+struct virtio_domain *virtio_domain_find(struct virtio *virtio, uint32_t id);
 struct virtio_domain *virtio_endpoint_domain(const struct virtio *virtio, uint32_t endpoint);
 /* `operation` (or NULL, when nothing can be under way) begins what the request takes away. */
 uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requester, bool bypass,
@@ -179,7 +187,7 @@ uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
 uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
                    const struct range_run *run, struct virtio_operation **operation);
 /* Whether it may be attached: OK, or why not. */
-uint8_t virtio_may_attach(const struct virtio *virtio, uint32_t id,
+uint8_t virtio_may_attach(struct virtio *virtio, uint32_t id,
                           const struct requester *requester, bool bypass);
 uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
                      uint64_t last, struct virtio_operation **operation);
@@ -199,7 +207,7 @@ struct virtio_domain *virtio_index_next(const struct range_map *index, uint32_t 
 void virtio_domains_free(struct range_map *domains);
 
 /* domain.c: the request's operation, or a new one. False: there is no memory. */
-bool virtio_operation_need(struct virtio_operation **operation);
+bool virtio_operation_need(struct virtio *virtio, struct virtio_operation **operation);
 
 /* request.c: carries out what waited for its turn, until something is tried. */
 void virtio_requests_run(struct virtio *virtio);
@@ -230,9 +238,19 @@ void virtio_trial_cancel(struct virtio *virtio);
 /* request.c: whether the addresses of a mapping are such that it may be made: OK, or why not. */
 uint8_t virtio_addresses_check(const struct virtio *virtio, const struct range_run *run);
 
-/* operation.c: one that was not begun. NULL without memory. */
-struct virtio_operation *virtio_operation_new(void);
-void virtio_operation_free(struct virtio_operation *operation);
+/*
+ * operation.c: one that was not begun. NULL without memory, which it needs only while others are
+ * under way.
+ */
+struct virtio_operation *virtio_operation_new(struct virtio *virtio);
+void virtio_operation_free(struct virtio *virtio, struct virtio_operation *operation);
+/*
+ * Takes [first, last] of a domain away, without one, where that is complete at once, as nearly
+ * always: nothing is under way, no subscriber is there, no window, and no section is open. Where it
+ * is not nothing was done that virtio_operation_pages would not do again.
+ */
+bool virtio_pages_at_once(struct virtio *virtio, const struct virtio_domain *domain, uint64_t first,
+                          uint64_t last);
 /* It takes [first, last] of a domain away. */
 void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *operation,
                             const struct virtio_domain *domain, uint64_t first, uint64_t last);
@@ -244,6 +262,8 @@ void virtio_operation_endpoint(struct virtio *virtio, struct virtio_operation *o
 void virtio_bypass_changed(struct virtio *virtio);
 void virtio_endpoint_gone(struct virtio *virtio);
 void virtio_operation_everyone(struct virtio *virtio, struct virtio_operation *operation);
+/* Moves one that was begun on as far as it can. Whether it is complete. */
+bool virtio_operation_complete(struct virtio *virtio, struct virtio_operation *operation);
 /* Puts one that was begun, or has nothing to wait for (phase DONE), into the order. */
 void virtio_operation_append(struct virtio *virtio, struct virtio_operation *operation);
 /* Takes the oldest one out of the order when it is complete, or NULL. */
