@@ -258,7 +258,7 @@ uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
     if (!follow_shares(&virtio->iommu, &domain->mappings)) {
         return insert(virtio, domain, run);
     }
-    if (!follow_allows(&virtio->iommu, &domain->mappings, run->first, run->last)) {
+    if (!virtio_mirrors_allow(virtio, domain, run)) {
         return VIOMMU_VIRTIO_INVAL;
     }
     if (!virtio_operation_need(virtio, operation)) {

@@ -217,6 +217,9 @@ void virtio_view(struct viommu *iommu, uint16_t requester, struct shadow_view *o
 int virtio_narrow(struct viommu *iommu, uint64_t last, uint64_t page_sizes);
 bool virtio_reserved(const struct viommu *iommu, size_t n, struct viommu_range *out);
 void virtio_tried(struct viommu *iommu, int error);
+/* Whether mirrors of the domain's endpoints may map all of a mapping. */
+bool virtio_mirrors_allow(const struct virtio *virtio, const struct virtio_domain *domain,
+                          const struct range_run *run);
 /*
  * Has mirrors try a mapping that is in the map, or that mappings of a domain go. `operation` waits
  * for it.
