@@ -100,6 +100,7 @@ int main(void)
     }
     check_unit();
     check_devices();
+    note("guest: refused %u", refused_count());
     check_log();
     init_finish();
 }

@@ -50,6 +50,14 @@ static unsigned rogue_bytes(void)
     return init_word("viommu.qemu-unit") ? ROGUE_BYTES_QEMU : ROGUE_BYTES;
 }
 
+/* How many DMAs were to be refused; the harness outside compares it with the server's counter. */
+static unsigned provoked;
+
+unsigned refused_count(void)
+{
+    return provoked;
+}
+
 struct outcome {
     bool ended;         /* the device came to an end with its DMA */
     bool told;          /* the guest was told */
@@ -70,6 +78,7 @@ static struct outcome provoke(struct station *s, bool write, uint64_t iova, unsi
 
     for (unsigned i = 0; i < ATTEMPTS && !outcome.told && !wait.line; i++) {
         kmsg_before_fault(&wait);
+        provoked++;
         outcome.ended = write ? !edu_to_ram(s->edu, iova, 0, rogue_bytes())
                               : !edu_from_ram(s->edu, iova, 0, rogue_bytes());
         outcome.told = kmsg_wait_fault(&wait, &fault);
@@ -237,6 +246,7 @@ static void check_fault_storm(struct station *s, unsigned count)
     }
     kmsg_before_storm(&wait);
     for (unsigned i = 0; ok && i < count; i++) {
+        provoked++;
         ok = !edu_to_ram(s->edu, gpa, 0, rogue_bytes());
     }
     ok = kmsg_after_storm(&wait, &fault) && ok;

@@ -33,6 +33,9 @@ HELD_SECONDS = 0.3
 STRANGER_SECONDS = 0.05
 # What a successor says first: server/handover/channel.h.
 HANDOVER_HELLO = struct.pack("<8sIIQII", b"viommuHO", 1, 1, 0, 0, 0)
+# The server's words for what a virtio-iommu's guest may get wrong.
+BAD_REQUESTS = ["of them not carried out", "that made no sense to the queue", "fault buffers refused",
+                "fault buffers not in memory", "queues broken"]
 # Each cycle is lines on the console.
 MIRRORED_STORM = 50
 
@@ -369,7 +372,9 @@ class ServedUnit(Unit):
             self.child.stop()
 
     def judge(self, console):
-        said = [self.disk.judge(console), self.judge_counters()] if self.disk else []
+        said = [self.disk.judge(console), self.judge_counters()] if self.disk else \
+            self.judge_refused(console)
+        self.judge_requests()
         for slot in self.slots() if self.mirrored else []:
             try:
                 with open(self.trace(slot), encoding="ascii") as f:
@@ -377,6 +382,23 @@ class ServedUnit(Unit):
             except (OSError, mirror_trace.Mismatch) as e:
                 raise Failed(str(e)) from e
         return said
+
+    def judge_refused(self, console):
+        """Did the server refuse as many requests as the guest provoked?"""
+        wanted = sum(int(n) for n in re.findall(r"^# guest: refused (\d+)", console, re.M))
+        if "summary" not in self.output():
+            return []       # it goes on
+        refused = self.counter("requests refused")
+        if refused != wanted:
+            raise Failed("the guest let %d requests be refused, the server refused %d"
+                         % (wanted, refused))
+        return ["%d requests refused, as many as the guest provoked" % refused]
+
+    def judge_requests(self):
+        """A stock kernel asks a virtio-iommu for nothing that is refused."""
+        for name in BAD_REQUESTS if self.model == "virtio" else []:
+            if self.counter(name):
+                raise Failed("viommu serve: %s: %d" % (name, self.counter(name)))
 
     def judge_counters(self):
         """Was it the unit that translated, and did data go without copies?"""
