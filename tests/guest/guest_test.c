@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * guest_test.c - /init of the test guest: a stock Linux kernel, VFIO, and edu devices behind VT-d or
- * a virtio-iommu.
+ * guest_test.c - /init of the test guest: a stock Linux kernel, VFIO, and edu devices behind VT-d
+ * or a virtio-iommu.
  *
  * It loads the kernel modules that /modules.order names, checks what the kernel says of the IOMMU,
  * takes each edu device and checks what its DMA can and cannot do, prints one line a check and at

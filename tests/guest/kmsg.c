@@ -7,9 +7,9 @@
  * "priority,sequence,time,flags;text\n", then lines that begin with a space, which are dropped.
  *
  * The drivers' rate limit: ten calls in a window of five seconds that starts with the first.  With
- * VT-d one fault makes three calls: one for the status, one for each record, one for the record after
- * the last.  So three faults fit; with a virtio-iommu a fault is one call, and ten fit.  A fault near
- * the end of a window waits until it is surely over.
+ * VT-d one fault makes three calls: one for the status, one for each record, one for the record
+ * after the last.  So three faults fit; with a virtio-iommu a fault is one call, and ten fit.  A
+ * fault near the end of a window waits until it is surely over.
  */
 #include "kmsg.h"
 

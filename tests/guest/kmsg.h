@@ -7,8 +7,8 @@
  *   virtio_iommu virtio0: page fault from EP 40 at 0x8000 [W]
  * "Stray": a fault that no check asked for.
  *
- * The driver's own rate limit lets three faults into the log in five seconds, or ten (virtio-iommu);
- * of others only the fault interrupt can be counted.  So a check says before its DMA that it will be refused, and
+ * The driver's own rate limit lets three faults into the log in five seconds, or ten
+ * (virtio-iommu); of others only the fault interrupt can be counted.  So a check says before its DMA that it will be refused, and
  * afterwards waits for the line, or for the interrupt.  One thread only.
  */
 #ifndef VIOMMU_GUEST_KMSG_H
@@ -41,8 +41,8 @@ struct kmsg_wait {
 };
 
 /*
- * Open the log and read what the kernel said so far.  `all`: see kmsg_before_fault(); `virtio_iommu`:
- * the driver is that of a virtio-iommu.
+ * Open the log and read what the kernel said so far.  `all`: see kmsg_before_fault();
+ * `virtio_iommu`: the driver is that of a virtio-iommu.
  */
 int kmsg_open(bool all, bool virtio_iommu);
 

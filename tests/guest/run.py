@@ -436,8 +436,8 @@ def parse():
         p.error("--model virtio needs --viommu")
     if args.model == "virtio" and not set(args.kernel) <= set(VIRTIO_KERNELS):
         p.error("kernel 6.1 of Debian has no driver of virtio-iommu")
-    if args.model == "virtio" and (args.width or args.caching_mode or args.iommu == "off"):
-        p.error("--width, --caching-mode and --iommu off are of VT-d")
+    if args.model == "virtio" and (args.caching_mode or args.iommu == "off"):
+        p.error("--caching-mode and --iommu off are of VT-d")
     if (args.kind == "mirror" or args.full) and not args.viommu:
         p.error("--mirror and --full need --viommu")
     if (args.kind or args.full) and (args.reboot or args.keep_server or args.kills):

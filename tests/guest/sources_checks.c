@@ -2,9 +2,9 @@
 /*
  * sources_checks.c - reading reserved addresses from a live kernel.  See sources_checks.h.
  *
- * What a reader says is compared with another file of the kernel's about the same thing: the windows
- * of a bridge with the resources that the kernel keeps for it, the windows of the host bridge with
- * where the devices are.
+ * What a reader says is compared with another file of the kernel's about the same thing: the
+ * windows of a bridge with the resources that the kernel keeps for it, the windows of the host
+ * bridge with those of the bridges, and with RAM.
  */
 #include "sources_checks.h"
 

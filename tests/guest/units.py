@@ -34,8 +34,8 @@ STRANGER_SECONDS = 0.05
 # What a successor says first: server/handover/channel.h.
 HANDOVER_HELLO = struct.pack("<8sIIQII", b"viommuHO", 1, 1, 0, 0, 0)
 # The server's words for what a virtio-iommu's guest may get wrong.
-BAD_REQUESTS = ["of them not carried out", "that made no sense to the queue", "fault buffers refused",
-                "fault buffers not in memory", "queues broken"]
+BAD_REQUESTS = ["of them not carried out", "that made no sense to the queue",
+                "fault buffers refused", "fault buffers not in memory", "queues broken"]
 # Each cycle is lines on the console.
 MIRRORED_STORM = 50
 
