@@ -3,6 +3,7 @@
 #include "virtio/iommu.h"
 
 #include <errno.h>
+#include <linux/virtio_config.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -486,6 +487,17 @@ static void load_pending(struct virtio_iommu *iommu, struct virtio_iommu_pending
     }
 }
 
+/* Whether what was taken out of the queues was given back, or is pending. */
+static bool is_consistent(const struct virtio_iommu *iommu)
+{
+    const struct virtio_ring *requests = &iommu->pci.queues[REQUESTS].ring;
+    const struct virtio_ring *faults = &iommu->pci.queues[FAULTS].ring;
+
+    return iommu->pci.resetting || (iommu->pci.status & VIRTIO_CONFIG_S_NEEDS_RESET) ||
+           ((uint16_t)(requests->returned + iommu->pending_count) == requests->next &&
+            faults->returned == faults->next);
+}
+
 int virtio_iommu_load(struct virtio_iommu *iommu, struct save_section *section)
 {
     uint8_t reset_again;
@@ -506,6 +518,9 @@ int virtio_iommu_load(struct virtio_iommu *iommu, struct save_section *section)
     }
     while (!section->error && iommu->pending_count < count) {
         load_pending(iommu, &iommu->pending[iommu->pending_count++], section);
+    }
+    if (!is_consistent(iommu)) {
+        save_spoil(section);
     }
     data = handover_get_data(section, SIZE_MAX, &size);
     if (section->error) {
