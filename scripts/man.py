@@ -264,8 +264,6 @@ def headers(version, folder, paths):
 
 # As argp prints them: at column 2, or 6 without a short name.
 OPTION = re.compile(r"^(?: {2}| {6})(-{1,2}[\w?].*?)(?: {2,}(\S.*))?$")
-# What stands above a group of options.
-GROUP = re.compile(r"^ (\S.*):$")
 
 
 def help_parts(text):
@@ -298,9 +296,9 @@ def help_body(lines):
                 out.append(line_of(option.group(2)))
         elif options and not notes and line.startswith(" " * 20):
             out.append(line_of(line.strip()))  # a long option: the rest is on the next line
-        elif options and not notes and GROUP.match(line):
+        elif options and not notes and re.match(r"^ \S.*:$", line):
             flush()
-            out.append('.SS "%s"' % escape(GROUP.match(line).group(1)))
+            out.append(".SS " + escape(line.strip().rstrip(":")))  # a group of options
         elif line.startswith("Exit status:"):
             flush()
             out.append(".SH EXIT STATUS")
