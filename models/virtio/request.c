@@ -14,6 +14,8 @@
  */
 #include "virtio/unit.h"
 
+#include "iommu/watch.h"
+
 #include <errno.h>
 
 /* A request under way through this file. */
@@ -24,6 +26,7 @@ struct request {
     uint8_t *out;
     size_t out_size;
     size_t written;
+    uint64_t number;
     struct virtio_operation *operation; /* begun, where something was taken away */
 };
 
@@ -277,6 +280,8 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
     operation->tells = true;
     operation->token = token;
     operation->status = status;
+    operation->number = request->number;
+    operation->written = request->out ? VIRTIO_TAIL_SIZE : 0; /* a reset has no answer */
     virtio_operation_append(virtio, operation);
     advance(virtio);
     if (virtio->first == operation && virtio_operation_take(virtio)) {
@@ -329,7 +334,28 @@ static int run(struct request *request, uint64_t token)
         return VIOMMU_PENDING;
     }
     answer(request, status);
+    watch_answered(&request->virtio->iommu, request->number, status, request->written);
     return 0;
+}
+
+/* Under the lock. */
+static void take(struct request *request)
+{
+    size_t size = request->in_size < sizeof(request->in) ? request->in_size : sizeof(request->in);
+
+    request->number = ++request->virtio->taken;
+    watch_request(&request->virtio->iommu, request->number, request->in, size, request->out_size);
+}
+
+/* What has no place for an answer, or is of an unknown type. */
+static void pass_over(struct request *request)
+{
+    struct viommu *iommu = &request->virtio->iommu;
+
+    iommu_lock(iommu);
+    take(request);
+    watch_answered(iommu, request->number, VIOMMU_OBSERVED_SILENCE, 0);
+    iommu_unlock(iommu);
 }
 
 static bool is_busy(const struct virtio *virtio)
@@ -359,10 +385,16 @@ int viommu_virtio_request(struct viommu *iommu, const void *in, size_t in_size, 
         memcpy(request.in, in, in_size < sizeof(request.in) ? in_size : sizeof(request.in));
     }
     if (in_size < VIRTIO_HEAD_SIZE || out_size < VIRTIO_TAIL_SIZE || !is_known(&request)) {
+        pass_over(&request);
         return 0;
     }
     iommu_lock(iommu);
-    ret = is_busy(request.virtio) ? -EBUSY : run(&request, token);
+    if (is_busy(request.virtio)) {
+        ret = -EBUSY;
+    } else {
+        take(&request);
+        ret = run(&request, token);
+    }
     iommu_unlock(iommu);
     *written = request.written;
     epoch_reap(iommu->epoch);
@@ -389,11 +421,16 @@ int viommu_virtio_reset(struct viommu *iommu, uint64_t token)
     if (!request.operation) {
         ret = is_busy(virtio) ? -EBUSY : -ENOMEM;
     } else {
+        request.number = ++virtio->taken;
+        watch_restart(iommu, request.number);
         virtio_domains_drop(virtio);
         virtio_faults_clear(virtio);
         virtio->accepted = 0;
         virtio_operation_everyone(virtio, request.operation);
         ret = finish(&request, VIOMMU_VIRTIO_OK, token) ? VIOMMU_PENDING : 0;
+        if (!ret) {
+            watch_answered(iommu, request.number, VIOMMU_VIRTIO_OK, 0);
+        }
         iommu_kick(iommu);
     }
     iommu_unlock(iommu);

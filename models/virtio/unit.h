@@ -63,6 +63,8 @@ struct virtio_operation {
     enum virtio_phase phase;
     bool tells; /* somebody waits for its token */
     uint64_t token;
+    uint64_t number; /* for those who watch, and: */
+    uint8_t written; /* of its answer, by whoever is told */
     uint8_t status;
 };
 
@@ -111,6 +113,7 @@ struct virtio {
     unsigned count;
     struct virtio_unasked unasked;
 
+    uint64_t taken; /* requests and resets, answered or not: the last one's number */
     uint64_t requests;
     uint64_t refused;
 };
