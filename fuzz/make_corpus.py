@@ -660,8 +660,9 @@ def trace_seeds():
     header = {**header, "model": "virtio", "unit": unit, "state": {**state, "bypass": "0x1"}}
 
     def request(number, status, parts, room=4, written=4):
-        bytes_ = b"".join(value.to_bytes(size, "little") for value, size in parts).hex()
-        return [{"kind": "request", "number": number, "room": room, "bytes": bytes_},
+        bytes_ = b"".join(value.to_bytes(size, "little") for value, size in parts)
+        return [{"kind": "request", "number": number, "size": len(bytes_), "room": room,
+                 "bytes": bytes_[:36].hex()},
                 {"kind": "answered", "number": number, "status": status, "written": written}]
 
     begin = [{"kind": "accepted", "value": "0x77"}, {"kind": "requester", "requester": "00:03.0", "present": True}]

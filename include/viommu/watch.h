@@ -44,7 +44,8 @@ enum viommu_observed {
     VIOMMU_OBSERVED_EVENT,      /* an event for the embedder (event) */
     /* Of a virtio-iommu only: */
     VIOMMU_OBSERVED_ACCEPTED,  /* the driver accepted features (value) */
-    VIOMMU_OBSERVED_REQUEST,   /* a request was taken (number, bytes, size, room) */
+    VIOMMU_OBSERVED_REQUEST,   /* a request was taken (number, size, room; bytes, slot of them:
+                                  what was read of it) */
     VIOMMU_OBSERVED_RESTART,   /* viommu_virtio_reset was called (number) */
     VIOMMU_OBSERVED_ANSWERED,  /* one of both is complete (number, status, size: bytes that were
                                   written) */
@@ -78,7 +79,7 @@ struct viommu_observation {
     int error; /* 0 or a negative errno */
     const struct viommu_event *event;
     uint64_t number;      /* of a request or restart; from 1, for all that were */
-    const uint8_t *bytes; /* of a request, `size` of them: what is read of it, valid during the call */
+    const uint8_t *bytes; /* of a request; valid during the call */
     uint64_t room;        /* bytes for its answer */
     uint32_t status;      /* what it was answered: enum viommu_virtio_status_code */
 };

@@ -188,8 +188,9 @@ static inline void watch_accepted(struct viommu *iommu, uint64_t features)
     }
 }
 
+/* `bytes`: `count` of them; the request has `size`. */
 static inline void watch_request(struct viommu *iommu, uint64_t number, const uint8_t *bytes,
-                                 size_t size, size_t room)
+                                 size_t count, size_t size, size_t room)
 {
     PROBE5(request, iommu, number, bytes, size, room);
     if (watch_is_on(iommu)) {
@@ -197,7 +198,8 @@ static inline void watch_request(struct viommu *iommu, uint64_t number, const ui
                               .kind = VIOMMU_OBSERVED_REQUEST,
                               .number = number,
                               .bytes = bytes,
-                              .size = (uint32_t)size,
+                              .slot = (uint32_t)count,
+                              .size = size < UINT32_MAX ? (uint32_t)size : UINT32_MAX,
                               .room = room,
                           });
     }

@@ -173,7 +173,7 @@ static void virtio_destroy(struct viommu *iommu)
         struct virtio_operation *next = virtio->first->next;
 
         if (virtio->first != &virtio->unasked.operation) {
-            virtio_operation_free(virtio->first);
+            virtio_operation_free(virtio, virtio->first);
         }
         virtio->first = next;
     }
@@ -222,7 +222,7 @@ static void tell_completed(struct virtio *virtio, struct virtio_operation *opera
         watch_answered(iommu, operation->number, status, operation->written);
     }
     if (operation != &virtio->unasked.operation) {
-        virtio_operation_free(operation);
+        virtio_operation_free(virtio, operation);
     }
     if (tells) {
         iommu_unlock(iommu);
@@ -281,19 +281,11 @@ static bool virtio_no(const struct viommu *iommu)
     return false;
 }
 
-static int virtio_narrow(struct viommu *iommu, uint64_t last, uint64_t page_sizes)
+/* Requests tell all that mirrors need. */
+static bool virtio_yes(const struct viommu *iommu)
 {
     (void)iommu;
-    (void)last;
-    (void)page_sizes;
-    return -ERANGE;
-}
-
-static void virtio_view(struct viommu *iommu, uint16_t requester, struct shadow_view *out)
-{
-    (void)iommu;
-    (void)requester;
-    *out = (struct shadow_view){.kind = VIEW_NONE};
+    return true;
 }
 
 static const struct pagetable_format *virtio_format(const struct viommu *iommu)
@@ -318,9 +310,11 @@ static const struct model virtio_model = {
     .refuse_interrupt = virtio_refuse_interrupt,
     .ats = virtio_ats,
     .has_ats = virtio_no,
-    .can_mirror = virtio_no,
+    .can_mirror = virtio_yes,
     .narrow = virtio_narrow,
     .view = virtio_view,
+    .tried = virtio_tried,
+    .reserved = virtio_reserved,
     .format = virtio_format,
     .interrupts = {VIRTIO_INTERRUPT_FIRST, VIRTIO_INTERRUPT_LAST},
     .id = MODEL_VIRTIO,
@@ -429,7 +423,7 @@ static uint64_t memory_of(const struct virtio *virtio)
     uint32_t id = 0;
 
     while ((domain = virtio_index_next(&virtio->domains, &id))) {
-        memory += sizeof(*domain) + range_map_memory(&domain->map);
+        memory += sizeof(*domain) + range_map_memory(&domain->mappings.map);
         if (id++ == UINT32_MAX) {
             break;
         }

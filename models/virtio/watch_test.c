@@ -18,8 +18,8 @@ static void observe(void *opaque, const struct viommu_observation *observation)
     (void)opaque;
     assert_true(seen.count < 64);
     if (observation->bytes) {
-        assert_true(observation->size <= sizeof(seen.bytes[0]));
-        memcpy(seen.bytes[seen.count], observation->bytes, observation->size);
+        assert_true(observation->slot <= sizeof(seen.bytes[0]));
+        memcpy(seen.bytes[seen.count], observation->bytes, observation->slot);
     }
     seen.all[seen.count++] = *observation;
 }
@@ -58,8 +58,9 @@ static void expect_request(uint64_t number, const struct spec_virtio_request *re
 
     assert_int_equal(got->number, number);
     assert_int_equal(got->size, request->size);
+    assert_int_equal(got->slot, request->size < 36 ? request->size : 36);
     assert_int_equal(got->room, room);
-    assert_memory_equal(seen.bytes[at], request->bytes, request->size);
+    assert_memory_equal(seen.bytes[at], request->bytes, got->slot);
 }
 
 static void expect_answered(uint64_t number, uint32_t status, uint32_t written)

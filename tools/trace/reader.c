@@ -198,12 +198,12 @@ static void get_bytes(struct reading *reading, struct trace_record *record)
     const char *text = json_string_value(json_object_get(reading->object, "bytes"));
     size_t length = text ? strlen(text) : 1;
 
-    if (length % 2 || length / 2 > TRACE_REQUEST_MAX) {
+    if (length % 2 || length / 2 > TRACE_BYTES_MAX) {
         fail(reading, "\"bytes\" is missing, or is not at most %d bytes in hexadecimal",
-             TRACE_REQUEST_MAX);
+             TRACE_BYTES_MAX);
         return;
     }
-    if (trace->byte_room - trace->byte_count < TRACE_REQUEST_MAX) {
+    if (trace->byte_room - trace->byte_count < TRACE_BYTES_MAX) {
         size_t room = trace->byte_room ? 2 * trace->byte_room : 4096;
         uint8_t *bytes = realloc(trace->bytes, room);
 
@@ -215,7 +215,7 @@ static void get_bytes(struct reading *reading, struct trace_record *record)
         trace->byte_room = room;
     }
     record->low = trace->byte_count;
-    record->size = (uint32_t)(length / 2);
+    record->slot = (uint32_t)(length / 2);
     for (size_t i = 0; i < length; i += 2) {
         int high = hex_digit(text[i]);
         int low = hex_digit(text[i + 1]);
@@ -346,6 +346,7 @@ static void get_virtio_members(struct reading *reading, struct trace_record *rec
         break;
     case VIOMMU_OBSERVED_REQUEST:
         record->value = get_count(reading, "number");
+        record->size = (uint32_t)get_number(reading, "size", 0, UINT32_MAX);
         record->high = get_count(reading, "room");
         get_bytes(reading, record);
         break;

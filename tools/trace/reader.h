@@ -14,8 +14,8 @@
 /*
  * A line of control. Members are as in struct viommu_observation, but for a virtio-iommu's: `value`
  * is the number of a request, restart or answer, and whether a requester is present; `reason` a
- * status; `size` how many bytes a request has, in trace.bytes from `low` on, or were written;
- * `high` its room; `slot` a requester.
+ * status; `size` how many bytes a request has, or were written; `slot` how many of them are in
+ * trace.bytes, from `low` on; `high` its room. `slot` is also a requester.
  */
 struct trace_record {
     unsigned kind;

@@ -35,7 +35,7 @@ KINDS = {
     "message": {"offset", "address", "value"},
     "event": {"event", "requester", "error", "first", "last", "text"},
     "accepted": {"value"},
-    "request": {"number", "type", "room", "bytes"},
+    "request": {"number", "type", "size", "room", "bytes"},
     "restart": {"number"},
     "answered": {"number", "status", "written"},
     "requester": {"requester", "present"},
@@ -223,7 +223,7 @@ def virtio_changes(lines):
             others = [{**value, "status": "noent" if value["status"] != "noent" else "ok"},
                       {**value, "written": value["written"] + 1}, {**value, "number": value["number"] + 100}]
         elif kind == "request" and value["type"] in ("attach", "map") and value.get("first") != "0x8000":
-            others = [{**value, "bytes": "09" + value["bytes"][2:]}, {**value, "bytes": value["bytes"][:16]},
+            others = [{**value, "bytes": "09" + value["bytes"][2:]}, {**value, "size": 8},
                       {**value, "room": 3}, {**value, "number": value["number"] + 100}]
         elif kind == "requester" and at < 4:
             others = [{**value, "present": False}, {**value, "requester": "00:1f.7"}]
@@ -284,7 +284,7 @@ def test_virtio(folder):
     at = next(at for at, value in enumerate(values) if value.get("kind") == "request")
     come = next(at for at, value in enumerate(values) if value.get("kind") == "requester")
     end = next(at for at, value in enumerate(values) if value.get("kind") == "answered")
-    for place, change in ((at, {"bytes": "0"}), (at, {"bytes": "0x"}), (at, {"bytes": "00" * 73}), (at, {"bytes": 1}),
+    for place, change in ((at, {"bytes": "0"}), (at, {"bytes": "0x"}), (at, {"bytes": "00" * 37}), (at, {"size": -1}), (at, {"bytes": 1}),
                           (at, {"room": -1}), (at, {"number": "1"}), (come, {"requester": "0:3.0"}),
                           (come, {"requester": "00:03.8"}), (come, {"requester": "00:20.0"}),
                           (come, {"requester": "00:03.00"}), (come, {"present": 1}), (end, {"status": "fine"}),

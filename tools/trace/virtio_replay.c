@@ -118,14 +118,16 @@ static bool take_answer(struct replay *replay, uint64_t number, struct answer *o
 
 static void send(struct replay *replay, const struct trace_record *record)
 {
-    const uint8_t *bytes = replay->trace->bytes + record->low;
+    uint8_t bytes[TRACE_REQUEST_MAX] = {0};
+    size_t size = record->size < sizeof(bytes) ? record->size : sizeof(bytes);
     size_t room = record->high < ROOM_MAX ? (size_t)record->high : ROOM_MAX;
     struct answer answer = {.number = record->value, .status = VIOMMU_OBSERVED_SILENCE};
     size_t written = 0;
     int ret;
 
+    memcpy(bytes, replay->trace->bytes + record->low, record->slot);
     replay->completed = false;
-    ret = viommu_virtio_request(replay->iommu, bytes, record->size, replay->answer, room, 0,
+    ret = viommu_virtio_request(replay->iommu, bytes, size, replay->answer, room, 0,
                                 &written);
     settle(replay);
     if (ret == VIOMMU_PENDING && replay->completed) {
@@ -247,7 +249,7 @@ static void print(const struct replay *replay, const struct trace_record *record
     }
     fprintf(replay->out, "%u: %s", record->line, trace_kind_words[record->kind]);
     if (record->kind == VIOMMU_OBSERVED_REQUEST) {
-        unsigned type = record->size ? replay->trace->bytes[record->low] : 0;
+        unsigned type = record->slot ? replay->trace->bytes[record->low] : 0;
 
         fprintf(replay->out, " %" PRIu64 " %s", record->value, trace_request_word(type));
     } else if (record->kind == VIOMMU_OBSERVED_ANSWERED) {

@@ -59,8 +59,8 @@ uint64_t trace_number_get(const struct trace_number *number,
 void trace_number_set(const struct trace_number *number, struct viommu_virtio_config *config,
                       uint64_t value);
 
-/* The longest request, in bytes. */
-enum { TRACE_REQUEST_MAX = 72 };
+/* The longest request, in bytes, and what is read of it. */
+enum { TRACE_REQUEST_MAX = 72, TRACE_BYTES_MAX = 36 };
 
 /* How a virtio-iommu stands, as the first line and the last say. */
 struct trace_state {

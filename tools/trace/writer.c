@@ -177,11 +177,11 @@ static void add_fields(struct trace_writer *writer, const struct viommu_observat
 {
     enum { ATTACH = 1, DETACH, MAP, UNMAP, PROBE };
     static const uint8_t sizes[] = {[ATTACH] = 20, [DETACH] = 20, [MAP] = 36, [UNMAP] = 28,
-                                    [PROBE] = 72};
-    unsigned type = observation->size ? observation->bytes[0] : 0;
+                                    [PROBE] = 8};
+    unsigned type = observation->slot ? observation->bytes[0] : 0;
 
     add(writer, ",\"type\":\"%s\"", trace_request_word(type));
-    if (type < ATTACH || type > PROBE || observation->size < sizes[type]) {
+    if (type < ATTACH || type > PROBE || observation->slot < sizes[type]) {
         return;
     }
     if (type == PROBE) {
@@ -206,11 +206,11 @@ static void add_fields(struct trace_writer *writer, const struct viommu_observat
 static void add_virtio_request(struct trace_writer *writer,
                                const struct viommu_observation *observation)
 {
-    add(writer, ",\"number\":%" PRIu64 ",\"room\":%" PRIu64, observation->number,
-        observation->room);
+    add(writer, ",\"number\":%" PRIu64 ",\"size\":%" PRIu32 ",\"room\":%" PRIu64,
+        observation->number, observation->size, observation->room);
     add_fields(writer, observation);
     add(writer, ",\"bytes\":\"");
-    for (uint32_t i = 0; i < observation->size && i < TRACE_REQUEST_MAX; i++) {
+    for (uint32_t i = 0; i < observation->slot && i < TRACE_BYTES_MAX; i++) {
         add(writer, "%02x", observation->bytes[i]);
     }
     add(writer, "\"");
