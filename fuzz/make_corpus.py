@@ -816,7 +816,7 @@ def virtio_seeds():
     bypass = b"".join(bytes([V_EMBEDDER, 5 | 16, on]) + bytes(7) + v_dma(2, 5) for on in (1, 0, 1, 2))
     bypass += v_attach(3, 2, 1) + v_map(3, 1, 1, 1) + v_unmap(3, 1, 1) + v_dma(2, 5) + v_embedder(7, 1)
     moves = v_attach(1, 0) + many[:60] + held[:18] + bytes([V_MOVE, 1, 0])
-    for kind in range(32):
+    for kind in list(range(32)) + [33, 37, 49]:
         head = bytes([kind])
         write("virtio", f"life-{kind}", head + life + bypass)
         write("virtio", f"held-{kind}", head + held + v_embedder(8, 1) + life)
