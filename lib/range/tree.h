@@ -109,27 +109,41 @@ static inline uint64_t tree_gap_before(struct range_node *node, unsigned level, 
     return tree_entries(node, level)[index].first - node->last[index - 1] - 1;
 }
 
+/* Keeps the compiler from making one chain of additions of two that can run side by side. */
+static inline void tree_apart(unsigned *a, unsigned *b)
+{
+    __asm__("" : "+r"(*a), "+r"(*b));
+}
+
 /* The first entry that ends at the address or above; the count when there is none. */
 static inline unsigned tree_search(const struct range_node *node, unsigned level, uint64_t address)
 {
     unsigned capacity = tree_capacity(level);
-    unsigned eighths = 0;
-    const uint64_t *last;
+    unsigned sums[3] = {0, 0, 0};
+    const uint64_t *last = node->last + 7;
+    unsigned at;
 
-    for (unsigned i = 7; i < capacity; i += 8) {
-        eighths += node->last[i] < address;
+    for (unsigned i = 7; i < capacity; i += 24, last += 24) {
+        sums[0] += last[0] < address;
+        sums[1] += i + 8 < capacity && last[8] < address;
+        sums[2] += i + 16 < capacity && last[16] < address;
+        tree_apart(&sums[0], &sums[1]);
     }
-    last = &node->last[eighths * 8];
-    return eighths * 8 + (last[0] < address) + (last[1] < address) + (last[2] < address) +
-           (last[3] < address) + (last[4] < address) + (last[5] < address) + (last[6] < address);
+    at = (sums[0] + sums[1] + sums[2]) * 8;
+    last = &node->last[at];
+    sums[0] = (last[0] < address) + (last[1] < address) + (last[2] < address);
+    sums[1] = (last[3] < address) + (last[4] < address);
+    sums[2] = (last[5] < address) + (last[6] < address);
+    tree_apart(&sums[0], &sums[1]);
+    return at + sums[0] + sums[1] + sums[2];
 }
 
 /*
- * A tree as high as this does not fit into near caches. All lines of a leaf are asked for before it
- * is searched, of the inner node above it those of the entries: so each of the two is waited for
- * once.
+ * A tree of so many leaves does not fit into near caches. All lines of a leaf are asked for before
+ * it is searched, of the inner node above it those of the entries: so each of the two is waited for
+ * once. In a smaller tree that would cost more than it saves.
  */
-#define TREE_PREFETCH_HEIGHT 3
+#define TREE_PREFETCH_LEAVES 512
 
 static inline void tree_prefetch(const void *memory, size_t size)
 {
@@ -144,7 +158,7 @@ static inline void tree_prefetch(const void *memory, size_t size)
  */
 static inline void tree_seek(const struct range_map *map, uint64_t address, struct range_path *path)
 {
-    bool far = map->height >= TREE_PREFETCH_HEIGHT;
+    bool far = map->nodes[0] >= TREE_PREFETCH_LEAVES;
     struct range_node *node = map->root;
 
     if (!map->height) {
