@@ -771,7 +771,7 @@ def v_embedder(what, high=0):
 
 
 def virtio_seeds():
-    process = v_embedder(12, 15)
+    process = v_embedder(14, 15)
     many = b"".join(v_map(1, page, 0, page & 15) for page in range(0, 64))
     life = (v_attach(1, 0) + v_map(1, 1, 2, 3) + v_dma(0, 1) + v_dma(0, 2, 1) + v_dma(1, 1) +
             v_attach(1, 1) + v_unmap(1, 1, 1) + v_unmap(1, 1, 2) + v_dma(0, 1) + v_detach(1, 0) +
@@ -795,6 +795,12 @@ def virtio_seeds():
     write("virtio", "raw", b"\1" + raw)
     devices = b"".join(v_embedder(10, i) + v_attach(1, i & 3) + v_embedder(9, i) for i in range(16))
     write("virtio", "devices", b"\1" + devices + life)
+    window = bytes([V_EMBEDDER, 13, 0, 1])
+    for i in range(6):
+        gone = v_embedder(12, i) if i & 1 else v_embedder(10, i << 1)
+        write("virtio", f"gone-{i}", bytes([i * 5]) + v_attach(1, 0) + v_map(1, 1, 2, 3) + window +
+              v_embedder(0) + gone + v_unmap(1, 1, 2) + v_attach(1, 0) + process + v_embedder(1) +
+              process + window + process + bytes([V_MOVE, 1, 0]) + life)
 
 
 registers_seeds()

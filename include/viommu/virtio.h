@@ -15,7 +15,9 @@
  * What a request takes away (UNMAP, DETACH, ATTACH of an endpoint that reached something else) is
  * complete only when requests of devices that began before have ended, subscribers have
  * acknowledged, and pinned windows were released. Mostly all that holds at once. If not the request
- * is pending, and the callback `completed` tells its status later. Requests complete in order.
+ * is pending, and the callback `completed` tells its status later. Requests complete in order. An
+ * endpoint whose device is removed, or gets another id, is not attached any more: requests that come
+ * later complete when its own, and its windows, have ended.
  *
  * Mirrors (viommu/notify.h) cannot be subscribed to its devices (-ENOTSUP), nor can devices have
  * device-TLBs. The modes of the cache for people who test drivers are not supported.
@@ -58,7 +60,7 @@ enum viommu_virtio_status_code {
  * DMA there, in bypass mode, too.
  */
 struct viommu_virtio_region {
-    uint64_t first; /* device addresses */
+    uint64_t first; /* device addresses, whole pages of 4 KiB */
     uint64_t last;
 };
 

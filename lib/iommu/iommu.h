@@ -120,6 +120,16 @@ struct model {
      * the lock.
      */
     void (*view)(struct viommu *iommu, uint16_t requester, struct shadow_view *out);
+    /*
+     * A trial (shadow/trial.h) is over: 0, or why it failed. The next one may begin. Or NULL. Under
+     * the lock, in viommu_process.
+     */
+    void (*tried)(struct viommu *iommu, int error);
+    /*
+     * The n-th range (from 0) that devices reach in no view, besides `interrupts`; false: there are
+     * no more. They stay as they are. Or NULL. Under the lock.
+     */
+    bool (*reserved)(const struct viommu *iommu, size_t n, struct viommu_range *out);
     /* How its tables read. Permissions have the bits of enum viommu_perm. */
     const struct pagetable_format *(*format)(const struct viommu *iommu);
     /* Where devices' interrupts go: never mapped. An empty range (first > last): nowhere. */

@@ -65,9 +65,9 @@ static struct virtio_domain *domain_create(struct virtio *virtio, uint32_t id, b
     if (!domain) {
         return NULL;
     }
+    mappings_init(&domain->mappings);
     domain->id = id;
     domain->bypass = bypass;
-    range_map_init(&domain->map);
     if (virtio_index_add(&virtio->domains, id, domain)) {
         base_free(domain);
         return NULL;
@@ -80,9 +80,8 @@ static void domain_destroy(struct virtio *virtio, struct virtio_domain *domain)
 {
     (void)range_map_erase(&virtio->domains, domain->id, domain->id, NULL);
     virtio->recent = NULL;
-    virtio->mappings -= domain->map.count;
-    range_map_fini(&domain->map);
-    base_free(domain);
+    virtio->mappings -= domain->mappings.map.count - domain->leaving;
+    mappings_put(&domain->mappings);
 }
 
 void virtio_domains_free(struct range_map *domains)
@@ -92,8 +91,8 @@ void virtio_domains_free(struct range_map *domains)
 
     while ((domain = virtio_index_next(domains, &id))) {
         (void)range_map_erase(domains, id, id, NULL);
-        range_map_fini(&domain->map);
-        base_free(domain);
+        domain->endpoints = 0;
+        mappings_put(&domain->mappings);
     }
     range_map_fini(domains);
 }
@@ -124,6 +123,7 @@ void virtio_requester_gone(struct viommu *iommu, uint16_t id)
 
     if (domain) {
         endpoint_leave(virtio, domain, id);
+        virtio_endpoint_gone(virtio);
     }
 }
 
@@ -151,22 +151,42 @@ static uint8_t may_attach(const struct virtio *virtio, const struct virtio_domai
                                                                 : VIOMMU_VIRTIO_OK;
 }
 
+uint8_t virtio_may_attach(struct virtio *virtio, uint32_t id, const struct requester *requester,
+                          bool bypass)
+{
+    return may_attach(virtio, virtio_domain_find(virtio, id),
+                      virtio_endpoint_domain(virtio, requester->id), bypass);
+}
+
+bool virtio_operation_need(struct virtio *virtio, struct virtio_operation **operation)
+{
+    if (!*operation) {
+        *operation = virtio_operation_new(virtio);
+    }
+    return *operation != NULL;
+}
+
+/* Whether it takes something away, or a mirror has to follow. */
+static bool attach_operates(const struct virtio *virtio, const struct virtio_domain *old,
+                            const struct requester *requester)
+{
+    return old || virtio_bypasses(virtio) || follow_mirrors(&virtio->iommu, requester->id);
+}
+
 uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requester, bool bypass,
                       struct virtio_operation **operation)
 {
     struct virtio_domain *old = virtio_endpoint_domain(virtio, requester->id);
     struct virtio_domain *domain = virtio_domain_find(virtio, id);
+    bool operates = attach_operates(virtio, old, requester);
     bool made = !domain;
     uint8_t status = may_attach(virtio, domain, old, bypass);
 
     if (status || (domain && domain == old)) {
         return status;
     }
-    if (old || virtio_bypasses(virtio)) {
-        *operation = virtio_operation_new(virtio);
-        if (!*operation) {
-            return VIOMMU_VIRTIO_NOMEM;
-        }
+    if (operates && !virtio_operation_need(virtio, operation)) {
+        return VIOMMU_VIRTIO_NOMEM;
     }
     domain = made ? domain_create(virtio, id, bypass) : domain;
     if (!domain) {
@@ -184,7 +204,7 @@ uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requ
     (void)virtio_index_add(&virtio->endpoints, requester->id, domain);
     range_map_release(&virtio->endpoints);
     domain->endpoints++;
-    if (*operation) {
+    if (operates) {
         virtio_operation_endpoint(virtio, *operation, requester);
     }
     return VIOMMU_VIRTIO_OK;
@@ -193,8 +213,7 @@ uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requ
 uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
                       struct requester *requester, struct virtio_operation **operation)
 {
-    *operation = virtio_operation_new(virtio);
-    if (!*operation) {
+    if (!virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
     endpoint_leave(virtio, domain, requester->id);
@@ -204,50 +223,101 @@ uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
 
 /* ---- mappings ---- */
 
-/* Whether no mapping meets the run. */
-static bool is_free(const struct range_map *map, const struct range_run *run)
+/* What a mapping needs besides memory for itself: OK, or why it is not made. */
+static uint8_t may_map(struct virtio *virtio, const struct virtio_domain *domain,
+                       const struct range_run *run, bool tried,
+                       struct virtio_operation **operation)
 {
     struct range_run there;
 
-    return !range_map_from(map, run->first, &there) || there.first > run->last;
+    if (range_map_from(&domain->mappings.map, run->first, &there) && there.first <= run->last) {
+        return VIOMMU_VIRTIO_INVAL;
+    }
+    if (tried && !follow_allows(&virtio->iommu, &domain->mappings, run->first, run->last)) {
+        return VIOMMU_VIRTIO_INVAL;
+    }
+    if (virtio->mappings >= virtio->config.mappings_max ||
+        (tried && !virtio_operation_need(virtio, operation))) {
+        return VIOMMU_VIRTIO_NOMEM;
+    }
+    return VIOMMU_VIRTIO_OK;
 }
 
 uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
-                   const struct range_run *run)
+                   const struct range_run *run, struct virtio_operation **operation)
 {
+    bool tried = follow_shares(&virtio->iommu, &domain->mappings);
+    uint8_t status = VIOMMU_VIRTIO_OK;
     int ret;
 
-    if (virtio->mappings >= virtio->config.mappings_max) {
-        return is_free(&domain->map, run) ? VIOMMU_VIRTIO_NOMEM : VIOMMU_VIRTIO_INVAL;
+    /* Mostly the insertion says all there is to say, and so the place is looked for once. */
+    if (tried || virtio->mappings >= virtio->config.mappings_max) {
+        status = may_map(virtio, domain, run, tried, operation);
     }
-    ret = range_map_insert(&domain->map, run);
+    if (status) {
+        return status;
+    }
+    ret = range_map_insert(&domain->mappings.map, run);
     if (ret) {
         return ret == -ENOMEM ? VIOMMU_VIRTIO_NOMEM : VIOMMU_VIRTIO_INVAL;
     }
     virtio->mappings++;
+    if (tried) {
+        virtio_try_map(virtio, domain, run, *operation);
+    }
+    return VIOMMU_VIRTIO_OK;
+}
+
+/* Whether no mapping reaches over a border of the range. */
+static bool covers_whole(const struct range_map *map, uint64_t first, uint64_t last)
+{
+    struct range_run run;
+
+    if (range_map_find(map, first, &run) && run.first < first) {
+        return false;
+    }
+    return !range_map_find(map, last, &run) || run.last == last;
+}
+
+/* Where mirrors have the mappings: they go when those have followed. */
+static uint8_t unmap_shared(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
+                            uint64_t last, struct virtio_operation **operation)
+{
+    struct range_run run;
+
+    if (!covers_whole(&domain->mappings.map, first, last)) {
+        return VIOMMU_VIRTIO_RANGE;
+    }
+    if (!range_map_from(&domain->mappings.map, first, &run) || run.first > last) {
+        return VIOMMU_VIRTIO_OK;
+    }
+    if (!virtio_operation_need(virtio, operation)) {
+        return VIOMMU_VIRTIO_NOMEM;
+    }
+    virtio_operation_pages(virtio, *operation, domain, run.first, last);
+    virtio_try_unmap(virtio, domain, run.first, last, *operation);
     return VIOMMU_VIRTIO_OK;
 }
 
 uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
                      uint64_t last, struct virtio_operation **operation)
 {
-    struct virtio_operation *place = virtio_operation_new(virtio);
     struct range_erased erased;
-    uint8_t status = VIOMMU_VIRTIO_OK;
 
-    /* First of all, as nothing may fail once mappings have gone. */
-    if (!place) {
+    if (follow_shares(&virtio->iommu, &domain->mappings)) {
+        return unmap_shared(virtio, domain, first, last, operation);
+    }
+    /* Nothing may fail once mappings have gone: see that there is an operation, should it need one. */
+    if (virtio->ready_used && !virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
-    if (range_map_erase_inside(&domain->map, first, last, &erased)) {
-        status = VIOMMU_VIRTIO_RANGE;
+    if (range_map_erase_inside(&domain->mappings.map, first, last, &erased)) {
+        return VIOMMU_VIRTIO_RANGE;
     }
     virtio->mappings -= erased.count;
-    if (!erased.count || virtio_pages_at_once(virtio, domain, erased.first, erased.last)) {
-        virtio_operation_free(virtio, place);
-        return status;
+    if (erased.count && !virtio_pages_at_once(virtio, domain, erased.first, erased.last)) {
+        (void)virtio_operation_need(virtio, operation);
+        virtio_operation_pages(virtio, *operation, domain, erased.first, erased.last);
     }
-    virtio_operation_pages(virtio, place, domain, erased.first, erased.last);
-    *operation = place;
     return VIOMMU_VIRTIO_OK;
 }

@@ -158,8 +158,8 @@ static int by_mappings(struct virtio *virtio, const struct dma_request *request,
     uint32_t perm = 0;
 
     counter_add(&request->device->stats.walks, 1);
-    if (range_map_find(&domain->map, request->iova, &run)) {
-        perm = (uint32_t)run.tag & MAPPING_PERM;
+    if (mappings_find(&domain->mappings, request->iova, &run)) {
+        perm = (uint32_t)(run.tag & MAPPINGS_PERM);
     }
     if (!is_allowed(request->perm, perm)) {
         virtio_fault_record(virtio, request, VIRTIO_FAULT_MAPPING);
@@ -178,7 +178,7 @@ static int by_mappings(struct virtio *virtio, const struct dma_request *request,
     return 0;
 }
 
-/* What the requester's context does not answer: it was not there before the lock. */
+/* What the requester's context does not tell: it was not there. */
 static int by_endpoint(struct virtio *virtio, const struct dma_request *request,
                        struct viommu_translation *out)
 {
@@ -199,10 +199,13 @@ static int by_endpoint(struct virtio *virtio, const struct dma_request *request,
 static int look_up(struct virtio *virtio, const struct dma_request *request,
                    struct viommu_translation *out)
 {
-    /* Under the lock it says what is so now, and its domain is there. */
-    const struct virtio_context *context =
-        (const struct virtio_context *)atomic_load(&request->requester->context);
+    const struct virtio_context *context;
 
+    if (!request->requester->users) {
+        return -EFAULT; /* its device has another id by now, and another device may have this one */
+    }
+    /* Under the lock it says what is so now, and its domain is there. */
+    context = (const struct virtio_context *)atomic_load(&request->requester->context);
     return context && context->domain
                ? by_mappings(virtio, request, context->domain, context, out)
                : by_endpoint(virtio, request, out);

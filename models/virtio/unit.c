@@ -11,6 +11,7 @@
 #define FEATURES_DEFAULT (FEATURES_ALL & ~(uint64_t)VIOMMU_VIRTIO_BYPASS)
 #define PROBE_SIZE_MAX 65536u
 #define FAULTS_MAX 65536u
+#define REGION_PAGE UINT64_C(0xfff)
 
 /* ---- configuration ---- */
 
@@ -67,7 +68,9 @@ static bool regions_valid(const struct viommu_virtio_config *config)
         return false;
     }
     for (size_t i = 0; i < config->region_count; i++) {
+        /* Requests are refused or let through by the page. */
         if (regions[i].first > regions[i].last ||
+            ((regions[i].first | (regions[i].last + 1)) & REGION_PAGE) ||
             ranges_meet(regions[i].first, regions[i].last, VIRTIO_INTERRUPT_FIRST,
                         VIRTIO_INTERRUPT_LAST)) {
             return false;
@@ -168,7 +171,7 @@ static void virtio_destroy(struct viommu *iommu)
     while (virtio->first) {
         struct virtio_operation *next = virtio->first->next;
 
-        if (virtio->first != &virtio->bypass_operation) {
+        if (virtio->first != &virtio->unasked.operation) {
             virtio_operation_free(virtio, virtio->first);
         }
         virtio->first = next;
@@ -214,7 +217,7 @@ static void tell_completed(struct virtio *virtio, struct virtio_operation *opera
     bool tells = operation->tells && virtio->config.completed;
     struct callback_mark mark;
 
-    if (operation != &virtio->bypass_operation) {
+    if (operation != &virtio->unasked.operation) {
         virtio_operation_free(virtio, operation);
     }
     if (tells) {
@@ -274,19 +277,11 @@ static bool virtio_no(const struct viommu *iommu)
     return false;
 }
 
-static int virtio_narrow(struct viommu *iommu, uint64_t last, uint64_t page_sizes)
+/* Requests tell all that mirrors need. */
+static bool virtio_yes(const struct viommu *iommu)
 {
     (void)iommu;
-    (void)last;
-    (void)page_sizes;
-    return -ERANGE;
-}
-
-static void virtio_view(struct viommu *iommu, uint16_t requester, struct shadow_view *out)
-{
-    (void)iommu;
-    (void)requester;
-    *out = (struct shadow_view){.kind = VIEW_NONE};
+    return true;
 }
 
 static const struct pagetable_format *virtio_format(const struct viommu *iommu)
@@ -311,9 +306,11 @@ static const struct model virtio_model = {
     .refuse_interrupt = virtio_refuse_interrupt,
     .ats = virtio_ats,
     .has_ats = virtio_no,
-    .can_mirror = virtio_no,
+    .can_mirror = virtio_yes,
     .narrow = virtio_narrow,
     .view = virtio_view,
+    .tried = virtio_tried,
+    .reserved = virtio_reserved,
     .format = virtio_format,
     .interrupts = {VIRTIO_INTERRUPT_FIRST, VIRTIO_INTERRUPT_LAST},
     .id = MODEL_VIRTIO,
@@ -421,7 +418,7 @@ static uint64_t memory_of(const struct virtio *virtio)
     uint32_t id = 0;
 
     while ((domain = virtio_index_next(&virtio->domains, &id))) {
-        memory += sizeof(*domain) + range_map_memory(&domain->map);
+        memory += sizeof(*domain) + range_map_memory(&domain->mappings.map);
         if (id++ == UINT32_MAX) {
             break;
         }
