@@ -32,6 +32,7 @@
 #ifndef VIOMMU_RANGE_TREE_H
 #define VIOMMU_RANGE_TREE_H
 
+#include "base/epoch.h"
 #include "range/range_map.h"
 
 /* Entries of a leaf and of an inner node: multiples of 8, less one; from 15. */
@@ -139,6 +140,19 @@ static inline unsigned tree_search(const struct range_node *node, unsigned level
 }
 
 /*
+ * Keeps stores in their order, and loads in theirs: x86 does so by itself, and ThreadSanitizer knows
+ * no fences.
+ */
+static inline void tree_order(void)
+{
+#if defined(__x86_64__) || EPOCH_STORE_IS_FENCE
+    atomic_signal_fence(memory_order_seq_cst);
+#else
+    atomic_thread_fence(memory_order_acq_rel);
+#endif
+}
+
+/*
  * A tree of so many leaves does not fit into near caches. All lines of a leaf are asked for before
  * it is searched, of the inner node above it those of the entries: so each of the two is waited for
  * once. In a smaller tree that would cost more than it saves.
@@ -183,6 +197,22 @@ static inline void tree_seek(const struct range_map *map, uint64_t address, stru
     }
     path->node[0] = node;
     path->index[0] = tree_search(node, 0, address);
+}
+
+/* Around each change that range_map_peek must not see in parts. */
+static inline void tree_change_begin(struct range_map *map)
+{
+    uint64_t version = atomic_load_explicit(&map->version, memory_order_relaxed);
+
+    atomic_store_explicit(&map->version, version + 1, memory_order_relaxed);
+    tree_order();
+}
+
+static inline void tree_change_end(struct range_map *map)
+{
+    uint64_t version = atomic_load_explicit(&map->version, memory_order_relaxed);
+
+    atomic_store_explicit(&map->version, version + 1, memory_order_release);
 }
 
 /* Whether a seek found a run. */

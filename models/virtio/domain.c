@@ -65,7 +65,7 @@ static struct virtio_domain *domain_create(struct virtio *virtio, uint32_t id, b
     if (!domain) {
         return NULL;
     }
-    mappings_init(&domain->mappings);
+    mappings_init(&domain->mappings, virtio->iommu.epoch);
     domain->id = id;
     domain->bypass = bypass;
     if (virtio_index_add(&virtio->domains, id, domain)) {
@@ -257,6 +257,9 @@ uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
     if (status) {
         return status;
     }
+    if (tried) {
+        mappings_try(&domain->mappings);
+    }
     ret = range_map_insert(&domain->mappings.map, run);
     if (ret) {
         return ret == -ENOMEM ? VIOMMU_VIRTIO_NOMEM : VIOMMU_VIRTIO_INVAL;
@@ -294,6 +297,7 @@ static uint8_t unmap_shared(struct virtio *virtio, struct virtio_domain *domain,
     if (!virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
+    mappings_try(&domain->mappings);
     virtio_operation_pages(virtio, *operation, domain, run.first, last);
     virtio_try_unmap(virtio, domain, run.first, last, *operation);
     return VIOMMU_VIRTIO_OK;

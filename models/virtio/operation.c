@@ -57,7 +57,7 @@ static bool is_attached(const struct requester *requester, const void *what)
     return virtio_endpoint_domain(attached->virtio, requester->id) == attached->domain;
 }
 
-bool virtio_pages_at_once(struct virtio *virtio, const struct virtio_domain *domain, uint64_t first,
+bool virtio_pages_at_once(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
                           uint64_t last)
 {
     struct viommu *iommu = &virtio->iommu;
@@ -69,7 +69,12 @@ bool virtio_pages_at_once(struct virtio *virtio, const struct virtio_domain *dom
     (void)iotlb_drop_range(&iommu->iotlb, virtio_number(domain), first, last);
     drain = epoch_begin_drain(iommu->epoch);
     iommu->stats.drains++;
-    if (!epoch_drained(iommu->epoch, drain) || !windows_none(&iommu->windows)) {
+    if (!epoch_drained(iommu->epoch, drain)) {
+        return false;
+    }
+    /* Nobody looks into what was taken out before. */
+    range_map_trim(&domain->mappings.map);
+    if (!windows_none(&iommu->windows)) {
         return false;
     }
     iommu->stats.iotlb_invalidations[2]++;
