@@ -651,6 +651,40 @@ def trace_seeds():
     trace("far", [store(0x90, 0xfffffffff007, 8), store(0x18, 1 << 26)] + command(1 << 26) +
           [store(0x88, 0x7fff0), hexes("refused", slot=0, low=0, high=0, reason=2)])
 
+    # Of a virtio-iommu.
+    state = {name: "0x0" for name in ("features", "domains", "endpoints", "mappings", "bypass")}
+    small = {name: 0 for name in ("domain-first", "domain-last", "host-width", "probe-size", "domains-max",
+                                  "endpoints-max", "mappings-max", "faults-max")}
+    unit = {"bypass": True, **{name: "0x0" for name in ("features", "page-sizes", "input-first", "input-last")},
+            **small, "regions": [["0x8000", "0x8fff"]]}
+    header = {**header, "model": "virtio", "unit": unit, "state": {**state, "bypass": "0x1"}}
+
+    def request(number, status, parts, room=4, written=4):
+        bytes_ = b"".join(value.to_bytes(size, "little") for value, size in parts)
+        return [{"kind": "request", "number": number, "size": len(bytes_), "room": room,
+                 "bytes": bytes_[:36].hex()},
+                {"kind": "answered", "number": number, "status": status, "written": written}]
+
+    begin = [{"kind": "accepted", "value": "0x77"}, {"kind": "requester", "requester": "00:03.0", "present": True}]
+    attach = request(1, "ok", [(1, 4), (1, 4), (0x18, 4), (0, 4), (0, 4)])
+    some = attach + request(2, "ok", [(3, 4), (1, 4), (0x1000, 8), (0x1fff, 8), (0x5000, 8), (3, 4)])
+    some += request(3, "inval", [(3, 4), (1, 4), (0x8000, 8), (0x8fff, 8), (0x5000, 8), (3, 4)])
+    some += request(4, "ok", [(4, 4), (1, 4), (0, 8), (0xffff, 8), (0, 4)])
+    some += request(5, "ok", [(5, 4), (0x18, 4), (0, 64)], 516, 516) + request(6, "none", [(9, 4)], 4, 0)
+    gone = [{"kind": "requester", "requester": "00:03.0", "present": False}]
+    gone += request(7, "noent", [(2, 4), (1, 4), (0x18, 4), (0, 8)])
+    restart = [store(36, 0, 1), {"kind": "restart", "number": 8},
+               {"kind": "answered", "number": 8, "status": "ok", "written": 0}, {"kind": "reset"}]
+    finish = [{"kind": "end", "state": {**state, "bypass": "0x1"}}]
+    trace("virtio", begin + some + gone + restart + finish, header)
+    trace("virtio-late", begin + attach[:1] + some[2:] + attach[1:] + [{"kind": "event"}], header)
+    trace("virtio-differs", begin + request(1, "range", [(1, 4)]), header)
+    trace("virtio-configured", [{"kind": "accepted", "value": "0xc"}] + begin[1:] + some,
+          {**header, "state": state, "unit": {**unit, "features": "0x0c", "bypass": False, "mappings-max": 2,
+                                              "domains-max": 1, "faults-max": 9, "probe-size": 64,
+                                              "regions": []}})
+    trace("virtio-middle", some, {**header, "state": {**state, "domains": "0x1"}})
+
 
 # Saved states
 

@@ -180,6 +180,7 @@ struct viommu_virtio_status {
     uint64_t faults_waiting; /* to be fetched */
     uint64_t requests;       /* that were answered, since viommu_start */
     uint64_t refused;        /* of them, with another status than OK */
+    uint64_t features;       /* that the driver accepted */
 };
 
 /*

@@ -105,11 +105,13 @@ static bool mirror_allows(const struct mirror *mirror, uint64_t first, uint64_t 
     return allowed && allowed->first <= first && allowed->last >= last;
 }
 
-bool follow_allows(const struct viommu *iommu, const struct mappings *mappings, uint64_t first,
-                   uint64_t last)
+bool follow_allows(const struct viommu *iommu, notify_match *match, const void *what,
+                   uint64_t first, uint64_t last)
 {
     for (const struct mirror *m = iommu->follow.mirrors; m; m = m->next) {
-        if (m->source == mappings && !mirror_allows(m, first, last)) {
+        const struct requester *requester = atomic_load(&m->subscriber->device->requesters[0]);
+
+        if (!m->subscriber->fenced && match(requester, what) && !mirror_allows(m, first, last)) {
             return false;
         }
     }

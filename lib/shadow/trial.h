@@ -38,14 +38,12 @@
 #define VIOMMU_SHADOW_TRIAL_H
 
 #include "base/epoch.h"
+#include "notify/notify.h"
 #include "range/range_map.h"
 
 #include <viommu/iommu.h>
 
-struct mirror;
 struct shadow_view;
-struct viommu;
-struct wait;
 
 /* In the tags of runs. */
 #define MAPPINGS_PERM ((uint64_t)(VIOMMU_READ | VIOMMU_WRITE))
@@ -122,11 +120,11 @@ bool follow_shares(const struct viommu *iommu, const struct mappings *mappings);
 /* Whether a requester's device has a mirror that is not fenced. */
 bool follow_mirrors(const struct viommu *iommu, uint16_t requester);
 /*
- * Whether all mirrors of the mappings may map all of a range; whether those of a requester may map
- * all that is in the mappings.
+ * Whether the mirrors of the requesters that `match` names may map all of a range; whether those of
+ * one may map all that is in mappings.
  */
-bool follow_allows(const struct viommu *iommu, const struct mappings *mappings, uint64_t first,
-                   uint64_t last);
+bool follow_allows(const struct viommu *iommu, notify_match *match, const void *what,
+                   uint64_t first, uint64_t last);
 bool follow_allows_all(const struct viommu *iommu, uint16_t requester,
                        const struct mappings *mappings);
 

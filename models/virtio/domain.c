@@ -151,8 +151,8 @@ static uint8_t may_attach(const struct virtio *virtio, const struct virtio_domai
                                                                 : VIOMMU_VIRTIO_OK;
 }
 
-uint8_t virtio_may_attach(struct virtio *virtio, uint32_t id, const struct requester *requester,
-                          bool bypass)
+uint8_t virtio_may_attach(struct virtio *virtio, uint32_t id,
+                          const struct requester *requester, bool bypass)
 {
     return may_attach(virtio, virtio_domain_find(virtio, id),
                       virtio_endpoint_domain(virtio, requester->id), bypass);
@@ -223,52 +223,50 @@ uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
 
 /* ---- mappings ---- */
 
-/* What a mapping needs besides memory for itself: OK, or why it is not made. */
-static uint8_t may_map(struct virtio *virtio, const struct virtio_domain *domain,
-                       const struct range_run *run, bool tried,
-                       struct virtio_operation **operation)
+/* Whether no mapping meets the run. */
+static bool is_free(const struct range_map *map, const struct range_run *run)
 {
     struct range_run there;
 
-    if (range_map_from(&domain->mappings.map, run->first, &there) && there.first <= run->last) {
-        return VIOMMU_VIRTIO_INVAL;
-    }
-    if (tried && !follow_allows(&virtio->iommu, &domain->mappings, run->first, run->last)) {
-        return VIOMMU_VIRTIO_INVAL;
-    }
-    if (virtio->mappings >= virtio->config.mappings_max ||
-        (tried && !virtio_operation_need(virtio, operation))) {
-        return VIOMMU_VIRTIO_NOMEM;
-    }
-    return VIOMMU_VIRTIO_OK;
+    return !range_map_from(map, run->first, &there) || there.first > run->last;
 }
 
-uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
-                   const struct range_run *run, struct virtio_operation **operation)
+static uint8_t insert(struct virtio *virtio, struct virtio_domain *domain,
+                      const struct range_run *run)
 {
-    bool tried = follow_shares(&virtio->iommu, &domain->mappings);
-    uint8_t status = VIOMMU_VIRTIO_OK;
     int ret;
 
-    /* Mostly the insertion says all there is to say, and so the place is looked for once. */
-    if (tried || virtio->mappings >= virtio->config.mappings_max) {
-        status = may_map(virtio, domain, run, tried, operation);
-    }
-    if (status) {
-        return status;
-    }
-    if (tried) {
-        mappings_try(&domain->mappings);
+    if (virtio->mappings >= virtio->config.mappings_max) {
+        return is_free(&domain->mappings.map, run) ? VIOMMU_VIRTIO_NOMEM : VIOMMU_VIRTIO_INVAL;
     }
     ret = range_map_insert(&domain->mappings.map, run);
     if (ret) {
         return ret == -ENOMEM ? VIOMMU_VIRTIO_NOMEM : VIOMMU_VIRTIO_INVAL;
     }
     virtio->mappings++;
-    if (tried) {
+    return VIOMMU_VIRTIO_OK;
+}
+
+uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
+                   const struct range_run *run, struct virtio_operation **operation)
+{
+    uint8_t status;
+
+    if (!follow_shares(&virtio->iommu, &domain->mappings)) {
+        return insert(virtio, domain, run);
+    }
+    if (!virtio_mirrors_allow(virtio, domain, run)) {
+        return VIOMMU_VIRTIO_INVAL;
+    }
+    if (!virtio_operation_need(virtio, operation)) {
+        return VIOMMU_VIRTIO_NOMEM;
+    }
+    mappings_try(&domain->mappings);
+    status = insert(virtio, domain, run);
+    if (!status) {
         virtio_try_map(virtio, domain, run, *operation);
     }
-    return VIOMMU_VIRTIO_OK;
+    return status;
 }
 
 /* Whether no mapping reaches over a border of the range. */
@@ -282,9 +280,9 @@ static bool covers_whole(const struct range_map *map, uint64_t first, uint64_t l
     return !range_map_find(map, last, &run) || run.last == last;
 }
 
-/* Where mirrors have the mappings: they go when those have followed. */
-static uint8_t unmap_shared(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
-                            uint64_t last, struct virtio_operation **operation)
+/* UNMAP where mirrors have to follow: what goes stays in the map until they have. */
+static uint8_t unmap_followed(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
+                              uint64_t last, struct virtio_operation **operation)
 {
     struct range_run run;
 
@@ -309,9 +307,9 @@ uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64
     struct range_erased erased;
 
     if (follow_shares(&virtio->iommu, &domain->mappings)) {
-        return unmap_shared(virtio, domain, first, last, operation);
+        return unmap_followed(virtio, domain, first, last, operation);
     }
-    /* Nothing may fail once mappings have gone: see that there is an operation, should it need one. */
+    /* Nothing may fail once mappings have gone: should it need an operation, there is one. */
     if (virtio->ready_used && !virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }

@@ -67,6 +67,26 @@ int virtio_narrow(struct viommu *iommu, uint64_t last, uint64_t page_sizes)
 
 /* ---- what is tried ---- */
 
+struct attached {
+    const struct virtio *virtio;
+    const struct virtio_domain *domain;
+};
+
+static bool is_attached(const struct requester *requester, const void *what)
+{
+    const struct attached *attached = what;
+
+    return virtio_endpoint_domain(attached->virtio, requester->id) == attached->domain;
+}
+
+bool virtio_mirrors_allow(const struct virtio *virtio, const struct virtio_domain *domain,
+                          const struct range_run *run)
+{
+    struct attached attached = {virtio, domain};
+
+    return follow_allows(&virtio->iommu, is_attached, &attached, run->first, run->last);
+}
+
 static void begin(struct virtio *virtio, const struct virtio_trial *trial)
 {
     virtio->trial = *trial;

@@ -22,6 +22,8 @@
  */
 #include "virtio/unit.h"
 
+#include "iommu/watch.h"
+
 #include <errno.h>
 
 /* A request under way through this file. */
@@ -32,6 +34,7 @@ struct request {
     uint8_t *out;
     size_t out_size;
     size_t written;
+    uint64_t number;
     struct virtio_operation *operation; /* that it has, or begins; or NULL */
 };
 
@@ -294,6 +297,8 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
     operation->tells = true;
     operation->token = token;
     operation->status = status;
+    operation->number = request->number;
+    operation->written = request->out ? VIRTIO_TAIL_SIZE : 0; /* a reset has no answer */
     virtio_operation_append(virtio, operation);
     advance(virtio);
     return true;
@@ -332,8 +337,11 @@ static void queue(struct request *request, uint64_t token)
     operation->phase = PHASE_QUEUED;
     operation->tells = true;
     operation->token = token;
+    operation->number = request->number;
+    operation->written = VIRTIO_TAIL_SIZE;
     operation->in_size = request->in_size;
-    memcpy(operation->in, request->in, sizeof(operation->in));
+    memcpy(operation->in, request->in,
+           request->in_size < sizeof(operation->in) ? request->in_size : sizeof(operation->in));
     virtio_operation_append(request->virtio, operation);
 }
 
@@ -367,7 +375,7 @@ static int run(struct request *request, uint64_t token)
         advance(request->virtio);
     }
     if (needs_place(request)) {
-        request->operation = virtio_operation_new(request->virtio);
+        (void)virtio_operation_need(request->virtio, &request->operation);
     }
     if (request->operation && follow_trying(iommu)) {
         queue(request, token);
@@ -384,6 +392,7 @@ static int run(struct request *request, uint64_t token)
         return VIOMMU_PENDING;
     }
     answer(request, status);
+    watch_answered(&request->virtio->iommu, request->number, status, request->written);
     return 0;
 }
 
@@ -401,6 +410,34 @@ static void copy_in(struct request *request, const void *in, size_t size)
     } else if (size) {
         memcpy(request->in, in, size);
     }
+}
+
+/* How many bytes that copied. */
+static size_t copied(const struct request *request)
+{
+    size_t size = request->in_size;
+
+    return size >= VIRTIO_MAP_SIZE ? VIRTIO_MAP_SIZE
+           : size >= VIRTIO_UNMAP_SIZE ? VIRTIO_UNMAP_SIZE : size;
+}
+
+/* Under the lock. */
+static void take(struct request *request)
+{
+    request->number = ++request->virtio->taken;
+    watch_request(&request->virtio->iommu, request->number, request->in, copied(request),
+                  request->in_size, request->out_size);
+}
+
+/* What has no place for an answer, or is of an unknown type. */
+static void pass_over(struct request *request)
+{
+    struct viommu *iommu = &request->virtio->iommu;
+
+    iommu_lock(iommu);
+    take(request);
+    watch_answered(iommu, request->number, VIOMMU_OBSERVED_SILENCE, 0);
+    iommu_unlock(iommu);
 }
 
 static bool is_busy(const struct virtio *virtio)
@@ -432,10 +469,16 @@ int viommu_virtio_request(struct viommu *iommu, const void *in, size_t in_size, 
     }
     copy_in(&request, in, in_size);
     if (in_size < VIRTIO_HEAD_SIZE || out_size < VIRTIO_TAIL_SIZE || !is_known(&request)) {
+        pass_over(&request);
         return 0;
     }
     iommu_lock(iommu);
-    ret = is_busy(request.virtio) ? -EBUSY : run(&request, token);
+    if (is_busy(request.virtio)) {
+        ret = -EBUSY;
+    } else {
+        take(&request);
+        ret = run(&request, token);
+    }
     iommu_unlock(iommu);
     *written = request.written;
     epoch_reap(iommu->epoch);
@@ -462,12 +505,17 @@ int viommu_virtio_reset(struct viommu *iommu, uint64_t token)
     if (!request.operation) {
         ret = is_busy(virtio) ? -EBUSY : -ENOMEM;
     } else {
+        request.number = ++virtio->taken;
+        watch_restart(iommu, request.number);
         virtio_trial_cancel(virtio);
         virtio_domains_drop(virtio);
         virtio_faults_clear(virtio);
         virtio->accepted = 0;
         virtio_operation_everyone(virtio, request.operation);
         ret = finish(&request, VIOMMU_VIRTIO_OK, token) ? VIOMMU_PENDING : 0;
+        if (!ret) {
+            watch_answered(iommu, request.number, VIOMMU_VIRTIO_OK, 0);
+        }
         iommu_kick(iommu);
     }
     iommu_unlock(iommu);

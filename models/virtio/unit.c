@@ -3,6 +3,7 @@
 #include "virtio/unit.h"
 
 #include "base/alloc.h"
+#include "iommu/watch.h"
 #include "pagetable/pagetable.h"
 
 #include <errno.h>
@@ -217,6 +218,9 @@ static void tell_completed(struct virtio *virtio, struct virtio_operation *opera
     bool tells = operation->tells && virtio->config.completed;
     struct callback_mark mark;
 
+    if (operation->tells) {
+        watch_answered(iommu, operation->number, status, operation->written);
+    }
     if (operation != &virtio->unasked.operation) {
         virtio_operation_free(virtio, operation);
     }
@@ -402,6 +406,7 @@ int viommu_virtio_accept(struct viommu *iommu, uint64_t features)
         return -EDEADLK;
     }
     iommu_lock(iommu);
+    watch_accepted(iommu, features);
     bypassed = virtio_bypasses(virtio);
     virtio->accepted = features;
     if (bypassed != virtio_bypasses(virtio)) {
@@ -444,6 +449,7 @@ int viommu_virtio_status(struct viommu *iommu, struct viommu_virtio_status *stat
         .faults_waiting = virtio->faults.count,
         .requests = virtio->requests,
         .refused = virtio->refused,
+        .features = virtio->accepted,
     };
     iommu_unlock(iommu);
     memset(status, 0, size);

@@ -72,6 +72,8 @@ struct virtio_operation {
     enum virtio_phase phase;
     bool tells; /* somebody waits for its token */
     uint64_t token;
+    uint64_t number; /* for those who watch, and: */
+    uint8_t written; /* of its answer, by whoever is told */
     uint8_t status;
     uint8_t in[VIRTIO_MAP_SIZE]; /* QUEUED: the request, */
     size_t in_size;              /* as long as it was */
@@ -137,6 +139,7 @@ struct virtio {
     struct virtio_unasked unasked;
     struct virtio_trial trial;
 
+    uint64_t taken; /* requests and resets, answered or not: the last one's number */
     uint64_t requests;
     uint64_t refused;
 };
@@ -190,8 +193,8 @@ uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
 uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
                    const struct range_run *run, struct virtio_operation **operation);
 /* Whether it may be attached: OK, or why not. */
-uint8_t virtio_may_attach(struct virtio *virtio, uint32_t id, const struct requester *requester,
-                          bool bypass);
+uint8_t virtio_may_attach(struct virtio *virtio, uint32_t id,
+                          const struct requester *requester, bool bypass);
 uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
                      uint64_t last, struct virtio_operation **operation);
 /* Nothing is attached any more, and no domain is left. */
@@ -220,6 +223,9 @@ void virtio_view(struct viommu *iommu, uint16_t requester, struct shadow_view *o
 int virtio_narrow(struct viommu *iommu, uint64_t last, uint64_t page_sizes);
 bool virtio_reserved(const struct viommu *iommu, size_t n, struct viommu_range *out);
 void virtio_tried(struct viommu *iommu, int error);
+/* Whether mirrors of the domain's endpoints may map all of a mapping. */
+bool virtio_mirrors_allow(const struct virtio *virtio, const struct virtio_domain *domain,
+                          const struct range_run *run);
 /*
  * Has mirrors try a mapping that is in the map, or that mappings of a domain go. `operation` waits
  * for it.
