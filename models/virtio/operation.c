@@ -164,6 +164,9 @@ static void unasked_begin(struct virtio *virtio)
 
     begin(virtio, &unasked->operation, unasked->bypass ? is_attached : is_nobody, &nowhere,
           &concern);
+    if (unasked->gone && notify_has_mirrors(&virtio->iommu)) {
+        follow_join(&virtio->iommu, &unasked->operation.wait); /* one that has another id now */
+    }
     if (unasked->bypass) {
         follow_review(&virtio->iommu, &unasked->operation.wait, is_attached, &nowhere,
                       VIOMMU_CAUSE_CONTEXT);
