@@ -651,6 +651,40 @@ def trace_seeds():
     trace("far", [store(0x90, 0xfffffffff007, 8), store(0x18, 1 << 26)] + command(1 << 26) +
           [store(0x88, 0x7fff0), hexes("refused", slot=0, low=0, high=0, reason=2)])
 
+    # Of a virtio-iommu.
+    state = {name: "0x0" for name in ("features", "domains", "endpoints", "mappings", "bypass")}
+    small = {name: 0 for name in ("domain-first", "domain-last", "host-width", "probe-size", "domains-max",
+                                  "endpoints-max", "mappings-max", "faults-max")}
+    unit = {"bypass": True, **{name: "0x0" for name in ("features", "page-sizes", "input-first", "input-last")},
+            **small, "regions": [["0x8000", "0x8fff"]]}
+    header = {**header, "model": "virtio", "unit": unit, "state": {**state, "bypass": "0x1"}}
+
+    def request(number, status, parts, room=4, written=4):
+        bytes_ = b"".join(value.to_bytes(size, "little") for value, size in parts)
+        return [{"kind": "request", "number": number, "size": len(bytes_), "room": room,
+                 "bytes": bytes_[:36].hex()},
+                {"kind": "answered", "number": number, "status": status, "written": written}]
+
+    begin = [{"kind": "accepted", "value": "0x77"}, {"kind": "requester", "requester": "00:03.0", "present": True}]
+    attach = request(1, "ok", [(1, 4), (1, 4), (0x18, 4), (0, 4), (0, 4)])
+    some = attach + request(2, "ok", [(3, 4), (1, 4), (0x1000, 8), (0x1fff, 8), (0x5000, 8), (3, 4)])
+    some += request(3, "inval", [(3, 4), (1, 4), (0x8000, 8), (0x8fff, 8), (0x5000, 8), (3, 4)])
+    some += request(4, "ok", [(4, 4), (1, 4), (0, 8), (0xffff, 8), (0, 4)])
+    some += request(5, "ok", [(5, 4), (0x18, 4), (0, 64)], 516, 516) + request(6, "none", [(9, 4)], 4, 0)
+    gone = [{"kind": "requester", "requester": "00:03.0", "present": False}]
+    gone += request(7, "noent", [(2, 4), (1, 4), (0x18, 4), (0, 8)])
+    restart = [store(36, 0, 1), {"kind": "restart", "number": 8},
+               {"kind": "answered", "number": 8, "status": "ok", "written": 0}, {"kind": "reset"}]
+    finish = [{"kind": "end", "state": {**state, "bypass": "0x1"}}]
+    trace("virtio", begin + some + gone + restart + finish, header)
+    trace("virtio-late", begin + attach[:1] + some[2:] + attach[1:] + [{"kind": "event"}], header)
+    trace("virtio-differs", begin + request(1, "range", [(1, 4)]), header)
+    trace("virtio-configured", [{"kind": "accepted", "value": "0xc"}] + begin[1:] + some,
+          {**header, "state": state, "unit": {**unit, "features": "0x0c", "bypass": False, "mappings-max": 2,
+                                              "domains-max": 1, "faults-max": 9, "probe-size": 64,
+                                              "regions": []}})
+    trace("virtio-middle", some, {**header, "state": {**state, "domains": "0x1"}})
+
 
 # Saved states
 
@@ -782,13 +816,30 @@ def virtio_seeds():
     bypass = b"".join(bytes([V_EMBEDDER, 5 | 16, on]) + bytes(7) + v_dma(2, 5) for on in (1, 0, 1, 2))
     bypass += v_attach(3, 2, 1) + v_map(3, 1, 1, 1) + v_unmap(3, 1, 1) + v_dma(2, 5) + v_embedder(7, 1)
     moves = v_attach(1, 0) + many[:60] + held[:18] + bytes([V_MOVE, 1, 0])
-    for kind in range(32):
+    # The same with mirrors, and some that fail, or answer late.
+    late = (v_attach(1, 0) + v_attach(1, 1) + process + v_embedder(4, 1) + v_map(1, 1, 2, 3) +
+            process + v_map(1, 9, 1, 4) + v_unmap(1, 1, 2) + v_embedder(2) + process +
+            v_embedder(2, 1) + process + v_embedder(6) + process + v_embedder(2) + process)
+    fails = (v_attach(1, 0) + v_attach(1, 1) + process + v_map(1, 1, 2, 3) + process +
+             v_embedder(4, 2) + v_map(1, 9, 1, 4) + process + v_embedder(4) + v_map(1, 9, 1, 4) +
+             v_attach(2, 0, 1) + process + v_embedder(4, 9) + v_unmap(1, 1, 2) + process)
+    for kind in range(64, 96):
+        head = bytes([kind])
+        write("virtio", f"mirror-{kind}", head + life + process + bypass + bytes([V_MOVE, 1, 0]))
+        if kind % 8 == 5:
+            write("virtio", f"mirror-hostile-{kind}", bytes([kind + 32]) + fails + late + life)
+        write("virtio", f"mirror-late-{kind}", head + late + bytes([V_MOVE, 0]) + life)
+        write("virtio", f"mirror-fails-{kind}", head + fails + bytes([V_MOVE, 1, 0]) + life)
+    for kind in list(range(32)) + [33, 37, 49]:
         head = bytes([kind])
         write("virtio", f"life-{kind}", head + life + bypass)
         write("virtio", f"held-{kind}", head + held + v_embedder(8, 1) + life)
     for i in range(48):
         change = bytes([V_MOVE, 1, 1]) + struct.pack("<HB", i * 7, 1 << i % 8)
         write("virtio", f"state-{i}", bytes([i % 32]) + moves + change + life)
+        mirrors = bytes([64 + i % 32]) + moves[:84] + process + bytes([V_MOVE, 1, 1])
+        write("virtio", f"mirror-state-{i}",
+              mirrors + struct.pack("<HB", i * 11, 1 << i % 8) + life)
     write("virtio", "many", b"\1" + v_attach(1, 0) + many + many + v_unmap(1, 0, 0x3f))
     raw = b"".join(bytes([V_SEND, 7 | size << 3, kind]) + bytes(max(0, size - 1))
                    for kind in range(8) for size in (0, 3, 4, 19, 20, 28, 31))

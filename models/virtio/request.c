@@ -18,9 +18,12 @@
  *     the like, otherwise DEVERR
  *   - a request that waited for its turn when the device was reset is IOERR
  *
- * While mirrors try a request all later ones, but PROBE, wait for their turn.
+ * While mirrors try a request all later ones, but PROBE, wait for their turn. With a hostile cache
+ * they wait a while in any case, and all behind them: until then devices reach what they reached.
  */
 #include "virtio/unit.h"
+
+#include "iommu/watch.h"
 
 #include <errno.h>
 
@@ -32,6 +35,7 @@ struct request {
     uint8_t *out;
     size_t out_size;
     size_t written;
+    uint64_t number;
     struct virtio_operation *operation; /* that it has, or begins; or NULL */
 };
 
@@ -294,9 +298,10 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
     operation->tells = true;
     operation->token = token;
     operation->status = status;
+    operation->number = request->number;
+    operation->written = request->out ? VIRTIO_TAIL_SIZE : 0; /* a reset has no answer */
     virtio_operation_append(virtio, operation);
-    virtio_operations_advance(virtio);
-    virtio->iommu.drain_open = 0;
+    advance(virtio);
     return true;
 }
 
@@ -325,14 +330,33 @@ static uint8_t carry_out(struct request *request)
     return status;
 }
 
+/*
+ * Whether it is begun late, or behind one that is: then the former, by the seed of the cache. A
+ * driver that waits for answers sees no difference.
+ */
+static bool is_late(const struct request *request, unsigned *late)
+{
+    const struct virtio *virtio = request->virtio;
+
+    *late = 0;
+    if (!virtio->iommu.kept || request->in[0] == VIRTIO_PROBE) {
+        return false;
+    }
+    *late = kept_below(virtio->iommu.kept, VIRTIO_DELAYS);
+    return *late || virtio_request_queued(virtio);
+}
+
 /* Nothing is done yet. There is an operation. */
-static void queue(struct request *request, uint64_t token)
+static void queue(struct request *request, uint64_t token, unsigned late)
 {
     struct virtio_operation *operation = request->operation;
 
     operation->phase = PHASE_QUEUED;
+    operation->late = late;
     operation->tells = true;
     operation->token = token;
+    operation->number = request->number;
+    operation->written = VIRTIO_TAIL_SIZE;
     operation->in_size = request->in_size;
     memcpy(operation->in, request->in,
            request->in_size < sizeof(operation->in) ? request->in_size : sizeof(operation->in));
@@ -354,9 +378,38 @@ void virtio_requests_run(struct virtio *virtio)
     for (struct virtio_operation *o = virtio->first; o && !follow_trying(&virtio->iommu);
          o = o->next) {
         if (o->phase == PHASE_QUEUED) {
+            if (o->late) {
+                break;
+            }
             run_queued(virtio, o);
         }
     }
+}
+
+struct virtio_operation *virtio_request_queued(const struct virtio *virtio)
+{
+    struct virtio_operation *o = virtio->first;
+
+    while (o && o->phase != PHASE_QUEUED) {
+        o = o->next;
+    }
+    return o;
+}
+
+bool virtio_requests_late(struct virtio *virtio)
+{
+    struct virtio_operation *queued;
+
+    if (!virtio->iommu.kept || follow_trying(&virtio->iommu)) {
+        return false; /* what is tried goes on by itself */
+    }
+    queued = virtio_request_queued(virtio);
+    if (queued && queued->late) {
+        queued->late--;
+    }
+    virtio_requests_run(virtio);
+    queued = virtio_request_queued(virtio);
+    return queued && queued->late;
 }
 
 /* Returns 0 or VIOMMU_PENDING. Under the lock. */
@@ -364,18 +417,26 @@ static int run(struct request *request, uint64_t token)
 {
     struct viommu *iommu = &request->virtio->iommu;
     uint8_t status = VIOMMU_VIRTIO_NOMEM;
+    bool needs;
+    unsigned late;
+    bool later;
 
     if (request->virtio->first) {
         advance(request->virtio);
     }
-    if (needs_place(request)) {
+    later = is_late(request, &late);
+    needs = needs_place(request) || later;
+    if (needs) {
         (void)virtio_operation_need(request->virtio, &request->operation);
     }
-    if (request->operation && follow_trying(iommu)) {
-        queue(request, token);
+    if (request->operation && (follow_trying(iommu) || later)) {
+        queue(request, token, late);
+        if (later) {
+            iommu_kick(iommu); /* what is tried goes on by itself */
+        }
         return VIOMMU_PENDING;
     }
-    if (request->operation || !needs_place(request)) {
+    if (request->operation || !needs) {
         status = carry_out(request);
     } else {
         request->virtio->requests++;
@@ -386,6 +447,7 @@ static int run(struct request *request, uint64_t token)
         return VIOMMU_PENDING;
     }
     answer(request, status);
+    watch_answered(&request->virtio->iommu, request->number, status, request->written);
     return 0;
 }
 
@@ -403,6 +465,34 @@ static void copy_in(struct request *request, const void *in, size_t size)
     } else if (size) {
         memcpy(request->in, in, size);
     }
+}
+
+/* How many bytes that copied. */
+static size_t copied(const struct request *request)
+{
+    size_t size = request->in_size;
+
+    return size >= VIRTIO_MAP_SIZE ? VIRTIO_MAP_SIZE
+           : size >= VIRTIO_UNMAP_SIZE ? VIRTIO_UNMAP_SIZE : size;
+}
+
+/* Under the lock. */
+static void take(struct request *request)
+{
+    request->number = ++request->virtio->taken;
+    watch_request(&request->virtio->iommu, request->number, request->in, copied(request),
+                  request->in_size, request->out_size);
+}
+
+/* What has no place for an answer, or is of an unknown type. */
+static void pass_over(struct request *request)
+{
+    struct viommu *iommu = &request->virtio->iommu;
+
+    iommu_lock(iommu);
+    take(request);
+    watch_answered(iommu, request->number, VIOMMU_OBSERVED_SILENCE, 0);
+    iommu_unlock(iommu);
 }
 
 static bool is_busy(const struct virtio *virtio)
@@ -434,10 +524,16 @@ int viommu_virtio_request(struct viommu *iommu, const void *in, size_t in_size, 
     }
     copy_in(&request, in, in_size);
     if (in_size < VIRTIO_HEAD_SIZE || out_size < VIRTIO_TAIL_SIZE || !is_known(&request)) {
+        pass_over(&request);
         return 0;
     }
     iommu_lock(iommu);
-    ret = is_busy(request.virtio) ? -EBUSY : run(&request, token);
+    if (is_busy(request.virtio)) {
+        ret = -EBUSY;
+    } else {
+        take(&request);
+        ret = run(&request, token);
+    }
     iommu_unlock(iommu);
     *written = request.written;
     epoch_reap(iommu->epoch);
@@ -464,12 +560,17 @@ int viommu_virtio_reset(struct viommu *iommu, uint64_t token)
     if (!request.operation) {
         ret = is_busy(virtio) ? -EBUSY : -ENOMEM;
     } else {
+        request.number = ++virtio->taken;
+        watch_restart(iommu, request.number);
         virtio_trial_cancel(virtio);
         virtio_domains_drop(virtio);
         virtio_faults_clear(virtio);
         virtio->accepted = 0;
         virtio_operation_everyone(virtio, request.operation);
         ret = finish(&request, VIOMMU_VIRTIO_OK, token) ? VIOMMU_PENDING : 0;
+        if (!ret) {
+            watch_answered(iommu, request.number, VIOMMU_VIRTIO_OK, 0);
+        }
         iommu_kick(iommu);
     }
     iommu_unlock(iommu);

@@ -3,6 +3,7 @@
 #include "virtio/unit.h"
 
 #include "base/alloc.h"
+#include "iommu/watch.h"
 #include "pagetable/pagetable.h"
 
 #include <errno.h>
@@ -167,6 +168,7 @@ static void virtio_destroy(struct viommu *iommu)
 {
     struct virtio *virtio = virtio_of(iommu);
 
+    virtio_domains_drop(virtio); /* while there is the memory's epoch */
     iommu_fini(iommu);
     while (virtio->first) {
         struct virtio_operation *next = virtio->first->next;
@@ -176,7 +178,6 @@ static void virtio_destroy(struct viommu *iommu)
         }
         virtio->first = next;
     }
-    virtio_domains_drop(virtio);
     virtio_free(virtio);
 }
 
@@ -198,9 +199,16 @@ static bool virtio_take_message(struct viommu *iommu, struct viommu_interrupt *o
 
 static bool virtio_work(struct viommu *iommu, unsigned *budget)
 {
+    bool late = virtio_requests_late(virtio_of(iommu));
+
     (void)budget; /* what is under way is bounded (VIRTIO_OPERATIONS) */
     virtio_operations_advance(virtio_of(iommu));
-    return windows_spent(iommu);
+    return windows_spent(iommu) || late;
+}
+
+static bool virtio_quiet(const struct viommu *iommu)
+{
+    return !virtio_request_queued((const struct virtio *)iommu);
 }
 
 static bool virtio_draining(struct viommu *iommu)
@@ -217,6 +225,9 @@ static void tell_completed(struct virtio *virtio, struct virtio_operation *opera
     bool tells = operation->tells && virtio->config.completed;
     struct callback_mark mark;
 
+    if (operation->tells) {
+        watch_answered(iommu, operation->number, status, operation->written);
+    }
     if (operation != &virtio->unasked.operation) {
         virtio_operation_free(virtio, operation);
     }
@@ -315,6 +326,7 @@ static const struct model virtio_model = {
     .interrupts = {VIRTIO_INTERRUPT_FIRST, VIRTIO_INTERRUPT_LAST},
     .id = MODEL_VIRTIO,
     .save_version = VIRTIO_SAVE_VERSION,
+    .quiet = virtio_quiet,
     .save = virtio_save,
     .decode = virtio_decode,
     .discard = virtio_discard,
@@ -356,9 +368,6 @@ int viommu_virtio_create(const struct viommu_config *config,
     config_fill(&filled);
     if (!config_valid(&filled)) {
         return -EINVAL;
-    }
-    if (config->cache_mode != VIOMMU_CACHE_NORMAL) {
-        return -ENOTSUP;
     }
     virtio = base_alloc_aligned(_Alignof(struct virtio), sizeof(*virtio));
     if (!virtio) {
@@ -402,6 +411,7 @@ int viommu_virtio_accept(struct viommu *iommu, uint64_t features)
         return -EDEADLK;
     }
     iommu_lock(iommu);
+    watch_accepted(iommu, features);
     bypassed = virtio_bypasses(virtio);
     virtio->accepted = features;
     if (bypassed != virtio_bypasses(virtio)) {
@@ -444,6 +454,7 @@ int viommu_virtio_status(struct viommu *iommu, struct viommu_virtio_status *stat
         .faults_waiting = virtio->faults.count,
         .requests = virtio->requests,
         .refused = virtio->refused,
+        .features = virtio->accepted,
     };
     iommu_unlock(iommu);
     memset(status, 0, size);
