@@ -421,6 +421,22 @@ static void what_was_pending_has_its_answer_in_pieces(void **state)
     assert_memory_equal(test_at(&driver, TEST_DATA + 0x40 + 40), "\xee", 1);
 }
 
+static void an_answer_in_a_large_place(void **state)
+{
+    uint16_t head;
+    uint32_t used, length;
+
+    (void)state;
+    begin_mapping();
+    pin();
+    head = offer(&unmap_all, 28, 16);
+    test_notify(&driver, REQUESTS);
+    release();
+    assert_true(test_used(&driver, REQUESTS, &used, &length));
+    assert_int_equal(length, 4);
+    assert_memory_equal(answer_of(head), "\0\0\0\0\xee\xee", 6);
+}
+
 static void bus_mastering_goes_meanwhile(void **state)
 {
     uint16_t head = begin_pending();
@@ -466,6 +482,24 @@ static void the_platform_is_reset_meanwhile(void **state)
     assert_true(dma_write(IOVA));
 }
 
+/* One chain over and over, which a driver may not do, but can, until no more are taken. */
+static void fill_up(void)
+{
+    const uint64_t table = test_descriptors(REQUESTS);
+
+    begin_pending();
+    memcpy(test_at(&driver, TEST_DATA), &unmap_all, 28);
+    for (unsigned i = 0; i < 2000; i++) {
+        test_descriptor(&driver, table, 0, TEST_DATA, 28, VRING_DESC_F_NEXT, 1);
+        test_descriptor(&driver, table, 1, TEST_DATA + ANSWER, 4, VRING_DESC_F_WRITE, 0);
+        if ((uint16_t)(driver.offered[REQUESTS] - iommu.pci.queues[REQUESTS].ring.next) <
+            TEST_SIZE) {
+            test_offer(&driver, REQUESTS, 0);
+        }
+        test_notify(&driver, REQUESTS);
+    }
+}
+
 /* More than the model takes: they stay in the queue, and come in their turn. */
 static void more_than_can_be_pending(void **state)
 {
@@ -473,20 +507,9 @@ static void more_than_can_be_pending(void **state)
     unsigned answered = 0;
 
     (void)state;
-    begin_pending();
-    memcpy(test_at(&driver, TEST_DATA), &unmap_all, 28);
-    for (unsigned i = 0; i < 2000; i++) { /* one chain over and over: a driver may not, but can */
-        test_descriptor(&driver, test_descriptors(REQUESTS), 0, TEST_DATA, 28, VRING_DESC_F_NEXT,
-                        1);
-        test_descriptor(&driver, test_descriptors(REQUESTS), 1, TEST_DATA + ANSWER, 4,
-                        VRING_DESC_F_WRITE, 0);
-        if ((uint16_t)(driver.offered[REQUESTS] - iommu.pci.queues[REQUESTS].ring.next) <
-            TEST_SIZE) {
-            test_offer(&driver, REQUESTS, 0);
-        }
-        test_notify(&driver, REQUESTS);
-    }
+    fill_up();
     assert_true(iommu.pending_count <= VIRTIO_IOMMU_PENDING_MAX);
+    assert_false(wants_to_go_on()); /* nothing can be done now */
     assert_int_equal((uint16_t)(driver.offered[REQUESTS] - iommu.pci.queues[REQUESTS].ring.next),
                      TEST_SIZE);
     assert_false(test_status(&driver) & VIRTIO_CONFIG_S_NEEDS_RESET);
@@ -501,6 +524,23 @@ static void more_than_can_be_pending(void **state)
     assert_int_equal(iommu.pci.queues[REQUESTS].ring.next, driver.offered[REQUESTS]);
     assert_int_equal(iommu.pci.queues[REQUESTS].ring.returned, driver.offered[REQUESTS]);
     assert_true(answered > 0);
+}
+
+/* The model has no room for it, either. */
+static void a_reset_that_cannot_begin(void **state)
+{
+    (void)state;
+    fill_up();
+    test_put(&driver, VIRTIO_PCI_COMMON_STATUS, 1, 0);
+    virtio_iommu_process(&iommu);
+    assert_int_not_equal(test_status(&driver), 0);
+    viommu_window_release(window);
+    for (unsigned i = 0; i < 100; i++) {
+        virtio_iommu_process(&iommu);
+    }
+    assert_int_equal(test_status(&driver), 0);
+    test_begin(&driver, ALL_FEATURES);
+    begin_mapping();
 }
 
 /* ---- faults ---- */
@@ -721,6 +761,21 @@ static void what_is_pending_completes_there(void **state)
     assert_int_equal(iommu.pending_count, 0);
 }
 
+static void what_is_done_is_answered_there(void **state)
+{
+    uint16_t head = begin_pending();
+
+    (void)state;
+    test_config_put(&driver, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    release();
+    save();
+    replace();
+    virtio_iommu_process(&iommu);
+    assert_int_equal(came_back(head), -1);
+    test_config_put(&driver, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    assert_int_equal(came_back(head), VIRTIO_IOMMU_S_OK);
+}
+
 static void a_reset_completes_there(void **state)
 {
     (void)state;
@@ -744,10 +799,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_bounded_number_at_a_time, setup, teardown),
         cmocka_unit_test_setup_teardown(a_request_that_is_pending, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_pending_has_its_answer_in_pieces, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_answer_in_a_large_place, setup, teardown),
         cmocka_unit_test_setup_teardown(bus_mastering_goes_meanwhile, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reset_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(the_platform_is_reset_meanwhile, setup, teardown),
         cmocka_unit_test_setup_teardown(more_than_can_be_pending, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_reset_that_cannot_begin, setup, teardown),
         cmocka_unit_test_setup_teardown(faults_go_into_buffers, setup, teardown),
         cmocka_unit_test_setup_teardown(buffers_that_are_none, setup, teardown),
         cmocka_unit_test_setup_teardown(floods_of_faults_are_bounded, setup, teardown),
@@ -756,6 +813,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(bypass_needs_its_feature, setup, teardown),
         cmocka_unit_test_setup_teardown(it_goes_on_in_another_process, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_pending_completes_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_done_is_answered_there, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reset_completes_there, setup, teardown),
     };
 

@@ -99,7 +99,7 @@ static int read_descriptor(const struct walk *walk, struct vring_desc *descripto
 static bool enter_table(struct walk *walk, const struct vring_desc *descriptor)
 {
     if (!walk->ring->indirect || walk->inside || descriptor->flags & VRING_DESC_F_NEXT ||
-        descriptor->len == 0 || descriptor->len % sizeof(*descriptor) != 0) {
+        descriptor->len % sizeof(*descriptor) != 0) {
         return false;
     }
     walk->inside = true;
