@@ -240,8 +240,8 @@ void virtio_ring_take(struct virtio_ring *ring)
 int virtio_ring_return(struct virtio_ring *ring, uint16_t head, uint32_t length)
 {
     const struct vring_used_elem entry = {.id = htole32(head), .len = htole32(length)};
-    int ret = viommu_memory_write(ring->memory, used_entry(ring, ring->returned), &entry,
-                                  sizeof(entry));
+    int ret =
+        viommu_memory_write(ring->memory, used_entry(ring, ring->returned), &entry, sizeof(entry));
 
     if (ret < 0) {
         return ret;
