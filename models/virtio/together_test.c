@@ -189,6 +189,7 @@ static void doom_one(struct world *world, struct use *use, bool again)
         use->doomed = world->bed.token + 1;
     } else if (valid && again) {
         use->doomed = NEVER;
+        use->bypass = world->attached[use->id - 8] < 0;
     }
 }
 
