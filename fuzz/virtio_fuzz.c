@@ -333,7 +333,7 @@ static void init(struct bed *bed, uint8_t kind)
         .opaque = bed,
         .clock = on_clock,
         .iotlb_entries = 256,
-        .cache_mode = kind & 64 ? VIOMMU_CACHE_HOSTILE : VIOMMU_CACHE_NORMAL,
+        .cache_mode = kind & 32 ? VIOMMU_CACHE_HOSTILE : VIOMMU_CACHE_NORMAL,
         .cache_quota = 16,
         .cache_seed = kind,
     };
@@ -349,7 +349,7 @@ static void init(struct bed *bed, uint8_t kind)
         .faults_max = 4,
         .completed = on_completed,
     };
-    bed->mirrored = kind & 32;
+    bed->mirrored = kind & 64;
     bed->iommu = create(bed, bed->devices, false);
     guest_ok(viommu_start(bed->iommu), "start");
     guest_ok(viommu_virtio_accept(bed->iommu, bed->virtio.features), "accept");
@@ -458,7 +458,7 @@ static void move(struct bed *bed, struct fuzz_input *input)
     release_windows(bed);
     ret = viommu_save(bed->iommu, &data, &size);
     if (ret == -EBUSY && (bed->mirrored || bed->config.cache_mode)) {
-        return; /* they have not followed, or requests are late */
+        return; /* requests are late, or mirrors are told something */
     }
     guest_ok(ret, "save");
     bytes = data;

@@ -200,6 +200,8 @@ void iommu_fini(struct viommu *iommu);
 
 void iommu_lock(struct viommu *iommu);
 void iommu_unlock(struct viommu *iommu);
+/* Takes the lock if nobody has it. */
+bool iommu_trylock(struct viommu *iommu);
 
 /* There is work: wakes whoever watches the event fd, or calls `wake`. Under the lock. */
 void iommu_kick(struct viommu *iommu);

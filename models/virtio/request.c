@@ -301,8 +301,7 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
     operation->number = request->number;
     operation->written = request->out ? VIRTIO_TAIL_SIZE : 0; /* a reset has no answer */
     virtio_operation_append(virtio, operation);
-    virtio_operations_advance(virtio);
-    virtio->iommu.drain_open = 0;
+    advance(virtio);
     return true;
 }
 

@@ -168,6 +168,7 @@ static void virtio_destroy(struct viommu *iommu)
 {
     struct virtio *virtio = virtio_of(iommu);
 
+    virtio_domains_drop(virtio); /* while there is the memory's epoch */
     iommu_fini(iommu);
     while (virtio->first) {
         struct virtio_operation *next = virtio->first->next;
@@ -177,7 +178,6 @@ static void virtio_destroy(struct viommu *iommu)
         }
         virtio->first = next;
     }
-    virtio_domains_drop(virtio);
     virtio_free(virtio);
 }
 
