@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """virtio_test.py VIOMMU - tests of `viommu serve --virtio` as a process: a driver of the virtio-iommu, and
-an edu and a disk behind it; resets, clients that go, other processes that take over."""
+an edu and a disk behind it, and a mirror; resets, clients that go, other processes that take over."""
 
+import json
 import os
 import struct
 import sys
@@ -293,6 +294,30 @@ def test_taken_over_under_way(folder):
             device.client.close()
             guest.close()
             second.wait_for("Ctrl-C ends")
+            expect("the end", second.stop() == 0, second.output())
+
+
+def told(path):
+    """What a mirror was told: calls, and the first address of each."""
+    with open(path) as f:
+        return [(line["call"], int(line["first"], 16)) for line in map(json.loads, f)]
+
+
+def test_mirror(folder):
+    """It holds what the guest maps, and another process goes on from there."""
+    log = os.path.join(folder, "mirror.json")
+    device = ["--device", "edu,at=05.0,socket=edu,mirror=" + log, "--handover", "over"]
+    with Server(VIOMMU, folder, ["--virtio", "virtio", *device], vtd=None) as first:
+        guest = Guest(folder)
+        expect("a mapping is told", told(log)[-1] == ("map", IOVA), told(log))
+        before = len(told(log))
+        with successor(folder) as second:
+            expect("the first one ends", first.wait() == 0, first.output())
+            expect("map", guest.iommu.map(DOMAIN, 0x100000, 0x1fffff, 0) == OK)
+            expect("unmap", guest.iommu.unmap(DOMAIN, IOVA, IOVA + 0xfff) == OK)
+            expect("what it holds is not told again",
+                   told(log)[before:] == [("map", 0x100000), ("unmap", IOVA)], told(log)[before:])
+            guest.close()
             expect("the end", second.stop() == 0, second.output())
 
 
