@@ -69,8 +69,8 @@ static void remember(struct virtio_iommu *iommu, uint64_t token)
 }
 
 /*
- * Has the model carry out the request at hand. Returns how many bytes its answer has; or
- * VIOMMU_PENDING after remembering it, or a negative errno: not now.
+ * Has the model carry out the request at hand. Returns 0, and how many bytes its answer has;
+ * VIOMMU_PENDING after remembering it; or a negative errno: not now.
  */
 static int carry_out(struct virtio_iommu *iommu, size_t *written)
 {

@@ -127,6 +127,25 @@ static void probe_tells(void **state)
     assert_memory_equal(test_at(&test.driver, TEST_DATA + 0x1000 + 512), "\0\0\0\0\xee", 5);
 }
 
+/* Nothing of the host's memory, or of another answer, is in an answer. */
+static void answers_hold_nothing_else(void **state)
+{
+    static const uint8_t zeroes[512];
+    const struct virtio_iommu_req_probe bytes = {.head.type = VIRTIO_IOMMU_T_PROBE,
+                                                 .endpoint = ENDPOINT + 1};
+    const uint64_t table = test_descriptors(REQUESTS);
+
+    (void)state;
+    memset(test.iommu.answer, 0x5a, test.iommu.answer_size);
+    memcpy(test_at(&test.driver, TEST_DATA), &bytes, 72);
+    test_descriptor(&test.driver, table, 0, TEST_DATA, 72, VRING_DESC_F_NEXT, 1);
+    test_descriptor(&test.driver, table, 1, TEST_DATA + 0x1000, 512 + 4, VRING_DESC_F_WRITE, 0);
+    test_offer(&test.driver, REQUESTS, 0);
+    expect_length(0, 512 + 4);
+    assert_memory_equal(test_at(&test.driver, TEST_DATA + 0x1000), zeroes, sizeof(zeroes));
+    assert_memory_equal(test_at(&test.driver, TEST_DATA + 0x1000 + 512), "\6\0\0\0", 4);
+}
+
 static void a_bounded_number_at_a_time(void **state)
 {
     uint32_t head, length;
@@ -318,6 +337,7 @@ int main(void)
         TEST(indirect_requests),
         TEST(all_are_answered),
         TEST(probe_tells),
+        TEST(answers_hold_nothing_else),
         TEST(a_bounded_number_at_a_time),
         TEST(faults_go_into_buffers),
         TEST(buffers_that_are_none),

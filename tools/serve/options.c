@@ -52,7 +52,7 @@ static const char help_text[] =
     "\n"
     "  edu       1234:11e8, a device for driver writers\n"
     "    mirror=FILE  write into FILE, a JSON line a call, what a mirror of its\n"
-    "                 mappings is told; with --caching-mode\n"
+    "                 mappings is told; a VT-d unit needs --caching-mode\n"
     "\n"
     "  nvme      an NVMe controller with one namespace\n"
     "    file=FILE    what is on it: a file or block device; needed\n"
@@ -280,14 +280,15 @@ static const char *once(const char *before, struct argp_state *state, const char
 /* Where it is noted that an option of this kind was given; NULL: it is of no unit. */
 static const char **place_of(struct serve_options *request, int key)
 {
-    if (key == OPTION_VTD || key == OPTION_CACHING_MODE || key == OPTION_TRACE ||
+    if (key == OPTION_VTD || key == OPTION_CACHING_MODE ||
         (key >= OPTION_NO_SUPER_PAGES && key <= OPTION_FAULT_RECORDS)) {
         return &request->vtd_option;
     }
     if (key >= OPTION_VIRTIO && key <= OPTION_PROBE_SIZE) {
         return &request->virtio_option;
     }
-    if (key == OPTION_WIDTH || (key >= OPTION_HOST_WIDTH && key <= OPTION_IOTLB)) {
+    if (key == OPTION_WIDTH || key == OPTION_TRACE ||
+        (key >= OPTION_HOST_WIDTH && key <= OPTION_IOTLB)) {
         return &request->unit_option;
     }
     return NULL;

@@ -260,8 +260,8 @@ int service_trace(struct service *service)
         server_log("cannot trace into %s: there is no unit", path);
         return -EINVAL;
     }
-    return path ? serve_trace_open(&service->trace, &service->loop, path, service->unit->iommu,
-                                   &service->options->vtd)
+    return path ? serve_trace_open(&service->trace, &service->loop, service->unit->iommu,
+                                   service->options)
                 : 0;
 }
 

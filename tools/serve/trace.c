@@ -54,13 +54,18 @@ static int start_timer(struct serve_trace *trace)
     return ret;
 }
 
-int serve_trace_open(struct serve_trace *trace, struct loop *loop, const char *path,
-                     struct viommu *iommu, const struct viommu_vtd_config *config)
+int serve_trace_open(struct serve_trace *trace, struct loop *loop, struct viommu *iommu,
+                     const struct serve_options *options)
 {
+    const char *path = options->trace;
     int ret;
 
     *trace = (struct serve_trace){.path = path, .loop = loop};
-    ret = trace_writer_open(path, iommu, config, &trace->writer);
+    if (options->iommu == SERVE_VIRTIO) {
+        ret = trace_writer_open_virtio(path, iommu, &options->virtio, &trace->writer);
+    } else {
+        ret = trace_writer_open(path, iommu, &options->vtd, &trace->writer);
+    }
     if (ret == 0) {
         ret = start_timer(trace);
         if (ret < 0) {

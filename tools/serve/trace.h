@@ -10,6 +10,7 @@
 #define VIOMMU_TOOLS_SERVE_TRACE_H
 
 #include "loop.h"
+#include "options.h"
 #include "trace/writer.h"
 
 struct serve_trace {
@@ -20,11 +21,11 @@ struct serve_trace {
 };
 
 /*
- * From here on the unit, which has been started, is traced. The path, like the trace, must stay
- * where it is until close. Returns 0, or a negative errno after saying what went wrong.
+ * From here on the unit, which has been started, is traced into the file that the options name.
+ * These, like the trace, must stay where they are until close. Returns 0, or a negative errno after saying what went wrong.
  */
-int serve_trace_open(struct serve_trace *trace, struct loop *loop, const char *path,
-                     struct viommu *iommu, const struct viommu_vtd_config *config);
+int serve_trace_open(struct serve_trace *trace, struct loop *loop, struct viommu *iommu,
+                     const struct serve_options *options);
 
 /* Ends it, while unit and loop exist. Does nothing for one that was never opened (all zero). */
 void serve_trace_close(struct serve_trace *trace);

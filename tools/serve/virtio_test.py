@@ -6,6 +6,7 @@ an edu and a disk behind it, and a mirror; resets, clients that go, other proces
 import json
 import os
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -252,6 +253,30 @@ def test_takeover(folder):
                 device.client.close()
                 guest.close()
                 expect("the end", third.stop() == 0, third.output())
+
+
+def test_watched(folder):
+    """A trace of it is replayed byte by byte, and a mirror hears what the guest has mapped; each cache."""
+    for mode in "normal", "faithful", "hostile,seed=5":
+        options = ["--device", "edu,at=06.0,socket=edu2,mirror=mirror", "--trace", "trace", "--cache-mode", mode]
+        with serve(folder, options) as server:
+            guest = Guest(folder)
+            expect("the other one", guest.iommu.attach(DOMAIN, EDU + 8) == OK)
+            guest.check(mode, b"watched")
+            guest.edu.edu_dma(EDU_BUFFER, 0x40000, 4, TO_MEMORY)
+            expect("%s: a fault" % mode, guest.iommu.fault()[3] == 0x40000)
+            expect("%s: unmap" % mode, guest.iommu.unmap(DOMAIN, 0, 0xffff) == OK)
+            expect("%s: and nothing is there" % mode, not guest.write_there(IOVA))
+            guest.iommu.reset()
+            guest.close()
+            expect("%s: it ends" % mode, server.stop() == 0, server.output())
+        with open(os.path.join(folder, "mirror"), encoding="ascii") as f:
+            calls = [json.loads(line) for line in f]
+        expect("%s: the mirror" % mode, [call["call"] for call in calls if "call" in call][:2] == ["map", "unmap"],
+               calls)
+        done = subprocess.run([VIOMMU, "run", "--replay", os.path.join(folder, "trace")], check=False, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        expect("%s: it is replayed" % mode, done.returncode == 0, done.stdout)
 
 
 def test_taken_over_under_way(folder):
