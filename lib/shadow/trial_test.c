@@ -17,7 +17,7 @@ static struct mappings *mappings_create(void)
     struct mappings *created = base_alloc(sizeof(*created));
 
     assert_non_null(created);
-    mappings_init(created);
+    mappings_init(created, world.model.iommu.epoch);
     return created;
 }
 
