@@ -823,19 +823,21 @@ def virtio_seeds():
     fails = (v_attach(1, 0) + v_attach(1, 1) + process + v_map(1, 1, 2, 3) + process +
              v_embedder(4, 2) + v_map(1, 9, 1, 4) + process + v_embedder(4) + v_map(1, 9, 1, 4) +
              v_attach(2, 0, 1) + process + v_embedder(4, 9) + v_unmap(1, 1, 2) + process)
-    for kind in range(32, 64):
+    for kind in range(64, 96):
         head = bytes([kind])
         write("virtio", f"mirror-{kind}", head + life + process + bypass + bytes([V_MOVE, 1, 0]))
+        if kind % 8 == 5:
+            write("virtio", f"mirror-hostile-{kind}", bytes([kind + 32]) + fails + late + life)
         write("virtio", f"mirror-late-{kind}", head + late + bytes([V_MOVE, 0]) + life)
         write("virtio", f"mirror-fails-{kind}", head + fails + bytes([V_MOVE, 1, 0]) + life)
-    for kind in range(32):
+    for kind in list(range(32)) + [33, 37, 49]:
         head = bytes([kind])
         write("virtio", f"life-{kind}", head + life + bypass)
         write("virtio", f"held-{kind}", head + held + v_embedder(8, 1) + life)
     for i in range(48):
         change = bytes([V_MOVE, 1, 1]) + struct.pack("<HB", i * 7, 1 << i % 8)
         write("virtio", f"state-{i}", bytes([i % 32]) + moves + change + life)
-        mirrors = bytes([32 + i % 32]) + moves[:84] + process + bytes([V_MOVE, 1, 1])
+        mirrors = bytes([64 + i % 32]) + moves[:84] + process + bytes([V_MOVE, 1, 1])
         write("virtio", f"mirror-state-{i}",
               mirrors + struct.pack("<HB", i * 11, 1 << i % 8) + life)
     write("virtio", "many", b"\1" + v_attach(1, 0) + many + many + v_unmap(1, 0, 0x3f))

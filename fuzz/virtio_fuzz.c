@@ -329,7 +329,14 @@ static void init(struct bed *bed, uint8_t kind)
     guest_ok(viommu_memory_batch_add(batch, &slot), "slot");
     guest_ok(viommu_memory_batch_commit(batch, NULL, NULL), "commit");
     bed->config = (struct viommu_config){
-        .memory = bed->memory, .opaque = bed, .clock = on_clock, .iotlb_entries = 256};
+        .memory = bed->memory,
+        .opaque = bed,
+        .clock = on_clock,
+        .iotlb_entries = 256,
+        .cache_mode = kind & 32 ? VIOMMU_CACHE_HOSTILE : VIOMMU_CACHE_NORMAL,
+        .cache_quota = 16,
+        .cache_seed = kind,
+    };
     bed->virtio = (struct viommu_virtio_config){
         .features = kind & 1 ? 0x77 : kind & 2 ? 0x0c : 0x3f,
         .bypass = kind & 4,
@@ -342,7 +349,7 @@ static void init(struct bed *bed, uint8_t kind)
         .faults_max = 4,
         .completed = on_completed,
     };
-    bed->mirrored = kind & 32;
+    bed->mirrored = kind & 64;
     bed->iommu = create(bed, bed->devices, false);
     guest_ok(viommu_start(bed->iommu), "start");
     guest_ok(viommu_virtio_accept(bed->iommu, bed->virtio.features), "accept");
@@ -450,8 +457,8 @@ static void move(struct bed *bed, struct fuzz_input *input)
 
     release_windows(bed);
     ret = viommu_save(bed->iommu, &data, &size);
-    if (ret == -EBUSY && bed->mirrored) {
-        return;
+    if (ret == -EBUSY && (bed->mirrored || bed->config.cache_mode)) {
+        return; /* requests are late, or mirrors are told something */
     }
     guest_ok(ret, "save");
     bytes = data;

@@ -103,7 +103,7 @@ enum viommu_cache_mode {
      * Loses things at random, lets old and new take turns until an invalidation, and begins
      * invalidations late: until shortly before one completes, what it is to drop is still used.
      * Afterwards never. viommu_process() then returns VIOMMU_PENDING while one is late: call it
-     * again.
+     * again. (What is left of both modes for a virtio-iommu, viommu/virtio.h says.)
      */
     VIOMMU_CACHE_HOSTILE,
 };

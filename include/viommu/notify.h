@@ -18,8 +18,9 @@
  * one to one, a mapping a slot of memory; with tables, what the tables say: a page of any size is
  * one mapping, and 4 KiB pages that came together and are contiguous are one, up to 2 MiB. A
  * mapping is only ever taken away whole: when a part of it changes the rest is mapped again at
- * once. Of a virtio-iommu, each mapping that the guest made is one, whatever its size. Never sent to a mirror: the interrupt range (FEE00000-FEEFFFFF), guest addresses without
- * memory (mapped when memory comes), addresses outside `allowed`; ROM loses its write permission.
+ * once. Of a virtio-iommu, each mapping that the guest made is one, whatever its size. Never sent to a
+ * mirror: the interrupt range (FEE00000-FEEFFFFF), guest addresses without memory (mapped when memory
+ * comes), addresses outside `allowed`; ROM loses its write permission.
  */
 #ifndef VIOMMU_NOTIFY_H
 #define VIOMMU_NOTIFY_H

@@ -38,8 +38,14 @@
  * its endpoint to a domain with such mappings UNSUPP. Before the start a mirror narrows the input
  * range and page_size_mask to what it can do.
  *
- * Devices cannot have device-TLBs. The modes of the cache for people who test drivers are not
- * supported.
+ * Devices cannot have device-TLBs.
+ *
+ * The modes of the cache for people who test drivers (viommu_config.cache_mode). A driver changes
+ * what is mapped by requests only, each of which is its own invalidation: there is none to be
+ * forgotten, and nothing that a cache keeps or loses shows. So *faithful* is the same as normal.
+ * With a *hostile* one requests, but PROBE, begin late: they are pending, and until shortly before
+ * they complete devices reach what they reached before. A driver that does not wait for the answer
+ * to an UNMAP before it uses the memory, or to a MAP before it has a device use it, is found out.
  */
 #ifndef VIOMMU_VIRTIO_H
 #define VIOMMU_VIRTIO_H
@@ -129,7 +135,7 @@ struct viommu_virtio_config {
 
 /*
  * Creates an instance. Neither configuration may be NULL. Returns 0; -EINVAL for a value out of
- * range, or without a memory; -ENOTSUP for a cache mode that is not normal; -ENOMEM; -EMFILE,
+ * range, or without a memory; -ENOMEM; -EMFILE,
  * -ENFILE or -ENOSPC (no file descriptor, or watch, for viommu_event_fd).
  */
 int viommu_virtio_create(const struct viommu_config *config,

@@ -138,6 +138,8 @@ struct model {
     /* What it is called in a saved state, and the version of its part of that. */
     uint32_t id;
     uint16_t save_version;
+    /* Whether its state can be saved as it is now; NULL: always. Under the lock. */
+    bool (*quiet)(const struct viommu *iommu);
     /* Writes configuration and state into an open section. Under the lock. */
     void (*save)(struct viommu *iommu, struct save_writer *writer);
     /*

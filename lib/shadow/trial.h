@@ -61,8 +61,8 @@ struct mappings {
 };
 
 /*
- * Empty, with one user. Part of what base_alloc gave, at its beginning. They are freed when sections
- * of the epoch that began before have ended: DMA looks into them without the lock.
+ * Empty, with one user. Part of what base_alloc gave, at its beginning. They are freed when
+ * sections of the epoch that began before have ended: DMA looks into them without the lock.
  */
 void mappings_init(struct mappings *mappings, struct epoch *epoch);
 struct mappings *mappings_get(struct mappings *mappings);

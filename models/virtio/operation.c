@@ -179,6 +179,7 @@ static void unasked_begin(struct virtio *virtio)
 static void unasked_once_more(struct virtio *virtio)
 {
     virtio->unasked.again = false;
+    virtio->unasked.operation.wait = (struct wait){0};
     unasked_begin(virtio);
 }
 

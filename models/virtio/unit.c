@@ -199,9 +199,16 @@ static bool virtio_take_message(struct viommu *iommu, struct viommu_interrupt *o
 
 static bool virtio_work(struct viommu *iommu, unsigned *budget)
 {
+    bool late = virtio_requests_late(virtio_of(iommu));
+
     (void)budget; /* what is under way is bounded (VIRTIO_OPERATIONS) */
     virtio_operations_advance(virtio_of(iommu));
-    return windows_spent(iommu);
+    return windows_spent(iommu) || late;
+}
+
+static bool virtio_quiet(const struct viommu *iommu)
+{
+    return !virtio_request_queued((const struct virtio *)iommu);
 }
 
 static bool virtio_draining(struct viommu *iommu)
@@ -319,6 +326,7 @@ static const struct model virtio_model = {
     .interrupts = {VIRTIO_INTERRUPT_FIRST, VIRTIO_INTERRUPT_LAST},
     .id = MODEL_VIRTIO,
     .save_version = VIRTIO_SAVE_VERSION,
+    .quiet = virtio_quiet,
     .save = virtio_save,
     .decode = virtio_decode,
     .discard = virtio_discard,
@@ -360,9 +368,6 @@ int viommu_virtio_create(const struct viommu_config *config,
     config_fill(&filled);
     if (!config_valid(&filled)) {
         return -EINVAL;
-    }
-    if (config->cache_mode != VIOMMU_CACHE_NORMAL) {
-        return -ENOTSUP;
     }
     virtio = base_alloc_aligned(_Alignof(struct virtio), sizeof(*virtio));
     if (!virtio) {

@@ -55,6 +55,8 @@ struct virtio_domain {
 
 /* Operations that may be under way at once; past it requests are turned away. */
 #define VIRTIO_OPERATIONS 256u
+/* A request is put off less often than that, with a hostile cache. */
+#define VIRTIO_DELAYS 6u
 
 enum virtio_phase {
     PHASE_DONE,   /* or not begun */
@@ -77,6 +79,7 @@ struct virtio_operation {
     uint8_t status;
     uint8_t in[VIRTIO_MAP_SIZE]; /* QUEUED: the request, */
     size_t in_size;              /* as long as it was */
+    unsigned late;               /* with a hostile cache: how often it is still put off */
 };
 
 /* What mirrors are trying. */
@@ -215,8 +218,12 @@ void virtio_domains_free(struct range_map *domains);
 /* domain.c: the request's operation, or a new one. False: there is no memory. */
 bool virtio_operation_need(struct virtio *virtio, struct virtio_operation **operation);
 
-/* request.c: carries out what waited for its turn, until something is tried. */
+/* request.c: carries out what waited for its turn, until something is tried, or is late. */
 void virtio_requests_run(struct virtio *virtio);
+/* The first request that waits for its turn, or NULL. */
+struct virtio_operation *virtio_request_queued(const struct virtio *virtio);
+/* With a hostile cache requests begin late. Returns whether one still is. */
+bool virtio_requests_late(struct virtio *virtio);
 
 /* mirror.c */
 void virtio_view(struct viommu *iommu, uint16_t requester, struct shadow_view *out);
