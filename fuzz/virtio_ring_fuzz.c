@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Fuzz target: what a guest may do to the served virtio-iommu: registers, configuration space, rings
- * and descriptors of every kind, requests, memory that goes; DMA and windows of an edu behind it; and
- * the state of it all, whole or changed, in another process.
+ * Fuzz target: what a guest may do to the served virtio-iommu: registers, configuration space,
+ * rings and descriptors of every kind, requests, memory that goes; DMA and windows of an edu behind
+ * it; and the state of it all, whole or changed, in another process.
  *
  * The input is operations, one byte each (low four bits what, high four bits an operand) and then
- * what the operation reads. Guest memory is RAM_SIZE bytes at RAM; rings are where begin() puts them
- * unless the input puts them elsewhere.
+ * what the operation reads. Guest memory is RAM_SIZE bytes at RAM; rings are where begin() puts
+ * them unless the input puts them elsewhere.
  *
  * Held after every operation: what was taken out of a queue is given back, or pending; the model's
- * limits; a state that is loaded is saved again to the byte. One run may not
- * leak anything: memory is watched by the leak checker, descriptors by a count here.
+ * limits; a state that is loaded is saved again to the byte. One run may not leak anything: memory
+ * is watched by the leak checker, descriptors by a count here.
  */
 #include "bytes.h"
 
@@ -122,8 +122,8 @@ static void map(struct bed *bed)
         .first = RAM, .last = RAM + RAM_SIZE - 1, .readable = true, .writable = true};
 
     if (!bed->mapped) {
-        bed->mapped = function->memory->map(function->memory_opaque, &region, ram_fd,
-                                            &bed->cookie) == 0;
+        bed->mapped =
+            function->memory->map(function->memory_opaque, &region, ram_fd, &bed->cookie) == 0;
     }
 }
 
@@ -347,8 +347,12 @@ static size_t compose(uint8_t *at, uint8_t type, struct fuzz_input *input)
         return 20;
     }
     case VIRTIO_IOMMU_T_MAP: {
-        struct virtio_iommu_req_map r = {.head.type = type, .domain = domain, .virt_start = first,
-                                         .virt_end = last, .phys_start = RAM, .flags = 3};
+        struct virtio_iommu_req_map r = {.head.type = type,
+                                         .domain = domain,
+                                         .virt_start = first,
+                                         .virt_end = last,
+                                         .phys_start = RAM,
+                                         .flags = 3};
 
         memcpy(at, &r, 36);
         return 36;
@@ -395,8 +399,8 @@ static void buffer(struct bed *bed, struct fuzz_input *input)
 {
     uint8_t where = fuzz_byte(input);
 
-    describe(QUEUE_STRIDE + DESCRIPTORS, where % SLOTS, RAM + DATA + where % SLOTS * SLOT, 8 + where / 8u,
-             VRING_DESC_F_WRITE, 0);
+    describe(QUEUE_STRIDE + DESCRIPTORS, where % SLOTS, RAM + DATA + where % SLOTS * SLOT,
+             8 + where / 8u, VRING_DESC_F_WRITE, 0);
     offer(bed, 1, where % SLOTS);
     put(bed, NOTIFY + 4, 2, 1);
 }
@@ -455,9 +459,8 @@ static bool save(const struct bed *bed, struct save_writer *writer)
 
 static struct save_section section_of(const struct save_writer *writer)
 {
-    return (struct save_section){.at = writer->data + writer->section,
-                                 .left = writer->size - writer->section,
-                                 .version = 1};
+    return (struct save_section){
+        .at = writer->data + writer->section, .left = writer->size - writer->section, .version = 1};
 }
 
 /* Whether what was loaded and not processed yet is saved as it was. */

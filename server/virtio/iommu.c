@@ -77,8 +77,8 @@ static int carry_out(struct virtio_iommu *iommu, size_t *written)
     const struct virtio_ring *ring = &iommu->pci.queues[REQUESTS].ring;
     const struct virtio_chain *chain = &iommu->chain;
     uint8_t request[REQUEST_MAX];
-    size_t in_size = chain->readable_bytes < sizeof(request) ? (size_t)chain->readable_bytes
-                                                             : sizeof(request);
+    size_t in_size =
+        chain->readable_bytes < sizeof(request) ? (size_t)chain->readable_bytes : sizeof(request);
     size_t out_size = chain->writable_bytes < iommu->answer_size ? (size_t)chain->writable_bytes
                                                                  : iommu->answer_size;
     uint64_t token = iommu->last_token + 1;
@@ -202,7 +202,8 @@ static void completed(void *opaque, uint64_t token, uint8_t status)
 
 /* ---- faults ---- */
 
-/* Gives the next buffer back, with a fault if there is one for it. False: no buffer, or no fault. */
+/* Gives the next buffer back, with a fault if there is one for it. False: no buffer, or no fault.
+ */
 static bool next_fault(struct virtio_iommu *iommu)
 {
     struct virtio_ring *ring = &iommu->pci.queues[FAULTS].ring;
@@ -362,8 +363,7 @@ static int create_unit(struct virtio_iommu *iommu, const struct viommu_virtio_co
 }
 
 int virtio_iommu_init(struct virtio_iommu *iommu, const char *name,
-                      const struct viommu_virtio_config *config,
-                      const struct viommu_config *caches)
+                      const struct viommu_virtio_config *config, const struct viommu_config *caches)
 {
     struct virtio_device device = {
         .id = 23,

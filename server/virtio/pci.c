@@ -536,8 +536,8 @@ static const struct pci_function_ops ops = {
 };
 
 /* A capability that says where a structure is. `more` bytes follow what all have. */
-static int add_capability(struct pci_config *config, uint8_t type, uint32_t offset,
-                          uint32_t length, unsigned more)
+static int add_capability(struct pci_config *config, uint8_t type, uint32_t offset, uint32_t length,
+                          unsigned more)
 {
     unsigned size = (unsigned)sizeof(struct virtio_pci_cap) + more;
     int at = pci_config_add_capability(config, PCI_CAP_ID_VNDR, size);

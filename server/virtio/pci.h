@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The virtio transport over PCI, modern interface (virtio 1.3, section 4.1): a device with virtqueues
- * as a PCI function.
+ * The virtio transport over PCI, modern interface (virtio 1.3, section 4.1): a device with
+ * virtqueues as a PCI function.
  *
  * Below stands the device (iommu.h), which fills in ops; above stands whoever serves the PCI
  * function. Between the two this keeps the device status, the negotiation, the queues' registers,
  * and the interrupts.
  *
  * BAR0 has the four structures, a page each: common configuration, ISR, device configuration,
- * notification; BAR1 has the MSI-X table. All of BAR0 can also be reached through the capability for
- * access by configuration space. A register is written in its own width (a 64-bit one in halves,
- * too); other writes are ignored. Reads may have any size and place.
+ * notification; BAR1 has the MSI-X table. All of BAR0 can also be reached through the capability
+ * for access by configuration space. A register is written in its own width (a 64-bit one in
+ * halves, too); other writes are ignored. Reads may have any size and place.
  *
  * Status. Bits that the driver sets stay until it writes 0, which resets the device. A reset may
  * take time: until it is complete the status stays what it was, and all writes are ignored. The
- * device *runs* while DRIVER_OK is set, and neither FAILED nor NEEDS_RESET. NEEDS_RESET comes when a
- * queue is broken (ring.h). The device touches memory only while it runs, and bus mastering is on.
+ * device *runs* while DRIVER_OK is set, and neither FAILED nor NEEDS_RESET. NEEDS_RESET comes when
+ * a queue is broken (ring.h). The device touches memory only while it runs, and bus mastering is
+ * on.
  *
  * Threads: the server's one thread.
  */
@@ -88,8 +89,8 @@ struct virtio_pci {
     uint64_t needed_resets;
 };
 
-/* Makes the function of a device; `memory` is where its rings are. Both name and device->opaque must
- * outlive it. */
+/* Makes the function of a device; `memory` is where its rings are. Both name and device->opaque
+ * must outlive it. */
 void virtio_pci_init(struct virtio_pci *pci, const char *name, const struct virtio_device *device,
                      struct viommu_memory *memory);
 

@@ -602,8 +602,7 @@ static void reads_of_any_size_and_place(void **state)
     test_begin(&driver, 0);
     come_back(0);
     pci.function.ops->bar_read(&pci, 0, 0, all, sizeof(all));
-    assert_int_equal(all[VIRTIO_PCI_COMMON_STATUS],
-                     ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+    assert_int_equal(all[VIRTIO_PCI_COMMON_STATUS], ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
     assert_int_equal(all[TEST_ISR], 1);
     assert_int_equal(all[TEST_CONFIG], 0x80);
     assert_int_equal(all[TEST_NOTIFY], 0);

@@ -99,7 +99,7 @@ static int read_descriptor(const struct walk *walk, struct vring_desc *descripto
 static bool enter_table(struct walk *walk, const struct vring_desc *descriptor)
 {
     if (!walk->ring->indirect || walk->inside || descriptor->flags & VRING_DESC_F_NEXT ||
-        descriptor->len == 0 || descriptor->len % sizeof(*descriptor) != 0) {
+        descriptor->len % sizeof(*descriptor) != 0) {
         return false;
     }
     walk->inside = true;
@@ -240,8 +240,8 @@ void virtio_ring_take(struct virtio_ring *ring)
 int virtio_ring_return(struct virtio_ring *ring, uint16_t head, uint32_t length)
 {
     const struct vring_used_elem entry = {.id = htole32(head), .len = htole32(length)};
-    int ret = viommu_memory_write(ring->memory, used_entry(ring, ring->returned), &entry,
-                                  sizeof(entry));
+    int ret =
+        viommu_memory_write(ring->memory, used_entry(ring, ring->returned), &entry, sizeof(entry));
 
     if (ret < 0) {
         return ret;

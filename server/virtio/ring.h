@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A split virtqueue, from the device's side (virtio 1.3, section 2.7), with indirect descriptors and
- * event indices where those were negotiated.
+ * A split virtqueue, from the device's side (virtio 1.3, section 2.7), with indirect descriptors
+ * and event indices where those were negotiated.
  *
  * The driver offers chains of descriptors; the device looks at the next one (_peek), takes it
  * (_take), and gives it back with a length (_return), now or later, in any order. A chain that was
  * looked at and not taken is looked at anew the next time.
  *
- * The rings are guest memory, which a hostile driver changes at any time. So each descriptor is read
- * once, into the chain; what the chain says then holds, whatever becomes of the memory. Nothing that
- * is there makes the device read or write outside of guest memory, or work without end: a chain has
- * no more descriptors than the queue has entries.
+ * The rings are guest memory, which a hostile driver changes at any time. So each descriptor is
+ * read once, into the chain; what the chain says then holds, whatever becomes of the memory.
+ * Nothing that is there makes the device read or write outside of guest memory, or work without
+ * end: a chain has no more descriptors than the queue has entries.
  *
  * What is wrong with one chain (a loop, a place outside of the table, an indirect table in another,
  * something to read after something to write) spoils that chain alone: it has no bytes, and goes
- * back with length 0, so that a driver which waits for it does not wait for ever. What is wrong with
- * the queue itself (an index that runs ahead, a head that is none, memory that is not there) breaks
- * it: -EBADMSG or what the memory says, and the driver has to reset the device.
+ * back with length 0, so that a driver which waits for it does not wait for ever. What is wrong
+ * with the queue itself (an index that runs ahead, a head that is none, memory that is not there)
+ * breaks it: -EBADMSG or what the memory says, and the driver has to reset the device.
  *
  * Threads: the server's one thread; the driver's are ordered against as section 2.7.13 wants it.
  */
@@ -58,7 +58,7 @@ struct virtio_segment {
 
 struct virtio_chain {
     uint16_t head;
-    bool spoilt; /* it makes no sense, and has no segments */
+    bool spoilt;       /* it makes no sense, and has no segments */
     unsigned readable; /* segments that the driver wrote; they come first */
     unsigned count;    /* and all of them */
     uint64_t readable_bytes;
@@ -73,8 +73,8 @@ void virtio_ring_reset(struct virtio_ring *ring, uint16_t size);
 bool virtio_ring_is_sound(const struct virtio_ring *ring);
 
 /*
- * Looks at the next chain. Returns 1; 0 when there is none: then the driver is asked to notify; or a
- * negative errno: the queue is broken.
+ * Looks at the next chain. Returns 1; 0 when there is none: then the driver is asked to notify; or
+ * a negative errno: the queue is broken.
  */
 int virtio_ring_peek(struct virtio_ring *ring, struct virtio_chain *chain);
 
@@ -90,8 +90,9 @@ int virtio_ring_return(struct virtio_ring *ring, uint16_t head, uint32_t length)
 int virtio_ring_wants_interrupt(struct virtio_ring *ring);
 
 /*
- * Copies `size` bytes out of what is readable, or into what is writable, from the beginning. Returns
- * 0; -EINVAL when there are not so many; or what the memory says: then some may have been copied.
+ * Copies `size` bytes out of what is readable, or into what is writable, from the beginning.
+ * Returns 0; -EINVAL when there are not so many; or what the memory says: then some may have been
+ * copied.
  */
 int virtio_chain_read(const struct virtio_ring *ring, const struct virtio_chain *chain, void *data,
                       size_t size);

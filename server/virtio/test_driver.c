@@ -62,7 +62,8 @@ void test_driver_attach(struct test_driver *driver, struct pci_function *functio
     function->bus_opaque = driver;
     if (function->memory) {
         assert_int_equal(
-            function->memory->map(function->memory_opaque, &region, driver->fd, &driver->cookie), 0);
+            function->memory->map(function->memory_opaque, &region, driver->fd, &driver->cookie),
+            0);
     }
     test_config_put(driver, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
@@ -204,8 +205,7 @@ static uint16_t entries(const struct test_driver *driver, unsigned queue)
 
 void test_offer(struct test_driver *driver, unsigned queue, uint16_t head)
 {
-    uint16_t *available =
-        test_at(driver, TEST_AVAILABLE + (uint64_t)queue * TEST_QUEUE_STRIDE);
+    uint16_t *available = test_at(driver, TEST_AVAILABLE + (uint64_t)queue * TEST_QUEUE_STRIDE);
 
     available[2 + driver->offered[queue]++ % entries(driver, queue)] = head;
     available[1] = driver->offered[queue];
@@ -226,7 +226,8 @@ bool test_used(struct test_driver *driver, unsigned queue, uint32_t *head, uint3
     if (index == driver->seen[queue]) {
         return false;
     }
-    memcpy(&element, used + 4 + 8 * (driver->seen[queue]++ % entries(driver, queue)), sizeof(element));
+    memcpy(&element, used + 4 + 8 * (driver->seen[queue]++ % entries(driver, queue)),
+           sizeof(element));
     *head = element.id;
     *length = element.len;
     return true;

@@ -35,8 +35,8 @@ enum {
     TEST_NOTIFY = 0x3000,
 };
 
-#define TEST_VERSION_1 (UINT64_C(1) << 32)
-#define TEST_INDIRECT (UINT64_C(1) << 28)
+#define TEST_VERSION_1   (UINT64_C(1) << 32)
+#define TEST_INDIRECT    (UINT64_C(1) << 28)
 #define TEST_EVENT_INDEX (UINT64_C(1) << 29)
 
 struct test_driver {

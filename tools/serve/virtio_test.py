@@ -7,7 +7,9 @@ import os
 import struct
 import sys
 import tempfile
+import time
 
+import nvme_client
 from nvme_client import FIRST, LAST, Disk
 from server_process import Server
 from vfio_user_client import (Client, EDU_BUFFER, INTERRUPT, MSI, RESET, TO_MEMORY, guest_memory, signalled)
@@ -33,8 +35,8 @@ def serve(folder, options=(), **more):
     return Server(VIOMMU, folder, ["--virtio", "virtio", *DEVICES, *options], vtd=None, **more)
 
 
-def successor(folder, options=()):
-    return Server(VIOMMU, folder, ["--takeover", "over", *options], vtd=None)
+def successor(folder, options=(), **more):
+    return Server(VIOMMU, folder, ["--takeover", "over", *options], vtd=None, **more)
 
 
 class Guest:
@@ -249,6 +251,49 @@ def test_takeover(folder):
                 device.client.close()
                 guest.close()
                 expect("the end", third.stop() == 0, third.output())
+
+
+def test_taken_over_under_way(folder):
+    """An UNMAP waits for a disk transfer; both come to their end in the other process, or before it."""
+    hold = os.path.join(folder, "hold")
+    with open(os.path.join(folder, "image"), "wb") as f:
+        f.truncate(1 << 20)
+    disk = ["--device", "nvme,at=06.0,socket=disk,file=image,hold=hold", "--handover", "over"]
+    with serve(folder, disk) as first:
+        guest = Guest(folder)
+        iommu = guest.iommu
+        expect("the disk is attached", iommu.attach(DOMAIN + 1, DISK) == OK
+               and iommu.map(DOMAIN + 1, FIRST, nvme_client.DATA - 1, FIRST) == OK
+               and iommu.map(DOMAIN + 1, nvme_client.DATA, LAST, nvme_client.DATA) == OK)
+        device = Disk(Client(os.path.join(folder, "disk")), guest.ram, os.eventfd(0, os.EFD_NONBLOCK))
+        device.write(7, b"block 7")
+        with open(hold, "w", encoding="ascii"):
+            pass
+        device.begin(nvme_client.READ, 7)
+        time.sleep(0.05)
+        started = time.monotonic()
+        iommu.offer_request(UNMAP, iommu.unmapping(DOMAIN + 1, nvme_client.DATA, LAST))
+        status = iommu.get(STATUS, 1)
+        if iommu.used(REQUESTS):
+            print("too slow here to show anything")
+            sys.exit(77)
+        expect("the device goes on meanwhile", status & DRIVER_OK)
+        with successor(folder, ready=False) as second:
+            first.wait_for("asks to take over")
+            os.unlink(hold)
+            if time.monotonic() > started + 0.4:    # the disk may have been denied by now
+                print("too slow here to show anything")
+                sys.exit(77)
+            expect("the first one ends", first.wait() == 0, first.output())
+            expect("the UNMAP is answered", iommu.wait_used(REQUESTS)[1] == 4)
+            expect("the transfer, too", device.completion(device.io) == (device.io.cid, 0))
+            expect("map again", iommu.map(DOMAIN + 1, nvme_client.DATA, LAST, nvme_client.DATA) == OK)
+            expect("and nobody was denied", device.read(7) == b"block 7")
+            guest.check("the second one", b"here")
+            device.client.close()
+            guest.close()
+            second.wait_for("Ctrl-C ends")
+            expect("the end", second.stop() == 0, second.output())
 
 
 for test in [value for name, value in sorted(globals().items()) if name.startswith("test_")]:
