@@ -155,6 +155,34 @@ static void test_erase_is_exact(void **state)
     range_map_fini(&map);
 }
 
+/* What is taken out is kept until it is asked back; and while a map changes nobody is told. */
+static void test_keeps_and_trims(void **state)
+{
+    struct range_map map;
+    struct range_erased erased;
+    struct range_run run;
+    uint64_t version;
+    size_t most;
+
+    (void)state;
+    range_map_init(&map);
+    range_map_keep(&map);
+    fill(&map, 1000);
+    assert_int_equal(range_map_peek(&map, 2 * PAGE, &run, &version), RANGE_FOUND);
+    most = range_map_memory(&map);
+    assert_int_equal(range_map_erase_inside(&map, 0, UINT64_MAX, &erased), 0);
+    assert_int_equal(erased.count, 1000);
+    assert_false(range_map_is(&map, version));
+    assert_int_equal(range_map_memory(&map), most);
+    range_map_trim(&map);
+    assert_true(range_map_memory(&map) < most / 4);
+    assert_int_equal(range_map_peek(&map, 2 * PAGE, &run, &version), RANGE_FREE);
+    map.version++;
+    assert_int_equal(range_map_peek(&map, 2 * PAGE, &run, &version), RANGE_CHANGES);
+    map.version++;
+    range_map_fini(&map);
+}
+
 static void test_cursor_keeps_to_its_range(void **state)
 {
     struct range_map map;
@@ -460,6 +488,29 @@ static void random_erase(struct range_map *map, uint64_t spread)
     }
 }
 
+/* A range that begins and ends with runs, mostly, or one that reaches into some. */
+static void random_erase_inside(struct range_map *map, uint64_t spread)
+{
+    uint64_t first = known_address(spread);
+    uint64_t last = first + random_below(random_below(2) ? 16 : spread / 4 + 1);
+    size_t at = model_from(&model, first);
+    struct range_erased expected;
+    struct range_erased erased;
+    size_t end;
+    int error;
+
+    if (at < model.count && random_below(4)) {
+        end = at + random_below(model.count - at < 6 ? model.count - at : 6);
+        first = model.runs[at].first;
+        last = model.runs[end].last;
+    }
+    error = model_erase_inside(&model, first, last, &expected);
+    assert_int_equal(range_map_erase_inside(map, first, last, &erased), error);
+    assert_int_equal(erased.count, expected.count);
+    assert_int_equal(erased.first, expected.first);
+    assert_int_equal(erased.last, expected.last);
+}
+
 static void random_gap(struct range_map *map, uint64_t spread)
 {
     uint64_t first = some_address(spread);
@@ -492,8 +543,10 @@ static void random_step(struct range_map *map, uint64_t spread, unsigned growth)
     switch (random_below(8 + growth)) {
     case 0:
     case 1:
-    case 2:
         random_erase(map, spread);
+        break;
+    case 2:
+        random_erase_inside(map, spread);
         break;
     case 3:
         assert_int_equal(range_map_cut(map, address, end), model_cut(&model, address, end));
@@ -513,6 +566,8 @@ static void random_step(struct range_map *map, uint64_t spread, unsigned growth)
     }
     assert_true(model_looks_same(&model, map, address));
     assert_true(model_looks_same(&model, map, end));
+    assert_true(model_peeks_same(&model, map, address));
+    assert_true(model_peeks_same(&model, map, end));
 }
 
 static void test_random(void **state)
@@ -717,6 +772,7 @@ int main(void)
         cmocka_unit_test(test_whole_space_is_one_run),
         cmocka_unit_test(test_insert_refuses),
         cmocka_unit_test(test_erase_is_exact),
+        cmocka_unit_test(test_keeps_and_trims),
         cmocka_unit_test(test_cursor_keeps_to_its_range),
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_split_and_merge),

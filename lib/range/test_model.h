@@ -201,6 +201,47 @@ static inline bool model_is(const struct model *model, const struct range_map *m
     return at == model->count && map->count == model->count;
 }
 
+/* Returns 0 or -ERANGE or -EINVAL. */
+static inline int model_erase_inside(struct model *model, uint64_t first, uint64_t last,
+                                     struct range_erased *erased)
+{
+    size_t at = model_from(model, first);
+    size_t end = at;
+
+    *erased = (struct range_erased){0};
+    if (first > last) {
+        return -EINVAL;
+    }
+    while (end < model->count && model->runs[end].first <= last) {
+        if (model->runs[end].first < first || model->runs[end].last > last) {
+            return -ERANGE;
+        }
+        end++;
+    }
+    if (end > at) {
+        *erased = (struct range_erased){end - at, model->runs[at].first, model->runs[end - 1].last};
+    }
+    while (end-- > at) {
+        model_drop(model, at);
+    }
+    return 0;
+}
+
+/* Whether a look-up beside changes, of which there is none, says the same. */
+static inline bool model_peeks_same(const struct model *model, const struct range_map *map,
+                                    uint64_t address)
+{
+    size_t at = model_from(model, address);
+    bool there = at < model->count && model->runs[at].first <= address;
+    struct range_run run = {0};
+    uint64_t version;
+
+    if (range_map_peek(map, address, &run, &version) != (there ? RANGE_FOUND : RANGE_FREE)) {
+        return false;
+    }
+    return !there || (model_same_run(&run, &model->runs[at]) && range_map_is(map, version));
+}
+
 /* Whether look-ups around an address answer as the model does. */
 static inline bool model_looks_same(const struct model *model, const struct range_map *map,
                                     uint64_t address)
