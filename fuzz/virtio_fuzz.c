@@ -18,6 +18,7 @@
 
 #define DEVICES 3
 #define TOKENS 8
+#define RESERVATIONS 4
 #define PAGES 16
 #define HEADER_SIZE 32u
 #define CHECKSUM_AT 28u
@@ -40,6 +41,9 @@ struct bed {
     uint64_t sent;      /* token of the last request */
     uint64_t completed; /* and of the last that was pending and is complete */
     uint64_t pending;   /* that have not completed */
+    struct viommu_iova *space;
+    struct viommu_iova_owner *host;
+    struct viommu_iova_reservation *reservations[RESERVATIONS];
 };
 
 static uint8_t ram[PAGES * 4096] __attribute__((aligned(4096)));
@@ -83,7 +87,8 @@ static struct viommu *create(struct bed *bed, struct viommu_device **devices)
 
     guest_ok(viommu_virtio_create(&bed->config, &bed->virtio, &iommu), "create");
     for (unsigned i = 0; i < DEVICES; i++) {
-        struct viommu_device_config device = {.requester = (uint16_t)(8 + i)};
+        struct viommu_device_config device = {
+            .requester = (uint16_t)(8 + i), .space = i < DEVICES - 1 ? bed->space : NULL};
 
         guest_ok(viommu_device_add(iommu, &device, &devices[i]), "device");
         what.form = i ? VIOMMU_FORM_RANGE : VIOMMU_FORM_POW2;
@@ -92,9 +97,33 @@ static struct viommu *create(struct bed *bed, struct viommu_device **devices)
     return iommu;
 }
 
+/* Takes a reservation of the space, or gives it back. */
+static void reserve(struct bed *bed, unsigned which)
+{
+    struct viommu_iova_request request = {
+        .type = (enum viommu_iova_type)(which % 3),
+        .range = {0x20000 + which * 0x8000, 0x2ffff + which * 0x8800},
+    };
+    struct viommu_iova_conflict conflict;
+    int ret;
+
+    if (bed->reservations[which]) {
+        viommu_iova_release(bed->reservations[which]);
+        bed->reservations[which] = NULL;
+        return;
+    }
+    ret = viommu_iova_reserve(bed->host, &request, 1, &bed->reservations[which], &conflict);
+    if (ret == -EEXIST && conflict.holder.kind != VIOMMU_IOVA_MAPPING) {
+        guest_die("a reservation is refused, but not for a mapping");
+    }
+    if (ret && ret != -EEXIST && ret != -ENOSPC) {
+        guest_die("a reservation: %d", ret);
+    }
+}
+
 static void init(struct bed *bed, uint8_t kind)
 {
-    static const struct viommu_virtio_region region = {0x20000, 0x2ffff};
+    const struct viommu_iova_config space = {0};
     struct viommu_memory_slot slot = {.last = sizeof(ram) - 1, .host = ram, .fd = -1};
     struct viommu_memory_batch *batch;
 
@@ -108,8 +137,6 @@ static void init(struct bed *bed, uint8_t kind)
     bed->virtio = (struct viommu_virtio_config){
         .features = kind & 1 ? 0x77 : kind & 2 ? 0x0c : 0x3f,
         .bypass = kind & 4,
-        .regions = &region,
-        .region_count = kind >> 3 & 1,
         .probe_size = 64,
         .domains_max = DOMAINS_MAX,
         .domain_endpoints_max = kind & 16 ? 2 : 0,
@@ -117,6 +144,11 @@ static void init(struct bed *bed, uint8_t kind)
         .faults_max = 4,
         .completed = on_completed,
     };
+    guest_ok(viommu_iova_create(&space, &bed->space), "space");
+    guest_ok(viommu_iova_owner_create(bed->space, "host", &bed->host), "owner");
+    if (kind & 8) {
+        reserve(bed, 0);
+    }
     bed->iommu = create(bed, bed->devices);
     guest_ok(viommu_start(bed->iommu), "start");
     guest_ok(viommu_virtio_accept(bed->iommu, bed->virtio.features), "accept");
@@ -338,6 +370,9 @@ static void embedder(struct bed *bed, struct fuzz_input *input)
         (void)viommu_virtio_fault(bed->iommu, fault, kind & 16 ? 24 : 8);
         break;
     }
+    case 12:
+        reserve(bed, (kind >> 4) % RESERVATIONS);
+        break;
     default:
         (void)viommu_process(bed->iommu, kind >> 4);
         break;
@@ -413,6 +448,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     settle(&bed);
     viommu_destroy(bed.iommu);
+    viommu_iova_destroy(bed.space);
     viommu_memory_destroy(bed.memory);
     return 0;
 }

@@ -21,6 +21,7 @@
 
 #include <viommu/iova.h>
 
+#include "iova/tenant.h"
 #include "range/range_map.h"
 
 #define SPACE_CLAIMS_MAX (1u << 20)
@@ -66,6 +67,7 @@ struct viommu_iova {
     struct viommu_iova_owner *owners;
     struct viommu_iova_reservation *reservations; /* the newest first */
     struct viommu_iova_memory *memories;
+    struct iova_tenant *tenants; /* in the order of their locks */
     size_t claims; /* without mappings */
     uint64_t generation;
 };
@@ -103,14 +105,29 @@ int space_conflict(const struct viommu_iova *space, struct viommu_iova_conflict 
 
 /*
  * window.c: adds claims to the cover, and moves loose windows out of their way; those that are not
- * placed yet get a place. Returns 0; -EADDRNOTAVAIL, with the holder in *conflict (what was asked
- * when it is a window that comes); -ENOMEM. After a failure all is as it was.
+ * placed yet get a place. `listed`: they are in the lists already, and change what may be used.
+ * Tenants go by that from now on. Returns 0; -EADDRNOTAVAIL, with the holder in *conflict (what was
+ * asked when it is a window that comes); what a tenant says (tenant.h); -ENOMEM. After a failure all
+ * is as it was.
  */
 int space_claim(struct viommu_iova *space, const struct viommu_range *ranges, size_t count,
-                struct viommu_iova_conflict *conflict);
+                bool listed, struct viommu_iova_conflict *conflict);
 
 /* window.c: frees what a reservation has of doorbells. */
 void window_fini(struct viommu_iova_reservation *window);
+
+/* tenant.c: takes the locks of all tenants; the next two are called with them. */
+void tenants_lock(struct viommu_iova *space);
+void tenants_unlock(struct viommu_iova *space);
+/* The lists have changed: all tenants go by them, or none does. Returns what one says (tenant.h). */
+int tenants_change(struct viommu_iova *space, struct viommu_iova_side *holder);
+/* Whether what tenants have mapped is in a window's way; then *behind is where that ends. */
+bool tenants_meet(const struct viommu_iova *space, const struct viommu_range *place,
+                  uint64_t *behind);
+/* More may be used than before. Without the locks. */
+void tenants_widen(struct viommu_iova *space);
+/* The space goes. */
+void tenants_evict(struct viommu_iova *space);
 
 #ifdef VIOMMU_TESTING
 /* check.c: aborts where an invariant does not hold. */

@@ -349,7 +349,7 @@ static void take_over(struct world *world)
 
     assert_int_equal(viommu_save(bed->iommu, &data, &size), 0);
     assert_int_equal(viommu_virtio_create(&bed->config, &bed->virtio, &second), 0);
-    bed_devices(second, devices);
+    bed_devices(&world->bed, second, devices);
     assert_int_equal(viommu_load(second, data, size), 0);
     viommu_save_free(data);
     viommu_destroy(bed->iommu);
@@ -393,7 +393,7 @@ static void check_counts(struct world *world)
 
 static void test_random(void **state)
 {
-    static const struct viommu_virtio_region region = {20 * PAGE, 20 * PAGE + 0xfff};
+    static const struct viommu_range region = {20 * PAGE, 20 * PAGE + 0xfff};
     struct viommu_virtio_config config = {
         .input = {0, SPACE * PAGE - 1},
         .domain_last = 4,
@@ -401,8 +401,6 @@ static void test_random(void **state)
         .domains_max = 2,
         .domain_endpoints_max = 2,
         .mappings_max = MAPPINGS_MAX,
-        .regions = &region,
-        .region_count = 1,
     };
     struct world *world = calloc(1, sizeof(*world));
 
@@ -412,7 +410,8 @@ static void test_random(void **state)
         world->random = (struct random){seed};
         world->bypass = false;
         forget(world);
-        bed_init(&world->bed, &config);
+        bed_space(&world->bed, &region, 1);
+        bed_begin(&world->bed, &config);
         for (unsigned i = 0; i < STEPS; i++) {
             unsigned kind = below(world, 200);
 

@@ -2,7 +2,7 @@
 /*
  * What devices ask for, and the cache does not know.
  *
- * The interrupt window and reserved regions come first, whatever the endpoint is attached to; then
+ * The interrupt window and what is reserved come first, whatever the endpoint is attached to; then
  * the endpoint's domain, or bypass; then the mapping and its permission. A request in bypass takes
  * no lock once its context is known; another one takes it, looks the mapping up, and caches the
  * page before it gives the lock back.
@@ -11,18 +11,6 @@
 #include "virtio/unit.h"
 
 #include <errno.h>
-
-bool virtio_is_reserved(const struct virtio *virtio, uint64_t first, uint64_t last)
-{
-    for (size_t i = 0; i < virtio->config.region_count; i++) {
-        const struct viommu_virtio_region *region = &virtio->config.regions[i];
-
-        if (region->first <= last && region->last >= first) {
-            return true;
-        }
-    }
-    return false;
-}
 
 /* Without the lock. */
 static int refuse(struct virtio *virtio, const struct dma_request *request)
@@ -206,7 +194,8 @@ int virtio_translate(struct viommu *iommu, const struct dma_request *request,
     if (virtio_in_interrupt_range(request->iova)) {
         return interrupt_request(virtio, request, out);
     }
-    if (virtio_is_reserved(virtio, request->iova, request->iova)) {
+    if (closed_meets(atomic_load_explicit(&request->requester->closed, memory_order_acquire),
+                     request->iova, request->iova)) {
         return refuse(virtio, request);
     }
     context = (const struct virtio_context *)atomic_load_explicit(&request->requester->context,

@@ -7,6 +7,7 @@
  *   domain.c     domains, endpoints and mappings
  *   operation.c  what takes something away, and when that is complete
  *   translate.c  what devices ask for
+ *   reserved.c   addresses that endpoints may not use
  *   fault.c      faults that wait for a buffer of the driver's
  *   save.c       all that, saved and restored
  *
@@ -20,6 +21,7 @@
  * - Each endpoint that is attached is the id of a requester. Each domain has an endpoint.
  * - `domains` and `endpoints` are indices: a run of one address for each id, whose target is the
  *   struct virtio_domain. `mappings` is the sum of all maps' counts.
+ * - A domain's `closed` is what is closed to its endpoints, and no mapping of it meets that.
  * - A request that fails has changed nothing.
  * - A page is cached only under the lock: none is cached late, after it was dropped.
  * - A requester's context says what `endpoints` and `bypass` say, or is not there.
@@ -30,6 +32,7 @@
 #define VIOMMU_VIRTIO_UNIT_H
 
 #include "iommu/iommu.h"
+#include "iova/cover.h"
 #include "range/range_map.h"
 #include "virtio/spec.h"
 
@@ -45,6 +48,7 @@ struct virtio_domain {
     uint32_t endpoints; /* attached */
     uint64_t serial;    /* of all that were ever made, from 1 */
     struct range_map map; /* device addresses to guest-physical ones */
+    struct range_map closed; /* to its endpoints: a cover */
 };
 
 /* Operations that may be under way at once; past it requests are turned away. */
@@ -83,7 +87,7 @@ struct virtio_faults {
 
 struct virtio {
     struct viommu iommu;
-    struct viommu_virtio_config config; /* with the defaults filled in, and regions of our own */
+    struct viommu_virtio_config config; /* with the defaults filled in */
     uint64_t granule;                   /* bytes - 1 */
     uint64_t accepted;                  /* features */
     bool bypass;                        /* the field of the configuration space */
@@ -136,9 +140,6 @@ static inline bool virtio_in_interrupt_range(uint64_t address)
     return address >= VIRTIO_INTERRUPT_FIRST && address <= VIRTIO_INTERRUPT_LAST;
 }
 
-/* Whether a range meets a reserved region, the interrupt window not counted. */
-bool virtio_is_reserved(const struct virtio *virtio, uint64_t first, uint64_t last);
-
 /* unit.c: the instance, or NULL for one of another model. */
 struct virtio *virtio_checked(struct viommu *iommu);
 
@@ -157,7 +158,7 @@ uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64
 /* Nothing is attached any more, and no domain is left. */
 void virtio_domains_drop(struct virtio *virtio);
 /* A requester has gone. */
-void virtio_requester_gone(struct viommu *iommu, uint16_t id);
+void virtio_requester_gone(struct viommu *iommu, const struct requester *requester);
 /*
  * For save.c, which builds domains aside: adds one to an index, or an endpoint of one. Returns 0,
  * -EEXIST or -ENOMEM.
@@ -171,6 +172,24 @@ void virtio_domains_free(struct range_map *domains);
 
 /* request.c: whether the addresses of a mapping are such that it may be made: OK, or why not. */
 uint8_t virtio_addresses_check(const struct virtio *virtio, const struct range_run *run);
+
+/* reserved.c: what is closed to an endpoint that comes to a domain, or leaves it. Returns 0 or
+   -ENOMEM. */
+int virtio_domain_close(struct virtio_domain *domain, const struct closed *closed);
+void virtio_domain_open(struct virtio_domain *domain, const struct closed *closed);
+/* Whether no mapping of the domain is there. */
+bool virtio_domain_fits(const struct virtio_domain *domain, const struct closed *closed);
+/* Whether a range meets what an endpoint of the domain may not use. */
+bool virtio_is_reserved(const struct virtio_domain *domain, uint64_t first, uint64_t last);
+/* Writes the properties of an endpoint; there is room for them. */
+void virtio_put_properties(const struct virtio *virtio, const struct requester *requester,
+                           uint8_t *at);
+/* Of struct model. */
+int virtio_closing(struct viommu *iommu, struct requester *requester, const struct closed *closed,
+                   struct viommu_iova_side *holder);
+void virtio_closed(struct viommu *iommu, struct requester *requester, const struct closed *closed);
+bool virtio_maps(struct viommu *iommu, const struct requester *requester, uint64_t first,
+                 uint64_t size, uint64_t *behind);
 
 /* operation.c: one that was not begun. NULL without memory. */
 struct virtio_operation *virtio_operation_new(void);
