@@ -251,6 +251,41 @@ int viommu_iova_reserved(const struct viommu_iova *space, struct viommu_iova_res
 /* A number that changes whenever one of the two lists does. */
 uint64_t viommu_iova_generation(const struct viommu_iova *space);
 
+/*
+ * Saved state. All of a space is saved: owners with their limits, reservations with the places where
+ * windows are and the doorbells in them, memory, mappings, and the generation; not which devices are
+ * in it. *data is given back by viommu_save_free (viommu/save.h). Returns 0, -EINVAL or -ENOMEM.
+ */
+int viommu_iova_save(const struct viommu_iova *space, void **data, size_t *size);
+
+/*
+ * Makes a space of a saved state. `data` need not be trusted, but nobody changes it meanwhile. What is
+ * in the space the next functions tell. Devices are added to it as to any other, before the state of
+ * their instance is loaded: that of a virtio-iommu fits where the space closes nothing that is mapped.
+ * Returns 0; -EBADMSG when this is no saved space, was cut short or changed, or makes no sense;
+ * -ENOTSUP when it is newer than this library; -EINVAL; -ENOMEM.
+ */
+int viommu_iova_load(const void *data, size_t size, struct viommu_iova **out);
+
+/*
+ * What is in a space: the owners, what an owner has reserved, and its memory, the newest first;
+ * `after` NULL: the first of them. NULL: there is no other. A loaded space has the order of the saved
+ * one.
+ */
+struct viommu_iova_owner *viommu_iova_owner_next(const struct viommu_iova *space,
+                                                 const struct viommu_iova_owner *after);
+struct viommu_iova_reservation *viommu_iova_reservation_next(
+    const struct viommu_iova_owner *owner, const struct viommu_iova_reservation *after);
+struct viommu_iova_memory *viommu_iova_memory_next(const struct viommu_iova_owner *owner,
+                                                   const struct viommu_iova_memory *after);
+
+/* What they are. */
+const char *viommu_iova_owner_name(const struct viommu_iova_owner *owner);
+enum viommu_iova_type viommu_iova_reservation_type(
+    const struct viommu_iova_reservation *reservation);
+struct viommu_range viommu_iova_memory_range(const struct viommu_iova_memory *memory,
+                                             bool *declared); /* may be NULL */
+
 #ifdef __cplusplus
 }
 #endif

@@ -273,9 +273,8 @@ static bool is_power_of_two(uint64_t value)
     return value && !(value & (value - 1));
 }
 
-/* Decodes a request into a reservation that is in no list yet. */
-static int decode(struct viommu_iova_owner *owner, const struct viommu_iova_request *request,
-                  struct viommu_iova_reservation *out)
+int space_decode(struct viommu_iova_owner *owner, const struct viommu_iova_request *request,
+                 struct viommu_iova_reservation *out)
 {
     uint64_t granule = owner->space->granule;
 
@@ -325,7 +324,7 @@ static int make_all(struct viommu_iova_owner *owner, const struct viommu_iova_re
     }
     for (size_t i = 0; i < count && !error; i++) {
         out[i] = base_alloc(sizeof(*out[i]));
-        error = out[i] ? decode(owner, &requests[i], out[i]) : -ENOMEM;
+        error = out[i] ? space_decode(owner, &requests[i], out[i]) : -ENOMEM;
     }
     if (error) {
         free_all(out, count);

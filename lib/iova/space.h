@@ -34,6 +34,7 @@ struct viommu_iova_owner {
     size_t hole_count;
     bool limited;
     size_t mappings;
+    uint32_t number; /* while the space is saved */
     char name[VIOMMU_IOVA_NAME_MAX];
 };
 
@@ -70,6 +71,7 @@ struct viommu_iova {
     struct iova_tenant *tenants; /* in the order of their locks */
     size_t claims; /* without mappings */
     uint64_t generation;
+    bool loading; /* the invariants do not hold yet */
 };
 
 static inline bool space_meets(const struct viommu_range *a, const struct viommu_range *b)
@@ -112,6 +114,13 @@ int space_conflict(const struct viommu_iova *space, struct viommu_iova_conflict 
  */
 int space_claim(struct viommu_iova *space, const struct viommu_range *ranges, size_t count,
                 bool listed, struct viommu_iova_conflict *conflict);
+
+/*
+ * space.c: decodes a request into a reservation that is in no list yet. Returns 0 or -EINVAL; then,
+ * too, it can be freed.
+ */
+int space_decode(struct viommu_iova_owner *owner, const struct viommu_iova_request *request,
+                 struct viommu_iova_reservation *out);
 
 /* window.c: frees what a reservation has of doorbells. */
 void window_fini(struct viommu_iova_reservation *window);
