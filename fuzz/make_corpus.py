@@ -797,6 +797,53 @@ def virtio_seeds():
     write("virtio", "devices", b"\1" + devices + life)
 
 
+# Saved IOVA spaces; see lib/iova/save.c
+
+def stream(*sections):
+    body = b"".join(struct.pack("<IIHHIQ", kind, 0, 1, 0, 0, len(data)) + data for kind, data in sections)
+    return b"vIOMMU\r\n" + struct.pack("<IIQII", 1, len(sections), 32 + len(body), 3, 0) + body
+
+
+def iova_state_seeds():
+    top = 2 ** 64 - 1
+
+    def owner(name, *holes, limited=1):
+        return bytes([len(name)]) + name + struct.pack("<BI", limited, len(holes)) + \
+            b"".join(struct.pack("<QQ", *hole) for hole in holes)
+
+    def reservation(who, kind, first, last, bounds=None, doorbells=()):
+        text = struct.pack("<IBQQ", who, kind, first, last)
+        text += struct.pack("<BQQQ", 1, *bounds, 0x1000) if bounds else b"\0"
+        return text + struct.pack("<I", len(doorbells)) + b"".join(struct.pack("<QQQ", *d) for d in doorbells)
+
+    def memory(who, first, last, declared=0):
+        return struct.pack("<IBQQ", who, declared, first, last)
+
+    def mapping(who, first, last):
+        return struct.pack("<IQQ", who, first, last)
+
+    owners = owner(b"a", (1 << 32, top)) + owner(b"b" * 63, limited=0) + owner(b"c")
+    reserved = b"".join(reservation(i % 3, i % 6, 0x10000 * i, 0x10000 * i + 0xffff) for i in range(12))
+    bell = reservation(1, 4, 0x200000, 0x2fffff, doorbells=((0x90000000, 0x2ff000, 3), (0x90001000, 0x200000, 1)))
+    loose = reservation(2, 4, 0x300000, 0x3fffff, bounds=(0, top))
+    memories = memory(0, 0x40000000, 0x7fffffff) + memory(1, 0x40000000, 0x7fffffff, 1)
+    mappings = b"".join(mapping(i % 3, 0x500000 + 0x1000 * i, 0x500fff + 0x1000 * i) for i in range(8))
+    for identity in (0, 1):
+        for name, parts in (("empty", (b"", b"", b"", b"")), ("owners", (owners, b"", b"", b"")),
+                            ("reserved", (owners, reserved, b"", b"")), ("bell", (owners, bell, b"", b"")),
+                            ("loose", (owners, loose, b"", b"")), ("memory", (owners, b"", memories, b"")),
+                            ("mapped", (owners, b"", b"", mappings)),
+                            ("all", (owners, reserved + bell + loose, memories, mappings)),
+                            ("twice", (owners, bell + bell, b"", b"")),
+                            ("mets", (owners, reserved, memory(0, 0x20000, 0x20fff), mapping(0, 0x20000, 0x20fff)))):
+            space = (1, struct.pack("<BQQ", identity, 0x1000, 9))
+            write("iova_state", f"{name}-{identity}",
+                  b"\0" + stream(space, *((kind + 2, part) for kind, part in enumerate(parts))))
+    write("iova_state", "raw", b"\1" + stream())
+    write("iova_state", "order", b"\0" + stream((2, owners), (1, struct.pack("<BQQ", 0, 0x1000, 9))))
+    write("iova_state", "unknown", b"\0" + stream((1, struct.pack("<BQQ", 0, 0x1000, 9)), (9, b"x")))
+
+
 registers_seeds()
 virtio_seeds()
 takeover_seeds()
@@ -806,6 +853,7 @@ save_seeds()
 mirror_seeds()
 tables_seeds()
 iova_seeds()
+iova_state_seeds()
 sources_seeds()
 range_seeds()
 shadow_map_seeds()

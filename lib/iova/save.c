@@ -363,8 +363,9 @@ static int reservation_load(struct loading *loading, struct save_section *sectio
         request.bounds = get_range(section);
         request.align = save_get64(section);
     }
-    if (section->error) {
-        return section->error;
+    /* Zeroes stand for something else only in a request. */
+    if (section->error || (request.movable && (!request.bounds.last || !request.align))) {
+        return -EBADMSG;
     }
     reservation = base_alloc(sizeof(*reservation));
     if (!reservation) {
@@ -550,7 +551,7 @@ static int sections_load(struct loading *loading, struct save_reader *reader)
     while (!error && save_next(reader, &section)) {
         if (section.kind < KIND_SPACE || section.kind > KIND_MAPPINGS) {
             error = save_unknown(&section);
-        } else if (section.kind != KIND_SPACE + next) {
+        } else if (section.kind != KIND_SPACE + next || section.instance || section.flags) {
             error = -EBADMSG;
         } else {
             error = save_accept(&section, VERSION);
