@@ -318,6 +318,7 @@ static int doorbell_load(struct viommu_iova_reservation *window, struct save_sec
     uint64_t less_one = window->owner->space->granule - 1;
     struct range_run there = {.first = save_get64(section)};
     struct range_run back = {.target = there.first};
+    struct range_run behind;
     int error;
 
     there.target = back.first = save_get64(section);
@@ -326,7 +327,8 @@ static int doorbell_load(struct viommu_iova_reservation *window, struct save_sec
     back.last = back.first + less_one;
     if (section->error || ((there.first | back.first) & less_one) || !there.tag ||
         (there.tag & RANGE_NO_TARGET) || back.first < window->range.first ||
-        back.last > window->range.last) {
+        back.last > window->range.last ||
+        range_map_from(&window->doorbells, there.first, &behind)) {
         return -EBADMSG;
     }
     error = range_map_insert(&window->doorbells, &there);
