@@ -651,6 +651,40 @@ def trace_seeds():
     trace("far", [store(0x90, 0xfffffffff007, 8), store(0x18, 1 << 26)] + command(1 << 26) +
           [store(0x88, 0x7fff0), hexes("refused", slot=0, low=0, high=0, reason=2)])
 
+    # Of a virtio-iommu.
+    state = {name: "0x0" for name in ("features", "domains", "endpoints", "mappings", "bypass")}
+    small = {name: 0 for name in ("domain-first", "domain-last", "host-width", "probe-size", "domains-max",
+                                  "endpoints-max", "mappings-max", "faults-max")}
+    unit = {"bypass": True, **{name: "0x0" for name in ("features", "page-sizes", "input-first", "input-last")},
+            **small}
+    header = {**header, "model": "virtio", "unit": unit, "state": {**state, "bypass": "0x1"}}
+
+    def request(number, status, parts, room=4, written=4):
+        bytes_ = b"".join(value.to_bytes(size, "little") for value, size in parts)
+        return [{"kind": "request", "number": number, "size": len(bytes_), "room": room,
+                 "bytes": bytes_[:36].hex()},
+                {"kind": "answered", "number": number, "status": status, "written": written}]
+
+    begin = [{"kind": "accepted", "value": "0x77"}, {"kind": "requester", "requester": "00:03.0", "present": True},
+             {"kind": "closed", "requester": "00:03.0", "number": 0, "first": "0x8000", "last": "0x8fff"}]
+    attach = request(1, "ok", [(1, 4), (1, 4), (0x18, 4), (0, 4), (0, 4)])
+    some = attach + request(2, "ok", [(3, 4), (1, 4), (0x1000, 8), (0x1fff, 8), (0x5000, 8), (3, 4)])
+    some += request(3, "inval", [(3, 4), (1, 4), (0x8000, 8), (0x8fff, 8), (0x5000, 8), (3, 4)])
+    some += request(4, "ok", [(4, 4), (1, 4), (0, 8), (0xffff, 8), (0, 4)])
+    some += request(5, "ok", [(5, 4), (0x18, 4), (0, 64)], 516, 516) + request(6, "none", [(9, 4)], 4, 0)
+    gone = [{"kind": "requester", "requester": "00:03.0", "present": False}]
+    gone += request(7, "noent", [(2, 4), (1, 4), (0x18, 4), (0, 8)])
+    restart = [store(36, 0, 1), {"kind": "restart", "number": 8},
+               {"kind": "answered", "number": 8, "status": "ok", "written": 0}, {"kind": "reset"}]
+    finish = [{"kind": "end", "state": {**state, "bypass": "0x1"}}]
+    trace("virtio", begin + some + gone + restart + finish, header)
+    trace("virtio-late", begin + attach[:1] + some[2:] + attach[1:] + [{"kind": "event"}], header)
+    trace("virtio-differs", begin + request(1, "range", [(1, 4)]), header)
+    trace("virtio-configured", [{"kind": "accepted", "value": "0xc"}] + begin[1:] + some,
+          {**header, "state": state, "unit": {**unit, "features": "0x0c", "bypass": False, "mappings-max": 2,
+                                              "domains-max": 1, "faults-max": 9, "probe-size": 64}})
+    trace("virtio-middle", some, {**header, "state": {**state, "domains": "0x1"}})
+
 
 # Saved states
 
@@ -771,7 +805,7 @@ def v_embedder(what, high=0):
 
 
 def virtio_seeds():
-    process = v_embedder(12, 15)
+    process = v_embedder(14, 15)
     many = b"".join(v_map(1, page, 0, page & 15) for page in range(0, 64))
     life = (v_attach(1, 0) + v_map(1, 1, 2, 3) + v_dma(0, 1) + v_dma(0, 2, 1) + v_dma(1, 1) +
             v_attach(1, 1) + v_unmap(1, 1, 1) + v_unmap(1, 1, 2) + v_dma(0, 1) + v_detach(1, 0) +
@@ -795,6 +829,12 @@ def virtio_seeds():
     write("virtio", "raw", b"\1" + raw)
     devices = b"".join(v_embedder(10, i) + v_attach(1, i & 3) + v_embedder(9, i) for i in range(16))
     write("virtio", "devices", b"\1" + devices + life)
+    window = bytes([V_EMBEDDER, 13, 0, 1])
+    for i in range(6):
+        gone = v_embedder(12, i) if i & 1 else v_embedder(10, i << 1)
+        write("virtio", f"gone-{i}", bytes([i * 5]) + v_attach(1, 0) + v_map(1, 1, 2, 3) + window +
+              v_embedder(0) + gone + v_unmap(1, 1, 2) + v_attach(1, 0) + process + v_embedder(1) +
+              process + window + process + bytes([V_MOVE, 1, 0]) + life)
 
 
 # Saved IOVA spaces; see lib/iova/save.c

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Fuzzes a virtio-iommu's requests and what is around them: bytes of any kind and length, answers
- * of any room, requests with fields that are nearly right; the configuration space; DMA; sections and
- * a subscriber that hold requests back; resets; saved states, whole and changed.
+ * of any room, requests with fields that are nearly right; the configuration space; DMA; sections,
+ * pinned windows and a subscriber that hold requests back; devices that come and go; resets; saved
+ * states, whole and changed.
  *
  * Held after every operation: an answer lies in its room; what is pending completes, once and in
  * order; no more mappings and domains exist than are allowed; a state that is loaded is saved again
@@ -19,6 +20,7 @@
 #define DEVICES 3
 #define TOKENS 8
 #define RESERVATIONS 4
+#define WINDOWS 3
 #define PAGES 16
 #define HEADER_SIZE 32u
 #define CHECKSUM_AT 28u
@@ -37,6 +39,8 @@ struct bed {
     unsigned sections;
     uint64_t tokens[TOKENS]; /* of changes that were not answered */
     unsigned token_count;
+    struct viommu_window *windows[WINDOWS];
+    bool replaced; /* a device: another instance has them in another order */
     uint8_t answer;
     uint64_t sent;      /* token of the last request */
     uint64_t completed; /* and of the last that was pending and is complete */
@@ -78,21 +82,55 @@ static int on_change(void *opaque, const struct viommu_change *change)
     return bed->answer % 7 == 2 ? -EIO : 0;
 }
 
+/* A number that is nearly always small, in pages, or next to a border. */
+static uint64_t any_address(struct fuzz_input *input)
+{
+    uint8_t kind = fuzz_byte(input);
+
+    if (kind < 0xe0) {
+        return (uint64_t)(kind & 0x3f) << 12;
+    }
+    return kind & 1 ? fuzz_number(input, 8) : -(uint64_t)(kind & 0xe) << 11;
+}
+
+static void on_revoke(void *opaque)
+{
+    (void)opaque;
+}
+
+/* Returns false when the id is another device's. */
+static bool add_device(struct bed *bed, struct viommu *iommu, struct viommu_device **devices,
+                       unsigned number, uint16_t id)
+{
+    struct viommu_device_config device = {
+        .requester = id, .space = number < DEVICES - 1 ? bed->space : NULL};
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_UNMAP,
+        .form = number ? VIOMMU_FORM_RANGE : VIOMMU_FORM_POW2,
+        .change = on_change,
+        .opaque = bed,
+    };
+    struct viommu_subscriber *subscriber;
+    int ret = viommu_device_add(iommu, &device, &devices[number]);
+
+    if (ret == -EEXIST) {
+        return false;
+    }
+    guest_ok(ret, "device");
+    guest_ok(viommu_device_subscribe(devices[number], &what, &subscriber), "subscribe");
+    return true;
+}
+
 static struct viommu *create(struct bed *bed, struct viommu_device **devices)
 {
-    struct viommu_subscription what = {
-        .kinds = VIOMMU_CHANGE_UNMAP, .change = on_change, .opaque = bed};
-    struct viommu_subscriber *subscriber;
     struct viommu *iommu;
 
     guest_ok(viommu_virtio_create(&bed->config, &bed->virtio, &iommu), "create");
     for (unsigned i = 0; i < DEVICES; i++) {
-        struct viommu_device_config device = {
-            .requester = (uint16_t)(8 + i), .space = i < DEVICES - 1 ? bed->space : NULL};
+        uint16_t id = bed->devices[i] ? viommu_device_requester(bed->devices[i])
+                                      : (uint16_t)(8 + i);
 
-        guest_ok(viommu_device_add(iommu, &device, &devices[i]), "device");
-        what.form = i ? VIOMMU_FORM_RANGE : VIOMMU_FORM_POW2;
-        guest_ok(viommu_device_subscribe(devices[i], &what, &subscriber), "subscribe");
+        (void)add_device(bed, iommu, devices, i, id);
     }
     return iommu;
 }
@@ -118,6 +156,46 @@ static void reserve(struct bed *bed, unsigned which)
     }
     if (ret && ret != -EEXIST && ret != -ENOSPC) {
         guest_die("a reservation: %d", ret);
+    }
+}
+
+/* Pulls a device out and puts it in again, where it was or where another one is not. */
+static void replace_device(struct bed *bed, unsigned number, uint16_t id)
+{
+    uint16_t old = viommu_device_requester(bed->devices[number]);
+
+    guest_ok(viommu_device_remove(bed->devices[number]), "remove");
+    bed->replaced = true;
+    if (!add_device(bed, bed->iommu, bed->devices, number, id)) {
+        (void)add_device(bed, bed->iommu, bed->devices, number, old);
+    }
+}
+
+/* Pins a window, or releases the one that is open. */
+static void window(struct bed *bed, struct fuzz_input *input, uint8_t kind)
+{
+    struct viommu_window **slot = &bed->windows[kind % WINDOWS];
+    uint64_t first = any_address(input);
+    struct viommu_range range = {first, first + 0xfff};
+    struct viommu_window_request request = {
+        .ranges = &range, .count = 1, .perm = 1 + kind / 64 % 3, .revoke = on_revoke};
+    struct iovec iov[2];
+    size_t parts = 2;
+
+    if (*slot) {
+        viommu_window_release(*slot);
+        *slot = NULL;
+    } else if (viommu_device_pin(bed->devices[kind / 4 % DEVICES], NULL, &request, iov, &parts,
+                                 slot)) {
+        *slot = NULL;
+    }
+}
+
+static void release_windows(struct bed *bed)
+{
+    for (unsigned i = 0; i < WINDOWS; i++) {
+        viommu_window_release(bed->windows[i]);
+        bed->windows[i] = NULL;
     }
 }
 
@@ -152,17 +230,6 @@ static void init(struct bed *bed, uint8_t kind)
     bed->iommu = create(bed, bed->devices);
     guest_ok(viommu_start(bed->iommu), "start");
     guest_ok(viommu_virtio_accept(bed->iommu, bed->virtio.features), "accept");
-}
-
-/* A number that is nearly always small, in pages, or next to a border. */
-static uint64_t any_address(struct fuzz_input *input)
-{
-    uint8_t kind = fuzz_byte(input);
-
-    if (kind < 0xe0) {
-        return (uint64_t)(kind & 0x3f) << 12;
-    }
-    return kind & 1 ? fuzz_number(input, 8) : -(uint64_t)(kind & 0xe) << 11;
 }
 
 static struct spec_virtio_request any_request(struct fuzz_input *input)
@@ -264,6 +331,7 @@ static void move(struct bed *bed, struct fuzz_input *input)
     uint32_t crc;
     int ret;
 
+    release_windows(bed);
     guest_ok(viommu_save(bed->iommu, &data, &size), "save");
     bytes = data;
     for (unsigned i = 0; i < changes; i++) {
@@ -283,7 +351,7 @@ static void move(struct bed *bed, struct fuzz_input *input)
     }
     if (!ret && !changes) {
         guest_ok(viommu_save(second, &again, &size_again), "save again");
-        if (size != size_again || memcmp(data, again, size)) {
+        if (size != size_again || (!bed->replaced && memcmp(data, again, size))) {
             guest_die("another state");
         }
         viommu_save_free(again);
@@ -291,6 +359,7 @@ static void move(struct bed *bed, struct fuzz_input *input)
         bed->iommu = second;
         memcpy(bed->devices, devices, sizeof(devices));
         bed->token_count = 0;
+        bed->replaced = false;
     } else {
         struct bed kept = *bed;
 
@@ -373,6 +442,12 @@ static void embedder(struct bed *bed, struct fuzz_input *input)
     case 12:
         reserve(bed, (kind >> 4) % RESERVATIONS);
         break;
+    case 14:
+        replace_device(bed, (kind >> 4) % DEVICES, 8 + (kind >> 6));
+        break;
+    case 13:
+        window(bed, input, fuzz_byte(input));
+        break;
     default:
         (void)viommu_process(bed->iommu, kind >> 4);
         break;
@@ -404,6 +479,7 @@ static void settle(struct bed *bed)
         viommu_dma_end(bed->iommu);
         bed->sections--;
     }
+    release_windows(bed);
     bed->answer = 0;
     for (unsigned round = 0; round < 4; round++) {
         while (viommu_process(bed->iommu, 0) == VIOMMU_PENDING) {

@@ -173,6 +173,10 @@ static void test_windows(void **state)
     assert_int_equal(bridge.window_count, 2);
     assert_int_equal(bridge.windows[1].first, 0xd0000000);
     assert_int_equal(bridge.windows[1].last, 0xdfffffff);
+    put16(config, 0x24, 0); /* it has none: the guest's first MiB is not in its way */
+    put16(config, 0x26, 0);
+    assert_int_equal(viommu_pci_bridge_read(config, 64, &bridge), 0);
+    assert_int_equal(bridge.window_count, 1);
     put16(config, 0x04, 0x0005); /* memory is off */
     assert_int_equal(viommu_pci_bridge_read(config, 64, &bridge), 0);
     assert_int_equal(bridge.window_count, 0);
@@ -215,6 +219,8 @@ static void test_bridges_that_make_no_sense(void **state)
     assert_int_equal(viommu_pci_bridge_read(config, 63, &bridge), -EIO);
     config[0x0e] = 0;
     assert_int_equal(viommu_pci_bridge_read(config, sizeof(config), &bridge), -ENODEV);
+    memset(config, 0xff, sizeof(config)); /* asleep, or pulled out */
+    assert_int_equal(viommu_pci_bridge_read(config, sizeof(config), &bridge), -EIO);
     make_port(config, 0);
     put16(config, 0x102, 0x1002); /* leads to itself */
     assert_int_equal(viommu_pci_bridge_read(config, sizeof(config), &bridge), -EIO);

@@ -59,7 +59,7 @@ struct viommu_pci_bridge {
 /*
  * Reads the configuration space of a function, 64 bytes at least; what ACS says is behind byte 256,
  * so with fewer nothing is redirected. Returns 0; -ENODEV when it is no bridge; -EIO for less than
- * 64 bytes, or a list of capabilities that makes no sense.
+ * 64 bytes, all ones (it does not answer), or a list of capabilities that makes no sense.
  */
 int viommu_pci_bridge_read(const void *config, size_t size, struct viommu_pci_bridge *bridge);
 

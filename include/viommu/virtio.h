@@ -28,7 +28,9 @@
  * What a request takes away (UNMAP, DETACH, ATTACH of an endpoint that reached something else) is
  * complete only when requests of devices that began before have ended, subscribers have
  * acknowledged, and pinned windows were released. Mostly all that holds at once. If not the request
- * is pending, and the callback `completed` tells its status later. Requests complete in order.
+ * is pending, and the callback `completed` tells its status later. Requests complete in order. An
+ * endpoint whose device is removed, or gets another id, is not attached any more: requests that come
+ * later complete when its own, and its windows, have ended.
  *
  * Mirrors (viommu/notify.h) cannot be subscribed to its devices (-ENOTSUP), nor can devices have
  * device-TLBs. The modes of the cache for people who test drivers are not supported.
@@ -179,6 +181,7 @@ struct viommu_virtio_status {
     uint64_t faults_waiting; /* to be fetched */
     uint64_t requests;       /* that were answered, since viommu_start */
     uint64_t refused;        /* of them, with another status than OK */
+    uint64_t features;       /* that the driver accepted */
 };
 
 /*

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "iommu/iommu.h"
+#include "iommu/watch.h"
 #include "range/range_set.h"
 
 #include <errno.h>
@@ -157,6 +158,22 @@ static void closed_free(struct epoch_deferred *deferred)
     base_free((char *)deferred - offsetof(struct closed, deferred));
 }
 
+void requester_watch_closed(struct viommu *iommu, const struct requester *requester)
+{
+    const struct closed *closed = atomic_load(&requester->closed);
+
+    if (!closed || !iommu->model->closing) {
+        return;
+    }
+    if (!closed->count) {
+        watch_closed(iommu, requester->id, 0, 1, 0);
+    }
+    for (size_t i = 0; i < closed->count; i++) {
+        watch_closed(iommu, requester->id, (uint32_t)i, closed->ranges[i].first,
+                     closed->ranges[i].last);
+    }
+}
+
 /* Publishes it. */
 static void publish(struct viommu *iommu, struct requester *requester)
 {
@@ -166,6 +183,7 @@ static void publish(struct viommu *iommu, struct requester *requester)
         old = atomic_exchange(&requester->closed, requester->closed_next);
         requester->closed_next = NULL;
         tell_closed(iommu, requester, old);
+        requester_watch_closed(iommu, requester);
         if (old) {
             epoch_defer(iommu->epoch, &old->deferred, closed_free);
         }

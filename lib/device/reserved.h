@@ -35,6 +35,8 @@ bool closed_meets(const struct closed *closed, uint64_t first, uint64_t last);
  * model. Returns 0; what the model says (iommu.h, closing); -ENOMEM. Under the lock.
  */
 int requester_close(struct viommu_device *device, struct requester *requester);
+/* Tells a watcher what is closed. */
+void requester_watch_closed(struct viommu *iommu, const struct requester *requester);
 void requester_reopen(struct viommu *iommu, struct requester *requester);
 
 /* A device that is not added yet enters a space. Returns 0, -EINVAL (identity) or -ENOMEM. */

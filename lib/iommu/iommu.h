@@ -109,7 +109,7 @@ struct model {
      * These addresses are about to be closed to a requester (device/reserved.h), besides those that
      * are. Its guest is told, and uses none of them; so nothing may be mapped there. `closed` follows
      * for those that count no more: the old ones, or these when they do not come. Returns 0; -EEXIST,
-     * and what is mapped in *holder; -ENOSPC (too many to tell of); -ENOMEM. Or both NULL: the guest
+     * and what is mapped in *holder; -ENOSPC (too many to tell of); -EBUSY; -ENOMEM. Or both NULL: the guest
      * is told nothing, it maps what it likes. Under the lock.
      */
     int (*closing)(struct viommu *iommu, struct requester *requester, const struct closed *closed,
@@ -137,6 +137,11 @@ struct model {
      * the lock.
      */
     void (*view)(struct viommu *iommu, uint16_t requester, struct shadow_view *out);
+    /*
+     * A trial (shadow/trial.h) is over: 0, or why it failed. The next one may begin. Or NULL. Under
+     * the lock, in viommu_process.
+     */
+    void (*tried)(struct viommu *iommu, int error);
     /* How its tables read. Permissions have the bits of enum viommu_perm. */
     const struct pagetable_format *(*format)(const struct viommu *iommu);
     /* Where devices' interrupts go: never mapped. An empty range (first > last): nowhere. */

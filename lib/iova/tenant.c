@@ -7,6 +7,24 @@
 
 #include <errno.h>
 
+#define PAGE_MASK UINT64_C(0xfff)
+
+/* Devices use whole pages: what is in part reserved is so as a whole. Returns how many are left. */
+static size_t trim(struct viommu_range *ranges, size_t count)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        uint64_t first = (ranges[i].first + PAGE_MASK) & ~PAGE_MASK;
+        uint64_t end = (ranges[i].last + 1) & ~PAGE_MASK; /* 0: the top */
+
+        if (first >= ranges[i].first && first <= end - 1 && end - 1 <= ranges[i].last) {
+            ranges[kept++] = (struct viommu_range){first, end - 1};
+        }
+    }
+    return kept;
+}
+
 int iova_usable_make(const struct viommu_iova *space, struct iova_usable **out)
 {
     struct iova_usable *usable = NULL;
@@ -26,6 +44,7 @@ int iova_usable_make(const struct viommu_iova *space, struct iova_usable **out)
         base_free(usable);
         return error;
     }
+    usable->count = trim(usable->ranges, usable->count);
     *out = usable;
     return 0;
 }

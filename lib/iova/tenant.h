@@ -17,7 +17,7 @@
 
 #include <viommu/iova.h>
 
-/* What may be used: in order, none touching another. */
+/* What may be used, as whole pages of 4 KiB: in order, none touching another. */
 struct iova_usable {
     size_t count;
     struct viommu_range ranges[];
@@ -32,7 +32,8 @@ struct iova_tenant_ops {
     /*
      * It is to go by this list, which it copies. Returns 0; -EEXIST with *holder, what is mapped
      * outside; -ENOSPC (its guest cannot be told of so many ranges); -ERANGE (its guest uses higher
-     * addresses); -ENOMEM. After a failure there is nothing to abort. Under the lock, as the others.
+     * addresses); -EBUSY (something that its guest asked for is under way, and cannot be judged);
+     * -ENOMEM. After a failure there is nothing to abort. Under the lock, as the others.
      */
     int (*prepare)(struct iova_tenant *tenant, const struct iova_usable *usable,
                    struct viommu_iova_side *holder);

@@ -148,6 +148,61 @@ int range_map_erase(struct range_map *map, uint64_t first, uint64_t last, struct
     return 0;
 }
 
+/* Whether the run in which a range ends, where there is one, ends there, too. */
+static bool ends_whole(const struct range_map *map, uint64_t last)
+{
+    struct range_run run;
+
+    return !range_map_find(map, last, &run) || run.last == last;
+}
+
+/* Removes the run at the path, and what comes after it up to `last`. */
+static void erase_up_to(struct range_map *map, struct range_path *path, uint64_t last,
+                        struct range_erased *erased)
+{
+    uint64_t end;
+
+    do {
+        end = path->node[0]->last[path->index[0]];
+        erased->last = end;
+        erased->count++;
+        tree_remove(map, path);
+        tree_changed(map);
+        if (end == last) {
+            return;
+        }
+        tree_seek(map, end, path);
+    } while (tree_at_run(map, path) && path_first(path) <= last);
+}
+
+int range_map_erase_inside(struct range_map *map, uint64_t first, uint64_t last,
+                           struct range_erased *erased)
+{
+    struct range_path path;
+    uint64_t begin;
+    uint64_t end;
+
+    *erased = (struct range_erased){0};
+    if (first > last) {
+        return -EINVAL;
+    }
+    tree_seek(map, first, &path);
+    if (!tree_at_run(map, &path)) {
+        return 0;
+    }
+    begin = path_first(&path);
+    if (begin > last) {
+        return 0;
+    }
+    end = path.node[0]->last[path.index[0]];
+    if (begin < first || end > last || (end < last && !ends_whole(map, last))) {
+        return -ERANGE;
+    }
+    erased->first = begin;
+    erase_up_to(map, &path, last, erased);
+    return 0;
+}
+
 int range_map_retag(struct range_map *map, uint64_t first, uint64_t last, uint64_t tag)
 {
     struct range_path path;

@@ -107,6 +107,21 @@ int range_map_insert(struct range_map *map, const struct range_run *run);
  */
 int range_map_erase(struct range_map *map, uint64_t first, uint64_t last, struct range_run *erased);
 
+/* What range_map_erase_inside took away. */
+struct range_erased {
+    size_t count;
+    uint64_t first; /* of the first run, and the last address of the last one; where there were some */
+    uint64_t last;
+};
+
+/*
+ * Removes the runs that lie in [first, last], unless one reaches over a border: then nothing has
+ * changed. Returns 0 (nothing there is fine), -ERANGE (one does) or -EINVAL. Needs no memory.
+ * *erased is filled in where 0 is returned. One run, as wide as the range, is found once.
+ */
+int range_map_erase_inside(struct range_map *map, uint64_t first, uint64_t last,
+                           struct range_erased *erased);
+
 /* Gives the run that is exactly [first, last] another tag, which like the old one has a target or
    not. Returns 0, -ENOENT or -EINVAL. Needs no memory. */
 int range_map_retag(struct range_map *map, uint64_t first, uint64_t last, uint64_t tag);

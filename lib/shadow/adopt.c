@@ -26,7 +26,7 @@ bool follow_quiet(const struct viommu *iommu)
     for (const struct mirror *mirror = iommu->follow.mirrors; mirror; mirror = mirror->next) {
         fencing |= mirror->fencing;
     }
-    return iommu->follow.phase == FOLLOW_IDLE && !iommu->follow.active &&
+    return iommu->follow.phase == FOLLOW_IDLE && !iommu->follow.active && !follow_trying(iommu) &&
            !iommu->follow.fences_due && !fencing;
 }
 

@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define RETRY_PAUSE_MAX 1000000000ULL
 /* So many failures in a row end an attempt: whatever the reason is, it lasts. */
@@ -208,6 +209,7 @@ static void mirror_clear(struct viommu *iommu, struct mirror *mirror)
     mirror->review_wanted = false;
     mirror->switching = false;
     mirror->switched = false;
+    mirror->trying = false;
     mirror->adopting = false;
     mirror->kind = VIEW_NONE;
     mirror_allowed_walked(mirror); /* it holds nothing that would have to go */
@@ -223,6 +225,27 @@ static void mirror_clear(struct viommu *iommu, struct mirror *mirror)
         shadow_put(iommu, mirror->target_shadow);
         mirror->target_shadow = NULL;
     }
+    mappings_put(mirror->source);
+    mirror->source = NULL;
+    mappings_put(mirror->target.mappings);
+    mirror->target.mappings = NULL;
+}
+
+void mirror_set_view(struct viommu *iommu, struct mirror *mirror, const struct shadow_view *view,
+                     struct shadow *shadow)
+{
+    struct shadow *old = mirror->shadow;
+    struct mappings *old_source = mirror->source;
+
+    mirror->kind = view->kind;
+    mirror->domain = view->domain;
+    mirror->identity_last = view->last;
+    mirror->shadow = shadow;
+    mirror->source = view->mappings ? mappings_get(view->mappings) : NULL;
+    if (old) {
+        shadow_put(iommu, old);
+    }
+    mappings_put(old_source);
 }
 
 void mirror_leave(struct viommu *iommu, struct mirror *mirror)
@@ -298,6 +321,7 @@ void mirror_fence_for(struct viommu *iommu, struct mirror *mirror, int error, bo
     if (deny) {
         device_deny(mirror->subscriber->device, error, text);
     }
+    trial_fenced(iommu, mirror, error);
     mirror_fence(iommu, mirror);
 }
 
@@ -390,7 +414,7 @@ static void map_answered(struct viommu *iommu, struct mirror *mirror, int status
         if (!status) {
             (void)difference_remove(iommu, mirror);
         }
-    } else if (status) {
+    } else if (status && !(mirror->trying && trial_map_failed(iommu, mirror, status))) {
         difference_add(iommu, mirror, status);
     }
 }

@@ -21,7 +21,7 @@
 static bool meets_mapping(const struct virtio_domain *domain, const struct viommu_range *range,
                           struct range_run *run)
 {
-    return range_map_from(&domain->map, range->first, run) && run->first <= range->last;
+    return range_map_from(&domain->mappings.map, range->first, run) && run->first <= range->last;
 }
 
 /* ---- what a domain keeps ---- */
@@ -96,6 +96,23 @@ static size_t regions(const struct virtio *virtio, const struct closed *closed)
     return count;
 }
 
+/* Whether `closed` has something that was open. */
+static bool closes_more(const struct closed *old, const struct closed *closed)
+{
+    size_t i = 0;
+
+    for (size_t n = 0; n < closed->count; n++) {
+        while (old && i < old->count && old->ranges[i].last < closed->ranges[n].first) {
+            i++;
+        }
+        if (!old || i == old->count || old->ranges[i].first > closed->ranges[n].first ||
+            old->ranges[i].last < closed->ranges[n].last) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int virtio_closing(struct viommu *iommu, struct requester *requester, const struct closed *closed,
                    struct viommu_iova_side *holder)
 {
@@ -103,6 +120,10 @@ int virtio_closing(struct viommu *iommu, struct requester *requester, const stru
     struct virtio_domain *domain = virtio_endpoint_domain(virtio, requester->id);
     struct range_run run;
 
+    /* What was asked of mirrors was judged by what was closed then. */
+    if (follow_trying(iommu) && closes_more(atomic_load(&requester->closed), closed)) {
+        return -EBUSY;
+    }
     if (regions(virtio, closed) > virtio->config.probe_size / VIRTIO_RESV_MEM_SIZE) {
         return -ENOSPC;
     }
@@ -136,7 +157,7 @@ bool virtio_maps(struct viommu *iommu, const struct requester *requester, uint64
     if (!domain) {
         return false;
     }
-    if (range_map_find_gap(&domain->map, first, UINT64_MAX, size, 1, &at)) {
+    if (range_map_find_gap(&domain->mappings.map, first, UINT64_MAX, size, 1, &at)) {
         *behind = UINT64_MAX;
         return true;
     }

@@ -47,6 +47,7 @@ struct bed {
     struct viommu_config config;
     struct viommu_iova *space; /* of the devices, or NULL */
     struct viommu_iova_owner *host;
+    struct viommu_iova *other; /* of the last device; NULL: the same */
 };
 
 static inline void bed_completed(void *opaque, uint64_t token, uint8_t status)
@@ -104,7 +105,9 @@ static inline void bed_devices(const struct bed *bed, struct viommu *iommu,
 {
     for (unsigned i = 0; i < BED_DEVICES; i++) {
         struct viommu_device_config device = {
-            .requester = (uint16_t)(8 + i), .space = bed->space};
+            .requester = (uint16_t)(8 + i),
+            .space = i == BED_DEVICES - 1 && bed->other ? bed->other : bed->space,
+        };
 
         assert_int_equal(viommu_device_add(iommu, &device, &devices[i]), 0);
     }
@@ -166,6 +169,7 @@ static inline void bed_fini(struct bed *bed)
 {
     viommu_destroy(bed->iommu);
     viommu_iova_destroy(bed->space);
+    viommu_iova_destroy(bed->other);
     viommu_memory_destroy(bed->memory);
     free(bed->ram);
 }

@@ -119,6 +119,7 @@ static const struct virtio_context *remember(struct virtio *virtio, struct reque
     }
     context->bypass = !domain || domain->bypass;
     context->number = domain ? virtio_number(domain) : WINDOW_DOMAIN_NONE;
+    context->domain = context->bypass ? NULL : domain;
     if (!context->bypass && !context_tag(virtio, context, domain)) {
         base_free(context);
         not_remembered(virtio, requester);
@@ -137,16 +138,16 @@ static bool is_allowed(uint32_t wanted, uint32_t perm)
 }
 
 static int by_mappings(struct virtio *virtio, const struct dma_request *request,
-                       const struct virtio_domain *domain, struct viommu_translation *out)
+                       const struct virtio_domain *domain, const struct virtio_context *context,
+                       struct viommu_translation *out)
 {
-    const struct virtio_context *context = remember(virtio, request->requester, domain);
     struct iotlb_tag *tag = context ? context->base.tag : NULL;
     struct range_run run = {0};
     uint32_t perm = 0;
 
     counter_add(&request->device->stats.walks, 1);
-    if (range_map_find(&domain->map, request->iova, &run)) {
-        perm = (uint32_t)run.tag & MAPPING_PERM;
+    if (mappings_find(&domain->mappings, request->iova, &run)) {
+        perm = (uint32_t)(run.tag & MAPPINGS_PERM);
     }
     if (!is_allowed(request->perm, perm)) {
         virtio_fault_record(virtio, request, VIRTIO_FAULT_MAPPING);
@@ -165,20 +166,38 @@ static int by_mappings(struct virtio *virtio, const struct dma_request *request,
     return 0;
 }
 
-static int look_up(struct virtio *virtio, const struct dma_request *request,
-                   struct viommu_translation *out)
+/* What the requester's context does not answer: it was not there before the lock. */
+static int by_endpoint(struct virtio *virtio, const struct dma_request *request,
+                       struct viommu_translation *out)
 {
-    const struct virtio_domain *domain = virtio_endpoint_domain(virtio, request->requester->id);
+    const struct virtio_domain *domain;
 
-    if (domain && !domain->bypass) {
-        return by_mappings(virtio, request, domain, out);
+    if (!request->requester->users) {
+        return -EFAULT; /* its device has another id by now, and another device may have this one */
     }
+    domain = virtio_endpoint_domain(virtio, request->requester->id);
     if (!domain && !virtio_bypasses(virtio)) {
         virtio_fault_record(virtio, request, VIRTIO_FAULT_DOMAIN);
         return -EFAULT;
     }
+    if (domain && !domain->bypass) {
+        return by_mappings(virtio, request, domain, remember(virtio, request->requester, domain),
+                           out);
+    }
     (void)remember(virtio, request->requester, domain);
     return bypass(request, domain ? virtio_number(domain) : WINDOW_DOMAIN_NONE, out);
+}
+
+static int look_up(struct virtio *virtio, const struct dma_request *request,
+                   struct viommu_translation *out)
+{
+    /* Under the lock it says what is so now, and its domain is there. */
+    const struct virtio_context *context =
+        (const struct virtio_context *)atomic_load(&request->requester->context);
+
+    return context && context->domain
+               ? by_mappings(virtio, request, context->domain, context, out)
+               : by_endpoint(virtio, request, out);
 }
 
 int virtio_translate(struct viommu *iommu, const struct dma_request *request,

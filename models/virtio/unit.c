@@ -3,6 +3,7 @@
 #include "virtio/unit.h"
 
 #include "base/alloc.h"
+#include "iommu/watch.h"
 #include "pagetable/pagetable.h"
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 #define FEATURES_DEFAULT (FEATURES_ALL & ~(uint64_t)VIOMMU_VIRTIO_BYPASS)
 #define PROBE_SIZE_MAX 65536u
 #define FAULTS_MAX 65536u
+#define REGION_PAGE UINT64_C(0xfff)
 
 /* ---- configuration ---- */
 
@@ -135,8 +137,8 @@ static void virtio_destroy(struct viommu *iommu)
     while (virtio->first) {
         struct virtio_operation *next = virtio->first->next;
 
-        if (virtio->first != &virtio->bypass_operation) {
-            virtio_operation_free(virtio->first);
+        if (virtio->first != &virtio->unasked.operation) {
+            virtio_operation_free(virtio, virtio->first);
         }
         virtio->first = next;
     }
@@ -181,8 +183,11 @@ static void tell_completed(struct virtio *virtio, struct virtio_operation *opera
     bool tells = operation->tells && virtio->config.completed;
     struct callback_mark mark;
 
-    if (operation != &virtio->bypass_operation) {
-        virtio_operation_free(operation);
+    if (operation->tells) {
+        watch_answered(iommu, operation->number, status, operation->written);
+    }
+    if (operation != &virtio->unasked.operation) {
+        virtio_operation_free(virtio, operation);
     }
     if (tells) {
         iommu_unlock(iommu);
@@ -241,19 +246,11 @@ static bool virtio_no(const struct viommu *iommu)
     return false;
 }
 
-static int virtio_narrow(struct viommu *iommu, uint64_t last, uint64_t page_sizes)
+/* Requests tell all that mirrors need. */
+static bool virtio_yes(const struct viommu *iommu)
 {
     (void)iommu;
-    (void)last;
-    (void)page_sizes;
-    return -ERANGE;
-}
-
-static void virtio_view(struct viommu *iommu, uint16_t requester, struct shadow_view *out)
-{
-    (void)iommu;
-    (void)requester;
-    *out = (struct shadow_view){.kind = VIEW_NONE};
+    return true;
 }
 
 static const struct pagetable_format *virtio_format(const struct viommu *iommu)
@@ -281,9 +278,10 @@ static const struct model virtio_model = {
     .closed = virtio_closed,
     .maps = virtio_maps,
     .has_ats = virtio_no,
-    .can_mirror = virtio_no,
+    .can_mirror = virtio_yes,
     .narrow = virtio_narrow,
     .view = virtio_view,
+    .tried = virtio_tried,
     .format = virtio_format,
     .interrupts = {VIRTIO_INTERRUPT_FIRST, VIRTIO_INTERRUPT_LAST},
     .id = MODEL_VIRTIO,
@@ -355,6 +353,7 @@ int viommu_virtio_accept(struct viommu *iommu, uint64_t features)
         return -EDEADLK;
     }
     iommu_lock(iommu);
+    watch_accepted(iommu, features);
     bypassed = virtio_bypasses(virtio);
     virtio->accepted = features;
     if (bypassed != virtio_bypasses(virtio)) {
@@ -371,7 +370,7 @@ static uint64_t memory_of(const struct virtio *virtio)
     uint32_t id = 0;
 
     while ((domain = virtio_index_next(&virtio->domains, &id))) {
-        memory += sizeof(*domain) + range_map_memory(&domain->map) +
+        memory += sizeof(*domain) + range_map_memory(&domain->mappings.map) +
                   range_map_memory(&domain->closed);
         if (id++ == UINT32_MAX) {
             break;
@@ -398,6 +397,7 @@ int viommu_virtio_status(struct viommu *iommu, struct viommu_virtio_status *stat
         .faults_waiting = virtio->faults.count,
         .requests = virtio->requests,
         .refused = virtio->refused,
+        .features = virtio->accepted,
     };
     iommu_unlock(iommu);
     memset(status, 0, size);
