@@ -190,7 +190,7 @@ static uint32_t reaches(const struct world *world, unsigned device, uint64_t pag
     int id = world->attached[device];
 
     *gpa = page * PAGE;
-    if (page == RESERVED) {
+    if (page == RESERVED || (device == BED_DEVICES - 1 && in_hole(page))) {
         return 0;
     }
     if (id < 0 ? world->bypass : world->domains[id].bypass) {
