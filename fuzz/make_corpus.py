@@ -816,13 +816,30 @@ def virtio_seeds():
     bypass = b"".join(bytes([V_EMBEDDER, 5 | 16, on]) + bytes(7) + v_dma(2, 5) for on in (1, 0, 1, 2))
     bypass += v_attach(3, 2, 1) + v_map(3, 1, 1, 1) + v_unmap(3, 1, 1) + v_dma(2, 5) + v_embedder(7, 1)
     moves = v_attach(1, 0) + many[:60] + held[:18] + bytes([V_MOVE, 1, 0])
-    for kind in range(32):
+    # The same with mirrors, and some that fail, or answer late.
+    late = (v_attach(1, 0) + v_attach(1, 1) + process + v_embedder(4, 1) + v_map(1, 1, 2, 3) +
+            process + v_map(1, 9, 1, 4) + v_unmap(1, 1, 2) + v_embedder(2) + process +
+            v_embedder(2, 1) + process + v_embedder(6) + process + v_embedder(2) + process)
+    fails = (v_attach(1, 0) + v_attach(1, 1) + process + v_map(1, 1, 2, 3) + process +
+             v_embedder(4, 2) + v_map(1, 9, 1, 4) + process + v_embedder(4) + v_map(1, 9, 1, 4) +
+             v_attach(2, 0, 1) + process + v_embedder(4, 9) + v_unmap(1, 1, 2) + process)
+    for kind in range(64, 96):
+        head = bytes([kind])
+        write("virtio", f"mirror-{kind}", head + life + process + bypass + bytes([V_MOVE, 1, 0]))
+        if kind % 8 == 5:
+            write("virtio", f"mirror-hostile-{kind}", bytes([kind + 32]) + fails + late + life)
+        write("virtio", f"mirror-late-{kind}", head + late + bytes([V_MOVE, 0]) + life)
+        write("virtio", f"mirror-fails-{kind}", head + fails + bytes([V_MOVE, 1, 0]) + life)
+    for kind in list(range(32)) + [33, 37, 49]:
         head = bytes([kind])
         write("virtio", f"life-{kind}", head + life + bypass)
         write("virtio", f"held-{kind}", head + held + v_embedder(8, 1) + life)
     for i in range(48):
         change = bytes([V_MOVE, 1, 1]) + struct.pack("<HB", i * 7, 1 << i % 8)
         write("virtio", f"state-{i}", bytes([i % 32]) + moves + change + life)
+        mirrors = bytes([64 + i % 32]) + moves[:84] + process + bytes([V_MOVE, 1, 1])
+        write("virtio", f"mirror-state-{i}",
+              mirrors + struct.pack("<HB", i * 11, 1 << i % 8) + life)
     write("virtio", "many", b"\1" + v_attach(1, 0) + many + many + v_unmap(1, 0, 0x3f))
     raw = b"".join(bytes([V_SEND, 7 | size << 3, kind]) + bytes(max(0, size - 1))
                    for kind in range(8) for size in (0, 3, 4, 19, 20, 28, 31))

@@ -150,6 +150,8 @@ struct model {
     /* What it is called in a saved state, and the version of its part of that. */
     uint32_t id;
     uint16_t save_version;
+    /* Whether its state can be saved as it is now; NULL: always. Under the lock. */
+    bool (*quiet)(const struct viommu *iommu);
     /* Writes configuration and state into an open section. Under the lock. */
     void (*save)(struct viommu *iommu, struct save_writer *writer);
     /*
@@ -210,6 +212,8 @@ void iommu_fini(struct viommu *iommu);
 
 void iommu_lock(struct viommu *iommu);
 void iommu_unlock(struct viommu *iommu);
+/* Takes the lock if nobody has it. */
+bool iommu_trylock(struct viommu *iommu);
 
 /* There is work: wakes whoever watches the event fd, or calls `wake`. Under the lock. */
 void iommu_kick(struct viommu *iommu);

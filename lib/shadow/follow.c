@@ -6,7 +6,8 @@
  * were to be looked at again. The shadows that mirrors are to switch to are filled while those
  * still have their old view (but for shadows that others leave: those only have to be there); then
  * they switch; only then are the other shadows synced, so that a device that left a set of tables
- * does not see them being taken apart. Between the two, mirrors walk to what a trial asks for. Last, what had failed is tried again.
+ * does not see them being taken apart. Between the two, mirrors walk to what a trial asks for.
+ * Last, what had failed is tried again.
  */
 #include "shadow/follow.h"
 

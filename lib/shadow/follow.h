@@ -16,12 +16,12 @@
  *   follow.c  batches: in which order all that happens
  *
  * Vocabulary. A *view* is what a device reaches: nothing, guest memory one to one (identity),
- * mappings that a model keeps (trial.h), or what a *shadow* has: the map of one set of tables (root,
- * levels), shared by all devices that use them. A *layout* is a view with the guest memory beneath it, perhaps with a patch; its *pieces*
- * are the mappings that a mirror would be given for it: extents, cut by slots of memory, by what
- * the mirror is allowed, and without the interrupt range. What a mirror was *given* is the pieces
- * of its layout, cut by its *odd* mappings: those that it kept, unchanged, when its layout changed
- * to one whose pieces have other borders.
+ * mappings that a model keeps (trial.h), or what a *shadow* has: the map of one set of tables
+ * (root, levels), shared by all devices that use them. A *layout* is a view with the guest memory
+ * beneath it, perhaps with a patch; its *pieces* are the mappings that a mirror would be given for
+ * it: extents, cut by slots of memory, by what the mirror is allowed, and without the interrupt
+ * range. What a mirror was *given* is the pieces of its layout, cut by its *odd* mappings: those
+ * that it kept, unchanged, when its layout changed to one whose pieces have other borders.
  *
  * A *walk* takes one mirror from one layout to another over a *window* of addresses, cluster by
  * cluster: a *cluster* is the smallest stretch whose borders no mapping crosses, before or after.

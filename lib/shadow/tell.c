@@ -247,9 +247,12 @@ static void tell_not_mapped(struct viommu *iommu, const struct mirror *mirror,
 void tell_mappings_unreachable(struct viommu *iommu, const struct mappings *mappings,
                                uint64_t first)
 {
-    struct shadow_view view = {
-        .kind = VIEW_MAPPINGS, .last = UINT64_MAX, .mappings = (struct mappings *)(uintptr_t)mappings};
-    struct layout layout = view_layout(iommu, &view);
+    struct layout layout = {
+        .kind = VIEW_MAPPINGS,
+        .memory = iommu->follow.memory,
+        .last = UINT64_MAX,
+        .mappings = mappings,
+    };
     struct range_run run;
 
     if (!range_map_find(&mappings->map, first, &run) || !(run.tag & MAPPINGS_PERM) ||

@@ -8,10 +8,11 @@
 
 /* ---- mappings ------------------------------------------------------------------------------- */
 
-void mappings_init(struct mappings *mappings)
+void mappings_init(struct mappings *mappings, struct epoch *epoch)
 {
-    *mappings = (struct mappings){.users = 1};
+    *mappings = (struct mappings){.users = 1, .epoch = epoch};
     range_map_init(&mappings->map);
+    range_map_keep(&mappings->map);
 }
 
 struct mappings *mappings_get(struct mappings *mappings)
@@ -20,11 +21,19 @@ struct mappings *mappings_get(struct mappings *mappings)
     return mappings;
 }
 
+static void mappings_free(struct epoch_deferred *deferred)
+{
+    struct mappings *mappings =
+        (struct mappings *)((char *)deferred - offsetof(struct mappings, deferred));
+
+    range_map_fini(&mappings->map);
+    base_free(mappings);
+}
+
 void mappings_put(struct mappings *mappings)
 {
     if (mappings && !--mappings->users) {
-        range_map_fini(&mappings->map);
-        base_free(mappings);
+        epoch_defer(mappings->epoch, &mappings->deferred, mappings_free);
     }
 }
 

@@ -37,6 +37,7 @@
 #ifndef VIOMMU_SHADOW_TRIAL_H
 #define VIOMMU_SHADOW_TRIAL_H
 
+#include "base/epoch.h"
 #include "notify/notify.h"
 #include "range/range_map.h"
 
@@ -49,15 +50,21 @@ struct shadow_view;
 #define MAPPINGS_MMIO UINT64_C(4) /* the guest says that it leads to no memory */
 
 struct mappings {
+    struct epoch_deferred deferred;
+    struct epoch *epoch;
     struct range_map map; /* device addresses to guest-physical ones */
+    _Atomic bool tried;   /* there was a trial, or is: from then on only mappings_find tells */
     bool changes;         /* there is a trial */
     bool adds;            /* what is in its range comes; or it goes */
     struct viommu_range range;
     unsigned users;
 };
 
-/* Empty, with one user. Part of what base_alloc gave, at its beginning. */
-void mappings_init(struct mappings *mappings);
+/*
+ * Empty, with one user. Part of what base_alloc gave, at its beginning. They are freed when
+ * sections of the epoch that began before have ended: DMA looks into them without the lock.
+ */
+void mappings_init(struct mappings *mappings, struct epoch *epoch);
 struct mappings *mappings_get(struct mappings *mappings);
 /* One user less; the last one frees them. NULL is accepted. */
 void mappings_put(struct mappings *mappings);
@@ -69,6 +76,27 @@ static inline bool mappings_find(const struct mappings *mappings, uint64_t addre
     return range_map_find(&mappings->map, address, run) &&
            !(mappings->changes && address >= mappings->range.first &&
              address <= mappings->range.last);
+}
+
+/* The same without the lock, inside a section. False decides nothing. */
+static inline bool mappings_peek(const struct mappings *mappings, uint64_t address,
+                                 struct range_run *run, uint64_t *version)
+{
+    return range_map_peek(&mappings->map, address, run, version) == RANGE_FOUND &&
+           !atomic_load_explicit(&mappings->tried, memory_order_relaxed);
+}
+
+/* Whether what was peeked is so still. Under the lock. */
+static inline bool mappings_still(const struct mappings *mappings, uint64_t version)
+{
+    return range_map_is(&mappings->map, version) &&
+           !atomic_load_explicit(&mappings->tried, memory_order_relaxed);
+}
+
+/* Before the first trial changes anything. */
+static inline void mappings_try(struct mappings *mappings)
+{
+    atomic_store_explicit(&mappings->tried, true, memory_order_release);
 }
 
 /*

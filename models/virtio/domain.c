@@ -65,7 +65,7 @@ static struct virtio_domain *domain_create(struct virtio *virtio, uint32_t id, b
     if (!domain) {
         return NULL;
     }
-    mappings_init(&domain->mappings);
+    mappings_init(&domain->mappings, virtio->iommu.epoch);
     domain->id = id;
     domain->bypass = bypass;
     range_map_init(&domain->closed);
@@ -173,9 +173,6 @@ bool virtio_operation_need(struct virtio *virtio, struct virtio_operation **oper
 {
     if (!*operation) {
         *operation = virtio_operation_new(virtio);
-        if (*operation) {
-            **operation = (struct virtio_operation){.phase = PHASE_DONE};
-        }
     }
     return *operation != NULL;
 }
@@ -277,6 +274,7 @@ uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
     if (!virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
+    mappings_try(&domain->mappings);
     status = insert(virtio, domain, run);
     if (!status) {
         virtio_try_map(virtio, domain, run, *operation);
@@ -310,6 +308,7 @@ static uint8_t unmap_followed(struct virtio *virtio, struct virtio_domain *domai
     if (!virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
+    mappings_try(&domain->mappings);
     virtio_operation_pages(virtio, *operation, domain, run.first, last);
     virtio_try_unmap(virtio, domain, run.first, last, *operation);
     return VIOMMU_VIRTIO_OK;
@@ -318,29 +317,22 @@ static uint8_t unmap_followed(struct virtio *virtio, struct virtio_domain *domai
 uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
                      uint64_t last, struct virtio_operation **operation)
 {
-    struct virtio_operation *place = *operation;
     struct range_erased erased;
-    uint8_t status = VIOMMU_VIRTIO_OK;
 
     if (follow_shares(&virtio->iommu, &domain->mappings)) {
         return unmap_followed(virtio, domain, first, last, operation);
     }
-    /* First of all, as nothing may fail once mappings have gone. */
-    if (!place) {
-        place = virtio_operation_new(virtio);
-    }
-    if (!place) {
+    /* Nothing may fail once mappings have gone: should it need an operation, there is one. */
+    if (virtio->ready_used && !virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
     if (range_map_erase_inside(&domain->mappings.map, first, last, &erased)) {
-        status = VIOMMU_VIRTIO_RANGE;
+        return VIOMMU_VIRTIO_RANGE;
     }
     virtio->mappings -= erased.count;
     if (erased.count && !virtio_pages_at_once(virtio, domain, erased.first, erased.last)) {
-        virtio_operation_pages(virtio, place, domain, erased.first, erased.last);
-        *operation = place;
-    } else if (place != *operation) {
-        virtio_operation_free(virtio, place);
+        (void)virtio_operation_need(virtio, operation);
+        virtio_operation_pages(virtio, *operation, domain, erased.first, erased.last);
     }
-    return status;
+    return VIOMMU_VIRTIO_OK;
 }

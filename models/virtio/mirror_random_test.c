@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Random requests against mirrors that fail, take their time and are taken over, and memory that
- * comes and goes; with a model by brute force. The model carries each request out when it completes,
- * in order. When all is quiet, what each mirror holds is what the model says, page by page, and so
+ * comes and goes; with a model by brute force. The model carries each request out when it
+ * completes, in order. When all is quiet, what each mirror holds is what the model says, page by page, and so
  * is what DMA finds; when a request completes and nothing else is under way, a mirror holds nothing
  * that it should not.
  */
@@ -329,7 +329,7 @@ static void completed(struct world *world, uint64_t token, uint8_t status)
     expected = model_answer(world, &sent, false);
     if (expected == SPEC_S_OK && status != SPEC_S_OK) {
         mirror_must(world->failed || base_alloc_failed(), "refused for no reason");
-        mirror_must(status == SPEC_S_NOMEM || status == SPEC_S_DEVERR, "refused for another reason");
+        mirror_must(status == SPEC_S_NOMEM || status == SPEC_S_DEVERR, "for another reason");
         world->failed -= world->failed > 0;
         world->refused++;
     } else {
@@ -631,7 +631,10 @@ static void world_init(struct world *world, uint64_t seed)
     struct bed *bed = &world->bed;
     struct bed second;
     struct viommu_memory_slot slot = {
-        .last = (MEMORY - SLOTS * 8) * PAGE - 1, .host = world->backing + SLOTS * 8 * PAGE, .fd = -1};
+        .last = (MEMORY - SLOTS * 8) * PAGE - 1,
+        .host = world->backing + SLOTS * 8 * PAGE,
+        .fd = -1,
+    };
     struct viommu_memory_batch *batch;
 
     world->random = (struct random){seed};

@@ -326,7 +326,7 @@ static void test_attach_fails(void **state)
     assert_int_equal(bed_read(&bed, 0, 0x1000), 1);
 }
 
-/* A mirror that fails to unmap is fenced, its device denied; others go on, and so does the guest. */
+/* A mirror that fails to unmap is fenced, its device denied; others go on, as does the guest. */
 static void test_unmap_fails(void **state)
 {
     (void)state;

@@ -18,6 +18,7 @@ struct virtio_operation *virtio_operation_new(struct virtio *virtio)
         return base_alloc(sizeof(struct virtio_operation));
     }
     virtio->ready_used = true;
+    virtio->ready = (struct virtio_operation){0};
     return &virtio->ready;
 }
 
@@ -37,7 +38,6 @@ static void begin(struct virtio *virtio, struct virtio_operation *operation, not
     struct viommu_change change = {
         .kind = VIOMMU_CHANGE_UNMAP, .first = concern->first, .last = concern->last};
 
-    operation->wait = (struct wait){0};
     operation->phase = PHASE_DRAIN;
     notify_hold(&virtio->iommu, &operation->wait);
     notify_post(&virtio->iommu, &change, match, what, &operation->wait);
@@ -57,7 +57,7 @@ static bool is_attached(const struct requester *requester, const void *what)
     return virtio_endpoint_domain(attached->virtio, requester->id) == attached->domain;
 }
 
-bool virtio_pages_at_once(struct virtio *virtio, const struct virtio_domain *domain, uint64_t first,
+bool virtio_pages_at_once(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
                           uint64_t last)
 {
     struct viommu *iommu = &virtio->iommu;
@@ -69,7 +69,12 @@ bool virtio_pages_at_once(struct virtio *virtio, const struct virtio_domain *dom
     (void)iotlb_drop_range(&iommu->iotlb, virtio_number(domain), first, last);
     drain = epoch_begin_drain(iommu->epoch);
     iommu->stats.drains++;
-    if (!epoch_drained(iommu->epoch, drain) || !windows_none(&iommu->windows)) {
+    if (!epoch_drained(iommu->epoch, drain)) {
+        return false;
+    }
+    /* Nobody looks into what was taken out before. */
+    range_map_trim(&domain->mappings.map);
+    if (!windows_none(&iommu->windows)) {
         return false;
     }
     iommu->stats.iotlb_invalidations[2]++;
@@ -159,6 +164,9 @@ static void unasked_begin(struct virtio *virtio)
 
     begin(virtio, &unasked->operation, unasked->bypass ? is_attached : is_nobody, &nowhere,
           &concern);
+    if (unasked->gone && notify_has_mirrors(&virtio->iommu)) {
+        follow_join(&virtio->iommu, &unasked->operation.wait); /* one that has another id now */
+    }
     if (unasked->bypass) {
         follow_review(&virtio->iommu, &unasked->operation.wait, is_attached, &nowhere,
                       VIOMMU_CAUSE_CONTEXT);
@@ -171,6 +179,7 @@ static void unasked_begin(struct virtio *virtio)
 static void unasked_once_more(struct virtio *virtio)
 {
     virtio->unasked.again = false;
+    virtio->unasked.operation.wait = (struct wait){0};
     unasked_begin(virtio);
 }
 

@@ -19,7 +19,8 @@
  *     the like, otherwise DEVERR
  *   - a request that waited for its turn when the device was reset is IOERR
  *
- * While mirrors try a request all later ones, but PROBE, wait for their turn.
+ * While mirrors try a request all later ones, but PROBE, wait for their turn. With a hostile cache
+ * they wait a while in any case, and all behind them: until then devices reach what they reached.
  */
 #include "virtio/unit.h"
 
@@ -281,8 +282,7 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
     operation->number = request->number;
     operation->written = request->out ? VIRTIO_TAIL_SIZE : 0; /* a reset has no answer */
     virtio_operation_append(virtio, operation);
-    virtio_operations_advance(virtio);
-    virtio->iommu.drain_open = 0;
+    advance(virtio);
     return true;
 }
 
@@ -311,12 +311,29 @@ static uint8_t carry_out(struct request *request)
     return status;
 }
 
+/*
+ * Whether it is begun late, or behind one that is: then the former, by the seed of the cache. A
+ * driver that waits for answers sees no difference.
+ */
+static bool is_late(const struct request *request, unsigned *late)
+{
+    const struct virtio *virtio = request->virtio;
+
+    *late = 0;
+    if (!virtio->iommu.kept || request->in[0] == VIRTIO_PROBE) {
+        return false;
+    }
+    *late = kept_below(virtio->iommu.kept, VIRTIO_DELAYS);
+    return *late || virtio_request_queued(virtio);
+}
+
 /* Nothing is done yet. There is an operation. */
-static void queue(struct request *request, uint64_t token)
+static void queue(struct request *request, uint64_t token, unsigned late)
 {
     struct virtio_operation *operation = request->operation;
 
     operation->phase = PHASE_QUEUED;
+    operation->late = late;
     operation->tells = true;
     operation->token = token;
     operation->number = request->number;
@@ -342,9 +359,38 @@ void virtio_requests_run(struct virtio *virtio)
     for (struct virtio_operation *o = virtio->first; o && !follow_trying(&virtio->iommu);
          o = o->next) {
         if (o->phase == PHASE_QUEUED) {
+            if (o->late) {
+                break;
+            }
             run_queued(virtio, o);
         }
     }
+}
+
+struct virtio_operation *virtio_request_queued(const struct virtio *virtio)
+{
+    struct virtio_operation *o = virtio->first;
+
+    while (o && o->phase != PHASE_QUEUED) {
+        o = o->next;
+    }
+    return o;
+}
+
+bool virtio_requests_late(struct virtio *virtio)
+{
+    struct virtio_operation *queued;
+
+    if (!virtio->iommu.kept || follow_trying(&virtio->iommu)) {
+        return false; /* what is tried goes on by itself */
+    }
+    queued = virtio_request_queued(virtio);
+    if (queued && queued->late) {
+        queued->late--;
+    }
+    virtio_requests_run(virtio);
+    queued = virtio_request_queued(virtio);
+    return queued && queued->late;
 }
 
 /* Returns 0 or VIOMMU_PENDING. Under the lock. */
@@ -352,18 +398,26 @@ static int run(struct request *request, uint64_t token)
 {
     struct viommu *iommu = &request->virtio->iommu;
     uint8_t status = VIOMMU_VIRTIO_NOMEM;
+    bool needs;
+    unsigned late;
+    bool later;
 
     if (request->virtio->first) {
         advance(request->virtio);
     }
-    if (needs_place(request)) {
+    later = is_late(request, &late);
+    needs = needs_place(request) || later;
+    if (needs) {
         (void)virtio_operation_need(request->virtio, &request->operation);
     }
-    if (request->operation && follow_trying(iommu)) {
-        queue(request, token);
+    if (request->operation && (follow_trying(iommu) || later)) {
+        queue(request, token, late);
+        if (later) {
+            iommu_kick(iommu); /* what is tried goes on by itself */
+        }
         return VIOMMU_PENDING;
     }
-    if (request->operation || !needs_place(request)) {
+    if (request->operation || !needs) {
         status = carry_out(request);
     } else {
         request->virtio->requests++;

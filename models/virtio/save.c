@@ -235,7 +235,7 @@ static int domain_read(const struct virtio *virtio, struct save_section *section
     if (!domain) {
         return -ENOMEM;
     }
-    mappings_init(&domain->mappings);
+    mappings_init(&domain->mappings, virtio->iommu.epoch);
     domain->id = id;
     domain->bypass = bypass;
     domain->serial = ++loaded->serial;

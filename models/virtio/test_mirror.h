@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A mirror for tests of this room. It keeps the exact set of its mappings, and aborts at a call that
- * breaks a rule of viommu/notify.h. What it was told since it was last asked is a line of text:
- * "+first-last>gpa" and permissions for a MAP, "-first-last" for an UNMAP, "!" for its fence; behind
- * a call that failed there is a ?, behind one to be answered later an &.
+ * A mirror for tests of this room. It keeps the exact set of its mappings, and aborts at a call
+ * that breaks a rule of viommu/notify.h. What it was told since it was last asked is a line of
+ * text: "+first-last>gpa" and permissions for a MAP, "-first-last" for an UNMAP, "!" for its fence;
+ * behind a call that failed there is a ?, behind one to be answered later an &.
  */
 #ifndef VIOMMU_VIRTIO_TEST_MIRROR_H
 #define VIOMMU_VIRTIO_TEST_MIRROR_H

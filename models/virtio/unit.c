@@ -133,6 +133,7 @@ static void virtio_destroy(struct viommu *iommu)
 {
     struct virtio *virtio = virtio_of(iommu);
 
+    virtio_domains_drop(virtio); /* while there is the memory's epoch */
     iommu_fini(iommu);
     while (virtio->first) {
         struct virtio_operation *next = virtio->first->next;
@@ -142,7 +143,6 @@ static void virtio_destroy(struct viommu *iommu)
         }
         virtio->first = next;
     }
-    virtio_domains_drop(virtio);
     virtio_free(virtio);
 }
 
@@ -164,9 +164,16 @@ static bool virtio_take_message(struct viommu *iommu, struct viommu_interrupt *o
 
 static bool virtio_work(struct viommu *iommu, unsigned *budget)
 {
+    bool late = virtio_requests_late(virtio_of(iommu));
+
     (void)budget; /* what is under way is bounded (VIRTIO_OPERATIONS) */
     virtio_operations_advance(virtio_of(iommu));
-    return windows_spent(iommu);
+    return windows_spent(iommu) || late;
+}
+
+static bool virtio_quiet(const struct viommu *iommu)
+{
+    return !virtio_request_queued((const struct virtio *)iommu);
 }
 
 static bool virtio_draining(struct viommu *iommu)
@@ -286,6 +293,7 @@ static const struct model virtio_model = {
     .interrupts = {VIRTIO_INTERRUPT_FIRST, VIRTIO_INTERRUPT_LAST},
     .id = MODEL_VIRTIO,
     .save_version = VIRTIO_SAVE_VERSION,
+    .quiet = virtio_quiet,
     .save = virtio_save,
     .decode = virtio_decode,
     .discard = virtio_discard,
@@ -309,9 +317,6 @@ int viommu_virtio_create(const struct viommu_config *config,
     config_fill(&filled);
     if (!config_valid(&filled)) {
         return -EINVAL;
-    }
-    if (config->cache_mode != VIOMMU_CACHE_NORMAL) {
-        return -ENOTSUP;
     }
     virtio = base_alloc_aligned(_Alignof(struct virtio), sizeof(*virtio));
     if (!virtio) {

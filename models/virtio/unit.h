@@ -30,7 +30,12 @@
  * - A page is cached only under the lock: none is cached late, after it was dropped.
  * - A requester's context says what `endpoints` and `bypass` say, or is not there.
  *
- * Locking: the IOMMU's lock, for all. A translation that is not cached takes it for the look-up.
+ * - Mappings that a section may look into are memory until it ends: domains are freed, and the
+ *   nodes of their maps given back, only after a drain.
+ *
+ * Locking: the IOMMU's lock, for all changes. A translation that is not cached looks into the
+ * mappings without it (range_map_peek), and takes it when that tells nothing: the address is not
+ * mapped, or just now, or mirrors have a say.
  */
 #ifndef VIOMMU_VIRTIO_UNIT_H
 #define VIOMMU_VIRTIO_UNIT_H
@@ -54,6 +59,8 @@ struct virtio_domain {
 
 /* Operations that may be under way at once; past it requests are turned away. */
 #define VIRTIO_OPERATIONS 256u
+/* A request is put off less often than that, with a hostile cache. */
+#define VIRTIO_DELAYS 6u
 
 enum virtio_phase {
     PHASE_DONE,   /* or not begun */
@@ -76,6 +83,7 @@ struct virtio_operation {
     uint8_t status;
     uint8_t in[VIRTIO_MAP_SIZE]; /* QUEUED: the request, */
     size_t in_size;              /* as long as it was */
+    unsigned late;               /* with a hostile cache: how often it is still put off */
 };
 
 /* What mirrors are trying. */
@@ -132,10 +140,7 @@ struct virtio {
     struct virtio_operation *first; /* in order, complete or not */
     struct virtio_operation **end;
     unsigned count;
-    /*
-     * One that needs no memory: nearly all are complete before the next one begins. It is cleared
-     * when it begins: most UNMAPs do not even need it.
-     */
+    /* One that needs no memory: nearly all are complete before the next one begins. */
     struct virtio_operation ready;
     bool ready_used;
     struct virtio_unasked unasked;
@@ -151,7 +156,8 @@ struct virtio_context {
     struct context base; /* first: requester.c frees it */
     bool bypass;         /* its addresses are guest-physical; without: by the tag */
     int32_t number;      /* of its domain, or WINDOW_DOMAIN_NONE */
-    const struct virtio_domain *domain; /* where it does not bypass; good under the lock only */
+    /* Where it does not bypass; to be used by a section that found this, or under the lock. */
+    const struct virtio_domain *domain;
 };
 
 static inline struct virtio *virtio_of(struct viommu *iommu)
@@ -213,8 +219,12 @@ void virtio_domains_free(struct range_map *domains);
 /* domain.c: the request's operation, or a new one. False: there is no memory. */
 bool virtio_operation_need(struct virtio *virtio, struct virtio_operation **operation);
 
-/* request.c: carries out what waited for its turn, until something is tried. */
+/* request.c: carries out what waited for its turn, until something is tried, or is late. */
 void virtio_requests_run(struct virtio *virtio);
+/* The first request that waits for its turn, or NULL. */
+struct virtio_operation *virtio_request_queued(const struct virtio *virtio);
+/* With a hostile cache requests begin late. Returns whether one still is. */
+bool virtio_requests_late(struct virtio *virtio);
 
 /* mirror.c */
 void virtio_view(struct viommu *iommu, uint16_t requester, struct shadow_view *out);
@@ -263,8 +273,8 @@ bool virtio_maps(struct viommu *iommu, const struct requester *requester, uint64
                  uint64_t size, uint64_t *behind);
 
 /*
- * operation.c: one that was not begun. NULL without memory, which it needs only while others are
- * under way.
+ * operation.c: one that was not begun. NULL without memory, which it needs only while another one
+ * is under way.
  */
 struct virtio_operation *virtio_operation_new(struct virtio *virtio);
 void virtio_operation_free(struct virtio *virtio, struct virtio_operation *operation);
@@ -273,7 +283,7 @@ void virtio_operation_free(struct virtio *virtio, struct virtio_operation *opera
  * always: nothing is under way, no subscriber is there, no window, and no section is open. Where it
  * is not nothing was done that virtio_operation_pages would not do again.
  */
-bool virtio_pages_at_once(struct virtio *virtio, const struct virtio_domain *domain, uint64_t first,
+bool virtio_pages_at_once(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
                           uint64_t last);
 /* It takes [first, last] of a domain away. */
 void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *operation,
