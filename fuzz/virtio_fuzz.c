@@ -300,7 +300,7 @@ static void reserve(struct bed *bed, unsigned which)
     if (ret == -EEXIST && conflict.holder.kind != VIOMMU_IOVA_MAPPING) {
         guest_die("a reservation is refused, but not for a mapping");
     }
-    if (ret && ret != -EEXIST && ret != -ENOSPC && ret != -EBUSY) {
+    if (ret && ret != -EEXIST && ret != -ENOSPC) {
         guest_die("a reservation: %d", ret);
     }
 }
@@ -609,10 +609,10 @@ static void embedder(struct bed *bed, struct fuzz_input *input)
         (void)viommu_virtio_fault(bed->iommu, fault, kind & 16 ? 24 : 8);
         break;
     }
-    case 12:
+    case 14:
         reserve(bed, (kind >> 4) % RESERVATIONS);
         break;
-    case 14:
+    case 12:
         replace_device(bed, (kind >> 4) % DEVICES, 8 + (kind >> 6));
         break;
     case 13:

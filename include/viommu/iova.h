@@ -135,9 +135,7 @@ void viommu_iova_owner_destroy(struct viommu_iova_owner *owner);
  * a movable window would, and has no other place; each with *conflict filled in (where not NULL).
  * -EALREADY when the owner has limits; -EINVAL for no range, or a first above its last; -ENOSPC for
  * more than a million claims in the space, or more ranges than the guest of a device can be told of;
- * -ERANGE when a device is behind a unit of a greater address width that is started; -EBUSY while a
- * request of a virtio-iommu's guest waits for mirrors (call viommu_process() until it has no more to
- * do, and try again); -ENOMEM.
+ * -ERANGE when a device is behind a unit of a greater address width that is started; -ENOMEM.
  */
 int viommu_iova_limit(struct viommu_iova_owner *owner, const struct viommu_range *ranges,
                       size_t count, struct viommu_iova_conflict *conflict);
@@ -156,7 +154,7 @@ struct viommu_iova_request {
  * Reserves everything that is asked for, or nothing; out[i] is of requests[i]. Returns 0; -EEXIST
  * (meets a mapping or a doorbell), -EADDRINUSE (meets memory), -EADDRNOTAVAIL (a movable window has
  * no place): with *conflict filled in where not NULL, for a window that came with the call both
- * sides are the window; -EINVAL for a request that makes no sense; -ENOSPC, -ERANGE and -EBUSY as above;
+ * sides are the window; -EINVAL for a request that makes no sense; -ENOSPC and -ERANGE as above;
  * -ENOMEM.
  */
 int viommu_iova_reserve(struct viommu_iova_owner *owner, const struct viommu_iova_request *requests,

@@ -164,8 +164,8 @@ struct viommu_subscription {
  * requester id, not its aliases. A new id (viommu_device_set_requester) is followed by itself.
  *
  * Returns 0; -EINVAL without a callback it needs, with unknown kinds, role, form or index, a range
- * whose first is above its last, or `allowed` out of order; -EEXIST, -EADDRINUSE, -EADDRNOTAVAIL,
- * -ENOSPC or -EBUSY when `allowed` cannot be limits of the device's space (viommu/iova.h); -ENOTSUP
+ * whose first is above its last, or `allowed` out of order; -EEXIST, -EADDRINUSE, -EADDRNOTAVAIL
+ * or -ENOSPC when `allowed` cannot be limits of the device's space (viommu/iova.h); -ENOTSUP
  * for a mirror of a model that cannot be mirrored (VT-d without caching mode), or without 4 KiB pages;
  * -ERANGE for a mirror whose `allowed` ends below what the model's address width can be (VT-d: 39
  * bits; virtio: the first granule of its input range) or, once the instance is started, is, and then

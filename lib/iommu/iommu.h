@@ -109,7 +109,7 @@ struct model {
      * These addresses are about to be closed to a requester (device/reserved.h), besides those that
      * are. Its guest is told, and uses none of them; so nothing may be mapped there. `closed` follows
      * for those that count no more: the old ones, or these when they do not come. Returns 0; -EEXIST,
-     * and what is mapped in *holder; -ENOSPC (too many to tell of); -EBUSY; -ENOMEM. Or both NULL: the guest
+     * and what is mapped in *holder; -ENOSPC (too many to tell of); -ENOMEM. Or both NULL: the guest
      * is told nothing, it maps what it likes. Under the lock.
      */
     int (*closing)(struct viommu *iommu, struct requester *requester, const struct closed *closed,

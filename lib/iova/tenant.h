@@ -32,8 +32,7 @@ struct iova_tenant_ops {
     /*
      * It is to go by this list, which it copies. Returns 0; -EEXIST with *holder, what is mapped
      * outside; -ENOSPC (its guest cannot be told of so many ranges); -ERANGE (its guest uses higher
-     * addresses); -EBUSY (something that its guest asked for is under way, and cannot be judged);
-     * -ENOMEM. After a failure there is nothing to abort. Under the lock, as the others.
+     * addresses); -ENOMEM. After a failure there is nothing to abort. Under the lock, as the others.
      */
     int (*prepare)(struct iova_tenant *tenant, const struct iova_usable *usable,
                    struct viommu_iova_side *holder);

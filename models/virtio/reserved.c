@@ -96,23 +96,10 @@ static size_t regions(const struct virtio *virtio, const struct closed *closed)
     return count;
 }
 
-/* Whether `closed` has something that was open. */
-static bool closes_more(const struct closed *old, const struct closed *closed)
-{
-    size_t i = 0;
-
-    for (size_t n = 0; n < closed->count; n++) {
-        while (old && i < old->count && old->ranges[i].last < closed->ranges[n].first) {
-            i++;
-        }
-        if (!old || i == old->count || old->ranges[i].first > closed->ranges[n].first ||
-            old->ranges[i].last < closed->ranges[n].last) {
-            return true;
-        }
-    }
-    return false;
-}
-
+/*
+ * While mirrors try a change what comes is in the map already, and what goes is still there; an ATTACH
+ * is judged once more when they have.
+ */
 int virtio_closing(struct viommu *iommu, struct requester *requester, const struct closed *closed,
                    struct viommu_iova_side *holder)
 {
@@ -120,10 +107,6 @@ int virtio_closing(struct viommu *iommu, struct requester *requester, const stru
     struct virtio_domain *domain = virtio_endpoint_domain(virtio, requester->id);
     struct range_run run;
 
-    /* What was asked of mirrors was judged by what was closed then. */
-    if (follow_trying(iommu) && closes_more(atomic_load(&requester->closed), closed)) {
-        return -EBUSY;
-    }
     if (regions(virtio, closed) > virtio->config.probe_size / VIRTIO_RESV_MEM_SIZE) {
         return -ENOSPC;
     }
