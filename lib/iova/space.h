@@ -8,6 +8,12 @@
  * it is that meets a range is asked only when something does: then the lists of reservations and
  * limits, which are short, are gone through, and the map of mappings is searched.
  *
+ * Cost. Mapping where nothing is claimed, unmapping and allocation are O(log n) of all there is. To
+ * find out what it is that conflicts, to claim over a relaxable reservation, and to place a window, is
+ * O(n) of the reservations, limits and memory: that is what a host and its embedder have, not what a
+ * guest can make. A guest's own requests never come here: models go by what is closed to a device
+ * (device/reserved.h), in O(log n).
+ *
  * Invariants, except inside space_claim:
  * - The cover is that of the claims, and of nothing else.
  * - A mapping meets no other mapping, no limit, no reservation that conflicts, no memory in an
