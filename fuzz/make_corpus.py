@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, shadow map,
-save, trace, takeover and nvme fuzz targets into corpus/.
+save, trace, takeover, virtio, virtio_ring and nvme fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -901,8 +901,75 @@ def iova_state_seeds():
     write("iova_state", "unknown", b"\0" + stream((1, struct.pack("<BQQ", 0, 0x1000, 9)), (9, b"x")))
 
 
+# ---- virtio_ring
+
+(VR_WRITE, VR_READ, VR_CONFIG, VR_BEGIN, VR_POKE, VR_DESCRIBE, VR_OFFER, VR_REQUEST, VR_BUFFER, VR_PROCESS,
+ VR_DMA, VR_PIN, VR_RELEASE, VR_MEMORY, VR_RESET, VR_MOVE) = range(16)
+
+
+def vr(what, operand=0, *more):
+    return bytes([what | operand << 4, *more])
+
+
+def vr_write(offset, size, value):
+    return vr(VR_WRITE) + struct.pack("<HB", offset, size - 1) + value.to_bytes(size, "little")
+
+
+def vr_request(kind, slot=0, choice=0, page=7):
+    """kind: 1 attach, 2 detach, 3 map, 4 unmap, 5 probe."""
+    return vr(VR_REQUEST, kind, slot, choice, page)
+
+
+def vr_describe(at, offset, length, flags, following, table=0):
+    """table: 0 and 2 those of the queues, 1 the indirect one; 4 more: a long length; 8: nowhere."""
+    return (vr(VR_DESCRIBE, table, at) + struct.pack("<H", offset) +
+            length.to_bytes(4 if table & 4 else 1, "little") + bytes([flags, following]))
+
+
+def virtio_ring_seeds():
+    process = vr(VR_PROCESS)
+    write_there, read_there = vr(VR_DMA, 0, 32 | 7), vr(VR_DMA, 0, 7)
+    mapped = vr_request(1) + vr_request(3, 1) + write_there
+    life = (mapped + vr_request(5, 0x42) + vr_request(4, 3) + read_there + process + vr(VR_BUFFER, 0, 0xff) +
+            process + vr_request(2, 0x84) + process)
+    pending = (mapped + vr(VR_PIN, 0, 7) + vr_request(4, 2) + process + vr_request(4, 0x83, 8) + process)
+    hostile = (vr_describe(0, 0x8000, 4, 1, 0) + vr(VR_OFFER, 0, 0) +       # a loop
+               vr_describe(1, 0x8000, 4, 3, 2) + vr_describe(2, 0x8000, 4, 0, 0) + vr(VR_OFFER, 0, 1) +
+               vr_describe(3, 0x6000, 32, 4, 0) + vr_describe(0, 0x6000, 16, 4, 0, 1) + vr(VR_OFFER, 0, 3) +
+               vr_describe(4, 0x8000, 0xffffffff, 1, 5, 4) + vr_describe(5, 1, 4, 2, 0, 8) + vr(VR_OFFER, 0, 4) +
+               vr_describe(6, 0x6000, 0, 4, 0) + vr(VR_OFFER, 0, 6) + vr_describe(7, 0x8000, 4, 1, 200) +
+               vr(VR_OFFER, 0, 7) + process)
+    for features in range(8):
+        begin = vr(VR_BEGIN, features)
+        write("virtio_ring", f"life-{features}", begin + life)
+        write("virtio_ring", f"pending-{features}", begin + pending + vr(VR_RELEASE) + process + life)
+        write("virtio_ring", f"reset-{features}", begin + pending + vr_write(20, 1, 0) + process +
+              vr(VR_READ, 0, 20, 0, 0) + vr(VR_RELEASE) + process + begin + life)
+        write("virtio_ring", f"moved-{features}", begin + pending + vr(VR_MOVE) + process + life +
+              vr(VR_MOVE) + process + life)
+        write("virtio_ring", f"moved-in-reset-{features}", begin + pending + vr_write(20, 1, 0) +
+              vr(VR_MOVE) + process + begin + life)
+        write("virtio_ring", f"hostile-{features}", begin + hostile + life)
+        write("virtio_ring", f"ahead-{features}", begin + vr(VR_POKE, 0, 2, 0x10, 2, 0xff, 0x7f) +
+              vr_write(0x3000, 2, 0) + begin + life)
+        write("virtio_ring", f"head-{features}", begin + vr(VR_OFFER, 2, 0xff, 0xff) + process + begin + life)
+        write("virtio_ring", f"memory-{features}", begin + mapped + vr(VR_MEMORY, 1) + vr_write(0x3000, 2, 0) +
+              process + vr(VR_MEMORY) + begin + life)
+        write("virtio_ring", f"platform-{features}", begin + pending + vr(VR_RESET) + process + begin + life)
+    for i in range(32):
+        write("virtio_ring", f"changed-{i}", vr(VR_BEGIN, i & 7) + pending + vr(VR_MOVE, 1) +
+              struct.pack("<HB", 256 + i * 9, 1 << i % 8) + process + life)
+    everywhere = b"".join(vr_write(offset, size, 0x0102030405060708 & (1 << 8 * size) - 1)
+                          for offset in range(0, 60, 2) for size in (1, 2, 4, 8))
+    write("virtio_ring", "registers", everywhere + b"".join(vr(VR_READ, 0, at & 255, at >> 8, 15)
+                                                            for at in (0, 16, 32, 48, 0x1000, 0x2000, 0x3000)))
+    write("virtio_ring", "configuration", b"".join(vr(VR_CONFIG, 2, at, 0xff, 0xff, 0, 0) + vr(VR_CONFIG, 6, at)
+                                                   for at in range(0, 256, 4)))
+
+
 registers_seeds()
 virtio_seeds()
+virtio_ring_seeds()
 takeover_seeds()
 trace_seeds()
 queue_seeds()

@@ -177,11 +177,15 @@ bool virtio_operation_need(struct virtio *virtio, struct virtio_operation **oper
     return *operation != NULL;
 }
 
-/* Whether it takes something away, or a mirror has to follow. */
+/*
+ * Whether it takes something away, or a mirror has to follow. Bypass may have been switched off just
+ * now, and not everybody told of it: by the time they are, this endpoint would not be among them.
+ */
 static bool attach_operates(const struct virtio *virtio, const struct virtio_domain *old,
                             const struct requester *requester)
 {
-    return old || virtio_bypasses(virtio) || follow_mirrors(&virtio->iommu, requester->id);
+    return old || virtio_bypasses(virtio) || virtio->unasked.bypass ||
+           follow_mirrors(&virtio->iommu, requester->id);
 }
 
 uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requester, bool bypass,

@@ -360,6 +360,7 @@ void virtio_requests_run(struct virtio *virtio)
          o = o->next) {
         if (o->phase == PHASE_QUEUED) {
             if (o->late) {
+                iommu_kick(&virtio->iommu); /* it is begun by viommu_process */
                 break;
             }
             run_queued(virtio, o);

@@ -296,6 +296,32 @@ static void test_cache_never_answers(void **state)
     bed_fini(&bed);
 }
 
+/* Bypass goes, comes and goes; whoever is attached before all have heard of it hears of it, too. */
+static void test_attached_out_of_bypass(void **state)
+{
+    struct cache caches[2] = {{.answer = VIOMMU_PENDING}, {.answer = 0}};
+    struct bed bed;
+
+    (void)state;
+    bed_init(&bed, &(struct viommu_virtio_config){.bypass = true});
+    subscribe(&bed, 0, &caches[0]);
+    subscribe(&bed, 1, &caches[1]);
+    assert_int_equal(viommu_mmio_write(bed.iommu, SPEC_CONFIG_BYPASS, 1, 0), 0);
+    bed_process(&bed);
+    assert_int_equal(caches[1].count, 1);
+    assert_int_equal(viommu_mmio_write(bed.iommu, SPEC_CONFIG_BYPASS, 1, 1), 0);
+    assert_int_equal(bed_read(&bed, 1, 0x3000), 3); /* and it caches that */
+    assert_int_equal(viommu_mmio_write(bed.iommu, SPEC_CONFIG_BYPASS, 1, 0), 0);
+    assert_int_equal(bed_attach(&bed, 1, 9, 0), BED_PENDING);
+    caches[0].answer = 0;
+    assert_int_equal(viommu_change_complete(bed.iommu, caches[0].changes[0].token, 0), 0);
+    bed_process(&bed);
+    expect_done(&bed, 0, bed.token, SPEC_S_OK);
+    assert_int_equal(caches[1].count, 2);
+    assert_int_equal(caches[1].changes[1].last, UINT64_MAX);
+    bed_fini(&bed);
+}
+
 static void on_revoke(void *opaque)
 {
     ++*(unsigned *)opaque;
@@ -466,6 +492,7 @@ int main(void)
         cmocka_unit_test(test_caches_are_told),
         cmocka_unit_test(test_cache_answers_late),
         cmocka_unit_test(test_cache_never_answers),
+        cmocka_unit_test(test_attached_out_of_bypass),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_endpoint_gone),
         cmocka_unit_test(test_old_id),

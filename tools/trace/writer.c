@@ -331,9 +331,25 @@ static void add_format(struct trace_writer *writer)
         viommu_version());
 }
 
-static void add_virtio_header(struct trace_writer *writer,
-                              const struct viommu_virtio_config *config)
+/* The input range and page sizes are those that mirrors have left. */
+static struct viommu_virtio_config as_narrowed(struct trace_writer *writer,
+                                               const struct viommu_virtio_config *config)
 {
+    enum { PAGE_SIZES = 0, INPUT_FIRST = 8, INPUT_LAST = 16 };
+    struct viommu_virtio_config narrowed = *config;
+
+    viommu_mmio_read(writer->iommu, PAGE_SIZES, 8, &narrowed.page_size_mask);
+    viommu_mmio_read(writer->iommu, INPUT_FIRST, 8, &narrowed.input.first);
+    viommu_mmio_read(writer->iommu, INPUT_LAST, 8, &narrowed.input.last);
+    return narrowed;
+}
+
+static void add_virtio_header(struct trace_writer *writer,
+                              const struct viommu_virtio_config *given)
+{
+    const struct viommu_virtio_config narrowed = as_narrowed(writer, given);
+    const struct viommu_virtio_config *config = &narrowed;
+
     add_format(writer);
     add(writer, ",\"model\":\"virtio\",\"unit\":{\"bypass\":%s",
         config->bypass ? "true" : "false");
