@@ -656,7 +656,7 @@ def trace_seeds():
     small = {name: 0 for name in ("domain-first", "domain-last", "host-width", "probe-size", "domains-max",
                                   "endpoints-max", "mappings-max", "faults-max")}
     unit = {"bypass": True, **{name: "0x0" for name in ("features", "page-sizes", "input-first", "input-last")},
-            **small, "regions": [["0x8000", "0x8fff"]]}
+            **small}
     header = {**header, "model": "virtio", "unit": unit, "state": {**state, "bypass": "0x1"}}
 
     def request(number, status, parts, room=4, written=4):
@@ -665,7 +665,8 @@ def trace_seeds():
                  "bytes": bytes_[:36].hex()},
                 {"kind": "answered", "number": number, "status": status, "written": written}]
 
-    begin = [{"kind": "accepted", "value": "0x77"}, {"kind": "requester", "requester": "00:03.0", "present": True}]
+    begin = [{"kind": "accepted", "value": "0x77"}, {"kind": "requester", "requester": "00:03.0", "present": True},
+             {"kind": "closed", "requester": "00:03.0", "number": 0, "first": "0x8000", "last": "0x8fff"}]
     attach = request(1, "ok", [(1, 4), (1, 4), (0x18, 4), (0, 4), (0, 4)])
     some = attach + request(2, "ok", [(3, 4), (1, 4), (0x1000, 8), (0x1fff, 8), (0x5000, 8), (3, 4)])
     some += request(3, "inval", [(3, 4), (1, 4), (0x8000, 8), (0x8fff, 8), (0x5000, 8), (3, 4)])
@@ -681,8 +682,7 @@ def trace_seeds():
     trace("virtio-differs", begin + request(1, "range", [(1, 4)]), header)
     trace("virtio-configured", [{"kind": "accepted", "value": "0xc"}] + begin[1:] + some,
           {**header, "state": state, "unit": {**unit, "features": "0x0c", "bypass": False, "mappings-max": 2,
-                                              "domains-max": 1, "faults-max": 9, "probe-size": 64,
-                                              "regions": []}})
+                                              "domains-max": 1, "faults-max": 9, "probe-size": 64}})
     trace("virtio-middle", some, {**header, "state": {**state, "domains": "0x1"}})
 
 
@@ -854,6 +854,53 @@ def virtio_seeds():
               process + window + process + bytes([V_MOVE, 1, 0]) + life)
 
 
+# Saved IOVA spaces; see lib/iova/save.c
+
+def stream(*sections):
+    body = b"".join(struct.pack("<IIHHIQ", kind, 0, 1, 0, 0, len(data)) + data for kind, data in sections)
+    return b"vIOMMU\r\n" + struct.pack("<IIQII", 1, len(sections), 32 + len(body), 3, 0) + body
+
+
+def iova_state_seeds():
+    top = 2 ** 64 - 1
+
+    def owner(name, *holes, limited=1):
+        return bytes([len(name)]) + name + struct.pack("<BI", limited, len(holes)) + \
+            b"".join(struct.pack("<QQ", *hole) for hole in holes)
+
+    def reservation(who, kind, first, last, bounds=None, doorbells=()):
+        text = struct.pack("<IBQQ", who, kind, first, last)
+        text += struct.pack("<BQQQ", 1, *bounds, 0x1000) if bounds else b"\0"
+        return text + struct.pack("<I", len(doorbells)) + b"".join(struct.pack("<QQQ", *d) for d in doorbells)
+
+    def memory(who, first, last, declared=0):
+        return struct.pack("<IBQQ", who, declared, first, last)
+
+    def mapping(who, first, last):
+        return struct.pack("<IQQ", who, first, last)
+
+    owners = owner(b"a", (1 << 32, top)) + owner(b"b" * 63, limited=0) + owner(b"c")
+    reserved = b"".join(reservation(i % 3, i % 6, 0x10000 * i, 0x10000 * i + 0xffff) for i in range(12))
+    bell = reservation(1, 4, 0x200000, 0x2fffff, doorbells=((0x90000000, 0x2ff000, 3), (0x90001000, 0x200000, 1)))
+    loose = reservation(2, 4, 0x300000, 0x3fffff, bounds=(0, top))
+    memories = memory(0, 0x40000000, 0x7fffffff) + memory(1, 0x40000000, 0x7fffffff, 1)
+    mappings = b"".join(mapping(i % 3, 0x500000 + 0x1000 * i, 0x500fff + 0x1000 * i) for i in range(8))
+    for identity in (0, 1):
+        for name, parts in (("empty", (b"", b"", b"", b"")), ("owners", (owners, b"", b"", b"")),
+                            ("reserved", (owners, reserved, b"", b"")), ("bell", (owners, bell, b"", b"")),
+                            ("loose", (owners, loose, b"", b"")), ("memory", (owners, b"", memories, b"")),
+                            ("mapped", (owners, b"", b"", mappings)),
+                            ("all", (owners, reserved + bell + loose, memories, mappings)),
+                            ("twice", (owners, bell + bell, b"", b"")),
+                            ("mets", (owners, reserved, memory(0, 0x20000, 0x20fff), mapping(0, 0x20000, 0x20fff)))):
+            space = (1, struct.pack("<BQQ", identity, 0x1000, 9))
+            write("iova_state", f"{name}-{identity}",
+                  b"\0" + stream(space, *((kind + 2, part) for kind, part in enumerate(parts))))
+    write("iova_state", "raw", b"\1" + stream())
+    write("iova_state", "order", b"\0" + stream((2, owners), (1, struct.pack("<BQQ", 0, 0x1000, 9))))
+    write("iova_state", "unknown", b"\0" + stream((1, struct.pack("<BQQ", 0, 0x1000, 9)), (9, b"x")))
+
+
 # ---- virtio_ring
 
 (VR_WRITE, VR_READ, VR_CONFIG, VR_BEGIN, VR_POKE, VR_DESCRIBE, VR_OFFER, VR_REQUEST, VR_BUFFER, VR_PROCESS,
@@ -930,6 +977,7 @@ save_seeds()
 mirror_seeds()
 tables_seeds()
 iova_seeds()
+iova_state_seeds()
 sources_seeds()
 range_seeds()
 shadow_map_seeds()

@@ -20,6 +20,7 @@
 
 #define DEVICES 3
 #define TOKENS 8
+#define RESERVATIONS 4
 #define WINDOWS 3
 #define PAGES 16
 #define HEADER_SIZE 32u
@@ -62,6 +63,9 @@ struct bed {
     uint64_t sent;      /* token of the last request */
     uint64_t completed; /* and of the last that was pending and is complete */
     uint64_t pending;   /* that have not completed */
+    struct viommu_iova *space;
+    struct viommu_iova_owner *host;
+    struct viommu_iova_reservation *reservations[RESERVATIONS];
 };
 
 static uint8_t ram[PAGES * 4096] __attribute__((aligned(4096)));
@@ -243,7 +247,8 @@ static void on_revoke(void *opaque)
 static bool add_device(struct bed *bed, struct viommu *iommu, struct viommu_device **devices,
                        unsigned number, uint16_t id, bool adopt)
 {
-    struct viommu_device_config device = {.requester = id};
+    struct viommu_device_config device = {
+        .requester = id, .space = number < DEVICES - 1 ? bed->space : NULL};
     struct viommu_subscription what = {
         .kinds = VIOMMU_CHANGE_UNMAP,
         .form = number ? VIOMMU_FORM_RANGE : VIOMMU_FORM_POW2,
@@ -274,6 +279,30 @@ static struct viommu *create(struct bed *bed, struct viommu_device **devices, bo
         (void)add_device(bed, iommu, devices, i, id, adopt);
     }
     return iommu;
+}
+
+/* Takes a reservation of the space, or gives it back. */
+static void reserve(struct bed *bed, unsigned which)
+{
+    struct viommu_iova_request request = {
+        .type = (enum viommu_iova_type)(which % 3),
+        .range = {0x20000 + which * 0x8000, 0x2ffff + which * 0x8800},
+    };
+    struct viommu_iova_conflict conflict;
+    int ret;
+
+    if (bed->reservations[which]) {
+        viommu_iova_release(bed->reservations[which]);
+        bed->reservations[which] = NULL;
+        return;
+    }
+    ret = viommu_iova_reserve(bed->host, &request, 1, &bed->reservations[which], &conflict);
+    if (ret == -EEXIST && conflict.holder.kind != VIOMMU_IOVA_MAPPING) {
+        guest_die("a reservation is refused, but not for a mapping");
+    }
+    if (ret && ret != -EEXIST && ret != -ENOSPC) {
+        guest_die("a reservation: %d", ret);
+    }
 }
 
 /* Pulls a device out and puts it in again, where it was or where another one is not. */
@@ -319,7 +348,7 @@ static void release_windows(struct bed *bed)
 
 static void init(struct bed *bed, uint8_t kind)
 {
-    static const struct viommu_virtio_region region = {0x20000, 0x2ffff};
+    const struct viommu_iova_config space = {0};
     struct viommu_memory_slot slot = {.last = sizeof(ram) - 1, .host = ram, .fd = -1};
     struct viommu_memory_batch *batch;
 
@@ -340,8 +369,6 @@ static void init(struct bed *bed, uint8_t kind)
     bed->virtio = (struct viommu_virtio_config){
         .features = kind & 1 ? 0x77 : kind & 2 ? 0x0c : 0x3f,
         .bypass = kind & 4,
-        .regions = &region,
-        .region_count = kind >> 3 & 1,
         .probe_size = 64,
         .domains_max = DOMAINS_MAX,
         .domain_endpoints_max = kind & 16 ? 2 : 0,
@@ -349,6 +376,11 @@ static void init(struct bed *bed, uint8_t kind)
         .faults_max = 4,
         .completed = on_completed,
     };
+    guest_ok(viommu_iova_create(&space, &bed->space), "space");
+    guest_ok(viommu_iova_owner_create(bed->space, "host", &bed->host), "owner");
+    if (kind & 8) {
+        reserve(bed, 0);
+    }
     bed->mirrored = kind & 64;
     bed->iommu = create(bed, bed->devices, false);
     guest_ok(viommu_start(bed->iommu), "start");
@@ -577,6 +609,9 @@ static void embedder(struct bed *bed, struct fuzz_input *input)
         (void)viommu_virtio_fault(bed->iommu, fault, kind & 16 ? 24 : 8);
         break;
     }
+    case 14:
+        reserve(bed, (kind >> 4) % RESERVATIONS);
+        break;
     case 12:
         replace_device(bed, (kind >> 4) % DEVICES, 8 + (kind >> 6));
         break;
@@ -662,6 +697,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     settle(&bed);
     viommu_destroy(bed.iommu);
+    viommu_iova_destroy(bed.space);
     viommu_memory_destroy(bed.memory);
     return 0;
 }

@@ -19,6 +19,7 @@
 #define VIOMMU_DEVICE_H
 
 #include <viommu/iommu.h>
+#include <viommu/iova.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -38,12 +39,20 @@ struct viommu_device_config {
     bool shared;
     /* It has a device-TLB (PCI ATS): it may send translation requests and translated requests. */
     bool ats;
+    /*
+     * The IOVA space (viommu/iova.h) that says which addresses the device may use; NULL: all of
+     * them. Devices that share their host mappings share a space. It outlives the device.
+     */
+    struct viommu_iova *space;
 };
 
 /*
  * Adds a device; devices may come while the instance runs. Returns 0; -EEXIST when the requester id
- * is taken by a device and not shared by both; -ENOTSUP for `ats` when the unit has no device-TLB
- * support; -EDEADLK from a change callback; -ENOMEM.
+ * is taken by a device and not shared by both, or the guest has mapped, for others with this id, what
+ * the space closes; -ENOTSUP for `ats` when the unit has no device-TLB support; -ERANGE for a space
+ * whose addresses end below what the model's address width can be or, once the instance is started,
+ * is; -ENOSPC for a space of more ranges than PROBE has room for (viommu/virtio.h); -EDEADLK from a
+ * change callback; -ENOMEM.
  */
 int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *config,
                       struct viommu_device **out);

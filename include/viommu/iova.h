@@ -38,9 +38,19 @@
  * the placing of windows avoid it. A movable window that is not in use conflicts only where it has
  * no other place to go.
  *
+ * Devices are *in* a space (viommu_device_config.space) that is not an identity space: what may be
+ * used in it is what they may use. A virtio-iommu tells its guest, and refuses anything else; a VT-d
+ * guest may map what it likes, but what is not usable is not sent to mirrors. What guests have mapped
+ * for the devices conflicts, as mappings do, with reservations and limits that come, though it is not
+ * in the space: the holder is then "domain N of BB:DD.F" or, of a mirror, "device BB:DD.F". A movable
+ * window that has to go is put where no guest has mapped anything.
+ *
  * A call that fails has changed nothing.
  *
- * Threads: one at a time for a space; whoever has several takes a lock around. No call blocks.
+ * Threads: one at a time for a space; whoever has several takes a lock around. Adding a device to
+ * the space, removing one that is in it, and subscribing a mirror to one or ending its subscription
+ * are calls for the space in this sense. No call blocks; those that change what may be used take the
+ * locks of the instances whose devices are in the space.
  */
 #ifndef VIOMMU_IOVA_H
 #define VIOMMU_IOVA_H
@@ -105,7 +115,10 @@ struct viommu_iova_config {
 /* A space with nothing in it. Returns 0, -EINVAL (the granule) or -ENOMEM. */
 int viommu_iova_create(const struct viommu_iova_config *config, struct viommu_iova **out);
 
-/* Destroys the space and everything in it. NULL is accepted. */
+/*
+ * Destroys the space and everything in it. NULL is accepted. Devices that are in it go on by what
+ * they knew last.
+ */
 void viommu_iova_destroy(struct viommu_iova *space);
 
 /* Adds an owner. The name is for people, copied, and need not be the only one. Returns 0; -EINVAL
@@ -121,7 +134,8 @@ void viommu_iova_owner_destroy(struct viommu_iova_owner *owner);
  * -EEXIST when a mapping or doorbell, -EADDRINUSE when memory would lie outside; -EADDRNOTAVAIL when
  * a movable window would, and has no other place; each with *conflict filled in (where not NULL).
  * -EALREADY when the owner has limits; -EINVAL for no range, or a first above its last; -ENOSPC for
- * more than a million claims in the space; -ENOMEM.
+ * more than a million claims in the space, or more ranges than the guest of a device can be told of;
+ * -ERANGE when a device is behind a unit of a greater address width that is started; -ENOMEM.
  */
 int viommu_iova_limit(struct viommu_iova_owner *owner, const struct viommu_range *ranges,
                       size_t count, struct viommu_iova_conflict *conflict);
@@ -140,8 +154,8 @@ struct viommu_iova_request {
  * Reserves everything that is asked for, or nothing; out[i] is of requests[i]. Returns 0; -EEXIST
  * (meets a mapping or a doorbell), -EADDRINUSE (meets memory), -EADDRNOTAVAIL (a movable window has
  * no place): with *conflict filled in where not NULL, for a window that came with the call both
- * sides are the window; -EINVAL for a request that makes no sense; -ENOSPC for more than a million
- * claims in the space; -ENOMEM.
+ * sides are the window; -EINVAL for a request that makes no sense; -ENOSPC and -ERANGE as above;
+ * -ENOMEM.
  */
 int viommu_iova_reserve(struct viommu_iova_owner *owner, const struct viommu_iova_request *requests,
                         size_t count, struct viommu_iova_reservation **out,
@@ -236,6 +250,41 @@ int viommu_iova_reserved(const struct viommu_iova *space, struct viommu_iova_res
 
 /* A number that changes whenever one of the two lists does. */
 uint64_t viommu_iova_generation(const struct viommu_iova *space);
+
+/*
+ * Saved state. All of a space is saved: owners with their limits, reservations with the places where
+ * windows are and the doorbells in them, memory, mappings, and the generation; not which devices are
+ * in it. *data is given back by viommu_save_free (viommu/save.h). Returns 0, -EINVAL or -ENOMEM.
+ */
+int viommu_iova_save(const struct viommu_iova *space, void **data, size_t *size);
+
+/*
+ * Makes a space of a saved state. `data` need not be trusted, but nobody changes it meanwhile. What is
+ * in the space the next functions tell. Devices are added to it as to any other, before the state of
+ * their instance is loaded: that of a virtio-iommu fits where the space closes nothing that is mapped.
+ * Returns 0; -EBADMSG when this is no saved space, was cut short or changed, or makes no sense;
+ * -ENOTSUP when it is newer than this library; -EINVAL; -ENOMEM.
+ */
+int viommu_iova_load(const void *data, size_t size, struct viommu_iova **out);
+
+/*
+ * What is in a space: the owners, what an owner has reserved, and its memory, the newest first;
+ * `after` NULL: the first of them. NULL: there is no other. A loaded space has the order of the saved
+ * one.
+ */
+struct viommu_iova_owner *viommu_iova_owner_next(const struct viommu_iova *space,
+                                                 const struct viommu_iova_owner *after);
+struct viommu_iova_reservation *viommu_iova_reservation_next(
+    const struct viommu_iova_owner *owner, const struct viommu_iova_reservation *after);
+struct viommu_iova_memory *viommu_iova_memory_next(const struct viommu_iova_owner *owner,
+                                                   const struct viommu_iova_memory *after);
+
+/* What they are. */
+const char *viommu_iova_owner_name(const struct viommu_iova_owner *owner);
+enum viommu_iova_type viommu_iova_reservation_type(
+    const struct viommu_iova_reservation *reservation);
+struct viommu_range viommu_iova_memory_range(const struct viommu_iova_memory *memory,
+                                             bool *declared); /* may be NULL */
 
 #ifdef __cplusplus
 }

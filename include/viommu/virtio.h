@@ -8,6 +8,19 @@
  * Endpoints are the devices of the instance: the endpoint id is the requester id. What the guest
  * may attach are the ids that devices have now, aliases too.
  *
+ * What endpoints may not use is said by the IOVA space of their device (viommu_device_config.space).
+ * PROBE tells it, as ranges that do not touch, of subtype RESERVED: the space's reservations, of all
+ * types but relaxable ones, and what its limits leave out of the input range; and the interrupt
+ * window, of subtype MSI. MAP of any of it for any endpoint of the domain is refused (INVAL), as is
+ * ATTACH of an endpoint to a domain that has mapped some of it (UNSUPP), and DMA there, in bypass
+ * mode, too. The specification has no way to tell a guest of addresses that are always mapped one to
+ * one (VIOMMU_IOVA_DIRECT): the guest is told that they are reserved, and nothing is mapped there.
+ *
+ * A change of the space that would close what the guest has mapped is refused (viommu/iova.h). Any
+ * other is in force at once: MAP and DMA go by it, and PROBE answers by it from then on. But drivers
+ * probe an endpoint once, before it is attached: what is closed later such a guest learns by its MAP
+ * being refused; and what is opened later it does not use before it probes again.
+ *
  * The device configuration space (struct virtio_iommu_config of the specification, 40 bytes) is
  * what viommu_mmio_read and viommu_mmio_write answer. Of it a driver that negotiated BYPASS_CONFIG
  * may write the field `bypass`; all other writes are ignored.
@@ -80,15 +93,6 @@ enum viommu_virtio_status_code {
     VIOMMU_VIRTIO_NOMEM = 8,
 };
 
-/*
- * Addresses that endpoints may not use. PROBE tells them; MAP of any of them is refused, and so is
- * DMA there, in bypass mode, too.
- */
-struct viommu_virtio_region {
-    uint64_t first; /* device addresses, whole pages of 4 KiB */
-    uint64_t last;
-};
-
 /* Fields left zero take the value in parentheses. */
 struct viommu_virtio_config {
     /*
@@ -108,13 +112,10 @@ struct viommu_virtio_config {
     uint8_t host_address_width; /* of guest-physical addresses: 32 to 64 (52) */
     bool bypass; /* with BYPASS_CONFIG: what the field `bypass` begins with */
     /*
-     * Bytes of properties that PROBE has room for, up to 65,536 (512). 24 for each region, and for
-     * the interrupt window (FEE00000-FEEFFFFF), which is always told.
+     * Bytes of properties that PROBE has room for, 24 to 65,536 (512). 24 for each reserved range,
+     * and for the interrupt window (FEE00000-FEEFFFFF), which is always told.
      */
     uint32_t probe_size;
-    /* Reserved regions; they overlap neither one another nor the interrupt window. Copied. */
-    const struct viommu_virtio_region *regions;
-    size_t region_count;
     /* Limits: what a guest can make us use. Past them requests are refused. */
     uint32_t domains_max;          /* (65,536): NOMEM */
     uint32_t domain_endpoints_max; /* endpoints in one domain (any number): UNSUPP */

@@ -52,7 +52,11 @@ int requester_take(struct viommu *iommu, uint16_t id, bool shared, struct reques
 
 static void requester_free(struct epoch_deferred *deferred)
 {
-    base_free((char *)deferred - offsetof(struct requester, deferred));
+    struct requester *requester =
+        (struct requester *)((char *)deferred - offsetof(struct requester, deferred));
+
+    base_free(atomic_load(&requester->closed));
+    base_free(requester);
 }
 
 void requester_release(struct viommu *iommu, struct requester *requester)
@@ -60,7 +64,11 @@ void requester_release(struct viommu *iommu, struct requester *requester)
     struct requester **link = bucket_of(iommu, requester->id);
 
     if (--requester->users) {
+        requester_reopen(iommu, requester);
         return;
+    }
+    if (iommu->model->requester_gone) {
+        iommu->model->requester_gone(iommu, requester);
     }
     while (*link != requester) {
         link = &(*link)->next;
@@ -68,9 +76,6 @@ void requester_release(struct viommu *iommu, struct requester *requester)
     *link = requester->next;
     watch_requester(iommu, requester->id, false);
     requester_forget(iommu, requester);
-    if (iommu->model->requester_gone) {
-        iommu->model->requester_gone(iommu, requester->id);
-    }
     epoch_defer(iommu->epoch, &requester->deferred, requester_free);
 }
 
@@ -113,6 +118,7 @@ void requesters_watch(struct viommu *iommu)
     for (unsigned i = 0; i < REQUESTER_BUCKETS; i++) {
         for (struct requester *r = iommu->requesters[i]; r; r = r->next) {
             watch_requester(iommu, r->id, true);
+            requester_watch_closed(iommu, r);
         }
     }
 }
@@ -172,12 +178,37 @@ static void device_unlink(struct viommu_device *device)
     }
 }
 
+/* Makes it one of the instance's. Under the lock. */
+static int device_enter(struct viommu_device *device, const struct viommu_device_config *config)
+{
+    struct viommu *iommu = device->iommu;
+    struct requester *requester;
+    int ret;
+
+    if (config->ats && !iommu->model->has_ats(iommu)) {
+        return -ENOTSUP;
+    }
+    ret = requester_take(iommu, config->requester, config->shared, &requester);
+    if (ret) {
+        return ret;
+    }
+    atomic_init(&device->requesters[0], requester);
+    atomic_init(&device->requester_count, 1);
+    device_link(device);
+    ret = device_fits(device);
+    ret = ret ? ret : requester_close(device, requester);
+    if (ret) {
+        device_unlink(device);
+        requester_release(iommu, requester);
+    }
+    return ret;
+}
+
 int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *config,
                       struct viommu_device **out)
 {
     struct viommu_device *device;
-    struct requester *requester;
-    int ret = 0;
+    int ret;
 
     if (iommu_reentered(iommu)) {
         return -EDEADLK;
@@ -189,24 +220,21 @@ int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *c
     device->iommu = iommu;
     device->ats = config->ats;
     window_list_init(&device->windows);
-    iommu_lock(iommu);
-    if (config->ats && !iommu->model->has_ats(iommu)) {
-        ret = -ENOTSUP;
-    } else {
-        ret = requester_take(iommu, config->requester, config->shared, &requester);
-    }
+    ret = device_reserved_init(device, config->space);
     if (!ret) {
-        atomic_init(&device->requesters[0], requester);
-        atomic_init(&device->requester_count, 1);
-        device_link(device);
-        *out = device;
+        iommu_lock(iommu);
+        ret = device_enter(device, config);
+        iommu_unlock(iommu);
     }
-    iommu_unlock(iommu);
     if (ret) {
+        device_reserved_fini(device);
         window_list_fini(&device->windows);
         base_free(device);
+        return ret;
     }
-    return ret;
+    device_enter_space(device, config->space);
+    *out = device;
+    return 0;
 }
 
 /* Takes the aliases from number `from` on. Under the lock. */
@@ -224,6 +252,7 @@ void device_free(struct viommu_device *device)
 {
     struct viommu *iommu = device->iommu;
 
+    device_leave_space(device);
     iommu_lock(iommu);
     device_unlink(device);
     notify_remove_device(iommu, device);
@@ -235,6 +264,7 @@ void device_free(struct viommu_device *device)
     iommu_unlock(iommu);
     epoch_reap(iommu->epoch);
     window_list_fini(&device->windows);
+    device_reserved_fini(device);
     base_free(device);
 }
 
@@ -276,6 +306,13 @@ int viommu_device_set_requester(struct viommu_device *device, uint16_t id)
         ret = requester_take(iommu, id, old->shared, &new);
         if (!ret) {
             atomic_store(&device->requesters[0], new);
+            ret = requester_close(device, new);
+            if (ret) {
+                atomic_store(&device->requesters[0], old);
+                requester_release(iommu, new);
+            }
+        }
+        if (!ret) {
             requester_release(iommu, old);
             notify_born_again(iommu, device);
             device_review(device);
@@ -299,6 +336,12 @@ int viommu_device_add_alias(struct viommu_device *device, uint16_t id)
     iommu_lock(iommu);
     count = atomic_load(&device->requester_count);
     ret = count <= VIOMMU_ALIASES_MAX ? requester_take(iommu, id, false, &requester) : -ENOSPC;
+    if (!ret) {
+        ret = requester_close(device, requester);
+        if (ret) {
+            requester_release(iommu, requester);
+        }
+    }
     if (!ret) {
         atomic_store(&device->requesters[count], requester);
         atomic_store(&device->requester_count, count + 1);

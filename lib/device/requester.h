@@ -13,6 +13,7 @@
 #ifndef VIOMMU_DEVICE_REQUESTER_H
 #define VIOMMU_DEVICE_REQUESTER_H
 
+#include "device/reserved.h"
 #include "device/window.h"
 #include "iotlb/iotlb.h"
 
@@ -34,6 +35,8 @@ struct requester {
     bool shared;
     bool forgotten;                     /* just now: those who cache for it are about to be told */
     unsigned users;                     /* devices that use it */
+    _Atomic(struct closed *) closed;    /* to it; NULL: nothing is */
+    struct closed *closed_next;         /* while the lists of a space change */
     _Atomic(struct context *) context; /* NULL: to be fetched */
 };
 
@@ -59,6 +62,10 @@ struct viommu_device {
     struct viommu_device *next_followed; /* among those with subscribers */
     struct viommu_device **followed_link;
     struct viommu_subscriber *subscribers;
+    struct iova_tenant tenant;       /* of its space */
+    bool own_space;                  /* nobody else is in that */
+    struct iova_usable *usable;      /* what it may use; NULL: everything */
+    struct iova_usable *usable_next; /* while the lists of its space change */
     struct viommu_device *next_pinned; /* among those that have pinned windows */
     _Atomic bool pins;                 /* it is there */
     _Alignas(64) struct device_stats stats;

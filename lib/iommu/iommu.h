@@ -89,8 +89,8 @@ struct model {
      * Or NULL. Under the lock, in viommu_process.
      */
     bool (*deliver)(struct viommu *iommu);
-    /* No device uses a requester id any more. Or NULL. Under the lock. */
-    void (*requester_gone)(struct viommu *iommu, uint16_t id);
+    /* No device uses a requester any more; it is about to go. Or NULL. Under the lock. */
+    void (*requester_gone)(struct viommu *iommu, const struct requester *requester);
     /*
      * Translates what the cache does not know, and caches it. In a section, without the lock.
      * Returns 0, -EFAULT (the fault is recorded) or -EAGAIN (not started).
@@ -105,6 +105,23 @@ struct model {
      */
     int (*ats)(struct viommu *iommu, const struct dma_request *request,
                struct viommu_ats_entry *out);
+    /*
+     * These addresses are about to be closed to a requester (device/reserved.h), besides those that
+     * are. Its guest is told, and uses none of them; so nothing may be mapped there. `closed` follows
+     * for those that count no more: the old ones, or these when they do not come. Returns 0; -EEXIST,
+     * and what is mapped in *holder; -ENOSPC (too many to tell of); -ENOMEM. Or both NULL: the guest
+     * is told nothing, it maps what it likes. Under the lock.
+     */
+    int (*closing)(struct viommu *iommu, struct requester *requester, const struct closed *closed,
+                   struct viommu_iova_side *holder);
+    void (*closed)(struct viommu *iommu, struct requester *requester,
+                   const struct closed *closed);
+    /*
+     * Whether the guest has mapped, for a requester, some of the `size` bytes from `first` on; *behind
+     * is then an address behind which there is more room. Or NULL. Under the lock.
+     */
+    bool (*maps)(struct viommu *iommu, const struct requester *requester, uint64_t first,
+                 uint64_t size, uint64_t *behind);
     /* Whether devices may have device-TLBs. Under the lock. */
     bool (*has_ats)(const struct viommu *iommu);
     /* Whether its guests tell enough for mirrors to follow them. Under the lock. */
@@ -125,11 +142,6 @@ struct model {
      * the lock, in viommu_process.
      */
     void (*tried)(struct viommu *iommu, int error);
-    /*
-     * The n-th range (from 0) that devices reach in no view, besides `interrupts`; false: there are
-     * no more. They stay as they are. Or NULL. Under the lock.
-     */
-    bool (*reserved)(const struct viommu *iommu, size_t n, struct viommu_range *out);
     /* How its tables read. Permissions have the bits of enum viommu_perm. */
     const struct pagetable_format *(*format)(const struct viommu *iommu);
     /* Where devices' interrupts go: never mapped. An empty range (first > last): nowhere. */

@@ -228,6 +228,19 @@ static inline void watch_answered(struct viommu *iommu, uint64_t number, uint32_
     }
 }
 
+static inline void watch_closed(struct viommu *iommu, uint16_t id, uint32_t number, uint64_t first,
+                                uint64_t last)
+{
+    PROBE4(closed, iommu, id, first, last);
+    if (watch_is_on(iommu)) {
+        watch_tell(iommu, (struct viommu_observation){.kind = VIOMMU_OBSERVED_CLOSED,
+                                                      .requester = id,
+                                                      .slot = number,
+                                                      .low = first,
+                                                      .high = last});
+    }
+}
+
 static inline void watch_requester(struct viommu *iommu, uint16_t id, bool present)
 {
     PROBE3(requester, iommu, id, present);

@@ -17,7 +17,7 @@ static int claim_slowly(struct viommu_iova_owner *owner, const struct viommu_ran
 
     space_side(&conflict->asked, VIOMMU_IOVA_MAPPING, range, owner);
     error = space_conflict(owner->space, conflict);
-    return error ? error : space_claim(owner->space, range, 1, conflict);
+    return error ? error : space_claim(owner->space, range, 1, false, conflict);
 }
 
 /* Notes a mapping; `conflict` is filled in where it is one. */

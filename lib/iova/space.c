@@ -54,6 +54,7 @@ void viommu_iova_destroy(struct viommu_iova *space)
     if (!space) {
         return;
     }
+    tenants_evict(space);
     while (space->owners) {
         viommu_iova_owner_destroy(space->owners);
     }
@@ -117,18 +118,37 @@ static void drop_limits(struct viommu_iova_owner *owner)
     base_free(owner->holes);
 }
 
+/* Takes a reservation out, without a word to anyone. */
+static void drop_reservation(struct viommu_iova_reservation *reservation)
+{
+    struct viommu_iova_reservation **at = &reservation->owner->space->reservations;
+    struct viommu_iova *space = reservation->owner->space;
+
+    while (*at != reservation) {
+        at = &(*at)->next;
+    }
+    *at = reservation->next;
+    cover_remove(&space->cover, reservation->range.first, reservation->range.last);
+    space->claims--;
+    space->generation++;
+    window_fini(reservation);
+    base_free(reservation);
+}
+
 void viommu_iova_owner_destroy(struct viommu_iova_owner *owner)
 {
     struct viommu_iova_owner **at;
     struct viommu_iova *space;
+    uint64_t generation;
 
     if (!owner) {
         return;
     }
     space = owner->space;
+    generation = space->generation;
     for (struct viommu_iova_reservation **r = &space->reservations; *r;) {
         if ((*r)->owner == owner) {
-            viommu_iova_release(*r);
+            drop_reservation(*r);
         } else {
             r = &(*r)->next;
         }
@@ -146,6 +166,9 @@ void viommu_iova_owner_destroy(struct viommu_iova_owner *owner)
     }
     *at = owner->next;
     base_free(owner);
+    if (space->generation != generation) {
+        tenants_widen(space);
+    }
     space_check(space);
 }
 
@@ -181,25 +204,31 @@ static int find_holes(const struct viommu_range *ranges, size_t count, struct vi
     return error;
 }
 
-/* Judges what the limits leave out, and claims it. */
-static int claim_holes(struct viommu_iova_owner *owner, const struct viommu_range *holes,
-                       size_t count, struct viommu_iova_conflict *conflict)
+/* Judges what the limits leave out, and claims it; it is the owner's then. */
+static int claim_holes(struct viommu_iova_owner *owner, struct viommu_range *holes, size_t count,
+                       struct viommu_iova_conflict *conflict)
 {
     struct viommu_iova *space = owner->space;
+    int error;
 
     if (count > SPACE_CLAIMS_MAX - space->claims) {
         return -ENOSPC;
     }
     for (size_t i = 0; i < count; i++) {
-        int error;
-
         space_side(&conflict->asked, VIOMMU_IOVA_LIMIT, &holes[i], owner);
         error = space_conflict(space, conflict);
         if (error) {
             return error;
         }
     }
-    return space_claim(space, holes, count, conflict);
+    owner->holes = holes;
+    owner->hole_count = count;
+    error = space_claim(space, holes, count, true, conflict);
+    if (error) {
+        owner->holes = NULL;
+        owner->hole_count = 0;
+    }
+    return error;
 }
 
 int viommu_iova_limit(struct viommu_iova_owner *owner, const struct viommu_range *ranges,
@@ -229,8 +258,6 @@ int viommu_iova_limit(struct viommu_iova_owner *owner, const struct viommu_range
     if (error) {
         base_free(holes);
     } else {
-        owner->holes = holes;
-        owner->hole_count = hole_count;
         owner->limited = true;
         owner->space->claims += hole_count;
         owner->space->generation++;
@@ -246,9 +273,8 @@ static bool is_power_of_two(uint64_t value)
     return value && !(value & (value - 1));
 }
 
-/* Decodes a request into a reservation that is in no list yet. */
-static int decode(struct viommu_iova_owner *owner, const struct viommu_iova_request *request,
-                  struct viommu_iova_reservation *out)
+int space_decode(struct viommu_iova_owner *owner, const struct viommu_iova_request *request,
+                 struct viommu_iova_reservation *out)
 {
     uint64_t granule = owner->space->granule;
 
@@ -298,7 +324,7 @@ static int make_all(struct viommu_iova_owner *owner, const struct viommu_iova_re
     }
     for (size_t i = 0; i < count && !error; i++) {
         out[i] = base_alloc(sizeof(*out[i]));
-        error = out[i] ? decode(owner, &requests[i], out[i]) : -ENOMEM;
+        error = out[i] ? space_decode(owner, &requests[i], out[i]) : -ENOMEM;
     }
     if (error) {
         free_all(out, count);
@@ -381,7 +407,7 @@ static int reserve_all(struct viommu_iova *space, struct viommu_iova_reservation
     error = judge(reservations, count, fixed, &fixed_count, conflict);
     if (!error) {
         link_all(space, reservations, count);
-        error = space_claim(space, fixed, fixed_count, conflict);
+        error = space_claim(space, fixed, fixed_count, true, conflict);
         if (error) {
             find_type(reservations, count, &conflict->asked);
             for (size_t i = 0; i < count; i++) {
@@ -432,12 +458,8 @@ void viommu_iova_release(struct viommu_iova_reservation *reservation)
         return;
     }
     space = reservation->owner->space;
-    unlink_reservation(reservation);
-    cover_remove(&space->cover, reservation->range.first, reservation->range.last);
-    space->claims--;
-    space->generation++;
-    window_fini(reservation);
-    base_free(reservation);
+    drop_reservation(reservation);
+    tenants_widen(space);
     space_check(space);
 }
 
@@ -491,7 +513,7 @@ int viommu_iova_memory_add(struct viommu_iova_owner *owner, const struct viommu_
         error = -ENOSPC;
     }
     if (!error && space->identity) {
-        error = space_claim(space, range, 1, &found);
+        error = space_claim(space, range, 1, false, &found);
     }
     if (conflict) {
         *conflict = found;

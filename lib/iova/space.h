@@ -8,6 +8,12 @@
  * it is that meets a range is asked only when something does: then the lists of reservations and
  * limits, which are short, are gone through, and the map of mappings is searched.
  *
+ * Cost. Mapping where nothing is claimed, unmapping and allocation are O(log n) of all there is. To
+ * find out what it is that conflicts, to claim over a relaxable reservation, and to place a window, is
+ * O(n) of the reservations, limits and memory: that is what a host and its embedder have, not what a
+ * guest can make. A guest's own requests never come here: models go by what is closed to a device
+ * (device/reserved.h), in O(log n).
+ *
  * Invariants, except inside space_claim:
  * - The cover is that of the claims, and of nothing else.
  * - A mapping meets no other mapping, no limit, no reservation that conflicts, no memory in an
@@ -21,6 +27,7 @@
 
 #include <viommu/iova.h>
 
+#include "iova/tenant.h"
 #include "range/range_map.h"
 
 #define SPACE_CLAIMS_MAX (1u << 20)
@@ -33,6 +40,7 @@ struct viommu_iova_owner {
     size_t hole_count;
     bool limited;
     size_t mappings;
+    uint32_t number; /* while the space is saved */
     char name[VIOMMU_IOVA_NAME_MAX];
 };
 
@@ -66,8 +74,10 @@ struct viommu_iova {
     struct viommu_iova_owner *owners;
     struct viommu_iova_reservation *reservations; /* the newest first */
     struct viommu_iova_memory *memories;
+    struct iova_tenant *tenants; /* in the order of their locks */
     size_t claims; /* without mappings */
     uint64_t generation;
+    bool loading; /* the invariants do not hold yet */
 };
 
 static inline bool space_meets(const struct viommu_range *a, const struct viommu_range *b)
@@ -103,14 +113,36 @@ int space_conflict(const struct viommu_iova *space, struct viommu_iova_conflict 
 
 /*
  * window.c: adds claims to the cover, and moves loose windows out of their way; those that are not
- * placed yet get a place. Returns 0; -EADDRNOTAVAIL, with the holder in *conflict (what was asked
- * when it is a window that comes); -ENOMEM. After a failure all is as it was.
+ * placed yet get a place. `listed`: they are in the lists already, and change what may be used.
+ * Tenants go by that from now on. Returns 0; -EADDRNOTAVAIL, with the holder in *conflict (what was
+ * asked when it is a window that comes); what a tenant says (tenant.h); -ENOMEM. After a failure all
+ * is as it was.
  */
 int space_claim(struct viommu_iova *space, const struct viommu_range *ranges, size_t count,
-                struct viommu_iova_conflict *conflict);
+                bool listed, struct viommu_iova_conflict *conflict);
+
+/*
+ * space.c: decodes a request into a reservation that is in no list yet. Returns 0 or -EINVAL; then,
+ * too, it can be freed.
+ */
+int space_decode(struct viommu_iova_owner *owner, const struct viommu_iova_request *request,
+                 struct viommu_iova_reservation *out);
 
 /* window.c: frees what a reservation has of doorbells. */
 void window_fini(struct viommu_iova_reservation *window);
+
+/* tenant.c: takes the locks of all tenants; the next two are called with them. */
+void tenants_lock(struct viommu_iova *space);
+void tenants_unlock(struct viommu_iova *space);
+/* The lists have changed: all tenants go by them, or none does. Returns what one says (tenant.h). */
+int tenants_change(struct viommu_iova *space, struct viommu_iova_side *holder);
+/* Whether what tenants have mapped is in a window's way; then *behind is where that ends. */
+bool tenants_meet(const struct viommu_iova *space, const struct viommu_range *place,
+                  uint64_t *behind);
+/* More may be used than before. Without the locks. */
+void tenants_widen(struct viommu_iova *space);
+/* The space goes. */
+void tenants_evict(struct viommu_iova *space);
 
 #ifdef VIOMMU_TESTING
 /* check.c: aborts where an invariant does not hold. */

@@ -13,6 +13,7 @@
 #define VIOMMU_IOVA_TEST_MODEL_H
 
 #include <viommu/iova.h>
+#include <viommu/save.h>
 
 #include "base/alloc.h"
 
@@ -566,6 +567,75 @@ static inline void model_compare(const struct model *model)
     }
 }
 
+/* A thing of a space has another handle in the space that was loaded: the one at the same place. */
+static inline void model_take(struct model *model, const struct viommu_iova_owner *old,
+                              const struct viommu_iova_owner *new)
+{
+    struct viommu_iova_reservation *r = NULL;
+    struct viommu_iova_reservation *s = NULL;
+    struct viommu_iova_memory *m = NULL;
+    struct viommu_iova_memory *n = NULL;
+    struct model_thing *taken[2 * MODEL_THINGS];
+    void *handles[2 * MODEL_THINGS];
+    unsigned count = 0;
+
+    while ((r = viommu_iova_reservation_next(old, r))) {
+        s = viommu_iova_reservation_next(new, s);
+        model_expect(s, "a reservation is lost");
+        for (unsigned i = 0; i < MODEL_THINGS; i++) {
+            if (model->reservations[i].used && model->reservations[i].reservation == r) {
+                taken[count] = &model->reservations[i];
+                handles[count++] = s;
+            }
+        }
+    }
+    while ((m = viommu_iova_memory_next(old, m))) {
+        n = viommu_iova_memory_next(new, n);
+        model_expect(n, "memory is lost");
+        for (unsigned i = 0; i < MODEL_THINGS; i++) {
+            if (model->memories[i].used && model->memories[i].memory == m) {
+                taken[count] = &model->memories[i];
+                handles[count++] = n;
+            }
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        taken[i]->reservation = handles[i]; /* or memory: they share their place */
+    }
+}
+
+/* Goes on in another space. */
+static inline int model_move(struct model *model)
+{
+    const struct viommu_iova_owner *old = NULL;
+    struct viommu_iova_owner *new = NULL;
+    struct viommu_iova_owner *owners[MODEL_OWNERS];
+    struct viommu_iova *loaded;
+    void *data;
+    size_t size;
+    int error = viommu_iova_save(model->space, &data, &size);
+
+    if (!error) {
+        error = viommu_iova_load(data, size, &loaded);
+        viommu_save_free(data);
+    }
+    if (error) {
+        model_expect(error == -ENOMEM && base_alloc_failed(), "a space is not loaded");
+        return error;
+    }
+    while ((old = viommu_iova_owner_next(model->space, old))) {
+        new = viommu_iova_owner_next(loaded, new);
+        model_expect(new && !strcmp(viommu_iova_owner_name(old), viommu_iova_owner_name(new)),
+                     "an owner is lost");
+        owners[viommu_iova_owner_name(new)[0] - 'a'] = new;
+        model_take(model, old, new);
+    }
+    memcpy(model->owners, owners, sizeof(owners));
+    viommu_iova_destroy(model->space);
+    model->space = loaded;
+    return 0;
+}
+
 /* One operation. Returns what came of it. */
 static inline int model_operate(struct model *model, const uint8_t bytes[8])
 {
@@ -603,6 +673,12 @@ static inline int model_operate(struct model *model, const uint8_t bytes[8])
     case 8:
         error = model_doorbell(model, bytes[2], bytes[3], bytes[4] % 3 == 0);
         break;
+    case 9:
+        if (bytes[7] % 16 == 1) {
+            error = model_move(model);
+            break;
+        }
+        /* fall through */
     default:
         error = model_drop(model, bytes[4] % 32 == 3 ? 3 : bytes[4] % 3, bytes[2]);
         break;

@@ -50,7 +50,7 @@ static bool find_place(struct viommu_iova *space, const struct viommu_iova_reser
             return false;
         }
         place->last = place->first + less_one;
-        if (!memory_meets(space, place, &behind)) {
+        if (!memory_meets(space, place, &behind) && !tenants_meet(space, place, &behind)) {
             return true;
         }
         if (behind == UINT64_MAX) {
@@ -67,7 +67,7 @@ static bool is_free(const struct viommu_iova *space, const struct viommu_iova_re
 
     return place->first >= window->bounds.first && place->last <= window->bounds.last &&
            !cover_meets(&space->cover, place->first, place->last) &&
-           !memory_meets(space, place, &behind);
+           !memory_meets(space, place, &behind) && !tenants_meet(space, place, &behind);
 }
 
 /* Puts a window where it was asked for, if it comes and that is free, else where there is room. */
@@ -166,16 +166,15 @@ static void describe_stuck(const struct viommu_iova_reservation *window,
     }
 }
 
-/* Moves those that are marked. Returns one that has no place, or NULL. */
-static struct viommu_iova_reservation *move(struct viommu_iova *space)
+/* Moves those that are marked; *moved is set if there are some. Returns one without a place. */
+static struct viommu_iova_reservation *move(struct viommu_iova *space, bool *moved)
 {
     struct viommu_iova_reservation *window;
-    bool moved = false;
 
     for (window = space->reservations; window; window = window->next) {
         if (window->moving && window->placed) {
             lift(space, window);
-            moved = true;
+            *moved = true;
         }
     }
     for (window = space->reservations; window; window = window->next) {
@@ -183,15 +182,51 @@ static struct viommu_iova_reservation *move(struct viommu_iova *space)
             return window;
         }
     }
-    space->generation += moved;
     return NULL;
 }
 
+/* Tells tenants of the new lists. Says which of the ranges it was that meets what one has. */
+static int tell_tenants(struct viommu_iova *space, const struct viommu_range *ranges, size_t count,
+                        struct viommu_iova_conflict *conflict)
+{
+    int error = tenants_change(space, &conflict->holder);
+
+    if (error == -EEXIST) {
+        for (size_t i = 0; i < count; i++) {
+            if (space_meets(&conflict->holder.range, &ranges[i])) {
+                conflict->asked.range = ranges[i];
+                break;
+            }
+        }
+    }
+    return error;
+}
+
+/* Moves windows out of the way of what was added, and tells tenants. All or nothing. */
+static int make_way(struct viommu_iova *space, const struct viommu_range *ranges, size_t count,
+                    bool listed, struct viommu_iova_conflict *conflict)
+{
+    struct viommu_iova_reservation *stuck;
+    bool moved = false;
+    int error = 0;
+
+    tenants_lock(space);
+    stuck = move(space, &moved);
+    if (stuck) {
+        describe_stuck(stuck, ranges, count, conflict);
+        error = -EADDRNOTAVAIL;
+    } else if (moved || listed) {
+        error = tell_tenants(space, ranges, count, conflict);
+    }
+    tenants_unlock(space);
+    space->generation += moved && !error;
+    return error;
+}
+
 int space_claim(struct viommu_iova *space, const struct viommu_range *ranges, size_t count,
-                struct viommu_iova_conflict *conflict)
+                bool listed, struct viommu_iova_conflict *conflict)
 {
     size_t need = mark(space, ranges, count);
-    struct viommu_iova_reservation *stuck;
     int error;
 
     for (size_t i = 0; i < count; i++) {
@@ -205,9 +240,8 @@ int space_claim(struct viommu_iova *space, const struct viommu_range *ranges, si
     for (size_t i = 0; i < count; i++) {
         cover_add(&space->cover, ranges[i].first, ranges[i].last);
     }
-    stuck = move(space);
-    if (stuck) {
-        describe_stuck(stuck, ranges, count, conflict);
+    error = make_way(space, ranges, count, listed, conflict);
+    if (error) {
         for (size_t i = 0; i < count; i++) {
             cover_remove(&space->cover, ranges[i].first, ranges[i].last);
         }
@@ -215,7 +249,7 @@ int space_claim(struct viommu_iova *space, const struct viommu_range *ranges, si
     }
     unmark(space);
     range_map_release(&space->cover);
-    return stuck ? -EADDRNOTAVAIL : 0;
+    return error;
 }
 
 /* ---- doorbells ---- */

@@ -517,6 +517,16 @@ static bool subscription_valid(const struct viommu_subscription *what)
            what->range.first <= what->range.last && allowed_valid(what);
 }
 
+/* The last address that it may map. */
+static uint64_t last_of(const struct viommu_subscriber *subscriber)
+{
+    const struct viommu_subscription *what = &subscriber->what;
+    uint64_t usable = device_usable_last(subscriber->device);
+    uint64_t allowed = what->allowed ? what->allowed[what->allowed_count - 1].last : UINT64_MAX;
+
+    return usable < allowed ? usable : allowed;
+}
+
 /* What a mirror needs of the model, and the model of it. Under the lock. */
 static int mirror_prepare(struct viommu *iommu, struct viommu_subscriber *subscriber)
 {
@@ -536,9 +546,7 @@ static int mirror_prepare(struct viommu *iommu, struct viommu_subscriber *subscr
     if (ret) {
         return ret;
     }
-    ret = iommu->model->narrow(iommu,
-                               what->allowed ? what->allowed[what->allowed_count - 1].last
-                                             : UINT64_MAX,
+    ret = iommu->model->narrow(iommu, last_of(subscriber),
                                what->page_sizes ? what->page_sizes : UINT64_MAX);
     if (ret) {
         mirror_free(subscriber->mirror);
@@ -577,7 +585,7 @@ int viommu_device_subscribe(struct viommu_device *device, const struct viommu_su
 {
     struct viommu *iommu = device->iommu;
     struct viommu_subscriber *subscriber;
-    int ret;
+    int ret = 0;
 
     if (!subscription_valid(what)) {
         return -EINVAL;
@@ -594,9 +602,17 @@ int viommu_device_subscribe(struct viommu_device *device, const struct viommu_su
     if (!what->range.first && !what->range.last) {
         subscriber->what.range.last = UINT64_MAX;
     }
-    iommu_lock(iommu);
-    ret = subscriber_enter(device, subscriber);
-    iommu_unlock(iommu);
+    if (what->role == VIOMMU_ROLE_MIRROR && what->allowed) {
+        ret = device_limit(device, what->allowed, what->allowed_count, &subscriber->limits);
+    }
+    if (!ret) {
+        iommu_lock(iommu);
+        ret = subscriber_enter(device, subscriber);
+        iommu_unlock(iommu);
+        if (ret) {
+            device_unlimit(device, subscriber->limits);
+        }
+    }
     if (ret) {
         base_free(subscriber);
         return ret;
@@ -667,12 +683,16 @@ static void subscriber_remove(struct viommu *iommu, struct viommu_subscriber *su
 
 int viommu_subscriber_destroy(struct viommu_subscriber *subscriber)
 {
+    struct viommu_iova_owner *limits;
+    struct viommu_device *device;
     struct viommu *iommu;
 
     if (!subscriber) {
         return 0;
     }
-    iommu = subscriber->device->iommu;
+    limits = subscriber->limits;
+    device = subscriber->device;
+    iommu = device->iommu;
     if (iommu_reentered(iommu)) {
         return -EDEADLK;
     }
@@ -680,6 +700,7 @@ int viommu_subscriber_destroy(struct viommu_subscriber *subscriber)
     subscriber_remove(iommu, subscriber);
     iommu_kick(iommu);
     iommu_unlock(iommu);
+    device_unlimit(device, limits);
     return 0;
 }
 

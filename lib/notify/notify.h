@@ -88,6 +88,7 @@ struct viommu_subscriber {
     bool fenced;
     bool running; /* its callback is being called */
     struct mirror *mirror; /* of one whose role that is */
+    struct viommu_iova_owner *limits; /* in its device's space, or NULL: what it is allowed */
 };
 
 /* A model starts nothing that tells somebody while so many deliveries are outstanding. */

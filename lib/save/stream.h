@@ -36,6 +36,7 @@
 enum save_application {
     SAVE_INSTANCE = 1, /* viommu_save */
     SAVE_SERVER = 2,   /* viommu serve */
+    SAVE_IOVA = 3,     /* viommu_iova_save */
 };
 
 /* Flags of a section. */

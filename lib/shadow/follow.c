@@ -348,7 +348,7 @@ static void review(struct viommu *iommu, struct mirror *mirror)
     (void)epoch_enter(iommu->epoch); /* cannot fail in viommu_process */
     iommu->model->view(iommu, requester->id, &view);
     epoch_leave(iommu->epoch);
-    if (!mirror->adopting && view_is(mirror, &view)) {
+    if (!mirror->adopting && !mirror->allowed_next && view_is(mirror, &view)) {
         mirror->domain = view.domain;
         return;
     }
@@ -487,6 +487,8 @@ static void switch_begin(struct viommu *iommu, struct mirror *mirror)
     struct layout to = view_layout(iommu, &mirror->target);
 
     to.shadow = mirror->target_shadow;
+    mirror_allowed_walk(mirror);
+    to.allowed = mirror->allowed_walked;
     mirror->switched = true;
     walk_begin(mirror, &from, &to, 0, UINT64_MAX, mirror->review_cause);
     mirror_activate(iommu, mirror);
@@ -502,6 +504,7 @@ static void switch_end(struct viommu *iommu, struct mirror *mirror)
     mirror->target.mappings = NULL;
     mirror->switching = false;
     mirror->switched = false;
+    mirror_allowed_walked(mirror);
     if (mirror->adopting) {
         adoption_over(iommu, mirror);
     }

@@ -97,6 +97,14 @@ struct shadow {
     uint64_t tables;         /* looked at in this sync */
 };
 
+struct iova_usable; /* iova/tenant.h */
+
+/* What a mirror may be given: sorted. */
+struct allowed_list {
+    size_t count;
+    struct viommu_range ranges[];
+};
+
 struct layout {
     enum view_kind kind;
     const struct shadow *shadow;      /* TABLES */
@@ -105,6 +113,7 @@ struct layout {
     uint64_t last;                    /* IDENTITY, MAPPINGS: of what it shows */
     const struct mappings *mappings;  /* MAPPINGS */
     bool ahead;                       /* as their trial is to leave them */
+    const struct allowed_list *allowed; /* another list than the mirror's, or NULL */
 };
 
 enum answer {
@@ -173,8 +182,12 @@ struct mirror_op {
 struct mirror {
     struct mirror *next; /* in follow.mirrors */
     struct viommu_subscriber *subscriber;
-    struct viommu_range *allowed; /* cut to its range, without the interrupt range */
-    size_t allowed_count;
+    struct allowed_list *allowed; /* cut to its range, without the interrupt range */
+    /* Other lists: being made, while the space of its device changes; the newest that it is to go by;
+       the one that is being walked to. */
+    struct allowed_list *allowed_made;
+    struct allowed_list *allowed_next;
+    struct allowed_list *allowed_walked;
 
     /* Its view now. */
     enum view_kind kind;
@@ -381,6 +394,24 @@ void mirror_free(struct mirror *mirror);
 
 /* So many blocks a mapping is made of. */
 uint64_t mirror_blocks(const struct mirror *mirror, const struct shadow_extent *extent);
+
+/*
+ * What its device may use is to be another list: made aside, then gone by (`keep`), or not. Returns 0
+ * or -ENOMEM. Under the lock.
+ */
+int mirror_restrict(struct viommu *iommu, struct mirror *mirror, const struct iova_usable *usable);
+void mirror_restrict_end(struct viommu *iommu, struct mirror *mirror, bool keep);
+
+/* A walk to the newest list begins; it is over. */
+void mirror_allowed_walk(struct mirror *mirror);
+void mirror_allowed_walked(struct mirror *mirror);
+
+/*
+ * Whether it holds something in a range, as far as that is certain: one that is being told of
+ * something will follow whatever the lists are. *held is the mapping. Under the lock.
+ */
+bool mirror_has(const struct viommu *iommu, const struct mirror *mirror,
+                const struct viommu_range *range, struct viommu_range *held);
 
 /* The mirror failed, or must not go on: its fence function will be called. */
 void mirror_fence(struct viommu *iommu, struct mirror *mirror);

@@ -46,21 +46,26 @@ const struct viommu_memory_slot *memory_list_from(const struct memory_list *memo
     return low < memory->count ? &memory->slots[low] : NULL;
 }
 
-const struct viommu_range *mirror_allowed_from(const struct mirror *mirror, uint64_t address)
+static const struct viommu_range *allowed_from(const struct allowed_list *list, uint64_t address)
 {
     size_t low = 0;
-    size_t high = mirror->allowed_count;
+    size_t high = list->count;
 
     while (low < high) {
         size_t mid = (low + high) / 2;
 
-        if (address > mirror->allowed[mid].last) {
+        if (address > list->ranges[mid].last) {
             low = mid + 1;
         } else {
             high = mid;
         }
     }
-    return low < mirror->allowed_count ? &mirror->allowed[low] : NULL;
+    return low < list->count ? &list->ranges[low] : NULL;
+}
+
+const struct viommu_range *mirror_allowed_from(const struct mirror *mirror, uint64_t address)
+{
+    return allowed_from(mirror->allowed, address);
 }
 
 static bool identity_extent(const struct layout *layout, uint64_t from, uint64_t last,
@@ -125,7 +130,7 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 }
 
 /* The first piece of an extent that ends at `from` or above, and begins at `last` or below. */
-static bool extent_piece(const struct mirror *mirror, const struct memory_list *memory,
+static bool extent_piece(const struct allowed_list *list, const struct memory_list *memory,
                          const struct shadow_extent *extent, uint64_t from, uint64_t last,
                          struct shadow_extent *piece)
 {
@@ -136,7 +141,7 @@ static bool extent_piece(const struct mirror *mirror, const struct memory_list *
     uint64_t gpa;
 
     while (at <= end) {
-        allowed = mirror_allowed_from(mirror, at);
+        allowed = allowed_from(list, at);
         if (!allowed || allowed->first > end) {
             return false;
         }
@@ -177,13 +182,14 @@ static bool extent_piece(const struct mirror *mirror, const struct memory_list *
 enum answer layout_look(const struct mirror *mirror, const struct layout *layout, uint64_t from,
                         uint64_t last, struct shadow_extent *piece, uint64_t *later)
 {
+    const struct allowed_list *list = layout->allowed ? layout->allowed : mirror->allowed;
     struct shadow_extent extent;
 
     for (unsigned i = 0; i < LAYOUT_LOOKS; i++) {
         if (!layout_extent(layout, from, last, &extent)) {
             return ANSWER_NO;
         }
-        if (extent_piece(mirror, layout->memory, &extent, from, last, piece)) {
+        if (extent_piece(list, layout->memory, &extent, from, last, piece)) {
             return ANSWER_YES;
         }
         if (extent.last >= last) {

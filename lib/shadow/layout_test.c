@@ -23,7 +23,7 @@
 /* A mirror with what its layouts are made of. */
 struct space {
     struct mirror mirror;
-    struct viommu_range allowed[SLOTS];
+    struct allowed_list *allowed;
     struct memory_list *memory;
     struct shadow shadow;
     struct layout layout;
@@ -34,9 +34,12 @@ static struct space space;
 static int setup(void **state)
 {
     (void)state;
-    space = (struct space){.mirror.allowed = space.allowed};
-    space.allowed[0].last = UINT64_MAX;
-    space.mirror.allowed_count = 1;
+    space = (struct space){0};
+    space.allowed = calloc(1, sizeof(*space.allowed) + SLOTS * sizeof(space.allowed->ranges[0]));
+    assert_non_null(space.allowed);
+    space.mirror.allowed = space.allowed;
+    space.allowed->ranges[0].last = UINT64_MAX;
+    space.allowed->count = 1;
     range_map_init(&space.mirror.odd);
     shadow_map_init(&space.shadow.map, 3);
     space.memory = calloc(1, sizeof(*space.memory) + SLOTS * sizeof(space.memory->slots[0]));
@@ -52,6 +55,7 @@ static int teardown(void **state)
     while (!shadow_map_free_some(&space.shadow.map, 64)) {
     }
     free(space.memory);
+    free(space.allowed);
     return 0;
 }
 
@@ -171,7 +175,7 @@ static void test_identity_of_everything(void **state)
     add_slot(0, UINT64_MAX, 0);
     expect_piece(0, UINT64_MAX, 0, UINT64_MAX, 0, BOTH);
     expect_piece(UINT64_MAX, UINT64_MAX, 0, UINT64_MAX, 0, BOTH);
-    space.allowed[0] = (struct viommu_range){0x1000, UINT64_MAX - 0x1000};
+    space.allowed->ranges[0] = (struct viommu_range){0x1000, UINT64_MAX - 0x1000};
     expect_piece(0, UINT64_MAX, 0x1000, UINT64_MAX - 0x1000, 0x1000, BOTH);
     expect_none(UINT64_MAX - 0xfff, UINT64_MAX);
     expect_none(0, 0xfff);
@@ -180,9 +184,9 @@ static void test_identity_of_everything(void **state)
 static void test_not_allowed(void **state)
 {
     (void)state;
-    space.allowed[0] = (struct viommu_range){0x2000, 0x2fff};
-    space.allowed[1] = (struct viommu_range){0x5000, 0x6fff};
-    space.mirror.allowed_count = 2;
+    space.allowed->ranges[0] = (struct viommu_range){0x2000, 0x2fff};
+    space.allowed->ranges[1] = (struct viommu_range){0x5000, 0x6fff};
+    space.allowed->count = 2;
     add_slot(0, 0xfffff, 0);
     extent(0x1000, 8, 0x81000, BOTH);
     expect_piece(0, UINT64_MAX, 0x2000, 0x2fff, 0x82000, BOTH);
@@ -191,7 +195,7 @@ static void test_not_allowed(void **state)
     expect_none(0x3000, 0x4fff);
     expect_none(0x7000, UINT64_MAX);
     expect_none(0, 0x1fff);
-    space.mirror.allowed_count = 0;
+    space.allowed->count = 0;
     expect_none(0, UINT64_MAX);
 }
 
@@ -448,9 +452,9 @@ static const struct viommu_memory_slot *slot_of(uint64_t gpa)
 
 static const struct viommu_range *range_of(uint64_t address)
 {
-    for (size_t i = 0; i < space.mirror.allowed_count; i++) {
-        if (address >= space.allowed[i].first && address <= space.allowed[i].last) {
-            return &space.allowed[i];
+    for (size_t i = 0; i < space.allowed->count; i++) {
+        if (address >= space.allowed->ranges[i].first && address <= space.allowed->ranges[i].last) {
+            return &space.allowed->ranges[i];
         }
     }
     return NULL;
@@ -496,11 +500,11 @@ static void random_space(uint64_t *values)
         at = first + pages;
     }
     at = random_below(4);
-    space.mirror.allowed_count = 1 + random_below(4);
-    for (unsigned i = 0; i < space.mirror.allowed_count; i++) {
+    space.allowed->count = 1 + random_below(4);
+    for (unsigned i = 0; i < space.allowed->count; i++) {
         uint64_t pages = 1 + random_below(20);
 
-        space.allowed[i] = (struct viommu_range){at * PAGE, (at + pages) * PAGE - 1};
+        space.allowed->ranges[i] = (struct viommu_range){at * PAGE, (at + pages) * PAGE - 1};
         at += pages + 1 + random_below(3);
     }
 }

@@ -25,77 +25,102 @@ static bool range_meet(struct viommu_range *range, const struct viommu_range *ot
     return range->first <= range->last;
 }
 
-/* Takes a range out of what is allowed. There is room for one more. */
-static void forbid(struct mirror *mirror, const struct viommu_range *range)
+/* Adds what is left of a range without the interrupt range: up to two. */
+static void allow(struct allowed_list *list, struct viommu_range range,
+                  const struct viommu_range *interrupts)
 {
-    struct viommu_range *allowed = mirror->allowed;
-    size_t count = 0;
+    struct viommu_range above = range;
 
-    if (range->first > range->last) {
-        return;
-    }
-    /* The ranges are apart, so one of them at most becomes two: none is overwritten unread. */
-    memmove(allowed + 1, allowed, mirror->allowed_count * sizeof(*allowed));
-    for (size_t i = 1; i <= mirror->allowed_count; i++) {
-        struct viommu_range old = allowed[i];
-
-        if (old.first > range->last || old.last < range->first) {
-            allowed[count++] = old;
-            continue;
+    if (range.first <= interrupts->last && range.last >= interrupts->first) {
+        above.first = interrupts->last + 1;
+        range.last = interrupts->first - 1;
+        if (interrupts->first > range.first) {
+            list->ranges[list->count++] = range;
         }
-        if (old.first < range->first) {
-            allowed[count++] = (struct viommu_range){old.first, range->first - 1};
-        }
-        if (old.last > range->last) {
-            allowed[count++] = (struct viommu_range){range->last + 1, old.last};
+        range = above;
+        if (interrupts->last >= range.last) {
+            return;
         }
     }
-    mirror->allowed_count = count;
+    list->ranges[list->count++] = range;
 }
 
-/* Takes out what devices never reach. */
-static void forbid_reserved(const struct viommu *iommu, struct mirror *mirror)
+/* A list of what is allowed, cut to the mirror's range. NULL without memory. */
+static struct allowed_list *allowed_make(const struct viommu *iommu, const struct mirror *mirror,
+                                         const struct viommu_range *allowed, size_t count)
 {
-    struct viommu_range range;
+    struct allowed_list *list =
+        base_alloc(sizeof(*list) + (count + 2) * sizeof(list->ranges[0]));
 
-    forbid(mirror, &iommu->model->interrupts);
-    for (size_t i = 0; iommu->model->reserved && iommu->model->reserved(iommu, i, &range); i++) {
-        forbid(mirror, &range);
+    for (size_t i = 0; i < count && list; i++) {
+        struct viommu_range range = allowed[i];
+
+        if (range_meet(&range, &mirror->subscriber->what.range)) {
+            allow(list, range, &iommu->model->interrupts);
+        }
     }
+    return list;
 }
 
-static size_t reserved_count(const struct viommu *iommu)
-{
-    struct viommu_range range;
-    size_t count = 1; /* the interrupt range */
-
-    for (size_t i = 0; iommu->model->reserved && iommu->model->reserved(iommu, i, &range); i++) {
-        count++;
-    }
-    return count;
-}
-
-static int allowed_fill(struct viommu *iommu, struct mirror *mirror)
+/* What its device's space says; without one, or without limits there, what it said itself. */
+static struct allowed_list *allowed_first(const struct viommu *iommu, const struct mirror *mirror)
 {
     static const struct viommu_range everything = {0, UINT64_MAX};
     const struct viommu_subscription *what = &mirror->subscriber->what;
-    const struct viommu_range *allowed = what->allowed ? what->allowed : &everything;
-    size_t count = what->allowed ? what->allowed_count : 1;
+    const struct iova_usable *usable = mirror->subscriber->device->usable;
 
-    mirror->allowed = base_alloc_array(count + reserved_count(iommu) + 1,
-                                       sizeof(*mirror->allowed));
-    if (!mirror->allowed) {
-        return -ENOMEM;
+    if (usable) {
+        return allowed_make(iommu, mirror, usable->ranges, usable->count);
     }
-    for (size_t i = 0; i < count; i++) {
-        struct viommu_range range = allowed[i];
+    return what->allowed ? allowed_make(iommu, mirror, what->allowed, what->allowed_count)
+                         : allowed_make(iommu, mirror, &everything, 1);
+}
 
-        if (range_meet(&range, &what->range)) {
-            mirror->allowed[mirror->allowed_count++] = range;
-        }
+int mirror_restrict(struct viommu *iommu, struct mirror *mirror, const struct iova_usable *usable)
+{
+    mirror->allowed_made = allowed_make(iommu, mirror, usable->ranges, usable->count);
+    return mirror->allowed_made ? 0 : -ENOMEM;
+}
+
+void mirror_restrict_end(struct viommu *iommu, struct mirror *mirror, bool keep)
+{
+    if (keep && mirror->allowed_made) {
+        base_free(mirror->allowed_next);
+        mirror->allowed_next = mirror->allowed_made;
+        follow_review_mirror(iommu, mirror, VIOMMU_CAUSE_CONTEXT);
+    } else {
+        base_free(mirror->allowed_made);
     }
-    forbid_reserved(iommu, mirror);
-    return 0;
+    mirror->allowed_made = NULL;
+}
+
+void mirror_allowed_walk(struct mirror *mirror)
+{
+    mirror->allowed_walked = mirror->allowed_next;
+    mirror->allowed_next = NULL;
+}
+
+void mirror_allowed_walked(struct mirror *mirror)
+{
+    if (mirror->allowed_walked) {
+        base_free(mirror->allowed);
+        mirror->allowed = mirror->allowed_walked;
+        mirror->allowed_walked = NULL;
+    }
+}
+
+bool mirror_has(const struct viommu *iommu, const struct mirror *mirror,
+                const struct viommu_range *range, struct viommu_range *held)
+{
+    struct layout layout = mirror_layout(iommu, mirror);
+    struct shadow_extent piece;
+
+    if (mirror->is_active || mirror->switching || mirror->waits || mirror->adopting ||
+        !layout_given(mirror, &layout, range->first, range->last, &piece)) {
+        return false;
+    }
+    *held = (struct viommu_range){piece.first, piece.last};
+    return true;
 }
 
 int mirror_attach(struct viommu *iommu, struct viommu_subscriber *subscriber)
@@ -109,7 +134,8 @@ int mirror_attach(struct viommu *iommu, struct viommu_subscriber *subscriber)
     range_map_init(&mirror->odd);
     range_map_init(&mirror->missing);
     range_set_init(&mirror->unmade);
-    if (allowed_fill(iommu, mirror)) {
+    mirror->allowed = allowed_first(iommu, mirror);
+    if (!mirror->allowed) {
         base_free(mirror);
         return -ENOMEM;
     }
@@ -123,6 +149,9 @@ void mirror_free(struct mirror *mirror)
     range_map_fini(&mirror->missing);
     range_set_fini(&mirror->unmade);
     base_free(mirror->allowed);
+    base_free(mirror->allowed_made);
+    base_free(mirror->allowed_next);
+    base_free(mirror->allowed_walked);
     base_free(mirror);
 }
 
@@ -183,6 +212,7 @@ static void mirror_clear(struct viommu *iommu, struct mirror *mirror)
     mirror->trying = false;
     mirror->adopting = false;
     mirror->kind = VIEW_NONE;
+    mirror_allowed_walked(mirror); /* it holds nothing that would have to go */
     mirror->mappings = 0;
     range_map_fini(&mirror->odd);
     range_map_fini(&mirror->missing);

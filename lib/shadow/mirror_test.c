@@ -44,7 +44,7 @@ static void test_allowed_ranges(void **state)
     sync();
     told("+2000-3fff>80002000rw +5000-9fff>80005000rw +b000-ffff>8000b000rw "
          "+fedfe000-fedfefff>80000000rw +fef00000-fef00fff>80001000rw");
-    assert_int_equal(m->subscriber->mirror->allowed_count, 4);
+    assert_int_equal(m->subscriber->mirror->allowed->count, 4);
 }
 
 /* Nothing of the range is allowed. */
@@ -59,7 +59,7 @@ static void test_nothing_allowed(void **state)
     world_map(&world, 0x1000, 1, BIG, RW);
     sync();
     told("");
-    assert_int_equal(m->subscriber->mirror->allowed_count, 0);
+    assert_int_equal(m->subscriber->mirror->allowed->count, 0);
 }
 
 static void test_no_memory_to_attach(void **state)

@@ -133,15 +133,15 @@ static bool mirror_allows_all(const struct mirror *mirror, const struct mappings
 {
     uint64_t at = 0;
 
-    for (size_t i = 0; i < mirror->allowed_count; i++) {
-        if (mirror->allowed[i].first > at &&
-            meets(mirror, mappings, at, mirror->allowed[i].first - 1)) {
+    for (size_t i = 0; i < mirror->allowed->count; i++) {
+        if (mirror->allowed->ranges[i].first > at &&
+            meets(mirror, mappings, at, mirror->allowed->ranges[i].first - 1)) {
             return false;
         }
-        if (mirror->allowed[i].last == UINT64_MAX) {
+        if (mirror->allowed->ranges[i].last == UINT64_MAX) {
             return true;
         }
-        at = mirror->allowed[i].last + 1;
+        at = mirror->allowed->ranges[i].last + 1;
     }
     return !meets(mirror, mappings, at, UINT64_MAX);
 }

@@ -14,7 +14,7 @@ static void begin(struct bed *bed, enum viommu_cache_mode mode, uint64_t seed)
     bed->config.cache_mode = mode;
     bed->config.cache_seed = seed;
     assert_int_equal(viommu_virtio_create(&bed->config, &bed->virtio, &bed->iommu), 0);
-    bed_devices(bed->iommu, bed->devices);
+    bed_devices(bed, bed->iommu, bed->devices);
     assert_int_equal(viommu_start(bed->iommu), 0);
     assert_int_equal(viommu_virtio_accept(bed->iommu, viommu_virtio_features(bed->iommu)), 0);
 }

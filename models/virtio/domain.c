@@ -68,6 +68,7 @@ static struct virtio_domain *domain_create(struct virtio *virtio, uint32_t id, b
     mappings_init(&domain->mappings, virtio->iommu.epoch);
     domain->id = id;
     domain->bypass = bypass;
+    range_map_init(&domain->closed);
     if (virtio_index_add(&virtio->domains, id, domain)) {
         base_free(domain);
         return NULL;
@@ -81,6 +82,7 @@ static void domain_destroy(struct virtio *virtio, struct virtio_domain *domain)
     (void)range_map_erase(&virtio->domains, domain->id, domain->id, NULL);
     virtio->recent = NULL;
     virtio->mappings -= domain->mappings.map.count - domain->leaving;
+    range_map_fini(&domain->closed);
     mappings_put(&domain->mappings);
 }
 
@@ -92,6 +94,7 @@ void virtio_domains_free(struct range_map *domains)
     while ((domain = virtio_index_next(domains, &id))) {
         (void)range_map_erase(domains, id, id, NULL);
         domain->endpoints = 0;
+        range_map_fini(&domain->closed);
         mappings_put(&domain->mappings);
     }
     range_map_fini(domains);
@@ -108,21 +111,23 @@ void virtio_domains_drop(struct virtio *virtio)
 /* ---- endpoints ---- */
 
 /* Takes an endpoint out of its domain, which goes with its last one. */
-static void endpoint_leave(struct virtio *virtio, struct virtio_domain *domain, uint32_t endpoint)
+static void endpoint_leave(struct virtio *virtio, struct virtio_domain *domain,
+                           const struct requester *requester)
 {
-    (void)range_map_erase(&virtio->endpoints, endpoint, endpoint, NULL);
+    (void)range_map_erase(&virtio->endpoints, requester->id, requester->id, NULL);
+    virtio_domain_open(domain, atomic_load(&requester->closed));
     if (!--domain->endpoints) {
         domain_destroy(virtio, domain);
     }
 }
 
-void virtio_requester_gone(struct viommu *iommu, uint16_t id)
+void virtio_requester_gone(struct viommu *iommu, const struct requester *requester)
 {
     struct virtio *virtio = virtio_of(iommu);
-    struct virtio_domain *domain = virtio_endpoint_domain(virtio, id);
+    struct virtio_domain *domain = virtio_endpoint_domain(virtio, requester->id);
 
     if (domain) {
-        endpoint_leave(virtio, domain, id);
+        endpoint_leave(virtio, domain, requester);
         virtio_endpoint_gone(virtio);
     }
 }
@@ -137,7 +142,8 @@ static bool domains_have_room(const struct virtio *virtio, const struct virtio_d
 
 /* Whether an endpoint may join the domain, or one may be made for it. */
 static uint8_t may_attach(const struct virtio *virtio, const struct virtio_domain *domain,
-                          const struct virtio_domain *old, bool bypass)
+                          const struct virtio_domain *old, const struct requester *requester,
+                          bool bypass)
 {
     uint32_t limit = virtio->config.domain_endpoints_max;
 
@@ -147,15 +153,20 @@ static uint8_t may_attach(const struct virtio *virtio, const struct virtio_domai
     if (domain->bypass != bypass) {
         return VIOMMU_VIRTIO_INVAL;
     }
-    return limit && domain->endpoints >= limit && domain != old ? VIOMMU_VIRTIO_UNSUPP
-                                                                : VIOMMU_VIRTIO_OK;
+    if (domain == old) {
+        return VIOMMU_VIRTIO_OK;
+    }
+    return (limit && domain->endpoints >= limit) ||
+                   !virtio_domain_fits(domain, atomic_load(&requester->closed))
+               ? VIOMMU_VIRTIO_UNSUPP
+               : VIOMMU_VIRTIO_OK;
 }
 
 uint8_t virtio_may_attach(struct virtio *virtio, uint32_t id,
                           const struct requester *requester, bool bypass)
 {
     return may_attach(virtio, virtio_domain_find(virtio, id),
-                      virtio_endpoint_domain(virtio, requester->id), bypass);
+                      virtio_endpoint_domain(virtio, requester->id), requester, bypass);
 }
 
 bool virtio_operation_need(struct virtio *virtio, struct virtio_operation **operation)
@@ -184,7 +195,7 @@ uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requ
     struct virtio_domain *domain = virtio_domain_find(virtio, id);
     bool operates = attach_operates(virtio, old, requester);
     bool made = !domain;
-    uint8_t status = may_attach(virtio, domain, old, bypass);
+    uint8_t status = may_attach(virtio, domain, old, requester, bypass);
 
     if (status || (domain && domain == old)) {
         return status;
@@ -196,14 +207,16 @@ uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requ
     if (!domain) {
         return VIOMMU_VIRTIO_NOMEM;
     }
-    if (range_map_reserve(&virtio->endpoints, 1)) {
+    if (range_map_reserve(&virtio->endpoints, 1) ||
+        virtio_domain_close(domain, atomic_load(&requester->closed))) {
+        range_map_release(&virtio->endpoints);
         if (made) {
             domain_destroy(virtio, domain);
         }
         return VIOMMU_VIRTIO_NOMEM;
     }
     if (old) {
-        endpoint_leave(virtio, old, requester->id);
+        endpoint_leave(virtio, old, requester);
     }
     (void)virtio_index_add(&virtio->endpoints, requester->id, domain);
     range_map_release(&virtio->endpoints);
@@ -220,7 +233,7 @@ uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
     if (!virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
-    endpoint_leave(virtio, domain, requester->id);
+    endpoint_leave(virtio, domain, requester);
     virtio_operation_endpoint(virtio, *operation, requester);
     return VIOMMU_VIRTIO_OK;
 }

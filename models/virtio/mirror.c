@@ -33,17 +33,6 @@ void virtio_view(struct viommu *iommu, uint16_t requester, struct shadow_view *o
     }
 }
 
-bool virtio_reserved(const struct viommu *iommu, size_t n, struct viommu_range *out)
-{
-    const struct viommu_virtio_config *config = &((const struct virtio *)iommu)->config;
-
-    if (n >= config->region_count) {
-        return false;
-    }
-    *out = (struct viommu_range){config->regions[n].first, config->regions[n].last};
-    return true;
-}
-
 /* The input range ends where mirrors do; sizes that they cannot map are no hints any more. */
 int virtio_narrow(struct viommu *iommu, uint64_t last, uint64_t page_sizes)
 {

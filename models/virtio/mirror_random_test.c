@@ -190,7 +190,7 @@ static uint32_t reaches(const struct world *world, unsigned device, uint64_t pag
     int id = world->attached[device];
 
     *gpa = page * PAGE;
-    if (page == RESERVED) {
+    if (page == RESERVED || (device == BED_DEVICES - 1 && in_hole(page))) {
         return 0;
     }
     if (id < 0 ? world->bypass : world->domains[id].bypass) {
@@ -500,7 +500,7 @@ static void step_take_over(struct world *world, bool quiet)
     }
     world->takeovers++;
     assert_int_equal(viommu_virtio_create(&bed->config, &bed->virtio, &bed->iommu), 0);
-    bed_devices(bed->iommu, bed->devices);
+    bed_devices(bed, bed->iommu, bed->devices);
     for (unsigned i = 0; i < MIRRORS; i++) {
         calls[i] = world->mirrors[i].calls;
         (void)viommu_subscriber_destroy(world->mirrors[i].subscriber);
@@ -627,8 +627,9 @@ static void step_rare(struct world *world)
 
 static void world_init(struct world *world, uint64_t seed)
 {
-    static const struct viommu_virtio_region region = {RESERVED * PAGE, RESERVED * PAGE + 0xfff};
+    static const struct viommu_range region = {RESERVED * PAGE, RESERVED * PAGE + 0xfff};
     struct bed *bed = &world->bed;
+    struct bed second;
     struct viommu_memory_slot slot = {
         .last = (MEMORY - SLOTS * 8) * PAGE - 1,
         .host = world->backing + SLOTS * 8 * PAGE,
@@ -641,11 +642,13 @@ static void world_init(struct world *world, uint64_t seed)
     for (unsigned i = 0; i < BED_DEVICES; i++) {
         world->attached[i] = -1;
     }
+    bed_space(bed, &region, 1);
+    bed->other = bed->space; /* what the last one's mirror is allowed counts for it alone */
+    bed_space(&second, &region, 1);
+    bed->space = second.space;
     bed->now = 1;
     bed->virtio = (struct viommu_virtio_config){
         .input = {0, SPACE * PAGE - 1},
-        .regions = &region,
-        .region_count = 1,
         .completed = on_completed,
     };
     assert_int_equal(viommu_memory_create(&bed->memory), 0);
@@ -655,7 +658,7 @@ static void world_init(struct world *world, uint64_t seed)
     bed->config = (struct viommu_config){
         .memory = bed->memory, .opaque = world, .clock = bed_clock, .ack_timeout_ms = 1 << 20};
     assert_int_equal(viommu_virtio_create(&bed->config, &bed->virtio, &bed->iommu), 0);
-    bed_devices(bed->iommu, bed->devices);
+    bed_devices(bed, bed->iommu, bed->devices);
     for (unsigned i = 0; i < MIRRORS; i++) {
         mirror_prepare(&world->mirrors[i]);
         world->mirrors[i].silent = true;
@@ -697,6 +700,8 @@ static void test_random(void **state)
         settle(world);
         assert_true(world->refused > STEPS / 1000 && world->takeovers > STEPS / 1000);
         viommu_destroy(world->bed.iommu);
+        viommu_iova_destroy(world->bed.space);
+        viommu_iova_destroy(world->bed.other);
         viommu_memory_destroy(world->bed.memory);
         free(world->backing);
         free(world);

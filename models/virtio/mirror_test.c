@@ -148,12 +148,13 @@ static void test_domains(void **state)
 /* With bypass, guest memory one to one, but for what is reserved; and memory comes and goes. */
 static void test_bypass(void **state)
 {
-    static const struct viommu_virtio_region region = {0x8000, 0x8fff};
-    struct viommu_virtio_config config = {.bypass = true, .regions = &region, .region_count = 1};
+    static const struct viommu_range region = {0x8000, 0x8fff};
+    struct viommu_virtio_config config = {.bypass = true};
     uint8_t *more = aligned_alloc(PAGE, 4 * PAGE);
 
     (void)state;
-    bed_init(&bed, &config);
+    bed_space(&bed, &region, 1);
+    bed_begin(&bed, &config);
     mirror_begin(&bed, 0, &one);
     mirror_told(&one, "+0-7fff>0rw +9000-3ffff>9000rw");
     assert_int_equal(bed_finish(&bed, bed_attach(&bed, 1, 8, 0)), SPEC_S_OK);
@@ -591,7 +592,7 @@ static void test_narrowed(void **state)
     bed_memory(&other);
     other.config = (struct viommu_config){.memory = other.memory};
     assert_int_equal(viommu_virtio_create(&other.config, &config, &other.iommu), 0);
-    bed_devices(other.iommu, other.devices);
+    bed_devices(&other, other.iommu, other.devices);
     mirror_prepare(&extra);
     extra.what.allowed = &nothing;
     extra.what.allowed_count = 1;

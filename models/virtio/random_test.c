@@ -13,6 +13,7 @@
 #define SPACE 48u      /* pages that can be mapped; more exist */
 #define MAPPINGS_MAX 40u
 #define STEPS 40000u
+#define KEPT 5u
 
 struct page {
     unsigned mapping; /* its number; 0: none */
@@ -26,8 +27,18 @@ struct model_domain {
     struct page pages[SPACE];
 };
 
+/* A reservation that comes and goes, of one of two spaces: the last device has its own. */
+struct kept {
+    struct viommu_iova_reservation *reservation; /* NULL: it is not there */
+    unsigned space;
+    uint64_t first; /* pages */
+    uint64_t last;
+};
+
 struct world {
     struct bed bed;
+    struct viommu_iova_owner *owners[2];
+    struct kept kept[KEPT];
     struct random random;
     struct model_domain domains[IDS];
     int attached[BED_DEVICES]; /* -1: nowhere */
@@ -38,6 +49,41 @@ struct world {
 static unsigned below(struct world *world, unsigned bound)
 {
     return random_below(&world->random, bound);
+}
+
+/* Page 20 always, and what is reserved just now. */
+static bool is_closed(const struct world *world, unsigned device, uint64_t page)
+{
+    bool closed = page == 20;
+
+    for (unsigned i = 0; i < KEPT; i++) {
+        const struct kept *kept = &world->kept[i];
+
+        closed = closed || (kept->reservation && kept->space == (device == BED_DEVICES - 1) &&
+                            page >= kept->first && page <= kept->last);
+    }
+    return closed;
+}
+
+static bool is_closed_in(const struct world *world, unsigned id, uint64_t page)
+{
+    bool closed = false;
+
+    for (unsigned i = 0; i < BED_DEVICES; i++) {
+        closed = closed || (world->attached[i] == (int)id && is_closed(world, i, page));
+    }
+    return closed;
+}
+
+/* Whether the domain has mapped what is closed to a device. */
+static bool maps_closed(const struct world *world, unsigned id, unsigned device)
+{
+    bool meets = false;
+
+    for (uint64_t i = 0; i < SPACE; i++) {
+        meets = meets || (world->domains[id].pages[i].mapping && is_closed(world, device, i));
+    }
+    return meets;
 }
 
 static unsigned endpoints_of(const struct world *world, int id)
@@ -108,7 +154,8 @@ static uint8_t model_attach(struct world *world, unsigned id, unsigned endpoint,
     if (old == (int)id) {
         return SPEC_S_OK;
     }
-    if (world->domains[id].exists && endpoints_of(world, (int)id) >= 2) {
+    if (world->domains[id].exists &&
+        (endpoints_of(world, (int)id) >= 2 || maps_closed(world, id, device))) {
         return SPEC_S_UNSUPP;
     }
     if (!world->domains[id].exists &&
@@ -163,7 +210,7 @@ static uint8_t model_map(struct world *world, unsigned id, uint64_t first, uint6
         return SPEC_S_FAULT;
     }
     for (uint64_t i = first / PAGE; i <= last / PAGE; i++) {
-        if (domain->pages[i].mapping || i == 20) { /* page 20 is reserved */
+        if (domain->pages[i].mapping || is_closed_in(world, id, i)) {
             return SPEC_S_INVAL;
         }
     }
@@ -221,7 +268,7 @@ static bool model_translate(const struct world *world, unsigned device, uint64_t
     const struct page *page;
 
     *reason = SPEC_FAULT_R_MAPPING;
-    if (iova / PAGE == 20) {
+    if (is_closed(world, device, iova / PAGE)) {
         return false;
     }
     *gpa = iova;
@@ -355,7 +402,7 @@ static void take_over(struct world *world)
 
     assert_int_equal(viommu_save(bed->iommu, &data, &size), 0);
     assert_int_equal(viommu_virtio_create(&bed->config, &bed->virtio, &second), 0);
-    bed_devices(second, devices);
+    bed_devices(&world->bed, second, devices);
     assert_int_equal(viommu_load(second, data, size), 0);
     viommu_save_free(data);
     viommu_destroy(bed->iommu);
@@ -363,9 +410,52 @@ static void take_over(struct world *world)
     memcpy(bed->devices, devices, sizeof(devices));
 }
 
+/* A reservation goes, or comes where no guest has mapped anything. */
+static void step_space(struct world *world)
+{
+    struct kept *kept = &world->kept[below(world, KEPT)];
+    struct viommu_iova_request request = {.type = VIOMMU_IOVA_RESERVED};
+    struct viommu_iova_conflict conflict;
+    bool meets = false;
+    int ret;
+
+    if (kept->reservation) {
+        viommu_iova_release(kept->reservation);
+        kept->reservation = NULL;
+        return;
+    }
+    kept->space = below(world, 2);
+    kept->first = below(world, SPACE);
+    kept->last = kept->first + below(world, 4);
+    /* A part of a page closes all of it. */
+    request.range.first = kept->first * PAGE + below(world, 2) * 0x123;
+    request.range.last = kept->last * PAGE + (below(world, 2) ? 0xfff : 0x456);
+    for (unsigned i = 0; i < BED_DEVICES; i++) {
+        for (uint64_t p = kept->first; p <= kept->last && p < SPACE; p++) {
+            meets |= (i == BED_DEVICES - 1) == (int)kept->space && world->attached[i] >= 0 &&
+                     world->domains[world->attached[i]].pages[p].mapping;
+        }
+    }
+    ret = viommu_iova_reserve(world->owners[kept->space], &request, 1, &kept->reservation,
+                              &conflict);
+    assert_int_equal(ret, meets ? -EEXIST : 0);
+    if (ret) {
+        assert_int_equal(conflict.holder.kind, VIOMMU_IOVA_MAPPING);
+        kept->reservation = NULL;
+    }
+}
+
 static void step_rare(struct world *world)
 {
-    switch (below(world, 8)) {
+    switch (below(world, 16)) {
+    case 2:
+    case 3:
+    case 4:
+    case 5:
+    case 6:
+    case 7:
+        step_space(world);
+        break;
     case 0:
         assert_int_equal(viommu_virtio_reset(world->bed.iommu, 0), 0);
         assert_int_equal(viommu_virtio_accept(world->bed.iommu, 0x77), 0);
@@ -399,7 +489,7 @@ static void check_counts(struct world *world)
 
 static void test_random(void **state)
 {
-    static const struct viommu_virtio_region region = {20 * PAGE, 20 * PAGE + 0xfff};
+    static const struct viommu_range region = {20 * PAGE, 20 * PAGE + 0xfff};
     struct viommu_virtio_config config = {
         .input = {0, SPACE * PAGE - 1},
         .domain_last = 4,
@@ -407,10 +497,9 @@ static void test_random(void **state)
         .domains_max = 2,
         .domain_endpoints_max = 2,
         .mappings_max = MAPPINGS_MAX,
-        .regions = &region,
-        .region_count = 1,
     };
     struct world *world = calloc(1, sizeof(*world));
+    struct bed second;
 
     (void)state;
     assert_non_null(world);
@@ -418,11 +507,17 @@ static void test_random(void **state)
         world->random = (struct random){seed};
         world->bypass = false;
         forget(world);
-        bed_init(&world->bed, &config);
+        memset(world->kept, 0, sizeof(world->kept));
+        bed_space(&second, &region, 1);
+        bed_space(&world->bed, &region, 1);
+        world->owners[0] = world->bed.host;
+        world->owners[1] = second.host;
+        world->bed.other = second.space;
+        bed_begin(&world->bed, &config);
         for (unsigned i = 0; i < STEPS; i++) {
             unsigned kind = below(world, 200);
 
-            if (kind == 0) {
+            if (kind < 2) {
                 step_rare(world);
             } else if (kind < 120) {
                 step_request(world);

@@ -7,7 +7,8 @@
  *   - a domain id outside the domain range is RANGE in ATTACH; elsewhere no such domain exists
  *   - whole granules that end before they begin are INVAL; ones outside the input range are RANGE
  *   - guest addresses past the guest-physical space are FAULT
- *   - a range that meets a reserved region is INVAL
+ *   - a range that meets what is reserved for an endpoint of the domain is INVAL
+ *   - so is reserved what the domain has mapped: ATTACH is UNSUPP
  *   - UNMAP with a reserved field that is not zero is INVAL, and removes nothing
  *   - a request too small for its type, with room for a tail, is INVAL
  *   - MAP and UNMAP without the feature MAP_UNMAP are UNSUPP
@@ -132,10 +133,6 @@ uint8_t virtio_addresses_check(const struct virtio *virtio, const struct range_r
     if (run->target > host_last || run->last - run->first > host_last - run->target) {
         return VIOMMU_VIRTIO_FAULT;
     }
-    if ((run->first <= VIRTIO_INTERRUPT_LAST && run->last >= VIRTIO_INTERRUPT_FIRST) ||
-        virtio_is_reserved(virtio, run->first, run->last)) {
-        return VIOMMU_VIRTIO_INVAL;
-    }
     return VIOMMU_VIRTIO_OK;
 }
 
@@ -165,6 +162,9 @@ static uint8_t map(struct request *request)
     if (!status) {
         status = virtio_addresses_check(request->virtio, &run);
     }
+    if (!status && virtio_is_reserved(domain, run.first, run.last)) {
+        status = VIOMMU_VIRTIO_INVAL;
+    }
     return status ? status : virtio_map(request->virtio, domain, &run, &request->operation);
 }
 
@@ -190,37 +190,18 @@ static uint8_t unmap(struct request *request)
 
 /* ---- PROBE ---- */
 
-static void put_region(uint8_t *at, uint8_t subtype, uint64_t first, uint64_t last)
-{
-    virtio_put16(at, VIRTIO_RESV_MEM);
-    virtio_put16(at + 2, VIRTIO_RESV_MEM_LENGTH);
-    at[4] = subtype;
-    virtio_put64(at + 8, first);
-    virtio_put64(at + 16, last);
-}
-
-/* There is room for all of them: the configuration was checked. */
 static uint8_t probe(struct request *request)
 {
     const struct viommu_virtio_config *config = &request->virtio->config;
-    uint8_t property[VIRTIO_RESV_MEM_SIZE] = {0};
-    uint8_t *at = request->out;
+    const struct requester *requester = endpoint_find(request, field32(request, 4));
 
     if (request->out_size < (size_t)config->probe_size + VIRTIO_TAIL_SIZE) {
         return VIOMMU_VIRTIO_INVAL;
     }
-    if (!endpoint_find(request, field32(request, 4))) {
+    if (!requester) {
         return VIOMMU_VIRTIO_NOENT;
     }
-    memset(at, 0, config->probe_size);
-    put_region(property, VIRTIO_RESV_MEM_MSI, VIRTIO_INTERRUPT_FIRST, VIRTIO_INTERRUPT_LAST);
-    memcpy(at, property, sizeof(property));
-    for (size_t i = 0; i < config->region_count; i++) {
-        at += sizeof(property);
-        put_region(property, VIRTIO_RESV_MEM_RESERVED, config->regions[i].first,
-                   config->regions[i].last);
-        memcpy(at, property, sizeof(property));
-    }
+    virtio_put_properties(request->virtio, requester, request->out);
     return VIOMMU_VIRTIO_OK;
 }
 

@@ -189,16 +189,16 @@ static void expect_zeroes(const uint8_t *bytes, size_t size)
 /* What the used length counts was written, whatever the status. */
 static void test_probe(void **state)
 {
-    static const struct viommu_virtio_region regions[] = {{0x8000, 0x9fff}, {0xa0000, 0xbffff}};
-    struct viommu_virtio_config config = {
-        .probe_size = 100, .regions = regions, .region_count = 2};
+    static const struct viommu_range regions[] = {{0x8000, 0x9fff}, {0xa0000, 0xbffff}};
+    struct viommu_virtio_config config = {.probe_size = 100};
     struct spec_virtio_request request = spec_virtio_probe(9);
     uint8_t out[200];
     size_t written;
     struct bed bed;
 
     (void)state;
-    bed_init(&bed, &config);
+    bed_space(&bed, regions, 2);
+    bed_begin(&bed, &config);
     memset(out, 0xaa, sizeof(out));
     assert_int_equal(viommu_virtio_request(bed.iommu, request.bytes, request.size, out,
                                            sizeof(out), 1, &written), 0);
@@ -384,11 +384,6 @@ static void test_config_space(void **state)
 
 static void test_configuration(void **state)
 {
-    static const struct viommu_virtio_region overlapping[] = {{0, 0x1fff}, {0x1000, 0x2fff}};
-    static const struct viommu_virtio_region window[] = {{0xfeeff000, 0xfeefffff}};
-    static const struct viommu_virtio_region around[] = {{0x2000, 0x1fff}};
-    static const struct viommu_virtio_region half[] = {{0x2800, 0x2fff}};
-    static const struct viommu_virtio_region other_half[] = {{0x2000, 0x27ff}};
     static const struct viommu_virtio_config bad[] = {
         {.features = VIOMMU_VIRTIO_PROBE},
         {.features = VIOMMU_VIRTIO_MAP_UNMAP | VIOMMU_VIRTIO_BYPASS | VIOMMU_VIRTIO_BYPASS_CONFIG},
@@ -404,13 +399,6 @@ static void test_configuration(void **state)
         {.probe_size = 23},
         {.probe_size = 65537},
         {.faults_max = 65537},
-        {.regions = overlapping, .region_count = 2},
-        {.regions = window, .region_count = 1},
-        {.regions = around, .region_count = 1},
-        {.regions = half, .region_count = 1},
-        {.regions = other_half, .region_count = 1},
-        {.region_count = 1},
-        {.regions = around, .region_count = 1, .probe_size = 24},
     };
     struct viommu_config config = {.cache_mode = VIOMMU_CACHE_NORMAL};
     struct viommu *iommu;

@@ -49,11 +49,6 @@ static void config_save(const struct virtio *virtio, struct save_writer *writer)
     save_put8(writer, config->host_address_width);
     save_put8(writer, config->bypass);
     save_put32(writer, config->probe_size);
-    save_put32(writer, (uint32_t)config->region_count);
-    for (size_t i = 0; i < config->region_count; i++) {
-        save_put64(writer, config->regions[i].first);
-        save_put64(writer, config->regions[i].last);
-    }
 }
 
 static void domain_save(const struct virtio_domain *domain, struct save_writer *writer)
@@ -137,22 +132,6 @@ void virtio_save(struct viommu *iommu, struct save_writer *writer)
 
 /* ---- loaded ---- */
 
-static bool regions_read(const struct viommu_virtio_config *config, struct save_section *section)
-{
-    if (save_get32(section) != config->region_count) {
-        return false;
-    }
-    for (size_t i = 0; i < config->region_count; i++) {
-        uint64_t first = save_get64(section);
-        uint64_t last = save_get64(section);
-
-        if (first != config->regions[i].first || last != config->regions[i].last) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Whether it is of a device that a guest cannot tell from this one. */
 static bool config_read(const struct viommu_virtio_config *config, struct save_section *section)
 {
@@ -166,7 +145,7 @@ static bool config_read(const struct viommu_virtio_config *config, struct save_s
     same &= save_get8(section) == config->host_address_width;
     same &= save_get8(section) == config->bypass;
     same &= save_get32(section) == config->probe_size;
-    return same && regions_read(config, section);
+    return same;
 }
 
 static bool offered(const struct virtio *virtio, enum viommu_virtio_feature feature)
@@ -260,6 +239,7 @@ static int domain_read(const struct virtio *virtio, struct save_section *section
     domain->id = id;
     domain->bypass = bypass;
     domain->serial = ++loaded->serial;
+    range_map_init(&domain->closed);
     ret = virtio_index_add(&loaded->domains, id, domain);
     if (ret) {
         base_free(domain);
@@ -290,20 +270,25 @@ static int endpoint_read(const struct virtio *virtio, struct save_section *secti
     uint32_t domain_id = save_get32(section);
     struct virtio_domain *domain = virtio_index_find(&loaded->domains, domain_id);
     uint32_t limit = virtio->config.domain_endpoints_max;
+    const struct requester *requester;
+    const struct closed *closed;
     int ret;
 
     if (section->error || !domain || has_from(&loaded->endpoints, id)) {
         return section->error ? section->error : -EBADMSG;
     }
-    if (!requester_find((struct viommu *)(uintptr_t)&virtio->iommu, id)) {
+    requester = requester_find((struct viommu *)(uintptr_t)&virtio->iommu, id);
+    if (!requester) {
         return -ENODEV;
     }
-    if (limit && domain->endpoints >= limit) {
+    /* Its space may have been another: then the guest has mapped what it may not. */
+    closed = atomic_load(&requester->closed);
+    if ((limit && domain->endpoints >= limit) || !virtio_domain_fits(domain, closed)) {
         return -EINVAL;
     }
     ret = virtio_index_add(&loaded->endpoints, id, domain);
     domain->endpoints++;
-    return ret;
+    return ret ? ret : virtio_domain_close(domain, closed);
 }
 
 static int endpoints_read(const struct virtio *virtio, struct save_section *section,

@@ -45,6 +45,9 @@ struct bed {
     struct viommu_event event; /* the last one */
     struct viommu_virtio_config virtio;
     struct viommu_config config;
+    struct viommu_iova *space; /* of the devices, or NULL */
+    struct viommu_iova_owner *host;
+    struct viommu_iova *other; /* of the last device; NULL: the same */
 };
 
 static inline void bed_completed(void *opaque, uint64_t token, uint8_t status)
@@ -97,19 +100,49 @@ static inline void bed_memory(struct bed *bed)
     assert_int_equal(viommu_memory_batch_commit(batch, NULL, NULL), 0);
 }
 
-static inline void bed_devices(struct viommu *iommu, struct viommu_device **devices)
+static inline void bed_devices(const struct bed *bed, struct viommu *iommu,
+                               struct viommu_device **devices)
 {
     for (unsigned i = 0; i < BED_DEVICES; i++) {
-        struct viommu_device_config device = {.requester = (uint16_t)(8 + i)};
+        struct viommu_device_config device = {
+            .requester = (uint16_t)(8 + i),
+            .space = i == BED_DEVICES - 1 && bed->other ? bed->other : bed->space,
+        };
 
         assert_int_equal(viommu_device_add(iommu, &device, &devices[i]), 0);
     }
 }
 
-/* Everything is there and started, the features are accepted. */
-static inline void bed_init(struct bed *bed, const struct viommu_virtio_config *virtio)
+/* A reservation of the space; returns what came of it, with the conflict. */
+static inline int bed_reserve(struct bed *bed, enum viommu_iova_type type, uint64_t first,
+                              uint64_t last, struct viommu_iova_reservation **out,
+                              struct viommu_iova_conflict *conflict)
 {
-    *bed = (struct bed){.now = 1, .virtio = *virtio};
+    struct viommu_iova_request request = {.type = type, .range = {first, last}};
+
+    return viommu_iova_reserve(bed->host, &request, 1, out, conflict);
+}
+
+/* A space, and what is reserved there, for the devices of a bed that comes. */
+static inline void bed_space(struct bed *bed, const struct viommu_range *ranges, size_t count)
+{
+    const struct viommu_iova_config config = {0};
+    struct viommu_iova_reservation *reservation;
+
+    *bed = (struct bed){0};
+    assert_int_equal(viommu_iova_create(&config, &bed->space), 0);
+    assert_int_equal(viommu_iova_owner_create(bed->space, "host", &bed->host), 0);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(bed_reserve(bed, VIOMMU_IOVA_RESERVED, ranges[i].first, ranges[i].last,
+                                     &reservation, NULL), 0);
+    }
+}
+
+/* Everything is there and started, the features are accepted. */
+static inline void bed_begin(struct bed *bed, const struct viommu_virtio_config *virtio)
+{
+    bed->now = 1;
+    bed->virtio = *virtio;
     bed_memory(bed);
     bed->virtio.completed = bed_completed;
     bed->virtio.faulted = bed_faulted;
@@ -120,14 +153,23 @@ static inline void bed_init(struct bed *bed, const struct viommu_virtio_config *
         .clock = bed_clock,
     };
     assert_int_equal(viommu_virtio_create(&bed->config, &bed->virtio, &bed->iommu), 0);
-    bed_devices(bed->iommu, bed->devices);
+    bed_devices(bed, bed->iommu, bed->devices);
     assert_int_equal(viommu_start(bed->iommu), 0);
     assert_int_equal(viommu_virtio_accept(bed->iommu, viommu_virtio_features(bed->iommu)), 0);
+}
+
+/* The same, without a space. */
+static inline void bed_init(struct bed *bed, const struct viommu_virtio_config *virtio)
+{
+    *bed = (struct bed){0};
+    bed_begin(bed, virtio);
 }
 
 static inline void bed_fini(struct bed *bed)
 {
     viommu_destroy(bed->iommu);
+    viommu_iova_destroy(bed->space);
+    viommu_iova_destroy(bed->other);
     viommu_memory_destroy(bed->memory);
     free(bed->ram);
 }

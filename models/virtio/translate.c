@@ -2,8 +2,8 @@
 /*
  * What devices ask for, and the cache does not know.
  *
- * The interrupt window and reserved regions come first, whatever the endpoint is attached to; then
- * the endpoint's domain, or bypass; then the mapping and its permission.
+ * The interrupt window and what is closed come first, whatever the endpoint is attached to; then the
+ * endpoint's domain, or bypass; then the mapping and its permission.
  *
  * Nobody waits for a lock once the context is known: a request in bypass needs none, and another one
  * looks into the domain's mappings beside whoever changes them. What it finds is as good as if it
@@ -15,18 +15,6 @@
 #include "virtio/unit.h"
 
 #include <errno.h>
-
-bool virtio_is_reserved(const struct virtio *virtio, uint64_t first, uint64_t last)
-{
-    for (size_t i = 0; i < virtio->config.region_count; i++) {
-        const struct viommu_virtio_region *region = &virtio->config.regions[i];
-
-        if (region->first <= last && region->last >= first) {
-            return true;
-        }
-    }
-    return false;
-}
 
 /* Without the lock. */
 static int refuse(struct virtio *virtio, const struct dma_request *request)
@@ -275,7 +263,8 @@ int virtio_translate(struct viommu *iommu, const struct dma_request *request,
     if (virtio_in_interrupt_range(request->iova)) {
         return interrupt_request(virtio, request, out);
     }
-    if (virtio_is_reserved(virtio, request->iova, request->iova)) {
+    if (closed_meets(atomic_load_explicit(&request->requester->closed, memory_order_acquire),
+                     request->iova, request->iova)) {
         return refuse(virtio, request);
     }
     context = (const struct virtio_context *)atomic_load_explicit(&request->requester->context,

@@ -163,13 +163,14 @@ static void test_old_bypass(void **state)
 
 static void test_interrupts(void **state)
 {
-    static const struct viommu_virtio_region region = {0x8000, 0x8fff};
-    struct viommu_virtio_config config = {.bypass = true, .regions = &region, .region_count = 1};
+    static const struct viommu_range region = {0x8000, 0x8fff};
+    struct viommu_virtio_config config = {.bypass = true};
     uint32_t word = 0;
     struct bed bed;
 
     (void)state;
-    bed_init(&bed, &config);
+    bed_space(&bed, &region, 1);
+    bed_begin(&bed, &config);
     assert_int_equal(bed_attach(&bed, 1, 8, 0), SPEC_S_OK);
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(viommu_device_write(bed.devices[i], NULL, 0xfee01000, &word, 4), 0);

@@ -52,40 +52,6 @@ static bool features_valid(uint64_t features)
            (features & both) != both;
 }
 
-static bool ranges_meet(uint64_t first, uint64_t last, uint64_t other_first, uint64_t other_last)
-{
-    return first <= other_last && last >= other_first;
-}
-
-static bool regions_valid(const struct viommu_virtio_config *config)
-{
-    const struct viommu_virtio_region *regions = config->regions;
-
-    if (config->region_count && !regions) {
-        return false;
-    }
-    if (config->probe_size > PROBE_SIZE_MAX ||
-        config->region_count >= config->probe_size / VIRTIO_RESV_MEM_SIZE) {
-        return false;
-    }
-    for (size_t i = 0; i < config->region_count; i++) {
-        /* Requests are refused or let through by the page. */
-        if (regions[i].first > regions[i].last ||
-            ((regions[i].first | (regions[i].last + 1)) & REGION_PAGE) ||
-            ranges_meet(regions[i].first, regions[i].last, VIRTIO_INTERRUPT_FIRST,
-                        VIRTIO_INTERRUPT_LAST)) {
-            return false;
-        }
-        for (size_t j = 0; j < i; j++) {
-            if (ranges_meet(regions[i].first, regions[i].last, regions[j].first,
-                            regions[j].last)) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 static uint64_t granule_of(const struct viommu_virtio_config *config)
 {
     return (config->page_size_mask & -config->page_size_mask) - 1;
@@ -100,7 +66,7 @@ static bool config_valid(const struct viommu_virtio_config *config)
            !((config->input.first | (config->input.last + 1)) & granule) &&
            config->domain_first <= config->domain_last && config->host_address_width >= 32 &&
            config->host_address_width <= 64 && config->faults_max <= FAULTS_MAX &&
-           regions_valid(config);
+           config->probe_size >= VIRTIO_RESV_MEM_SIZE && config->probe_size <= PROBE_SIZE_MAX;
 }
 
 /* ---- the configuration space ---- */
@@ -160,7 +126,6 @@ static void forget_everything(struct virtio *virtio)
 static void virtio_free(struct virtio *virtio)
 {
     base_free(virtio->faults.ring);
-    base_free((void *)(uintptr_t)virtio->config.regions);
     base_free(virtio);
 }
 
@@ -316,12 +281,14 @@ static const struct model virtio_model = {
     .translate = virtio_translate,
     .refuse_interrupt = virtio_refuse_interrupt,
     .ats = virtio_ats,
+    .closing = virtio_closing,
+    .closed = virtio_closed,
+    .maps = virtio_maps,
     .has_ats = virtio_no,
     .can_mirror = virtio_yes,
     .narrow = virtio_narrow,
     .view = virtio_view,
     .tried = virtio_tried,
-    .reserved = virtio_reserved,
     .format = virtio_format,
     .interrupts = {VIRTIO_INTERRUPT_FIRST, VIRTIO_INTERRUPT_LAST},
     .id = MODEL_VIRTIO,
@@ -339,24 +306,6 @@ struct virtio *virtio_checked(struct viommu *iommu)
 }
 
 /* ---- the public calls ---- */
-
-/* What the instance keeps of its own. */
-static int allocate(struct virtio *virtio, const struct viommu_virtio_config *config)
-{
-    struct viommu_virtio_region *regions;
-
-    regions = base_alloc_array(config->region_count + 1, sizeof(*regions));
-    virtio->config.regions = regions;
-    virtio->faults.ring =
-        base_alloc_array(virtio->config.faults_max, sizeof(*virtio->faults.ring));
-    if (!regions || !virtio->faults.ring) {
-        return -ENOMEM;
-    }
-    if (config->region_count) {
-        memcpy(regions, config->regions, config->region_count * sizeof(*regions));
-    }
-    return 0;
-}
 
 int viommu_virtio_create(const struct viommu_config *config,
                          const struct viommu_virtio_config *virtio_config, struct viommu **out)
@@ -378,10 +327,8 @@ int viommu_virtio_create(const struct viommu_config *config,
     virtio->end = &virtio->first;
     range_map_init(&virtio->domains);
     range_map_init(&virtio->endpoints);
-    ret = allocate(virtio, &filled);
-    if (!ret) {
-        ret = iommu_init(&virtio->iommu, &virtio_model, config);
-    }
+    virtio->faults.ring = base_alloc_array(filled.faults_max, sizeof(*virtio->faults.ring));
+    ret = virtio->faults.ring ? iommu_init(&virtio->iommu, &virtio_model, config) : -ENOMEM;
     if (ret) {
         virtio_free(virtio);
         return ret;
@@ -428,7 +375,8 @@ static uint64_t memory_of(const struct virtio *virtio)
     uint32_t id = 0;
 
     while ((domain = virtio_index_next(&virtio->domains, &id))) {
-        memory += sizeof(*domain) + range_map_memory(&domain->mappings.map);
+        memory += sizeof(*domain) + range_map_memory(&domain->mappings.map) +
+                  range_map_memory(&domain->closed);
         if (id++ == UINT32_MAX) {
             break;
         }

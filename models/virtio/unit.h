@@ -8,6 +8,7 @@
  *   mirror.c     what mirrors are asked, and hold; requests that wait for their turn
  *   operation.c  what takes something away, and when that is complete
  *   translate.c  what devices ask for
+ *   reserved.c   addresses that endpoints may not use
  *   fault.c      faults that wait for a buffer of the driver's
  *   save.c       all that, saved and restored
  *
@@ -21,6 +22,7 @@
  * - Each endpoint that is attached is the id of a requester. Each domain has an endpoint.
  * - `domains` and `endpoints` are indices: a run of one address for each id, whose target is the
  *   struct virtio_domain. `mappings` is the sum of all maps' counts.
+ * - A domain's `closed` is what is closed to its endpoints, and no mapping of it meets that.
  * - A request that fails has changed nothing.
  * - While mirrors try a change (lib/shadow/trial.h), requests wait for their turn, undone: there is
  *   one such change, and the run that it brings, or those that it takes, are in the map. Of these
@@ -39,6 +41,7 @@
 #define VIOMMU_VIRTIO_UNIT_H
 
 #include "iommu/iommu.h"
+#include "iova/cover.h"
 #include "range/range_map.h"
 #include "virtio/spec.h"
 
@@ -50,6 +53,7 @@ struct virtio_domain {
     bool bypass;
     uint32_t endpoints; /* attached; 0: the domain is gone, though mirrors may use its mappings */
     uint64_t serial;    /* of all that were ever made, from 1 */
+    struct range_map closed; /* to its endpoints: a cover */
     size_t leaving;     /* mappings that are being taken away */
 };
 
@@ -121,7 +125,7 @@ struct virtio_faults {
 
 struct virtio {
     struct viommu iommu;
-    struct viommu_virtio_config config; /* with the defaults filled in, and regions of our own */
+    struct viommu_virtio_config config; /* with the defaults filled in */
     uint64_t granule;                   /* bytes - 1 */
     uint64_t accepted;                  /* features */
     bool bypass;                        /* the field of the configuration space */
@@ -179,9 +183,6 @@ static inline bool virtio_in_interrupt_range(uint64_t address)
     return address >= VIRTIO_INTERRUPT_FIRST && address <= VIRTIO_INTERRUPT_LAST;
 }
 
-/* Whether a range meets a reserved region, the interrupt window not counted. */
-bool virtio_is_reserved(const struct virtio *virtio, uint64_t first, uint64_t last);
-
 /* unit.c: the instance, or NULL for one of another model. */
 struct virtio *virtio_checked(struct viommu *iommu);
 
@@ -203,7 +204,7 @@ uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64
 /* Nothing is attached any more, and no domain is left. */
 void virtio_domains_drop(struct virtio *virtio);
 /* A requester has gone. */
-void virtio_requester_gone(struct viommu *iommu, uint16_t id);
+void virtio_requester_gone(struct viommu *iommu, const struct requester *requester);
 /*
  * For save.c, which builds domains aside: adds one to an index, or an endpoint of one. Returns 0,
  * -EEXIST or -ENOMEM.
@@ -228,7 +229,6 @@ bool virtio_requests_late(struct virtio *virtio);
 /* mirror.c */
 void virtio_view(struct viommu *iommu, uint16_t requester, struct shadow_view *out);
 int virtio_narrow(struct viommu *iommu, uint64_t last, uint64_t page_sizes);
-bool virtio_reserved(const struct viommu *iommu, size_t n, struct viommu_range *out);
 void virtio_tried(struct viommu *iommu, int error);
 /* Whether mirrors of the domain's endpoints may map all of a mapping. */
 bool virtio_mirrors_allow(const struct virtio *virtio, const struct virtio_domain *domain,
@@ -253,6 +253,24 @@ void virtio_trial_cancel(struct virtio *virtio);
 
 /* request.c: whether the addresses of a mapping are such that it may be made: OK, or why not. */
 uint8_t virtio_addresses_check(const struct virtio *virtio, const struct range_run *run);
+
+/* reserved.c: what is closed to an endpoint that comes to a domain, or leaves it. Returns 0 or
+   -ENOMEM. */
+int virtio_domain_close(struct virtio_domain *domain, const struct closed *closed);
+void virtio_domain_open(struct virtio_domain *domain, const struct closed *closed);
+/* Whether no mapping of the domain is there. */
+bool virtio_domain_fits(const struct virtio_domain *domain, const struct closed *closed);
+/* Whether a range meets what an endpoint of the domain may not use. */
+bool virtio_is_reserved(const struct virtio_domain *domain, uint64_t first, uint64_t last);
+/* Writes the properties of an endpoint; there is room for them. */
+void virtio_put_properties(const struct virtio *virtio, const struct requester *requester,
+                           uint8_t *at);
+/* Of struct model. */
+int virtio_closing(struct viommu *iommu, struct requester *requester, const struct closed *closed,
+                   struct viommu_iova_side *holder);
+void virtio_closed(struct viommu *iommu, struct requester *requester, const struct closed *closed);
+bool virtio_maps(struct viommu *iommu, const struct requester *requester, uint64_t first,
+                 uint64_t size, uint64_t *behind);
 
 /*
  * operation.c: one that was not begun. NULL without memory, which it needs only while another one

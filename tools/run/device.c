@@ -95,6 +95,7 @@ static void do_device(struct run *run)
     struct viommu_device_config config = {
         .shared = arg_flag(run, "shared"),
         .ats = arg_flag(run, "ats"),
+        .space = arg_flag(run, "space") ? iova_space(run) : NULL,
     };
     struct viommu_device *handle;
     struct device *device;
@@ -103,6 +104,10 @@ static void do_device(struct run *run)
 
     if (!unit || !arg_text(run, "name", &name) ||
         !arg_requester(run, "requester", &config.requester)) {
+        return;
+    }
+    if (arg_flag(run, "space") && !config.space) {
+        run_error(run, NULL, "there is no space yet; `iova space` makes one");
         return;
     }
     if (device_find(run, name)) {
@@ -380,7 +385,7 @@ static void do_ats(struct run *run)
 }
 
 const struct command device_commands[] = {
-    {"device", "name requester [shared!] [ats!]", "Adds a device to the unit.", do_device},
+    {"device", "name requester [shared!] [ats!] [space!]", "Adds a device to the unit.", do_device},
     {"device-remove", "dev", "Removes a device, even with changes it has not acknowledged.",
      do_device_remove},
     {"device-renumber", "dev requester", "Gives a device another requester id.",

@@ -106,6 +106,11 @@ static bool space_is_there(struct run *run)
     return true;
 }
 
+struct viommu_iova *iova_space(const struct run *run)
+{
+    return run->iova ? run->iova->space : NULL;
+}
+
 /* A name that nothing has. */
 static bool arg_new(struct run *run, const char **out)
 {

@@ -255,6 +255,8 @@ void pins_destroy(struct run *run);
 void pins_lose_memory(struct run *run, const void *host, uint64_t size);
 void saved_destroy(struct run *run);
 void iova_destroy(struct run *run);
+/* The space that there is, or NULL. */
+struct viommu_iova *iova_space(const struct run *run);
 void units_destroy(struct run *run);
 void messages_init(struct messages *messages);
 void messages_destroy(struct messages *messages);

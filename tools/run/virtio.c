@@ -39,7 +39,6 @@ struct completion {
 
 struct virtio_room {
     struct viommu_virtio_config config;
-    struct viommu_virtio_region region; /* of the configuration */
     struct completion *first; /* not yet taken */
     struct completion **end;
     uint64_t token; /* of the last request */
@@ -117,8 +116,6 @@ static bool config_arguments(struct run *run, struct virtio_room *room)
         !arg_number_max(run, "host-width", 64, &width) ||
         !arg_switch(run, "bypass", &config->bypass) ||
         !arg_32(run, "probe-size", &config->probe_size) ||
-        !arg_number(run, "reserved-first", &room->region.first) ||
-        !arg_number(run, "reserved-last", &room->region.last) ||
         !arg_32(run, "domains-max", &config->domains_max) ||
         !arg_32(run, "endpoints-max", &config->domain_endpoints_max) ||
         !arg_32(run, "mappings-max", &config->mappings_max) ||
@@ -126,8 +123,6 @@ static bool config_arguments(struct run *run, struct virtio_room *room)
         return false;
     }
     config->host_address_width = (uint8_t)width;
-    config->regions = &room->region;
-    config->region_count = arg_given(run, "reserved-last");
     return true;
 }
 
@@ -557,7 +552,7 @@ static void do_status(struct run *run)
 const struct command virtio_commands[] = {
     {"virtio unit",
      "[name] [features=] [page-sizes=] [input-first=] [input-last=] [domain-first=] [domain-last=]"
-     " [host-width=] [bypass=] [probe-size=] [reserved-first=] [reserved-last=] [domains-max=]"
+     " [host-width=] [bypass=] [probe-size=] [domains-max=]"
      " [endpoints-max=] [mappings-max=] [faults-max=] " COMMON_CONFIGURATION " [stopped!]",
      "Makes a virtio-iommu, starts it unless stopped, accepts all features, and uses it.", do_unit},
     {"virtio accept", "[features]", "The driver accepts features: all, or these.", do_accept},

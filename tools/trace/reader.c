@@ -127,36 +127,6 @@ static struct trace_state get_state(struct reading *reading)
     return (struct trace_state){values[0], values[1], values[2], values[3], values[4]};
 }
 
-static bool get_region(const json_t *pair, struct viommu_virtio_region *region)
-{
-    return json_array_size(pair) == 2 &&
-           parse_hex(json_string_value(json_array_get(pair, 0)), &region->first) &&
-           parse_hex(json_string_value(json_array_get(pair, 1)), &region->last);
-}
-
-static void get_regions(struct reading *reading, const json_t *list)
-{
-    struct trace *trace = reading->trace;
-    size_t count = json_array_size(list);
-
-    if (!json_is_array(list)) {
-        fail(reading, "\"regions\" is missing, or is no list");
-        return;
-    }
-    trace->regions = calloc(count + 1, sizeof(*trace->regions));
-    if (!trace->regions) {
-        fail(reading, "there is not enough memory for the trace");
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (!get_region(json_array_get(list, i), &trace->regions[i])) {
-            fail(reading, "\"regions\" has something that is not like [\"0x1000\",\"0x1fff\"]");
-        }
-    }
-    trace->virtio.regions = trace->regions;
-    trace->virtio.region_count = count;
-}
-
 static void read_virtio_header(struct reading *reading, const json_t *unit)
 {
     struct trace *trace = reading->trace;
@@ -176,7 +146,6 @@ static void read_virtio_header(struct reading *reading, const json_t *unit)
         fail(reading, "\"bypass\" is missing, or neither true nor false");
     }
     trace->virtio.bypass = json_is_true(bypass);
-    get_regions(reading, json_object_get(unit, "regions"));
     if (json_object_get(reading->object, "state")) {
         trace->has_start = true;
         trace->start_state = get_state(reading);
@@ -362,6 +331,12 @@ static void get_virtio_members(struct reading *reading, struct trace_record *rec
         record->slot = get_requester(reading);
         record->value = get_present(reading);
         break;
+    case VIOMMU_OBSERVED_CLOSED:
+        record->slot = get_requester(reading);
+        record->size = (uint32_t)get_number(reading, "number", 0, UINT32_MAX);
+        record->low = get_hex(reading, "first");
+        record->high = get_hex(reading, "last");
+        break;
     default:
         break;
     }
@@ -531,7 +506,6 @@ bool trace_read(FILE *file, struct trace *trace, struct trace_error *error)
 void trace_drop(struct trace *trace)
 {
     free(trace->records);
-    free(trace->regions);
     free(trace->bytes);
     *trace = (struct trace){.records = NULL};
 }

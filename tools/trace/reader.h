@@ -32,9 +32,8 @@ struct trace_record {
 };
 
 struct trace {
-    bool is_virtio; /* then of what follows: virtio, regions, states, bytes; else the others */
+    bool is_virtio; /* then of what follows: virtio, states, bytes; else the others */
     struct viommu_virtio_config virtio;
-    struct viommu_virtio_region *regions; /* of the configuration */
     struct trace_state start_state; /* has_start */
     struct trace_state end_state;   /* ended */
     uint8_t *bytes; /* of all requests */

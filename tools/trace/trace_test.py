@@ -42,6 +42,7 @@ KINDS = {
     "restart": {"number"},
     "answered": {"number", "status", "written"},
     "requester": {"requester", "present"},
+    "closed": {"requester", "number", "first", "last"},
     "end": set(),
 }
 MAY = {"command": {"low", "high"}, "miss": {"gpa", "mask", "perm"}, "fault": {"record"},
@@ -73,9 +74,12 @@ inv raw 0xf 0x123
 
 # A virtio-iommu whose driver does a bit of everything.
 VIRTIO_SCENARIO = """ram 0 1m
-virtio unit domains-max=1 reserved-first=0x8000 reserved-last=0x8fff
-device disk 00:03.0
-device nic 00:04.0
+virtio unit domains-max=1
+iova space
+iova owner host
+iova reserve r host reserved 0x8000-0x8fff
+device disk 00:03.0 space
+device nic 00:04.0 space
 virtio attach 1 disk
 virtio map 1 0x1000 0x5000
 dma read disk 0x1000 8
@@ -278,11 +282,10 @@ def test_virtio(folder):
         expect(f"{what}: found at line {line} or later", named and int(named.group(1)) >= line)
     header = json.loads(lines[0])
     bad = [{**header, "state": {**header["state"], "domains": "0x1"}}]
-    for name in ("bypass", "features", "domain-last", "regions"):
+    for name in ("bypass", "features", "domain-last"):
         bad += [{**header, "unit": {key: x for key, x in header["unit"].items() if key != name}}]
         bad += [{**header, "unit": {**header["unit"], name: -1}}]
-    bad += [{**header, "unit": {**header["unit"], "regions": [["0x1000"]]}},
-            {**header, "unit": {**header["unit"], "features": "0x100"}},
+    bad += [{**header, "unit": {**header["unit"], "features": "0x100"}},
             {**header, "unit": {**header["unit"], "host-width": 256}}]
     for first in bad:
         result = replay(folder, [json.dumps(first)] + lines[1:])

@@ -30,6 +30,14 @@ struct answer {
     uint32_t written;
 };
 
+/* The IOVA space of an id. */
+struct place {
+    struct place *next;
+    uint16_t id;
+    struct viommu_iova *space;
+    struct viommu_iova_owner *owner;
+};
+
 struct replay {
     const struct trace *trace;
     struct trace_error *error;
@@ -39,6 +47,7 @@ struct replay {
     struct viommu *iommu;
     uint8_t *answer;                       /* ROOM_MAX */
     struct viommu_device *devices[IDS];    /* by their ids */
+    struct place *places;                  /* their IOVA spaces, the newest first */
     struct answer *answers; /* that the trace has not said, in order */
     size_t first;
     size_t count;
@@ -185,6 +194,66 @@ static void expect(struct replay *replay, const struct trace_record *record)
     }
 }
 
+static struct place *place_of(struct replay *replay, uint16_t id)
+{
+    const struct viommu_iova_config config = {0};
+    struct place *place = replay->places;
+
+    while (place && place->id != id) {
+        place = place->next;
+    }
+    if (place) {
+        return place;
+    }
+    place = calloc(1, sizeof(*place));
+    if (place && viommu_iova_create(&config, &place->space)) {
+        free(place);
+        place = NULL;
+    }
+    if (place) {
+        place->id = id;
+        place->next = replay->places;
+        replay->places = place;
+    }
+    return place;
+}
+
+static void places_free(struct replay *replay)
+{
+    while (replay->places) {
+        struct place *place = replay->places;
+
+        replay->places = place->next;
+        viommu_iova_destroy(place->space);
+        free(place);
+    }
+}
+
+/* The first range of a list takes the place of all that came before. */
+static void closed(struct replay *replay, const struct trace_record *record)
+{
+    struct place *place = place_of(replay, (uint16_t)record->slot);
+    struct viommu_iova_request request = {
+        .type = VIOMMU_IOVA_RESERVED, .range = {record->low, record->high}};
+    struct viommu_iova_reservation *reservation;
+    int ret = place ? 0 : -ENOMEM;
+
+    if (!ret && (!record->size || !place->owner)) {
+        viommu_iova_owner_destroy(place->owner);
+        place->owner = NULL;
+        ret = viommu_iova_owner_create(place->space, "trace", &place->owner);
+    }
+    if (!ret && record->low <= record->high) {
+        ret = viommu_iova_reserve(place->owner, &request, 1, &reservation, NULL);
+    }
+    if (ret == -ENOMEM) {
+        stop(replay, REPLAY_FAILED, record->line, "%s", strerror(ENOMEM));
+    } else if (ret) {
+        stop(replay, REPLAY_DIFFERS, record->line, "this range cannot be closed: %s",
+             strerror(-ret));
+    }
+}
+
 /* A device for each id: an alias is not told from a device's own. */
 static void requester(struct replay *replay, const struct trace_record *record)
 {
@@ -193,6 +262,13 @@ static void requester(struct replay *replay, const struct trace_record *record)
     int ret = 0;
 
     if (record->value && !*device) {
+        struct place *place = place_of(replay, config.requester);
+
+        if (place) {
+            viommu_iova_owner_destroy(place->owner); /* of one that had the id before */
+            place->owner = NULL;
+            config.space = place->space;
+        }
         ret = viommu_device_add(replay->iommu, &config, device);
     } else if (!record->value) {
         (void)viommu_device_remove(*device);
@@ -234,6 +310,9 @@ static void play(struct replay *replay, const struct trace_record *record,
         break;
     case VIOMMU_OBSERVED_REQUESTER:
         requester(replay, record);
+        break;
+    case VIOMMU_OBSERVED_CLOSED:
+        closed(replay, record);
         break;
     default:
         break; /* a VT-d unit's */
@@ -303,6 +382,7 @@ static void compare(struct replay *replay, const struct trace_state *traced,
 static void drop(struct replay *replay)
 {
     viommu_destroy(replay->iommu);
+    places_free(replay);
     viommu_memory_destroy(replay->memory);
     free(replay->answers);
     free(replay->answer);

@@ -19,6 +19,7 @@ const char *const trace_kind_words[TRACE_KINDS] = {
     [VIOMMU_OBSERVED_RESTART] = "restart",
     [VIOMMU_OBSERVED_ANSWERED] = "answered",
     [VIOMMU_OBSERVED_REQUESTER] = "requester",
+    [VIOMMU_OBSERVED_CLOSED] = "closed",
     [TRACE_END] = "end",
 };
 

@@ -18,7 +18,7 @@
 
 enum {
     TRACE_FORMAT = 1,
-    TRACE_END = VIOMMU_OBSERVED_REQUESTER + 1, /* the kind of the last line */
+    TRACE_END = VIOMMU_OBSERVED_CLOSED + 1, /* the kind of the last line */
     TRACE_KINDS,
 };
 

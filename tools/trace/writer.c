@@ -273,6 +273,12 @@ static void add_members(struct trace_writer *writer, const struct viommu_observa
         add_requester(writer, observation->requester);
         add(writer, ",\"present\":%s", observation->value ? "true" : "false");
         break;
+    case VIOMMU_OBSERVED_CLOSED:
+        add_requester(writer, observation->requester);
+        add(writer, ",\"number\":%" PRIu32, observation->slot);
+        add_hex(writer, "first", observation->low);
+        add_hex(writer, "last", observation->high);
+        break;
     }
 }
 
@@ -357,15 +363,7 @@ static void add_virtio_header(struct trace_writer *writer,
             add(writer, ",\"%s\":%" PRIu64, known->name, value);
         }
     }
-    add(writer, ",\"regions\":[");
-    for (size_t i = 0; i < config->region_count; i++) {
-        if (BUFFER_SIZE - writer->used < LINE_MAX_BYTES) {
-            write_out(writer);
-        }
-        add(writer, "%s[\"0x%" PRIx64 "\",\"0x%" PRIx64 "\"]", i ? "," : "",
-            config->regions[i].first, config->regions[i].last);
-    }
-    add(writer, "]}");
+    add(writer, "}");
     add_state(writer);
     add(writer, "}\n");
 }

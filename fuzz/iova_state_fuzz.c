@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Fuzzes the decoder of saved IOVA spaces. The input is a stream; its length and checksum are made
+ * right first, unless the first byte says that it is as it is. What is accepted is a space that holds
+ * together (lib/iova/check.c), saves itself and loads again as the same bytes, and can be used.
+ */
+#include <viommu/iova.h>
+#include <viommu/save.h>
+
+#include "save/stream.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEADER_SIZE 32u
+#define LENGTH_AT 16u
+#define CHECKSUM_AT 28u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void expect(bool holds, const char *what)
+{
+    if (!holds) {
+        fprintf(stderr, "iova state: %s\n", what);
+        abort();
+    }
+}
+
+static void mend(unsigned char *bytes, size_t size)
+{
+    uint32_t crc;
+
+    for (unsigned i = 0; i < 8; i++) {
+        bytes[LENGTH_AT + i] = (unsigned char)((uint64_t)size >> 8 * i);
+    }
+    crc = save_crc32c(0, bytes, CHECKSUM_AT);
+    crc = save_crc32c(crc, bytes + HEADER_SIZE, size - HEADER_SIZE);
+    for (unsigned i = 0; i < 4; i++) {
+        bytes[CHECKSUM_AT + i] = (unsigned char)(crc >> 8 * i);
+    }
+}
+
+/* A space says the same of itself again and again, and does its work. */
+static void use(struct viommu_iova *space)
+{
+    const struct viommu_iova_request request = {
+        .type = VIOMMU_IOVA_SW_MSI, .range = {0, 0xffffff}, .movable = true, .align = 0x1000000};
+    struct viommu_iova_reservation *window;
+    struct viommu_iova_conflict conflict;
+    struct viommu_iova_owner *owner;
+    struct viommu_iova *again;
+    size_t size_again;
+    uint64_t at;
+    size_t size;
+    void *data_again;
+    void *data;
+
+    expect(!viommu_iova_save(space, &data, &size), "it is not saved");
+    expect(!viommu_iova_load(data, size, &again), "what it saved is not loaded");
+    expect(!viommu_iova_save(again, &data_again, &size_again), "it is not saved again");
+    expect(size == size_again && !memcmp(data, data_again, size), "it is another");
+    viommu_save_free(data_again);
+    viommu_save_free(data);
+    viommu_iova_destroy(again);
+    expect(!viommu_iova_owner_create(space, "new", &owner), "no owner");
+    (void)viommu_iova_reserve(owner, &request, 1, &window, &conflict);
+    (void)viommu_iova_alloc(owner, 1 << 20, 0, NULL, &at);
+    while ((owner = viommu_iova_owner_next(space, NULL))) {
+        window = viommu_iova_reservation_next(owner, NULL);
+        if (window && viommu_iova_reservation_type(window) == VIOMMU_IOVA_SW_MSI) {
+            (void)viommu_iova_doorbell_map(window, 0x12345000, &at, NULL);
+        }
+        viommu_iova_owner_destroy(owner);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct viommu_iova *space;
+    unsigned char *bytes;
+    int ret;
+
+    if (!size || size > 1 << 20) {
+        return 0;
+    }
+    bytes = malloc(size);
+    expect(bytes, "no memory");
+    memcpy(bytes, data + 1, size - 1);
+    if (size - 1 >= HEADER_SIZE && !(data[0] & 1)) {
+        mend(bytes, size - 1);
+    }
+    ret = viommu_iova_load(bytes, size - 1, &space);
+    free(bytes);
+    expect(!ret || ret == -EBADMSG || ret == -ENOTSUP, "an error of another kind");
+    if (!ret) {
+        use(space);
+        viommu_iova_destroy(space);
+    }
+    return 0;
+}
