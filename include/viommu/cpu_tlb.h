@@ -15,7 +15,8 @@
  * stopped; so a CPU that sleeps, or waits for something, stops first.
  *
  * Threads: a CPU belongs to the thread that runs it; between an end and the next begin it may go to
- * another. Functions here are for that thread unless their comment says otherwise.
+ * another. Functions here are for that thread unless their comment says otherwise, and not from
+ * inside a callback of a region that an access of this CPU has led to.
  */
 #ifndef VIOMMU_CPU_TLB_H
 #define VIOMMU_CPU_TLB_H
@@ -136,8 +137,9 @@ int viommu_cpu_fill(struct viommu_cpu *cpu, unsigned index, uint64_t address);
 
 /*
  * An access of any length that the TLB did not answer, or that was not looked up. A running CPU
- * only. Returns 0 or an error of an access, as viommu/space.h has them; what `walk` returned; or
- * -EACCES where the CPU's own MMU does not allow it.
+ * only (-EINVAL). Returns 0 or an error of an access, as viommu/space.h has them (-EDEADLK also where
+ * a callback of this CPU's access makes another by it); what `walk` returned; or -EACCES where the
+ * CPU's own MMU does not allow it.
  */
 int viommu_cpu_access(struct viommu_cpu *cpu, unsigned index, uint64_t address, void *buf,
                       size_t len, enum viommu_cpu_use use);

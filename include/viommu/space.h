@@ -157,6 +157,7 @@ int viommu_region_remove(struct viommu_region *region);
 /* A region that is off shows nothing. They begin on. */
 void viommu_region_enable(struct viommu_region *region, bool on);
 
+/* What the configuration said. The name lives as long as the region. */
 const char *viommu_region_name(const struct viommu_region *region);
 enum viommu_region_kind viommu_region_kind(const struct viommu_region *region);
 

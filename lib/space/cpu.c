@@ -199,7 +199,7 @@ void viommu_cpu_end(struct viommu_cpu *cpu)
 /* What a new section reads is what is published now: what was asked before must be known to it. */
 void viommu_cpu_honour(struct viommu_cpu *cpu)
 {
-    if (cpu->depth == 1) {
+    if (cpu->depth == 1 && !cpu->away) {
         section_leave(cpu->bus);
         (void)section_enter(cpu->bus); /* the thread has a record: it cannot fail */
         answer_if_asked(cpu);
@@ -287,6 +287,9 @@ int viommu_cpu_fill(struct viommu_cpu *cpu, unsigned index, uint64_t address)
     if (!cpu->depth || index >= cpu->config.indexes) {
         return -EINVAL;
     }
+    if (cpu->away) {
+        return -EDEADLK;
+    }
     error = walk(cpu, index, address, VIOMMU_CPU_READ, &walked);
     return error ? error : fill(cpu, index, address, &walked);
 }
@@ -313,11 +316,13 @@ static int access_space(struct viommu_cpu *cpu, const struct part *part,
     bool outermost = cpu->depth == 1;
     int error;
 
+    cpu->away = true;
     if (outermost) {
         section_leave(cpu->bus);
     }
     error = space_access(part->space, walked->address, buf, len,
                          walked->has_attrs ? &walked->attrs : &part->attrs, need);
+    cpu->away = false;
     if (outermost) {
         (void)section_enter(cpu->bus);
         answer_if_asked(cpu);
@@ -367,6 +372,9 @@ int viommu_cpu_access(struct viommu_cpu *cpu, unsigned index, uint64_t address, 
     if (!cpu->depth || index >= cpu->config.indexes || (unsigned)use > VIOMMU_CPU_FETCH ||
         (len && len - 1 > UINT64_MAX - address)) {
         return -EINVAL;
+    }
+    if (cpu->away) {
+        return -EDEADLK;
     }
     viommu_cpu_safe_point(cpu, &cpu->tlb);
     while (len && !error) {

@@ -494,6 +494,53 @@ static void views_change_under_the_cpu(void **state)
     assert_non_null(find(bed, 2, VIOMMU_CPU_READ));
 }
 
+static int use_the_cpu(void *opaque, uint64_t offset, unsigned size,
+                       const struct viommu_bus_attrs *attrs, uint64_t *value)
+{
+    struct bed *bed = opaque;
+
+    (void)offset;
+    (void)size;
+    (void)attrs;
+    *value = 0x77;
+    safe_point(bed);
+    viommu_cpu_honour(bed->cpu);
+    assert_int_equal(viommu_cpu_fill(bed->cpu, 0, page_at(2)), -EDEADLK);
+    return viommu_cpu_access(bed->cpu, 0, page_at(2), &(char){0}, 1, VIOMMU_CPU_READ) == -EDEADLK
+               ? 0
+               : -EIO;
+}
+
+static int ignore_write(void *opaque, uint64_t offset, unsigned size,
+                        const struct viommu_bus_attrs *attrs, uint64_t value)
+{
+    (void)opaque;
+    (void)offset;
+    (void)size;
+    (void)attrs;
+    (void)value;
+    return 0;
+}
+
+/* A callback that its own CPU's access has led to gets an error of that CPU, and nothing breaks. */
+static void a_callback_does_not_use_the_cpu(void **state)
+{
+    static const struct viommu_region_ops ops = {.read = use_the_cpu, .write = ignore_write};
+    struct bed *bed = *state;
+    struct viommu_region_config config = {
+        .kind = VIOMMU_REGION_MMIO, .last = 0xfff, .ops = &ops, .opaque = bed};
+    struct viommu_region *region;
+    uint64_t value;
+
+    assert_int_equal(viommu_region_create(bed->bus, &config, &region), 0);
+    assert_int_equal(viommu_region_add(bed->root, region, 0, 0), 0);
+    assert_int_equal(viommu_bus_commit(bed->bus), 0);
+    assert_int_equal(viommu_cpu_load(bed->cpu, bed->tlb, 0, 8, 1, VIOMMU_CPU_READ, &value), 0);
+    assert_int_equal(value, 0x77);
+    assert_int_equal(viommu_bus_wait(bed->bus), -EDEADLK); /* it runs */
+    assert_int_equal(load(bed, 2), 2);
+}
+
 static void configurations(void **state)
 {
     struct bed *bed = *state;
@@ -529,6 +576,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(generations_begin_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(the_cpus_own_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(views_change_under_the_cpu, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_callback_does_not_use_the_cpu, setup, teardown),
         cmocka_unit_test_setup_teardown(configurations, setup, teardown),
     };
 

@@ -262,6 +262,7 @@ struct viommu_cpu {
     struct viommu_cpu_config config;
     struct part parts[VIOMMU_CPU_INDEXES_MAX];
     unsigned depth; /* begins without ends */
+    bool away;      /* in an access that has left the section: callbacks run */
 
     struct viommu_tlb_entry *entries; /* of all parts, one after the other */
     struct slot *slots;               /* the same */
