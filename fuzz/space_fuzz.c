@@ -146,6 +146,7 @@ static void create(struct bed *bed, struct fuzz_input *input)
     unsigned slot = kind & 15;
     struct viommu_region_config config = {
         .kind = (enum viommu_region_kind)(kind >> 4), .last = any_address(input)};
+    struct viommu_region *last;
     uint8_t target;
 
     switch (config.kind) {
@@ -165,8 +166,9 @@ static void create(struct bed *bed, struct fuzz_input *input)
     default:
         break;
     }
-    viommu_region_destroy(bed->regions[slot]);
+    last = bed->regions[slot]; /* which the new one may be an alias of */
     bed->regions[slot] = make(bed, config);
+    viommu_region_destroy(last);
 }
 
 static void arrange(struct bed *bed, struct fuzz_input *input)

@@ -329,16 +329,22 @@ int viommu_bus_wait(struct viommu_bus *bus)
  */
 void bus_settle(struct viommu_bus *bus)
 {
+    struct viommu_bus *changed = space_thread.changed_of;
     uint64_t target;
     uint64_t pause = 0;
 
-    if (space_thread.changed_of != bus || space_thread.sections || space_thread.calls) {
+    if (!changed || space_thread.calls) {
+        return;
+    }
+    if (space_thread.sections) {
+        /* Until the CPU ends its bus is there; of another bus that is not known. */
+        space_thread.changed_of = changed == bus ? changed : NULL;
         return;
     }
     space_thread.changed_of = NULL;
-    target = epoch_begin_drain(&bus->epoch);
-    for (unsigned n = 0; !epoch_drained(&bus->epoch, target); n++) {
-        ask_everybody(bus);
+    target = epoch_begin_drain(&changed->epoch);
+    for (unsigned n = 0; !epoch_drained(&changed->epoch, target); n++) {
+        ask_everybody(changed);
         pause_for(n, &pause);
     }
 }

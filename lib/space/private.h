@@ -127,7 +127,7 @@ struct viommu_bus {
 struct space_thread {
     unsigned sections;             /* open, of any bus */
     struct call *calls;            /* callbacks, the innermost first */
-    struct viommu_bus *changed_of; /* an IOMMU of this bus changed during the outermost access */
+    struct viommu_bus *changed_of; /* the bus whose IOMMU an access changed last */
 };
 extern _Thread_local struct space_thread space_thread
     __attribute__((visibility("hidden"), tls_model("initial-exec")));

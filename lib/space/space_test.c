@@ -502,6 +502,27 @@ static void allocations_fail(void **state)
     assert_true(fails > 8);
 }
 
+static void a_root_in_the_memory_of_another(void **state)
+{
+    struct bed *bed = *state;
+    struct viommu_region *box = test_region(bed->bus, "box", VIOMMU_REGION_CONTAINER, 0x8000, NULL);
+    struct viommu_space *space;
+    uintptr_t last = (uintptr_t)box;
+
+    assert_int_equal(viommu_space_create(box, &space), 0);
+    assert_int_equal(viommu_region_add(box, bed->ram, 0, 0), 0);
+    commit(bed);
+    assert_view(space, "ram 0-7fff+0");
+    viommu_space_destroy(space);
+    viommu_region_destroy(box);
+    assert_int_equal(viommu_bus_wait(bed->bus), 0);
+    box = test_region(bed->bus, "box", VIOMMU_REGION_CONTAINER, 0x8000, NULL);
+    print_message("%s memory\n", last == (uintptr_t)box ? "the same" : "other");
+    assert_int_equal(viommu_space_create(box, &space), 0);
+    commit(bed);
+    assert_view(space, "");
+}
+
 /* What one space shows does not build the others anew, and a number is used again. */
 static void spaces_share_regions(void **state)
 {
@@ -536,6 +557,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(chains_that_do_not_end, setup, teardown),
         cmocka_unit_test_setup_teardown(released_when_nobody_looks, setup, teardown),
         cmocka_unit_test_setup_teardown(allocations_fail, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_root_in_the_memory_of_another, setup, teardown),
         cmocka_unit_test_setup_teardown(spaces_share_regions, setup, teardown),
     };
 
