@@ -24,6 +24,7 @@
 #include <viommu/types.h>
 #include <viommu/tzmpc.h>
 #include <viommu/vfio.h>
+#include <viommu/viot.h>
 #include <viommu/virtio.h>
 #include <viommu/vtd.h>
 #include <viommu/watch.h>
