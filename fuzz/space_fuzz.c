@@ -2,11 +2,12 @@
 /*
  * Fuzzes layouts of regions, and an MPC's registers, with a CPU that has cached what it could.
  *
- * Regions of every kind are made, added, removed, switched and destroyed in any order, in containers
- * that may contain themselves; allocations fail when the input says so. Held after every commit: a
- * view is sorted, without overlaps, and each range lies in its region; what was refused has changed
- * nothing. Held after every access: it stays inside the memory there is (a sanitizer sees what does
- * not), and the CPU, which comes to a safe point first, gets what an access without a TLB gets.
+ * Regions of every kind are made, added, removed, switched and destroyed in any order, in
+ * containers that may contain themselves; allocations fail when the input says so. Held after every
+ * commit: a view is sorted, without overlaps, and each range lies in its region; what was refused
+ * has changed nothing. Held after every access: it stays inside the memory there is (a sanitizer
+ * sees what does not), and the CPU, which comes to a safe point first, gets what an access without
+ * a TLB gets.
  */
 #include "bytes.h"
 
@@ -86,7 +87,8 @@ static struct viommu_region *make(struct bed *bed, struct viommu_region_config c
 static void begin(struct bed *bed, uint8_t kind)
 {
     struct viommu_cpu_config cpu = {
-        .indexes = 2, .page_bits = 10 + (kind & 3), .entries = 16, .notifiers = 1 + (kind >> 2 & 3)};
+        .indexes = 2, .page_bits = 10 + (kind & 3), .entries = 16,
+        .notifiers = 1 + (kind >> 2 & 3)};
 
     *bed = (struct bed){.ram = malloc(RAM_SIZE)};
     if (!bed->ram || viommu_bus_create(&bed->bus)) {

@@ -2,11 +2,11 @@
 /*
  * An emulated CPU's way to its spaces, and its soft TLB: what keeps the way short.
  *
- * A CPU has some *MMU indexes*: each looks through one space with one set of attributes, and has its
- * own part of the TLB, a table of pages found by page number. An entry says, for reading, writing
- * and executing at once, where a page of the CPU's addresses lies in this process. It is made from
- * the first access to a page that is RAM or ROM as a whole; what is smaller than a page, or no
- * memory, is never cached.
+ * A CPU has some *MMU indexes*: each looks through one space with one set of attributes, and has
+ * its own part of the TLB, a table of pages found by page number. An entry says, for reading,
+ * writing and executing at once, where a page of the CPU's addresses lies in this process. It is
+ * made from the first access to a page that is RAM or ROM as a whole; what is smaller than a page,
+ * or no memory, is never cached.
  *
  * A CPU *runs* between viommu_cpu_begin and viommu_cpu_end. Others ask it to drop entries; it does
  * so when it begins, and at its *safe points*: viommu_cpu_safe_point, and every access that is not
@@ -137,9 +137,9 @@ int viommu_cpu_fill(struct viommu_cpu *cpu, unsigned index, uint64_t address);
 
 /*
  * An access of any length that the TLB did not answer, or that was not looked up. A running CPU
- * only (-EINVAL). Returns 0 or an error of an access, as viommu/space.h has them (-EDEADLK also where
- * a callback of this CPU's access makes another by it); what `walk` returned; or -EACCES where the
- * CPU's own MMU does not allow it.
+ * only (-EINVAL). Returns 0 or an error of an access, as viommu/space.h has them (-EDEADLK also
+ * where a callback of this CPU's access makes another by it); what `walk` returned; or -EACCES
+ * where the CPU's own MMU does not allow it.
  */
 int viommu_cpu_access(struct viommu_cpu *cpu, unsigned index, uint64_t address, void *buf,
                       size_t len, enum viommu_cpu_use use);
@@ -156,8 +156,9 @@ static inline void viommu_cpu_safe_point(struct viommu_cpu *cpu, const struct vi
 }
 
 /*
- * Where [address, address + size - 1] lies in this process, or NULL: not in the TLB for this use, or
- * in two pages. `index` is one that the CPU has, size 1 to 1,024. Good until the next safe point.
+ * Where [address, address + size - 1] lies in this process, or NULL: not in the TLB for this use,
+ * or in two pages. `index` is one that the CPU has, size 1 to 1,024. Good until the next safe
+ * point.
  */
 static inline void *viommu_tlb_find(const struct viommu_cpu_tlb *tlb, unsigned index,
                                     uint64_t address, unsigned size, enum viommu_cpu_use use)

@@ -18,8 +18,8 @@
  * has come back to the same region; -EINVAL the access passes the top of the space; -ENOMEM on a
  * thread's first access.
  *
- * Threads: every function may be called from any thread unless its comment says otherwise. Callbacks
- * are called without a lock, on the thread that makes the access.
+ * Threads: every function may be called from any thread unless its comment says otherwise.
+ * Callbacks are called without a lock, on the thread that makes the access.
  */
 #ifndef VIOMMU_SPACE_H
 #define VIOMMU_SPACE_H
@@ -207,8 +207,8 @@ int viommu_bus_wait_end(struct viommu_bus *bus, struct viommu_bus_ticket *ticket
 
 /*
  * An IOMMU region translates addresses [first, last] otherwise from now on, for one attribute index
- * or VIOMMU_INDEX_ALL. Call it after the new state is what `translate` sees, never before: a CPU may
- * ask again at once. CPUs drop what crossed these addresses at their next safe points. Does not
+ * or VIOMMU_INDEX_ALL. Call it after the new state is what `translate` sees, never before: a CPU
+ * may ask again at once. CPUs drop what crossed these addresses at their next safe points. Does not
  * wait; but an access that caused it, through a model's registers, returns to its CPU or its caller
  * only when no other CPU can use the old state any more (except from inside a callback or a running
  * CPU's begin and end: then the outermost access, or the end, waits). A range with first > last is
@@ -240,16 +240,16 @@ struct viommu_route {
 
 /*
  * Says where an address leads, without side effects. What is said may change at once, unless the
- * caller sees to it that it does not; the region is only to be looked at until then. Returns 0 (also
- * when nothing is there, or nothing is allowed: perm is 0), -ELOOP or -ENOMEM.
+ * caller sees to it that it does not; the region is only to be looked at until then. Returns 0
+ * (also when nothing is there, or nothing is allowed: perm is 0), -ELOOP or -ENOMEM.
  */
 int viommu_space_resolve(struct viommu_space *space, uint64_t address,
                          const struct viommu_bus_attrs *attrs, struct viommu_route *out);
 
 /*
- * The ranges of a space as it is shown now, by address: fills in `first`, `last`, `region`, `offset`
- * (of first) of up to *count entries, and sets *count to how many there are; `routes` may be NULL.
- * Returns 0, -ENOSPC when there are more than there was room, or -ENOMEM.
+ * The ranges of a space as it is shown now, by address: fills in `first`, `last`, `region`,
+ * `offset` (of first) of up to *count entries, and sets *count to how many there are; `routes` may
+ * be NULL. Returns 0, -ENOSPC when there are more than there was room, or -ENOMEM.
  */
 int viommu_space_ranges(struct viommu_space *space, struct viommu_route *routes, size_t *count);
 

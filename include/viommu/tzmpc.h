@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Arm's TrustZone memory protection controller (MPC) of CoreLink SIE-200: it stands in front of a
- * memory, and lets secure accesses through to secure blocks and non-secure ones to non-secure blocks,
- * as a table of one bit a block says that secure software writes.
+ * memory, and lets secure accesses through to secure blocks and non-secure ones to non-secure
+ * blocks, as a table of one bit a block says that secure software writes.
  *
  * It has two regions: the memory as masters see it, an IOMMU region with two attribute indexes; and
  * its registers, of 4 KiB. docs/spaces.md has the registers and what is done where the

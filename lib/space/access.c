@@ -2,10 +2,10 @@
 /*
  * Reads and writes: in pieces that go one way each.
  *
- * A piece of RAM is copied inside a section, which keeps the region and what IOMMUs said. A callback
- * runs outside, so that it may take its time: it holds back only who waits for calls. A thread that
- * is in a callback of a region does not enter another of the same region: a device that is made to
- * access its own registers gets an error, instead of running over its own feet.
+ * A piece of RAM is copied inside a section, which keeps the region and what IOMMUs said. A
+ * callback runs outside, so that it may take its time: it holds back only who waits for calls. A
+ * thread that is in a callback of a region does not enter another of the same region: a device that
+ * is made to access its own registers gets an error, instead of running over its own feet.
  */
 #include "space/private.h"
 

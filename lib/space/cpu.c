@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A CPU: how it runs, what it is asked, and accesses that its TLB does not answer; see private.h. */
+/* A CPU: how it runs, what it is asked, and what its TLB does not answer; see private.h. */
 #include "space/private.h"
 
 #include "base/alloc.h"

@@ -3,9 +3,9 @@
  * Lays a space out: the tree of regions becomes a sorted array of ranges.
  *
  * Regions are visited by falling priority, and each takes what is still free of its place: a range
- * map holds what is taken, so n ranges cost n log n. A run's target is the offset in the region, its
- * tag is the region. A place is handed down as offsets in the region that is visited, [first, last],
- * and `base`, what to add for an address of the space (it wraps where an alias begins late).
+ * map holds what is taken, so n ranges cost n log n. A run's target is the offset in the region,
+ * its tag is the region. A place is handed down as offsets in the region that is visited, [first,
+ * last], and `base`, what to add for an address of the space (it wraps where an alias begins late).
  */
 #include "space/private.h"
 

@@ -3,8 +3,8 @@
  * Random layouts, translations, and accesses by two CPUs, against a model without any TLB or view.
  *
  * The model finds an address anew each time: it goes down the tree of regions by priority, and
- * through IOMMUs, in the plainest way. The two CPUs run on one thread and take turns; each access is
- * made when the CPU has come to a safe point, so it must see every change made before.
+ * through IOMMUs, in the plainest way. The two CPUs run on one thread and take turns; each access
+ * is made when the CPU has come to a safe point, so it must see every change made before.
  */
 #include "space/test_space.h"
 
@@ -263,7 +263,9 @@ static void change_translation(struct bed *bed)
     unsigned index = random_below(&bed->random, 2);
 
     for (unsigned i = first; i <= last; i++) {
-        iommu->to[index][i] = any_place(bed) / 64 * 64 | (random_percent(&bed->random, 70) ? 3 : random_below(&bed->random, 4));
+        uint64_t perm = random_percent(&bed->random, 70) ? 3 : random_below(&bed->random, 4);
+
+        iommu->to[index][i] = any_place(bed) / 64 * 64 | perm;
     }
     viommu_region_iommu_changed(iommu->region, index, first * iommu->page,
                                 (last + 1) * iommu->page - 1);

@@ -88,7 +88,8 @@ static void overlaps_by_priority(void **state)
     /* Of equal priority the last one added is seen, whatever is inside of the other. */
     add(bed, late, 0x7800, 1);
     commit(bed);
-    assert_view(bed->space, "ram 1000-6fff+0, rom 7000-77ff+0, late 7800-87ff+0, ram 8800-10fff+7800");
+    assert_view(bed->space,
+                "ram 1000-6fff+0, rom 7000-77ff+0, late 7800-87ff+0, ram 8800-10fff+7800");
     viommu_region_enable(late, false);
     viommu_region_enable(box, false);
     commit(bed);

@@ -2,11 +2,11 @@
 /*
  * The entries of a CPU's soft TLB, and what is dropped of them; see private.h.
  *
- * Beside each entry stands a slot with its links: one for each IOMMU that it came through, in a hash
- * table by pair and page, so that a change of few pages finds what crossed them without looking at
- * other entries. A full flush of a part is a new generation: tags of older ones match nothing. Their
- * links stay until the slot is filled again, is swept, or is found in a bucket; they do no harm but
- * to keep a pair armed.
+ * Beside each entry stands a slot with its links: one for each IOMMU that it came through, in a
+ * hash table by pair and page, so that a change of few pages finds what crossed them without
+ * looking at other entries. A full flush of a part is a new generation: tags of older ones match
+ * nothing. Their links stay until the slot is filled again, is swept, or is found in a bucket; they
+ * do no harm but to keep a pair armed.
  */
 #include "space/private.h"
 

@@ -7,8 +7,8 @@
  * tells who has cached what it changed, all under the lock: so a CPU that asks again after it was
  * told sees the new state.
  *
- * Locking: `lock` guards all registers; the table and CTRL are written under it and read by anybody.
- * `interrupt` is called without it.
+ * Locking: `lock` guards all registers; the table and CTRL are written under it and read by
+ * anybody. `interrupt` is called without it.
  */
 #include "tzmpc/spec.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The MPC's registers in both views and all sizes; blocked accesses; what a CPU has cached of it. */
+/* The MPC's registers in both views and all sizes; blocked accesses; what a CPU has cached. */
 #include "space/test_space.h"
 #include "tzmpc/spec.h"
 

@@ -4,11 +4,12 @@
  * memory that has left the space, once that was waited for.
  *
  * CPUs run on threads of their own: they load, store and fetch through their TLBs, come to safe
- * points, stop and begin. A secure CPU closes blocks by the MPC's registers, then has them for itself
- * at once: fills them with a poison, and looks whether anybody writes into them or reads it. Another
- * thread, which is no CPU, does the same to other blocks. A third takes memory out of the space and
- * frees it, and makes and destroys CPUs meanwhile. Memory is shared by ordinary loads and stores, and
- * a CPU's are relaxed: what the library leaves unordered is a data race that ThreadSanitizer sees.
+ * points, stop and begin. A secure CPU closes blocks by the MPC's registers, then has them for
+ * itself at once: fills them with a poison, and looks whether anybody writes into them or reads it.
+ * Another thread, which is no CPU, does the same to other blocks. A third takes memory out of the
+ * space and frees it, and makes and destroys CPUs meanwhile. Memory is shared by ordinary loads and
+ * stores, and a CPU's are relaxed: what the library leaves unordered is a data race that
+ * ThreadSanitizer sees.
  */
 #include "crew.h"
 
