@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, shadow map,
-save, trace, takeover, virtio, virtio_ring and nvme fuzz targets into corpus/.
+"""Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
+spaces, shadow map, save, trace, takeover, virtio, virtio_ring and nvme fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -390,6 +390,65 @@ def iova_seeds():
         write("iova", "fail-%d" % space,
               bytes([space]) + b"".join(i_operation(kind, 0, 4 * n, 2, 4, 1, 9, fail=n)
                                         for kind in range(9) for n in range(1, 5)))
+
+
+SP_CREATE, SP_ARRANGE, SP_COMMIT, SP_ACCESS, SP_REGISTERS, SP_LIVE, SP_COMPARE = range(7)
+
+
+def sp_create(slot, kind, last, target=None, offset=0, fail=0):
+    out = bytes([SP_CREATE | fail << 3, slot | kind << 4]) + struct.pack("<H", last)
+    return out if target is None else out + bytes([target]) + struct.pack("<H", offset)
+
+
+def sp_add(slot, where, at, fail=0):
+    return bytes([SP_ARRANGE | fail << 3, slot, where]) + struct.pack("<H", at)
+
+
+def sp_register(mpc, offset, value, size=2, read=0):
+    return bytes([SP_REGISTERS, size | mpc << 2 | read << 3, offset]) + struct.pack("<L", value)
+
+
+def sp_compare(address, index):
+    return bytes([SP_COMPARE]) + struct.pack("<H", address) + bytes([index | 2 << 1])
+
+
+def space_seeds():
+    """Memory behind both controllers; overlaps of every kind; containers that contain themselves."""
+    commit = bytes([SP_COMMIT])
+    ram = sp_create(0, 1, 0x2fff) + sp_add(0, 2, 0x8000) + sp_create(1, 3, 0xfff) + sp_add(1, 0, 0x3000)
+    # Seen through the second controller: space 0 -> space 1 -> space 2.
+    ram += sp_create(2, 1, 0x2fff) + sp_add(2, 1, 0) + commit
+    both = b"".join(sp_compare(0x8000 + page * 0x400 + odd, index)
+                    for page in range(12) for odd in (0, 0x3fe) for index in (0, 1))
+    table = b"".join(sp_register(mpc, 0x1c, value) + sp_register(mpc, 0x18, index)
+                     for mpc in (0, 1) for index in (0, 1) for value in (0xffffffff, 5, 0x80000001))
+    every = b"".join(sp_register(mpc, offset, 0xffffffff, size, read) for mpc in (0, 1)
+                     for offset in range(0, 0x40, 4) for size in range(4) for read in (0, 1))
+    accesses = b"".join(bytes([SP_ACCESS, kind]) + struct.pack("<HB", at, length)
+                        for kind in range(0, 64, 3) for at in (0x8000, 0xbff8, 0x2ff9, 0xefff)
+                        for length in (1, 8, 31))
+    layers = b"".join(sp_create(3 + i, kind, 0x700 * (i + 1), 0x80 | i if kind == 4 else None, 0x300)
+                      + sp_add(3 + i, i % 3 | (i % 4) << 2, 0x500 * i) + commit
+                      for i, kind in enumerate((0, 1, 2, 3, 4, 4, 1, 0, 2)))
+    box = sp_create(8, 0, 0xffff) + sp_create(9, 0, 0xffff)
+    loop = box + sp_add(8, 0x89, 0) + sp_add(9, 0x88, 0) + sp_create(10, 4, 0xffff, 8) + \
+        sp_add(10, 0, 0) + commit
+    double = b"".join(sp_create(i, 0, 0xfff) + sp_create(i + 1, 4, 0xfff, i) +
+                      sp_create(i + 2, 4, 0xfff, i) + sp_add(i + 1, 0x80 | i + 3, 0) +
+                      sp_add(i + 2, 0x80 | i + 3, 0) for i in (0, 3, 6, 9))
+    lives = b"".join(bytes([SP_LIVE, kind, 0, 0x80]) for kind in range(0, 256, 5))
+    for kind in (0x00, 0x05, 0x3a, 0x7f, 0x42):
+        head = bytes([kind]) + ram
+        write("space", "table-%02x" % kind, head + both + table + both)
+        write("space", "registers-%02x" % kind, head + every[:1400] + both)
+        write("space", "accesses-%02x" % kind, head + accesses[:1600])
+        write("space", "layers-%02x" % kind, head + layers + both + lives)
+        write("space", "loop-%02x" % kind, head + loop + both)
+        write("space", "double-%02x" % kind, head + double + commit + lives + both)
+    for fail in range(1, 8):
+        write("space", "fail-%d" % fail, b"\0" + ram + sp_create(5, 1, 0x1000, fail=fail) +
+              sp_create(5, 4, 0x1000, 0, fail=fail) + sp_add(5, 0, 0x100, fail) +
+              bytes([SP_COMMIT | fail << 3]) + commit + both)
 
 
 def sources_seeds():
@@ -979,6 +1038,7 @@ tables_seeds()
 iova_seeds()
 iova_state_seeds()
 sources_seeds()
+space_seeds()
 range_seeds()
 shadow_map_seeds()
 for seed, content in nvme_corpus.seeds().items():

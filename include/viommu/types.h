@@ -21,6 +21,7 @@ extern "C" {
 enum viommu_perm {
     VIOMMU_READ = 1,
     VIOMMU_WRITE = 2,
+    VIOMMU_EXEC = 4, /* of CPUs only: see viommu/space.h */
 };
 
 /* Accepted, and finished later: a success that is not complete yet. */

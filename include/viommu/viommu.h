@@ -9,6 +9,7 @@
 #ifndef VIOMMU_VIOMMU_H
 #define VIOMMU_VIOMMU_H
 
+#include <viommu/cpu_tlb.h>
 #include <viommu/device.h>
 #include <viommu/dmar.h>
 #include <viommu/iommu.h>
@@ -18,8 +19,10 @@
 #include <viommu/memory.h>
 #include <viommu/notify.h>
 #include <viommu/save.h>
+#include <viommu/space.h>
 #include <viommu/trace.h>
 #include <viommu/types.h>
+#include <viommu/tzmpc.h>
 #include <viommu/vfio.h>
 #include <viommu/viot.h>
 #include <viommu/virtio.h>

@@ -41,6 +41,8 @@ static const struct {
     {-EBADMSG, "damaged"},
     {-ENODEV, "no-device"},
     {-EPROTO, "protocol"},
+    {-ELOOP, "loop"},
+    {-EACCES, "not-allowed"},
     {-EADDRINUSE, "memory"},
     {-EADDRNOTAVAIL, "reserved"},
 };
