@@ -17,6 +17,8 @@
 #include <viommu/iova_source.h>
 #include <viommu/memory.h>
 #include <viommu/notify.h>
+#include <viommu/pv.h>
+#include <viommu/pv_abi.h>
 #include <viommu/save.h>
 #include <viommu/trace.h>
 #include <viommu/types.h>
