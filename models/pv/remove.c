@@ -24,6 +24,7 @@ struct batch {
     } entries[BATCH];
     unsigned count;
     bool busy;   /* there were slots that other calls are at */
+    bool stuck;  /* a queue is full of what other calls are at */
     bool failed; /* a flush or an unmapping, in this batch */
     bool retry;  /* only contexts that are isolated are left, and are tried again */
 };
@@ -58,12 +59,13 @@ static bool batch_take(struct batch *batch, struct pv_slot *slot)
 static void batch_run(struct viommu_pv *pv, struct batch *batch)
 {
     batch->failed = false;
+    batch->stuck = false;
     for (unsigned i = 0; i < batch->count; i++) {
         if (batch->entries[i].slot) {
             int error = pv_unmap_leaving(pv, batch->entries[i].slot, PV_FLAG_REVOKING);
 
             batch->failed |= error == -EIO;
-            batch->busy |= error == -EAGAIN;
+            batch->stuck |= error == -EAGAIN;
         }
     }
     for (unsigned i = 0; i < batch->count; i++) {
@@ -111,7 +113,7 @@ static bool batch_ends(struct viommu_pv *pv, struct batch *batch, bool left, int
         return true;
     }
     batch->retry = false;
-    return yields(pv);
+    return yields(pv) || batch->stuck;
 }
 
 /* ---- pages ---- */
