@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 enum {
-    SEEDS = 40,
+    SEEDS = 25,
     OPERATIONS = 400,
 };
 

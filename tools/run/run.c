@@ -26,7 +26,9 @@ static const struct room rooms[] = {
     {"held translations", hold_commands}, {"pinned windows", window_commands},
     {"notify", notify_commands},
     {"subscribers", subscriber_commands}, {"mirrors", mirror_commands},
-    {"addresses", iova_commands},    {"faults", fault_commands},
+    {"addresses", iova_commands},
+    {"a hypervisor", pv_commands},   {"paravirtual calls", pv_call_commands},
+    {"faults", fault_commands},
     {"time", time_commands},
 };
 
@@ -295,6 +297,7 @@ static void run_fini(struct run *run)
     memory_room_fini(run);
     saved_destroy(run);
     iova_destroy(run);
+    pv_destroy(run);
     messages_destroy(&run->interrupts);
     messages_destroy(&run->events);
     symbols_destroy(&run->symbols);

@@ -8,7 +8,7 @@
  *     dma read disk 0x1000 len=16   => ok hash=0x5c3a
  *
  * Each room (memory, unit, virtio, save, register, table, queue, device, hold, window, notify,
- * subscriber, mirror, iova, fault, time) has one table of commands. A command takes its arguments
+ * subscriber, mirror, iova, pv, fault, time) has one table of commands. A command takes its arguments
  * with the arg_* functions, acts, and says what came of it: a status word (result_status) and
  * fields (result_number, ...). The main loop compares those with the expectation and prints them.
  *
@@ -60,6 +60,8 @@ extern const struct command notify_commands[];
 extern const struct command subscriber_commands[];
 extern const struct command mirror_commands[];
 extern const struct command iova_commands[];
+extern const struct command pv_commands[];
+extern const struct command pv_call_commands[];
 extern const struct command fault_commands[];
 extern const struct command time_commands[];
 
@@ -72,6 +74,7 @@ struct pin;
 struct subscriber;
 struct saved;
 struct iova_room;
+struct pv_room;
 struct message;
 struct virtio_room;
 
@@ -113,6 +116,7 @@ struct run {
     struct subscriber *subscribers;
     struct saved *saved;
     struct iova_room *iova; /* or NULL */
+    struct pv_room *pv;     /* or NULL */
     struct messages interrupts;
     struct messages events;
     const char *trace_file; /* where to trace the next unit that starts, or NULL */
@@ -255,6 +259,7 @@ void pins_destroy(struct run *run);
 void pins_lose_memory(struct run *run, const void *host, uint64_t size);
 void saved_destroy(struct run *run);
 void iova_destroy(struct run *run);
+void pv_destroy(struct run *run);
 void units_destroy(struct run *run);
 void messages_init(struct messages *messages);
 void messages_destroy(struct messages *messages);
