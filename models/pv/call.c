@@ -267,18 +267,18 @@ static int enter(struct pv_run *run)
     } else {
         vm->users++;
         run->vm = vm;
+        run->enabled = vm->enabling == PV_ENABLED;
     }
     pv_unlock(run->pv);
     return error;
 }
 
-int pv_enter_context(struct pv_run *run, uint32_t id)
+int pv_enter_context_locked(struct pv_run *run, uint32_t id)
 {
     struct viommu_pv_call *call = run->call;
     struct pv_context *context = NULL;
     int error = 0;
 
-    pv_lock(run->pv);
     if (id < run->pv->config.contexts_max) {
         context = run->vm->contexts[id];
     }
@@ -290,17 +290,25 @@ int pv_enter_context(struct pv_run *run, uint32_t id)
         context->users++;
         run->context = context;
     }
+    return error;
+}
+
+int pv_enter_context(struct pv_run *run, uint32_t id)
+{
+    int error;
+
+    pv_lock(run->pv);
+    error = pv_enter_context_locked(run, id);
     pv_unlock(run->pv);
     return error;
 }
 
-int pv_enter_named(struct pv_run *run, uint32_t id)
+int pv_enter_named_locked(struct pv_run *run, uint32_t id)
 {
     struct viommu_pv_call *call = run->call;
     struct pv_vm *vm;
     int error = 0;
 
-    pv_lock(run->pv);
     vm = pv_vm_find(run->pv, id == VIOMMU_PV_SELF ? run->vm->id : id);
     if (call->named_serial && (!vm || vm->serial != call->named_serial || vm->dying)) {
         error = -ESHUTDOWN; /* it was there when the call began */
@@ -311,6 +319,15 @@ int pv_enter_named(struct pv_run *run, uint32_t id)
         vm->users++;
         run->named = vm;
     }
+    return error;
+}
+
+int pv_enter_named(struct pv_run *run, uint32_t id)
+{
+    int error;
+
+    pv_lock(run->pv);
+    error = pv_enter_named_locked(run, id);
     pv_unlock(run->pv);
     return error;
 }
@@ -330,16 +347,6 @@ static void leave(struct pv_run *run)
     pv_unlock(run->pv);
 }
 
-static bool is_enabled(const struct pv_run *run)
-{
-    bool enabled;
-
-    pv_lock(run->pv);
-    enabled = run->vm->enabling == PV_ENABLED;
-    pv_unlock(run->pv);
-    return enabled;
-}
-
 /* Carries a call out as far as it comes: 0, VIOMMU_PENDING, or the negative status. */
 static int carry_out(struct viommu_pv *pv, struct viommu_pv_call *call)
 {
@@ -350,7 +357,7 @@ static int carry_out(struct viommu_pv *pv, struct viommu_pv_call *call)
     if (!error && !pv->ops->may_call(pv->opaque, run.vm->id, call->operation)) {
         error = -EPERM;
     }
-    if (!error && kind->enabled && !is_enabled(&run)) {
+    if (!error && kind->enabled && !run.enabled) {
         error = -EAGAIN;
     }
     error = error ? error : kind->run(&run);

@@ -168,6 +168,7 @@ struct viommu_pv_call {
 /* While a call runs: the VM, the context and the VM that was named, all counted as used. */
 struct pv_run {
     struct viommu_pv *pv;
+    bool enabled; /* the VM has enabled the interface */
     struct viommu_pv_call *call;
     struct pv_vm *vm;
     struct pv_context *context; /* or NULL */
@@ -294,10 +295,13 @@ int pv_run_acknowledge(struct pv_run *run);
 
 /*
  * Takes the context and the VM that a call names, and counts them as used. Without the lock. Returns 0
- * or the negative status; either way pv_leave() gives back what was taken.
+ * or the negative status; what was taken is given back when the call ends or yields.
  */
 int pv_enter_context(struct pv_run *run, uint32_t id);
 int pv_enter_named(struct pv_run *run, uint32_t id);
+/* The same with the lock. */
+int pv_enter_context_locked(struct pv_run *run, uint32_t id);
+int pv_enter_named_locked(struct pv_run *run, uint32_t id);
 
 #ifdef VIOMMU_TESTING
 /* Checks all that is said above, with nobody at work; NULL, or what is wrong. */

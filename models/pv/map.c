@@ -162,7 +162,10 @@ static int in_the_way(const struct pv_run *run, const struct pv_item *item)
     return found;
 }
 
-/* Looks at the slot before anything is done to the page; flushes what awaits that. */
+/*
+ * Looks at the slot before anything is done to the page, which is not done for nothing; flushes what
+ * awaits that.
+ */
 static int glance(struct way *way)
 {
     struct pv_run *run = way->run;
@@ -298,14 +301,16 @@ int pv_map_item(struct pv_run *run, const struct pv_item *item)
     struct way way = {.run = run, .item = item};
     int error = look(&way);
 
-    if (!error) {
-        error = glance(&way);
-    }
     if (!error && needs_preparing(&way)) {
-        error = prepare(&way);
+        error = glance(&way);
+        error = error ? error : prepare(&way);
     }
     if (!error) {
         error = reference(&way);
+        if (error == -EAGAIN) {
+            error = glance(&way); /* the slot awaits its flush */
+            error = error ? error : reference(&way);
+        }
     }
     leave_owner(&way);
     return error;
@@ -338,38 +343,37 @@ static int check_numbers(const struct viommu_pv *pv, const struct viommu_pv_map_
     return 0;
 }
 
-static int check_reserved(struct pv_run *run, const struct viommu_pv_map_call *in)
+static int check_reserved(const struct pv_run *run, const struct viommu_pv_map_call *in)
 {
-    bool meets = false;
-
-    if (in->count) {
-        pv_lock(run->pv);
-        meets = pv_reserved_meets(run->vm, in->device_frame,
-                                  in->device_frame + (in->count << in->order) - 1, NULL);
-        pv_unlock(run->pv);
-    }
-    return meets ? -EADDRNOTAVAIL : 0;
+    return in->count && pv_reserved_meets(run->vm, in->device_frame,
+                                          in->device_frame + (in->count << in->order) - 1, NULL)
+               ? -EADDRNOTAVAIL
+               : 0;
 }
 
-/* Enters the VM whose frames are named, and asks for the privilege. */
-static int enter_frames(struct pv_run *run, uint32_t vm, uint32_t perm)
+/* What is checked before the first page is looked at. */
+static int enter_map(struct pv_run *run, const struct viommu_pv_map_call *in)
 {
-    int error = pv_enter_named(run, vm);
+    int numbers = check_numbers(run->pv, in);
+    int error;
 
-    return error ? error : pv_may_use(run, run->named->id, perm) ? 0 : -EPERM;
+    pv_lock(run->pv);
+    error = pv_enter_context_locked(run, in->context);
+    error = error ? error : numbers;
+    error = error ? error : check_reserved(run, in);
+    error = error ? error : pv_enter_named_locked(run, in->vm);
+    pv_unlock(run->pv);
+    return error ? error : pv_may_use(run, run->named->id, in->perm) ? 0 : -EPERM;
 }
 
 int pv_run_map(struct pv_run *run)
 {
     struct viommu_pv_call *call = run->call;
     const struct viommu_pv_map_call *in = &call->in.map;
-    int error = pv_enter_context(run, in->context);
+    int error = enter_map(run, in);
     bool begun = false;
 
-    error = error ? error : check_numbers(run->pv, in);
     call->stopped = in->device_frame + (call->done << (in->order & 63));
-    error = error ? error : check_reserved(run, in);
-    error = error ? error : enter_frames(run, in->vm, in->perm);
     while (!error && call->done < in->count) {
         uint64_t offset = call->done << in->order;
         struct pv_item item = {.frame = in->frame + offset,

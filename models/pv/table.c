@@ -88,6 +88,12 @@ void pv_tree_init(struct pv_tree *tree, struct pv_context *context, uint64_t las
     }
 }
 
+static struct pv_table *allocate(unsigned level)
+{
+    return base_alloc(level ? offsetof(struct pv_table, entries) + ENTRIES * sizeof(union entry)
+                            : sizeof(struct pv_table));
+}
+
 static struct pv_table *table_create(struct pv_tree *tree, struct pv_table *parent,
                                      unsigned level, uint64_t device_frame, int *error)
 {
@@ -97,8 +103,12 @@ static struct pv_table *table_create(struct pv_tree *tree, struct pv_table *pare
         *error = -ENOSPC;
         return NULL;
     }
-    table = base_alloc(level ? offsetof(struct pv_table, entries) + ENTRIES * sizeof(union entry)
-                             : sizeof(struct pv_table));
+    if (level == 0 && tree->spare) {
+        table = tree->spare; /* nothing is in it: its bits are clear, and slots are written when used */
+        tree->spare = NULL;
+    } else {
+        table = allocate(level);
+    }
     if (!table) {
         *error = -ENOMEM;
         return NULL;
@@ -157,7 +167,11 @@ static void prune(struct pv_tree *tree, struct pv_table *table)
         if (tree->idle == table) {
             tree->idle = NULL;
         }
-        base_free(table);
+        if (table->level == 0 && !tree->spare) {
+            tree->spare = table;
+        } else {
+            base_free(table);
+        }
         --*tree->tables;
         table = parent;
     }
@@ -176,6 +190,8 @@ static void prune_idle(struct pv_tree *tree)
 void pv_tree_fini(struct pv_tree *tree)
 {
     prune_idle(tree);
+    base_free(tree->spare);
+    tree->spare = NULL;
 }
 
 struct pv_slot *pv_tree_find(const struct pv_tree *tree, uint64_t device_frame)

@@ -6,7 +6,8 @@
  * it, or one slot of order 9 (in level 1) or 18 (in level 2). A table knows which of its entries are
  * there, and which of those are full: so the next slot and the next gap are found without a search
  * through what lies between, and an emptied table is freed. One empty table of level 0 may stay, the
- * last that became empty: mapping and unmapping one page again and again allocates nothing.
+ * last that became empty, and one more is kept for its memory: mapping and unmapping a page again and
+ * again allocates nothing.
  *
  * The slot's other members are the engine's; the tree knows where it lies. All of it is under the
  * engine's lock; a slot stays where it is until it is removed.
@@ -57,6 +58,7 @@ struct pv_tree {
     struct pv_context *context; /* for its slots */
     struct pv_table *root;      /* or NULL */
     struct pv_table *idle;      /* the empty table that stays, or NULL */
+    struct pv_table *spare;     /* an empty table that is in no place, and not counted, or NULL */
     unsigned levels;
     uint64_t last;    /* the largest device frame */
     uint64_t *tables; /* how many there are, and may be, in the VM */

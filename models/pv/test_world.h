@@ -36,7 +36,7 @@ enum {
     WORLD_POOL = 64,       /* machine pages beyond those that VMs begin with */
     WORLD_MACHINE = WORLD_VMS * WORLD_FRAMES + WORLD_POOL,
     WORLD_DEVICE = 4096,   /* device frames of a space that are used */
-    WORLD_STALE = 8192,    /* remembered translations of a space */
+    WORLD_STALE = 2048,    /* remembered translations of a space */
     WORLD_SPACES = 24,
     WORLD_RESERVED = 64,   /* a device's reserved range begins here, times its id */
 };
@@ -74,6 +74,7 @@ struct world_space {
     bool isolated;
     unsigned devices;
     unsigned identities;
+    unsigned live_count;
     struct world_translation live[WORLD_DEVICE]; /* at its first device frame */
     struct world_translation stale[WORLD_STALE];
     unsigned stale_count;
@@ -324,7 +325,7 @@ static inline void world_context_destroy(void *opaque, void *space)
     struct world_space *it = space;
 
     (void)world_step(opaque);
-    WORLD_CHECK(it->stale_count == 0 && it->devices == 0 && it->identities == 0);
+    WORLD_CHECK(it->live_count == 0 && it->stale_count == 0 && it->devices == 0 && it->identities == 0);
     for (unsigned i = 0; i < WORLD_DEVICE; i++) {
         WORLD_CHECK(!it->live[i].there);
     }
@@ -380,6 +381,7 @@ static inline int world_map(void *opaque, void *space, uint64_t device_frame, un
         WORLD_CHECK(it->stale[i].device_frame + (1u << it->stale[i].order) <= device_frame ||
                     it->stale[i].device_frame >= device_frame + (1u << order));
     }
+    it->live_count++;
     *at = (struct world_translation){true, (uint8_t)order, (uint8_t)perm, device_frame, handle};
     return 0;
 }
@@ -395,6 +397,7 @@ static inline int world_unmap(void *opaque, void *space, uint64_t device_frame, 
     WORLD_CHECK(at->there && at->order == order && it->stale_count < WORLD_STALE);
     it->stale[it->stale_count++] = *at;
     at->there = false;
+    it->live_count--;
     return 0;
 }
 
@@ -570,8 +573,9 @@ static inline void world_check(struct world *world)
     for (unsigned s = 0; s < WORLD_SPACES; s++) {
         const struct world_space *space = &world->spaces[s];
 
-        for (unsigned i = 0; space->there && i < WORLD_DEVICE; i++) {
+        for (unsigned i = 0, seen = 0; space->there && seen < space->live_count; i++) {
             if (space->live[i].there) {
+                seen++;
                 world_count(world, &space->live[i], refs, types);
             }
         }
