@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Rows: paravirtual map and unmap, one page or 512 in a call, deferred or not; and the destruction of a
- * VM with a million mappings.
+ * Rows: paravirtual map and unmap, one page or 512 in a call, deferred or not; and the destruction
+ * of a VM with a million mappings.
  *
- * Both sides do the same to the same hypervisor: a table of operations that counts references of a page
- * in an array and does nothing else. The baseline is what is commonly written: a GHashTable from device
- * frame to an entry that is allocated, a GTree by owner's frame and device frame for the way back, a
- * GPtrArray of what awaits its flush, and a mutex that is taken once a call. It is called directly: it
- * decodes nothing, checks no argument, looks at no reserved range, and never gives its mutex up while it
- * calls the hypervisor.
+ * Both sides do the same to the same hypervisor: a table of operations that counts references of a
+ * page in an array and does nothing else. The baseline is what is commonly written: a GHashTable
+ * from device frame to an entry that is allocated, a GTree by owner's frame and device frame for
+ * the way back, a GPtrArray of what awaits its flush, and a mutex that is taken once a call. It is
+ * called directly: it decodes nothing, checks no argument, looks at no reserved range, and never
+ * gives its mutex up while it calls the hypervisor.
  */
 #include "bench.h"
 
@@ -144,8 +144,8 @@ static int op_identity(void *opaque, void *space, uint64_t first, uint64_t last,
     return 0;
 }
 
-static int op_map(void *opaque, void *space, uint64_t device_frame, unsigned order,
-                  uint64_t handle, uint32_t perm)
+static int op_map(void *opaque, void *space, uint64_t device_frame, unsigned order, uint64_t handle,
+                  uint32_t perm)
 {
     (void)opaque, (void)space, (void)device_frame, (void)order, (void)handle, (void)perm;
     return 0;
@@ -254,8 +254,8 @@ static bool mapper_add(struct pv_bench *b)
 }
 
 /*
- * Those that stay take every second page, or every second block of 512; what comes and goes takes the
- * others, in no useful order.
+ * Those that stay take every second page, or every second block of 512; what comes and goes takes
+ * the others, in no useful order.
  */
 static uint64_t stays(const struct pv_bench *b, uint64_t number)
 {
@@ -566,9 +566,10 @@ static uint64_t live_of(void *state)
     return ((struct pv_bench *)state)->live;
 }
 
-#define LIVE(set, engine_run, base_run)                                                                 \
-    .unit = "pair", .setup = set, .teardown = teardown, .side_count = 2, .ratio_count = 1,  \
-    .ratios = {{0, 1, RATIO_SPEEDUP, 4}}, .sides = {                                               \
+#define LIVE(set, engine_run, base_run)                                                            \
+    .unit = "pair", .setup = set, .teardown = teardown, .side_count = 2, .ratio_count = 1,         \
+    .ratios = {{0, 1, RATIO_SPEEDUP, 4}},                                                          \
+    .sides = {                                                                                     \
         {.name = "viommu", .run = engine_run},                                                     \
         {.name = "GHashTable and GTree", .run = base_run},                                         \
     }

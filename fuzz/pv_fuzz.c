@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Fuzzes paravirtual operations: raw calls, and the random operations of pv/test_random.h between them.
- * After each, all that must hold is checked (pv/test_world.h), references and what devices remember
- * included.
+ * Fuzzes paravirtual operations: raw calls, and the random operations of pv/test_random.h between
+ * them. After each, all that must hold is checked (pv/test_world.h), references and what devices
+ * remember included.
  *
- * The first byte: how often long calls yield. Then an operation is two bytes, which allocation fails and
- * which step (0: none), a byte that says how long a raw call is (0: a random operation, of eight bytes)
- * and its bytes. A raw call's head has the version, operation and size that would be right, xor'ed with
- * what the input has there.
+ * The first byte: how often long calls yield. Then an operation is two bytes, which allocation
+ * fails and which step (0: none), a byte that says how long a raw call is (0: a random operation,
+ * of eight bytes) and its bytes. A raw call's head has the version, operation and size that would
+ * be right, xor'ed with what the input has there.
  */
 #include "bytes.h"
 

@@ -27,7 +27,7 @@ struct viommu_pv_call;
 enum viommu_pv_page_state {
     VIOMMU_PV_PAGE_RAM = 0,
     VIOMMU_PV_PAGE_READ_ONLY,    /* RAM that the VM may not write: writable is EACCES */
-    VIOMMU_PV_PAGE_DIRTY_LOGGED, /* RAM whose writes are logged: `mark_dirty` when mapped writable */
+    VIOMMU_PV_PAGE_DIRTY_LOGGED, /* RAM whose writes are logged: `mark_dirty` when writable */
     VIOMMU_PV_PAGE_PAGED_OUT,    /* `prepare` starts to bring it in, and the call is EAGAIN */
     VIOMMU_PV_PAGE_SHARED,       /* with other VMs: `prepare` unshares it before it is writable */
     VIOMMU_PV_PAGE_ON_DEMAND,    /* there is none yet: `prepare` populates it */
@@ -55,9 +55,9 @@ struct viommu_pv_range {
  */
 struct viommu_pv_ops {
     /*
-     * The page of `order` at a frame of a VM; a larger one than order 0 is contiguous, has one state
-     * and one owner. No side effects, as the privilege to the owner's page is judged by the answer.
-     * May fail: -ENOENT.
+     * The page of `order` at a frame of a VM; a larger one than order 0 is contiguous, has one
+     * state and one owner. No side effects, as the privilege to the owner's page is judged by the
+     * answer. May fail: -ENOENT.
      */
     int (*lookup)(void *opaque, uint32_t vm, uint64_t frame, unsigned order,
                   struct viommu_pv_page *page);
@@ -72,7 +72,7 @@ struct viommu_pv_ops {
      */
     int (*get_page)(void *opaque, uint32_t vm, uint64_t frame, unsigned order, uint64_t handle);
     void (*put_page)(void *opaque, unsigned order, uint64_t handle);
-    /* A reference as a writable page, while the page is not in use as another type. May fail: -EBUSY. */
+    /* One as a writable page, while the page is not in use as another type. May fail: -EBUSY. */
     int (*get_type)(void *opaque, unsigned order, uint64_t handle);
     void (*put_type)(void *opaque, unsigned order, uint64_t handle);
     /*
@@ -90,22 +90,22 @@ struct viommu_pv_ops {
      */
     int (*reserved)(void *opaque, uint32_t vm, uint32_t device, struct viommu_pv_range *ranges,
                     size_t room, size_t *count);
-    /* A context comes to be, with nothing mapped, or (id 0) as the VM began; *space becomes its name, not
-       NULL. May fail: -ENOMEM. */
+    /* A context comes to be, with nothing mapped, or (id 0) as the VM began; *space becomes its
+       name, not NULL. May fail: -ENOMEM. */
     int (*context_create)(void *opaque, uint32_t vm, uint32_t context, void **space);
     /* It ends: nothing is mapped in it and no device is attached. */
     void (*context_destroy)(void *opaque, void *space);
     /*
      * Takes a device, all of its functions and phantom functions at once or none, from one space to
-     * another (NULL: to none, where it reaches nothing). May fail: -ENODEV, -ENOMEM; then it is where
-     * it was, whole. To NULL it does not fail.
+     * another (NULL: to none, where it reaches nothing). May fail: -ENODEV, -ENOMEM; then it is
+     * where it was, whole. To NULL it does not fail.
      */
     int (*attach)(void *opaque, uint32_t device, void *from, void *to);
     /* A reserved range is mapped one to one, or no more. Mapping may fail: -ENOMEM. */
     int (*identity)(void *opaque, void *space, uint64_t first, uint64_t last, bool mapped);
     /*
-     * Maps a page whole, in the real IOMMU; nothing is mapped there. May fail: -ENOMEM, and has done
-     * nothing then.
+     * Maps a page whole, in the real IOMMU; nothing is mapped there. May fail: -ENOMEM, and has
+     * done nothing then.
      */
     int (*map)(void *opaque, void *space, uint64_t device_frame, unsigned order, uint64_t handle,
                uint32_t perm);
@@ -119,7 +119,8 @@ struct viommu_pv_ops {
      * isolates the context: no reference is dropped.
      */
     int (*flush)(void *opaque, void *space, uint64_t first, uint64_t last);
-    /* Cuts the devices of a space off, for a flush failed. They stay so until they are attached anew. */
+    /* Cuts the devices of a space off, for a flush failed. They stay so until they are attached
+     * anew. */
     void (*isolate)(void *opaque, void *space);
     /*
      * Takes away a part of what a VM that was not started empty has mapped from the beginning in
@@ -130,12 +131,13 @@ struct viommu_pv_ops {
     /* Whether a long operation should yield now. Asked between two items. */
     bool (*yield)(void *opaque);
     /*
-     * A VM is asked to give back a page that is about to be removed: one call for each mapping of it.
-     * It unmaps, flushes and acknowledges (ACKNOWLEDGE).
+     * A VM is asked to give back a page that is about to be removed: one call for each mapping of
+     * it. It unmaps, flushes and acknowledges (ACKNOWLEDGE).
      */
     void (*give_back)(void *opaque, uint32_t mapper, uint32_t context, uint64_t device_frame,
                       uint32_t vm, uint64_t frame);
-    /* It says that it has; so many mappings of the page it still has, those not flushed included. */
+    /* It says that it has; so many mappings of the page it still has, those not flushed included.
+     */
     void (*acknowledged)(void *opaque, uint32_t mapper, uint32_t vm, uint64_t frame,
                          uint64_t remaining);
 };
@@ -152,7 +154,7 @@ struct viommu_pv_config {
     uint64_t tables_max;       /* of a VM; about 36 KiB each at most (16,384) */
     uint32_t contexts_max;     /* of a VM (16) */
     uint32_t items_max;        /* of map_foreign, up to 65,536 (512) */
-    uint32_t deferred_max;     /* frames of a context that may await a flush, up to 65,536 (1,024) */
+    uint32_t deferred_max; /* frames of a context that may await a flush, up to 65,536 (1,024) */
 };
 
 /*
@@ -222,16 +224,16 @@ void viommu_pv_cancel(struct viommu_pv *pv, struct viommu_pv_call *rest);
 int viommu_pv_page_remove(struct viommu_pv *pv, uint32_t vm, uint64_t frame);
 
 /*
- * Takes a page that is to be removed away from those who have it mapped: a page of any order that it
- * is part of is unmapped, flushed, and its references dropped; the slots say so until they are
+ * Takes a page that is to be removed away from those who have it mapped: a page of any order that
+ * it is part of is unmapped, flushed, and its references dropped; the slots say so until they are
  * unmapped. Returns 0 when no mapping is left; VIOMMU_PENDING, as viommu_pv_vm_destroy; -EIO: a
  * flush failed, the page is not free; -ENOENT without such a VM; -EINVAL for a page that is not to
  * be removed.
  */
 int viommu_pv_page_revoke(struct viommu_pv *pv, uint32_t vm, uint64_t frame);
 
-/* The page has been removed, or stays after all: what is at that frame now may be mapped. Returns 0,
-   -ENOENT, -ENOMEM. */
+/* The page has been removed, or stays after all: what is at that frame now may be mapped. Returns
+   0, -ENOENT, -ENOMEM. */
 int viommu_pv_page_settle(struct viommu_pv *pv, uint32_t vm, uint64_t frame);
 
 /* How a VM stands. Members are only ever added, at the end. */
@@ -282,11 +284,12 @@ int viommu_pv_backend_map(struct viommu_pv_backend *backend, uint64_t device_fra
                           const struct viommu_pv_memory *memory, uint32_t perm);
 int viommu_pv_backend_unmap(struct viommu_pv_backend *backend, uint64_t device_frame,
                             unsigned order);
-/* A backend's unmapping is complete when it returns; this is an error only after one that was not. */
+/* A backend's unmapping is complete when it returns; this is an error only after one that was not.
+ */
 int viommu_pv_backend_flush(struct viommu_pv_backend *backend);
 /*
- * Drops all there is, for good: no more is mapped with it, and unmapping has nothing to do. Returns 0,
- * or that the device may still reach what it should not: call again.
+ * Drops all there is, for good: no more is mapped with it, and unmapping has nothing to do. Returns
+ * 0, or that the device may still reach what it should not: call again.
  */
 int viommu_pv_backend_isolate(struct viommu_pv_backend *backend);
 

@@ -2,10 +2,11 @@
 /*
  * Paravirtual operations: the adapter to the library's backends.
  *
- * A backend is driven through the subscription that it fills in (viommu/notify.h), as a mirror of which
- * the engine's slots are the record: each page is one mapping, made when nothing is there and taken
- * away whole. Backends complete an unmapping before they return, so there is nothing to flush; one that
- * answers later (VIOMMU_PENDING) cannot be driven so, and is treated as having failed.
+ * A backend is driven through the subscription that it fills in (viommu/notify.h), as a mirror of
+ * which the engine's slots are the record: each page is one mapping, made when nothing is there and
+ * taken away whole. Backends complete an unmapping before they return, so there is nothing to
+ * flush; one that answers later (VIOMMU_PENDING) cannot be driven so, and is treated as having
+ * failed.
  */
 #include <viommu/pv.h>
 
@@ -25,8 +26,7 @@ struct viommu_pv_backend {
     bool dropped; /* all there was, for good: the backend is fenced */
 };
 
-int viommu_pv_backend_create(const struct viommu_subscription *what,
-                             struct viommu_pv_backend **out)
+int viommu_pv_backend_create(const struct viommu_subscription *what, struct viommu_pv_backend **out)
 {
     const uint32_t kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP;
     struct viommu_pv_backend *backend;
@@ -106,8 +106,7 @@ int viommu_pv_backend_map(struct viommu_pv_backend *backend, uint64_t device_fra
     if (!is_allowed(&backend->what, &range)) {
         return -ERANGE;
     }
-    if (backend->what.form == VIOMMU_FORM_POW2 &&
-        (memory->gpa & (range.last - range.first))) {
+    if (backend->what.form == VIOMMU_FORM_POW2 && (memory->gpa & (range.last - range.first))) {
         return -ERANGE; /* blocks are aligned in their target, too */
     }
     if (backend->what.mappings_max && backend->mappings >= backend->what.mappings_max) {

@@ -2,9 +2,9 @@
 /*
  * Paravirtual operations: calls are read, carried out, and answered.
  *
- * The bytes of a call are copied once, then checked, then used; those of an answer are written once, at
- * the end. A call that yields is kept with all that it was told and has found; when it goes on, the
- * VMs and the context are looked for again, and are the same ones or the call is over.
+ * The bytes of a call are copied once, then checked, then used; those of an answer are written
+ * once, at the end. A call that yields is kept with all that it was told and has found; when it
+ * goes on, the VMs and the context are looked for again, and are the same ones or the call is over.
  */
 #include "pv/engine.h"
 
@@ -14,17 +14,15 @@
 #include "base/alloc.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structures are used as they come");
-_Static_assert(EPERM == VIOMMU_PV_EPERM && ENOENT == VIOMMU_PV_ENOENT &&
-                   ESRCH == VIOMMU_PV_ESRCH && EIO == VIOMMU_PV_EIO &&
-                   ENXIO == VIOMMU_PV_ENXIO && EBADF == VIOMMU_PV_EBADF &&
+_Static_assert(EPERM == VIOMMU_PV_EPERM && ENOENT == VIOMMU_PV_ENOENT && ESRCH == VIOMMU_PV_ESRCH &&
+                   EIO == VIOMMU_PV_EIO && ENXIO == VIOMMU_PV_ENXIO && EBADF == VIOMMU_PV_EBADF &&
                    EAGAIN == VIOMMU_PV_EAGAIN && EACCES == VIOMMU_PV_EACCES &&
                    EBUSY == VIOMMU_PV_EBUSY && EEXIST == VIOMMU_PV_EEXIST &&
                    ENODEV == VIOMMU_PV_ENODEV && EINVAL == VIOMMU_PV_EINVAL &&
                    ENOSPC == VIOMMU_PV_ENOSPC && ERANGE == VIOMMU_PV_ERANGE &&
                    ENOTEMPTY == VIOMMU_PV_ENOTEMPTY && EOPNOTSUPP == VIOMMU_PV_EOPNOTSUPP &&
-                   EADDRNOTAVAIL == VIOMMU_PV_EADDRNOTAVAIL &&
-                   ESHUTDOWN == VIOMMU_PV_ESHUTDOWN && EALREADY == VIOMMU_PV_EALREADY &&
-                   ESTALE == VIOMMU_PV_ESTALE,
+                   EADDRNOTAVAIL == VIOMMU_PV_EADDRNOTAVAIL && ESHUTDOWN == VIOMMU_PV_ESHUTDOWN &&
+                   EALREADY == VIOMMU_PV_EALREADY && ESTALE == VIOMMU_PV_ESTALE,
                "statuses are this system's numbers");
 
 enum {
@@ -154,8 +152,8 @@ static const struct kind kinds[] = {
                           check_head, pv_run_enable, false},
     [VIOMMU_PV_CONTEXT_ALLOC] = {sizeof(struct viommu_pv_alloc_call),
                                  sizeof(struct viommu_pv_alloc), check_alloc, pv_run_alloc, true},
-    [VIOMMU_PV_CONTEXT_FREE] = {sizeof(struct viommu_pv_free_call),
-                                sizeof(struct viommu_pv_answer), check_free, pv_run_free, true},
+    [VIOMMU_PV_CONTEXT_FREE] = {sizeof(struct viommu_pv_free_call), sizeof(struct viommu_pv_answer),
+                                check_free, pv_run_free, true},
     [VIOMMU_PV_ATTACH] = {sizeof(struct viommu_pv_attach_call), sizeof(struct viommu_pv_answer),
                           check_head, pv_run_attach, true},
     [VIOMMU_PV_MAP] = {sizeof(struct viommu_pv_map_call), sizeof(struct viommu_pv_answer),
@@ -186,9 +184,7 @@ static const struct kind *kind_of(unsigned operation)
 /* Bytes that follow the structure of a call. */
 static size_t in_rest(const struct viommu_pv_call *call)
 {
-    return call->operation == VIOMMU_PV_MAP_FOREIGN
-               ? call->in.foreign.count * sizeof(uint64_t)
-               : 0;
+    return call->operation == VIOMMU_PV_MAP_FOREIGN ? call->in.foreign.count * sizeof(uint64_t) : 0;
 }
 
 /* Bytes that may follow the structure of an answer. */

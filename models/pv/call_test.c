@@ -64,7 +64,8 @@ static void test_caps(void **state)
     world_end(world);
 }
 
-/* Calls, each of which is answered OK or ENXIO as it is, and the places of what must be zero in it. */
+/* Calls, each of which is answered OK or ENXIO as it is, and the places of what must be zero in it.
+ */
 struct sample {
     union {
         struct viommu_pv_head head;
@@ -114,8 +115,8 @@ static const struct sample samples[] = {
               .count = 1}},
      {AT(struct viommu_pv_map_call, zero), AT(struct viommu_pv_map_call, flags) + 1,
       AT(struct viommu_pv_map_call, perm), -1}},
-    {{.acknowledge = {.head = WORLD_HEAD(VIOMMU_PV_ACKNOWLEDGE,
-                                         struct viommu_pv_acknowledge_call)}},
+    {{.acknowledge = {.head =
+                          WORLD_HEAD(VIOMMU_PV_ACKNOWLEDGE, struct viommu_pv_acknowledge_call)}},
      {AT(struct viommu_pv_acknowledge_call, zero), -1}},
     {{.free = {.head = WORLD_HEAD(VIOMMU_PV_CONTEXT_FREE, struct viommu_pv_free_call),
                .context = 1}},
@@ -199,8 +200,7 @@ static void test_buffers(void **state)
                      -EINVAL);
     assert_int_equal(viommu_pv_call(world->pv, 7, &in, sizeof(in), out, 32, &written, NULL),
                      -ENOENT);
-    assert_int_equal(world_call(world, 0, &in, sizeof(in), out, sizeof(out) - 1),
-                     VIOMMU_PV_EINVAL);
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), out, sizeof(out) - 1), VIOMMU_PV_EINVAL);
     assert_int_equal(world_status(world, 0).mappings, 0);
     assert_int_equal(world_call(world, 0, &in, sizeof(in), out, sizeof(out)), VIOMMU_PV_OK);
     assert_int_equal(world_status(world, 0).mappings, 4);
@@ -217,10 +217,8 @@ static void test_buffers(void **state)
 static void test_a_call_is_read_once(void **state)
 {
     struct world *world = world_create(&defaults, 1);
-    struct viommu_pv_map_call in = {.head = WORLD_HEAD(VIOMMU_PV_MAP, in),
-                                    .vm = VIOMMU_PV_SELF,
-                                    .count = 3,
-                                    .perm = 1};
+    struct viommu_pv_map_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_MAP, in), .vm = VIOMMU_PV_SELF, .count = 3, .perm = 1};
     struct viommu_pv_call *rest = NULL;
     struct viommu_pv_answer out;
     size_t written;
@@ -228,9 +226,9 @@ static void test_a_call_is_read_once(void **state)
     (void)state;
     assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
     world->yield_every = 1;
-    assert_int_equal(viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written,
-                                    &rest),
-                     VIOMMU_PENDING);
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+        VIOMMU_PENDING);
     memset(&in, 0xff, sizeof(in));
     assert_int_equal(viommu_pv_resume(world->pv, rest, &out, sizeof(out) - 1, &written), -EINVAL);
     while (viommu_pv_resume(world->pv, rest, &out, sizeof(out), &written) == VIOMMU_PENDING) {
@@ -336,12 +334,9 @@ static void test_backend(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_incomplete_tables),
-        cmocka_unit_test(test_caps),
-        cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_buffers),
-        cmocka_unit_test(test_a_call_is_read_once),
-        cmocka_unit_test(test_backend),
+        cmocka_unit_test(test_incomplete_tables),   cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_malformed),           cmocka_unit_test(test_buffers),
+        cmocka_unit_test(test_a_call_is_read_once), cmocka_unit_test(test_backend),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

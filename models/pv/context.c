@@ -9,8 +9,7 @@
 /* ---- they come and go ---- */
 
 /* Puts a context at its id, or the lowest; it is not found there by calls yet. */
-static int insert(struct viommu_pv *pv, struct pv_vm *vm, struct pv_context *context,
-                  uint32_t *id)
+static int insert(struct viommu_pv *pv, struct pv_vm *vm, struct pv_context *context, uint32_t *id)
 {
     uint32_t at = *id == UINT32_MAX ? 0 : *id;
     int error = -ENOSPC;

@@ -36,9 +36,9 @@ static void test_enable(void **state)
     assert_int_equal(world->vms[0].default_left, 5);
     /* Interrupted, and given up: maps are refused, and another call goes on. */
     world->yield_every = 2;
-    assert_int_equal(viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written,
-                                    &rest),
-                     VIOMMU_PENDING);
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+        VIOMMU_PENDING);
     assert_int_equal(world->vms[0].default_left, 3);
     viommu_pv_cancel(world->pv, rest);
     assert_int_equal(world_do_map(world, 0, pages(0, 1, 1)), VIOMMU_PV_EAGAIN);
@@ -111,9 +111,9 @@ static void test_another_context_of_the_same_id(void **state)
     assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
     assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
     world->yield_every = 1;
-    assert_int_equal(viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written,
-                                    &rest),
-                     VIOMMU_PENDING);
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+        VIOMMU_PENDING);
     world->yield_every = 0;
     assert_int_equal(world_free(world, 0, 1), VIOMMU_PV_OK);
     assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
@@ -191,7 +191,8 @@ static void test_attach(void **state)
     assert_int_equal(viommu_pv_device_add(world->pv, 0, 3), 0);
     assert_int_equal(world_move(world, 0, 4, 1), VIOMMU_PV_ENODEV);
     assert_int_equal(world_move(world, 0, 3, 2), VIOMMU_PV_EBADF);
-    /* Each step that fails leaves it where it was; the world checks that ranges are never absent. */
+    /* Each step that fails leaves it where it was; the world checks that ranges are never absent.
+     */
     for (unsigned i = 2;; i++) {
         uint32_t status;
 

@@ -3,11 +3,12 @@
  * Paravirtual operations: devices, and the ranges that they need mapped one to one.
  *
  * A range is there before its device is, and goes after it: in the context that the device comes to
- * it is mapped first, and in the one that the device leaves it is unmapped last. Devices with the same
- * range share it. No mapping of a guest meets any reserved range of its devices, in no context.
+ * it is mapped first, and in the one that the device leaves it is unmapped last. Devices with the
+ * same range share it. No mapping of a guest meets any reserved range of its devices, in no
+ * context.
  *
- * One device of a VM is moved at a time (`moving`), so what is mapped one to one in its contexts, and
- * where its devices are, is changed without the lock by whoever has that.
+ * One device of a VM is moved at a time (`moving`), so what is mapped one to one in its contexts,
+ * and where its devices are, is changed without the lock by whoever has that.
  */
 #include "pv/engine.h"
 
@@ -93,7 +94,8 @@ static void set_reserved(struct pv_vm *vm, struct viommu_pv_range *all, size_t c
     vm->generation++;
 }
 
-/* After a device has gone. With the lock. Without memory for a new list more is reserved than need be. */
+/* After a device has gone. With the lock. Without memory for a new list more is reserved than need
+ * be. */
 static void forget_reserved(struct pv_vm *vm)
 {
     size_t count;
@@ -268,8 +270,8 @@ static int ask(const struct viommu_pv *pv, uint32_t vm, uint32_t id, struct pv_d
     }
     device->id = id;
     device->range_count = count;
-    if (count && (pv->ops->reserved(pv->opaque, vm, id, device->ranges, count, &again) ||
-                  again != count)) {
+    if (count &&
+        (pv->ops->reserved(pv->opaque, vm, id, device->ranges, count, &again) || again != count)) {
         base_free(device);
         return -ENODEV;
     }

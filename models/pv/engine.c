@@ -18,11 +18,11 @@ enum {
 
 static bool ops_complete(const struct viommu_pv_ops *ops)
 {
-    return ops && ops->lookup && ops->prepare && ops->get_page && ops->put_page &&
-           ops->get_type && ops->put_type && ops->mark_dirty && ops->may_call && ops->may_use &&
-           ops->reserved && ops->context_create && ops->context_destroy && ops->attach &&
-           ops->identity && ops->map && ops->unmap && ops->flush && ops->isolate &&
-           ops->drop_default && ops->yield && ops->give_back && ops->acknowledged;
+    return ops && ops->lookup && ops->prepare && ops->get_page && ops->put_page && ops->get_type &&
+           ops->put_type && ops->mark_dirty && ops->may_call && ops->may_use && ops->reserved &&
+           ops->context_create && ops->context_destroy && ops->attach && ops->identity &&
+           ops->map && ops->unmap && ops->flush && ops->isolate && ops->drop_default &&
+           ops->yield && ops->give_back && ops->acknowledged;
 }
 
 static void default_64(uint64_t *value, uint64_t standard)
@@ -190,8 +190,7 @@ void pv_vm_remove(struct viommu_pv *pv, struct pv_vm *vm)
     pv_lock(pv);
     place = vm_place(pv, vm->id);
     pv->vm_count--;
-    memmove(pv->vms + place, pv->vms + place + 1,
-            (pv->vm_count - place) * sizeof(struct pv_vm *));
+    memmove(pv->vms + place, pv->vms + place + 1, (pv->vm_count - place) * sizeof(struct pv_vm *));
     pv_unlock(pv);
     vm_free(vm);
 }

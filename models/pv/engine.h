@@ -16,8 +16,9 @@
  *
  * Locking. One mutex an engine, held for a step of one slot and never while an operation of the
  * embedder runs. What must outlive such a gap is counted: `users` of a VM and of a context. A VM or
- * context that is about to go says so (dying, closing), is not found by new calls, and is freed when
- * nobody uses it. So whatever happens inside an operation of the embedder happens between two steps.
+ * context that is about to go says so (dying, closing), is not found by new calls, and is freed
+ * when nobody uses it. So whatever happens inside an operation of the embedder happens between two
+ * steps.
  */
 #ifndef VIOMMU_PV_ENGINE_H
 #define VIOMMU_PV_ENGINE_H
@@ -49,10 +50,10 @@ struct pv_context {
     void *space;
     uint32_t id;
     uint64_t serial;
-    unsigned users;   /* calls that are in it */
-    unsigned devices; /* attached, or about to be */
-    bool closing;     /* being freed */
-    bool isolated;    /* a flush failed, and no whole one has succeeded since */
+    unsigned users;    /* calls that are in it */
+    unsigned devices;  /* attached, or about to be */
+    bool closing;      /* being freed */
+    bool isolated;     /* a flush failed, and no whole one has succeeded since */
     uint64_t failures; /* how many flushes failed */
     struct pv_tree tree;
     /* The queue: places head to tail of a ring; NULL where a slot has been flushed already. */
@@ -86,7 +87,7 @@ enum pv_enabling {
 struct pv_vm {
     uint32_t id;
     uint64_t serial;
-    unsigned users; /* calls that are about it, as mapper or owner */
+    unsigned users;   /* calls that are about it, as mapper or owner */
     uint64_t putting; /* references of its pages that are being dropped */
     bool dying;
     bool empty;    /* it began so */
@@ -94,14 +95,14 @@ struct pv_vm {
     bool dropping; /* a call drops the default mappings */
     bool removing; /* a call takes the VM apart */
     enum pv_enabling enabling;
-    uint64_t cursor; /* of drop_default */
-    uint64_t position; /* in the index, while the VM dies */
+    uint64_t cursor;              /* of drop_default */
+    uint64_t position;            /* in the index, while the VM dies */
     struct pv_context **contexts; /* by id; NULL where there is none */
     uint64_t context_count;
     uint64_t mappings; /* slots in all contexts */
     uint64_t tables;
     struct pv_device *devices;
-    uint64_t generation; /* of the devices' ranges */
+    uint64_t generation;              /* of the devices' ranges */
     struct viommu_pv_range *reserved; /* of all devices, sorted, each once; none meets another */
     size_t reserved_count;
     struct pv_index index;
@@ -219,8 +220,8 @@ void pv_context_free(struct viommu_pv *pv, struct pv_context *context);
 int pv_context_clear(struct viommu_pv *pv, struct pv_context *context, bool may_yield);
 /* Takes all devices of a VM away, whatever they were at. VIOMMU_PENDING: one is being moved. */
 int pv_devices_remove(struct viommu_pv *pv, struct pv_vm *vm);
-/* Whether device frames meet what is reserved; *met (or NULL) becomes the first range that they meet.
-   With the lock. */
+/* Whether device frames meet what is reserved; *met (or NULL) becomes the first range that they
+   meet. With the lock. */
 bool pv_reserved_meets(const struct pv_vm *vm, uint64_t first, uint64_t last,
                        struct viommu_pv_range *met);
 
@@ -233,17 +234,17 @@ int pv_run_attach(struct pv_run *run);
 /* ---- flush.c: from unmapped to free ---- */
 
 /*
- * Makes a LIVE slot PENDING: unmaps it in the real IOMMU. With the lock; gives it up meanwhile. Flushes
- * before where there is no room to wait, and afterwards where the page is larger than what may.
- * Returns 0; -EAGAIN when the slot is not LIVE any more, or a queue of others' making is in the way;
- * -EIO: it is as it was.
+ * Makes a LIVE slot PENDING: unmaps it in the real IOMMU. With the lock; gives it up meanwhile.
+ * Flushes before where there is no room to wait, and afterwards where the page is larger than what
+ * may. Returns 0; -EAGAIN when the slot is not LIVE any more, or a queue of others' making is in
+ * the way; -EIO: it is as it was.
  */
 int pv_unmap_slot(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags);
 /* The same of a slot that the caller has made LEAVING; an error other than -EAGAIN is -EIO. */
 int pv_unmap_leaving(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags);
 /*
- * Flushes what is PENDING in [first, last] now, and drops its references. With the lock; gives it up
- * meanwhile. Returns 0 or -EIO.
+ * Flushes what is PENDING in [first, last] now, and drops its references. With the lock; gives it
+ * up meanwhile. Returns 0 or -EIO.
  */
 int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, uint64_t last);
 /* Takes a slot into the index of the VM it names, and makes an alias for an owner (or NULL). */
@@ -294,8 +295,8 @@ int pv_run_acknowledge(struct pv_run *run);
 /* ---- call.c ---- */
 
 /*
- * Takes the context and the VM that a call names, and counts them as used. Without the lock. Returns 0
- * or the negative status; what was taken is given back when the call ends or yields.
+ * Takes the context and the VM that a call names, and counts them as used. Without the lock.
+ * Returns 0 or the negative status; what was taken is given back when the call ends or yields.
  */
 int pv_enter_context(struct pv_run *run, uint32_t id);
 int pv_enter_named(struct pv_run *run, uint32_t id);

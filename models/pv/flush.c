@@ -2,9 +2,10 @@
 /*
  * Paravirtual operations: from LIVE to PENDING to FREE.
  *
- * Each context has a queue of what awaits its flush. A flush notes where the queue ends, has the real
- * IOMMU flushed without the lock, and then drops what lies before that place: what came later waits
- * for a later flush. Two that overlap do no harm: what one has dropped the other does not find.
+ * Each context has a queue of what awaits its flush. A flush notes where the queue ends, has the
+ * real IOMMU flushed without the lock, and then drops what lies before that place: what came later
+ * waits for a later flush. Two that overlap do no harm: what one has dropped the other does not
+ * find.
  */
 #include "pv/engine.h"
 
@@ -116,8 +117,7 @@ static uint64_t frames_of(const struct pv_slot *slot)
     return UINT64_C(1) << slot->order;
 }
 
-static bool has_room(const struct viommu_pv *pv, const struct pv_context *context,
-                     uint64_t frames)
+static bool has_room(const struct viommu_pv *pv, const struct pv_context *context, uint64_t frames)
 {
     uint64_t max = pv->config.deferred_max;
 

@@ -2,8 +2,8 @@
 /*
  * Paravirtual operations: pages of another VM, at device frames that the engine chooses.
  *
- * A context remembers where the last one was placed and looks on from there, so that many are placed
- * without looking at what is taken again and again.
+ * A context remembers where the last one was placed and looks on from there, so that many are
+ * placed without looking at what is taken again and again.
  */
 #include "pv/engine.h"
 

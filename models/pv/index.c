@@ -101,8 +101,7 @@ static int segment_for(struct pv_index *index, uint64_t chain)
         if (!segments) {
             return -ENOMEM;
         }
-        memset(segments + index->segment_room, 0,
-               (room - index->segment_room) * sizeof(*segments));
+        memset(segments + index->segment_room, 0, (room - index->segment_room) * sizeof(*segments));
         index->segments = segments;
         index->segment_room = room;
     }

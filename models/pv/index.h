@@ -4,8 +4,8 @@
  *
  * A hash of chains through the slots, by their first frame. It grows by one chain at a time, which
  * splits one other (linear hashing), so that no step is longer than a chain; the chains' heads lie
- * in segments that never move. Eight frames in a row have chains side by side. It never shrinks until
- * it is empty: its size is bounded by what was mapped at once.
+ * in segments that never move. Eight frames in a row have chains side by side. It never shrinks
+ * until it is empty: its size is bounded by what was mapped at once.
  *
  * A page that belongs to another VM than the one that was named has an alias besides, in a list of
  * the other. Under the engine's lock.

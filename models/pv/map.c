@@ -139,8 +139,7 @@ static int admit(const struct way *way)
                           item->device_frame + (UINT64_C(1) << item->order) - 1, NULL)) {
         return -EADDRNOTAVAIL; /* of a device that has just come */
     }
-    return pv_vm_leaving(run->named, item->frame,
-                         item->frame + (UINT64_C(1) << item->order) - 1)
+    return pv_vm_leaving(run->named, item->frame, item->frame + (UINT64_C(1) << item->order) - 1)
                ? -ENOENT
                : 0;
 }
@@ -163,8 +162,8 @@ static int in_the_way(const struct pv_run *run, const struct pv_item *item)
 }
 
 /*
- * Looks at the slot before anything is done to the page, which is not done for nothing; flushes what
- * awaits that.
+ * Looks at the slot before anything is done to the page, which is not done for nothing; flushes
+ * what awaits that.
  */
 static int glance(struct way *way)
 {
@@ -236,8 +235,8 @@ static void unclaim(struct way *way, struct pv_slot *slot)
 static void publish(struct way *way, struct pv_slot *slot)
 {
     struct viommu_pv *pv = way->run->pv;
-    bool dirty = way->page.state == VIOMMU_PV_PAGE_DIRTY_LOGGED &&
-                 (way->item->perm & VIOMMU_PV_WRITE);
+    bool dirty =
+        way->page.state == VIOMMU_PV_PAGE_DIRTY_LOGGED && (way->item->perm & VIOMMU_PV_WRITE);
 
     if (dirty) {
         pv->ops->mark_dirty(pv->opaque, way->item->order, way->page.handle);
@@ -395,8 +394,8 @@ int pv_run_map(struct pv_run *run)
 
 /* ---- unmap ---- */
 
-static bool is_what(const struct pv_slot *slot, uint32_t vm, uint64_t frame,
-                    uint64_t device_frame, unsigned order)
+static bool is_what(const struct pv_slot *slot, uint32_t vm, uint64_t frame, uint64_t device_frame,
+                    unsigned order)
 {
     return slot->vm == vm && slot->frame == frame && slot->device_frame == device_frame &&
            slot->order == order;
@@ -473,9 +472,9 @@ int pv_run_unmap(struct pv_run *run)
         begun = true;
         call->stopped = in->device_frame + offset;
         pv_lock(run->pv);
-        error = run->vm->dying ? -ESHUTDOWN
-                               : unmap_item(run, vm, in->frame + offset,
-                                            in->device_frame + offset, in->order);
+        error = run->vm->dying
+                    ? -ESHUTDOWN
+                    : unmap_item(run, vm, in->frame + offset, in->device_frame + offset, in->order);
         pv_unlock(run->pv);
         call->done += !error;
     }

@@ -181,8 +181,8 @@ static void test_privileges_come_before_side_effects(void **state)
     assert_int_equal(world->vms[1].frames[5].machine, -1);
     /* The page is another VM's than the one that was named. */
     world->refuse_use[0] = 1u << 2;
-    world->vms[1].frames[6] = (struct world_frame){world->vms[2].frames[6].machine,
-                                                   VIOMMU_PV_PAGE_SHARED};
+    world->vms[1].frames[6] =
+        (struct world_frame){world->vms[2].frames[6].machine, VIOMMU_PV_PAGE_SHARED};
     assert_int_equal(world_do_map(world, 0, of(one(6, 16, RW), 1)), VIOMMU_PV_EPERM);
     assert_int_equal(world->vms[1].frames[6].state, VIOMMU_PV_PAGE_SHARED);
     assert_int_equal(world->prepared, 0);
@@ -264,9 +264,8 @@ static void test_references_wait_for_the_flush(void **state)
 static void test_a_flush_of_a_range(void **state)
 {
     struct world *world = begin(&defaults);
-    struct viommu_pv_flush_call in = {.head = WORLD_HEAD(VIOMMU_PV_FLUSH, in),
-                                      .first = 3,
-                                      .last = 4};
+    struct viommu_pv_flush_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_FLUSH, in), .first = 3, .last = 4};
     struct viommu_pv_answer out;
 
     (void)state;
@@ -316,8 +315,8 @@ static void test_a_flush_that_fails(void **state)
 
 static void test_quotas(void **state)
 {
-    struct world *world = begin(&(struct viommu_pv_config){
-        .mappings_max = 8, .tables_max = 5, .contexts_max = 2});
+    struct world *world =
+        begin(&(struct viommu_pv_config){.mappings_max = 8, .tables_max = 5, .contexts_max = 2});
     struct viommu_pv_answer answer;
     struct world_range range = many(one(0, 0, RW), 10);
     uint32_t context;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Random operations on several VMs, contexts and page states. After each all that must hold is checked
- * (test_world.h). Steps and allocations fail now and then; a world that yields at every step goes beside
- * one that never does, and answers the same.
+ * Random operations on several VMs, contexts and page states. After each all that must hold is
+ * checked (test_world.h). Steps and allocations fail now and then; a world that yields at every
+ * step goes beside one that never does, and answers the same.
  */
 #include "pv/test_random.h"
 

@@ -3,8 +3,8 @@
  * Paravirtual operations: pages are removed, and VMs die.
  *
  * What is to be revoked is found by the index of the VM whose frames are mapped, in batches: slots
- * become LEAVING under the lock, then each is unmapped, then their contexts are flushed. Contexts in
- * which a flush failed before come last: what others map is revoked all the same.
+ * become LEAVING under the lock, then each is unmapped, then their contexts are flushed. Contexts
+ * in which a flush failed before come last: what others map is revoked all the same.
  */
 #include "pv/engine.h"
 
@@ -90,8 +90,8 @@ static bool yields(struct viommu_pv *pv)
 }
 
 /*
- * Runs a batch that may be empty; true when there is no more to do in this call, and what it comes to:
- * 0 when nothing is left.
+ * Runs a batch that may be empty; true when there is no more to do in this call, and what it comes
+ * to: 0 when nothing is left.
  */
 static bool batch_ends(struct viommu_pv *pv, struct batch *batch, bool left, int *result)
 {
@@ -213,7 +213,8 @@ static int list_asked(const struct pv_vm *vm, uint64_t frame, struct asked **out
     return 0;
 }
 
-/* With the lock: whether nobody maps the page, and no reference of the VM's is just being dropped. */
+/* With the lock: whether nobody maps the page, and no reference of the VM's is just being dropped.
+ */
 static bool is_drained(const struct pv_vm *vm, uint64_t frame)
 {
     return !pv_index_find(&vm->index, frame) && vm->putting == 0;
@@ -260,8 +261,7 @@ static int revoke_frame(struct viommu_pv *pv, struct pv_vm *vm, uint64_t frame)
     do {
         batch.busy = false;
         for (struct pv_slot *slot = pv_index_find(&vm->index, frame);
-             slot && batch_take(&batch, slot);
-             slot = pv_index_after(&vm->index, frame, slot)) {
+             slot && batch_take(&batch, slot); slot = pv_index_after(&vm->index, frame, slot)) {
         }
     } while (!batch_ends(pv, &batch, !is_drained(vm, frame), &result));
     return result;

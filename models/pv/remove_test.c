@@ -201,10 +201,8 @@ static void test_one_context_fails_and_others_do_not_wait(void **state)
 static void test_calls_of_the_dying(void **state)
 {
     struct world *world = begin(&defaults);
-    struct viommu_pv_map_call in = {.head = WORLD_HEAD(VIOMMU_PV_MAP, in),
-                                    .vm = 0,
-                                    .count = 3,
-                                    .perm = RW};
+    struct viommu_pv_map_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_MAP, in), .vm = 0, .count = 3, .perm = RW};
     struct viommu_pv_call *rest = NULL;
     struct viommu_pv_call *own = NULL;
     struct viommu_pv_answer out;
@@ -212,12 +210,12 @@ static void test_calls_of_the_dying(void **state)
 
     (void)state;
     world->yield_every = 1;
-    assert_int_equal(viommu_pv_call(world->pv, 1, &in, sizeof(in), &out, sizeof(out), &written,
-                                    &rest),
-                     VIOMMU_PENDING);
-    assert_int_equal(viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written,
-                                    &own),
-                     VIOMMU_PENDING);
+    assert_int_equal(
+        viommu_pv_call(world->pv, 1, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+        VIOMMU_PENDING);
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &own),
+        VIOMMU_PENDING);
     world->flush_fails = true;
     while (viommu_pv_vm_destroy(world->pv, 0) != -EIO) {
     }

@@ -27,7 +27,7 @@ struct pv_table {
     uint16_t filled; /* entries that are full */
     uint8_t level;
     uint64_t present[WORDS];
-    uint64_t full[WORDS]; /* level 0: as `present` */
+    uint64_t full[WORDS];  /* level 0: as `present` */
     uint64_t large[WORDS]; /* the entry is a slot; level 0: unused */
     union {
         struct pv_slot slots[ENTRIES]; /* level 0 */
@@ -75,8 +75,8 @@ static uint64_t reach(unsigned level)
     return (UINT64_C(1) << level * BITS) - 1;
 }
 
-void pv_tree_init(struct pv_tree *tree, struct pv_context *context, uint64_t last,
-                  uint64_t *tables, uint64_t tables_max)
+void pv_tree_init(struct pv_tree *tree, struct pv_context *context, uint64_t last, uint64_t *tables,
+                  uint64_t tables_max)
 {
     *tree = (struct pv_tree){.context = context,
                              .last = last,
@@ -94,8 +94,8 @@ static struct pv_table *allocate(unsigned level)
                             : sizeof(struct pv_table));
 }
 
-static struct pv_table *table_create(struct pv_tree *tree, struct pv_table *parent,
-                                     unsigned level, uint64_t device_frame, int *error)
+static struct pv_table *table_create(struct pv_tree *tree, struct pv_table *parent, unsigned level,
+                                     uint64_t device_frame, int *error)
 {
     struct pv_table *table;
 
@@ -104,7 +104,8 @@ static struct pv_table *table_create(struct pv_tree *tree, struct pv_table *pare
         return NULL;
     }
     if (level == 0 && tree->spare) {
-        table = tree->spare; /* nothing is in it: its bits are clear, and slots are written when used */
+        table =
+            tree->spare; /* nothing is in it: its bits are clear, and slots are written when used */
         tree->spare = NULL;
     } else {
         table = allocate(level);
@@ -284,8 +285,7 @@ static int table_for(struct pv_tree *tree, uint64_t device_frame, unsigned level
     return table ? 0 : error;
 }
 
-int pv_tree_claim(struct pv_tree *tree, uint64_t device_frame, unsigned order,
-                  struct pv_slot **out)
+int pv_tree_claim(struct pv_tree *tree, uint64_t device_frame, unsigned order, struct pv_slot **out)
 {
     unsigned level = order / BITS;
     uint64_t last = device_frame + (UINT64_C(1) << order) - 1;

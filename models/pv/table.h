@@ -2,12 +2,12 @@
 /*
  * The slots of a context: a tree of tables by device frame, 9 bits a level, like a page table.
  *
- * Tables of level 0 hold 512 slots for pages of order 0. In those above, an entry is the table below
- * it, or one slot of order 9 (in level 1) or 18 (in level 2). A table knows which of its entries are
- * there, and which of those are full: so the next slot and the next gap are found without a search
- * through what lies between, and an emptied table is freed. One empty table of level 0 may stay, the
- * last that became empty, and one more is kept for its memory: mapping and unmapping a page again and
- * again allocates nothing.
+ * Tables of level 0 hold 512 slots for pages of order 0. In those above, an entry is the table
+ * below it, or one slot of order 9 (in level 1) or 18 (in level 2). A table knows which of its
+ * entries are there, and which of those are full: so the next slot and the next gap are found
+ * without a search through what lies between, and an emptied table is freed. One empty table of
+ * level 0 may stay, the last that became empty, and one more is kept for its memory: mapping and
+ * unmapping a page again and again allocates nothing.
  *
  * The slot's other members are the engine's; the tree knows where it lies. All of it is under the
  * engine's lock; a slot stays where it is until it is removed.
@@ -71,8 +71,8 @@ static inline uint64_t pv_slot_last(const struct pv_slot *slot)
     return slot->device_frame + (UINT64_C(1) << slot->order) - 1;
 }
 
-void pv_tree_init(struct pv_tree *tree, struct pv_context *context, uint64_t last,
-                  uint64_t *tables, uint64_t tables_max);
+void pv_tree_init(struct pv_tree *tree, struct pv_context *context, uint64_t last, uint64_t *tables,
+                  uint64_t tables_max);
 /* No slot is in use. */
 void pv_tree_fini(struct pv_tree *tree);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Random operations on the world of test_world.h, eight bytes each: calls of VMs, and what a hypervisor
- * does. Each returns a number that is made of all its answers, so that two worlds can be compared.
+ * Random operations on the world of test_world.h, eight bytes each: calls of VMs, and what a
+ * hypervisor does. Each returns a number that is made of all its answers, so that two worlds can be
+ * compared.
  */
 #ifndef VIOMMU_PV_TEST_RANDOM_H
 #define VIOMMU_PV_TEST_RANDOM_H
@@ -62,9 +63,9 @@ static inline uint64_t random_foreign(struct world *world, uint32_t vm, const ui
     } out = {.answer = {.status = 0}};
     uint64_t sum = 0;
 
-    in.call.head = (struct viommu_pv_head){
-        VIOMMU_PV_VERSION, VIOMMU_PV_MAP_FOREIGN,
-        (uint32_t)(sizeof(in.call) + in.call.count * sizeof(uint64_t))};
+    in.call.head =
+        (struct viommu_pv_head){VIOMMU_PV_VERSION, VIOMMU_PV_MAP_FOREIGN,
+                                (uint32_t)(sizeof(in.call) + in.call.count * sizeof(uint64_t))};
     for (unsigned i = 0; i < in.call.count; i++) {
         in.frames[i] = (bytes[6] + i * bytes[7]) & 63;
     }
@@ -78,8 +79,7 @@ static inline uint64_t random_foreign(struct world *world, uint32_t vm, const ui
 
 static inline uint64_t random_find(struct world *world, uint32_t vm, const uint8_t *bytes)
 {
-    struct viommu_pv_find_call in = {.head =
-                                         WORLD_HEAD(VIOMMU_PV_FIND, struct viommu_pv_find_call),
+    struct viommu_pv_find_call in = {.head = WORLD_HEAD(VIOMMU_PV_FIND, struct viommu_pv_find_call),
                                      .vm = bytes[2] & 3,
                                      .frame = bytes[3]};
     struct viommu_pv_lookup_call look = {
@@ -156,8 +156,8 @@ static inline uint64_t random_remove(struct world *world, uint32_t vm, const uin
         /* Others that have it as theirs lose it, too. */
         for (unsigned v = 0; v < WORLD_VMS; v++) {
             for (unsigned i = 0; i < WORLD_FRAMES; i++) {
-                if (v != vm && world->vms[v].frames[i].machine ==
-                                   world->vms[vm].frames[frame].machine) {
+                if (v != vm &&
+                    world->vms[v].frames[i].machine == world->vms[vm].frames[frame].machine) {
                     world->vms[v].frames[i] = (struct world_frame){.machine = -1};
                 }
             }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A hypervisor for tests: a few VMs, machine pages with reference counts, and a simulated IOMMU whose
- * devices remember every translation that they were given until it is flushed.
+ * A hypervisor for tests: a few VMs, machine pages with reference counts, and a simulated IOMMU
+ * whose devices remember every translation that they were given until it is flushed.
  *
  * world_check() judges: the engine's own structures; that references are as many as live and
  * remembered translations, references as a writable page as many as those that allow writing; that
  * no device can reach a free page; that reserved ranges are as they were.
  *
- * Every operation of the table counts as a step. The n-th step can fail (`fail_at`, where it may) or
- * call something back (`intrude_at`); `yield_every` says how often a long call is made to yield.
+ * Every operation of the table counts as a step. The n-th step can fail (`fail_at`, where it may)
+ * or call something back (`intrude_at`); `yield_every` says how often a long call is made to yield.
  */
 #ifndef VIOMMU_PV_TEST_WORLD_H
 #define VIOMMU_PV_TEST_WORLD_H
@@ -32,13 +32,13 @@
 
 enum {
     WORLD_VMS = 4,
-    WORLD_FRAMES = 1024,   /* of a VM; from 512 on one page of order 9 */
-    WORLD_POOL = 64,       /* machine pages beyond those that VMs begin with */
+    WORLD_FRAMES = 1024, /* of a VM; from 512 on one page of order 9 */
+    WORLD_POOL = 64,     /* machine pages beyond those that VMs begin with */
     WORLD_MACHINE = WORLD_VMS * WORLD_FRAMES + WORLD_POOL,
-    WORLD_DEVICE = 4096,   /* device frames of a space that are used */
-    WORLD_STALE = 2048,    /* remembered translations of a space */
+    WORLD_DEVICE = 4096, /* device frames of a space that are used */
+    WORLD_STALE = 2048,  /* remembered translations of a space */
     WORLD_SPACES = 24,
-    WORLD_RESERVED = 64,   /* a device's reserved range begins here, times its id */
+    WORLD_RESERVED = 64, /* a device's reserved range begins here, times its id */
 };
 
 struct world_page {
@@ -85,7 +85,7 @@ struct world {
     struct world_vm vms[WORLD_VMS];
     struct world_page pages[WORLD_MACHINE];
     struct world_space spaces[WORLD_SPACES];
-    uint64_t refuse_call;       /* bit n: operation n */
+    uint64_t refuse_call;           /* bit n: operation n */
     uint64_t refuse_use[WORLD_VMS]; /* bit n: not the pages of VM n */
     unsigned long steps;
     unsigned long fail_at;
@@ -325,7 +325,8 @@ static inline void world_context_destroy(void *opaque, void *space)
     struct world_space *it = space;
 
     (void)world_step(opaque);
-    WORLD_CHECK(it->live_count == 0 && it->stale_count == 0 && it->devices == 0 && it->identities == 0);
+    WORLD_CHECK(it->live_count == 0 && it->stale_count == 0 && it->devices == 0 &&
+                it->identities == 0);
     for (unsigned i = 0; i < WORLD_DEVICE; i++) {
         WORLD_CHECK(!it->live[i].there);
     }
@@ -678,7 +679,10 @@ static inline uint32_t world_call(struct world *world, uint32_t vm, const void *
     return ret ? VIOMMU_PV_ESHUTDOWN : ((struct viommu_pv_answer *)out)->status;
 }
 
-#define WORLD_HEAD(op, type) {.version = VIOMMU_PV_VERSION, .operation = (op), .size = sizeof(type)}
+#define WORLD_HEAD(op, type)                                                                       \
+    {                                                                                              \
+        .version = VIOMMU_PV_VERSION, .operation = (op), .size = sizeof(type)                      \
+    }
 
 static inline uint32_t world_enable(struct world *world, uint32_t vm)
 {
@@ -702,8 +706,7 @@ static inline uint32_t world_alloc(struct world *world, uint32_t vm, uint32_t *c
 static inline uint32_t world_free(struct world *world, uint32_t vm, uint32_t context)
 {
     struct viommu_pv_free_call in = {
-        .head = WORLD_HEAD(VIOMMU_PV_CONTEXT_FREE, struct viommu_pv_free_call),
-        .context = context};
+        .head = WORLD_HEAD(VIOMMU_PV_CONTEXT_FREE, struct viommu_pv_free_call), .context = context};
     struct viommu_pv_answer out;
 
     return world_call(world, vm, &in, sizeof(in), &out, sizeof(out));
@@ -729,7 +732,7 @@ struct world_range {
     uint64_t device_frame;
     uint64_t count;
     uint32_t order;
-    uint32_t perm;  /* of map */
+    uint32_t perm; /* of map */
     uint32_t flags;
 };
 
@@ -769,10 +772,10 @@ static inline uint32_t world_do_unmap(struct world *world, uint32_t vm, struct w
 
 static inline uint32_t world_do_flush(struct world *world, uint32_t vm, uint32_t context)
 {
-    struct viommu_pv_flush_call in = {
-        .head = WORLD_HEAD(VIOMMU_PV_FLUSH, struct viommu_pv_flush_call),
-        .context = context,
-        .flags = VIOMMU_PV_WHOLE};
+    struct viommu_pv_flush_call in = {.head =
+                                          WORLD_HEAD(VIOMMU_PV_FLUSH, struct viommu_pv_flush_call),
+                                      .context = context,
+                                      .flags = VIOMMU_PV_WHOLE};
     struct viommu_pv_answer out;
 
     return world_call(world, vm, &in, sizeof(in), &out, sizeof(out));

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Calls of several VMs at once, while pages are taken and a VM dies and comes again: no page loses its
- * last reference while a device could reach it, and in the end nothing is left.
+ * Calls of several VMs at once, while pages are taken and a VM dies and comes again: no page loses
+ * its last reference while a device could reach it, and in the end nothing is left.
  *
- * The hypervisor here counts, for each page, references and translations that devices may have (until
- * they are flushed); a reference that is dropped looks at the other count.
+ * The hypervisor here counts, for each page, references and translations that devices may have
+ * (until they are flushed); a reference that is dropped looks at the other count.
  */
 #include "pv/engine.h"
 
@@ -275,8 +275,7 @@ static void *guest(void *opaque)
             .perm = VIOMMU_PV_READ | VIOMMU_PV_WRITE,
         };
         struct viommu_pv_flush_call flush = {
-            .head = {VIOMMU_PV_VERSION, VIOMMU_PV_FLUSH, sizeof(flush)},
-            .flags = VIOMMU_PV_WHOLE};
+            .head = {VIOMMU_PV_VERSION, VIOMMU_PV_FLUSH, sizeof(flush)}, .flags = VIOMMU_PV_WHOLE};
 
         in.frame = in.device_frame % (FRAMES - 8);
         call(vm, &in, sizeof(in));

@@ -14,8 +14,7 @@ enum {
 
 /* ---- pages ---- */
 
-static struct hypervisor_frame *frame_of(struct hypervisor *hypervisor, uint32_t vm,
-                                         uint64_t frame)
+static struct hypervisor_frame *frame_of(struct hypervisor *hypervisor, uint32_t vm, uint64_t frame)
 {
     return &hypervisor->vms[vm].frames[frame];
 }
@@ -33,8 +32,8 @@ static int op_lookup(void *opaque, uint32_t vm, uint64_t frame, unsigned order,
     }
     at = frame_of(hypervisor, vm, frame);
     for (uint64_t i = 0; i < count; i++) {
-        if ((!at[i].page && at[i].state != VIOMMU_PV_PAGE_ON_DEMAND) ||
-            at[i].state != at->state || (i && at[i].page != at->page + i)) {
+        if ((!at[i].page && at[i].state != VIOMMU_PV_PAGE_ON_DEMAND) || at[i].state != at->state ||
+            (i && at[i].page != at->page + i)) {
             return -ENOENT;
         }
     }
@@ -129,8 +128,7 @@ static bool op_may_use(void *opaque, uint32_t vm, uint32_t other, uint32_t perm)
 
 /* ---- devices and spaces ---- */
 
-struct hypervisor_device *hypervisor_device(struct hypervisor *hypervisor, uint32_t vm,
-                                            uint32_t id)
+struct hypervisor_device *hypervisor_device(struct hypervisor *hypervisor, uint32_t vm, uint32_t id)
 {
     for (unsigned i = 0; i < HYPERVISOR_DEVICES; i++) {
         struct hypervisor_device *device = &hypervisor->devices[i];
@@ -207,8 +205,7 @@ const struct hypervisor_translation *hypervisor_translate(const struct hyperviso
     if (!device->space || device->space->isolated) {
         return NULL;
     }
-    for (const struct hypervisor_translation *at = device->space->translations; at;
-         at = at->next) {
+    for (const struct hypervisor_translation *at = device->space->translations; at; at = at->next) {
         if (device_frame - at->device_frame < UINT64_C(1) << at->order &&
             (!found || found->stale)) {
             found = at;
@@ -291,16 +288,15 @@ static int op_identity(void *opaque, void *space, uint64_t first, uint64_t last,
     return 0;
 }
 
-static int op_map(void *opaque, void *space, uint64_t device_frame, unsigned order,
-                  uint64_t handle, uint32_t perm)
+static int op_map(void *opaque, void *space, uint64_t device_frame, unsigned order, uint64_t handle,
+                  uint32_t perm)
 {
     if (((struct hypervisor *)opaque)->map_fails) {
         return -ENOMEM;
     }
-    add_translation(space, &(struct hypervisor_translation){.device_frame = device_frame,
-                                                            .order = order,
-                                                            .handle = handle,
-                                                            .perm = perm});
+    add_translation(
+        space, &(struct hypervisor_translation){
+                   .device_frame = device_frame, .order = order, .handle = handle, .perm = perm});
     return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A simulated hypervisor for scenarios of paravirtual operations: VMs with 4,096 frames, machine pages
- * that count their references, and an IOMMU whose devices remember what they were told until it is
- * flushed. It fills in the table that viommu/pv.h asks for.
+ * A simulated hypervisor for scenarios of paravirtual operations: VMs with 4,096 frames, machine
+ * pages that count their references, and an IOMMU whose devices remember what they were told until
+ * it is flushed. It fills in the table that viommu/pv.h asks for.
  */
 #ifndef VIOMMU_TOOLS_RUN_HYPERVISOR_H
 #define VIOMMU_TOOLS_RUN_HYPERVISOR_H

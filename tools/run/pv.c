@@ -71,10 +71,11 @@ void pv_destroy(struct run *run)
 
 /* The operations that a table can lack, in its order. */
 static const char *const operations[] = {
-    "lookup",         "prepare",         "get-page", "put-page",     "get-type", "put-type",
-    "mark-dirty",     "may-call",        "may-use",  "reserved",     "context-create",
-    "context-destroy", "attach",         "identity", "map",          "unmap",    "flush",
-    "isolate",        "drop-default",    "yield",    "give-back",    "acknowledged", NULL,
+    "lookup",         "prepare",         "get-page", "put-page",     "get-type",
+    "put-type",       "mark-dirty",      "may-call", "may-use",      "reserved",
+    "context-create", "context-destroy", "attach",   "identity",     "map",
+    "unmap",          "flush",           "isolate",  "drop-default", "yield",
+    "give-back",      "acknowledged",    NULL,
 };
 
 static void do_engine(struct run *run)
@@ -100,8 +101,7 @@ static void do_engine(struct run *run)
         return;
     }
     if (arg_given(run, "without")) {
-        memset((uint8_t *)&room->ops + missing * sizeof(void (*)(void)), 0,
-               sizeof(void (*)(void)));
+        memset((uint8_t *)&room->ops + missing * sizeof(void (*)(void)), 0, sizeof(void (*)(void)));
     }
     pv_destroy(run);
     run->pv = room;
@@ -286,8 +286,7 @@ static const char *const states[] = {"ram",    "read-only", "dirty-logged", "pag
 static bool arg_frame(struct run *run, const char *vm_name, const char *name, uint32_t *vm,
                       uint64_t *frame)
 {
-    return pv_arg_vm(run, vm_name, vm) &&
-           arg_number_max(run, name, HYPERVISOR_FRAMES - 1, frame);
+    return pv_arg_vm(run, vm_name, vm) && arg_number_max(run, name, HYPERVISOR_FRAMES - 1, frame);
 }
 
 static void tell_page(struct run *run, const struct hypervisor_frame *at)
@@ -441,9 +440,9 @@ static void do_privilege(struct run *run)
 
 static void do_allow(struct run *run)
 {
-    static const char *const calls[] = {
-        "none",   "caps", "reserved", "enable", "alloc",       "free",        "attach", "map",
-        "unmap", "flush", "lookup",   "find",   "map-foreign", "acknowledge", NULL};
+    static const char *const calls[] = {"none",   "caps",   "reserved",    "enable",      "alloc",
+                                        "free",   "attach", "map",         "unmap",       "flush",
+                                        "lookup", "find",   "map-foreign", "acknowledge", NULL};
     struct pv_room *room = pv_room(run);
     unsigned which = 0;
     bool on = true;
@@ -489,8 +488,7 @@ const struct command pv_commands[] = {
     {"pv asked", "", "Takes the next question to give a page back.", do_asked},
     {"pv fail", "what switch", "Makes flush, attach or map fail.", do_fail},
     {"pv yield", "every", "How often a long call is made to yield; 0: never.", do_yield},
-    {"pv privilege", "vm other switch", "Whether a VM may use another one's pages.",
-     do_privilege},
+    {"pv privilege", "vm other switch", "Whether a VM may use another one's pages.", do_privilege},
     {"pv allow", "call switch", "Whether VMs may make a kind of call.", do_allow},
     {0},
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the two halves of the paravirtual room share: pv.c is the hypervisor, pv_call.c its guests. */
+/* What the two halves of the paravirtual room share: pv.c is the hypervisor, pv_call.c its guests.
+ */
 #ifndef VIOMMU_TOOLS_RUN_PV_H
 #define VIOMMU_TOOLS_RUN_PV_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The paravirtual room, as guests: their calls, and what they are answered. The status is that of the
- * ABI, in lower case. A call that yields is gone on with at once, unless it says `once`; then `pv resume`
- * goes on, or `pv cancel` forgets it.
+ * The paravirtual room, as guests: their calls, and what they are answered. The status is that of
+ * the ABI, in lower case. A call that yields is gone on with at once, unless it says `once`; then
+ * `pv resume` goes on, or `pv cancel` forgets it.
  */
 #include "pv.h"
 
@@ -132,8 +132,7 @@ static void ranged(struct run *run, unsigned operation, uint32_t perm, uint32_t 
     struct pv_room *room = begin(run, &vm);
 
     if (room && pv_arg_32(run, "context", &in.context) && pv_arg_32(run, "of", &in.vm) &&
-        arg_number(run, "frame", &in.frame) &&
-        arg_number(run, "device-frame", &in.device_frame) &&
+        arg_number(run, "frame", &in.frame) && arg_number(run, "device-frame", &in.device_frame) &&
         arg_number(run, "count", &in.count) && pv_arg_32(run, "order", &in.order) &&
         arg_perm(run, "perm", &in.perm) && send(run, room, vm, &in, sizeof(in), &answer)) {
         tell_range(run, &answer);
@@ -220,8 +219,8 @@ static void do_foreign(struct run *run)
         !pv_arg_32(run, "of", &in.call.vm) || !arg_perm(run, "perm", &in.call.perm)) {
         return;
     }
-    in.call.device_frame_max = room->config.device_frame_max ? room->config.device_frame_max
-                                                             : (UINT64_C(1) << 36) - 1;
+    in.call.device_frame_max =
+        room->config.device_frame_max ? room->config.device_frame_max : (UINT64_C(1) << 36) - 1;
     in.call.count = (uint32_t)arg_frames(run, in.frames);
     if (!in.call.count || !arg_number(run, "max", &in.call.device_frame_max)) {
         return;
@@ -312,9 +311,8 @@ static void do_caps(struct run *run)
 
 static void do_reserved(struct run *run)
 {
-    struct viommu_pv_reserved_call in = {.head = head(VIOMMU_PV_RESERVED, sizeof(in)),
-                                         .device = VIOMMU_PV_ALL,
-                                         .room = ITEMS_MAX};
+    struct viommu_pv_reserved_call in = {
+        .head = head(VIOMMU_PV_RESERVED, sizeof(in)), .device = VIOMMU_PV_ALL, .room = ITEMS_MAX};
     union answer answer;
     const struct viommu_pv_frames *frames;
     uint32_t vm = 0;
