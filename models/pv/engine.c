@@ -132,7 +132,7 @@ static int vm_insert(struct viommu_pv *pv, struct pv_vm *vm)
     return 0;
 }
 
-static void vm_free(struct pv_vm *vm)
+void pv_vm_free(struct pv_vm *vm)
 {
     pv_index_fini(&vm->index);
     base_free(vm->reserved);
@@ -162,37 +162,36 @@ int viommu_pv_vm_add(struct viommu_pv *pv, uint32_t id, bool empty)
     pv_index_init(&vm->index, pv->seed);
     vm->contexts = base_alloc_array(pv->config.contexts_max, sizeof(struct pv_context *));
     if (!vm->contexts) {
-        vm_free(vm);
+        pv_vm_free(vm);
         return -ENOMEM;
     }
     pv_lock(pv);
     error = vm_insert(pv, vm);
     pv_unlock(pv);
     if (error) {
-        vm_free(vm);
+        pv_vm_free(vm);
         return error;
     }
     error = pv_context_create(pv, vm, &context);
     pv_lock(pv);
     vm->users = 0;
     vm->dying = error != 0;
+    if (error) {
+        pv_vm_take_out(pv, vm);
+    }
     pv_unlock(pv);
     if (error) {
-        pv_vm_remove(pv, vm);
+        pv_vm_free(vm);
     }
     return error;
 }
 
-void pv_vm_remove(struct viommu_pv *pv, struct pv_vm *vm)
+void pv_vm_take_out(struct viommu_pv *pv, struct pv_vm *vm)
 {
-    size_t place;
+    size_t place = vm_place(pv, vm->id);
 
-    pv_lock(pv);
-    place = vm_place(pv, vm->id);
     pv->vm_count--;
     memmove(pv->vms + place, pv->vms + place + 1, (pv->vm_count - place) * sizeof(struct pv_vm *));
-    pv_unlock(pv);
-    vm_free(vm);
 }
 
 int viommu_pv_vm_status(struct viommu_pv *pv, uint32_t id, struct viommu_pv_vm_status *status,

@@ -202,8 +202,9 @@ static inline void pv_vm_let_go(struct pv_vm *vm)
     vm->putting--;
 }
 
-/* Takes a VM that has nothing and that nobody uses out, and frees it. Takes the lock for itself. */
-void pv_vm_remove(struct viommu_pv *pv, struct pv_vm *vm);
+/* A VM that has nothing and that nobody uses is found no more, and can be freed. With the lock. */
+void pv_vm_take_out(struct viommu_pv *pv, struct pv_vm *vm);
+void pv_vm_free(struct pv_vm *vm);
 /* Whether a frame of the VM's, or any in [first, last], is about to be removed. */
 bool pv_vm_leaving(const struct pv_vm *vm, uint64_t first, uint64_t last);
 

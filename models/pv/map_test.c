@@ -282,6 +282,33 @@ static void test_a_flush_of_a_range(void **state)
     world_end(world);
 }
 
+static void unmap_another(struct world *world)
+{
+    assert_int_equal(world_do_unmap(world, 0, with(many(one(1, 1, 0), 2), VIOMMU_PV_DEFER)),
+                     VIOMMU_PV_OK);
+}
+
+/* What is unmapped while a flush is under way waits for the next one. */
+static void test_an_unmap_during_a_flush(void **state)
+{
+    struct world *world = begin(&defaults);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 0, many(one(0, 0, RW), 4)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, with(one(0, 0, 0), VIOMMU_PV_DEFER)), VIOMMU_PV_OK);
+    world->intrude = unmap_another;
+    world->intrude_at = world->steps + 2; /* after the privilege: the flush */
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 0)->refs, 0);
+    assert_int_equal(page(world, 0, 1)->refs, 1);
+    assert_int_equal(page(world, 0, 2)->refs, 1);
+    assert_int_equal(world_status(world, 0).pending, 2);
+    world_check(world);
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 1)->refs, 0);
+    world_end(world);
+}
+
 static void test_a_flush_that_fails(void **state)
 {
     struct world *world = begin(&defaults);
@@ -430,6 +457,7 @@ int main(void)
         cmocka_unit_test(test_in_use),
         cmocka_unit_test(test_references_wait_for_the_flush),
         cmocka_unit_test(test_a_flush_of_a_range),
+        cmocka_unit_test(test_an_unmap_during_a_flush),
         cmocka_unit_test(test_a_flush_that_fails),
         cmocka_unit_test(test_quotas),
         cmocka_unit_test(test_find),

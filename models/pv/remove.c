@@ -428,6 +428,8 @@ int viommu_pv_vm_destroy(struct viommu_pv *pv, uint32_t id)
     error = take_apart(pv, vm);
     if (error) {
         vm->removing = false;
+    } else {
+        pv_vm_take_out(pv, vm); /* nobody can come to use it now */
     }
     pv_unlock(pv);
     if (error) {
@@ -438,6 +440,6 @@ int viommu_pv_vm_destroy(struct viommu_pv *pv, uint32_t id)
             pv_context_free(pv, vm->contexts[context]);
         }
     }
-    pv_vm_remove(pv, vm);
+    pv_vm_free(vm);
     return 0;
 }
