@@ -236,6 +236,7 @@ static void test_calls_of_the_dying(void **state)
 /* ---- at any point ---- */
 
 static uint32_t victim;
+static uint64_t mapped_then; /* of its frames, when it began to die */
 static bool taken;
 
 static void kill_victim(struct world *world)
@@ -243,6 +244,7 @@ static void kill_victim(struct world *world)
     int ret = viommu_pv_vm_destroy(world->pv, victim);
 
     assert_true(ret == VIOMMU_PENDING || ret == 0);
+    mapped_then = world_status(world, victim).mapped;
     if (ret == 0) {
         world_forget_vm(world, victim);
     }
@@ -316,6 +318,7 @@ static void test_death_at_every_step(void **state)
             world->intrude = kill_victim;
             world->intrude_at = world->steps + n;
             work(world);
+            assert_true(world_status(world, victim).mapped <= mapped_then);
             (void)world_destroy_vm(world, victim);
             world_check(world);
             world_end(world);
