@@ -94,6 +94,8 @@ extern const struct row_list sync_rows;
 extern const struct row_list sync_page_rows;
 extern const struct row_list sync_first_rows;
 extern const struct row_list watch_rows;
+extern const struct row_list virtio_rows;
+extern const struct row_list virtio_translate_rows;
 extern const struct row_list pv_rows;
 
 #endif

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, shadow map,
-save, trace, takeover, nvme and pv fuzz targets into corpus/.
+save, trace, takeover, virtio, virtio_ring, nvme and pv fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -652,6 +652,40 @@ def trace_seeds():
     trace("far", [store(0x90, 0xfffffffff007, 8), store(0x18, 1 << 26)] + command(1 << 26) +
           [store(0x88, 0x7fff0), hexes("refused", slot=0, low=0, high=0, reason=2)])
 
+    # Of a virtio-iommu.
+    state = {name: "0x0" for name in ("features", "domains", "endpoints", "mappings", "bypass")}
+    small = {name: 0 for name in ("domain-first", "domain-last", "host-width", "probe-size", "domains-max",
+                                  "endpoints-max", "mappings-max", "faults-max")}
+    unit = {"bypass": True, **{name: "0x0" for name in ("features", "page-sizes", "input-first", "input-last")},
+            **small, "regions": [["0x8000", "0x8fff"]]}
+    header = {**header, "model": "virtio", "unit": unit, "state": {**state, "bypass": "0x1"}}
+
+    def request(number, status, parts, room=4, written=4):
+        bytes_ = b"".join(value.to_bytes(size, "little") for value, size in parts)
+        return [{"kind": "request", "number": number, "size": len(bytes_), "room": room,
+                 "bytes": bytes_[:36].hex()},
+                {"kind": "answered", "number": number, "status": status, "written": written}]
+
+    begin = [{"kind": "accepted", "value": "0x77"}, {"kind": "requester", "requester": "00:03.0", "present": True}]
+    attach = request(1, "ok", [(1, 4), (1, 4), (0x18, 4), (0, 4), (0, 4)])
+    some = attach + request(2, "ok", [(3, 4), (1, 4), (0x1000, 8), (0x1fff, 8), (0x5000, 8), (3, 4)])
+    some += request(3, "inval", [(3, 4), (1, 4), (0x8000, 8), (0x8fff, 8), (0x5000, 8), (3, 4)])
+    some += request(4, "ok", [(4, 4), (1, 4), (0, 8), (0xffff, 8), (0, 4)])
+    some += request(5, "ok", [(5, 4), (0x18, 4), (0, 64)], 516, 516) + request(6, "none", [(9, 4)], 4, 0)
+    gone = [{"kind": "requester", "requester": "00:03.0", "present": False}]
+    gone += request(7, "noent", [(2, 4), (1, 4), (0x18, 4), (0, 8)])
+    restart = [store(36, 0, 1), {"kind": "restart", "number": 8},
+               {"kind": "answered", "number": 8, "status": "ok", "written": 0}, {"kind": "reset"}]
+    finish = [{"kind": "end", "state": {**state, "bypass": "0x1"}}]
+    trace("virtio", begin + some + gone + restart + finish, header)
+    trace("virtio-late", begin + attach[:1] + some[2:] + attach[1:] + [{"kind": "event"}], header)
+    trace("virtio-differs", begin + request(1, "range", [(1, 4)]), header)
+    trace("virtio-configured", [{"kind": "accepted", "value": "0xc"}] + begin[1:] + some,
+          {**header, "state": state, "unit": {**unit, "features": "0x0c", "bypass": False, "mappings-max": 2,
+                                              "domains-max": 1, "faults-max": 9, "probe-size": 64,
+                                              "regions": []}})
+    trace("virtio-middle", some, {**header, "state": {**state, "domains": "0x1"}})
+
 
 # Saved states
 
@@ -772,7 +806,7 @@ def v_embedder(what, high=0):
 
 
 def virtio_seeds():
-    process = v_embedder(12, 15)
+    process = v_embedder(14, 15)
     many = b"".join(v_map(1, page, 0, page & 15) for page in range(0, 64))
     life = (v_attach(1, 0) + v_map(1, 1, 2, 3) + v_dma(0, 1) + v_dma(0, 2, 1) + v_dma(1, 1) +
             v_attach(1, 1) + v_unmap(1, 1, 1) + v_unmap(1, 1, 2) + v_dma(0, 1) + v_detach(1, 0) +
@@ -783,23 +817,113 @@ def virtio_seeds():
     bypass = b"".join(bytes([V_EMBEDDER, 5 | 16, on]) + bytes(7) + v_dma(2, 5) for on in (1, 0, 1, 2))
     bypass += v_attach(3, 2, 1) + v_map(3, 1, 1, 1) + v_unmap(3, 1, 1) + v_dma(2, 5) + v_embedder(7, 1)
     moves = v_attach(1, 0) + many[:60] + held[:18] + bytes([V_MOVE, 1, 0])
-    for kind in range(32):
+    # The same with mirrors, and some that fail, or answer late.
+    late = (v_attach(1, 0) + v_attach(1, 1) + process + v_embedder(4, 1) + v_map(1, 1, 2, 3) +
+            process + v_map(1, 9, 1, 4) + v_unmap(1, 1, 2) + v_embedder(2) + process +
+            v_embedder(2, 1) + process + v_embedder(6) + process + v_embedder(2) + process)
+    fails = (v_attach(1, 0) + v_attach(1, 1) + process + v_map(1, 1, 2, 3) + process +
+             v_embedder(4, 2) + v_map(1, 9, 1, 4) + process + v_embedder(4) + v_map(1, 9, 1, 4) +
+             v_attach(2, 0, 1) + process + v_embedder(4, 9) + v_unmap(1, 1, 2) + process)
+    for kind in range(64, 96):
+        head = bytes([kind])
+        write("virtio", f"mirror-{kind}", head + life + process + bypass + bytes([V_MOVE, 1, 0]))
+        if kind % 8 == 5:
+            write("virtio", f"mirror-hostile-{kind}", bytes([kind + 32]) + fails + late + life)
+        write("virtio", f"mirror-late-{kind}", head + late + bytes([V_MOVE, 0]) + life)
+        write("virtio", f"mirror-fails-{kind}", head + fails + bytes([V_MOVE, 1, 0]) + life)
+    for kind in list(range(32)) + [33, 37, 49]:
         head = bytes([kind])
         write("virtio", f"life-{kind}", head + life + bypass)
         write("virtio", f"held-{kind}", head + held + v_embedder(8, 1) + life)
     for i in range(48):
         change = bytes([V_MOVE, 1, 1]) + struct.pack("<HB", i * 7, 1 << i % 8)
         write("virtio", f"state-{i}", bytes([i % 32]) + moves + change + life)
+        mirrors = bytes([64 + i % 32]) + moves[:84] + process + bytes([V_MOVE, 1, 1])
+        write("virtio", f"mirror-state-{i}",
+              mirrors + struct.pack("<HB", i * 11, 1 << i % 8) + life)
     write("virtio", "many", b"\1" + v_attach(1, 0) + many + many + v_unmap(1, 0, 0x3f))
     raw = b"".join(bytes([V_SEND, 7 | size << 3, kind]) + bytes(max(0, size - 1))
                    for kind in range(8) for size in (0, 3, 4, 19, 20, 28, 31))
     write("virtio", "raw", b"\1" + raw)
     devices = b"".join(v_embedder(10, i) + v_attach(1, i & 3) + v_embedder(9, i) for i in range(16))
     write("virtio", "devices", b"\1" + devices + life)
+    window = bytes([V_EMBEDDER, 13, 0, 1])
+    for i in range(6):
+        gone = v_embedder(12, i) if i & 1 else v_embedder(10, i << 1)
+        write("virtio", f"gone-{i}", bytes([i * 5]) + v_attach(1, 0) + v_map(1, 1, 2, 3) + window +
+              v_embedder(0) + gone + v_unmap(1, 1, 2) + v_attach(1, 0) + process + v_embedder(1) +
+              process + window + process + bytes([V_MOVE, 1, 0]) + life)
+
+
+# ---- virtio_ring
+
+(VR_WRITE, VR_READ, VR_CONFIG, VR_BEGIN, VR_POKE, VR_DESCRIBE, VR_OFFER, VR_REQUEST, VR_BUFFER, VR_PROCESS,
+ VR_DMA, VR_PIN, VR_RELEASE, VR_MEMORY, VR_RESET, VR_MOVE) = range(16)
+
+
+def vr(what, operand=0, *more):
+    return bytes([what | operand << 4, *more])
+
+
+def vr_write(offset, size, value):
+    return vr(VR_WRITE) + struct.pack("<HB", offset, size - 1) + value.to_bytes(size, "little")
+
+
+def vr_request(kind, slot=0, choice=0, page=7):
+    """kind: 1 attach, 2 detach, 3 map, 4 unmap, 5 probe."""
+    return vr(VR_REQUEST, kind, slot, choice, page)
+
+
+def vr_describe(at, offset, length, flags, following, table=0):
+    """table: 0 and 2 those of the queues, 1 the indirect one; 4 more: a long length; 8: nowhere."""
+    return (vr(VR_DESCRIBE, table, at) + struct.pack("<H", offset) +
+            length.to_bytes(4 if table & 4 else 1, "little") + bytes([flags, following]))
+
+
+def virtio_ring_seeds():
+    process = vr(VR_PROCESS)
+    write_there, read_there = vr(VR_DMA, 0, 32 | 7), vr(VR_DMA, 0, 7)
+    mapped = vr_request(1) + vr_request(3, 1) + write_there
+    life = (mapped + vr_request(5, 0x42) + vr_request(4, 3) + read_there + process + vr(VR_BUFFER, 0, 0xff) +
+            process + vr_request(2, 0x84) + process)
+    pending = (mapped + vr(VR_PIN, 0, 7) + vr_request(4, 2) + process + vr_request(4, 0x83, 8) + process)
+    hostile = (vr_describe(0, 0x8000, 4, 1, 0) + vr(VR_OFFER, 0, 0) +       # a loop
+               vr_describe(1, 0x8000, 4, 3, 2) + vr_describe(2, 0x8000, 4, 0, 0) + vr(VR_OFFER, 0, 1) +
+               vr_describe(3, 0x6000, 32, 4, 0) + vr_describe(0, 0x6000, 16, 4, 0, 1) + vr(VR_OFFER, 0, 3) +
+               vr_describe(4, 0x8000, 0xffffffff, 1, 5, 4) + vr_describe(5, 1, 4, 2, 0, 8) + vr(VR_OFFER, 0, 4) +
+               vr_describe(6, 0x6000, 0, 4, 0) + vr(VR_OFFER, 0, 6) + vr_describe(7, 0x8000, 4, 1, 200) +
+               vr(VR_OFFER, 0, 7) + process)
+    for features in range(8):
+        begin = vr(VR_BEGIN, features)
+        write("virtio_ring", f"life-{features}", begin + life)
+        write("virtio_ring", f"pending-{features}", begin + pending + vr(VR_RELEASE) + process + life)
+        write("virtio_ring", f"reset-{features}", begin + pending + vr_write(20, 1, 0) + process +
+              vr(VR_READ, 0, 20, 0, 0) + vr(VR_RELEASE) + process + begin + life)
+        write("virtio_ring", f"moved-{features}", begin + pending + vr(VR_MOVE) + process + life +
+              vr(VR_MOVE) + process + life)
+        write("virtio_ring", f"moved-in-reset-{features}", begin + pending + vr_write(20, 1, 0) +
+              vr(VR_MOVE) + process + begin + life)
+        write("virtio_ring", f"hostile-{features}", begin + hostile + life)
+        write("virtio_ring", f"ahead-{features}", begin + vr(VR_POKE, 0, 2, 0x10, 2, 0xff, 0x7f) +
+              vr_write(0x3000, 2, 0) + begin + life)
+        write("virtio_ring", f"head-{features}", begin + vr(VR_OFFER, 2, 0xff, 0xff) + process + begin + life)
+        write("virtio_ring", f"memory-{features}", begin + mapped + vr(VR_MEMORY, 1) + vr_write(0x3000, 2, 0) +
+              process + vr(VR_MEMORY) + begin + life)
+        write("virtio_ring", f"platform-{features}", begin + pending + vr(VR_RESET) + process + begin + life)
+    for i in range(32):
+        write("virtio_ring", f"changed-{i}", vr(VR_BEGIN, i & 7) + pending + vr(VR_MOVE, 1) +
+              struct.pack("<HB", 256 + i * 9, 1 << i % 8) + process + life)
+    everywhere = b"".join(vr_write(offset, size, 0x0102030405060708 & (1 << 8 * size) - 1)
+                          for offset in range(0, 60, 2) for size in (1, 2, 4, 8))
+    write("virtio_ring", "registers", everywhere + b"".join(vr(VR_READ, 0, at & 255, at >> 8, 15)
+                                                            for at in (0, 16, 32, 48, 0x1000, 0x2000, 0x3000)))
+    write("virtio_ring", "configuration", b"".join(vr(VR_CONFIG, 2, at, 0xff, 0xff, 0, 0) + vr(VR_CONFIG, 6, at)
+                                                   for at in range(0, 256, 4)))
 
 
 registers_seeds()
 virtio_seeds()
+virtio_ring_seeds()
 takeover_seeds()
 trace_seeds()
 queue_seeds()

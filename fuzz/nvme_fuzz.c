@@ -335,7 +335,7 @@ static void config_write(uint64_t offset, uint16_t value)
     struct pci_function *function = nvme_function(nvme);
 
     pci_config_write(&function->config, offset, &value, sizeof(value));
-    function->ops->config_written(function->opaque);
+    function->ops->config_written(function->opaque, offset, sizeof(value));
 }
 
 static void enable(unsigned operand)

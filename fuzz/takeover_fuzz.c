@@ -266,7 +266,7 @@ static void play_unit(bool raw, const uint8_t *data, size_t size)
     struct save_section section = {.kind = 1, .version = 1};
 
     check(vtd_function_init(&from, "from", &config, &caches) == 0);
-    check(vtd_function_start(&from) == 0);
+    check(viommu_start(from.unit.iommu) == 0);
     check(vtd_function_init(&to, "to", &config, &caches) == 0);
     begin(&writer);
     check(vtd_function_save(&from, &writer) == 0);
@@ -274,7 +274,7 @@ static void play_unit(bool raw, const uint8_t *data, size_t size)
     section.at = state.body;
     section.left = state.size;
     if (vtd_function_load(&to, &section) == 0) {
-        vtd_function_process(&to);
+        unit_process(&to.unit);
     }
     vtd_function_fini(&from);
     vtd_function_fini(&to);

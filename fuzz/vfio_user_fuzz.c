@@ -167,7 +167,7 @@ static void serve(struct world *world, struct peer *peer)
         peer_open(peer, function);
     }
     for (int i = 0; i < 4; i++) {
-        vtd_function_process(&world->vtd);
+        unit_process(&world->vtd.unit);
     }
 }
 
@@ -277,12 +277,12 @@ static void open_world(struct world *world, uint8_t mode)
         .requester = REQUESTER,
         .ats = mode & MODE_DEVICE_TLB,
     };
-    struct device_dma dma = vtd_function_dma;
+    struct device_dma dma = unit_dma;
 
     memset(world, 0, sizeof(*world));
     check(vtd_function_init(&world->vtd, "vtd", &config, &caches) == 0);
-    check(vtd_function_start(&world->vtd) == 0);
-    check(viommu_device_add(world->vtd.iommu, &device, &world->device) == 0);
+    check(viommu_start(world->vtd.unit.iommu) == 0);
+    check(viommu_device_add(world->vtd.unit.iommu, &device, &world->device) == 0);
     dma.opaque = world->device;
     edu_init(&world->edu, "edu", &dma);
     peer_open(&world->unit_peer, &world->vtd.function);

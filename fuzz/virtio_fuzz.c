@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Fuzzes a virtio-iommu's requests and what is around them: bytes of any kind and length, answers
- * of any room, requests with fields that are nearly right; the configuration space; DMA; sections and
- * a subscriber that hold requests back; resets; saved states, whole and changed.
+ * of any room, requests with fields that are nearly right; the configuration space; DMA; sections,
+ * pinned windows and a subscriber that hold requests back; mirrors, which fail, too; devices that
+ * come and go; resets; saved states, whole and changed.
  *
  * Held after every operation: an answer lies in its room; what is pending completes, once and in
  * order; no more mappings and domains exist than are allowed; a state that is loaded is saved again
- * to the byte.
+ * to the byte. Mirrors are told to map only where nothing is mapped, and to unmap only what is; when
+ * all is over they hold what DMA finds.
  */
 #include "bytes.h"
 #include "support/guest.h"
@@ -18,15 +20,33 @@
 
 #define DEVICES 3
 #define TOKENS 8
+#define WINDOWS 3
 #define PAGES 16
 #define HEADER_SIZE 32u
 #define CHECKSUM_AT 28u
 #define MAPPINGS_MAX 64
 #define DOMAINS_MAX 2
+#define HELD_MAX 1024 /* by a mirror: more than pages, mapped once in each mapping */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+struct mirror {
+    struct bed *bed;
+    struct viommu_subscriber *subscriber;
+    struct viommu_change held[HELD_MAX];
+    unsigned count;
+};
+
+struct token {
+    uint64_t token;
+    struct mirror *mirror; /* whose it is, or NULL */
+    struct viommu_change change;
+};
+
 struct bed {
+    bool mirrored;
+    bool lenient; /* what was loaded never was: nobody looks */
+    struct mirror mirrors[DEVICES];
     struct viommu_memory *memory;
     struct viommu *iommu;
     struct viommu_device *devices[DEVICES];
@@ -34,8 +54,10 @@ struct bed {
     struct viommu_virtio_config virtio;
     uint64_t clock;
     unsigned sections;
-    uint64_t tokens[TOKENS]; /* of changes that were not answered */
+    struct token tokens[TOKENS]; /* of changes that were not answered */
     unsigned token_count;
+    struct viommu_window *windows[WINDOWS];
+    bool replaced; /* a device: another instance has them in another order */
     uint8_t answer;
     uint64_t sent;      /* token of the last request */
     uint64_t completed; /* and of the last that was pending and is complete */
@@ -53,6 +75,9 @@ static void on_completed(void *opaque, uint64_t token, uint8_t status)
 {
     struct bed *bed = opaque;
 
+    if (bed->lenient) {
+        return;
+    }
     if (token <= bed->completed || token > bed->sent || !bed->pending || status > SPEC_S_NOMEM) {
         guest_die("token %llu, status %u", (unsigned long long)token, status);
     }
@@ -60,36 +85,236 @@ static void on_completed(void *opaque, uint64_t token, uint8_t status)
     bed->pending--;
 }
 
-static int on_change(void *opaque, const struct viommu_change *change)
+/* How a change is answered. */
+static int decide(struct bed *bed, struct mirror *mirror, const struct viommu_change *change)
 {
-    struct bed *bed = opaque;
-
     if (change->first > change->last) {
         guest_die("a change that ends before it begins");
     }
     if (bed->answer % 3 == 1 && bed->token_count < TOKENS) {
-        bed->tokens[bed->token_count++] = change->token;
+        bed->tokens[bed->token_count++] = (struct token){change->token, mirror, *change};
         return VIOMMU_PENDING;
     }
     return bed->answer % 7 == 2 ? -EIO : 0;
 }
 
-static struct viommu *create(struct bed *bed, struct viommu_device **devices)
+static int on_change(void *opaque, const struct viommu_change *change)
 {
+    return decide(opaque, NULL, change);
+}
+
+/* ---- mirrors ---- */
+
+static void apply(struct mirror *mirror, const struct viommu_change *change)
+{
+    unsigned i = 0;
+
+    if (change->kind == VIOMMU_CHANGE_MAP) {
+        if (mirror->count == HELD_MAX) {
+            guest_die("more mappings than there can be");
+        }
+        mirror->held[mirror->count++] = *change;
+        return;
+    }
+    while (i < mirror->count && mirror->held[i].first != change->first) {
+        i++;
+    }
+    if (i == mirror->count || mirror->held[i].last != change->last) {
+        guest_die("an UNMAP of what is no mapping");
+    }
+    mirror->held[i] = mirror->held[--mirror->count];
+}
+
+static int on_mirror(void *opaque, const struct viommu_change *change)
+{
+    struct mirror *mirror = opaque;
+    int ret;
+
+    if (mirror->bed->lenient) {
+        return 0;
+    }
+    for (unsigned i = 0; change->kind == VIOMMU_CHANGE_MAP && i < mirror->count; i++) {
+        if (mirror->held[i].first <= change->last && mirror->held[i].last >= change->first) {
+            guest_die("a MAP over a mapping");
+        }
+    }
+    if (change->kind == VIOMMU_CHANGE_MAP &&
+        (change->gpa >= sizeof(ram) || change->last - change->first >= sizeof(ram) - change->gpa ||
+         change->host != ram + change->gpa)) {
+        guest_die("a MAP of what is no memory");
+    }
+    ret = decide(mirror->bed, mirror, change);
+    if (!ret) {
+        apply(mirror, change);
+    }
+    return ret;
+}
+
+static int on_fence(void *opaque)
+{
+    struct mirror *mirror = opaque;
+
+    if (!mirror->bed->lenient) {
+        mirror->count = 0;
+    }
+    return 0;
+}
+
+/* Of the first two devices; one takes blocks, and few of them. */
+static void mirror_begin(struct bed *bed, struct viommu_device *device, unsigned number, bool adopt)
+{
+    struct mirror *mirror = &bed->mirrors[number];
     struct viommu_subscription what = {
-        .kinds = VIOMMU_CHANGE_UNMAP, .change = on_change, .opaque = bed};
+        .kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP,
+        .role = VIOMMU_ROLE_MIRROR,
+        .form = number ? VIOMMU_FORM_POW2 : VIOMMU_FORM_RANGE,
+        .mappings_max = number ? 12 : 0,
+        .change = on_mirror,
+        .fence = on_fence,
+        .opaque = mirror,
+        .adopt = adopt,
+    };
+
+    if (bed->mirrored && number < 2) {
+        mirror->bed = bed;
+        guest_ok(viommu_device_subscribe(device, &what, &mirror->subscriber), "mirror");
+    }
+}
+
+static void mirror_check(struct bed *bed, unsigned number)
+{
+    const struct mirror *mirror = &bed->mirrors[number];
+    struct viommu_subscriber_status status;
+    uint8_t perms[64] = {0};
+
+    guest_ok(viommu_subscriber_status(mirror->subscriber, &status, sizeof(status)), "status");
+    if (status.fenced || status.differences) {
+        return;
+    }
+    if (status.behind || status.mappings != mirror->count) {
+        guest_die("%u mappings, or %llu", mirror->count, (unsigned long long)status.mappings);
+    }
+    for (unsigned i = 0; i < mirror->count; i++) {
+        const struct viommu_change *held = &mirror->held[i];
+
+        for (uint64_t at = held->first; at < held->last; at += 4096) {
+            struct viommu_translation out = {0};
+            int ret = viommu_device_translate(bed->devices[number], NULL, at, 0, &out);
+
+            if (ret == -EPERM) {
+                return; /* denied */
+            }
+            if (ret || out.gpa != held->gpa + (at - held->first) || out.perm != held->perm) {
+                guest_die("%#llx is mapped, and DMA: %d", (unsigned long long)at, ret);
+            }
+            if (at >> 12 < 64) {
+                perms[at >> 12] = 1;
+            }
+        }
+    }
+    for (unsigned page = 0; page < 64; page++) {
+        struct viommu_translation out;
+
+        if (!perms[page] &&
+            !viommu_device_translate(bed->devices[number], NULL, page * 4096ull, 0, &out) &&
+            out.gpa < sizeof(ram)) {
+            guest_die("%#x is not mapped, and DMA finds it", page);
+        }
+    }
+}
+
+/* A number that is nearly always small, in pages, or next to a border. */
+static uint64_t any_address(struct fuzz_input *input)
+{
+    uint8_t kind = fuzz_byte(input);
+
+    if (kind < 0xe0) {
+        return (uint64_t)(kind & 0x3f) << 12;
+    }
+    return kind & 1 ? fuzz_number(input, 8) : -(uint64_t)(kind & 0xe) << 11;
+}
+
+static void on_revoke(void *opaque)
+{
+    (void)opaque;
+}
+
+/* Returns false when the id is another device's. */
+static bool add_device(struct bed *bed, struct viommu *iommu, struct viommu_device **devices,
+                       unsigned number, uint16_t id, bool adopt)
+{
+    struct viommu_device_config device = {.requester = id};
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_UNMAP,
+        .form = number ? VIOMMU_FORM_RANGE : VIOMMU_FORM_POW2,
+        .change = on_change,
+        .opaque = bed,
+    };
     struct viommu_subscriber *subscriber;
+    int ret = viommu_device_add(iommu, &device, &devices[number]);
+
+    if (ret == -EEXIST) {
+        return false;
+    }
+    guest_ok(ret, "device");
+    guest_ok(viommu_device_subscribe(devices[number], &what, &subscriber), "subscribe");
+    mirror_begin(bed, devices[number], number, adopt);
+    return true;
+}
+
+static struct viommu *create(struct bed *bed, struct viommu_device **devices, bool adopt)
+{
     struct viommu *iommu;
 
     guest_ok(viommu_virtio_create(&bed->config, &bed->virtio, &iommu), "create");
     for (unsigned i = 0; i < DEVICES; i++) {
-        struct viommu_device_config device = {.requester = (uint16_t)(8 + i)};
+        uint16_t id = bed->devices[i] ? viommu_device_requester(bed->devices[i])
+                                      : (uint16_t)(8 + i);
 
-        guest_ok(viommu_device_add(iommu, &device, &devices[i]), "device");
-        what.form = i ? VIOMMU_FORM_RANGE : VIOMMU_FORM_POW2;
-        guest_ok(viommu_device_subscribe(devices[i], &what, &subscriber), "subscribe");
+        (void)add_device(bed, iommu, devices, i, id, adopt);
     }
     return iommu;
+}
+
+/* Pulls a device out and puts it in again, where it was or where another one is not. */
+static void replace_device(struct bed *bed, unsigned number, uint16_t id)
+{
+    uint16_t old = viommu_device_requester(bed->devices[number]);
+
+    guest_ok(viommu_device_remove(bed->devices[number]), "remove");
+    bed->mirrors[number].count = 0;
+    bed->replaced = true;
+    if (!add_device(bed, bed->iommu, bed->devices, number, id, false)) {
+        (void)add_device(bed, bed->iommu, bed->devices, number, old, false);
+    }
+}
+
+/* Pins a window, or releases the one that is open. */
+static void window(struct bed *bed, struct fuzz_input *input, uint8_t kind)
+{
+    struct viommu_window **slot = &bed->windows[kind % WINDOWS];
+    uint64_t first = any_address(input);
+    struct viommu_range range = {first, first + 0xfff};
+    struct viommu_window_request request = {
+        .ranges = &range, .count = 1, .perm = 1 + kind / 64 % 3, .revoke = on_revoke};
+    struct iovec iov[2];
+    size_t parts = 2;
+
+    if (*slot) {
+        viommu_window_release(*slot);
+        *slot = NULL;
+    } else if (viommu_device_pin(bed->devices[kind / 4 % DEVICES], NULL, &request, iov, &parts,
+                                 slot)) {
+        *slot = NULL;
+    }
+}
+
+static void release_windows(struct bed *bed)
+{
+    for (unsigned i = 0; i < WINDOWS; i++) {
+        viommu_window_release(bed->windows[i]);
+        bed->windows[i] = NULL;
+    }
 }
 
 static void init(struct bed *bed, uint8_t kind)
@@ -104,7 +329,14 @@ static void init(struct bed *bed, uint8_t kind)
     guest_ok(viommu_memory_batch_add(batch, &slot), "slot");
     guest_ok(viommu_memory_batch_commit(batch, NULL, NULL), "commit");
     bed->config = (struct viommu_config){
-        .memory = bed->memory, .opaque = bed, .clock = on_clock, .iotlb_entries = 256};
+        .memory = bed->memory,
+        .opaque = bed,
+        .clock = on_clock,
+        .iotlb_entries = 256,
+        .cache_mode = kind & 32 ? VIOMMU_CACHE_HOSTILE : VIOMMU_CACHE_NORMAL,
+        .cache_quota = 16,
+        .cache_seed = kind,
+    };
     bed->virtio = (struct viommu_virtio_config){
         .features = kind & 1 ? 0x77 : kind & 2 ? 0x0c : 0x3f,
         .bypass = kind & 4,
@@ -117,20 +349,10 @@ static void init(struct bed *bed, uint8_t kind)
         .faults_max = 4,
         .completed = on_completed,
     };
-    bed->iommu = create(bed, bed->devices);
+    bed->mirrored = kind & 64;
+    bed->iommu = create(bed, bed->devices, false);
     guest_ok(viommu_start(bed->iommu), "start");
     guest_ok(viommu_virtio_accept(bed->iommu, bed->virtio.features), "accept");
-}
-
-/* A number that is nearly always small, in pages, or next to a border. */
-static uint64_t any_address(struct fuzz_input *input)
-{
-    uint8_t kind = fuzz_byte(input);
-
-    if (kind < 0xe0) {
-        return (uint64_t)(kind & 0x3f) << 12;
-    }
-    return kind & 1 ? fuzz_number(input, 8) : -(uint64_t)(kind & 0xe) << 11;
 }
 
 static struct spec_virtio_request any_request(struct fuzz_input *input)
@@ -221,6 +443,7 @@ static void forget_pending(struct bed *bed)
 /* A state, perhaps changed, goes on in another instance. */
 static void move(struct bed *bed, struct fuzz_input *input)
 {
+    struct viommu_subscriber *mirrors[DEVICES];
     struct viommu_device *devices[DEVICES];
     uint8_t changes = fuzz_byte(input) & 3;
     struct viommu *second;
@@ -232,7 +455,12 @@ static void move(struct bed *bed, struct fuzz_input *input)
     uint32_t crc;
     int ret;
 
-    guest_ok(viommu_save(bed->iommu, &data, &size), "save");
+    release_windows(bed);
+    ret = viommu_save(bed->iommu, &data, &size);
+    if (ret == -EBUSY && (bed->mirrored || bed->config.cache_mode)) {
+        return; /* requests are late, or mirrors are told something */
+    }
+    guest_ok(ret, "save");
     bytes = data;
     for (unsigned i = 0; i < changes; i++) {
         size_t at = 88 + fuzz_number(input, 2) % (size - 88);
@@ -244,14 +472,17 @@ static void move(struct bed *bed, struct fuzz_input *input)
     for (unsigned i = 0; i < 4; i++) {
         bytes[CHECKSUM_AT + i] = (unsigned char)(crc >> 8 * i);
     }
-    second = create(bed, devices);
+    for (unsigned i = 0; i < DEVICES; i++) {
+        mirrors[i] = bed->mirrors[i].subscriber;
+    }
+    second = create(bed, devices, true);
     ret = viommu_load(second, data, size);
     if (!changes) {
         guest_ok(ret, "load");
     }
     if (!ret && !changes) {
         guest_ok(viommu_save(second, &again, &size_again), "save again");
-        if (size != size_again || memcmp(data, again, size)) {
+        if (size != size_again || (!bed->replaced && memcmp(data, again, size))) {
             guest_die("another state");
         }
         viommu_save_free(again);
@@ -259,21 +490,25 @@ static void move(struct bed *bed, struct fuzz_input *input)
         bed->iommu = second;
         memcpy(bed->devices, devices, sizeof(devices));
         bed->token_count = 0;
+        bed->replaced = false;
     } else {
         struct bed kept = *bed;
 
         if (!ret) { /* what it says is not true: it only has to do no harm */
-            bed->sent = UINT64_MAX;
-            bed->completed = 0;
-            bed->pending = UINT64_MAX;
             for (unsigned i = 0; i < DEVICES; i++) {
                 struct viommu_translation out;
 
                 (void)viommu_device_translate(devices[i], NULL, 0x1000, VIOMMU_READ, &out);
             }
+            bed->lenient = true;
+            for (unsigned i = 0; i < 64 && viommu_process(second, 0) == VIOMMU_PENDING; i++) {
+            }
         }
         viommu_destroy(second);
         *bed = kept;
+        for (unsigned i = 0; i < DEVICES; i++) {
+            bed->mirrors[i].subscriber = mirrors[i];
+        }
     }
     viommu_save_free(data);
 }
@@ -297,8 +532,12 @@ static void embedder(struct bed *bed, struct fuzz_input *input)
         break;
     case 2:
         if (bed->token_count) {
-            (void)viommu_change_complete(bed->iommu, bed->tokens[--bed->token_count],
-                                         kind & 16 ? -EIO : 0);
+            struct token *token = &bed->tokens[--bed->token_count];
+            int ret = viommu_change_complete(bed->iommu, token->token, kind & 16 ? -EIO : 0);
+
+            if (!ret && token->mirror && !(kind & 16)) {
+                apply(token->mirror, &token->change);
+            }
         }
         break;
     case 3:
@@ -338,6 +577,12 @@ static void embedder(struct bed *bed, struct fuzz_input *input)
         (void)viommu_virtio_fault(bed->iommu, fault, kind & 16 ? 24 : 8);
         break;
     }
+    case 12:
+        replace_device(bed, (kind >> 4) % DEVICES, 8 + (kind >> 6));
+        break;
+    case 13:
+        window(bed, input, fuzz_byte(input));
+        break;
     default:
         (void)viommu_process(bed->iommu, kind >> 4);
         break;
@@ -369,8 +614,9 @@ static void settle(struct bed *bed)
         viommu_dma_end(bed->iommu);
         bed->sections--;
     }
+    release_windows(bed);
     bed->answer = 0;
-    for (unsigned round = 0; round < 4; round++) {
+    for (unsigned round = 0; round < 6; round++) {
         while (viommu_process(bed->iommu, 0) == VIOMMU_PENDING) {
         }
         bed->clock += 1000000000;
@@ -378,6 +624,9 @@ static void settle(struct bed *bed)
     bed->token_count = 0;
     if (bed->pending) {
         guest_die("%llu requests never complete", (unsigned long long)bed->pending);
+    }
+    for (unsigned i = 0; bed->mirrored && i < 2; i++) {
+        mirror_check(bed, i);
     }
 }
 

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # demo.sh - what `make demo` runs: the story in one process, then a Debian kernel on QEMU that
-# drives the unit, edu devices and a disk behind it. Ends with the line "demo: ok". Without QEMU (no
-# network, another system) all but the first part is left out, and it says so.
+# drives the unit, edu devices and a disk behind it, and at last a virtio-iommu. Ends with the line
+# "demo: ok". Without QEMU (no network, another system) all but the first part is left out, and it
+# says so.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -47,6 +48,8 @@ guest_part 'part 4: the same, lazily: the kernel unmaps first, and invalidates l
     --disk --lazy --smp 4
 guest_part 'part 5: while the guest uses its disk, another server takes the place of the first' \
     --takeover --strict --smp 2 --checks
+guest_part 'part 6: a virtio-iommu in place of the VT-d unit: the same, told by requests' \
+    --model virtio --strict --smp 2 --checks --summary
 if [ -n "$skipped" ]; then
     echo "from \"$skipped\" on all was skipped: no QEMU or kernel can be had here (why: see above)"
 fi

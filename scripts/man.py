@@ -296,6 +296,9 @@ def help_body(lines):
                 out.append(line_of(option.group(2)))
         elif options and not notes and line.startswith(" " * 20):
             out.append(line_of(line.strip()))  # a long option: the rest is on the next line
+        elif options and not notes and re.match(r"^ \S.*:$", line):
+            flush()
+            out.append(".SS " + escape(line.strip().rstrip(":")))  # a group of options
         elif line.startswith("Exit status:"):
             flush()
             out.append(".SH EXIT STATUS")

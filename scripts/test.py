@@ -311,6 +311,7 @@ def stage_guest(results):
     if not needs_plain(results):
         return
     served = ["--viommu", VIOMMU]
+    virtio = [*served, "--model", "virtio"]
     boots = (("6.12", served, ["--strict", "--smp", "4"]),
              ("6.1", served, ["--lazy", "--smp", "1"]),
              ("6.12", served, ["--mirror", "--smp", "4"]),
@@ -319,10 +320,13 @@ def stage_guest(results):
              ("6.1", served, ["--disk", "--lazy", "--smp", "4"]),
              ("6.12", served, ["--disk", "--iommu", "none", "--smp", "4"]),
              ("6.12", served, ["--failures", "--smp", "4"]),
-             ("6.12", served, ["--takeover", "--smp", "4"]))
+             ("6.12", served, ["--takeover", "--smp", "4"]),
+             ("6.12", virtio, ["--strict", "--smp", "4"]),
+             ("6.12", virtio, ["--disk", "--lazy", "--smp", "4"]),
+             ("7.2", virtio, ["--strict", "--smp", "1"]))
     for kernel, unit, options in boots:
-        boot_guest(results, kernel, [*unit, *options],
-                   "guest: %s %s" % (kernel, " ".join(o.lstrip("-") for o in options)))
+        words = [o.lstrip("-") for o in unit[len(served):] + options]
+        boot_guest(results, kernel, [*unit, *options], "guest: %s %s" % (kernel, " ".join(words)))
 
 
 def boot_guest(results, kernel, options, name):

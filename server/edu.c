@@ -202,8 +202,10 @@ static void bar_write(void *opaque, unsigned bar, uint64_t offset, const void *d
 }
 
 /* A driver that changes how interrupts are delivered may find one waiting. */
-static void config_written(void *opaque)
+static void config_written(void *opaque, uint64_t offset, size_t size)
 {
+    (void)offset;
+    (void)size;
     update_line(opaque);
 }
 

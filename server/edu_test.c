@@ -102,7 +102,7 @@ static void put(uint64_t offset, size_t size, uint64_t value)
 static void set_config(unsigned offset, uint16_t value)
 {
     pci_config_write(&edu.function.config, offset, &value, sizeof(value));
-    edu.function.ops->config_written(&edu);
+    edu.function.ops->config_written(&edu, offset, sizeof(value));
 }
 
 static void dma(uint64_t source, uint64_t destination, uint64_t count, uint64_t command)

@@ -47,8 +47,11 @@ struct pci_function_ops {
     void (*bar_read)(void *opaque, unsigned bar, uint64_t offset, void *data, size_t size);
     void (*bar_write)(void *opaque, unsigned bar, uint64_t offset, const void *data, size_t size);
 
-    /* Software wrote to configuration space; config holds the new values. May be NULL. */
-    void (*config_written)(void *opaque);
+    /* Software reads these bytes of configuration space: config may be brought up to date. May be
+     * NULL. */
+    void (*config_reading)(void *opaque, uint64_t offset, size_t size);
+    /* Software wrote these bytes of configuration space; config holds the new values. May be NULL. */
+    void (*config_written)(void *opaque, uint64_t offset, size_t size);
 
     /* Back to the state after power-on. config was reset before. Mapped memory stays. */
     void (*reset)(void *opaque);

@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The VT-d unit as a PCI function: how a guest behind a vfio-user client reaches its registers, and
- * how the client's memory becomes the unit's.
+ * The VT-d unit as a PCI function: how a guest behind a vfio-user client reaches its registers.
  *
- * The function owns one unit (struct viommu) and the guest's memory (struct viommu_memory). BAR0 is
- * 16 MiB; its first viommu_vtd_register_size() bytes are the registers, its last 4 KiB read as all
- * ones (see below), all else reads as zero. The function is a host bridge with bus mastering always
- * on: no driver binds to it, so nobody moves its BAR and nobody would enable it to send messages.
+ * The function owns one unit (unit.h). BAR0 is 16 MiB; its first viommu_vtd_register_size() bytes
+ * are the registers, its last 4 KiB read as all ones (see below), all else reads as zero. The
+ * function is a host bridge with bus mastering always on: no driver binds to it, so nobody moves its
+ * BAR and nobody would enable it to send messages.
  *
  * VTD_ABSENT_IOAPIC: a MADT may name this offset as an IOAPIC's address. An IOAPIC that reads all
  * ones is taken by Linux as absent, which keeps a guest from using the client's own IOAPIC behind
  * our back once interrupts are to be remapped.
- *
- * The unit's interrupt messages, and those of the devices behind it, go to the client as writes to
- * 0xFEExxxxx over the unit's own connection. They are lost, and counted, while there is none.
  *
  * Threads: the server's one thread.
  */
@@ -23,13 +19,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <viommu/device.h>
-#include <viommu/iommu.h>
-#include <viommu/memory.h>
 #include <viommu/vtd.h>
 
-#include "device_dma.h"
 #include "pci_function.h"
+#include "unit.h"
 
 enum {
     VTD_BAR_SIZE = 16 << 20,
@@ -41,27 +34,18 @@ struct save_writer;
 
 struct vtd_function {
     struct pci_function function;
-    struct viommu *iommu;
-    struct viommu_memory *memory;
-    struct leaving_region *leaving; /* unmapped, and still in use */
-    unsigned leaving_count;
+    struct unit unit;
     uint64_t register_size;
     uint64_t logged_address;
     uint64_t placements; /* of the registers by the guest */
-    uint64_t messages_sent;
-    uint64_t messages_lost;
-    uint64_t losses_logged;
-    uint64_t events; /* that the unit reported */
 };
 
 /* Create memory and unit. name must outlive the function. Of `caches` what it says of caches is
- * taken; NULL: the defaults. Returns 0 or a negative errno. Then either _start it, or _load it. */
+ * taken; NULL: the defaults. Returns 0 or a negative errno. Then either viommu_start
+ * it, or _load it. */
 int vtd_function_init(struct vtd_function *vtd, const char *name,
                       const struct viommu_vtd_config *config,
                       const struct viommu_config *caches);
-
-/* Returns 0 or a negative errno. */
-int vtd_function_start(struct vtd_function *vtd);
 
 /*
  * State for another process. Saving returns 0 or viommu_save's negative errno, and writes into the
@@ -73,15 +57,5 @@ int vtd_function_load(struct vtd_function *vtd, struct save_section *section);
 
 /* Nobody serves the function any more; the devices behind it were removed. */
 void vtd_function_fini(struct vtd_function *vtd);
-
-/* Do the unit's pending work, a bounded amount: its event fd was readable. */
-void vtd_function_process(struct vtd_function *vtd);
-
-/* Tell people what went wrong since the last call: memory that a client took away. */
-void vtd_function_report(struct vtd_function *vtd);
-
-/* What a device needs to do its DMA through the unit: opaque is a struct viommu_device. Defined in
- * vtd_dma.c. */
-extern const struct device_dma vtd_function_dma;
 
 #endif

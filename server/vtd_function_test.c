@@ -60,13 +60,13 @@ static int setup(void **state)
 {
     static const struct viommu_vtd_config config = {.address_width = 48};
     struct viommu_device_config device_config = {.requester = REQUESTER};
-    struct device_dma dma = vtd_function_dma;
+    struct device_dma dma = unit_dma;
     uint16_t command = PCI_COMMAND_MASTER;
 
     (void)state;
     assert_int_equal(vtd_function_init(&vtd, "vtd", &config, NULL), 0);
-    assert_int_equal(vtd_function_start(&vtd), 0);
-    assert_int_equal(viommu_device_add(vtd.iommu, &device_config, &device), 0);
+    assert_int_equal(viommu_start(vtd.unit.iommu), 0);
+    assert_int_equal(viommu_device_add(vtd.unit.iommu, &device_config, &device), 0);
     dma.opaque = device;
     edu_init(&edu, "edu", &dma);
     pci_config_write(&edu.function.config, PCI_COMMAND, &command, sizeof(command));
@@ -101,7 +101,7 @@ static uint64_t get(uint64_t offset, uint32_t size)
 static void put(uint64_t offset, uint32_t size, uint64_t value)
 {
     assert_int_equal(test_client_write(&client, 0, offset, &value, size), 0);
-    vtd_function_process(&vtd);
+    unit_process(&vtd.unit);
 }
 
 static void put_entry(uint64_t gpa, uint64_t value)
@@ -186,7 +186,7 @@ static void registers_of_any_size(void **state)
             assert_int_equal(test_client_read(&client, 0, offset, all, size), 0);
             memset(all, 0, sizeof(all));
             assert_int_equal(test_client_write(&client, 0, offset, all, size), 0);
-            vtd_function_process(&vtd);
+            unit_process(&vtd.unit);
         }
     }
 }
@@ -237,7 +237,7 @@ static void a_fault_becomes_a_message(void **state)
     put(FEDATA_REG, 4, 0x4321);
     put(FECTL_REG, 4, 0);
     dma(IOVA + 0x1000, EDU_BUFFER, 16, 0);
-    vtd_function_process(&vtd);
+    unit_process(&vtd.unit);
     assert_int_equal(edu.refusals, 1);
     assert_int_equal(test_client_receive(&client), 1);
     assert_int_equal(client.header.command, VFIO_USER_DMA_WRITE);
@@ -245,7 +245,7 @@ static void a_fault_becomes_a_message(void **state)
     memcpy(&access, client.payload, sizeof(access));
     assert_int_equal(access.address, 0xfee01000);
     assert_int_equal(client.payload[16], 0x21);
-    assert_int_equal(vtd.messages_sent, 1);
+    assert_int_equal(vtd.unit.messages_sent, 1);
     assert_int_not_equal(get(FSTS_REG, 4), 0);
 }
 
@@ -319,8 +319,8 @@ static void memory_cut_short_is_survived(void **state)
     edu.buffer[0] = 1;
     dma(DATA, EDU_BUFFER, 16, 0);
     assert_int_equal(edu.buffer[0], 0);
-    vtd_function_report(&vtd);
-    assert_int_equal(vtd.losses_logged, client_memory_losses());
+    unit_report(&vtd.unit);
+    assert_int_equal(vtd.unit.losses_logged, client_memory_losses());
     /* The unit reads tables there, too. */
     put(RTADDR_REG, 8, ROOT);
     put(GCMD_REG, 4, GCMD_SRTP);
@@ -357,19 +357,19 @@ static struct device_dma_pin *pin_data(void)
     struct iovec iov[1];
     size_t count = 1;
 
-    assert_int_equal(vtd_function_dma.pin(device, &request, iov, &count, &pin), 0);
+    assert_int_equal(unit_dma.pin(device, &request, iov, &count, &pin), 0);
     return pin;
 }
 
 static void unpin(struct device_dma_pin *pin)
 {
-    vtd_function_dma.unpin(device, pin);
-    for (unsigned i = 0; i < 1000 && vtd.leaving; i++) {
-        vtd_function_process(&vtd);
+    unit_dma.unpin(device, pin);
+    for (unsigned i = 0; i < 1000 && vtd.unit.leaving; i++) {
+        unit_process(&vtd.unit);
         usleep(1000);
     }
-    assert_null(vtd.leaving);
-    assert_int_equal(vtd.leaving_count, 0);
+    assert_null(vtd.unit.leaving);
+    assert_int_equal(vtd.unit.leaving_count, 0);
     vfio_user_endpoint_update(&endpoint);
 }
 
@@ -393,12 +393,12 @@ static void unmaps_without_a_reply_wait_too(void **state)
                          &ram_fd, 1);
     }
     assert_int_equal(vfio_user_endpoint_ready(&endpoint), 0);
-    assert_int_equal(vtd.leaving_count, 1);
+    assert_int_equal(vtd.unit.leaving_count, 1);
     assert_int_equal(vfio_user_endpoint_events(&endpoint), 0);
     unpin(pin);
     for (unsigned i = 0; i < 20; i++) {
         assert_int_equal(vfio_user_endpoint_ready(&endpoint), 0);
-        vtd_function_process(&vtd);
+        unit_process(&vtd.unit);
     }
     assert_int_equal(test_client_receive(&client), 0);
     assert_int_equal(test_client_unmap(&client, map.address, 0x1000, 0), 0);
@@ -418,7 +418,7 @@ static void what_leaves_is_bounded(void **state)
                          0);
     }
     test_client_close(&client);
-    assert_int_equal(vtd.leaving_count, 5001);
+    assert_int_equal(vtd.unit.leaving_count, 5001);
     test_client_open(&client, &endpoint, &vtd.function);
     test_client_negotiate(&client);
     assert_int_equal(map_ram(3), -EBUSY);

@@ -10,6 +10,8 @@
 
 enum {
     HEADER_SIZE = 64,
+    VENDOR = 0x00,
+    VENDOR_NONE = 0xffff,
     COMMAND = 0x04,
     COMMAND_MEMORY = 1 << 1,
     STATUS = 0x06,
@@ -81,6 +83,9 @@ static void read_windows(const struct config *config, struct viommu_pci_bridge *
         return;
     }
     add_window(bridge, window_address(config, MEMORY_BASE), window_address(config, MEMORY_LIMIT));
+    if (!get32(config, PREFETCH_BASE)) {
+        return; /* a bridge without the window has zeroes in its registers */
+    }
     if ((get16(config, PREFETCH_BASE) & 0xf) == PREFETCH_64) {
         base |= (uint64_t)get32(config, PREFETCH_BASE_UPPER) << 32;
         limit |= (uint64_t)get32(config, PREFETCH_LIMIT_UPPER) << 32;
@@ -153,8 +158,8 @@ int viommu_pci_bridge_read(const void *bytes, size_t size, struct viommu_pci_bri
     int error;
 
     *bridge = (struct viommu_pci_bridge){0};
-    if (size < HEADER_SIZE) {
-        return -EIO;
+    if (size < HEADER_SIZE || get16(&config, VENDOR) == VENDOR_NONE) {
+        return -EIO; /* nobody answers: what it forwards is not known */
     }
     if ((config.bytes[HEADER_TYPE] & HEADER_TYPE_MASK) != HEADER_TYPE_BRIDGE) {
         return -ENODEV;

@@ -27,6 +27,17 @@ static int digit(char c)
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* How far a line is set in: what is inside something else is, by two more. */
+static size_t take_depth(struct line *line)
+{
+    size_t depth = 0;
+
+    for (; line->at < line->end && *line->at == ' '; line->at++) {
+        depth++;
+    }
+    return depth;
+}
+
 /* A hexadecimal number without 0x, of 64 bits at most. */
 static bool read_number(struct line *line, uint64_t *out)
 {
@@ -56,6 +67,7 @@ int viommu_iova_read_iomem(const char *text, size_t size, struct viommu_iova_req
 {
     const char *end = text + size;
     size_t room = *count;
+    size_t outer = SIZE_MAX; /* how far the window is set in that this may be inside of */
     bool seen = false;
     size_t lines = 0;
     size_t n = 0;
@@ -63,9 +75,9 @@ int viommu_iova_read_iomem(const char *text, size_t size, struct viommu_iova_req
     while (text < end) {
         struct line line = take_line(&text, end);
         struct viommu_iova_request request = {.type = VIOMMU_IOVA_P2P};
+        size_t depth = take_depth(&line);
 
-        /* What is inside something else is set in. */
-        if (line.at == line.end || *line.at == ' ') {
+        if (line.at == line.end) {
             continue;
         }
         if (!read_number(&line, &request.range.first) || !skip(&line, "-") ||
@@ -75,7 +87,10 @@ int viommu_iova_read_iomem(const char *text, size_t size, struct viommu_iova_req
         }
         lines++;
         seen = seen || request.range.last;
-        if (skip(&line, "PCI Bus ")) {
+        /* A window of the host bridge may be inside something else, such as "Reserved". */
+        outer = depth <= outer ? SIZE_MAX : outer;
+        if (outer == SIZE_MAX && skip(&line, "PCI Bus ")) {
+            outer = depth;
             if (n < room) {
                 requests[n] = request;
             }

@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "sources/test_recorded.h"
+
 static int read_regions(const char *text, struct viommu_iova_request *requests, size_t *count)
 {
     return viommu_iova_read_reserved_regions(text, strlen(text), requests, count);
@@ -98,6 +100,92 @@ static void test_iomem(void **state)
     }
 }
 
+/* A window inside something else, inside a window, and beside one. */
+static void test_iomem_nested(void **state)
+{
+    static const char text[] = "00000000-000fffff : Reserved\n"
+                               "  000a0000-000bffff : PCI Bus 0000:00\n"
+                               "  000c0000-000cffff : PCI Bus 0000:00\n"
+                               "    000c0000-000c0fff : PCI Bus 0000:01\n"
+                               "20000000-afffffff : PCI Bus 0000:00\n"
+                               "  20000000-2fffffff : Reserved\n"
+                               "    20000000-21ffffff : PCI Bus 0000:02\n"
+                               "  b0000000-bfffffff : PCI Bus 0000:03\n"
+                               "c0000000-cfffffff : Reserved\n"
+                               "  c0000000-cfffffff : Reserved\n"
+                               "    c0000000-cfffffff : PCI Bus 0001:00\n";
+    struct viommu_iova_request requests[8];
+    size_t count = 8;
+
+    (void)state;
+    assert_int_equal(viommu_iova_read_iomem(text, strlen(text), requests, &count), 0);
+    assert_int_equal(count, 4);
+    assert_int_equal(requests[0].range.first, 0xa0000);
+    assert_int_equal(requests[1].range.first, 0xc0000);
+    assert_int_equal(requests[1].range.last, 0xcffff);
+    assert_int_equal(requests[2].range.last, 0xafffffff);
+    assert_int_equal(requests[3].range.first, 0xc0000000);
+}
+
+static void test_recorded_texts(void **state)
+{
+    static const struct viommu_range windows[] = {
+        {0xa0000, 0xbffff}, {0x20000000, 0xafffffff}, {0xc0000000, 0xfebfffff},
+        {0xff00000000, 0xffffffffff},
+    };
+    struct viommu_iova_request requests[8];
+    size_t count = 8;
+
+    (void)state;
+    assert_int_equal(viommu_iova_read_iomem(recorded_iomem, strlen(recorded_iomem), requests,
+                                            &count), 0);
+    assert_int_equal(count, 4);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(requests[i].range.first, windows[i].first);
+        assert_int_equal(requests[i].range.last, windows[i].last);
+    }
+    count = 8;
+    assert_int_equal(read_regions(recorded_regions_0, requests, &count), 0);
+    assert_int_equal(count, 2);
+    assert_int_equal(requests[0].type, VIOMMU_IOVA_DIRECT_RELAXABLE);
+    assert_int_equal(requests[0].range.last, 0xffffff);
+    count = 8;
+    assert_int_equal(read_regions(recorded_regions_1, requests, &count), 0);
+    assert_int_equal(count, 1);
+    assert_int_equal(requests[0].type, VIOMMU_IOVA_MSI);
+    assert_int_equal(requests[0].range.first, 0xfee00000);
+    assert_int_equal(requests[0].range.last, 0xfeefffff);
+}
+
+/* Two root ports, of which the second has a switch below it. */
+static void test_recorded_bridges(void **state)
+{
+    static const struct viommu_pci_bridge bridges[] = {
+        {1, 1, {{0xfc800000, 0xfe7fffff}, {0xff00000000, 0xff3fffffff}}, 2, true, false},
+        {2, 4, {{0xfe800000, 0xfe9fffff}, {0xff40000000, 0xff401fffff}}, 2, true, false},
+        {3, 4, {{0xfe800000, 0xfe9fffff}, {0xff40000000, 0xff401fffff}}, 2, false, true},
+        {4, 4, {{0xfe800000, 0xfe9fffff}, {0xff40000000, 0xff401fffff}}, 2, false, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bridges) / sizeof(bridges[0]); i++) {
+        const struct recorded_bridge *recorded = &recorded_bridges[i];
+        struct viommu_pci_bridge bridge;
+        uint8_t config[4096] = {0};
+
+        for (size_t j = 0; j < recorded->count; j++) {
+            memcpy(config + recorded->rows[j].at, recorded->rows[j].bytes, 16);
+        }
+        assert_int_equal(viommu_pci_bridge_read(config, sizeof(config), &bridge), 0);
+        assert_int_equal(bridge.secondary, bridges[i].secondary);
+        assert_int_equal(bridge.subordinate, bridges[i].subordinate);
+        assert_int_equal(bridge.window_count, bridges[i].window_count);
+        assert_memory_equal(bridge.windows, bridges[i].windows, sizeof(bridge.windows));
+        assert_int_equal(bridge.redirects, bridges[i].redirects);
+        assert_int_equal(bridge.upstream, bridges[i].upstream);
+    }
+}
+
 static void put16(uint8_t *config, size_t at, uint16_t value)
 {
     config[at] = (uint8_t)value;
@@ -173,6 +261,10 @@ static void test_windows(void **state)
     assert_int_equal(bridge.window_count, 2);
     assert_int_equal(bridge.windows[1].first, 0xd0000000);
     assert_int_equal(bridge.windows[1].last, 0xdfffffff);
+    put16(config, 0x24, 0); /* it has none: the guest's first MiB is not in its way */
+    put16(config, 0x26, 0);
+    assert_int_equal(viommu_pci_bridge_read(config, 64, &bridge), 0);
+    assert_int_equal(bridge.window_count, 1);
     put16(config, 0x04, 0x0005); /* memory is off */
     assert_int_equal(viommu_pci_bridge_read(config, 64, &bridge), 0);
     assert_int_equal(bridge.window_count, 0);
@@ -215,6 +307,8 @@ static void test_bridges_that_make_no_sense(void **state)
     assert_int_equal(viommu_pci_bridge_read(config, 63, &bridge), -EIO);
     config[0x0e] = 0;
     assert_int_equal(viommu_pci_bridge_read(config, sizeof(config), &bridge), -ENODEV);
+    memset(config, 0xff, sizeof(config)); /* asleep, or pulled out */
+    assert_int_equal(viommu_pci_bridge_read(config, sizeof(config), &bridge), -EIO);
     make_port(config, 0);
     put16(config, 0x102, 0x1002); /* leads to itself */
     assert_int_equal(viommu_pci_bridge_read(config, sizeof(config), &bridge), -EIO);
@@ -235,6 +329,9 @@ int main(void)
         cmocka_unit_test(test_regions_of_intel),
         cmocka_unit_test(test_regions_that_make_no_sense),
         cmocka_unit_test(test_iomem),
+        cmocka_unit_test(test_iomem_nested),
+        cmocka_unit_test(test_recorded_texts),
+        cmocka_unit_test(test_recorded_bridges),
         cmocka_unit_test(test_bridge),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_upstream_port),

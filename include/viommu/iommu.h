@@ -49,7 +49,7 @@ enum viommu_event_kind {
     VIOMMU_EVENT_BAD_ENTRY,  /* entries that cannot be read, or with reserved bits set: not mapped */
     VIOMMU_EVENT_NOT_MAPPED, /* mapped by the guest to `to_gpa`, not by the subscriber: an address
                                 that is not memory, or not allowed, or a write to ROM. Told when it
-                                is first found in the tables */
+                                is first found in the tables, or asked for */
     VIOMMU_EVENT_QUOTA,      /* tables need more memory, or work, than the quota: fenced */
     /* Of pinned windows (viommu/window.h). */
     VIOMMU_EVENT_OVERDUE,    /* one was not released in time, nothing waits for it any more; with
@@ -103,7 +103,7 @@ enum viommu_cache_mode {
      * Loses things at random, lets old and new take turns until an invalidation, and begins
      * invalidations late: until shortly before one completes, what it is to drop is still used.
      * Afterwards never. viommu_process() then returns VIOMMU_PENDING while one is late: call it
-     * again.
+     * again. (What is left of both modes for a virtio-iommu, viommu/virtio.h says.)
      */
     VIOMMU_CACHE_HOSTILE,
 };

@@ -33,10 +33,11 @@ int viommu_iova_read_reserved_regions(const char *text, size_t size,
                                       struct viommu_iova_request *requests, size_t *count);
 
 /*
- * Reads a text of /proc/iomem: the windows of host bridges, which are the outermost lines "PCI Bus
- * SEGMENT:BUS". They are VIOMMU_IOVA_P2P: where a request can be turned to a neighbour at the root,
- * it is inside these. *count as above. Returns 0; -ENOSPC; -EACCES when all addresses are 0, as the
- * kernel has it for those who may not see them; -EIO for a text that makes no sense.
+ * Reads a text of /proc/iomem: the windows of host bridges, which are the lines "PCI Bus SEGMENT:BUS"
+ * that are inside no other such line. They are VIOMMU_IOVA_P2P: where a request can be turned to a
+ * neighbour at the root, it is inside these. *count as above. Returns 0; -ENOSPC; -EACCES when all
+ * addresses are 0, as the kernel has it for those who may not see them; -EIO for a text that makes
+ * no sense.
  */
 int viommu_iova_read_iomem(const char *text, size_t size, struct viommu_iova_request *requests,
                            size_t *count);
@@ -59,7 +60,7 @@ struct viommu_pci_bridge {
 /*
  * Reads the configuration space of a function, 64 bytes at least; what ACS says is behind byte 256,
  * so with fewer nothing is redirected. Returns 0; -ENODEV when it is no bridge; -EIO for less than
- * 64 bytes, or a list of capabilities that makes no sense.
+ * 64 bytes, all ones (it does not answer), or a list of capabilities that makes no sense.
  */
 int viommu_pci_bridge_read(const void *config, size_t size, struct viommu_pci_bridge *bridge);
 

@@ -112,6 +112,15 @@ int viommu_memory_event_fd(struct viommu_memory *memory);
 int viommu_memory_read(struct viommu_memory *memory, uint64_t gpa, void *buf, size_t len);
 int viommu_memory_write(struct viommu_memory *memory, uint64_t gpa, const void *buf, size_t len);
 
+/*
+ * One 16-bit word of guest memory, little endian, in one access: what a ring's index needs, which
+ * the guest reads and writes meanwhile. A load is an acquire (what is read later is not older), a
+ * store a release (what was written before is seen before). Returns 0; -EINVAL for an odd address;
+ * -ENXIO, -EROFS and -ENOMEM as above.
+ */
+int viommu_memory_load16(struct viommu_memory *memory, uint64_t gpa, uint16_t *value);
+int viommu_memory_store16(struct viommu_memory *memory, uint64_t gpa, uint16_t value);
+
 /* A batch as listeners see it. */
 struct viommu_memory_change {
     const struct viommu_memory_slot *removed;

@@ -23,6 +23,7 @@
 #include <viommu/trace.h>
 #include <viommu/types.h>
 #include <viommu/vfio.h>
+#include <viommu/viot.h>
 #include <viommu/virtio.h>
 #include <viommu/vtd.h>
 #include <viommu/watch.h>

@@ -15,10 +15,37 @@
  * What a request takes away (UNMAP, DETACH, ATTACH of an endpoint that reached something else) is
  * complete only when requests of devices that began before have ended, subscribers have
  * acknowledged, and pinned windows were released. Mostly all that holds at once. If not the request
- * is pending, and the callback `completed` tells its status later. Requests complete in order.
+ * is pending, and the callback `completed` tells its status later. Requests complete in order. An
+ * endpoint whose device is removed, or gets another id, is not attached any more: requests that come
+ * later complete when its own, and its windows, have ended.
  *
- * Mirrors (viommu/notify.h) cannot be subscribed to its devices (-ENOTSUP), nor can devices have
- * device-TLBs. The modes of the cache for people who test drivers are not supported.
+ * Mirrors (viommu/notify.h) of its devices hold what the guest maps, or with bypass guest memory one
+ * to one, without the reserved regions. A mapping of the guest is one mapping, cut by memory only.
+ * They are called by viommu_process(), so requests in which they have a part are pending:
+ * - MAP, and ATTACH to a domain with mappings or to a bypass domain. Mirrors go first: until all
+ *   have followed devices do not find the mapping, and an endpoint goes by its old domain. When one
+ *   cannot follow, what others did is undone, nothing has changed, and the request is answered
+ *   NOMEM (-ENOMEM, -ENOSPC, -EMFILE, -ENFILE, -EDQUOT) or DEVERR.
+ * - UNMAP. Devices do not find the mappings any more, at once; it is complete when mirrors have
+ *   followed. One that cannot is fenced, its device denied; others go on, and the request is OK.
+ * - What else takes something away: likewise.
+ * Later requests, PROBE excepted, wait for their turn while mirrors try one, and find what it left.
+ * A reset does not: what is tried is called off, what waits is answered IOERR, undone.
+ * What nobody can be told of (memory that comes; bypass because of DETACH, a reset, or the field) is
+ * a difference where it fails, and tried again.
+ *
+ * MAP of addresses that a mirror of the domain may not map (`allowed`) is answered INVAL, ATTACH of
+ * its endpoint to a domain with such mappings UNSUPP. Before the start a mirror narrows the input
+ * range and page_size_mask to what it can do.
+ *
+ * Devices cannot have device-TLBs.
+ *
+ * The modes of the cache for people who test drivers (viommu_config.cache_mode). A driver changes
+ * what is mapped by requests only, each of which is its own invalidation: there is none to be
+ * forgotten, and nothing that a cache keeps or loses shows. So *faithful* is the same as normal.
+ * With a *hostile* one requests, but PROBE, begin late: they are pending, and until shortly before
+ * they complete devices reach what they reached before. A driver that does not wait for the answer
+ * to an UNMAP before it uses the memory, or to a MAP before it has a device use it, is found out.
  */
 #ifndef VIOMMU_VIRTIO_H
 #define VIOMMU_VIRTIO_H
@@ -58,7 +85,7 @@ enum viommu_virtio_status_code {
  * DMA there, in bypass mode, too.
  */
 struct viommu_virtio_region {
-    uint64_t first; /* device addresses */
+    uint64_t first; /* device addresses, whole pages of 4 KiB */
     uint64_t last;
 };
 
@@ -108,7 +135,7 @@ struct viommu_virtio_config {
 
 /*
  * Creates an instance. Neither configuration may be NULL. Returns 0; -EINVAL for a value out of
- * range, or without a memory; -ENOTSUP for a cache mode that is not normal; -ENOMEM; -EMFILE,
+ * range, or without a memory; -ENOMEM; -EMFILE,
  * -ENFILE or -ENOSPC (no file descriptor, or watch, for viommu_event_fd).
  */
 int viommu_virtio_create(const struct viommu_config *config,
@@ -172,12 +199,13 @@ int viommu_virtio_fault(struct viommu *iommu, void *buf, size_t size);
 struct viommu_virtio_status {
     uint64_t domains;
     uint64_t endpoints;      /* attached */
-    uint64_t mappings;       /* in all domains */
+    uint64_t mappings;       /* in all domains, one that mirrors are trying included */
     uint64_t memory;         /* bytes that mappings and indices use */
     uint64_t pending;        /* requests and resets that are not complete, or were not told */
     uint64_t faults_waiting; /* to be fetched */
     uint64_t requests;       /* that were answered, since viommu_start */
     uint64_t refused;        /* of them, with another status than OK */
+    uint64_t features;       /* that the driver accepted */
 };
 
 /*

@@ -42,7 +42,19 @@ enum viommu_observed {
     VIOMMU_OBSERVED_MESSAGE,    /* the unit sends a message (offset of the register that controls
                                    it, gpa: where to, value) */
     VIOMMU_OBSERVED_EVENT,      /* an event for the embedder (event) */
+    /* Of a virtio-iommu only: */
+    VIOMMU_OBSERVED_ACCEPTED,  /* the driver accepted features (value) */
+    VIOMMU_OBSERVED_REQUEST,   /* a request was taken (number, size, room; bytes, slot of them:
+                                  what was read of it) */
+    VIOMMU_OBSERVED_RESTART,   /* viommu_virtio_reset was called (number) */
+    VIOMMU_OBSERVED_ANSWERED,  /* one of both is complete (number, status, size: bytes that were
+                                  written) */
+    VIOMMU_OBSERVED_REQUESTER, /* an id that endpoints can have came (value 1) or went (0); also at
+                                  the beginning, of each that is there (requester, value) */
 };
+
+/* In `status`: the request has no answer. */
+#define VIOMMU_OBSERVED_SILENCE UINT32_MAX
 
 /* One observation. Members are only ever added, at the end. Those that do not belong to its kind
    are 0. */
@@ -66,6 +78,10 @@ struct viommu_observation {
     uint16_t requester;
     int error; /* 0 or a negative errno */
     const struct viommu_event *event;
+    uint64_t number;      /* of a request or restart; from 1, for all that were */
+    const uint8_t *bytes; /* of a request; valid during the call */
+    uint64_t room;        /* bytes for its answer */
+    uint32_t status;      /* what it was answered: enum viommu_virtio_status_code */
 };
 
 /* Who watches. */

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "iommu/iommu.h"
+#include "iommu/watch.h"
 
 #include <errno.h>
 
@@ -45,6 +46,7 @@ int requester_take(struct viommu *iommu, uint16_t id, bool shared, struct reques
     requester->next = *bucket;
     *bucket = requester;
     *out = requester;
+    watch_requester(iommu, id, true);
     return 0;
 }
 
@@ -64,6 +66,7 @@ void requester_release(struct viommu *iommu, struct requester *requester)
         link = &(*link)->next;
     }
     *link = requester->next;
+    watch_requester(iommu, requester->id, false);
     requester_forget(iommu, requester);
     if (iommu->model->requester_gone) {
         iommu->model->requester_gone(iommu, requester->id);
@@ -98,6 +101,18 @@ void requesters_forget(struct viommu *iommu, uint16_t id, uint16_t mask)
             if (!((r->id ^ id) & mask)) {
                 requester_forget(iommu, r);
             }
+        }
+    }
+}
+
+void requesters_watch(struct viommu *iommu)
+{
+    if (!watch_is_on(iommu)) {
+        return;
+    }
+    for (unsigned i = 0; i < REQUESTER_BUCKETS; i++) {
+        for (struct requester *r = iommu->requesters[i]; r; r = r->next) {
+            watch_requester(iommu, r->id, true);
         }
     }
 }

@@ -215,6 +215,16 @@ static inline bool windows_stands(const struct window_wait *wait)
     return wait->at != NULL;
 }
 
+/*
+ * Whether there are none at all, as where no device has pinned: then nothing has to be asked after a
+ * drain. Under the lock.
+ */
+static inline bool windows_none(const struct windows *windows)
+{
+    return !windows->devices && !windows->wanted &&
+           !atomic_load_explicit(&windows->orphans.count, memory_order_acquire);
+}
+
 /* Nobody waits any more (reset). */
 void windows_forget(struct window_wait *wait);
 

@@ -173,6 +173,11 @@ void iommu_lock(struct viommu *iommu)
     pthread_mutex_lock(&iommu->lock);
 }
 
+bool iommu_trylock(struct viommu *iommu)
+{
+    return pthread_mutex_trylock(&iommu->lock) == 0;
+}
+
 void iommu_unlock(struct viommu *iommu)
 {
     pthread_mutex_unlock(&iommu->lock);

@@ -120,6 +120,16 @@ struct model {
      * the lock.
      */
     void (*view)(struct viommu *iommu, uint16_t requester, struct shadow_view *out);
+    /*
+     * A trial (shadow/trial.h) is over: 0, or why it failed. The next one may begin. Or NULL. Under
+     * the lock, in viommu_process.
+     */
+    void (*tried)(struct viommu *iommu, int error);
+    /*
+     * The n-th range (from 0) that devices reach in no view, besides `interrupts`; false: there are
+     * no more. They stay as they are. Or NULL. Under the lock.
+     */
+    bool (*reserved)(const struct viommu *iommu, size_t n, struct viommu_range *out);
     /* How its tables read. Permissions have the bits of enum viommu_perm. */
     const struct pagetable_format *(*format)(const struct viommu *iommu);
     /* Where devices' interrupts go: never mapped. An empty range (first > last): nowhere. */
@@ -128,6 +138,8 @@ struct model {
     /* What it is called in a saved state, and the version of its part of that. */
     uint32_t id;
     uint16_t save_version;
+    /* Whether its state can be saved as it is now; NULL: always. Under the lock. */
+    bool (*quiet)(const struct viommu *iommu);
     /* Writes configuration and state into an open section. Under the lock. */
     void (*save)(struct viommu *iommu, struct save_writer *writer);
     /*
@@ -188,6 +200,8 @@ void iommu_fini(struct viommu *iommu);
 
 void iommu_lock(struct viommu *iommu);
 void iommu_unlock(struct viommu *iommu);
+/* Takes the lock if nobody has it. */
+bool iommu_trylock(struct viommu *iommu);
 
 /* There is work: wakes whoever watches the event fd, or calls `wake`. Under the lock. */
 void iommu_kick(struct viommu *iommu);

@@ -14,12 +14,14 @@
 #pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
 #endif
 #define PROBE1(name, a) STAP_PROBE1(viommu, name, a)
+#define PROBE2(name, a, b) STAP_PROBE2(viommu, name, a, b)
 #define PROBE3(name, a, b, c) STAP_PROBE3(viommu, name, a, b, c)
 #define PROBE4(name, a, b, c, d) STAP_PROBE4(viommu, name, a, b, c, d)
 #define PROBE5(name, a, b, c, d, e) STAP_PROBE5(viommu, name, a, b, c, d, e)
 #define PROBE7(name, a, b, c, d, e, f, g) STAP_PROBE7(viommu, name, a, b, c, d, e, f, g)
 #else
 #define PROBE1(name, a) ((void)(a))
+#define PROBE2(name, a, b) ((void)(a), (void)(b))
 #define PROBE3(name, a, b, c) ((void)(a), (void)(b), (void)(c))
 #define PROBE4(name, a, b, c, d) ((void)(a), (void)(b), (void)(c), (void)(d))
 #define PROBE5(name, a, b, c, d, e) ((void)(a), (void)(b), (void)(c), (void)(d), (void)(e))

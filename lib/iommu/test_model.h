@@ -52,6 +52,8 @@ struct test_model {
     uint64_t reg;
     struct shadow_view view; /* of every requester, unless view_of says something else */
     void (*view_of)(struct test_model *model, uint16_t requester, struct shadow_view *out);
+    unsigned tried;               /* trials that are over, and what came of the last one */
+    int tried_error;
     bool no_mirrors;              /* it cannot be mirrored */
     int narrow_answer;            /* what it says to being narrowed, to what: */
     uint64_t narrow_last;
@@ -217,6 +219,14 @@ static inline void model_view(struct viommu *iommu, uint16_t requester, struct s
     }
 }
 
+static inline void model_tried(struct viommu *iommu, int error)
+{
+    struct test_model *model = model_of(iommu);
+
+    model->tried++;
+    model->tried_error = error;
+}
+
 static inline const struct pagetable_format *model_format(const struct viommu *iommu)
 {
     static const struct pagetable_format format = {
@@ -268,6 +278,7 @@ static const struct model test_model_table = {
     .can_mirror = model_can_mirror,
     .narrow = model_narrow,
     .view = model_view,
+    .tried = model_tried,
     .format = model_format,
     .interrupts = {0xfee00000, 0xfeefffff},
     .id = MODEL_TEST,

@@ -13,6 +13,7 @@ int viommu_watch(struct viommu *iommu, const struct viommu_watcher *watcher)
     iommu->watcher = watcher ? *watcher : (struct viommu_watcher){0};
     iommu->observations = 0;
     atomic_store_explicit(&iommu->watched, watcher != NULL, memory_order_relaxed);
+    requesters_watch(iommu);
     iommu_unlock(iommu);
     return 0;
 }

@@ -177,4 +177,65 @@ static inline void watch_event(struct viommu *iommu, const struct viommu_event *
     }
 }
 
+/* ---- of a virtio-iommu ---- */
+
+static inline void watch_accepted(struct viommu *iommu, uint64_t features)
+{
+    PROBE2(accepted, iommu, features);
+    if (watch_is_on(iommu)) {
+        watch_tell(iommu, (struct viommu_observation){.kind = VIOMMU_OBSERVED_ACCEPTED,
+                                                      .value = features});
+    }
+}
+
+/* `bytes`: `count` of them; the request has `size`. */
+static inline void watch_request(struct viommu *iommu, uint64_t number, const uint8_t *bytes,
+                                 size_t count, size_t size, size_t room)
+{
+    PROBE5(request, iommu, number, bytes, size, room);
+    if (watch_is_on(iommu)) {
+        watch_tell(iommu, (struct viommu_observation){
+                              .kind = VIOMMU_OBSERVED_REQUEST,
+                              .number = number,
+                              .bytes = bytes,
+                              .slot = (uint32_t)count,
+                              .size = size < UINT32_MAX ? (uint32_t)size : UINT32_MAX,
+                              .room = room,
+                          });
+    }
+}
+
+static inline void watch_restart(struct viommu *iommu, uint64_t number)
+{
+    PROBE2(restart, iommu, number);
+    if (watch_is_on(iommu)) {
+        watch_tell(iommu, (struct viommu_observation){.kind = VIOMMU_OBSERVED_RESTART,
+                                                      .number = number});
+    }
+}
+
+static inline void watch_answered(struct viommu *iommu, uint64_t number, uint32_t status,
+                                  size_t written)
+{
+    PROBE4(answered, iommu, number, status, written);
+    if (watch_is_on(iommu)) {
+        watch_tell(iommu, (struct viommu_observation){
+                              .kind = VIOMMU_OBSERVED_ANSWERED,
+                              .number = number,
+                              .status = status,
+                              .size = (uint32_t)written,
+                          });
+    }
+}
+
+static inline void watch_requester(struct viommu *iommu, uint16_t id, bool present)
+{
+    PROBE3(requester, iommu, id, present);
+    if (watch_is_on(iommu) && iommu->model->requester_gone) {
+        watch_tell(iommu, (struct viommu_observation){.kind = VIOMMU_OBSERVED_REQUESTER,
+                                                      .requester = id,
+                                                      .value = present});
+    }
+}
+
 #endif

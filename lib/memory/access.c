@@ -108,3 +108,47 @@ int viommu_memory_write(struct viommu_memory *memory, uint64_t gpa, const void *
     epoch_leave(memory_epoch(memory));
     return error;
 }
+
+/* The 16-bit word at gpa, in the current snapshot. */
+static int find16(struct viommu_memory *memory, uint64_t gpa, bool write, _Atomic uint16_t **out)
+{
+    const struct memory_snapshot *snapshot = memory_snapshot(memory);
+    int error = gpa & 1 ? -EINVAL : check(snapshot, gpa, sizeof(uint16_t), write);
+
+    if (!error) {
+        *out = memory_host(snapshot, gpa, sizeof(uint16_t), write);
+    }
+    return error;
+}
+
+int viommu_memory_load16(struct viommu_memory *memory, uint64_t gpa, uint16_t *value)
+{
+    _Atomic uint16_t *word;
+    int error;
+
+    if (!epoch_enter(memory_epoch(memory))) {
+        return -ENOMEM;
+    }
+    error = find16(memory, gpa, false, &word);
+    if (!error) {
+        *value = le16toh(atomic_load_explicit(word, memory_order_acquire));
+    }
+    epoch_leave(memory_epoch(memory));
+    return error;
+}
+
+int viommu_memory_store16(struct viommu_memory *memory, uint64_t gpa, uint16_t value)
+{
+    _Atomic uint16_t *word;
+    int error;
+
+    if (!epoch_enter(memory_epoch(memory))) {
+        return -ENOMEM;
+    }
+    error = find16(memory, gpa, true, &word);
+    if (!error) {
+        atomic_store_explicit(word, htole16(value), memory_order_release);
+    }
+    epoch_leave(memory_epoch(memory));
+    return error;
+}

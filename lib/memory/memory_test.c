@@ -303,6 +303,31 @@ static void test_access_is_checked_whole(void **state)
     assert_int_equal(bytes[0], 0);
 }
 
+static void test_words(void **state)
+{
+    struct viommu_memory_batch *batch = test_begin(*state);
+    struct viommu_memory_slot rom = test_slot(5 * PAGE, 1, 1);
+    uint16_t value = 0;
+
+    rom.flags = VIOMMU_MEMORY_READONLY;
+    test_add(batch, 4 * PAGE, 1, 0);
+    assert_int_equal(viommu_memory_batch_add(batch, &rom), 0);
+    assert_int_equal(viommu_memory_batch_commit(batch, NULL, NULL), 0);
+    assert_int_equal(viommu_memory_store16(*state, 4 * PAGE + 6, 0x1234), 0);
+    assert_memory_equal(host_bytes + 6, "\x34\x12\0", 3);
+    assert_int_equal(viommu_memory_load16(*state, 4 * PAGE + 6, &value), 0);
+    assert_int_equal(value, 0x1234);
+    assert_int_equal(viommu_memory_store16(*state, 5 * PAGE - 2, 0x5678), 0);
+    assert_int_equal(viommu_memory_load16(*state, 5 * PAGE, &value), 0);
+    assert_int_equal(value, 0);
+    assert_int_equal(viommu_memory_store16(*state, 5 * PAGE, 1), -EROFS);
+    assert_int_equal(viommu_memory_store16(*state, 4 * PAGE + 7, 1), -EINVAL);
+    assert_int_equal(viommu_memory_load16(*state, 4 * PAGE + 7, &value), -EINVAL);
+    assert_int_equal(viommu_memory_store16(*state, 6 * PAGE, 1), -ENXIO);
+    assert_int_equal(viommu_memory_load16(*state, TOP - 1, &value), -ENXIO);
+    assert_int_equal(value, 0);
+}
+
 static void test_access_of_nothing(void **state)
 {
     assert_int_equal(viommu_memory_read(*state, 0, NULL, 0), 0);
@@ -457,6 +482,7 @@ int main(void)
         MEMORY_TEST(test_top_of_the_address_space),
         MEMORY_TEST(test_access_spans_slots),
         MEMORY_TEST(test_access_is_checked_whole),
+        MEMORY_TEST(test_words),
         MEMORY_TEST(test_access_of_nothing),
         MEMORY_TEST(test_single_slot_access),
         cmocka_unit_test(test_holders_keep_it_alive),

@@ -121,10 +121,21 @@ int range_map_insert(struct range_map *map, const struct range_run *run)
     }
     error = tree_prepare(map, &path);
     if (!error) {
+        tree_change_begin(map);
         tree_insert(map, &path, &kept);
+        tree_change_end(map);
         tree_changed(map);
     }
     return error;
+}
+
+/* Removes the run at the path. */
+static void remove_run(struct range_map *map, struct range_path *path)
+{
+    tree_change_begin(map);
+    tree_remove(map, path);
+    tree_change_end(map);
+    tree_changed(map);
 }
 
 int range_map_erase(struct range_map *map, uint64_t first, uint64_t last, struct range_run *erased)
@@ -143,8 +154,61 @@ int range_map_erase(struct range_map *map, uint64_t first, uint64_t last, struct
     if (erased) {
         *erased = run;
     }
-    tree_remove(map, &path);
-    tree_changed(map);
+    remove_run(map, &path);
+    return 0;
+}
+
+/* Whether the run in which a range ends, where there is one, ends there, too. */
+static bool ends_whole(const struct range_map *map, uint64_t last)
+{
+    struct range_run run;
+
+    return !range_map_find(map, last, &run) || run.last == last;
+}
+
+/* Removes the run at the path, and what comes after it up to `last`. */
+static void erase_up_to(struct range_map *map, struct range_path *path, uint64_t last,
+                        struct range_erased *erased)
+{
+    uint64_t end;
+
+    do {
+        end = path->node[0]->last[path->index[0]];
+        erased->last = end;
+        erased->count++;
+        remove_run(map, path);
+        if (end == last) {
+            return;
+        }
+        tree_seek(map, end, path);
+    } while (tree_at_run(map, path) && path_first(path) <= last);
+}
+
+int range_map_erase_inside(struct range_map *map, uint64_t first, uint64_t last,
+                           struct range_erased *erased)
+{
+    struct range_path path;
+    uint64_t begin;
+    uint64_t end;
+
+    *erased = (struct range_erased){0};
+    if (first > last) {
+        return -EINVAL;
+    }
+    tree_seek(map, first, &path);
+    if (!tree_at_run(map, &path)) {
+        return 0;
+    }
+    begin = path_first(&path);
+    if (begin > last) {
+        return 0;
+    }
+    end = path.node[0]->last[path.index[0]];
+    if (begin < first || end > last || (end < last && !ends_whole(map, last))) {
+        return -ERANGE;
+    }
+    erased->first = begin;
+    erase_up_to(map, &path, last, erased);
     return 0;
 }
 
@@ -162,7 +226,9 @@ int range_map_retag(struct range_map *map, uint64_t first, uint64_t last, uint64
     if ((entry->tag ^ tag) & RANGE_NO_TARGET) {
         return -EINVAL;
     }
+    tree_change_begin(map);
     entry->tag = tag;
+    tree_change_end(map);
     return 0;
 }
 
@@ -211,7 +277,9 @@ int range_map_split(struct range_map *map, uint64_t address)
     if (first >= address) {
         return first == address ? 0 : -ENOENT;
     }
+    tree_change_begin(map);
     error = divide(map, &path, address - 1, address);
+    tree_change_end(map);
     tree_changed(map);
     return error;
 }
@@ -246,7 +314,9 @@ int range_map_cut(struct range_map *map, uint64_t first, uint64_t last)
             return 0;
         }
         /* Fails only where one run crosses both borders, so at once. */
+        tree_change_begin(map);
         error = cut_run(map, &path, first, last);
+        tree_change_end(map);
         tree_changed(map);
     }
     return error;
@@ -269,11 +339,13 @@ static void join(struct range_map *map, const struct range_run *left, const stru
 {
     struct range_path path;
 
+    tree_change_begin(map);
     tree_seek(map, right->first, &path);
     tree_remove(map, &path);
     tree_seek(map, left->first, &path);
     path.node[0]->last[path.index[0]] = right->last;
     tree_refresh(map, &path);
+    tree_change_end(map);
     tree_changed(map);
 }
 

@@ -17,10 +17,17 @@
  *
  * Locking: none. The owner of a map locks; look-ups (of a const map) may run beside each other,
  * nothing beside a change or a search for a gap. A cursor is good until the next change.
+ *
+ * But for range_map_peek, a look-up that runs beside anything. Each change makes the map's version
+ * odd, and when it is over even again; who peeks goes on only where the version is as it was, and
+ * otherwise throws away what it read. What it reads must still be memory: an owner who lets others
+ * peek keeps nodes (range_map_keep), and gives them back (range_map_trim) when those who may have
+ * peeked before they were taken out have ended.
  */
 #ifndef VIOMMU_RANGE_RANGE_MAP_H
 #define VIOMMU_RANGE_RANGE_MAP_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -53,6 +60,7 @@ struct range_map {
     size_t nodes[2];         /* in the tree: leaves, inner nodes */
     struct range_spare spare[2];
     size_t spare_keep; /* so many of each kind are not given back */
+    _Atomic uint64_t version; /* odd: it is being changed */
 #ifdef VIOMMU_TESTING
     size_t unchecked; /* changes since the last check */
 #endif
@@ -107,6 +115,21 @@ int range_map_insert(struct range_map *map, const struct range_run *run);
  */
 int range_map_erase(struct range_map *map, uint64_t first, uint64_t last, struct range_run *erased);
 
+/* What range_map_erase_inside took away. */
+struct range_erased {
+    size_t count;
+    uint64_t first; /* of the first run, and the last address of the last one; where there were some */
+    uint64_t last;
+};
+
+/*
+ * Removes the runs that lie in [first, last], unless one reaches over a border: then nothing has
+ * changed. Returns 0 (nothing there is fine), -ERANGE (one does) or -EINVAL. Needs no memory.
+ * *erased is filled in where 0 is returned. One run, as wide as the range, is found once.
+ */
+int range_map_erase_inside(struct range_map *map, uint64_t first, uint64_t last,
+                           struct range_erased *erased);
+
 /* Gives the run that is exactly [first, last] another tag, which like the old one has a target or
    not. Returns 0, -ENOENT or -EINVAL. Needs no memory. */
 int range_map_retag(struct range_map *map, uint64_t first, uint64_t last, uint64_t tag);
@@ -131,6 +154,31 @@ bool range_map_merge(struct range_map *map, uint64_t address);
 
 /* The run that contains the address. */
 bool range_map_find(const struct range_map *map, uint64_t address, struct range_run *run);
+
+enum range_peek {
+    RANGE_FREE,    /* no run contains the address */
+    RANGE_FOUND,
+    RANGE_CHANGES, /* not known: the map is being changed */
+};
+
+/*
+ * The run that contains the address, beside changes (see above). *version (with RANGE_FOUND) is
+ * that of the map which has this run.
+ */
+enum range_peek range_map_peek(const struct range_map *map, uint64_t address, struct range_run *run,
+                               uint64_t *version);
+
+/* Whether that is still its version. By whoever keeps changes away. */
+static inline bool range_map_is(const struct range_map *map, uint64_t version)
+{
+    return atomic_load_explicit(&map->version, memory_order_relaxed) == version;
+}
+
+/* From now on nodes that are taken out are kept, until range_map_trim or range_map_fini. */
+void range_map_keep(struct range_map *map);
+
+/* Gives back what is kept, but for some. */
+void range_map_trim(struct range_map *map);
 
 /* The run that contains the address, or the first one after it. */
 bool range_map_from(const struct range_map *map, uint64_t address, struct range_run *run);

@@ -8,6 +8,7 @@
 
 #include "range/check.c"
 #include "range/gap.c"
+#include "range/peek.c"
 #include "range/range_map.c"
 #include "range/tree.c"
 

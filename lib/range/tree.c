@@ -484,6 +484,17 @@ void range_map_fini(struct range_map *map)
     range_map_init(map);
 }
 
+void range_map_keep(struct range_map *map)
+{
+    map->spare_keep = SIZE_MAX;
+}
+
+void range_map_trim(struct range_map *map)
+{
+    trim(&map->spare[0], SPARE_KEEP);
+    trim(&map->spare[1], SPARE_KEEP);
+}
+
 size_t range_map_memory(const struct range_map *map)
 {
     return (map->nodes[0] + map->spare[0].count) * tree_node_size(0) +

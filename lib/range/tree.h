@@ -32,6 +32,7 @@
 #ifndef VIOMMU_RANGE_TREE_H
 #define VIOMMU_RANGE_TREE_H
 
+#include "base/epoch.h"
 #include "range/range_map.h"
 
 /* Entries of a leaf and of an inner node: multiples of 8, less one; from 15. */
@@ -109,27 +110,54 @@ static inline uint64_t tree_gap_before(struct range_node *node, unsigned level, 
     return tree_entries(node, level)[index].first - node->last[index - 1] - 1;
 }
 
+/* Keeps the compiler from making one chain of additions of two that can run side by side. */
+static inline void tree_apart(unsigned *a, unsigned *b)
+{
+    __asm__("" : "+r"(*a), "+r"(*b));
+}
+
 /* The first entry that ends at the address or above; the count when there is none. */
 static inline unsigned tree_search(const struct range_node *node, unsigned level, uint64_t address)
 {
     unsigned capacity = tree_capacity(level);
-    unsigned eighths = 0;
-    const uint64_t *last;
+    unsigned sums[3] = {0, 0, 0};
+    const uint64_t *last = node->last + 7;
+    unsigned at;
 
-    for (unsigned i = 7; i < capacity; i += 8) {
-        eighths += node->last[i] < address;
+    for (unsigned i = 7; i < capacity; i += 24, last += 24) {
+        sums[0] += last[0] < address;
+        sums[1] += i + 8 < capacity && last[8] < address;
+        sums[2] += i + 16 < capacity && last[16] < address;
+        tree_apart(&sums[0], &sums[1]);
     }
-    last = &node->last[eighths * 8];
-    return eighths * 8 + (last[0] < address) + (last[1] < address) + (last[2] < address) +
-           (last[3] < address) + (last[4] < address) + (last[5] < address) + (last[6] < address);
+    at = (sums[0] + sums[1] + sums[2]) * 8;
+    last = &node->last[at];
+    sums[0] = (last[0] < address) + (last[1] < address) + (last[2] < address);
+    sums[1] = (last[3] < address) + (last[4] < address);
+    sums[2] = (last[5] < address) + (last[6] < address);
+    tree_apart(&sums[0], &sums[1]);
+    return at + sums[0] + sums[1] + sums[2];
 }
 
 /*
- * A tree as high as this does not fit into near caches. All lines of a leaf are asked for before it
- * is searched, of the inner node above it those of the entries: so each of the two is waited for
- * once.
+ * Keeps stores in their order, and loads in theirs: x86 does so by itself, and ThreadSanitizer knows
+ * no fences.
  */
-#define TREE_PREFETCH_HEIGHT 3
+static inline void tree_order(void)
+{
+#if defined(__x86_64__) || EPOCH_STORE_IS_FENCE
+    atomic_signal_fence(memory_order_seq_cst);
+#else
+    atomic_thread_fence(memory_order_acq_rel);
+#endif
+}
+
+/*
+ * A tree of so many leaves does not fit into near caches. All lines of a leaf are asked for before
+ * it is searched, of the inner node above it those of the entries: so each of the two is waited for
+ * once. In a smaller tree that would cost more than it saves.
+ */
+#define TREE_PREFETCH_LEAVES 512
 
 static inline void tree_prefetch(const void *memory, size_t size)
 {
@@ -144,7 +172,7 @@ static inline void tree_prefetch(const void *memory, size_t size)
  */
 static inline void tree_seek(const struct range_map *map, uint64_t address, struct range_path *path)
 {
-    bool far = map->height >= TREE_PREFETCH_HEIGHT;
+    bool far = map->nodes[0] >= TREE_PREFETCH_LEAVES;
     struct range_node *node = map->root;
 
     if (!map->height) {
@@ -169,6 +197,22 @@ static inline void tree_seek(const struct range_map *map, uint64_t address, stru
     }
     path->node[0] = node;
     path->index[0] = tree_search(node, 0, address);
+}
+
+/* Around each change that range_map_peek must not see in parts. */
+static inline void tree_change_begin(struct range_map *map)
+{
+    uint64_t version = atomic_load_explicit(&map->version, memory_order_relaxed);
+
+    atomic_store_explicit(&map->version, version + 1, memory_order_relaxed);
+    tree_order();
+}
+
+static inline void tree_change_end(struct range_map *map)
+{
+    uint64_t version = atomic_load_explicit(&map->version, memory_order_relaxed);
+
+    atomic_store_explicit(&map->version, version + 1, memory_order_release);
 }
 
 /* Whether a seek found a run. */

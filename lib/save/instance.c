@@ -123,7 +123,7 @@ int viommu_save(struct viommu *iommu, void **data, size_t *size)
     }
     save_writer_init(&writer, SAVE_INSTANCE);
     iommu_lock(iommu);
-    if (follow_quiet(iommu)) {
+    if (follow_quiet(iommu) && (!iommu->model->quiet || iommu->model->quiet(iommu))) {
         instance_save(iommu, &writer);
         ret = 0;
     }

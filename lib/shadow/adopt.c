@@ -16,7 +16,10 @@
 
 /* A mapping in a stream: first, last, gpa (8 bytes each), permissions (1). */
 #define MAPPING_BYTES 25u
-/* No view makes mappings of more blocks: they end with 1 GiB, or lead to their own address. */
+/*
+ * No view makes mappings of more blocks: they end with 1 GiB, lead to their own address, or to
+ * memory that there is.
+ */
 #define BLOCKS_MAX (1u << 20)
 
 bool follow_quiet(const struct viommu *iommu)
@@ -26,7 +29,7 @@ bool follow_quiet(const struct viommu *iommu)
     for (const struct mirror *mirror = iommu->follow.mirrors; mirror; mirror = mirror->next) {
         fencing |= mirror->fencing;
     }
-    return iommu->follow.phase == FOLLOW_IDLE && !iommu->follow.active &&
+    return iommu->follow.phase == FOLLOW_IDLE && !iommu->follow.active && !follow_trying(iommu) &&
            !iommu->follow.fences_due && !fencing;
 }
 
@@ -127,6 +130,13 @@ static int run_add(struct range_map *map, const struct shadow_extent *mapping)
     return range_map_insert(map, &run);
 }
 
+static uint64_t blocks_max(const struct mirror *mirror)
+{
+    uint64_t pages = mirror->subscriber->device->iommu->follow.memory->pages;
+
+    return pages > BLOCKS_MAX ? pages : BLOCKS_MAX;
+}
+
 static int given_read(struct adoption *adoption, struct save_section *section)
 {
     const struct viommu_range *range = &adoption->mirror->subscriber->what.range;
@@ -141,7 +151,7 @@ static int given_read(struct adoption *adoption, struct save_section *section)
             return -EBADMSG;
         }
         blocks = mirror_blocks(adoption->mirror, &mapping);
-        ret = blocks <= BLOCKS_MAX ? run_add(&adoption->odd, &mapping) : -EBADMSG;
+        ret = blocks <= blocks_max(adoption->mirror) ? run_add(&adoption->odd, &mapping) : -EBADMSG;
         if (ret) {
             return ret == -ENOMEM ? ret : -EBADMSG;
         }

@@ -6,7 +6,8 @@
  * were to be looked at again. The shadows that mirrors are to switch to are filled while those
  * still have their old view (but for shadows that others leave: those only have to be there); then
  * they switch; only then are the other shadows synced, so that a device that left a set of tables
- * does not see them being taken apart. Last, what had failed is tried again.
+ * does not see them being taken apart. Between the two, mirrors walk to what a trial asks for.
+ * Last, what had failed is tried again.
  */
 #include "shadow/follow.h"
 
@@ -55,6 +56,7 @@ void follow_fini(struct viommu *iommu)
     follow_memory_stop(iommu);
     while (free_dying(iommu)) {
     }
+    trial_fini(iommu);
 }
 
 void follow_want(struct viommu *iommu)
@@ -153,7 +155,7 @@ static void shadow_want(struct shadow *shadow, uint64_t first, uint64_t last,
     }
 }
 
-static void batch_join(struct viommu *iommu, struct wait *wait)
+void follow_join(struct viommu *iommu, struct wait *wait)
 {
     if (wait) {
         wait->follow = iommu->follow.batch_open;
@@ -181,7 +183,7 @@ void follow_invalidate(struct viommu *iommu, struct wait *wait, int domain, uint
         any |= mirror->review || mirror->review_wanted || mirror->switching || mirror->fence_due;
     }
     if (any) {
-        batch_join(iommu, wait);
+        follow_join(iommu, wait);
     }
 }
 
@@ -205,9 +207,9 @@ void follow_review(struct viommu *iommu, struct wait *wait, notify_match *match,
         if (!mirror->subscriber->fenced) {
             mirror->review_wanted = true;
             mirror->review_cause = cause;
-            batch_join(iommu, wait);
+            follow_join(iommu, wait);
         } else if (mirror->fence_due) {
-            batch_join(iommu, wait); /* it may hold what it did */
+            follow_join(iommu, wait); /* it may hold what it did */
         }
     }
 }
@@ -316,7 +318,7 @@ static void memory_step(struct viommu *iommu)
     }
 }
 
-static bool view_is(const struct mirror *mirror, const struct shadow_view *view)
+bool view_is(const struct mirror *mirror, const struct shadow_view *view)
 {
     if (mirror->kind != view->kind) {
         return false;
@@ -326,6 +328,8 @@ static bool view_is(const struct mirror *mirror, const struct shadow_view *view)
         return mirror->identity_last == view->last;
     case VIEW_TABLES:
         return mirror->shadow->root == view->root && mirror->shadow->map.levels == view->levels;
+    case VIEW_MAPPINGS:
+        return mirror->source == view->mappings;
     default:
         return true;
     }
@@ -356,6 +360,9 @@ static void review(struct viommu *iommu, struct mirror *mirror)
         }
         mirror->target_shadow->fill = true;
         mirror->target_shadow->cause = mirror->review_cause;
+    }
+    if (view.mappings) {
+        (void)mappings_get(view.mappings);
     }
     mirror->target = view;
     mirror->switching = true;
@@ -477,13 +484,9 @@ static void sync_phase_step(struct viommu *iommu, bool fill, unsigned *budget)
 static void switch_begin(struct viommu *iommu, struct mirror *mirror)
 {
     struct layout from = mirror_layout(iommu, mirror);
-    struct layout to = {
-        .kind = mirror->target.kind,
-        .shadow = mirror->target_shadow,
-        .memory = iommu->follow.memory,
-        .last = mirror->target.last,
-    };
+    struct layout to = view_layout(iommu, &mirror->target);
 
+    to.shadow = mirror->target_shadow;
     mirror->switched = true;
     walk_begin(mirror, &from, &to, 0, UINT64_MAX, mirror->review_cause);
     mirror_activate(iommu, mirror);
@@ -491,20 +494,16 @@ static void switch_begin(struct viommu *iommu, struct mirror *mirror)
 
 static void switch_end(struct viommu *iommu, struct mirror *mirror)
 {
-    struct shadow *old = mirror->shadow;
+    struct shadow *shadow = mirror->target_shadow;
 
-    mirror->kind = mirror->target.kind;
-    mirror->domain = mirror->target.domain;
-    mirror->identity_last = mirror->target.last;
-    mirror->shadow = mirror->target_shadow;
     mirror->target_shadow = NULL;
+    mirror_set_view(iommu, mirror, &mirror->target, shadow);
+    mappings_put(mirror->target.mappings);
+    mirror->target.mappings = NULL;
     mirror->switching = false;
     mirror->switched = false;
     if (mirror->adopting) {
         adoption_over(iommu, mirror);
-    }
-    if (old) {
-        shadow_put(iommu, old);
     }
 }
 
@@ -523,7 +522,7 @@ static void switch_step(struct viommu *iommu)
         }
     }
     if (!began) {
-        iommu->follow.phase = FOLLOW_SYNC;
+        iommu->follow.phase = FOLLOW_TRIAL;
     }
 }
 
@@ -560,6 +559,11 @@ static void batch_step(struct viommu *iommu, unsigned *budget)
         break;
     case FOLLOW_SWITCH:
         switch_step(iommu);
+        break;
+    case FOLLOW_TRIAL:
+        if (!trial_step(iommu)) {
+            iommu->follow.phase = FOLLOW_SYNC;
+        }
         break;
     case FOLLOW_SYNC:
         sync_phase_step(iommu, false, budget);

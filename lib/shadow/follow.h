@@ -12,15 +12,16 @@
  *   adopt.c   what a mirror holds, saved; and mirrors that take that over from another instance
  *   mirror.c  one mirror: its calls and their answers, what it misses, its end
  *   memory.c  guest memory that comes and goes
+ *   trial.c   what a guest asked for that mirrors may refuse (trial.h)
  *   follow.c  batches: in which order all that happens
  *
- * Vocabulary. A *view* is what a device reaches: nothing, guest memory one to one (identity), or
- * what a *shadow* has: the map of one set of tables (root, levels), shared by all devices that use
- * them. A *layout* is a view with the guest memory beneath it, perhaps with a patch; its *pieces*
- * are the mappings that a mirror would be given for it: extents, cut by slots of memory, by what
- * the mirror is allowed, and without the interrupt range. What a mirror was *given* is the pieces
- * of its layout, cut by its *odd* mappings: those that it kept, unchanged, when its layout changed
- * to one whose pieces have other borders.
+ * Vocabulary. A *view* is what a device reaches: nothing, guest memory one to one (identity),
+ * mappings that a model keeps (trial.h), or what a *shadow* has: the map of one set of tables
+ * (root, levels), shared by all devices that use them. A *layout* is a view with the guest memory
+ * beneath it, perhaps with a patch; its *pieces* are the mappings that a mirror would be given for
+ * it: extents, cut by slots of memory, by what the mirror is allowed, and without the interrupt
+ * range. What a mirror was *given* is the pieces of its layout, cut by its *odd* mappings: those
+ * that it kept, unchanged, when its layout changed to one whose pieces have other borders.
  *
  * A *walk* takes one mirror from one layout to another over a *window* of addresses, cluster by
  * cluster: a *cluster* is the smallest stretch whose borders no mapping crosses, before or after.
@@ -54,11 +55,13 @@
 #include "range/range_set.h"
 #include "save/stream.h"
 #include "shadow/map.h"
+#include "shadow/trial.h"
 
 enum view_kind {
     VIEW_NONE,
     VIEW_IDENTITY,
     VIEW_TABLES,
+    VIEW_MAPPINGS,
 };
 
 /* What a model says of a requester's device. */
@@ -67,7 +70,8 @@ struct shadow_view {
     uint16_t domain; /* TABLES: invalidations of this domain concern it */
     uint8_t levels;
     uint64_t root;
-    uint64_t last; /* IDENTITY: the last address it reaches */
+    uint64_t last; /* IDENTITY, MAPPINGS: the last address it reaches */
+    struct mappings *mappings; /* MAPPINGS */
 };
 
 /* Guest memory as mirrors use it: sorted, without the interrupt range. Immutable. */
@@ -98,7 +102,9 @@ struct layout {
     const struct shadow *shadow;      /* TABLES */
     const struct shadow_patch *patch; /* or NULL */
     const struct memory_list *memory;
-    uint64_t last; /* IDENTITY */
+    uint64_t last;                    /* IDENTITY, MAPPINGS: of what it shows */
+    const struct mappings *mappings;  /* MAPPINGS */
+    bool ahead;                       /* as their trial is to leave them */
 };
 
 enum answer {
@@ -120,6 +126,7 @@ enum walk_phase {
 struct walk {
     bool active;
     bool over;      /* nothing left after this cluster */
+    bool stop;      /* nor is it to go on */
     bool merge;     /* pieces that grew replace what they were made of, in this cluster */
     bool keep_none; /* no memory for odd mappings in this cluster */
     bool replaced;  /* the cluster was done by one REPLACE */
@@ -174,15 +181,17 @@ struct mirror {
     uint16_t domain;
     uint64_t identity_last;
     struct shadow *shadow;
+    struct mappings *source; /* MAPPINGS */
 
     /* The view that it is to have. */
-    struct shadow_view target;
+    struct shadow_view target; /* uses its mappings */
     struct shadow *target_shadow;
     bool review_wanted; /* the model is to be asked, in the next batch */
     bool review;        /* in this one */
     bool switching;     /* it is not the one it has */
     bool switched;      /* the walk to it has begun */
     enum viommu_cause review_cause;
+    bool trying;        /* it takes part in an ADD or a VIEW, and has not to walk back */
 
     struct range_map odd;     /* runs: target gpa, tag perm */
     struct range_map missing; /* differences: the same */
@@ -226,6 +235,7 @@ enum follow_phase {
     FOLLOW_REVIEW,
     FOLLOW_FILL,
     FOLLOW_SWITCH,
+    FOLLOW_TRIAL,
     FOLLOW_SYNC,
     FOLLOW_RETRY,
 };
@@ -240,6 +250,18 @@ struct memory_note {
     struct viommu_memory_slot slots[];
 };
 
+struct trial {
+    enum trial_kind kind;
+    uint64_t batch; /* in which it is */
+    bool begun;
+    bool undoing; /* mirrors walk back */
+    int error;    /* the first */
+    struct viommu_range range; /* that they walk over */
+    struct mappings *mappings; /* ADD, REMOVE: it uses them */
+    uint16_t requester;        /* VIEW */
+    struct shadow_view view;   /* and its mappings */
+};
+
 struct follow {
     struct mirror *mirrors;
     struct mirror *active; /* those with a walk or a retry */
@@ -250,6 +272,8 @@ struct follow {
     uint64_t batch_done;  /* and of the last one that is complete */
     bool wanted;          /* the open batch has something in it */
     enum follow_phase phase;
+
+    struct trial trial;
 
     /* The sync that is under way. */
     struct shadow *syncing;
@@ -313,6 +337,8 @@ uint64_t follow_deadline(const struct viommu *iommu);
 
 /* A batch is to begin for what was just asked. */
 void follow_want(struct viommu *iommu);
+/* The same, and `wait` (or NULL) is over with it. */
+void follow_join(struct viommu *iommu, struct wait *wait);
 
 /* Bytes in use, and what they may be. */
 uint64_t follow_bytes(const struct viommu *iommu);
@@ -322,6 +348,23 @@ void follow_stats(const struct viommu *iommu, struct viommu_stats *stats);
 
 /* A mirror does not use a shadow any more. */
 void shadow_put(struct viommu *iommu, struct shadow *shadow);
+
+/* Whether a mirror has this view. */
+bool view_is(const struct mirror *mirror, const struct shadow_view *view);
+
+/* ---- trial.c (see trial.h, too) ---- */
+
+/* The trial's next step in its batch, while no mirror is active. False: there is none. */
+bool trial_step(struct viommu *iommu);
+
+/* It is to fail: mirrors that take part stop. */
+void trial_fail(struct viommu *iommu, int error);
+/* One of them cannot make a mapping. Returns whether that is all: nothing is to be noted. */
+bool trial_map_failed(struct viommu *iommu, struct mirror *mirror, int error);
+/* One is fenced. */
+void trial_fenced(struct viommu *iommu, struct mirror *mirror, int error);
+
+void trial_fini(struct viommu *iommu);
 
 /* ---- mirror.c ---- */
 
@@ -373,10 +416,19 @@ bool mirrors_work(struct viommu *iommu, unsigned *budget);
 /* Calls the fence functions that are due, as far as the budget lasts. */
 void mirrors_fence_due(struct viommu *iommu, unsigned *budget);
 
+/* It has another view from now on; the shadow's use is handed over. */
+void mirror_set_view(struct viommu *iommu, struct mirror *mirror, const struct shadow_view *view,
+                     struct shadow *shadow);
+
 /* ---- layout.c ---- */
 
 /* The layout of its view now. */
 struct layout mirror_layout(const struct viommu *iommu, const struct mirror *mirror);
+/* Of a view without tables. */
+struct layout view_layout(const struct viommu *iommu, const struct shadow_view *view);
+
+/* The first of the mirror's allowed ranges that ends at the address or above, or NULL. */
+const struct viommu_range *mirror_allowed_from(const struct mirror *mirror, uint64_t address);
 
 /* So many extents or pieces are looked at for one question: the rest is for another. */
 #define LAYOUT_LOOKS 64
@@ -433,6 +485,12 @@ enum walk_result walk_next(struct viommu *iommu, struct mirror *mirror, struct m
  * budget. Returns false when the shadow's ranges are through.
  */
 bool sync_step(struct viommu *iommu, struct shadow *shadow, unsigned *budget);
+
+/* ---- tell.c ---- */
+
+/* What mirrors are not given of the run that begins at an address. */
+void tell_mappings_unreachable(struct viommu *iommu, const struct mappings *mappings,
+                               uint64_t first);
 
 /* ---- memory.c ---- */
 

@@ -15,6 +15,17 @@ struct layout mirror_layout(const struct viommu *iommu, const struct mirror *mir
         .shadow = mirror->shadow,
         .memory = iommu->follow.memory,
         .last = mirror->identity_last,
+        .mappings = mirror->source,
+    };
+}
+
+struct layout view_layout(const struct viommu *iommu, const struct shadow_view *view)
+{
+    return (struct layout){
+        .kind = view->kind,
+        .memory = iommu->follow.memory,
+        .last = view->last,
+        .mappings = view->mappings,
     };
 }
 
@@ -35,8 +46,7 @@ const struct viommu_memory_slot *memory_list_from(const struct memory_list *memo
     return low < memory->count ? &memory->slots[low] : NULL;
 }
 
-/* The first of the mirror's allowed ranges that ends at the address or above, or NULL. */
-static const struct viommu_range *allowed_from(const struct mirror *mirror, uint64_t address)
+const struct viommu_range *mirror_allowed_from(const struct mirror *mirror, uint64_t address)
 {
     size_t low = 0;
     size_t high = mirror->allowed_count;
@@ -70,6 +80,25 @@ static bool identity_extent(const struct layout *layout, uint64_t from, uint64_t
     return true;
 }
 
+/* A run is one extent, whatever its size. */
+static bool mapping_extent(const struct layout *layout, uint64_t from, uint64_t last,
+                           struct shadow_extent *extent)
+{
+    struct range_run run;
+
+    last = last < layout->last ? last : layout->last;
+    if (from > last || !mappings_next(layout->mappings, layout->ahead, from, last, &run)) {
+        return false;
+    }
+    *extent = (struct shadow_extent){
+        .first = run.first,
+        .last = run.last < layout->last ? run.last : layout->last,
+        .gpa = run.target,
+        .perm = (uint32_t)(run.tag & MAPPINGS_PERM),
+    };
+    return true;
+}
+
 static bool layout_extent(const struct layout *layout, uint64_t from, uint64_t last,
                           struct shadow_extent *extent)
 {
@@ -78,6 +107,8 @@ static bool layout_extent(const struct layout *layout, uint64_t from, uint64_t l
         return identity_extent(layout, from, last, extent);
     case VIEW_TABLES:
         return shadow_map_next(&layout->shadow->map, layout->patch, from, last, extent);
+    case VIEW_MAPPINGS:
+        return mapping_extent(layout, from, last, extent);
     default:
         return false;
     }
@@ -105,7 +136,7 @@ static bool extent_piece(const struct mirror *mirror, const struct memory_list *
     uint64_t gpa;
 
     while (at <= end) {
-        allowed = allowed_from(mirror, at);
+        allowed = mirror_allowed_from(mirror, at);
         if (!allowed || allowed->first > end) {
             return false;
         }

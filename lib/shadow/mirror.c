@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define RETRY_PAUSE_MAX 1000000000ULL
 /* So many failures in a row end an attempt: whatever the reason is, it lasts. */
@@ -24,24 +25,54 @@ static bool range_meet(struct viommu_range *range, const struct viommu_range *ot
     return range->first <= range->last;
 }
 
-/* Adds what is left of a range without the interrupt range: up to two. */
-static void allow(struct mirror *mirror, struct viommu_range range,
-                  const struct viommu_range *interrupts)
+/* Takes a range out of what is allowed. There is room for one more. */
+static void forbid(struct mirror *mirror, const struct viommu_range *range)
 {
-    struct viommu_range above = range;
+    struct viommu_range *allowed = mirror->allowed;
+    size_t count = 0;
 
-    if (range.first <= interrupts->last && range.last >= interrupts->first) {
-        above.first = interrupts->last + 1;
-        range.last = interrupts->first - 1;
-        if (interrupts->first > range.first) {
-            mirror->allowed[mirror->allowed_count++] = range;
+    if (range->first > range->last) {
+        return;
+    }
+    /* The ranges are apart, so one of them at most becomes two: none is overwritten unread. */
+    memmove(allowed + 1, allowed, mirror->allowed_count * sizeof(*allowed));
+    for (size_t i = 1; i <= mirror->allowed_count; i++) {
+        struct viommu_range old = allowed[i];
+
+        if (old.first > range->last || old.last < range->first) {
+            allowed[count++] = old;
+            continue;
         }
-        range = above;
-        if (interrupts->last >= range.last) {
-            return;
+        if (old.first < range->first) {
+            allowed[count++] = (struct viommu_range){old.first, range->first - 1};
+        }
+        if (old.last > range->last) {
+            allowed[count++] = (struct viommu_range){range->last + 1, old.last};
         }
     }
-    mirror->allowed[mirror->allowed_count++] = range;
+    mirror->allowed_count = count;
+}
+
+/* Takes out what devices never reach. */
+static void forbid_reserved(const struct viommu *iommu, struct mirror *mirror)
+{
+    struct viommu_range range;
+
+    forbid(mirror, &iommu->model->interrupts);
+    for (size_t i = 0; iommu->model->reserved && iommu->model->reserved(iommu, i, &range); i++) {
+        forbid(mirror, &range);
+    }
+}
+
+static size_t reserved_count(const struct viommu *iommu)
+{
+    struct viommu_range range;
+    size_t count = 1; /* the interrupt range */
+
+    for (size_t i = 0; iommu->model->reserved && iommu->model->reserved(iommu, i, &range); i++) {
+        count++;
+    }
+    return count;
 }
 
 static int allowed_fill(struct viommu *iommu, struct mirror *mirror)
@@ -51,7 +82,8 @@ static int allowed_fill(struct viommu *iommu, struct mirror *mirror)
     const struct viommu_range *allowed = what->allowed ? what->allowed : &everything;
     size_t count = what->allowed ? what->allowed_count : 1;
 
-    mirror->allowed = base_alloc_array(count + 2, sizeof(*mirror->allowed));
+    mirror->allowed = base_alloc_array(count + reserved_count(iommu) + 1,
+                                       sizeof(*mirror->allowed));
     if (!mirror->allowed) {
         return -ENOMEM;
     }
@@ -59,9 +91,10 @@ static int allowed_fill(struct viommu *iommu, struct mirror *mirror)
         struct viommu_range range = allowed[i];
 
         if (range_meet(&range, &what->range)) {
-            allow(mirror, range, &iommu->model->interrupts);
+            mirror->allowed[mirror->allowed_count++] = range;
         }
     }
+    forbid_reserved(iommu, mirror);
     return 0;
 }
 
@@ -147,6 +180,7 @@ static void mirror_clear(struct viommu *iommu, struct mirror *mirror)
     mirror->review_wanted = false;
     mirror->switching = false;
     mirror->switched = false;
+    mirror->trying = false;
     mirror->adopting = false;
     mirror->kind = VIEW_NONE;
     mirror->mappings = 0;
@@ -161,6 +195,27 @@ static void mirror_clear(struct viommu *iommu, struct mirror *mirror)
         shadow_put(iommu, mirror->target_shadow);
         mirror->target_shadow = NULL;
     }
+    mappings_put(mirror->source);
+    mirror->source = NULL;
+    mappings_put(mirror->target.mappings);
+    mirror->target.mappings = NULL;
+}
+
+void mirror_set_view(struct viommu *iommu, struct mirror *mirror, const struct shadow_view *view,
+                     struct shadow *shadow)
+{
+    struct shadow *old = mirror->shadow;
+    struct mappings *old_source = mirror->source;
+
+    mirror->kind = view->kind;
+    mirror->domain = view->domain;
+    mirror->identity_last = view->last;
+    mirror->shadow = shadow;
+    mirror->source = view->mappings ? mappings_get(view->mappings) : NULL;
+    if (old) {
+        shadow_put(iommu, old);
+    }
+    mappings_put(old_source);
 }
 
 void mirror_leave(struct viommu *iommu, struct mirror *mirror)
@@ -236,6 +291,7 @@ void mirror_fence_for(struct viommu *iommu, struct mirror *mirror, int error, bo
     if (deny) {
         device_deny(mirror->subscriber->device, error, text);
     }
+    trial_fenced(iommu, mirror, error);
     mirror_fence(iommu, mirror);
 }
 
@@ -328,7 +384,7 @@ static void map_answered(struct viommu *iommu, struct mirror *mirror, int status
         if (!status) {
             (void)difference_remove(iommu, mirror);
         }
-    } else if (status) {
+    } else if (status && !(mirror->trying && trial_map_failed(iommu, mirror, status))) {
         difference_add(iommu, mirror, status);
     }
 }

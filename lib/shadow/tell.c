@@ -244,6 +244,29 @@ static void tell_not_mapped(struct viommu *iommu, const struct mirror *mirror,
                    "mapped by the guest, but not memory or not allowed");
 }
 
+void tell_mappings_unreachable(struct viommu *iommu, const struct mappings *mappings,
+                               uint64_t first)
+{
+    struct layout layout = {
+        .kind = VIEW_MAPPINGS,
+        .memory = iommu->follow.memory,
+        .last = UINT64_MAX,
+        .mappings = mappings,
+    };
+    struct range_run run;
+
+    if (!range_map_find(&mappings->map, first, &run) || !(run.tag & MAPPINGS_PERM) ||
+        (run.tag & MAPPINGS_MMIO)) {
+        return;
+    }
+    for (const struct mirror *m = iommu->follow.mirrors; m; m = m->next) {
+        if (m->source == mappings) {
+            tell_not_mapped(iommu, m, &layout, run.first, run.last,
+                            run.target | (run.tag & MAPPINGS_PERM));
+        }
+    }
+}
+
 /* The same for every mirror of the shadow; the patch is made. */
 void tell_stretch_unreachable(struct viommu *iommu, const struct shadow *shadow, uint64_t first,
                                 uint64_t last, uint64_t value)

@@ -702,7 +702,7 @@ enum walk_result walk_next(struct viommu *iommu, struct mirror *mirror, struct m
     struct walk *walk = &mirror->walk;
 
     for (unsigned i = 0; i < WALK_STEPS; i++) {
-        if (!walk->active || (walk->phase == WALK_NEXT && walk->over)) {
+        if (!walk->active || (walk->phase == WALK_NEXT && (walk->over | walk->stop))) {
             walk->active = false;
             return WALK_OVER;
         }

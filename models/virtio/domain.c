@@ -10,6 +10,8 @@
 #include "base/alloc.h"
 #include "virtio/unit.h"
 
+#include <errno.h>
+
 /* ---- indices ---- */
 
 int virtio_index_add(struct range_map *index, uint32_t id, struct virtio_domain *domain)
@@ -37,9 +39,16 @@ struct virtio_domain *virtio_index_next(const struct range_map *index, uint32_t 
     return (struct virtio_domain *)(uintptr_t)run.target;
 }
 
-struct virtio_domain *virtio_domain_find(const struct virtio *virtio, uint32_t id)
+struct virtio_domain *virtio_domain_find(struct virtio *virtio, uint32_t id)
 {
-    return virtio_index_find(&virtio->domains, id);
+    struct virtio_domain *domain = virtio->recent;
+
+    if (domain && domain->id == id) {
+        return domain;
+    }
+    domain = virtio_index_find(&virtio->domains, id);
+    virtio->recent = domain;
+    return domain;
 }
 
 struct virtio_domain *virtio_endpoint_domain(const struct virtio *virtio, uint32_t endpoint)
@@ -56,9 +65,9 @@ static struct virtio_domain *domain_create(struct virtio *virtio, uint32_t id, b
     if (!domain) {
         return NULL;
     }
+    mappings_init(&domain->mappings, virtio->iommu.epoch);
     domain->id = id;
     domain->bypass = bypass;
-    range_map_init(&domain->map);
     if (virtio_index_add(&virtio->domains, id, domain)) {
         base_free(domain);
         return NULL;
@@ -70,9 +79,9 @@ static struct virtio_domain *domain_create(struct virtio *virtio, uint32_t id, b
 static void domain_destroy(struct virtio *virtio, struct virtio_domain *domain)
 {
     (void)range_map_erase(&virtio->domains, domain->id, domain->id, NULL);
-    virtio->mappings -= domain->map.count;
-    range_map_fini(&domain->map);
-    base_free(domain);
+    virtio->recent = NULL;
+    virtio->mappings -= domain->mappings.map.count - domain->leaving;
+    mappings_put(&domain->mappings);
 }
 
 void virtio_domains_free(struct range_map *domains)
@@ -82,14 +91,15 @@ void virtio_domains_free(struct range_map *domains)
 
     while ((domain = virtio_index_next(domains, &id))) {
         (void)range_map_erase(domains, id, id, NULL);
-        range_map_fini(&domain->map);
-        base_free(domain);
+        domain->endpoints = 0;
+        mappings_put(&domain->mappings);
     }
     range_map_fini(domains);
 }
 
 void virtio_domains_drop(struct virtio *virtio)
 {
+    virtio->recent = NULL;
     virtio_domains_free(&virtio->domains);
     range_map_fini(&virtio->endpoints);
     virtio->mappings = 0;
@@ -113,6 +123,7 @@ void virtio_requester_gone(struct viommu *iommu, uint16_t id)
 
     if (domain) {
         endpoint_leave(virtio, domain, id);
+        virtio_endpoint_gone(virtio);
     }
 }
 
@@ -140,22 +151,42 @@ static uint8_t may_attach(const struct virtio *virtio, const struct virtio_domai
                                                                 : VIOMMU_VIRTIO_OK;
 }
 
+uint8_t virtio_may_attach(struct virtio *virtio, uint32_t id,
+                          const struct requester *requester, bool bypass)
+{
+    return may_attach(virtio, virtio_domain_find(virtio, id),
+                      virtio_endpoint_domain(virtio, requester->id), bypass);
+}
+
+bool virtio_operation_need(struct virtio *virtio, struct virtio_operation **operation)
+{
+    if (!*operation) {
+        *operation = virtio_operation_new(virtio);
+    }
+    return *operation != NULL;
+}
+
+/* Whether it takes something away, or a mirror has to follow. */
+static bool attach_operates(const struct virtio *virtio, const struct virtio_domain *old,
+                            const struct requester *requester)
+{
+    return old || virtio_bypasses(virtio) || follow_mirrors(&virtio->iommu, requester->id);
+}
+
 uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requester, bool bypass,
                       struct virtio_operation **operation)
 {
     struct virtio_domain *old = virtio_endpoint_domain(virtio, requester->id);
     struct virtio_domain *domain = virtio_domain_find(virtio, id);
+    bool operates = attach_operates(virtio, old, requester);
     bool made = !domain;
     uint8_t status = may_attach(virtio, domain, old, bypass);
 
     if (status || (domain && domain == old)) {
         return status;
     }
-    if (old || virtio_bypasses(virtio)) {
-        *operation = virtio_operation_new();
-        if (!*operation) {
-            return VIOMMU_VIRTIO_NOMEM;
-        }
+    if (operates && !virtio_operation_need(virtio, operation)) {
+        return VIOMMU_VIRTIO_NOMEM;
     }
     domain = made ? domain_create(virtio, id, bypass) : domain;
     if (!domain) {
@@ -173,7 +204,7 @@ uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requ
     (void)virtio_index_add(&virtio->endpoints, requester->id, domain);
     range_map_release(&virtio->endpoints);
     domain->endpoints++;
-    if (*operation) {
+    if (operates) {
         virtio_operation_endpoint(virtio, *operation, requester);
     }
     return VIOMMU_VIRTIO_OK;
@@ -182,8 +213,7 @@ uint8_t virtio_attach(struct virtio *virtio, uint32_t id, struct requester *requ
 uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
                       struct requester *requester, struct virtio_operation **operation)
 {
-    *operation = virtio_operation_new();
-    if (!*operation) {
+    if (!virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
     endpoint_leave(virtio, domain, requester->id);
@@ -193,19 +223,50 @@ uint8_t virtio_detach(struct virtio *virtio, struct virtio_domain *domain,
 
 /* ---- mappings ---- */
 
-uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
-                   const struct range_run *run)
+/* Whether no mapping meets the run. */
+static bool is_free(const struct range_map *map, const struct range_run *run)
 {
     struct range_run there;
 
-    if (range_map_from(&domain->map, run->first, &there) && there.first <= run->last) {
-        return VIOMMU_VIRTIO_INVAL;
+    return !range_map_from(map, run->first, &there) || there.first > run->last;
+}
+
+static uint8_t insert(struct virtio *virtio, struct virtio_domain *domain,
+                      const struct range_run *run)
+{
+    int ret;
+
+    if (virtio->mappings >= virtio->config.mappings_max) {
+        return is_free(&domain->mappings.map, run) ? VIOMMU_VIRTIO_NOMEM : VIOMMU_VIRTIO_INVAL;
     }
-    if (virtio->mappings >= virtio->config.mappings_max || range_map_insert(&domain->map, run)) {
-        return VIOMMU_VIRTIO_NOMEM;
+    ret = range_map_insert(&domain->mappings.map, run);
+    if (ret) {
+        return ret == -ENOMEM ? VIOMMU_VIRTIO_NOMEM : VIOMMU_VIRTIO_INVAL;
     }
     virtio->mappings++;
     return VIOMMU_VIRTIO_OK;
+}
+
+uint8_t virtio_map(struct virtio *virtio, struct virtio_domain *domain,
+                   const struct range_run *run, struct virtio_operation **operation)
+{
+    uint8_t status;
+
+    if (!follow_shares(&virtio->iommu, &domain->mappings)) {
+        return insert(virtio, domain, run);
+    }
+    if (!virtio_mirrors_allow(virtio, domain, run)) {
+        return VIOMMU_VIRTIO_INVAL;
+    }
+    if (!virtio_operation_need(virtio, operation)) {
+        return VIOMMU_VIRTIO_NOMEM;
+    }
+    mappings_try(&domain->mappings);
+    status = insert(virtio, domain, run);
+    if (!status) {
+        virtio_try_map(virtio, domain, run, *operation);
+    }
+    return status;
 }
 
 /* Whether no mapping reaches over a border of the range. */
@@ -219,42 +280,46 @@ static bool covers_whole(const struct range_map *map, uint64_t first, uint64_t l
     return !range_map_find(map, last, &run) || run.last == last;
 }
 
-/* Removes the mappings in the range. Returns whether there were some, and from where to where. */
-static bool remove_mappings(struct virtio *virtio, struct virtio_domain *domain, uint64_t *first,
-                            uint64_t *last)
+/* UNMAP where mirrors have to follow: what goes stays in the map until they have. */
+static uint8_t unmap_followed(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
+                              uint64_t last, struct virtio_operation **operation)
 {
-    uint64_t at = *first;
-    uint64_t limit = *last;
     struct range_run run;
-    bool some = false;
 
-    while (range_map_from(&domain->map, at, &run) && run.first <= limit) {
-        (void)range_map_erase(&domain->map, run.first, run.last, NULL);
-        virtio->mappings--;
-        *first = some ? *first : run.first;
-        *last = run.last;
-        some = true;
-        at = run.last;
+    if (!covers_whole(&domain->mappings.map, first, last)) {
+        return VIOMMU_VIRTIO_RANGE;
     }
-    return some;
+    if (!range_map_from(&domain->mappings.map, first, &run) || run.first > last) {
+        return VIOMMU_VIRTIO_OK;
+    }
+    if (!virtio_operation_need(virtio, operation)) {
+        return VIOMMU_VIRTIO_NOMEM;
+    }
+    mappings_try(&domain->mappings);
+    virtio_operation_pages(virtio, *operation, domain, run.first, last);
+    virtio_try_unmap(virtio, domain, run.first, last, *operation);
+    return VIOMMU_VIRTIO_OK;
 }
 
 uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
                      uint64_t last, struct virtio_operation **operation)
 {
-    struct range_run run;
+    struct range_erased erased;
 
-    if (!covers_whole(&domain->map, first, last)) {
-        return VIOMMU_VIRTIO_RANGE;
+    if (follow_shares(&virtio->iommu, &domain->mappings)) {
+        return unmap_followed(virtio, domain, first, last, operation);
     }
-    if (!range_map_from(&domain->map, first, &run) || run.first > last) {
-        return VIOMMU_VIRTIO_OK;
-    }
-    *operation = virtio_operation_new();
-    if (!*operation) {
+    /* Nothing may fail once mappings have gone: should it need an operation, there is one. */
+    if (virtio->ready_used && !virtio_operation_need(virtio, operation)) {
         return VIOMMU_VIRTIO_NOMEM;
     }
-    (void)remove_mappings(virtio, domain, &first, &last);
-    virtio_operation_pages(virtio, *operation, domain, first, last);
+    if (range_map_erase_inside(&domain->mappings.map, first, last, &erased)) {
+        return VIOMMU_VIRTIO_RANGE;
+    }
+    virtio->mappings -= erased.count;
+    if (erased.count && !virtio_pages_at_once(virtio, domain, erased.first, erased.last)) {
+        (void)virtio_operation_need(virtio, operation);
+        virtio_operation_pages(virtio, *operation, domain, erased.first, erased.last);
+    }
     return VIOMMU_VIRTIO_OK;
 }

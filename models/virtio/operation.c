@@ -5,21 +5,30 @@
  * What is cached goes at once, at the start. Then: the requests of devices that began before have
  * to end (they may use what they found); then subscribers that cache are told, and pinned windows
  * asked back; when all have answered, requests that were under way with what those had cached have
- * to end, too.
+ * to end, too. Mirrors follow meanwhile, and must have.
  */
 #include "base/alloc.h"
 #include "virtio/unit.h"
 
 static const struct viommu_range everything = {0, UINT64_MAX};
 
-struct virtio_operation *virtio_operation_new(void)
+struct virtio_operation *virtio_operation_new(struct virtio *virtio)
 {
-    return base_alloc(sizeof(struct virtio_operation));
+    if (virtio->ready_used) {
+        return base_alloc(sizeof(struct virtio_operation));
+    }
+    virtio->ready_used = true;
+    virtio->ready = (struct virtio_operation){0};
+    return &virtio->ready;
 }
 
-void virtio_operation_free(struct virtio_operation *operation)
+void virtio_operation_free(struct virtio *virtio, struct virtio_operation *operation)
 {
-    base_free(operation);
+    if (operation == &virtio->ready) {
+        virtio->ready_used = false;
+    } else {
+        base_free(operation);
+    }
 }
 
 /* Says whom it concerns: subscribers that are told, and windows. Then it waits. */
@@ -46,6 +55,30 @@ static bool is_attached(const struct requester *requester, const void *what)
     const struct attached *attached = what;
 
     return virtio_endpoint_domain(attached->virtio, requester->id) == attached->domain;
+}
+
+bool virtio_pages_at_once(struct virtio *virtio, struct virtio_domain *domain, uint64_t first,
+                          uint64_t last)
+{
+    struct viommu *iommu = &virtio->iommu;
+    uint64_t drain;
+
+    if (virtio->first || iommu->followed) {
+        return false;
+    }
+    (void)iotlb_drop_range(&iommu->iotlb, virtio_number(domain), first, last);
+    drain = epoch_begin_drain(iommu->epoch);
+    iommu->stats.drains++;
+    if (!epoch_drained(iommu->epoch, drain)) {
+        return false;
+    }
+    /* Nobody looks into what was taken out before. */
+    range_map_trim(&domain->mappings.map);
+    if (!windows_none(&iommu->windows)) {
+        return false;
+    }
+    iommu->stats.iotlb_invalidations[2]++;
+    return true;
 }
 
 void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *operation,
@@ -85,6 +118,7 @@ void virtio_operation_endpoint(struct virtio *virtio, struct virtio_operation *o
 
     forget(virtio, requester);
     begin(virtio, operation, has_id, &requester->id, &concern);
+    follow_review(&virtio->iommu, &operation->wait, has_id, &requester->id, VIOMMU_CAUSE_CONTEXT);
     virtio->iommu.stats.context_invalidations[2]++;
 }
 
@@ -103,49 +137,83 @@ void virtio_operation_everyone(struct virtio *virtio, struct virtio_operation *o
     requesters_forget(&virtio->iommu, 0, 0);
     requesters_told(&virtio->iommu);
     begin(virtio, operation, is_anyone, NULL, &concern);
+    follow_review(&virtio->iommu, &operation->wait, NULL, NULL, VIOMMU_CAUSE_CONTEXT);
     virtio->iommu.stats.context_invalidations[0]++;
 }
 
-/* ---- a change of `bypass` ---- */
+/* ---- what no request asked for ---- */
 
-static void bypass_begin(struct virtio *virtio)
+static bool is_nobody(const struct requester *requester, const void *what)
 {
+    (void)requester;
+    (void)what;
+    return false;
+}
+
+/*
+ * Those whose endpoint has gone are not told (the device was removed, or whoever gave it another id
+ * sees to it): only windows of theirs are asked back, of every domain: it may be gone, too. Those
+ * that lead where they led stay.
+ */
+static void unasked_begin(struct virtio *virtio)
+{
+    struct virtio_unasked *unasked = &virtio->unasked;
     struct attached nowhere = {virtio, NULL};
-    struct window_concern concern = {.last = UINT64_MAX, .domain = WINDOW_DOMAIN_NONE};
+    struct window_concern concern = {
+        .last = UINT64_MAX, .domain = unasked->gone ? WINDOW_DOMAIN_ANY : WINDOW_DOMAIN_NONE};
 
-    /* Those that are attached find out again what they know already. */
-    requesters_forget(&virtio->iommu, 0, 0);
-    requesters_told(&virtio->iommu);
-    begin(virtio, &virtio->bypass_operation, is_attached, &nowhere, &concern);
-    virtio->iommu.stats.context_invalidations[0]++;
+    begin(virtio, &unasked->operation, unasked->bypass ? is_attached : is_nobody, &nowhere,
+          &concern);
+    if (unasked->gone && notify_has_mirrors(&virtio->iommu)) {
+        follow_join(&virtio->iommu, &unasked->operation.wait); /* one that has another id now */
+    }
+    if (unasked->bypass) {
+        follow_review(&virtio->iommu, &unasked->operation.wait, is_attached, &nowhere,
+                      VIOMMU_CAUSE_CONTEXT);
+    }
+    unasked->bypass = false;
+    unasked->gone = false;
 }
 
-/* It changed again meanwhile: those who asked for the old after the first time hear of it, too. */
-static void bypass_once_more(struct virtio *virtio)
+/* More came meanwhile: those who asked for the old after the first time hear of it, too. */
+static void unasked_once_more(struct virtio *virtio)
 {
-    virtio->bypass_again = false;
-    virtio->bypass_operation.wait = (struct wait){0};
-    bypass_begin(virtio);
+    virtio->unasked.again = false;
+    virtio->unasked.operation.wait = (struct wait){0};
+    unasked_begin(virtio);
+}
+
+static void unasked_came(struct virtio *virtio)
+{
+    struct virtio_unasked *unasked = &virtio->unasked;
+
+    if (!unasked->active) {
+        unasked->operation = (struct virtio_operation){0};
+        unasked->active = true;
+        unasked_begin(virtio);
+        virtio_operation_append(virtio, &unasked->operation);
+    } else if (unasked->operation.phase == PHASE_DONE) {
+        unasked_once_more(virtio); /* it waits for its turn only */
+    } else {
+        unasked->again = true; /* begun anew when this is over */
+    }
+    iommu_kick(&virtio->iommu);
 }
 
 void virtio_bypass_changed(struct virtio *virtio)
 {
-    struct virtio_operation *operation = &virtio->bypass_operation;
+    /* What is cached goes now. Those that are attached find out again what they know already. */
+    requesters_forget(&virtio->iommu, 0, 0);
+    requesters_told(&virtio->iommu);
+    virtio->iommu.stats.context_invalidations[0]++;
+    virtio->unasked.bypass = true;
+    unasked_came(virtio);
+}
 
-    if (!virtio->bypass_active) {
-        *operation = (struct virtio_operation){0};
-        virtio->bypass_active = true;
-        bypass_begin(virtio);
-        virtio_operation_append(virtio, operation);
-    } else if (operation->phase == PHASE_DONE) {
-        bypass_once_more(virtio); /* it waits for its turn only */
-    } else {
-        /* What is cached goes now; the rest is begun anew when this is over. */
-        requesters_forget(&virtio->iommu, 0, 0);
-        requesters_told(&virtio->iommu);
-        virtio->bypass_again = true;
-    }
-    iommu_kick(&virtio->iommu);
+void virtio_endpoint_gone(struct virtio *virtio)
+{
+    virtio->unasked.gone = true;
+    unasked_came(virtio);
 }
 
 /* ---- progress ---- */
@@ -157,11 +225,11 @@ static enum virtio_phase after_drain(struct virtio *virtio, struct virtio_operat
     bool windows;
 
     if (operation->phase == PHASE_SETTLE) {
-        return PHASE_DONE;
+        return PHASE_FOLLOW;
     }
     notify_release(&virtio->iommu, wait);
     windows = windows_ask(&virtio->iommu, &wait->windows, wait->drain);
-    return wait->told || windows ? PHASE_TELL : PHASE_DONE;
+    return wait->told || windows ? PHASE_TELL : PHASE_FOLLOW;
 }
 
 static bool is_told(const struct virtio_operation *operation)
@@ -169,16 +237,33 @@ static bool is_told(const struct virtio_operation *operation)
     return operation->wait.deliveries || windows_stands(&operation->wait.windows);
 }
 
+/* Whether it goes on by itself: not when it waits for its turn, or for mirrors. */
+static bool is_running(const struct virtio *virtio, const struct virtio_operation *operation)
+{
+    switch (operation->phase) {
+    case PHASE_DRAIN:
+    case PHASE_TELL:
+    case PHASE_SETTLE:
+        return true;
+    case PHASE_FOLLOW:
+        return follow_done(&virtio->iommu, &operation->wait);
+    default:
+        return false;
+    }
+}
+
 /* Returns whether the phase moved. */
 static bool advance(struct virtio *virtio, struct virtio_operation *operation)
 {
     struct wait *wait = &operation->wait;
 
-    if (operation->phase == PHASE_DONE || !wait_drained(&virtio->iommu, wait) ||
+    if (!is_running(virtio, operation) || !wait_drained(&virtio->iommu, wait) ||
         windows_spent(&virtio->iommu)) {
         return false;
     }
-    if (operation->phase != PHASE_TELL) {
+    if (operation->phase == PHASE_FOLLOW) {
+        operation->phase = PHASE_DONE;
+    } else if (operation->phase != PHASE_TELL) {
         operation->phase = after_drain(virtio, operation);
     } else {
         (void)windows_over(&wait->windows);
@@ -189,17 +274,25 @@ static bool advance(struct virtio *virtio, struct virtio_operation *operation)
             wait_drain(&virtio->iommu, wait);
             operation->phase = PHASE_SETTLE;
         } else {
-            operation->phase = PHASE_DONE; /* windows only: nobody uses one that is released */
+            operation->phase = PHASE_FOLLOW; /* windows only: nobody uses one that is released */
         }
     }
-    if (operation->phase == PHASE_DONE && operation == &virtio->bypass_operation &&
-        virtio->bypass_again) {
-        bypass_once_more(virtio);
+    if (operation->phase == PHASE_DONE && operation == &virtio->unasked.operation &&
+        virtio->unasked.again) {
+        unasked_once_more(virtio);
     }
     return true;
 }
 
-void virtio_operations_advance(struct virtio *virtio)
+bool virtio_operation_complete(struct virtio *virtio, struct virtio_operation *operation)
+{
+    while (advance(virtio, operation)) {
+        /* one phase after the other */
+    }
+    return operation->phase == PHASE_DONE;
+}
+
+static void advance_all(struct virtio *virtio)
 {
     bool moved;
 
@@ -211,10 +304,19 @@ void virtio_operations_advance(struct virtio *virtio)
     } while (moved);
 }
 
+void virtio_operations_advance(struct virtio *virtio)
+{
+    advance_all(virtio);
+    /* Of what no request asked for nobody is told: it holds up no one once it is over. */
+    if (virtio->first == &virtio->unasked.operation) {
+        (void)virtio_operation_take(virtio);
+    }
+}
+
 bool virtio_operations_draining(const struct virtio *virtio)
 {
     for (const struct virtio_operation *o = virtio->first; o; o = o->next) {
-        if (o->phase != PHASE_DONE && !(o->phase == PHASE_TELL && is_told(o))) {
+        if (is_running(virtio, o) && !(o->phase == PHASE_TELL && is_told(o))) {
             return true;
         }
     }
@@ -243,8 +345,8 @@ struct virtio_operation *virtio_operation_take(struct virtio *virtio)
         virtio->end = &virtio->first;
     }
     virtio->count--;
-    if (operation == &virtio->bypass_operation) {
-        virtio->bypass_active = false;
+    if (operation == &virtio->unasked.operation) {
+        virtio->unasked.active = false;
     }
     return operation;
 }
@@ -256,13 +358,14 @@ void virtio_operations_forget(struct virtio *virtio)
     for (struct virtio_operation *o = virtio->first; o; o = next) {
         next = o->next;
         notify_forget(&virtio->iommu, &o->wait);
-        if (o != &virtio->bypass_operation) {
-            virtio_operation_free(o);
+        if (o != &virtio->unasked.operation) {
+            virtio_operation_free(virtio, o);
         }
     }
     virtio->first = NULL;
     virtio->end = &virtio->first;
     virtio->count = 0;
-    virtio->bypass_active = false;
-    virtio->bypass_again = false;
+    virtio->unasked = (struct virtio_unasked){0};
+    virtio->trial.operation = NULL;
+    follow_cancel(&virtio->iommu);
 }

@@ -147,10 +147,16 @@ static uint8_t model_map(struct world *world, unsigned id, uint64_t first, uint6
     if (!domain->exists) {
         return SPEC_S_NOENT;
     }
-    if (domain->bypass || first > last) {
+    if (domain->bypass) {
         return SPEC_S_INVAL;
     }
-    if ((first | gpa | (last + 1)) & 0xfff || last >= SPACE * PAGE) {
+    if ((first | gpa | (last + 1)) & 0xfff) {
+        return SPEC_S_RANGE;
+    }
+    if (first > last) {
+        return SPEC_S_INVAL;
+    }
+    if (last >= SPACE * PAGE) {
         return SPEC_S_RANGE;
     }
     if (gpa + (last - first) >= 1ull << 40) {

@@ -5,26 +5,38 @@
  * What the driver wrote is copied once, then decoded as a whole, then checked in the order of the
  * specification's text, and only then anything changes. Where the text leaves the status to us:
  *   - a domain id outside the domain range is RANGE in ATTACH; elsewhere no such domain exists
- *   - a range that ends before it begins is INVAL; one outside the input range is RANGE
+ *   - whole granules that end before they begin are INVAL; ones outside the input range are RANGE
  *   - guest addresses past the guest-physical space are FAULT
  *   - a range that meets a reserved region is INVAL
  *   - UNMAP with a reserved field that is not zero is INVAL, and removes nothing
  *   - a request too small for its type, with room for a tail, is INVAL
  *   - MAP and UNMAP without the feature MAP_UNMAP are UNSUPP
+ * Of mirrors (mirror.c):
+ *   - MAP where a mirror of the domain may not map is INVAL, as in a reserved region; ATTACH of an
+ *     endpoint to a domain with such mappings is UNSUPP
+ *   - MAP and ATTACH that a mirror cannot follow are NOMEM where the host says -ENOSPC, -ENOMEM or
+ *     the like, otherwise DEVERR
+ *   - a request that waited for its turn when the device was reset is IOERR
+ *
+ * While mirrors try a request all later ones, but PROBE, wait for their turn. With a hostile cache
+ * they wait a while in any case, and all behind them: until then devices reach what they reached.
  */
 #include "virtio/unit.h"
+
+#include "iommu/watch.h"
 
 #include <errno.h>
 
 /* A request under way through this file. */
 struct request {
     struct virtio *virtio;
-    uint8_t in[VIRTIO_REQUEST_MAX];
+    uint8_t in[VIRTIO_MAP_SIZE]; /* as much as there is, see copy_in */
     size_t in_size;
     uint8_t *out;
     size_t out_size;
     size_t written;
-    struct virtio_operation *operation; /* begun, where something was taken away */
+    uint64_t number;
+    struct virtio_operation *operation; /* that it has, or begins; or NULL */
 };
 
 static uint32_t field32(const struct request *request, unsigned at)
@@ -57,6 +69,7 @@ static uint8_t attach(struct request *request)
     uint32_t flags = field32(request, 12);
     uint32_t known = accepted(request, VIOMMU_VIRTIO_BYPASS_CONFIG) ? VIRTIO_ATTACH_BYPASS : 0;
     struct requester *requester = endpoint_find(request, field32(request, 8));
+    uint8_t status;
 
     if (field32(request, 16) || (flags & ~known)) {
         return VIOMMU_VIRTIO_INVAL;
@@ -66,6 +79,10 @@ static uint8_t attach(struct request *request)
     }
     if (domain < config->domain_first || domain > config->domain_last) {
         return VIOMMU_VIRTIO_RANGE;
+    }
+    if (virtio_try_attach(request->virtio, domain, requester, flags & VIRTIO_ATTACH_BYPASS,
+                          &request->operation, &status)) {
+        return status;
     }
     return virtio_attach(request->virtio, domain, requester, flags & VIRTIO_ATTACH_BYPASS,
                          &request->operation);
@@ -103,11 +120,11 @@ uint8_t virtio_addresses_check(const struct virtio *virtio, const struct range_r
     unsigned width = config->host_address_width;
     uint64_t host_last = width < 64 ? (1ULL << width) - 1 : UINT64_MAX;
 
-    if (run->first > run->last) {
-        return VIOMMU_VIRTIO_INVAL;
-    }
     if ((run->first | run->target | (run->last + 1)) & virtio->granule) {
         return VIOMMU_VIRTIO_RANGE;
+    }
+    if (run->first > run->last) {
+        return VIOMMU_VIRTIO_INVAL;
     }
     if (run->first < config->input.first || run->last > config->input.last) {
         return VIOMMU_VIRTIO_RANGE;
@@ -143,12 +160,12 @@ static uint8_t map(struct request *request)
     }
     run.tag = (flags & VIRTIO_MAP_READ ? VIOMMU_READ : 0) |
               (flags & VIRTIO_MAP_WRITE ? VIOMMU_WRITE : 0) |
-              (flags & VIRTIO_MAP_MMIO ? MAPPING_MMIO : 0);
+              (flags & VIRTIO_MAP_MMIO ? MAPPINGS_MMIO : 0);
     status = domain_of(request, &domain);
     if (!status) {
         status = virtio_addresses_check(request->virtio, &run);
     }
-    return status ? status : virtio_map(request->virtio, domain, &run);
+    return status ? status : virtio_map(request->virtio, domain, &run, &request->operation);
 }
 
 static uint8_t unmap(struct request *request)
@@ -239,13 +256,26 @@ static size_t tail_at(const struct request *request)
                : properties;
 }
 
+/*
+ * The used length counts from the beginning of `out`, and all that it counts has to be written: where
+ * PROBE is refused there are zeroes, which are no property.
+ */
 static void answer(struct request *request, uint8_t status)
 {
-    const uint8_t tail[VIRTIO_TAIL_SIZE] = {status};
     size_t at = tail_at(request);
 
-    memcpy(request->out + at, tail, sizeof(tail));
-    request->written = at + sizeof(tail);
+    if (status) {
+        memset(request->out, 0, at);
+    }
+    virtio_put32(request->out + at, status); /* and three zeroes */
+    request->written = at + VIRTIO_TAIL_SIZE;
+}
+
+static void advance(struct virtio *virtio)
+{
+    virtio->iommu.drain_open = 0;
+    virtio_operations_advance(virtio);
+    virtio->iommu.drain_open = 0;
 }
 
 /*
@@ -260,17 +290,18 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
     if (!operation) {
         return false;
     }
+    virtio->iommu.drain_open = 0;
+    if (!virtio->first && virtio_operation_complete(virtio, operation)) {
+        virtio_operation_free(virtio, operation);
+        return false;
+    }
     operation->tells = true;
     operation->token = token;
     operation->status = status;
+    operation->number = request->number;
+    operation->written = request->out ? VIRTIO_TAIL_SIZE : 0; /* a reset has no answer */
     virtio_operation_append(virtio, operation);
-    virtio->iommu.drain_open = 0;
-    virtio_operations_advance(virtio);
-    virtio->iommu.drain_open = 0;
-    if (virtio->first == operation && virtio_operation_take(virtio)) {
-        virtio_operation_free(operation);
-        return false;
-    }
+    advance(virtio);
     return true;
 }
 
@@ -280,41 +311,188 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
  */
 static bool needs_place(const struct request *request)
 {
-    return request->virtio->first && request->in[0] != VIRTIO_PROBE;
+    const struct virtio *virtio = request->virtio;
+
+    return (virtio->first || follow_trying(&virtio->iommu)) && request->in[0] != VIRTIO_PROBE;
 }
 
-/* Carries a request of the right size out. `place` is for one that needs it, or NULL. */
-static uint8_t carry_out(struct request *request, struct virtio_operation *place)
+/* Carries it out, or begins to. Returns the status; that of what is tried comes later. */
+static uint8_t carry_out(struct request *request)
 {
-    uint8_t status = types[request->in[0]].run(request);
+    struct virtio *virtio = request->virtio;
+    uint8_t status = VIOMMU_VIRTIO_INVAL;
 
-    if (request->operation || !place) {
-        virtio_operation_free(place);
-    } else {
-        place->phase = PHASE_DONE;
-        request->operation = place;
+    if (request->in_size >= types[request->in[0]].size) {
+        status = types[request->in[0]].run(request);
     }
+    virtio->requests++;
+    virtio->refused += status != VIOMMU_VIRTIO_OK;
     return status;
+}
+
+/*
+ * Whether it is begun late, or behind one that is: then the former, by the seed of the cache. A
+ * driver that waits for answers sees no difference.
+ */
+static bool is_late(const struct request *request, unsigned *late)
+{
+    const struct virtio *virtio = request->virtio;
+
+    *late = 0;
+    if (!virtio->iommu.kept || request->in[0] == VIRTIO_PROBE) {
+        return false;
+    }
+    *late = kept_below(virtio->iommu.kept, VIRTIO_DELAYS);
+    return *late || virtio_request_queued(virtio);
+}
+
+/* Nothing is done yet. There is an operation. */
+static void queue(struct request *request, uint64_t token, unsigned late)
+{
+    struct virtio_operation *operation = request->operation;
+
+    operation->phase = PHASE_QUEUED;
+    operation->late = late;
+    operation->tells = true;
+    operation->token = token;
+    operation->number = request->number;
+    operation->written = VIRTIO_TAIL_SIZE;
+    operation->in_size = request->in_size;
+    memcpy(operation->in, request->in,
+           request->in_size < sizeof(operation->in) ? request->in_size : sizeof(operation->in));
+    virtio_operation_append(request->virtio, operation);
+}
+
+static void run_queued(struct virtio *virtio, struct virtio_operation *operation)
+{
+    struct request request = {
+        .virtio = virtio, .in_size = operation->in_size, .operation = operation};
+
+    memcpy(request.in, operation->in, sizeof(operation->in));
+    operation->phase = PHASE_DONE;
+    operation->status = carry_out(&request);
+}
+
+void virtio_requests_run(struct virtio *virtio)
+{
+    for (struct virtio_operation *o = virtio->first; o && !follow_trying(&virtio->iommu);
+         o = o->next) {
+        if (o->phase == PHASE_QUEUED) {
+            if (o->late) {
+                break;
+            }
+            run_queued(virtio, o);
+        }
+    }
+}
+
+struct virtio_operation *virtio_request_queued(const struct virtio *virtio)
+{
+    struct virtio_operation *o = virtio->first;
+
+    while (o && o->phase != PHASE_QUEUED) {
+        o = o->next;
+    }
+    return o;
+}
+
+bool virtio_requests_late(struct virtio *virtio)
+{
+    struct virtio_operation *queued;
+
+    if (!virtio->iommu.kept || follow_trying(&virtio->iommu)) {
+        return false; /* what is tried goes on by itself */
+    }
+    queued = virtio_request_queued(virtio);
+    if (queued && queued->late) {
+        queued->late--;
+    }
+    virtio_requests_run(virtio);
+    queued = virtio_request_queued(virtio);
+    return queued && queued->late;
 }
 
 /* Returns 0 or VIOMMU_PENDING. Under the lock. */
 static int run(struct request *request, uint64_t token)
 {
-    struct virtio_operation *place = NULL;
-    uint8_t status = VIOMMU_VIRTIO_INVAL;
+    struct viommu *iommu = &request->virtio->iommu;
+    uint8_t status = VIOMMU_VIRTIO_NOMEM;
+    bool needs;
+    unsigned late;
+    bool later;
 
-    if (request->in_size >= types[request->in[0]].size) {
-        place = needs_place(request) ? virtio_operation_new() : NULL;
-        status = needs_place(request) && !place ? VIOMMU_VIRTIO_NOMEM : carry_out(request, place);
+    if (request->virtio->first) {
+        advance(request->virtio);
     }
-    request->virtio->requests++;
-    request->virtio->refused += status != VIOMMU_VIRTIO_OK;
+    later = is_late(request, &late);
+    needs = needs_place(request) || later;
+    if (needs) {
+        (void)virtio_operation_need(request->virtio, &request->operation);
+    }
+    if (request->operation && (follow_trying(iommu) || later)) {
+        queue(request, token, late);
+        if (later) {
+            iommu_kick(iommu); /* what is tried goes on by itself */
+        }
+        return VIOMMU_PENDING;
+    }
+    if (request->operation || !needs) {
+        status = carry_out(request);
+    } else {
+        request->virtio->requests++;
+        request->virtio->refused++;
+    }
     if (finish(request, status, token)) {
-        iommu_kick(&request->virtio->iommu);
+        iommu_kick(iommu);
         return VIOMMU_PENDING;
     }
     answer(request, status);
+    watch_answered(&request->virtio->iommu, request->number, status, request->written);
     return 0;
+}
+
+/*
+ * Copies what will be decoded, once: no field that is looked at lies behind those of MAP. By sizes
+ * that the compiler knows, as far as there are such: these are a few loads.
+ */
+static void copy_in(struct request *request, const void *in, size_t size)
+{
+    request->in_size = size;
+    if (size >= VIRTIO_MAP_SIZE) {
+        memcpy(request->in, in, VIRTIO_MAP_SIZE);
+    } else if (size >= VIRTIO_UNMAP_SIZE) {
+        memcpy(request->in, in, VIRTIO_UNMAP_SIZE);
+    } else if (size) {
+        memcpy(request->in, in, size);
+    }
+}
+
+/* How many bytes that copied. */
+static size_t copied(const struct request *request)
+{
+    size_t size = request->in_size;
+
+    return size >= VIRTIO_MAP_SIZE ? VIRTIO_MAP_SIZE
+           : size >= VIRTIO_UNMAP_SIZE ? VIRTIO_UNMAP_SIZE : size;
+}
+
+/* Under the lock. */
+static void take(struct request *request)
+{
+    request->number = ++request->virtio->taken;
+    watch_request(&request->virtio->iommu, request->number, request->in, copied(request),
+                  request->in_size, request->out_size);
+}
+
+/* What has no place for an answer, or is of an unknown type. */
+static void pass_over(struct request *request)
+{
+    struct viommu *iommu = &request->virtio->iommu;
+
+    iommu_lock(iommu);
+    take(request);
+    watch_answered(iommu, request->number, VIOMMU_OBSERVED_SILENCE, 0);
+    iommu_unlock(iommu);
 }
 
 static bool is_busy(const struct virtio *virtio)
@@ -326,11 +504,15 @@ static bool is_busy(const struct virtio *virtio)
 int viommu_virtio_request(struct viommu *iommu, const void *in, size_t in_size, void *out,
                           size_t out_size, uint64_t token, size_t *written)
 {
-    struct request request = {
-        .virtio = virtio_checked(iommu), .in_size = in_size, .out = out, .out_size = out_size};
+    struct request request;
     int ret = 0;
 
     *written = 0;
+    request.virtio = virtio_checked(iommu);
+    request.out = out;
+    request.out_size = out_size;
+    request.written = 0;
+    request.operation = NULL;
     if (!request.virtio) {
         return -EINVAL;
     }
@@ -340,14 +522,18 @@ int viommu_virtio_request(struct viommu *iommu, const void *in, size_t in_size, 
     if (iommu_reentered(iommu)) {
         return -EDEADLK;
     }
-    if (in_size) {
-        memcpy(request.in, in, in_size < sizeof(request.in) ? in_size : sizeof(request.in));
-    }
+    copy_in(&request, in, in_size);
     if (in_size < VIRTIO_HEAD_SIZE || out_size < VIRTIO_TAIL_SIZE || !is_known(&request)) {
+        pass_over(&request);
         return 0;
     }
     iommu_lock(iommu);
-    ret = is_busy(request.virtio) ? -EBUSY : run(&request, token);
+    if (is_busy(request.virtio)) {
+        ret = -EBUSY;
+    } else {
+        take(&request);
+        ret = run(&request, token);
+    }
     iommu_unlock(iommu);
     *written = request.written;
     epoch_reap(iommu->epoch);
@@ -370,15 +556,21 @@ int viommu_virtio_reset(struct viommu *iommu, uint64_t token)
         return -EDEADLK;
     }
     iommu_lock(iommu);
-    request.operation = is_busy(virtio) ? NULL : virtio_operation_new();
+    request.operation = is_busy(virtio) ? NULL : virtio_operation_new(virtio);
     if (!request.operation) {
         ret = is_busy(virtio) ? -EBUSY : -ENOMEM;
     } else {
+        request.number = ++virtio->taken;
+        watch_restart(iommu, request.number);
+        virtio_trial_cancel(virtio);
         virtio_domains_drop(virtio);
         virtio_faults_clear(virtio);
         virtio->accepted = 0;
         virtio_operation_everyone(virtio, request.operation);
         ret = finish(&request, VIOMMU_VIRTIO_OK, token) ? VIOMMU_PENDING : 0;
+        if (!ret) {
+            watch_answered(iommu, request.number, VIOMMU_VIRTIO_OK, 0);
+        }
         iommu_kick(iommu);
     }
     iommu_unlock(iommu);

@@ -8,7 +8,8 @@
  * statuses, in order.
  *
  * The work of a pending request is done, and in what is saved: what it waited for was of the old
- * instance. So it completes in the new one as soon as that is processed.
+ * instance. So it completes in the new one as soon as that is processed, and mirrors have followed.
+ * (While mirrors try a request nothing is saved: viommu_save says -EBUSY.)
  *
  * What is read is built aside, and checked against the invariants of unit.h and the limits of the
  * configuration. Restoring takes it over, which cannot fail.
@@ -62,8 +63,8 @@ static void domain_save(const struct virtio_domain *domain, struct save_writer *
 
     save_put32(writer, domain->id);
     save_put8(writer, domain->bypass);
-    save_put32(writer, (uint32_t)domain->map.count);
-    range_cursor_seek(&cursor, &domain->map, 0);
+    save_put32(writer, (uint32_t)domain->mappings.map.count);
+    range_cursor_seek(&cursor, &domain->mappings.map, 0);
     while (range_cursor_next(&cursor, UINT64_MAX, &run)) {
         save_put64(writer, run.first);
         save_put64(writer, run.last);
@@ -168,6 +169,11 @@ static bool config_read(const struct viommu_virtio_config *config, struct save_s
     return same && regions_read(config, section);
 }
 
+static bool offered(const struct virtio *virtio, enum viommu_virtio_feature feature)
+{
+    return (virtio->config.features & feature) != 0;
+}
+
 static int state_read(const struct virtio *virtio, struct save_section *section,
                       struct virtio_loaded *loaded)
 {
@@ -176,8 +182,8 @@ static int state_read(const struct virtio *virtio, struct save_section *section,
     loaded->accepted = save_get64(section);
     bypass = save_get8(section);
     loaded->bypass = bypass;
-    if ((loaded->accepted & ~virtio->config.features) || bypass > 1 ||
-        (bypass && !(virtio->config.features & VIOMMU_VIRTIO_BYPASS_CONFIG))) {
+    if ((loaded->accepted & ~virtio->config.features) ||
+        bypass > offered(virtio, VIOMMU_VIRTIO_BYPASS_CONFIG)) {
         save_spoil(section);
     }
     return section->error;
@@ -186,6 +192,7 @@ static int state_read(const struct virtio *virtio, struct save_section *section,
 static int mapping_read(const struct virtio *virtio, struct save_section *section,
                         struct virtio_domain *domain)
 {
+    uint64_t known = MAPPINGS_PERM;
     struct range_run run;
     struct range_run behind;
 
@@ -196,11 +203,12 @@ static int mapping_read(const struct virtio *virtio, struct save_section *sectio
     if (section->error) {
         return section->error;
     }
-    if ((run.tag & ~(uint64_t)(MAPPING_PERM | MAPPING_MMIO)) ||
-        virtio_addresses_check(virtio, &run) || range_map_from(&domain->map, run.first, &behind)) {
+    known |= offered(virtio, VIOMMU_VIRTIO_MMIO) ? MAPPINGS_MMIO : 0;
+    if ((run.tag & ~known) || virtio_addresses_check(virtio, &run) ||
+        range_map_from(&domain->mappings.map, run.first, &behind)) {
         return -EBADMSG;
     }
-    return range_map_insert(&domain->map, &run);
+    return range_map_insert(&domain->mappings.map, &run);
 }
 
 /* The mappings of a domain that is in the index already. */
@@ -239,7 +247,8 @@ static int domain_read(const struct virtio *virtio, struct save_section *section
     if (section->error) {
         return section->error;
     }
-    if (bypass > 1 || id < virtio->config.domain_first || id > virtio->config.domain_last ||
+    if (bypass > offered(virtio, VIOMMU_VIRTIO_BYPASS_CONFIG) ||
+        id < virtio->config.domain_first || id > virtio->config.domain_last ||
         has_from(&loaded->domains, id)) {
         return -EBADMSG;
     }
@@ -247,10 +256,10 @@ static int domain_read(const struct virtio *virtio, struct save_section *section
     if (!domain) {
         return -ENOMEM;
     }
+    mappings_init(&domain->mappings, virtio->iommu.epoch);
     domain->id = id;
     domain->bypass = bypass;
     domain->serial = ++loaded->serial;
-    range_map_init(&domain->map);
     ret = virtio_index_add(&loaded->domains, id, domain);
     if (ret) {
         base_free(domain);
@@ -351,7 +360,7 @@ static int operations_read(struct save_section *section, struct virtio_loaded *l
         save_spoil(section);
     }
     for (uint32_t i = 0; !section->error && i < count; i++) {
-        struct virtio_operation *operation = virtio_operation_new();
+        struct virtio_operation *operation = base_alloc(sizeof(*operation));
 
         if (!operation) {
             return -ENOMEM;
@@ -408,10 +417,19 @@ void virtio_discard(void *state)
     while (loaded->operations) {
         struct virtio_operation *next = loaded->operations->next;
 
-        virtio_operation_free(loaded->operations);
+        base_free(loaded->operations);
         loaded->operations = next;
     }
     base_free(loaded);
+}
+
+/* Mirrors find out in their first batch what they are to have. */
+static void follow_after_load(struct virtio *virtio)
+{
+    for (struct virtio_operation *o = virtio->first; o; o = o->next) {
+        o->phase = PHASE_FOLLOW;
+        follow_join(&virtio->iommu, &o->wait);
+    }
 }
 
 void virtio_restore(struct viommu *iommu, const void *state)
@@ -431,6 +449,9 @@ void virtio_restore(struct viommu *iommu, const void *state)
         virtio->first = loaded->operations;
         virtio->end = loaded->end;
         virtio->count = loaded->operation_count;
+    }
+    if (notify_has_mirrors(iommu)) {
+        follow_after_load(virtio);
     }
     /* They are the instance's now. */
     range_map_init(&loaded->domains);

@@ -186,6 +186,42 @@ static void test_changed(void **state)
     bed_fini(&bed);
 }
 
+/* Bypass, and mappings of devices, where a guest cannot have made them. */
+static void test_not_offered(void **state)
+{
+    static const struct {
+        size_t at; /* in the body, with one domain and one mapping */
+        uint8_t bits;
+    } cases[] = {{58, 1}, {67, 1}, {96, 4}};
+    struct viommu_virtio_config config = {
+        .features = VIOMMU_VIRTIO_INPUT_RANGE | VIOMMU_VIRTIO_MAP_UNMAP};
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        struct viommu_device *devices[BED_DEVICES];
+        struct viommu *iommu;
+        struct state whole;
+        struct bed bed;
+
+        bed_init(&bed, &config);
+        assert_int_equal(bed_attach(&bed, 1, 8, 0), SPEC_S_OK);
+        if (i != 1) {
+            assert_int_equal(bed_map(&bed, 1, 0x1000, 0x1fff, 0, SPEC_MAP_READ), SPEC_S_OK);
+        }
+        whole = save(bed.iommu);
+        if (i < 3) {
+            assert_int_equal(whole.data[BODY_AT + cases[i].at] & cases[i].bits, 0);
+            whole.data[BODY_AT + cases[i].at] |= cases[i].bits;
+        }
+        seal(&whole);
+        iommu = second(&bed, devices);
+        assert_int_equal(viommu_load(iommu, whole.data, whole.size), i < 3 ? -EBADMSG : 0);
+        viommu_destroy(iommu);
+        viommu_save_free(whole.data);
+        bed_fini(&bed);
+    }
+}
+
 static void test_another_configuration(void **state)
 {
     struct viommu_device *devices[BED_DEVICES];
@@ -281,7 +317,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_goes_on),  cmocka_unit_test(test_pending),
         cmocka_unit_test(test_changed),  cmocka_unit_test(test_another_configuration),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_not_offered), cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,9 +3,13 @@
  * What devices ask for, and the cache does not know.
  *
  * The interrupt window and reserved regions come first, whatever the endpoint is attached to; then
- * the endpoint's domain, or bypass; then the mapping and its permission. A request in bypass takes
- * no lock once its context is known; another one takes it, looks the mapping up, and caches the
- * page before it gives the lock back.
+ * the endpoint's domain, or bypass; then the mapping and its permission.
+ *
+ * Nobody waits for a lock once the context is known: a request in bypass needs none, and another one
+ * looks into the domain's mappings beside whoever changes them. What it finds is as good as if it
+ * had been in the cache: who takes the mapping away waits for this section. But to put it there
+ * takes the lock, and a look whether it is so still; where somebody has the lock the page is not
+ * cached this time. All that is not found takes the lock, and is looked up again.
  */
 #include "base/alloc.h"
 #include "virtio/unit.h"
@@ -131,6 +135,7 @@ static const struct virtio_context *remember(struct virtio *virtio, struct reque
     }
     context->bypass = !domain || domain->bypass;
     context->number = domain ? virtio_number(domain) : WINDOW_DOMAIN_NONE;
+    context->domain = context->bypass ? NULL : domain;
     if (!context->bypass && !context_tag(virtio, context, domain)) {
         base_free(context);
         not_remembered(virtio, requester);
@@ -149,16 +154,16 @@ static bool is_allowed(uint32_t wanted, uint32_t perm)
 }
 
 static int by_mappings(struct virtio *virtio, const struct dma_request *request,
-                       const struct virtio_domain *domain, struct viommu_translation *out)
+                       const struct virtio_domain *domain, const struct virtio_context *context,
+                       struct viommu_translation *out)
 {
-    const struct virtio_context *context = remember(virtio, request->requester, domain);
     struct iotlb_tag *tag = context ? context->base.tag : NULL;
     struct range_run run = {0};
     uint32_t perm = 0;
 
     counter_add(&request->device->stats.walks, 1);
-    if (range_map_find(&domain->map, request->iova, &run)) {
-        perm = (uint32_t)run.tag & MAPPING_PERM;
+    if (mappings_find(&domain->mappings, request->iova, &run)) {
+        perm = (uint32_t)(run.tag & MAPPINGS_PERM);
     }
     if (!is_allowed(request->perm, perm)) {
         virtio_fault_record(virtio, request, VIRTIO_FAULT_MAPPING);
@@ -177,20 +182,84 @@ static int by_mappings(struct virtio *virtio, const struct dma_request *request,
     return 0;
 }
 
-static int look_up(struct virtio *virtio, const struct dma_request *request,
-                   struct viommu_translation *out)
+/* What the requester's context does not tell: it was not there. */
+static int by_endpoint(struct virtio *virtio, const struct dma_request *request,
+                       struct viommu_translation *out)
 {
     const struct virtio_domain *domain = virtio_endpoint_domain(virtio, request->requester->id);
 
-    if (domain && !domain->bypass) {
-        return by_mappings(virtio, request, domain, out);
-    }
     if (!domain && !virtio_bypasses(virtio)) {
         virtio_fault_record(virtio, request, VIRTIO_FAULT_DOMAIN);
         return -EFAULT;
     }
+    if (domain && !domain->bypass) {
+        return by_mappings(virtio, request, domain, remember(virtio, request->requester, domain),
+                           out);
+    }
     (void)remember(virtio, request->requester, domain);
     return bypass(request, domain ? virtio_number(domain) : WINDOW_DOMAIN_NONE, out);
+}
+
+static int look_up(struct virtio *virtio, const struct dma_request *request,
+                   struct viommu_translation *out)
+{
+    const struct virtio_context *context;
+
+    if (!request->requester->users) {
+        return -EFAULT; /* its device has another id by now, and another device may have this one */
+    }
+    /* Under the lock it says what is so now, and its domain is there. */
+    context = (const struct virtio_context *)atomic_load(&request->requester->context);
+    return context && context->domain
+               ? by_mappings(virtio, request, context->domain, context, out)
+               : by_endpoint(virtio, request, out);
+}
+
+/* ---- the look-up without it ---- */
+
+/* Caches what was found in the mappings' version, if that is still so. */
+static void cache(struct virtio *virtio, const struct dma_request *request,
+                  const struct virtio_context *context, uint64_t version,
+                  const struct viommu_translation *found)
+{
+    struct viommu *iommu = &virtio->iommu;
+    struct iotlb_tag *tag = context->base.tag;
+
+    if (!iommu_trylock(iommu)) {
+        return;
+    }
+    if (atomic_load(&request->requester->context) == &context->base &&
+        mappings_still(&context->domain->mappings, version)) {
+        iotlb_fill(&iommu->iotlb, tag, atomic_load(&tag->id), request->iova, found->gpa,
+                   found->perm, 0);
+    }
+    iommu_unlock(iommu);
+}
+
+/* False decides nothing. */
+static bool peek(struct virtio *virtio, const struct dma_request *request,
+                 const struct virtio_context *context, struct viommu_translation *out)
+{
+    struct range_run run;
+    uint64_t version;
+    uint32_t perm;
+
+    if (!mappings_peek(&context->domain->mappings, request->iova, &run, &version)) {
+        return false;
+    }
+    perm = (uint32_t)(run.tag & MAPPINGS_PERM);
+    if (!is_allowed(request->perm, perm)) {
+        return false;
+    }
+    *out = (struct viommu_translation){
+        .gpa = range_run_target(&run, request->iova),
+        .mask = block_mask(&run, request->iova),
+        .perm = perm,
+    };
+    counter_add(&request->device->stats.walks, 1);
+    cache(virtio, request, context, version, out);
+    found(request, context->number);
+    return true;
 }
 
 int virtio_translate(struct viommu *iommu, const struct dma_request *request,
@@ -213,6 +282,9 @@ int virtio_translate(struct viommu *iommu, const struct dma_request *request,
                                                                   memory_order_acquire);
     if (context && context->bypass) {
         return bypass(request, context->number, out);
+    }
+    if (context && peek(virtio, request, context, out)) {
+        return 0;
     }
     iommu_lock(iommu);
     ret = look_up(virtio, request, out);

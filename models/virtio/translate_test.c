@@ -223,9 +223,6 @@ static void test_faults(void **state)
 static void test_devices(void **state)
 {
     struct viommu_device_config config = {.requester = 8};
-    struct viommu_subscription mirror = {.kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP,
-                                         .role = VIOMMU_ROLE_MIRROR};
-    struct viommu_subscriber *subscriber;
     struct bed bed;
 
     (void)state;
@@ -248,9 +245,6 @@ static void test_devices(void **state)
     /* What it has not. */
     config = (struct viommu_device_config){.requester = 99, .ats = true};
     assert_int_equal(viommu_device_add(bed.iommu, &config, &bed.devices[0]), -ENOTSUP);
-    mirror.change = (int (*)(void *, const struct viommu_change *))(uintptr_t)abort;
-    mirror.fence = (int (*)(void *))(uintptr_t)abort;
-    assert_int_equal(viommu_device_subscribe(bed.devices[1], &mirror, &subscriber), -ENOTSUP);
     bed_fini(&bed);
 }
 

@@ -3,6 +3,7 @@
 #include "virtio/unit.h"
 
 #include "base/alloc.h"
+#include "iommu/watch.h"
 #include "pagetable/pagetable.h"
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 #define FEATURES_DEFAULT (FEATURES_ALL & ~(uint64_t)VIOMMU_VIRTIO_BYPASS)
 #define PROBE_SIZE_MAX 65536u
 #define FAULTS_MAX 65536u
+#define REGION_PAGE UINT64_C(0xfff)
 
 /* ---- configuration ---- */
 
@@ -67,7 +69,9 @@ static bool regions_valid(const struct viommu_virtio_config *config)
         return false;
     }
     for (size_t i = 0; i < config->region_count; i++) {
+        /* Requests are refused or let through by the page. */
         if (regions[i].first > regions[i].last ||
+            ((regions[i].first | (regions[i].last + 1)) & REGION_PAGE) ||
             ranges_meet(regions[i].first, regions[i].last, VIRTIO_INTERRUPT_FIRST,
                         VIRTIO_INTERRUPT_LAST)) {
             return false;
@@ -164,16 +168,16 @@ static void virtio_destroy(struct viommu *iommu)
 {
     struct virtio *virtio = virtio_of(iommu);
 
+    virtio_domains_drop(virtio); /* while there is the memory's epoch */
     iommu_fini(iommu);
     while (virtio->first) {
         struct virtio_operation *next = virtio->first->next;
 
-        if (virtio->first != &virtio->bypass_operation) {
-            virtio_operation_free(virtio->first);
+        if (virtio->first != &virtio->unasked.operation) {
+            virtio_operation_free(virtio, virtio->first);
         }
         virtio->first = next;
     }
-    virtio_domains_drop(virtio);
     virtio_free(virtio);
 }
 
@@ -195,9 +199,16 @@ static bool virtio_take_message(struct viommu *iommu, struct viommu_interrupt *o
 
 static bool virtio_work(struct viommu *iommu, unsigned *budget)
 {
+    bool late = virtio_requests_late(virtio_of(iommu));
+
     (void)budget; /* what is under way is bounded (VIRTIO_OPERATIONS) */
     virtio_operations_advance(virtio_of(iommu));
-    return windows_spent(iommu);
+    return windows_spent(iommu) || late;
+}
+
+static bool virtio_quiet(const struct viommu *iommu)
+{
+    return !virtio_request_queued((const struct virtio *)iommu);
 }
 
 static bool virtio_draining(struct viommu *iommu)
@@ -214,8 +225,11 @@ static void tell_completed(struct virtio *virtio, struct virtio_operation *opera
     bool tells = operation->tells && virtio->config.completed;
     struct callback_mark mark;
 
-    if (operation != &virtio->bypass_operation) {
-        virtio_operation_free(operation);
+    if (operation->tells) {
+        watch_answered(iommu, operation->number, status, operation->written);
+    }
+    if (operation != &virtio->unasked.operation) {
+        virtio_operation_free(virtio, operation);
     }
     if (tells) {
         iommu_unlock(iommu);
@@ -274,19 +288,11 @@ static bool virtio_no(const struct viommu *iommu)
     return false;
 }
 
-static int virtio_narrow(struct viommu *iommu, uint64_t last, uint64_t page_sizes)
+/* Requests tell all that mirrors need. */
+static bool virtio_yes(const struct viommu *iommu)
 {
     (void)iommu;
-    (void)last;
-    (void)page_sizes;
-    return -ERANGE;
-}
-
-static void virtio_view(struct viommu *iommu, uint16_t requester, struct shadow_view *out)
-{
-    (void)iommu;
-    (void)requester;
-    *out = (struct shadow_view){.kind = VIEW_NONE};
+    return true;
 }
 
 static const struct pagetable_format *virtio_format(const struct viommu *iommu)
@@ -311,13 +317,16 @@ static const struct model virtio_model = {
     .refuse_interrupt = virtio_refuse_interrupt,
     .ats = virtio_ats,
     .has_ats = virtio_no,
-    .can_mirror = virtio_no,
+    .can_mirror = virtio_yes,
     .narrow = virtio_narrow,
     .view = virtio_view,
+    .tried = virtio_tried,
+    .reserved = virtio_reserved,
     .format = virtio_format,
     .interrupts = {VIRTIO_INTERRUPT_FIRST, VIRTIO_INTERRUPT_LAST},
     .id = MODEL_VIRTIO,
     .save_version = VIRTIO_SAVE_VERSION,
+    .quiet = virtio_quiet,
     .save = virtio_save,
     .decode = virtio_decode,
     .discard = virtio_discard,
@@ -359,9 +368,6 @@ int viommu_virtio_create(const struct viommu_config *config,
     config_fill(&filled);
     if (!config_valid(&filled)) {
         return -EINVAL;
-    }
-    if (config->cache_mode != VIOMMU_CACHE_NORMAL) {
-        return -ENOTSUP;
     }
     virtio = base_alloc_aligned(_Alignof(struct virtio), sizeof(*virtio));
     if (!virtio) {
@@ -405,6 +411,7 @@ int viommu_virtio_accept(struct viommu *iommu, uint64_t features)
         return -EDEADLK;
     }
     iommu_lock(iommu);
+    watch_accepted(iommu, features);
     bypassed = virtio_bypasses(virtio);
     virtio->accepted = features;
     if (bypassed != virtio_bypasses(virtio)) {
@@ -421,7 +428,7 @@ static uint64_t memory_of(const struct virtio *virtio)
     uint32_t id = 0;
 
     while ((domain = virtio_index_next(&virtio->domains, &id))) {
-        memory += sizeof(*domain) + range_map_memory(&domain->map);
+        memory += sizeof(*domain) + range_map_memory(&domain->mappings.map);
         if (id++ == UINT32_MAX) {
             break;
         }
@@ -447,6 +454,7 @@ int viommu_virtio_status(struct viommu *iommu, struct viommu_virtio_status *stat
         .faults_waiting = virtio->faults.count,
         .requests = virtio->requests,
         .refused = virtio->refused,
+        .features = virtio->accepted,
     };
     iommu_unlock(iommu);
     memset(status, 0, size);

@@ -2,6 +2,8 @@
 /* What requests wait for: DMA under way, subscribers, windows; and in which order they complete. */
 #include "virtio/test_virtio.h"
 
+#include "device/dma.h"
+
 static const struct viommu_virtio_config defaults;
 
 /* A cache: what it is told, and how it answers. */
@@ -355,6 +357,75 @@ static void test_windows(void **state)
     bed_fini(&bed);
 }
 
+/* A device that is pulled out, or gets another id, leaves its domain: as if it had been detached. */
+static void test_endpoint_gone(void **state)
+{
+    (void)state;
+    for (unsigned kind = 0; kind < 3; kind++) {
+        struct viommu_window *windows[2];
+        unsigned revoked[2] = {0};
+        struct bed bed;
+
+        prepare(&bed, &defaults);
+        assert_int_equal(bed_attach(&bed, 2, 9, 0), SPEC_S_OK);
+        assert_int_equal(bed_map(&bed, 2, 0x1000, 0x1fff, 0x9000, SPEC_MAP_RW), SPEC_S_OK);
+        windows[0] = pin(&bed, 0, 0x1000, &revoked[0]);
+        windows[1] = pin(&bed, 1, 0x1000, &revoked[1]);
+        if (kind == 0) {
+            assert_int_equal(viommu_device_remove(bed.devices[0]), 0);
+        } else if (kind == 1) {
+            assert_int_equal(viommu_device_set_requester(bed.devices[0], 77), 0);
+        } else {
+            /* Both at once. */
+            assert_int_equal(viommu_device_set_requester(bed.devices[0], 77), 0);
+            assert_int_equal(viommu_mmio_write(bed.iommu, SPEC_CONFIG_BYPASS, 1, 1), 0);
+        }
+        assert_int_equal(bed_status(&bed).domains, 1);
+        assert_int_equal(bed_detach(&bed, 1, 8), BED_PENDING);
+        bed_process(&bed);
+        assert_int_equal(revoked[0], 1);
+        assert_int_equal(revoked[1], 0); /* another's leads where it led */
+        assert_int_equal(bed.done_count, 0);
+        viommu_window_release(windows[0]);
+        bed_process(&bed);
+        expect_done(&bed, 0, bed.token, SPEC_S_NOENT);
+        assert_int_equal(bed_status(&bed).pending, 0);
+        viommu_window_release(windows[1]);
+        bed_fini(&bed);
+    }
+}
+
+/* A request that began under the old id does not become one of whoever has that id now. */
+static void test_old_id(void **state)
+{
+    struct viommu_device_config config = {.requester = 8};
+    struct dma_request request = {.iova = 0x1000, .perm = VIOMMU_READ};
+    struct viommu_translation out;
+    struct viommu_device *other;
+    struct bed bed;
+
+    (void)state;
+    prepare(&bed, &defaults);
+    assert_int_equal(bed_attach(&bed, 1, 9, 0), SPEC_S_OK); /* the domain stays */
+    assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+    request.device = bed.devices[0];
+    request.requester = atomic_load(&request.device->requesters[0]);
+    assert_int_equal(dma_translate(&request, &out), 0);
+    assert_int_equal(viommu_device_set_requester(bed.devices[0], 77), 0);
+    assert_int_equal(dma_translate(&request, &out), -EFAULT);
+    assert_int_equal(viommu_device_add(bed.iommu, &config, &other), 0);
+    assert_int_equal(bed_attach(&bed, 1, 8, 0), BED_PENDING);
+    assert_int_equal(viommu_device_translate(other, NULL, 0x1000, VIOMMU_READ, &out), 0);
+    assert_int_equal(dma_translate(&request, &out), -EFAULT);
+    bed_expect_no_fault(&bed); /* it would be told of the other device */
+    bed_process(&bed);
+    assert_int_equal(bed.done_count, 0);
+    viommu_dma_end(bed.iommu);
+    bed_process(&bed);
+    expect_done(&bed, 0, bed.token, SPEC_S_OK);
+    bed_fini(&bed);
+}
+
 /* The field changes again and again while somebody has not answered. */
 static void test_bypass_again(void **state)
 {
@@ -396,6 +467,8 @@ int main(void)
         cmocka_unit_test(test_cache_answers_late),
         cmocka_unit_test(test_cache_never_answers),
         cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_endpoint_gone),
+        cmocka_unit_test(test_old_id),
         cmocka_unit_test(test_bypass_again),
     };
 

@@ -4,11 +4,11 @@
  *
  * The table is a 48-byte header, then remapping structures in the order of their types: DRHD (a
  * unit), RMRR (reserved memory), ATSR (root ports with device-TLBs). Each ends in device scopes.
- * The builder checks everything first, then writes through a cursor that only counts once the room
- * has run out; so one pass serves both to build a table and to learn its length. A table is little
- * endian.
+ * The builder checks everything first, then writes (acpi/table.h).
  */
 #include <viommu/dmar.h>
+
+#include "acpi/table.h"
 
 #include <errno.h>
 
@@ -24,41 +24,9 @@ enum {
     SCOPE_SIZE = 6,
     FLAG_INTR_REMAP = 1,
     FLAG_X2APIC_OPT_OUT = 2,
-    OFFSET_LENGTH = 4,
-    OFFSET_CHECKSUM = 9,
     PAGE = 4096,
     REGISTER_PAGES_LOG2_MAX = 15, /* the size field of a DRHD has 4 bits */
 };
-
-/* Where the next byte goes; what does not fit is counted only. */
-struct cursor {
-    uint8_t *table;
-    size_t size;
-    size_t length;
-};
-
-static void put_byte(struct cursor *cursor, uint8_t value)
-{
-    if (cursor->table && cursor->length < cursor->size) {
-        cursor->table[cursor->length] = value;
-    }
-    cursor->length++;
-}
-
-/* The low `bytes` bytes of a value, lowest first. */
-static void put(struct cursor *cursor, uint64_t value, unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; i++) {
-        put_byte(cursor, (uint8_t)(value >> 8 * i));
-    }
-}
-
-static void put_text(struct cursor *cursor, const char *text, unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; i++) {
-        put_byte(cursor, (uint8_t)text[i]);
-    }
-}
 
 static int check_scope(const struct viommu_dmar_scope *scope)
 {
@@ -222,88 +190,67 @@ static size_t scopes_size(const struct viommu_dmar_scope *scopes, size_t count)
     return size;
 }
 
-static void put_scopes(struct cursor *cursor, const struct viommu_dmar_scope *scopes, size_t count)
+static void put_scopes(struct acpi_cursor *cursor, const struct viommu_dmar_scope *scopes,
+                       size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        put(cursor, scopes[i].type, 1);
-        put(cursor, SCOPE_SIZE + 2u * scopes[i].path_length, 1);
-        put(cursor, 0, 2);
-        put(cursor, scopes[i].enumeration_id, 1);
-        put(cursor, scopes[i].start_bus, 1);
+        acpi_put(cursor, scopes[i].type, 1);
+        acpi_put(cursor, SCOPE_SIZE + 2u * scopes[i].path_length, 1);
+        acpi_put(cursor, 0, 2);
+        acpi_put(cursor, scopes[i].enumeration_id, 1);
+        acpi_put(cursor, scopes[i].start_bus, 1);
         for (unsigned j = 0; j < scopes[i].path_length; j++) {
-            put(cursor, scopes[i].path[j].device, 1);
-            put(cursor, scopes[i].path[j].function, 1);
+            acpi_put(cursor, scopes[i].path[j].device, 1);
+            acpi_put(cursor, scopes[i].path[j].function, 1);
         }
     }
 }
 
-/* The length is filled in at the end, see finish(). */
-static void put_header(struct cursor *cursor, const struct viommu_dmar *dmar)
+static void put_header(struct acpi_cursor *cursor, const struct viommu_dmar *dmar)
 {
-    put_text(cursor, "DMAR", 4);
-    put(cursor, 0, 4); /* length */
-    put(cursor, 1, 1); /* revision */
-    put(cursor, 0, 1); /* checksum */
-    put_text(cursor, "VIOMMU", 6);
-    put_text(cursor, "VIOMMU  ", 8);
-    put(cursor, 1, 4); /* OEM revision */
-    put_text(cursor, "VIOM", 4);
-    put(cursor, 1, 4); /* creator revision */
-    put(cursor, dmar->host_address_width - 1u, 1);
-    put(cursor, (dmar->interrupt_remapping ? FLAG_INTR_REMAP : 0) |
-                    (dmar->x2apic_opt_out ? FLAG_X2APIC_OPT_OUT : 0), 1);
-    put(cursor, 0, 8);
-    put(cursor, 0, 2);
+    acpi_put_header(cursor, "DMAR", 1);
+    acpi_put(cursor, dmar->host_address_width - 1u, 1);
+    acpi_put(cursor, (dmar->interrupt_remapping ? FLAG_INTR_REMAP : 0) |
+                         (dmar->x2apic_opt_out ? FLAG_X2APIC_OPT_OUT : 0), 1);
+    acpi_put(cursor, 0, 8);
+    acpi_put(cursor, 0, 2);
 }
 
-static void put_unit(struct cursor *cursor, const struct viommu_dmar_unit *unit)
+static void put_unit(struct acpi_cursor *cursor, const struct viommu_dmar_unit *unit)
 {
-    put(cursor, DRHD, 2);
-    put(cursor, DRHD_SIZE + scopes_size(unit->scopes, unit->scope_count), 2);
-    put(cursor, unit->include_all ? DRHD_INCLUDE_PCI_ALL : 0, 1);
-    put(cursor, (unsigned)register_pages_log2(unit->register_size), 1);
-    put(cursor, unit->segment, 2);
-    put(cursor, unit->base, 8);
+    acpi_put(cursor, DRHD, 2);
+    acpi_put(cursor, DRHD_SIZE + scopes_size(unit->scopes, unit->scope_count), 2);
+    acpi_put(cursor, unit->include_all ? DRHD_INCLUDE_PCI_ALL : 0, 1);
+    acpi_put(cursor, (unsigned)register_pages_log2(unit->register_size), 1);
+    acpi_put(cursor, unit->segment, 2);
+    acpi_put(cursor, unit->base, 8);
     put_scopes(cursor, unit->scopes, unit->scope_count);
 }
 
-static void put_reserved(struct cursor *cursor, const struct viommu_dmar_reserved *reserved)
+static void put_reserved(struct acpi_cursor *cursor, const struct viommu_dmar_reserved *reserved)
 {
-    put(cursor, RMRR, 2);
-    put(cursor, RMRR_SIZE + scopes_size(reserved->scopes, reserved->scope_count), 2);
-    put(cursor, 0, 2);
-    put(cursor, reserved->segment, 2);
-    put(cursor, reserved->first, 8);
-    put(cursor, reserved->last, 8);
+    acpi_put(cursor, RMRR, 2);
+    acpi_put(cursor, RMRR_SIZE + scopes_size(reserved->scopes, reserved->scope_count), 2);
+    acpi_put(cursor, 0, 2);
+    acpi_put(cursor, reserved->segment, 2);
+    acpi_put(cursor, reserved->first, 8);
+    acpi_put(cursor, reserved->last, 8);
     put_scopes(cursor, reserved->scopes, reserved->scope_count);
 }
 
-static void put_ats(struct cursor *cursor, const struct viommu_dmar_ats *ats)
+static void put_ats(struct acpi_cursor *cursor, const struct viommu_dmar_ats *ats)
 {
-    put(cursor, ATSR, 2);
-    put(cursor, ATSR_SIZE + scopes_size(ats->scopes, ats->scope_count), 2);
-    put(cursor, ats->all_ports ? ATSR_ALL_PORTS : 0, 1);
-    put(cursor, 0, 1);
-    put(cursor, ats->segment, 2);
+    acpi_put(cursor, ATSR, 2);
+    acpi_put(cursor, ATSR_SIZE + scopes_size(ats->scopes, ats->scope_count), 2);
+    acpi_put(cursor, ats->all_ports ? ATSR_ALL_PORTS : 0, 1);
+    acpi_put(cursor, 0, 1);
+    acpi_put(cursor, ats->segment, 2);
     put_scopes(cursor, ats->scopes, ats->scope_count);
-}
-
-/* Writes the length, then the checksum that makes all bytes add up to zero. */
-static void finish(uint8_t *table, size_t length)
-{
-    struct cursor field = {.table = table, .size = length, .length = OFFSET_LENGTH};
-    uint8_t sum = 0;
-
-    put(&field, length, 4);
-    for (size_t i = 0; i < length; i++) {
-        sum = (uint8_t)(sum + table[i]);
-    }
-    table[OFFSET_CHECKSUM] = (uint8_t)-sum;
 }
 
 int64_t viommu_dmar_build(const struct viommu_dmar *dmar, void *table, size_t size)
 {
-    struct cursor cursor = {.table = table, .size = size};
+    struct acpi_cursor cursor = {.table = table, .size = size};
     int error = check(dmar);
 
     if (error) {
@@ -319,14 +266,5 @@ int64_t viommu_dmar_build(const struct viommu_dmar *dmar, void *table, size_t si
     for (size_t i = 0; i < dmar->ats_count; i++) {
         put_ats(&cursor, &dmar->ats[i]);
     }
-    if (cursor.length > UINT32_MAX) {
-        return -E2BIG;
-    }
-    if (table) {
-        if (cursor.length > size) {
-            return -ENOSPC;
-        }
-        finish(table, cursor.length);
-    }
-    return (int64_t)cursor.length;
+    return acpi_finish(&cursor);
 }

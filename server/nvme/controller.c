@@ -349,10 +349,12 @@ static void bar_write(void *opaque, unsigned bar, uint64_t offset, const void *d
 }
 
 /* Bus master or another kind of interrupts may have come, or gone; interrupts may wait. */
-static void config_written(void *opaque)
+static void config_written(void *opaque, uint64_t offset, size_t size)
 {
     struct nvme *nvme = opaque;
 
+    (void)offset;
+    (void)size;
     if (!pci_config_bus_master(&nvme->function.config)) {
         nvme_take_back_all(nvme);
     }

@@ -221,7 +221,7 @@ void guest_set_config(struct guest *guest, unsigned offset, uint16_t value)
     struct pci_function *function = nvme_function(guest->nvme);
 
     pci_config_write(&function->config, offset, &value, sizeof(value));
-    function->ops->config_written(function->opaque);
+    function->ops->config_written(function->opaque, offset, sizeof(value));
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */

@@ -282,6 +282,9 @@ static int handle_region_read(struct vfio_user_endpoint *endpoint,
     }
     if (access.count > 0) {
         if (access.region == VFIO_PCI_CONFIG_REGION_INDEX) {
+            if (function->ops->config_reading) {
+                function->ops->config_reading(function->opaque, access.offset, access.count);
+            }
             pci_config_read(&function->config, access.offset, endpoint->buffer, access.count);
         } else {
             function->ops->bar_read(function->opaque, access.region, access.offset,
@@ -315,7 +318,7 @@ static int handle_region_write(struct vfio_user_endpoint *endpoint,
         if (access.region == VFIO_PCI_CONFIG_REGION_INDEX) {
             pci_config_write(&function->config, access.offset, data, access.count);
             if (function->ops->config_written) {
-                function->ops->config_written(function->opaque);
+                function->ops->config_written(function->opaque, access.offset, access.count);
             }
         } else {
             function->ops->bar_write(function->opaque, access.region, access.offset, data,

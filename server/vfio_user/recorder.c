@@ -33,8 +33,10 @@ static void recorder_write(void *opaque, unsigned bar, uint64_t offset, const vo
     }
 }
 
-static void recorder_config_written(void *opaque)
+static void recorder_config_written(void *opaque, uint64_t offset, size_t size)
 {
+    (void)offset;
+    (void)size;
     ((struct recorder *)opaque)->config_writes++;
 }
 

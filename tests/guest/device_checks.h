@@ -37,8 +37,9 @@ void check_allowed(struct station *s, const struct plan *plan);
 /* Mappings of all sizes, in a mixed-up order. */
 void check_shuffle(struct station *s, const struct plan *plan);
 
-/* DMA that must be stopped. */
+/* DMA that must be stopped; and how many of them there were so far, with two devices too. */
 void check_refused(struct station *s, const struct plan *plan);
+unsigned refused_count(void);
 
 /* Two devices, each in its own domain. */
 void check_isolation(struct station *a, struct station *b);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * disk_test.c - /init of the test guest that has a disk: a stock Linux kernel and its own NVMe
- * driver, behind VT-d or behind nothing.
+ * driver, behind VT-d, a virtio-iommu, or behind nothing.
  *
  * Words of the kernel command line:
  *   viommu.part=WHAT  disk, failures, killed, takeover, or bench (disk_checks.h)
  *   viommu.threads=N  threads that use the disk at once (default 8)
  *   viommu.edu=N      an edu that is used meanwhile is there (0: none)
+ *   viommu.virtio     the unit is a virtio-iommu, not VT-d
  *   viommu.qemu-unit  unit and disk are QEMU's own, not ours
  *   viommu.off        there is no unit, or the kernel leaves it off
  *   iommu.strict=1    checked against what the kernel made of it
@@ -70,7 +71,7 @@ int main(void)
     struct edu edu;
 
     init_set_up();
-    if (kmsg_open(false)) {
+    if (kmsg_open(false, init_word("viommu.virtio") != NULL)) {
         check(false, "open /dev/kmsg");
     }
     init_load_modules();

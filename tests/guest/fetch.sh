@@ -3,7 +3,7 @@
 #
 # fetch.sh - get a QEMU that has vfio-user-pci, and Debian kernels for the guest, into a cache.
 #
-#   fetch.sh [--dir DIR] [--kernel 6.1|6.12|6.12-iommufd ...]      (default: kernel 6.12)
+#   fetch.sh [--dir DIR] [--kernel 6.1|6.12|7.2|6.12-iommufd ...]  (default: kernel 6.12)
 #
 # What it leaves in the cache (default $VIOMMU_CACHE, else ${XDG_CACHE_HOME:-~/.cache}/viommu):
 #   qemu/qemu-system-x86_64   a link to the system's QEMU if that is new enough, else a script that
@@ -33,14 +33,26 @@ kernels=
 
 say() { printf 'fetch: %s\n' "$*"; }
 die() { printf 'fetch: error: %s\n' "$*" >&2; exit 1; }
-usage() { printf 'usage: fetch.sh [--dir DIR] [--kernel 6.1|6.12|6.12-iommufd ...]\n' >&2; exit 2; }
+usage() {
+    printf 'usage: fetch.sh [--dir DIR] [--kernel 6.1|6.12|7.2|6.12-iommufd ...]\n' >&2
+    exit 2
+}
 
 # suite_of KERNEL: the Debian release that has it
 suite_of() {
     case $1 in
     6.1) echo bookworm ;;
     6.12 | 6.12-iommufd) echo trixie ;;
+    7.2) echo trixie-backports ;;
     *) return 1 ;;
+    esac
+}
+
+# have_kernel KERNEL: is it there, with all modules that are wanted now?
+have_kernel() {
+    case $1 in
+    6.1 | *-iommufd) [ -d "$dir/kernel-$1" ] ;; # without a driver of virtio-iommu
+    *) [ -f "$dir/kernel-$1/modules/virtio-iommu.ko" ] ;;
     esac
 }
 
@@ -252,28 +264,38 @@ fetch_qemu() {
 
 # ---- kernels ------------------------------------------------------------------------------------
 
+# newest_image KERNEL: its cloud image; a suite may have several of one version, and later versions
+newest_image() {
+    private_apt apt-cache pkgnames "linux-image-$1" 2>/dev/null |
+        sed -n "/^linux-image-$1[.+-].*-cloud-amd64\$/p" | sort -V | tail -n 1
+}
+
+# packages_of IMAGE: it, or where it is empty, the parts that it depends on
+packages_of() {
+    parts=$(private_apt apt-cache depends "$1:amd64" 2>/dev/null |
+        sed -n 's/^ *Depends: \(linux-\(base\|binary\|modules\)-[0-9][^:]*\).*/\1:amd64/p')
+    echo "${parts:-$1:amd64}"
+}
+
 fetch_kernel() {
     k=$1
     out=$dir/kernel-$k
-    [ ! -d "$out" ] || return 0
+    ! have_kernel "$k" || return 0
     state=$work/apt-kernel-$k
     open_state "$(suite_of "$k")"
-    image=$(private_apt apt-cache depends linux-image-cloud-amd64:amd64 2>/dev/null |
-        sed -n 's/^ *Depends: \(linux-image-[0-9][^:]*\).*/\1/p' | head -n 1)
-    [ -n "$image" ] || die "no package linux-image-cloud-amd64 in $(suite_of "$k")"
-    case $image in
-    "linux-image-$k"[.+-]*) ;;
-    *) die "wanted kernel $k, but $(suite_of "$k") has $image" ;;
-    esac
+    image=$(newest_image "$k")
+    [ -n "$image" ] || die "$(suite_of "$k") has no kernel $k (a linux-image-$k...-cloud-amd64)"
     say "kernel $k: downloading $image"
     rm -rf "$work/kernel-$k" "$work/unpack-$k"
     mkdir -p "$work/kernel-$k/modules" "$work/unpack-$k"
-    (cd "$work/unpack-$k" && run_apt "kernel $k" apt-get download "$image:amd64")
+    # shellcheck disable=SC2046  # several words on purpose
+    (cd "$work/unpack-$k" && run_apt "kernel $k" apt-get download $(packages_of "$image"))
     say "kernel $k: unpacking"
     for p in "$work/unpack-$k"/*.deb; do
         dpkg-deb -x "$p" "$work/unpack-$k" || die "cannot unpack ${p##*/}"
     done
     collect_kernel "$work/unpack-$k" "$work/kernel-$k"
+    rm -rf "$out" # of a time when fewer modules were wanted
     mv "$work/kernel-$k" "$out"
     rm -rf "$work/unpack-$k" "$state"
     say "kernel $k: $(cat "$out/version")"
@@ -282,7 +304,7 @@ fetch_kernel() {
 # source_kernel KERNEL: built from Debian's source. Sources and objects (3 GB) go when it is done.
 source_kernel() {
     out=$dir/kernel-$1
-    [ ! -d "$out" ] || return 0
+    ! have_kernel "$1" || return 0
     package=linux-source-${1%-*}
     state=$work/apt-kernel-$1
     open_state "$(suite_of "$1")"
@@ -308,14 +330,16 @@ source_kernel() {
     say "kernel $1: $(cat "$out/version")"
 }
 
-# collect_kernel FROM TO: the image, and the modules VFIO needs, out of an unpacked package
+# collect_kernel FROM TO: the image, and the modules of VFIO and of IOMMUs, out of unpacked packages
 collect_kernel() {
     mods=$(find "$1/lib/modules" "$1/usr/lib/modules" -name modules.builtin 2>/dev/null | head -n 1)
     [ -n "$mods" ] || die "the kernel package has no modules.builtin"
     cp "$mods" "$2/modules.builtin"
     mods=$(dirname "$mods")
     basename "$mods" >"$2/version"
-    find "$mods" \( -name 'vfio*.ko*' -o -name 'irqbypass.ko*' \) \
+    find "$mods" \( -name 'vfio*.ko*' -o -name 'irqbypass.ko*' -o \
+        -name 'virtio-iommu.ko*' -o -name 'virtio.ko*' -o -name 'virtio_ring.ko*' -o \
+        -name 'virtio_pci*.ko*' \) \
         -exec cp {} "$2/modules/" \;
     for m in "$2"/modules/*; do
         case $m in
@@ -324,7 +348,8 @@ collect_kernel() {
         *.ko.gz) gzip -d "$m" ;;
         esac
     done
-    cp "$1"/boot/vmlinuz-* "$2/bzImage"
+    cp "$1"/boot/vmlinuz-* "$2/bzImage" 2>/dev/null || cp "$mods/vmlinuz" "$2/bzImage" ||
+        die "the kernel package has no kernel image"
     python3 "$here/extract_vmlinux.py" "$2/bzImage" "$2/vmlinux" ||
         die "cannot take vmlinux out of the kernel image"
 }
@@ -333,7 +358,7 @@ collect_kernel() {
 all_there() {
     usable_qemu "$dir/qemu/qemu-system-x86_64" || return 1
     for k in $kernels; do
-        [ -d "$dir/kernel-$k" ] || return 1
+        have_kernel "$k" || return 1
     done
 }
 
@@ -347,7 +372,7 @@ while [ $# -gt 0 ]; do
         [ $# -gt 0 ] || usage
         while [ $# -gt 0 ]; do
             case $1 in -*) break ;; esac
-            suite_of "$1" >/dev/null || die "unknown kernel $1 (6.1, 6.12 or 6.12-iommufd)"
+            suite_of "$1" >/dev/null || die "unknown kernel $1 (6.1, 6.12, 7.2 or 6.12-iommufd)"
             kernels="$kernels $1"
             shift
         done ;;

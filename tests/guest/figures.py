@@ -12,6 +12,7 @@ ROWS = {
     "reads-one": "random reads of 4 KiB, one at a time",
     "reads-many": "random reads of 4 KiB, 32 at a time on each CPU",
     "map-unmap": "VFIO: a page mapped and unmapped",
+    "requests": "the same in requests of the guest's queue, one at a time",
     "map-dma-unmap": "VFIO: a page mapped, 64 bytes of DMA, unmapped",
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * guest_test.c - /init of the test guest: a stock Linux kernel, VFIO, and edu devices behind VT-d.
+ * guest_test.c - /init of the test guest: a stock Linux kernel, VFIO, and edu devices behind VT-d
+ * or a virtio-iommu.
  *
  * It loads the kernel modules that /modules.order names, checks what the kernel says of the IOMMU,
  * takes each edu device and checks what its DMA can and cannot do, prints one line a check and at
@@ -11,6 +12,7 @@
  *   viommu.pages=N    pages of the scattered test (default 64)
  *   viommu.storm=N    map and unmap cycles (default 300)
  *   viommu.log-all    wait wherever the driver's rate limit would keep a fault out of its log
+ *   viommu.virtio     the unit is a virtio-iommu, not VT-d
  *   viommu.qemu-unit  the unit is QEMU's own, not ours
  *   viommu.record     print what is mapped (vfio.h)
  *   viommu.reboot     start again in the end (init.h)
@@ -88,7 +90,7 @@ static void check_devices(void)
 int main(void)
 {
     init_set_up();
-    if (kmsg_open(init_word("viommu.log-all") != NULL)) {
+    if (kmsg_open(init_word("viommu.log-all") != NULL, init_word("viommu.virtio") != NULL)) {
         check(false, "open /dev/kmsg");
     }
     allow_huge_pages();
@@ -98,6 +100,7 @@ int main(void)
     }
     check_unit();
     check_devices();
+    note("guest: refused %u", refused_count());
     check_log();
     init_finish();
 }

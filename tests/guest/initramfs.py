@@ -20,6 +20,8 @@ import stat
 import sys
 
 DEFAULT_MODULES = ["vfio_iommu_type1", "vfio-pci"]
+# Devices behind a virtio-iommu wait for its driver: it comes first.
+VIRTIO_MODULES = ["virtio-iommu"] + DEFAULT_MODULES
 
 
 class Cpio:

@@ -6,9 +6,10 @@
  * of, if any, and whether a check has claimed it.  A read of /dev/kmsg gives one record:
  * "priority,sequence,time,flags;text\n", then lines that begin with a space, which are dropped.
  *
- * The driver's rate limit: ten calls in a window of five seconds that starts with the first.  One
- * fault makes three calls: one for the status, one for each record, one for the record after the
- * last.  So three faults fit; a fault near the end of a window waits until it is surely over.
+ * The drivers' rate limit: ten calls in a window of five seconds that starts with the first.  With
+ * VT-d one fault makes three calls: one for the status, one for each record, one for the record
+ * after the last.  So three faults fit; with a virtio-iommu a fault is one call, and ten fit.  A
+ * fault near the end of a window waits until it is surely over.
  */
 #include "kmsg.h"
 
@@ -25,7 +26,6 @@
 
 enum {
     MAX_LINES = 8192,
-    FAULTS_A_WINDOW = 3,
     WINDOW_NEARLY_OVER_MS = 4500,
     WINDOW_OVER_MS = 5500,
     LINE_TIMEOUT_MS = 5000,
@@ -56,7 +56,15 @@ static uint64_t now_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-static bool parse_fault(const char *text, struct kmsg_fault *fault)
+/* What a driver of IOMMUs says, and how. */
+struct driver {
+    const char *interrupt;      /* in the row of its fault interrupt in /proc/interrupts */
+    unsigned faults_a_window;
+    unsigned reason_width;
+    bool (*parse)(const char *text, struct kmsg_fault *fault);
+};
+
+static bool parse_vtd(const char *text, struct kmsg_fault *fault)
 {
     unsigned bus, dev, fn, reason;
     unsigned long long addr;
@@ -75,9 +83,38 @@ static bool parse_fault(const char *text, struct kmsg_fault *fault)
     fault->source = bus << 8 | dev << 3 | fn;
     fault->addr = addr;
     fault->ignored = 0;
+    fault->undirected = false;
     fault->reason = reason;
     return true;
 }
+
+static bool parse_virtio(const char *text, struct kmsg_fault *fault)
+{
+    const char *p = strstr(text, " fault from EP ");
+    unsigned long long addr = 0;
+    char kind[8] = "";
+    unsigned endpoint;
+
+    if (!p || sscanf(p, " fault from EP %u at 0x%llx [%7[RWX]]", &endpoint, &addr, kind) < 2) {
+        return false;
+    }
+    fault->write = strchr(kind, 'W') != NULL;
+    fault->source = endpoint;
+    fault->addr = addr & ~0xfffull;
+    fault->ignored = 0;
+    fault->reason = fault->write ? FAULT_REASON_WRITE : FAULT_REASON_READ;
+    if (!strstr(text, ": page fault")) {
+        fault->reason = FAULT_REASON_OTHER;
+    }
+    /* QEMU's does not tell the direction where nothing is mapped. */
+    fault->undirected = !kind[0];
+    return true;
+}
+
+static const struct driver vtd = {" dmar0", 3, FAULT_REASON_WIDTH, parse_vtd};
+/* An address beyond the width is one that is not mapped. */
+static const struct driver virtio = {" virtio0", 10, FAULT_REASON_WRITE, parse_virtio};
+static const struct driver *driver = &vtd;
 
 static void add_line(const char *text)
 {
@@ -90,7 +127,7 @@ static void add_line(const char *text)
     if (!l->text) {
         return;
     }
-    l->is_fault = parse_fault(text, &l->fault);
+    l->is_fault = driver->parse(text, &l->fault);
     line_count++;
 }
 
@@ -122,15 +159,21 @@ static void read_log(void)
     }
 }
 
-int kmsg_open(bool all)
+int kmsg_open(bool all, bool virtio_iommu)
 {
     wait_for_all = all;
+    driver = virtio_iommu ? &virtio : &vtd;
     fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         return -errno;
     }
     read_log();
     return 0;
+}
+
+unsigned kmsg_reason_width(void)
+{
+    return driver->reason_width;
 }
 
 const char *kmsg_find(const char *text)
@@ -171,10 +214,8 @@ static unsigned long fault_interrupts(void)
 
     while (f && fgets(row, sizeof(row), f)) {
         char *p = strchr(row, ':');
-        size_t len = strcspn(row, "\n");
 
-        row[len] = '\0';
-        if (!p || len < 5 || strcmp(row + len - 5, "dmar0") != 0) {
+        if (!p || !strstr(row, driver->interrupt)) {
             continue;
         }
         for (p++;;) {
@@ -197,8 +238,8 @@ static unsigned long fault_interrupts(void)
 /* Is fault a what b expects? */
 static bool same_fault(const struct kmsg_fault *a, const struct kmsg_fault *b)
 {
-    return a->write == b->write && a->source == b->source && a->reason == b->reason &&
-           ((a->addr ^ b->addr) & ~b->ignored) == 0;
+    return (a->undirected || (a->write == b->write && a->reason == b->reason)) &&
+           a->source == b->source && ((a->addr ^ b->addr) & ~b->ignored) == 0;
 }
 
 /* Begin a new window, or stay in the one that is; `full`: do not stay in one that is used up. */
@@ -207,7 +248,7 @@ static void enter_window(bool full)
     uint64_t age = now_ms() - window_start_ms;
 
     if (age < WINDOW_OVER_MS && window_start_ms != 0 &&
-        (age >= WINDOW_NEARLY_OVER_MS || (full && window_faults >= FAULTS_A_WINDOW))) {
+        (age >= WINDOW_NEARLY_OVER_MS || (full && window_faults >= driver->faults_a_window))) {
         usleep((useconds_t)(WINDOW_OVER_MS - age) * 1000);
         age = WINDOW_OVER_MS;
     }
@@ -220,7 +261,7 @@ static void enter_window(bool full)
 void kmsg_before_storm(struct kmsg_wait *wait)
 {
     enter_window(false);
-    window_faults = FAULTS_A_WINDOW;
+    window_faults = driver->faults_a_window;
     wait->line = false;
     wait->interrupts = fault_interrupts();
 }
@@ -241,7 +282,7 @@ void kmsg_before_fault(struct kmsg_wait *wait)
 {
     enter_window(wait_for_all);
     read_log();
-    wait->line = window_faults++ < FAULTS_A_WINDOW;
+    wait->line = window_faults++ < driver->faults_a_window;
     wait->interrupts = fault_interrupts();
 }
 

@@ -2,13 +2,15 @@
 /*
  * kmsg.h - the guest kernel's own log, and the DMA faults it tells of.
  *
- * Vocabulary.  "Fault": one line of the VT-d driver, such as
+ * Vocabulary.  "Fault": one line of the driver, of VT-d or of virtio-iommu, such as
  *   DMAR: [DMA Write NO_PASID] Request device [00:05.0] fault addr 0x8000 [fault reason 0x05] ...
+ *   virtio_iommu virtio0: page fault from EP 40 at 0x8000 [W]
  * "Stray": a fault that no check asked for.
  *
- * The driver's own rate limit lets three faults into the log in five seconds; of others only the
- * fault interrupt can be counted.  So a check says before its DMA that it will be refused, and
- * afterwards waits for the line, or for the interrupt.  One thread only.
+ * The driver's own rate limit lets three faults into the log in five seconds, or ten
+ * (virtio-iommu); of others only the fault interrupt can be counted.  So a check says before its DMA
+ * that it will be refused, and afterwards waits for the line, or for the interrupt.  One thread
+ * only.
  */
 #ifndef VIOMMU_GUEST_KMSG_H
 #define VIOMMU_GUEST_KMSG_H
@@ -18,16 +20,19 @@
 
 struct kmsg_fault {
     bool write;
+    bool undirected;    /* it is not told whether it was a write, nor the reason */
     unsigned source;    /* requester id: bus << 8 | device << 3 | function */
     uint64_t addr;      /* page address */
     uint64_t ignored;   /* in what is expected: address bits that do not matter */
     unsigned reason;
 };
 
-/* The architecture's reasons that these tests provoke. */
+/* VT-d's reasons that these tests provoke. A virtio-iommu tells of all but the last as "page". */
 enum {
+    FAULT_REASON_WIDTH = 0x04,  /* address beyond the domain's width */
     FAULT_REASON_WRITE = 0x05,  /* no write permission, or nothing mapped */
     FAULT_REASON_READ = 0x06,   /* no read permission, or nothing mapped */
+    FAULT_REASON_OTHER = 0x100, /* a virtio-iommu's: "domain" or "unknown" */
 };
 
 /* What kmsg_before_fault() found. */
@@ -36,8 +41,14 @@ struct kmsg_wait {
     unsigned long interrupts;   /* how many fault interrupts there were */
 };
 
-/* Open the log and read what the kernel said so far.  `all`: see kmsg_before_fault(). */
-int kmsg_open(bool all);
+/*
+ * Open the log and read what the kernel said so far.  `all`: see kmsg_before_fault();
+ * `virtio_iommu`: the driver is that of a virtio-iommu.
+ */
+int kmsg_open(bool all, bool virtio_iommu);
+
+/* The reason that the driver tells for a write beyond the address width. */
+unsigned kmsg_reason_width(void);
 
 /* Does a line so far contain this text?  Returns the line, or NULL. */
 const char *kmsg_find(const char *text);

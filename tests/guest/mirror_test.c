@@ -10,6 +10,7 @@
  *   viommu.iommufd    iommufd; otherwise VFIO's container
  *   viommu.pages=N    scattered pages of the test of many (default 100000)
  *   viommu.limit=N    mappings that the host takes, less than the pages (default 65535)
+ *   viommu.dump       print what the host says of reserved addresses (sources_checks.h)
  *   viommu.log-all    wait wherever the driver's rate limit would keep a fault out of its log
  */
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include "kmsg.h"
 #include "mirror_checks.h"
 #include "report.h"
+#include "sources_checks.h"
 #include "vfio.h"
 
 static struct mirror mirror;
@@ -63,10 +65,11 @@ int main(void)
     bool iommufd;
 
     init_set_up();
-    if (kmsg_open(init_word("viommu.log-all") != NULL)) {
+    if (kmsg_open(init_word("viommu.log-all") != NULL, false)) {
         check(false, "open /dev/kmsg");
     }
     init_load_modules();
+    check_sources(init_word("viommu.dump") != NULL);
     iommufd = init_word("viommu.iommufd") != NULL;
     plan.limit = init_number("viommu.limit=", 65535);
     plan.pages = init_number("viommu.pages=", 100000);

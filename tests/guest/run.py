@@ -5,6 +5,7 @@
     run.py --viommu PATH        the IOMMU and its edu devices are served by "PATH serve" (vfio-user)
     run.py --qemu-intel-iommu   the same guest on QEMU's own unit and edu: to develop the guest side
     run.py --viommu PATH --disk the same with an NVMe disk, which the kernel's own driver uses
+    run.py --viommu PATH --model virtio         a virtio-iommu in place of the VT-d unit
     run.py --backend vfio       the library's backends in a guest on QEMU's own unit
 
 What runs in the guest is guest_test.c, mirror_test.c with --backend, or disk_test.c with a disk;
@@ -33,13 +34,15 @@ import figures  # noqa: E402
 import initramfs  # noqa: E402
 import programs  # noqa: E402
 from child import CannotRun, Child, Failed  # noqa: E402
-from setups import DISK_KINDS, IOMMUS, KIND_OPTIONS, setups_of  # noqa: E402
+from setups import DISK_KINDS, IOMMUS, KERNELS, KIND_OPTIONS, VIRTIO_KERNELS, setups_of  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # A guest has done most of its checks by then.
 KILL_SECONDS = 3.5
 KILLS_IN_THE_MIDDLE = 2
 NEEDED_MIB = 700
+# Not every mirror has them.
+SPARE_KERNELS = ["7.2"]
 ESCAPES = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1bc")
 
 
@@ -50,16 +53,31 @@ def cache_directory():
     return os.environ.get("VIOMMU_CACHE") or os.path.join(base, "viommu")
 
 
+def fetch_for(setups):
+    """Fills the cache. Without a kernel of a newer suite the others are run all the same."""
+    kernels = sorted({s.kernel for s in setups})
+    spare = [k for k in kernels if k in SPARE_KERNELS and len(kernels) > 1]
+    fetch([k for k in kernels if k not in spare])
+    for kernel in spare:
+        try:
+            fetch([kernel])
+        except CannotRun as e:
+            print("left out: all with kernel %s: %s" % (kernel, e), flush=True)
+            setups = [s for s in setups if s.kernel != kernel]
+    return setups
+
+
 def fetch(kernels):
     command = [os.path.join(HERE, "fetch.sh"), "--kernel"] + kernels
     if subprocess.run(command, check=False).returncode != 0:
         raise CannotRun("no QEMU or no kernel (see above)")
 
 
-def build_initramfs(program, kernel, directory):
-    path = os.path.join(directory, "%s-%s.cpio" % (os.path.basename(program),
-                                                   os.path.basename(kernel)))
-    wanted = [] if kernel.endswith("-iommufd") else initramfs.DEFAULT_MODULES
+def build_initramfs(program, kernel, model, directory):
+    path = os.path.join(directory, "%s-%s-%s.cpio" % (os.path.basename(program),
+                                                      os.path.basename(kernel), model))
+    wanted = initramfs.VIRTIO_MODULES if model == "virtio" else initramfs.DEFAULT_MODULES
+    wanted = [] if kernel.endswith("-iommufd") else wanted
     modules = initramfs.load_order(os.path.join(kernel, "modules"), wanted)
     with open(path, "wb") as f:
         f.write(initramfs.build(program, modules))
@@ -298,7 +316,7 @@ class Ready:
         return os.path.join(cache_directory(), "kernel-" + name)
 
     def unit(self, setup):
-        key = setup.kind, setup.iommu, setup.strict
+        key = setup.kind, setup.iommu, setup.strict, setup.model
         if key not in self.units:
             self.units[key] = setup.unit(self.args, self.directory)
         return self.units[key]
@@ -307,10 +325,10 @@ class Ready:
         name = self.unit(setup).program
         if name not in self.programs:
             self.programs[name] = programs.build(name, self.directory)
-        key = name, setup.kernel
+        key = name, setup.kernel, setup.model
         if key not in self.images:
             self.images[key] = build_initramfs(self.programs[name], self.kernel(setup.kernel),
-                                               self.directory)
+                                               setup.model, self.directory)
         return self.images[key]
 
     def stop(self):
@@ -338,7 +356,7 @@ def run(args, directory):
     setups = setups_of(args)
     check_memory()
     if not args.no_fetch:
-        fetch(sorted({s.kernel for s in setups}))
+        setups = fetch_for(setups)
     ready = Ready(args, directory, setups)
     boots = setups * args.count
     total = len(boots)
@@ -362,7 +380,8 @@ def parse():
     p = argparse.ArgumentParser(description="boot a stock Linux guest and let it test an IOMMU")
     which = p.add_mutually_exclusive_group(required=True)
     which.add_argument("--viommu", metavar="PATH", help="our unit, served by PATH serve")
-    which.add_argument("--qemu-intel-iommu", action="store_true", help="QEMU's own unit")
+    which.add_argument("--qemu-intel-iommu", action="store_true", help="QEMU's own VT-d unit")
+    which.add_argument("--qemu-virtio-iommu", action="store_true", help="QEMU's own virtio-iommu")
     which.add_argument("--backend", choices=["vfio", "iommufd"],
                        help="the library's backends in a guest on QEMU's own unit; iommufd builds "
                        "a kernel first (minutes, once)")
@@ -370,6 +389,8 @@ def parse():
     for option, meaning in KIND_OPTIONS.items():
         what.add_argument("--" + option, dest="kind", action="store_const", const=option,
                           help=meaning)
+    p.add_argument("--model", choices=["vtd", "virtio"], default="vtd",
+                   help="which IOMMU the guest has (vtd)")
     p.add_argument("--iommu", choices=list(IOMMUS), default="on",
                    help="with a disk: off, the kernel leaves the unit alone; none, there is none")
     p.add_argument("--disk-mib", type=int, default=64, metavar="N", help="the disk's size (64)")
@@ -378,8 +399,9 @@ def parse():
     p.add_argument("--takeovers", type=int, default=3, metavar="N", help="in a row (3)")
     p.add_argument("--bench-ms", type=int, default=2000, metavar="MS", help="a figure (2000)")
     p.add_argument("--full", action="store_true",
-                   help="--matrix, --mirror with both kernels, all backends, all with a disk")
-    p.add_argument("--kernel", action="append", choices=["6.1", "6.12"],
+                   help="--matrix, --mirror with both kernels, all backends, all with a disk, all "
+                   "with a virtio-iommu")
+    p.add_argument("--kernel", action="append", choices=KERNELS,
                    help="kernel (default 6.12; may be repeated)")
     mode = p.add_mutually_exclusive_group()
     mode.add_argument("--strict", dest="strict", action="store_true", default=True,
@@ -387,7 +409,7 @@ def parse():
     mode.add_argument("--lazy", dest="strict", action="store_false", help="the kernel's default")
     p.add_argument("--smp", type=int, default=1, metavar="N", help="CPUs of the guest (1)")
     p.add_argument("--matrix", action="store_true",
-                   help="both kernels, strict and lazy, 1 and 4 CPUs")
+                   help="two kernels, strict and lazy, 1 and 4 CPUs")
     p.add_argument("--count", type=int, default=1, metavar="N", help="boots of each (1)")
     p.add_argument("--edu", type=int, default=2, metavar="N", help="edu devices (2)")
     p.add_argument("--reboot", nargs="?", const="orderly", choices=["orderly", "reset", "both"],
@@ -418,11 +440,20 @@ def parse():
                    help="one more word for the kernel")
     p.add_argument("--qemu-arg", action="append", default=[], metavar="ARG")
     p.add_argument("--serve-arg", action="append", default=[], metavar="ARG")
-    p.add_argument("--dmar-arg", action="append", default=[], metavar="ARG")
+    p.add_argument("--dmar-arg", action="append", default=[], metavar="ARG",
+                   help="of viommu acpi dmar, or viot")
     p.add_argument("--wrap", type=str.split, default=[], metavar="COMMAND",
                    help="run the server under this, such as valgrind")
     args = p.parse_args()
     args.kernel = args.kernel or ["6.12"]
+    if args.qemu_virtio_iommu:
+        args.model = "virtio"
+    if args.model == "virtio" and (args.qemu_intel_iommu or args.backend):
+        p.error("--model virtio needs --viommu")
+    if args.model == "virtio" and not set(args.kernel) <= set(VIRTIO_KERNELS):
+        p.error("kernel 6.1 of Debian has no driver of virtio-iommu")
+    if args.model == "virtio" and (args.caching_mode or args.iommu == "off"):
+        p.error("--caching-mode and --iommu off are of VT-d")
     if (args.kind == "mirror" or args.full) and not args.viommu:
         p.error("--mirror and --full need --viommu")
     if (args.kind or args.full) and (args.reboot or args.keep_server or args.kills):

@@ -17,7 +17,7 @@ import mirror_trace
 from child import CannotRun, Child, Failed
 from qmp import Qmp
 
-VTD_SLOT = "04.0"
+IOMMU_SLOT = "04.0"
 FIRST_EDU_SLOT = 5
 DISK_SLOT = "10.0"
 DISK_QUEUES = 4
@@ -33,6 +33,9 @@ HELD_SECONDS = 0.3
 STRANGER_SECONDS = 0.05
 # What a successor says first: server/handover/channel.h.
 HANDOVER_HELLO = struct.pack("<8sIIQII", b"viommuHO", 1, 1, 0, 0, 0)
+# The server's words for what a virtio-iommu's guest may get wrong.
+BAD_REQUESTS = ["of them not carried out", "that made no sense to the queue",
+                "fault buffers refused", "fault buffers not in memory", "queues broken"]
 # Each cycle is lines on the console.
 MIRRORED_STORM = 50
 
@@ -108,13 +111,13 @@ def qemu_edu(slots):
 
 
 class QemuUnit(Unit):
-    """QEMU's own VT-d unit and edu devices."""
+    """QEMU's own VT-d unit, or virtio-iommu, and edu devices."""
 
     pages = 8               # this edu starts a DMA 100 ms after the command
 
-    def __init__(self, args, disk=None, iommu=True):
+    def __init__(self, args, model="vtd", disk=None, iommu=True):
         super().__init__(args, disk)
-        self.iommu = iommu
+        self.model, self.iommu = model, iommu
 
     def words(self):
         return super().words() + ["viommu.qemu-unit"]
@@ -124,6 +127,8 @@ class QemuUnit(Unit):
         devices = qemu_edu(self.slots()) + self.qemu_disk()
         if not self.iommu:
             return devices
+        if self.model == "virtio":
+            return ["-device", "virtio-iommu-pci,addr=" + IOMMU_SLOT] + devices
         return ["-device", "intel-iommu,intremap=off,caching-mode=%s,aw-bits=%d"
                 % (caching, self.args.width or 48)] + devices
 
@@ -136,6 +141,17 @@ class QemuUnit(Unit):
 
     def judge(self, console):
         return [self.disk.judge(console)] if self.disk else []
+
+
+# Bridges for sources_checks.c: windows of a known size, and a switch.
+BRIDGES = [
+    "-device", "pcie-root-port,id=wide,addr=08.0,chassis=1,mem-reserve=32M,pref64-reserve=1G",
+    "-device", "virtio-rng-pci,bus=wide",
+    "-device", "pcie-root-port,id=root,addr=09.0,chassis=2",
+    "-device", "x3130-upstream,id=up,bus=root",
+    "-device", "xio3130-downstream,id=down,bus=up,chassis=3",
+    "-device", "virtio-rng-pci,bus=down",
+]
 
 
 class BackendUnit(Unit):
@@ -153,16 +169,17 @@ class BackendUnit(Unit):
 
     def qemu_arguments(self, _setup):
         return ["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"] + \
-            qemu_edu(edu_slots(1))
+            qemu_edu(edu_slots(1)) + BRIDGES
 
 
 class ServedUnit(Unit):
     """Our own unit and devices: one server process, one socket a function.  Without `iommu` it is
     the devices alone."""
 
-    def __init__(self, args, directory, mirrored=False, disk=None, iommu=True):
+    def __init__(self, args, directory, model="vtd", mirrored=False, disk=None, iommu=True):
         super().__init__(args, disk)
         self.directory = directory
+        self.model = model
         self.mirrored = mirrored
         self.iommu = iommu
         self.translates = iommu
@@ -174,7 +191,7 @@ class ServedUnit(Unit):
         self.summary = None
         self.qmp = os.path.join(directory, "qmp.sock")
         self.handover = os.path.join(directory, "handover.sock")
-        self.dmar = os.path.join(directory, "dmar.bin")
+        self.table = os.path.join(directory, model + ".acpi")
         if iommu:
             self.make_table()
 
@@ -193,12 +210,14 @@ class ServedUnit(Unit):
 
     def functions(self):
         """Slot and socket of everything that is served."""
-        out = [(VTD_SLOT, self.path("vtd"))] if self.iommu else []
+        out = [(IOMMU_SLOT, self.path(self.model))] if self.iommu else []
         out += [(slot, self.path("edu-" + slot)) for slot in self.slots()]
         return out + ([(DISK_SLOT, self.path("disk"))] if self.disk else [])
 
     def make_table(self):
-        command = [self.args.viommu, "acpi", "dmar", "--base", VTD_BASE, "-o", self.dmar]
+        command = [self.args.viommu, "acpi", "-o", self.table]
+        command += ["viot", "--iommu", requester(IOMMU_SLOT)] if self.model == "virtio" else \
+            ["dmar", "--base", VTD_BASE]
         for slot, _ in self.functions()[1:]:
             command += ["--device", requester(slot)]
         try:
@@ -207,7 +226,7 @@ class ServedUnit(Unit):
         except OSError as e:
             raise CannotRun("cannot start %s: %s" % (self.args.viommu, e)) from e
         if done.returncode != 0:
-            raise Failed("viommu acpi dmar: " + done.stdout.strip())
+            raise Failed("viommu acpi: " + done.stdout.strip())
 
     def device_arguments(self):
         out = []
@@ -224,11 +243,12 @@ class ServedUnit(Unit):
 
     def command(self):
         command = self.args.wrap + [self.args.viommu, "serve"]
-        command += ["--vtd", self.path("vtd")] if self.iommu else ["--iommu", "none"]
+        command += ["--" + self.model, self.path(self.model)] if self.iommu else ["--iommu", "none"]
         command += self.device_arguments()
         if self.args.width:
             command += ["--width", str(self.args.width)]
-        if self.args.caching_mode == "on" or self.mirrored:
+        # A guest of a virtio-iommu tells of every mapping.
+        if self.args.caching_mode == "on" or (self.mirrored and self.model == "vtd"):
             command.append("--caching-mode")
         return command + self.args.serve_arg
 
@@ -352,7 +372,9 @@ class ServedUnit(Unit):
             self.child.stop()
 
     def judge(self, console):
-        said = [self.disk.judge(console), self.judge_counters()] if self.disk else []
+        said = [self.disk.judge(console), self.judge_counters()] if self.disk else \
+            self.judge_refused(console)
+        self.judge_requests()
         for slot in self.slots() if self.mirrored else []:
             try:
                 with open(self.trace(slot), encoding="ascii") as f:
@@ -360,6 +382,23 @@ class ServedUnit(Unit):
             except (OSError, mirror_trace.Mismatch) as e:
                 raise Failed(str(e)) from e
         return said
+
+    def judge_refused(self, console):
+        """Did the server refuse as many requests as the guest provoked?"""
+        wanted = sum(int(n) for n in re.findall(r"^# guest: refused (\d+)", console, re.M))
+        if "summary" not in self.output():
+            return []       # it goes on
+        refused = self.counter("requests refused")
+        if refused != wanted:
+            raise Failed("the guest let %d requests be refused, the server refused %d"
+                         % (wanted, refused))
+        return ["%d requests refused, as many as the guest provoked" % refused]
+
+    def judge_requests(self):
+        """A stock kernel asks a virtio-iommu for nothing that is refused."""
+        for name in BAD_REQUESTS if self.model == "virtio" else []:
+            if self.counter(name):
+                raise Failed("viommu serve: %s: %d" % (name, self.counter(name)))
 
     def judge_counters(self):
         """Was it the unit that translated, and did data go without copies?"""
@@ -384,7 +423,7 @@ class ServedUnit(Unit):
             % (sum(moved) >> 20, copied >> 10, walks, dropped)
 
     def qemu_arguments(self, _setup):
-        out = ["-acpitable", "file=" + self.dmar] if self.iommu else []
+        out = ["-acpitable", "file=" + self.table] if self.iommu else []
         for slot, path in self.functions():
             out += ["-device", '{"driver":"vfio-user-pci","addr":"%s","socket":{"type":"unix",'
                     '"path":"%s"}}' % (slot, path)]

@@ -9,6 +9,9 @@
  * and stores: what the library leaves unordered is a data race that ThreadSanitizer sees. Another
  * thread does the instance's work.
  *
+ * The same with mirrors: hardware threads access pages by what mirrors hold, as behind a host's
+ * IOMMU, beside the device threads; mirrors answer late now and then.
+ *
  * In the end memory has not grown: what was mapped, attached and given up a hundred thousand times
  * was freed.
  */
@@ -19,6 +22,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +36,21 @@
 #define FIRST_PAGE 16u /* in bypass these are not reached by what devices ask for */
 #define RAM_PAGES 64u
 
+/* What a host's IOMMU would hold for a device. */
+struct mirror {
+    struct world *world;
+    unsigned number;
+    pthread_mutex_t lock; /* an access, or a change: an UNMAP waits for accesses */
+    uint64_t held[PAGES]; /* guest addresses where the driver's pages lead; 0: nowhere */
+    struct random random; /* of who calls `change` */
+    struct viommu_change late; /* not answered yet: */
+    _Atomic bool is_late;
+};
+
 struct world {
+    bool mirrored;
+    struct mirror mirrors[DEVICES];
+    _Atomic uint64_t hardware; /* accesses */
     struct viommu_memory *memory;
     struct viommu *iommu;
     struct viommu_device *devices[DEVICES];
@@ -68,6 +86,113 @@ static void on_completed(void *opaque, uint64_t token, uint8_t status)
     guest_ok(status, "a request that was pending");
     atomic_store(&world->completed, token);
 }
+
+/* ---- mirrors ---- */
+
+static void mirror_apply(struct mirror *mirror, const struct viommu_change *change)
+{
+    pthread_mutex_lock(&mirror->lock);
+    for (unsigned page = 0; page < PAGES; page++) {
+        uint64_t iova = iova_of(page);
+
+        if (iova >= change->first && iova <= change->last) {
+            mirror->held[page] = change->kind == VIOMMU_CHANGE_MAP
+                                     ? change->gpa + (iova - change->first)
+                                     : 0;
+        }
+    }
+    pthread_mutex_unlock(&mirror->lock);
+}
+
+static int on_change(void *opaque, const struct viommu_change *change)
+{
+    struct mirror *mirror = opaque;
+
+    if (random_percent(&mirror->random, 5)) {
+        mirror->late = *change;
+        atomic_store(&mirror->is_late, true);
+        return VIOMMU_PENDING;
+    }
+    mirror_apply(mirror, change);
+    return 0;
+}
+
+static int on_fence(void *opaque)
+{
+    (void)opaque;
+    guest_die("a mirror was fenced");
+}
+
+/* Does and acknowledges what a mirror left for later. */
+static void *answer(void *arg)
+{
+    struct world *world = arg;
+
+    while (crew_working(&world->crew)) {
+        for (unsigned i = 0; i < DEVICES; i++) {
+            struct mirror *mirror = &world->mirrors[i];
+            uint64_t token;
+
+            if (atomic_load(&mirror->is_late)) {
+                token = mirror->late.token;
+                mirror_apply(mirror, &mirror->late);
+                atomic_store(&mirror->is_late, false);
+                guest_ok(viommu_change_complete(world->iommu, token, 0), "complete");
+            }
+        }
+        crew_sleep(3);
+    }
+    return NULL;
+}
+
+/* Accesses what a mirror holds. */
+static void *access_pages(void *arg)
+{
+    struct mirror *mirror = arg;
+    struct world *world = mirror->world;
+    struct random random = {mirror->number + 70};
+
+    while (crew_working(&world->crew)) {
+        unsigned page = random_below(&random, PAGES);
+        uint64_t gpa;
+
+        pthread_mutex_lock(&mirror->lock);
+        gpa = mirror->held[page];
+        if (gpa) {
+            memset(world->ram + gpa + mirror->number * PART + PART / 2, CLEAN + 1, 64);
+            atomic_fetch_add_explicit(&world->hardware, 1, memory_order_relaxed);
+        }
+        pthread_mutex_unlock(&mirror->lock);
+        if (random_percent(&random, 10)) {
+            sched_yield(); /* the lock is not fair */
+        }
+    }
+    return NULL;
+}
+
+static void subscribe(struct world *world)
+{
+    for (unsigned i = 0; i < DEVICES; i++) {
+        struct mirror *mirror = &world->mirrors[i];
+        struct viommu_subscription what = {
+            .kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP,
+            .form = i ? VIOMMU_FORM_RANGE : VIOMMU_FORM_POW2,
+            .role = VIOMMU_ROLE_MIRROR,
+            .change = on_change,
+            .fence = on_fence,
+            .opaque = mirror,
+        };
+        struct viommu_subscriber *subscriber;
+
+        mirror->world = world;
+        mirror->number = i;
+        mirror->random = (struct random){i + 40};
+        pthread_mutex_init(&mirror->lock, NULL);
+        guest_ok(viommu_device_subscribe(world->devices[i], &what, &subscriber), "subscribe");
+    }
+}
+
+/* ---- devices ---- */
 
 static void *work(void *arg)
 {
@@ -251,11 +376,27 @@ static void prepare(struct world *world)
 
         guest_ok(viommu_device_add(world->iommu, &device, &world->devices[i]), "device");
     }
+    if (world->mirrored) {
+        subscribe(world);
+    }
     guest_ok(viommu_start(world->iommu), "start");
     guest_ok(viommu_virtio_accept(world->iommu, viommu_virtio_features(world->iommu)), "accept");
+    if (world->mirrored) {
+        crew_start(&world->crew, answer, world);
+    }
+    crew_start(&world->crew, process, world);
     for (unsigned i = 0; i < DEVICES; i++) {
         request(world, spec_virtio_attach(1, 8 + i, 0));
     }
+}
+
+static void finish(struct world *world)
+{
+    crew_stop(&world->crew);
+    viommu_destroy(world->iommu);
+    viommu_memory_destroy(world->memory);
+    free(world->ram);
+    free(world);
 }
 
 static size_t memory_in_use(void)
@@ -280,27 +421,25 @@ static void storm(struct world *world, unsigned rounds)
     }
 }
 
-static void test_storm(void)
+static void test_storm(bool mirrored)
 {
     struct world *world = calloc(1, sizeof(*world));
     size_t before;
     size_t after;
 
+    world->mirrored = mirrored;
     prepare(world);
     storm(world, 100);
     before = memory_in_use();
-    storm(world, 20000);
+    storm(world, mirrored ? 1000 : 20000);
     after = memory_in_use();
     if (after > before + 65536) {
         guest_die("memory grew from %zu to %zu bytes", before, after);
     }
-    viommu_destroy(world->iommu);
-    viommu_memory_destroy(world->memory);
-    free(world->ram);
-    free(world);
+    finish(world);
 }
 
-static void test_revoke(void)
+static void test_revoke(bool mirrored)
 {
     struct world *world = calloc(1, sizeof(*world));
     struct worker workers[DEVICES];
@@ -308,12 +447,15 @@ static void test_revoke(void)
     struct crew_time time;
     unsigned rounds = 0;
 
+    world->mirrored = mirrored;
     prepare(world);
     for (unsigned i = 0; i < DEVICES; i++) {
         workers[i] = (struct worker){world, i, {i + 1}};
         crew_start(&world->crew, work, &workers[i]);
+        if (mirrored) {
+            crew_start(&world->crew, access_pages, &world->mirrors[i]);
+        }
     }
-    crew_start(&world->crew, process, world);
     time = crew_begin();
     while (crew_more(&time)) {
         unsigned page = random_below(&random, PAGES);
@@ -330,21 +472,21 @@ static void test_revoke(void)
             unmap(world, &random);
         }
     }
-    crew_stop(&world->crew);
-    printf("%u rounds, %llu accesses, %llu refused\n", rounds,
-           (unsigned long long)world->accesses, (unsigned long long)world->refused);
-    if (!world->refused || world->refused == world->accesses || rounds < 100) {
+    printf("%u rounds, %llu accesses, %llu refused, %llu by mirrors\n", rounds,
+           (unsigned long long)world->accesses, (unsigned long long)world->refused,
+           (unsigned long long)world->hardware);
+    if (!world->refused || world->refused == world->accesses || rounds < 100 ||
+        (mirrored && !world->hardware)) {
         guest_die("the threads did not meet");
     }
-    viommu_destroy(world->iommu);
-    viommu_memory_destroy(world->memory);
-    free(world->ram);
-    free(world);
+    finish(world);
 }
 
 int main(void)
 {
-    test_storm();
-    test_revoke();
+    test_storm(false);
+    test_storm(true);
+    test_revoke(false);
+    test_revoke(true);
     return 0;
 }

@@ -133,6 +133,9 @@ def test_host_bridges(sysfs):
     said = sysfs.json("--host-bridges", path, "-m", "3g")
     assert windows(said) == [("0x80000000", "host bridges"), ("0xa0000", "host bridges")]
     assert [layout["fits"] for layout in said["layouts"]] == [True, True, False]
+    with open(path, "a") as file:
+        file.write("".join(f"  {n:08x}-{n:08x} : Local APIC\n" for n in range(10000)))
+    assert windows(sysfs.json("--host-bridges", path)) == windows(said)
     with open(path, "w") as file:
         file.write("00000000-00000000 : PCI Bus 0000:00\n")
     assert "Permission denied" in sysfs.run("--host-bridges", path, status=1)[1]

@@ -14,7 +14,7 @@
 
 enum {
     REGIONS_MAX = 256,
-    FILE_MAX = 65536,
+    FILE_MAX = 1 << 20, /* large machines have thousands of lines in /proc/iomem */
     CONFIG_MAX = 4096,
     ADDRESS_LENGTH = 12, /* 0000:00:00.0 */
 };

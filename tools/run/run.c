@@ -292,6 +292,7 @@ static void run_fini(struct run *run)
 {
     holds_destroy(run);
     pins_destroy(run);
+    traces_end_virtio(run);
     devices_destroy(run, NULL);
     units_destroy(run);
     memory_room_fini(run);

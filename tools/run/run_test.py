@@ -7,6 +7,7 @@ and that docs/scenario.md documents every operation.
 """
 import json
 import pathlib
+import struct
 import subprocess
 import sys
 import tempfile
@@ -225,10 +226,55 @@ def test_acpi():
     for arguments in wrong:
         result = call("acpi", "dmar", *arguments.split(), "-o", "/dev/null")
         expect(f"acpi dmar {arguments}: 2 and a message", result.returncode == 2 and result.stderr, result)
+    expect("an option of another table: 2",
+           call("acpi", "dmar", "--include-all", "--iommu", "4.0", "-o", "/dev/null").returncode == 2)
     expect("no output: 2", call("acpi", "dmar", "--include-all").returncode == 2)
     expect("no such table: 2", call("acpi", "srat", "--include-all", "-o", "-").returncode == 2)
     expect("a file that cannot be written: 1",
            call("acpi", "dmar", "--include-all", "-o", "/nonexistent/x").returncode == 1)
+
+
+def viot(*arguments):
+    """The ranges that the table of these arguments has, and where its virtio-iommu is."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "viot.bin"
+        result = call("acpi", "viot", *arguments, "-o", str(path))
+        expect(f"acpi viot {arguments}: a table", result.returncode == 0, result)
+        table = path.read_bytes()
+    expect("VIOT: length and checksum", table[:4] == b"VIOT" and sum(table) % 256 == 0
+           and int.from_bytes(table[4:8], "little") == len(table))
+    count, at = struct.unpack_from("<HH", table, 36)
+    iommu, ranges = None, []
+    for _ in range(count):
+        kind, length = struct.unpack_from("<BxH", table, at)
+        if kind == 3:
+            iommu = at, struct.unpack_from("<HH", table, at + 4)
+        else:
+            expect("VIOT: the other nodes are ranges", kind == 1)
+            endpoint, segment, last_segment, first, last, output = struct.unpack_from("<IHHHHH", table, at + 4)
+            expect("VIOT: endpoint ids are requester ids, in one segment", endpoint == first and segment == last_segment)
+            ranges.append((segment, first, last, output))
+        at += length
+    expect("VIOT: nothing follows the nodes", at == len(table))
+    expect("VIOT: the ranges name the virtio-iommu", all(r[3] == iommu[0] for r in ranges))
+    return iommu[1], [r[:3] for r in ranges]
+
+
+def test_acpi_viot():
+    expect("VIOT: one device", viot("--iommu", "04.0", "--device", "05.0") == ((0, 0x20), [(0, 0x28, 0x28)]))
+    expect("VIOT: devices beside one another are one range, others are not, and none is between",
+           viot("--device", "10.0", "--device=5.1", "-i0:4.0", "--device=5.0", "-d", "1:0.0", "--device=05.2",
+                "--device=5.1", "-d3.7")
+           == ((0, 0x20), [(0, 0x1f, 0x1f), (0, 0x28, 0x2a), (0, 0x80, 0x80), (0, 0x100, 0x100)]))
+    expect("VIOT: another segment, the highest function",
+           viot("--iommu=0.0", "--device=ff:1f.7", "--segment=65535") == ((0xffff, 0), [(0xffff, 0xffff, 0xffff)]))
+    wrong = ["--device 5.0", "--iommu 4.0", "--iommu 4 --device 5.0", "--iommu 4.0 --device 4.0",
+             "--iommu 4.0 --device 5.8", "--iommu 4.0 --device 0:5.0/0.0", "--iommu 4.0 --iommu 3.0 --device 5.0",
+             "--iommu 4.0 --device 5.0 --base 0xfd000000", "--iommu 4.0 --device 5.0 --include-all",
+             "--iommu 4.0 --device 5.0 dmar", "--iommu 4.0 --device 5.0 --segment 65536"]
+    for arguments in wrong:
+        result = call("acpi", "viot", *arguments.split(), "-o", "/dev/null")
+        expect(f"acpi viot {arguments}: 2 and a message", result.returncode == 2 and result.stderr, result)
 
 
 for test in [value for name, value in sorted(globals().items()) if name.startswith("test_")]:

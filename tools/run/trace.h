@@ -10,6 +10,9 @@ void trace_begin(struct run *run, struct unit *unit);
 /* An instance is about to be destroyed. */
 void trace_end(struct run *run, struct unit *unit);
 
+/* Ends those of virtio-iommus: their last line says which devices are attached. */
+void traces_end_virtio(struct run *run);
+
 /* Replays the trace in a file. Returns the exit status. */
 int trace_play(const char *name, bool quiet, bool json);
 

@@ -245,6 +245,9 @@ static void do_reset(struct run *run)
 
 static void unit_free(struct run *run, struct unit *unit)
 {
+    if (unit->virtio) {
+        trace_end(run, unit); /* as traces_end_virtio */
+    }
     devices_destroy(run, unit);
     trace_end(run, unit);
     viommu_destroy(unit->iommu);

@@ -9,6 +9,8 @@
  */
 #include "virtio.h"
 
+#include "trace.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +80,11 @@ void virtio_room_destroy(struct virtio_room *room)
     free(room);
 }
 
+const struct viommu_virtio_config *virtio_unit_config(const struct unit *unit)
+{
+    return &unit->virtio->config;
+}
+
 int virtio_unit_create(const struct unit *unit, struct viommu **out)
 {
     return viommu_virtio_create(&unit->config, &unit->virtio->config, out);
@@ -125,12 +132,15 @@ static bool config_arguments(struct run *run, struct virtio_room *room)
 }
 
 /* The driver accepts all that is offered, unless it says otherwise later. */
-static int start(struct unit *unit)
+static int start(struct run *run, struct unit *unit)
 {
     int error = viommu_start(unit->iommu);
 
-    return error ? error
-                 : viommu_virtio_accept(unit->iommu, viommu_virtio_features(unit->iommu));
+    if (error) {
+        return error;
+    }
+    trace_begin(run, unit);
+    return viommu_virtio_accept(unit->iommu, viommu_virtio_features(unit->iommu));
 }
 
 static void do_unit(struct run *run)
@@ -155,7 +165,7 @@ static void do_unit(struct run *run)
     unit->virtio = room;
     if (unit_add(run, unit, virtio_unit_create(unit, &unit->iommu)) &&
         !arg_flag(run, "stopped")) {
-        result_errno(&run->result, start(unit));
+        result_errno(&run->result, start(run, unit));
     }
 }
 

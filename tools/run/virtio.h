@@ -7,6 +7,8 @@
 
 void virtio_room_destroy(struct virtio_room *room);
 
+const struct viommu_virtio_config *virtio_unit_config(const struct unit *unit);
+
 /* Another instance as the unit's, not started. Returns 0 or a negative errno. */
 int virtio_unit_create(const struct unit *unit, struct viommu **out);
 

@@ -19,14 +19,22 @@ enum option_key {
     OPTION_IOMMU = 'i',
     OPTION_WIDTH = 'w',
     OPTION_CACHING_MODE = 'c',
-    OPTION_HOST_WIDTH = 0x100,
-    OPTION_NO_SUPER_PAGES,
+    OPTION_NO_SUPER_PAGES = 0x100, /* up to the next comment: of VT-d */
     OPTION_NO_PASS_THROUGH,
     OPTION_NO_QUEUE,
     OPTION_NO_SNOOP,
     OPTION_DEVICE_TLB,
     OPTION_DOMAIN_BITS,
     OPTION_FAULT_RECORDS,
+    /* Of the virtio-iommu. */
+    OPTION_VIRTIO,
+    OPTION_BYPASS,
+    OPTION_PAGE_SIZES,
+    OPTION_DOMAINS,
+    OPTION_MAPPINGS,
+    OPTION_PROBE_SIZE,
+    /* Of both. */
+    OPTION_HOST_WIDTH,
     OPTION_CACHE_MODE,
     OPTION_IOTLB,
     OPTION_TRACE,
@@ -35,8 +43,9 @@ enum option_key {
 };
 
 static const char help_text[] =
-    "Serve a VT-d unit, and devices behind it, each on its own Unix socket, to a virtual machine "
-    "monitor that speaks vfio-user (QEMU 10.1 or later). Or devices alone, without a unit."
+    "Serve a VT-d unit or a virtio-iommu, and devices behind it, each on its own Unix socket, to a "
+    "virtual machine monitor that speaks vfio-user (QEMU 10.1 or later). Or devices alone, without a "
+    "unit."
     "\v"
     "Devices, after --device. Every kind takes at=[BUS:]DEV.FN, its requester id, and "
     "socket=PATH. A value ends at a comma.\n"
@@ -83,40 +92,75 @@ static const char help_text[] =
     "the unit's registers; the server prints where, and the table must say the same "
     "(`viommu acpi dmar --base`).\n"
     "\n"
+    "With a virtio-iommu the first two commands, and the table, are others; so are the kernel's "
+    "words: none is needed but iommu.strict=1, if an UNMAP is to come at once:\n"
+    "\n"
+    "  viommu serve --virtio virtio.sock --device edu,at=05.0,socket=edu.sock\n"
+    "\n"
+    "  viommu acpi viot --iommu 04.0 --device 05.0 --output viot.bin\n"
+    "\n"
+    "  qemu-system-x86_64 -accel tcg,thread=multi \\\n"
+    "    -machine q35,memory-backend=mem -m 512 \\\n"
+    "    -object memory-backend-memfd,id=mem,size=512M,share=on \\\n"
+    "    -nographic -no-reboot -net none -vga none \\\n"
+    "    -kernel vmlinuz -initrd initrd.img -acpitable file=viot.bin \\\n"
+    "    -append \"console=ttyS0 iommu.strict=1\" \\\n"
+    "    -device '{\"driver\":\"vfio-user-pci\",\"addr\":\"04.0\",\n"
+    "      \"socket\":{\"type\":\"unix\",\"path\":\"virtio.sock\"}}' \\\n"
+    "    -device '{\"driver\":\"vfio-user-pci\",\"addr\":\"05.0\",\n"
+    "      \"socket\":{\"type\":\"unix\",\"path\":\"edu.sock\"}}'\n"
+    "\n"
+    "The guest's kernel needs the driver (Debian's, from 6.12 on, has it as a module, virtio_iommu), "
+    "before it looks at the devices behind.\n"
+    "\n"
     "Exit status: 0 it was ended, or another process has taken over; 1 something failed; 2 wrong "
     "usage.";
 
 static const struct argp_option options[] = {
-    {"vtd", OPTION_VTD, "SOCKET", 0, "Serve the VT-d unit here", 1},
-    {"iommu", OPTION_IOMMU, "vtd|none", 0,
-     "What stands between devices and memory; with none, device addresses are guest-physical, and "
-     "there is no --vtd and no option of the unit (vtd)", 1},
+    {"vtd", OPTION_VTD, "SOCKET", 0, "Serve a VT-d unit here", 1},
+    {"virtio", OPTION_VIRTIO, "SOCKET", 0, "Serve a virtio-iommu here, instead", 1},
+    {"iommu", OPTION_IOMMU, "vtd|virtio|none", 0,
+     "What stands between devices and memory, where --vtd or --virtio does not say it; with none, "
+     "device addresses are guest-physical, and no option of a unit makes sense", 1},
     {"device", OPTION_DEVICE, "KIND,KEY=VALUE,...", 0,
      "Serve a device of this kind (see below); may be given several times", 1},
     {"trace", OPTION_TRACE, "FILE", 0,
-     "Write into FILE, a JSON line each, what the unit does; `viommu run --replay` reads it", 3},
+     "Write into FILE, a JSON line each, what the unit does; `viommu run --replay` reads it", 1},
     {"handover", OPTION_HANDOVER, "SOCKET", 0,
-     "Let a successor, which is another `viommu serve` of the same user, take over here", 3},
+     "Let a successor, which is another `viommu serve` of the same user, take over here", 1},
     {"takeover", OPTION_TAKEOVER, "SOCKET", 0,
      "Take over from the server that offers it there: all other options, but --handover and "
-     "--trace, are those of that server", 3},
-    {"width", OPTION_WIDTH, "BITS", 0, "Widest device address: 39, 48 or 57 (48)", 2},
-    {"host-width", OPTION_HOST_WIDTH, "BITS", 0, "Guest-physical address width, 36 to 52 (48)", 2},
-    {"caching-mode", OPTION_CACHING_MODE, NULL, 0, "The guest must invalidate when it maps, too",
-     2},
-    {"device-tlb", OPTION_DEVICE_TLB, NULL, 0, "Device-TLBs (ATS) are supported", 2},
-    {"no-super-pages", OPTION_NO_SUPER_PAGES, NULL, 0, "4 KiB pages only", 2},
-    {"no-pass-through", OPTION_NO_PASS_THROUGH, NULL, 0, "No pass-through translation type", 2},
-    {"no-queued-invalidation", OPTION_NO_QUEUE, NULL, 0, "Invalidation by registers only", 2},
-    {"no-snoop-control", OPTION_NO_SNOOP, NULL, 0, "No snoop bit in page-table entries", 2},
-    {"domain-bits", OPTION_DOMAIN_BITS, "N", 0, "Width of domain ids: 4, 6 ... 16 (16)", 2},
-    {"fault-records", OPTION_FAULT_RECORDS, "N", 0, "Fault recording registers, 1 to 256 (8)", 2},
+     "--trace, are those of that server", 1},
+    {NULL, 0, NULL, 0, "Of both:", 2},
+    {"width", OPTION_WIDTH, "BITS", 0,
+     "Widest device address (48): 39, 48 or 57; of the virtio-iommu 32 to 64", 2},
+    {"host-width", OPTION_HOST_WIDTH, "BITS", 0,
+     "Guest-physical address width: 36 to 52 (48); of the virtio-iommu 32 to 64 (52)", 2},
     {"iotlb-entries", OPTION_IOTLB, "N", 0,
      "Entries of the translation cache, a power of two from 256 to 16m (16k)", 2},
     {"cache-mode", OPTION_CACHE_MODE, "MODE[,quota=N][,seed=N]", 0,
      "For tests of drivers: a faithful cache keeps all until the guest invalidates it, up to a "
      "quota of pages (64k); a hostile one loses things and invalidates late, by a seed (0). Normal "
      "otherwise", 2},
+    {NULL, 0, NULL, 0, "Of VT-d:", 3},
+    {"caching-mode", OPTION_CACHING_MODE, NULL, 0, "The guest must invalidate when it maps, too",
+     3},
+    {"device-tlb", OPTION_DEVICE_TLB, NULL, 0, "Device-TLBs (ATS) are supported", 3},
+    {"no-super-pages", OPTION_NO_SUPER_PAGES, NULL, 0, "4 KiB pages only", 3},
+    {"no-pass-through", OPTION_NO_PASS_THROUGH, NULL, 0, "No pass-through translation type", 3},
+    {"no-queued-invalidation", OPTION_NO_QUEUE, NULL, 0, "Invalidation by registers only", 3},
+    {"no-snoop-control", OPTION_NO_SNOOP, NULL, 0, "No snoop bit in page-table entries", 3},
+    {"domain-bits", OPTION_DOMAIN_BITS, "N", 0, "Width of domain ids: 4, 6 ... 16 (16)", 3},
+    {"fault-records", OPTION_FAULT_RECORDS, "N", 0, "Fault recording registers, 1 to 256 (8)", 3},
+    {NULL, 0, NULL, 0, "Of the virtio-iommu:", 4},
+    {"bypass", OPTION_BYPASS, "on|off", 0,
+     "Whether devices reach memory one to one while the guest has not attached them, after a reset "
+     "of the machine (on)", 4},
+    {"page-sizes", OPTION_PAGE_SIZES, "SIZE:...", 0,
+     "Sizes of pages; mappings are of the least, 4k to 1g, the others are hints (4k:2m:1g)", 4},
+    {"domains-max", OPTION_DOMAINS, "N", 0, "Domains that a guest may make (64k)", 4},
+    {"mappings-max", OPTION_MAPPINGS, "N", 0, "Mappings that it may make in all (1m)", 4},
+    {"probe-size", OPTION_PROBE_SIZE, "BYTES", 0, "Room for what PROBE tells, 24 to 64k (512)", 4},
     {0},
 };
 
@@ -142,8 +186,58 @@ static void add_device(struct serve_options *request, const char *text, struct a
     }
 }
 
+/* Widths that each unit has. */
+static void check_widths(struct serve_options *request, struct argp_state *state)
+{
+    unsigned width = request->width, host = request->host_width;
+
+    if (request->iommu == SERVE_VIRTIO) {
+        if (width && (width < 32 || width > 64)) {
+            argp_error(state, "--width: '%u' is not 32 to 64", width);
+        }
+        if (host && (host < 32 || host > 64)) {
+            argp_error(state, "--host-width: '%u' is not 32 to 64", host);
+        }
+        request->virtio.input.last = width ? UINT64_MAX >> (64 - width) : 0;
+        request->virtio.host_address_width = (uint8_t)host;
+        return;
+    }
+    if (width && width != 39 && width != 48 && width != 57) {
+        argp_error(state, "--width: '%u' is not 39, 48 or 57", width);
+    }
+    if (host && (host < 36 || host > 52)) {
+        argp_error(state, "--host-width: '%u' is not 36 to 52", host);
+    }
+    request->vtd.address_width = (uint8_t)width;
+    request->vtd.host_address_width = (uint8_t)host;
+}
+
+/* Which unit there is, and that the options are its own. */
+static void check_unit(const struct serve_options *request, struct argp_state *state)
+{
+    const char *vtd = request->vtd_option, *virtio = request->virtio_option;
+    const char *any = vtd ? vtd : virtio ? virtio : request->unit_option;
+
+    if (request->iommu == SERVE_NONE && any) {
+        argp_error(state, "--%s is of a unit, and --iommu none has none", any);
+    }
+    if (request->iommu == SERVE_NONE && request->device_count == 0) {
+        argp_error(state, "--iommu none needs a --device");
+    }
+    if (request->iommu == SERVE_VTD && virtio) {
+        argp_error(state, "--%s is of the virtio-iommu, and this is a VT-d unit", virtio);
+    }
+    if (request->iommu == SERVE_VIRTIO && vtd) {
+        argp_error(state, "--%s is of VT-d, and this is a virtio-iommu", vtd);
+    }
+    if (request->iommu != SERVE_NONE && !request->unit_socket) {
+        argp_error(state, request->iommu == SERVE_VIRTIO ? "--virtio SOCKET is needed"
+                                                         : "--vtd SOCKET is needed");
+    }
+}
+
 /* What can be judged only when all is known. */
-static void check_all(const struct serve_options *request, struct argp_state *state)
+static void check_all(struct serve_options *request, struct argp_state *state)
 {
     if (request->takeover) {
         if (request->argument_count > 0) {
@@ -152,18 +246,12 @@ static void check_all(const struct serve_options *request, struct argp_state *st
         }
         return;
     }
-    if (request->no_unit && request->unit_option) {
-        argp_error(state, "--%s is of a unit, and --iommu none has none", request->unit_option);
-    }
-    if (request->no_unit && request->device_count == 0) {
-        argp_error(state, "--iommu none needs a --device");
-    }
-    if (!request->no_unit && !request->vtd_socket) {
-        argp_error(state, "--vtd SOCKET is needed");
-    }
+    check_unit(request, state);
+    check_widths(request, state);
     for (unsigned i = 0; i < request->device_count; i++) {
         if (request->devices[i].kind == &serve_kind_edu && request->devices[i].edu.mirror &&
-            !request->vtd.caching_mode) {
+            (request->iommu == SERVE_NONE ||
+             (request->iommu == SERVE_VTD && !request->vtd.caching_mode))) {
             argp_error(state, "--device: edu: mirror needs --caching-mode");
         }
     }
@@ -189,26 +277,44 @@ static const char *once(const char *before, struct argp_state *state, const char
     return value;
 }
 
-static bool is_of_unit(int key)
+/* Where it is noted that an option of this kind was given; NULL: it is of no unit. */
+static const char **place_of(struct serve_options *request, int key)
 {
-    return key == OPTION_VTD || key == OPTION_WIDTH || key == OPTION_CACHING_MODE ||
-           (key >= OPTION_HOST_WIDTH && key <= OPTION_TRACE);
+    if (key == OPTION_VTD || key == OPTION_CACHING_MODE || key == OPTION_TRACE ||
+        (key >= OPTION_NO_SUPER_PAGES && key <= OPTION_FAULT_RECORDS)) {
+        return &request->vtd_option;
+    }
+    if (key >= OPTION_VIRTIO && key <= OPTION_PROBE_SIZE) {
+        return &request->virtio_option;
+    }
+    if (key == OPTION_WIDTH || (key >= OPTION_HOST_WIDTH && key <= OPTION_IOTLB)) {
+        return &request->unit_option;
+    }
+    return NULL;
+}
+
+/* The name of an option; NULL: it is none of ours. */
+static const char *name_of(int key)
+{
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        if (options[i].name && options[i].key == key) {
+            return options[i].name;
+        }
+    }
+    return NULL;
 }
 
 /* Remembers an option for a successor. */
 static void note_argument(struct serve_options *request, int key, const char *arg,
                           struct argp_state *state)
 {
-    const struct argp_option *option = options;
+    const char *name = name_of(key);
 
-    while (option->name && option->key != key) {
-        option++;
-    }
-    if (!option->name || key == OPTION_HANDOVER || key == OPTION_TAKEOVER || key == OPTION_TRACE) {
+    if (!name || key == OPTION_HANDOVER || key == OPTION_TAKEOVER || key == OPTION_TRACE) {
         return; /* each server has its own */
     }
     if (request->argument_count == SERVE_ARGUMENTS_MAX ||
-        asprintf(&request->arguments[request->argument_count], "--%s%s%s", option->name,
+        asprintf(&request->arguments[request->argument_count], "--%s%s%s", name,
                  arg ? "=" : "", arg ? arg : "") < 0) {
         argp_error(state, "too many options");
         return;
@@ -218,11 +324,41 @@ static void note_argument(struct serve_options *request, int key, const char *ar
 
 static void note_unit_option(struct serve_options *request, int key)
 {
-    for (const struct argp_option *option = options; is_of_unit(key) && option->name; option++) {
-        if (option->key == key) {
-            request->unit_option = option->name;
+    const char **place = place_of(request, key);
+
+    if (place) {
+        *place = name_of(key);
+    }
+}
+
+/* SIZE[:SIZE...]: a bit for each. */
+static bool page_sizes(const char *text, uint64_t *mask)
+{
+    uint64_t size;
+
+    *mask = 0;
+    do {
+        if (!parse_number_part(&text, &size) || !size || (size & (size - 1))) {
+            return false;
+        }
+        *mask |= size;
+    } while (*text++ == ':');
+    return !text[-1] && (*mask & -*mask) >= 4096 && (*mask & -*mask) <= 1 << 30;
+}
+
+static void parse_iommu(struct serve_options *request, const char *arg, struct argp_state *state)
+{
+    static const char *const names[] = {
+        [SERVE_VTD] = "vtd", [SERVE_VIRTIO] = "virtio", [SERVE_NONE] = "none"};
+
+    for (unsigned i = SERVE_VTD; i <= SERVE_NONE; i++) {
+        if (!strcmp(arg, names[i])) {
+            request->iommu = (enum serve_iommu)i;
+            request->iommu_given = true;
+            return;
         }
     }
+    insist(false, state, "--iommu", arg, "vtd, virtio or none");
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -235,11 +371,16 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     note_argument(request, key, arg, state);
     switch (key) {
     case OPTION_VTD:
-        request->vtd_socket = once(request->vtd_socket, state, "--vtd", arg, socket_name);
+        request->unit_socket = once(request->unit_socket, state, "--vtd", arg, socket_name);
+        break;
+    case OPTION_VIRTIO:
+        request->unit_socket = once(request->unit_socket, state, "--virtio", arg, socket_name);
+        if (!request->iommu_given) {
+            request->iommu = SERVE_VIRTIO;
+        }
         break;
     case OPTION_IOMMU:
-        insist(!strcmp(arg, "vtd") || !strcmp(arg, "none"), state, "--iommu", arg, "vtd or none");
-        request->no_unit = !strcmp(arg, "none");
+        parse_iommu(request, arg, state);
         break;
     case OPTION_TRACE:
         request->trace = once(request->trace, state, "--trace", arg, "the name of a file");
@@ -254,12 +395,32 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         add_device(request, arg, state);
         break;
     case OPTION_WIDTH:
-        insist(value == 39 || value == 48 || value == 57, state, "--width", arg, "39, 48 or 57");
-        request->vtd.address_width = (uint8_t)value;
+        insist(value >= 1 && value <= 64, state, "--width", arg, "39, 48 or 57");
+        request->width = (unsigned)value;
         break;
     case OPTION_HOST_WIDTH:
-        insist(value >= 36 && value <= 52, state, "--host-width", arg, "36 to 52");
-        request->vtd.host_address_width = (uint8_t)value;
+        insist(value >= 1 && value <= 64, state, "--host-width", arg, "36 to 52");
+        request->host_width = (unsigned)value;
+        break;
+    case OPTION_BYPASS:
+        insist(!strcmp(arg, "on") || !strcmp(arg, "off"), state, "--bypass", arg, "on or off");
+        request->virtio.bypass = !strcmp(arg, "on");
+        break;
+    case OPTION_PAGE_SIZES:
+        insist(page_sizes(arg, &request->virtio.page_size_mask), state, "--page-sizes", arg,
+               "powers of two, the least from 4k to 1g");
+        break;
+    case OPTION_DOMAINS:
+        insist(value >= 1 && value <= 1u << 24, state, "--domains-max", arg, "1 to 16m");
+        request->virtio.domains_max = (uint32_t)value;
+        break;
+    case OPTION_MAPPINGS:
+        insist(value >= 1 && value <= 1u << 31, state, "--mappings-max", arg, "1 to 2g");
+        request->virtio.mappings_max = (uint32_t)value;
+        break;
+    case OPTION_PROBE_SIZE:
+        insist(value >= 24 && value <= 65536, state, "--probe-size", arg, "24 to 64k");
+        request->virtio.probe_size = (uint32_t)value;
         break;
     case OPTION_CACHING_MODE:
         request->vtd.caching_mode = true;
@@ -316,6 +477,7 @@ void serve_options_parse(struct serve_options *request, int argc, char **argv)
     static char name[] = "viommu serve";
 
     memset(request, 0, sizeof(*request));
+    request->virtio.bypass = true;
     argp_err_exit_status = TOOL_USAGE;
     argv[0] = name;
     argp_parse(&argp, argc, argv, 0, NULL, request);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <viommu/virtio.h>
 #include <viommu/vtd.h>
 
 #include "device_options.h"
@@ -17,13 +18,27 @@ enum {
     SERVE_ARGUMENTS_MAX = 96,
 };
 
+/* What stands between devices and memory. */
+enum serve_iommu {
+    SERVE_VTD,
+    SERVE_VIRTIO,
+    SERVE_NONE, /* devices reach memory directly */
+};
+
 struct serve_options {
-    bool no_unit; /* devices reach memory directly; the next ones are of the unit */
-    const char *vtd_socket;
+    enum serve_iommu iommu;
+    const char *unit_socket; /* this and the next ones are of the unit */
     struct viommu_vtd_config vtd;
+    struct viommu_virtio_config virtio;
     struct viommu_config caches; /* what it says of these, and nothing else */
     const char *trace; /* the file to write what the unit does into, or NULL */
-    const char *unit_option; /* one of those that were given, or NULL */
+    bool iommu_given;
+    unsigned width; /* as given, for either unit; 0: not given */
+    unsigned host_width;
+    /* An option of either unit, of VT-d's, of the virtio-iommu's, that was given; or NULL. */
+    const char *unit_option;
+    const char *vtd_option;
+    const char *virtio_option;
     struct serve_device_options devices[SERVE_DEVICES_MAX];
     unsigned device_count;
     const char *handover; /* where a successor may ask to take over, or NULL */

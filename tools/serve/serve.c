@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * viommu serve: a VT-d unit, and devices behind it, as vfio-user devices for a virtual machine.
+ * viommu serve: an IOMMU, and devices behind it, as vfio-user devices for a virtual machine.
  *
  * The command line (options.h) tells what the service (service.h) is; its loop runs until a signal
  * ends it. A summary goes to standard output then; what happens meanwhile goes to standard error.
@@ -21,9 +21,9 @@ static void announce(const struct service *service, const struct serve_options *
 {
     const char *plural = service->device_count == 1 ? "" : "s";
 
-    if (service->has_unit) {
-        server_log("serving a VT-d unit on %s, %u device%s behind it; Ctrl-C ends",
-                   options->vtd_socket, service->device_count, plural);
+    if (service->unit) {
+        server_log("serving a %s on %s, %u device%s behind it; Ctrl-C ends",
+                   service_unit_name(service), options->unit_socket, service->device_count, plural);
     } else {
         server_log("serving %u device%s without an IOMMU; Ctrl-C ends", service->device_count,
                    plural);

@@ -31,7 +31,11 @@ static void unit_ready(void *opaque, uint32_t events)
     struct service *service = opaque;
 
     (void)events;
-    vtd_function_process(&service->vtd);
+    if (service->options->iommu == SERVE_VIRTIO) {
+        virtio_iommu_process(&service->virtio);
+    } else {
+        unit_process(service->unit);
+    }
 }
 
 /* After each event: the unit may have sent messages on its port, or met memory that is gone. */
@@ -42,9 +46,9 @@ static void after_event(void *opaque)
     for (unsigned i = 0; i < service->device_count; i++) {
         port_update(&service->devices[i].port);
     }
-    if (service->has_unit) {
-        port_update(&service->vtd_port);
-        vtd_function_report(&service->vtd);
+    if (service->unit) {
+        port_update(&service->unit_port);
+        unit_report(service->unit);
     } else if (client_memory_losses() != service->losses_logged) {
         service->losses_logged = client_memory_losses();
         server_log("part of a client's memory is gone; zeros stand in for it");
@@ -63,43 +67,91 @@ static int watch(struct service *service, struct loop_source *source, int fd)
     return loop_add(&service->loop, source);
 }
 
-int service_make_unit(struct service *service)
+/* How people call the unit. */
+const char *service_unit_name(const struct service *service)
+{
+    return service->options->iommu == SERVE_VIRTIO ? "virtio-iommu" : "VT-d unit";
+}
+
+static int init_unit(struct service *service)
 {
     const struct serve_options *options = service->options;
-    int ret = vtd_function_init(&service->vtd, "vtd", &options->vtd, &options->caches);
+    int ret;
 
-    if (ret < 0) {
-        server_log("cannot make a VT-d unit of this configuration: %s", strerror(-ret));
-        return ret;
-    }
-    ret = watch(service, &service->unit_work, viommu_event_fd(service->vtd.iommu));
-    if (ret == 0) {
-        ret = watch(service, &service->memory_work, viommu_memory_event_fd(service->vtd.memory));
-    }
-    if (ret < 0) {
-        server_log("cannot watch the VT-d unit: %s", strerror(-ret));
-        vtd_function_fini(&service->vtd);
+    if (options->iommu == SERVE_VIRTIO) {
+        ret = virtio_iommu_init(&service->virtio, "virtio", &options->virtio, &options->caches);
+        service->unit_function = &service->virtio.pci.function;
+        service->unit = ret < 0 ? NULL : &service->virtio.unit;
+    } else {
+        ret = vtd_function_init(&service->vtd, "vtd", &options->vtd, &options->caches);
+        service->unit_function = &service->vtd.function;
+        service->unit = ret < 0 ? NULL : &service->vtd.unit;
     }
     return ret;
 }
 
+static void fini_unit(struct service *service)
+{
+    service->unit = NULL;
+    if (service->options->iommu == SERVE_VIRTIO) {
+        virtio_iommu_fini(&service->virtio);
+    } else {
+        vtd_function_fini(&service->vtd);
+    }
+}
+
+int service_make_unit(struct service *service)
+{
+    int ret = init_unit(service);
+
+    if (ret < 0) {
+        server_log("cannot make a %s of this configuration: %s", service_unit_name(service),
+                   strerror(-ret));
+        return ret;
+    }
+    ret = watch(service, &service->unit_work, viommu_event_fd(service->unit->iommu));
+    if (ret == 0) {
+        ret = watch(service, &service->memory_work, viommu_memory_event_fd(service->unit->memory));
+    }
+    if (ret == 0 && service->options->iommu == SERVE_VIRTIO) {
+        ret = watch(service, &service->queue_work, service->virtio.work_fd);
+    }
+    if (ret < 0) {
+        server_log("cannot watch the %s: %s", service_unit_name(service), strerror(-ret));
+        fini_unit(service);
+    }
+    return ret;
+}
+
+int service_save_unit(const struct service *service, struct save_writer *writer)
+{
+    return service->options->iommu == SERVE_VIRTIO ? virtio_iommu_save(&service->virtio, writer)
+                                                   : vtd_function_save(&service->vtd, writer);
+}
+
+int service_load_unit(struct service *service, struct save_section *section)
+{
+    return service->options->iommu == SERVE_VIRTIO ? virtio_iommu_load(&service->virtio, section)
+                                                   : vtd_function_load(&service->vtd, section);
+}
+
 static int open_unit(struct service *service)
 {
-    const char *socket = service->options->vtd_socket;
+    const char *socket = service->options->unit_socket;
     int ret = service_make_unit(service);
 
     if (ret < 0) {
         return ret;
     }
-    ret = vtd_function_start(&service->vtd);
+    ret = viommu_start(service->unit->iommu);
     if (ret == 0) {
-        ret = port_open(&service->vtd_port, &service->loop, &service->vtd.function, socket);
+        ret = port_open(&service->unit_port, &service->loop, service->unit_function, socket);
     }
     if (ret < 0) {
-        server_log("cannot serve the VT-d unit on %s: %s", socket, service_socket_error(ret));
-        vtd_function_fini(&service->vtd);
+        server_log("cannot serve the %s on %s: %s", service_unit_name(service), socket,
+                   service_socket_error(ret));
+        fini_unit(service);
     }
-    service->has_unit = ret == 0;
     return ret;
 }
 
@@ -107,14 +159,14 @@ static int open_unit(struct service *service)
 static int place_behind(struct service *service, struct served_device *served, uint16_t requester)
 {
     struct viommu_device_config config = {.requester = requester};
-    int ret = viommu_device_add(service->vtd.iommu, &config, &served->behind);
+    int ret = viommu_device_add(service->unit->iommu, &config, &served->behind);
 
     if (ret < 0) {
         server_log("%s: %s", served->name,
                    ret == -EEXIST ? "two devices cannot have one requester id" : strerror(-ret));
         return ret;
     }
-    served->dma = vtd_function_dma;
+    served->dma = unit_dma;
     served->dma.opaque = served->behind;
     return 0;
 }
@@ -162,7 +214,7 @@ int service_place(struct service *service, const struct serve_device_options *op
     served->loop = &service->loop;
     snprintf(served->name, sizeof(served->name), "%s %02x:%02x.%x", options->kind->name,
              options->requester >> 8, options->requester >> 3 & 0x1f, options->requester & 7);
-    return service->has_unit ? place_behind(service, served, options->requester)
+    return service->unit ? place_behind(service, served, options->requester)
                              : place_alone(service, served, options->requester);
 }
 
@@ -204,11 +256,11 @@ int service_trace(struct service *service)
 {
     const char *path = service->options->trace;
 
-    if (path && !service->has_unit) {
+    if (path && !service->unit) {
         server_log("cannot trace into %s: there is no unit", path);
         return -EINVAL;
     }
-    return path ? serve_trace_open(&service->trace, &service->loop, path, service->vtd.iommu,
+    return path ? serve_trace_open(&service->trace, &service->loop, path, service->unit->iommu,
                                    &service->options->vtd)
                 : 0;
 }
@@ -241,7 +293,7 @@ int service_open(struct service *service, const struct serve_options *options)
         return ret;
     }
     ret = loop_stop_on_signals(&service->loop);
-    if (ret == 0 && !options->no_unit) {
+    if (ret == 0 && options->iommu != SERVE_NONE) {
         ret = open_unit(service);
     }
     for (unsigned i = 0; ret == 0 && i < options->device_count; i++) {
@@ -274,15 +326,15 @@ void service_close(struct service *service)
             leave_place(served);
         }
     }
-    if (service->has_unit) {
-        port_close(&service->vtd_port);
+    if (service->unit) {
+        port_close(&service->unit_port);
         serve_trace_close(&service->trace);
     }
     if (stuck) {
         return; /* all that may be in use stays until the process ends */
     }
-    if (service->has_unit) {
-        vtd_function_fini(&service->vtd);
+    if (service->unit) {
+        fini_unit(service);
     }
     loop_fini(&service->loop);
     close(service->folder);
@@ -291,8 +343,8 @@ void service_close(struct service *service)
 
 void service_pause(struct service *service)
 {
-    if (service->has_unit) {
-        port_pause(&service->vtd_port);
+    if (service->unit) {
+        port_pause(&service->unit_port);
     }
     for (unsigned i = 0; i < service->device_count; i++) {
         struct served_device *served = &service->devices[i];
@@ -306,7 +358,7 @@ void service_pause(struct service *service)
 
 int service_resume(struct service *service)
 {
-    int ret = service->has_unit ? port_resume(&service->vtd_port) : 0;
+    int ret = service->unit ? port_resume(&service->unit_port) : 0;
 
     for (unsigned i = 0; i < service->device_count; i++) {
         struct served_device *served = &service->devices[i];
@@ -329,9 +381,9 @@ const char *service_busy(const struct service *service)
 {
     const char *busy = NULL;
 
-    if (service->has_unit) {
-        busy = service->vtd.leaving ? "memory is still being taken away"
-                                    : port_busy(&service->vtd_port);
+    if (service->unit) {
+        busy = service->unit->leaving ? "memory is still being taken away"
+                                      : port_busy(&service->unit_port);
     }
     for (unsigned i = 0; !busy && i < service->device_count; i++) {
         const struct served_device *served = &service->devices[i];

@@ -20,6 +20,8 @@
 #include "options.h"
 #include "port.h"
 #include "trace.h"
+#include "unit.h"
+#include "virtio/iommu.h"
 #include "vtd_function.h"
 
 struct served_edu {
@@ -49,11 +51,16 @@ struct service {
     const struct serve_options *options;
     struct loop loop;
     int folder; /* what names in the options are relative to */
-    bool has_unit; /* the next ones are there, up to the devices */
-    struct vtd_function vtd;
-    struct port vtd_port;
+    struct unit *unit; /* of the next, or NULL: then what follows, up to the devices, is not there */
+    union {
+        struct vtd_function vtd;
+        struct virtio_iommu virtio;
+    };
+    struct pci_function *unit_function;
+    struct port unit_port;
     struct loop_source unit_work;
     struct loop_source memory_work;
+    struct loop_source queue_work; /* of the virtio-iommu */
     struct serve_trace trace;
     struct served_device *devices;
     unsigned device_count;
@@ -78,12 +85,17 @@ int service_trace(struct service *service);
 /* What of a paused service is still under way, for people; NULL: nothing. */
 const char *service_busy(const struct service *service);
 
+/* How people call the unit. */
+const char *service_unit_name(const struct service *service);
+
 /* What an error of listening on a socket means, for people. */
 const char *service_socket_error(int error);
 
 /* Parts of opening, for who makes a service of saved state (state.h). */
 int service_prepare(struct service *service, const struct serve_options *options);
 int service_make_unit(struct service *service);
+int service_load_unit(struct service *service, struct save_section *section);
+int service_save_unit(const struct service *service, struct save_writer *writer);
 /* The next device in its place, not counted yet; its kind makes it. */
 int service_place(struct service *service, const struct serve_device_options *options,
                   struct served_device **out);

@@ -60,7 +60,7 @@ static int save_unit(const struct service *service, struct save_writer *writer)
     int ret;
 
     save_begin(writer, SECTION_UNIT, 0, SECTION_VERSION, 0);
-    ret = vtd_function_save(&service->vtd, writer);
+    ret = service_save_unit(service, writer);
     save_end(writer);
     return ret;
 }
@@ -73,13 +73,13 @@ int service_save(struct service *service, struct service_state *state)
     memset(state, 0, sizeof(*state));
     save_writer_init(&writer, SAVE_SERVER);
     save_options(service, &writer, &state->fds);
-    if (service->has_unit) {
-        save_port(&service->vtd_port, 0, &writer, &state->fds);
+    if (service->unit) {
+        save_port(&service->unit_port, 0, &writer, &state->fds);
     }
     for (unsigned i = 0; i < service->device_count; i++) {
         save_device(&service->devices[i], i, &writer, &state->fds);
     }
-    if (service->has_unit) {
+    if (service->unit) {
         ret = save_unit(service, &writer);
     }
     finished = save_finish(&writer, &state->data, &state->size);
@@ -196,7 +196,7 @@ static int load_unit(struct service *service, struct save_reader *reader)
     struct save_section section;
     int ret = next(reader, SECTION_UNIT, 0, &section);
 
-    return ret < 0 ? ret : finish(&section, vtd_function_load(&service->vtd, &section));
+    return ret < 0 ? ret : finish(&section, service_load_unit(service, &section));
 }
 
 /* With the options there. */
@@ -206,18 +206,17 @@ static int load_all(struct service *service, struct save_reader *reader,
     struct save_section rest;
     int ret = service_prepare(service, options);
 
-    if (ret == 0 && !options->no_unit) {
+    if (ret == 0 && options->iommu != SERVE_NONE) {
         ret = service_make_unit(service);
-        service->has_unit = ret == 0;
         if (ret == 0) {
-            ret = load_port(service, reader, 0, &service->vtd_port, &service->vtd.function,
-                            options->vtd_socket, fds);
+            ret = load_port(service, reader, 0, &service->unit_port, service->unit_function,
+                            options->unit_socket, fds);
         }
     }
     for (unsigned i = 0; ret == 0 && i < options->device_count; i++) {
         ret = load_device(service, reader, &options->devices[i], fds);
     }
-    if (ret == 0 && service->has_unit) {
+    if (ret == 0 && service->unit) {
         ret = load_unit(service, reader);
     }
     return ret == 0 && save_next(reader, &rest) ? -EBADMSG : ret;

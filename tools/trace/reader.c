@@ -114,10 +114,171 @@ static void get_registers(struct reading *reading, uint64_t *registers)
     }
 }
 
+/* ---- of a virtio-iommu ---- */
+
+static struct trace_state get_state(struct reading *reading)
+{
+    const json_t *object = json_object_get(reading->object, "state");
+    uint64_t values[TRACE_STATES];
+
+    for (unsigned i = 0; i < TRACE_STATES; i++) {
+        values[i] = get_hex_of(reading, object, trace_state_words[i]);
+    }
+    return (struct trace_state){values[0], values[1], values[2], values[3], values[4]};
+}
+
+static bool get_region(const json_t *pair, struct viommu_virtio_region *region)
+{
+    return json_array_size(pair) == 2 &&
+           parse_hex(json_string_value(json_array_get(pair, 0)), &region->first) &&
+           parse_hex(json_string_value(json_array_get(pair, 1)), &region->last);
+}
+
+static void get_regions(struct reading *reading, const json_t *list)
+{
+    struct trace *trace = reading->trace;
+    size_t count = json_array_size(list);
+
+    if (!json_is_array(list)) {
+        fail(reading, "\"regions\" is missing, or is no list");
+        return;
+    }
+    trace->regions = calloc(count + 1, sizeof(*trace->regions));
+    if (!trace->regions) {
+        fail(reading, "there is not enough memory for the trace");
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!get_region(json_array_get(list, i), &trace->regions[i])) {
+            fail(reading, "\"regions\" has something that is not like [\"0x1000\",\"0x1fff\"]");
+        }
+    }
+    trace->virtio.regions = trace->regions;
+    trace->virtio.region_count = count;
+}
+
+static void read_virtio_header(struct reading *reading, const json_t *unit)
+{
+    struct trace *trace = reading->trace;
+    const json_t *bypass = json_object_get(unit, "bypass");
+
+    trace->is_virtio = true;
+    for (unsigned i = 0; i < TRACE_NUMBERS; i++) {
+        const struct trace_number *known = &trace_numbers[i];
+        int64_t most = known->size == 4 ? UINT32_MAX : UINT8_MAX;
+
+        trace_number_set(known, &trace->virtio,
+                         known->bits ? get_hex_of(reading, unit, known->name)
+                                     : (uint64_t)get_number_of(reading, unit, known->name, 0,
+                                                               most));
+    }
+    if (!json_is_boolean(bypass)) {
+        fail(reading, "\"bypass\" is missing, or neither true nor false");
+    }
+    trace->virtio.bypass = json_is_true(bypass);
+    get_regions(reading, json_object_get(unit, "regions"));
+    if (json_object_get(reading->object, "state")) {
+        trace->has_start = true;
+        trace->start_state = get_state(reading);
+    }
+}
+
+static int hex_digit(char c)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *at = c ? strchr(digits, c) : NULL;
+
+    return at ? (int)(at - digits) : -1;
+}
+
+/* The bytes of a request go behind those of the ones before. */
+static void get_bytes(struct reading *reading, struct trace_record *record)
+{
+    struct trace *trace = reading->trace;
+    const char *text = json_string_value(json_object_get(reading->object, "bytes"));
+    size_t length = text ? strlen(text) : 1;
+
+    if (length % 2 || length / 2 > TRACE_BYTES_MAX) {
+        fail(reading, "\"bytes\" is missing, or is not at most %d bytes in hexadecimal",
+             TRACE_BYTES_MAX);
+        return;
+    }
+    if (trace->byte_room - trace->byte_count < TRACE_BYTES_MAX) {
+        size_t room = trace->byte_room ? 2 * trace->byte_room : 4096;
+        uint8_t *bytes = realloc(trace->bytes, room);
+
+        if (!bytes) {
+            fail(reading, "there is not enough memory for the trace");
+            return;
+        }
+        trace->bytes = bytes;
+        trace->byte_room = room;
+    }
+    record->low = trace->byte_count;
+    record->slot = (uint32_t)(length / 2);
+    for (size_t i = 0; i < length; i += 2) {
+        int high = hex_digit(text[i]);
+        int low = hex_digit(text[i + 1]);
+
+        if (high < 0 || low < 0) {
+            fail(reading, "\"bytes\" has something that is no hexadecimal digit");
+            return;
+        }
+        trace->bytes[trace->byte_count++] = (uint8_t)(high << 4 | low);
+    }
+}
+
+static uint32_t get_status(struct reading *reading)
+{
+    const char *word = json_string_value(json_object_get(reading->object, "status"));
+
+    for (uint32_t i = 0; word && i < TRACE_STATUSES; i++) {
+        if (!strcmp(word, trace_status_words[i])) {
+            return i;
+        }
+    }
+    if (!word || strcmp(word, trace_status_word(VIOMMU_OBSERVED_SILENCE)) != 0) {
+        fail(reading, "\"status\" is missing, or not one that there is");
+    }
+    return VIOMMU_OBSERVED_SILENCE;
+}
+
+/* "bus:device.function" */
+static uint16_t get_requester(struct reading *reading)
+{
+    const char *word = json_string_value(json_object_get(reading->object, "requester"));
+    unsigned bus = 0, device = 0, function = 0;
+    int end = 0;
+
+    if (!word || sscanf(word, "%2x:%2x.%1x%n", &bus, &device, &function, &end) != 3 || end != 7 ||
+        word[end] || device > 0x1f || function > 7) {
+        fail(reading, "\"requester\" is missing, or is not like \"00:1f.7\"");
+    }
+    return (uint16_t)(bus << 8 | device << 3 | function);
+}
+
+static bool get_present(struct reading *reading)
+{
+    const json_t *value = json_object_get(reading->object, "present");
+
+    if (!json_is_boolean(value)) {
+        fail(reading, "\"present\" is missing, or neither true nor false");
+    }
+    return json_is_true(value);
+}
+
+static uint64_t get_count(struct reading *reading, const char *name)
+{
+    return (uint64_t)get_number(reading, name, 0, INT64_MAX);
+}
+
+/* ---- of both ---- */
+
 static void read_header(struct reading *reading)
 {
     struct viommu_vtd_config *config = &reading->trace->config;
     const char *format = json_string_value(json_object_get(reading->object, "format"));
+    const char *model = json_string_value(json_object_get(reading->object, "model"));
     const json_t *unit = json_object_get(reading->object, "unit");
 
     if (!format || strcmp(format, "viommu-trace") != 0) {
@@ -127,6 +288,10 @@ static void read_header(struct reading *reading)
     get_number(reading, "version", 0, INT32_MAX);
     if (json_integer_value(json_object_get(reading->object, "version")) != TRACE_FORMAT) {
         fail(reading, "the trace has another format than version %d", TRACE_FORMAT);
+    }
+    if (model && !strcmp(model, "virtio")) {
+        read_virtio_header(reading, unit);
+        return;
     }
     if (json_object_get(reading->object, "cap")) {
         reading->trace->has_capabilities = true;
@@ -147,7 +312,11 @@ static void read_header(struct reading *reading)
 
 static void read_end(struct reading *reading)
 {
-    get_registers(reading, reading->trace->registers);
+    if (reading->trace->is_virtio) {
+        reading->trace->end_state = get_state(reading);
+    } else {
+        get_registers(reading, reading->trace->registers);
+    }
     reading->trace->ended = true;
     reading->trace->end_line = reading->line;
 }
@@ -166,6 +335,35 @@ static void get_command(struct reading *reading, struct trace_record *record)
     if (json_object_get(reading->object, "low")) {
         record->low = get_hex(reading, "low");
         record->high = get_hex(reading, "high");
+    }
+}
+
+static void get_virtio_members(struct reading *reading, struct trace_record *record)
+{
+    switch (record->kind) {
+    case VIOMMU_OBSERVED_ACCEPTED:
+        record->value = get_hex(reading, "value");
+        break;
+    case VIOMMU_OBSERVED_REQUEST:
+        record->value = get_count(reading, "number");
+        record->size = (uint32_t)get_number(reading, "size", 0, UINT32_MAX);
+        record->high = get_count(reading, "room");
+        get_bytes(reading, record);
+        break;
+    case VIOMMU_OBSERVED_RESTART:
+        record->value = get_count(reading, "number");
+        break;
+    case VIOMMU_OBSERVED_ANSWERED:
+        record->value = get_count(reading, "number");
+        record->reason = get_status(reading);
+        record->size = (uint32_t)get_number(reading, "written", 0, UINT32_MAX);
+        break;
+    case VIOMMU_OBSERVED_REQUESTER:
+        record->slot = get_requester(reading);
+        record->value = get_present(reading);
+        break;
+    default:
+        break;
     }
 }
 
@@ -198,6 +396,7 @@ static void get_members(struct reading *reading, struct trace_record *record)
         record->value = get_hex(reading, "value");
         break;
     default:
+        get_virtio_members(reading, record);
         break;
     }
 }
@@ -214,8 +413,11 @@ static unsigned kind_of(const struct reading *reading)
     return 0;
 }
 
-static bool is_control(unsigned kind)
+static bool is_control(const struct trace *trace, unsigned kind)
 {
+    if (kind > VIOMMU_OBSERVED_EVENT && !trace->is_virtio) {
+        return false;
+    }
     return kind != VIOMMU_OBSERVED_MISS && kind != VIOMMU_OBSERVED_FAULT &&
            kind != VIOMMU_OBSERVED_EVENT;
 }
@@ -259,7 +461,7 @@ static void read_observation(struct reading *reading)
         return;
     }
     get_members(reading, &record);
-    if (!reading->failed && is_control(record.kind)) {
+    if (!reading->failed && is_control(reading->trace, record.kind)) {
         keep(reading, &record);
     }
 }
@@ -329,5 +531,7 @@ bool trace_read(FILE *file, struct trace *trace, struct trace_error *error)
 void trace_drop(struct trace *trace)
 {
     free(trace->records);
+    free(trace->regions);
+    free(trace->bytes);
     *trace = (struct trace){.records = NULL};
 }

@@ -11,7 +11,12 @@
 
 #include "words.h"
 
-/* A line of control. Members are as in struct viommu_observation. */
+/*
+ * A line of control. Members are as in struct viommu_observation, but for a virtio-iommu's: `value`
+ * is the number of a request, restart or answer, and whether a requester is present; `reason` a
+ * status; `size` how many bytes a request has, or were written; `slot` how many of them are in
+ * trace.bytes, from `low` on; `high` its room. `slot` is also a requester.
+ */
 struct trace_record {
     unsigned kind;
     unsigned line; /* in the file, from 1 */
@@ -27,6 +32,14 @@ struct trace_record {
 };
 
 struct trace {
+    bool is_virtio; /* then of what follows: virtio, regions, states, bytes; else the others */
+    struct viommu_virtio_config virtio;
+    struct viommu_virtio_region *regions; /* of the configuration */
+    struct trace_state start_state; /* has_start */
+    struct trace_state end_state;   /* ended */
+    uint8_t *bytes; /* of all requests */
+    size_t byte_count;
+    size_t byte_room;
     struct viommu_vtd_config config;
     bool has_capabilities; /* a trace that was written by hand may come without, and has_start */
     uint64_t cap;

@@ -553,11 +553,15 @@ static void drop(struct replay *replay)
 enum replay_verdict trace_replay(const struct trace *trace, FILE *out,
                                  struct replay_counts *counts, struct trace_error *error)
 {
-    struct replay *replay = calloc(1, sizeof(*replay));
+    struct replay *replay;
     enum replay_verdict verdict;
 
     *counts = (struct replay_counts){0};
     *error = (struct trace_error){0};
+    if (trace->is_virtio) {
+        return trace_replay_virtio(trace, out, counts, error);
+    }
+    replay = calloc(1, sizeof(*replay));
     if (!replay) {
         snprintf(error->text, sizeof(error->text), "there is not enough memory");
         return REPLAY_FAILED;

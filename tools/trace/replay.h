@@ -8,6 +8,9 @@
  * retired, messages of the completion event; at the end the registers, and the status word that the
  * last wait wrote. Devices are not replayed, so neither are faults, and waits that were given up
  * because a device did not answer are a difference.
+ *
+ * Of a virtio-iommu (virtio_replay.c): its driver's requests are sent again, byte by byte, and the
+ * answers compared; in the end how it stands. Of devices there are the ids.
  */
 #ifndef VIOMMU_TOOLS_TRACE_REPLAY_H
 #define VIOMMU_TOOLS_TRACE_REPLAY_H
@@ -25,10 +28,15 @@ struct replay_counts {
     uint64_t commands;
     uint64_t descriptors;
     uint64_t retired;
+    uint64_t requests; /* of a virtio-iommu, which has of the others only writes; restarts too */
 };
 
 /* `out` gets a line for each that is replayed; NULL: nothing. */
 enum replay_verdict trace_replay(const struct trace *trace, FILE *out,
                                  struct replay_counts *counts, struct trace_error *error);
+
+/* The same for one that is known to be of a virtio-iommu. */
+enum replay_verdict trace_replay_virtio(const struct trace *trace, FILE *out,
+                                        struct replay_counts *counts, struct trace_error *error);
 
 #endif

@@ -34,9 +34,15 @@ KINDS = {
     "fault": {"requester", "request", "iova", "wanted", "reason", "error"},
     "message": {"offset", "address", "value"},
     "event": {"event", "requester", "error", "first", "last", "text"},
-    "end": {"registers"},
+    "accepted": {"value"},
+    "request": {"number", "type", "size", "room", "bytes"},
+    "restart": {"number"},
+    "answered": {"number", "status", "written"},
+    "requester": {"requester", "present"},
+    "end": set(),
 }
-MAY = {"command": {"low", "high"}, "miss": {"gpa", "mask", "perm"}, "fault": {"record"}}
+MAY = {"command": {"low", "high"}, "miss": {"gpa", "mask", "perm"}, "fault": {"record"},
+       "request": {"domain", "requester", "first", "last", "gpa", "flags"}, "end": {"registers", "state"}}
 
 # Another register's messages are another event's; what was refused is what the guest had put there.
 NOT_COMPARED = {("message", "offset"), ("refused", "low"), ("refused", "high")}
@@ -59,6 +65,35 @@ dma read disk 0x9000 8
 inv iotlb global
 inv wait status=7 at=0x9000 interrupt
 inv raw 0xf 0x123
+"""
+
+
+# A virtio-iommu whose driver does a bit of everything.
+VIRTIO_SCENARIO = """ram 0 1m
+virtio unit domains-max=1 reserved-first=0x8000 reserved-last=0x8fff
+device disk 00:03.0
+device nic 00:04.0
+virtio attach 1 disk
+virtio map 1 0x1000 0x5000
+dma read disk 0x1000 8
+dma read nic 0x1000 8
+virtio attach 2 nic
+hold h disk 0x1000
+virtio unmap 1 0x1000
+virtio map 1 0x1000 0x6000
+release h
+virtio completed
+virtio completed
+virtio map 1 0x8000 0x6000
+virtio probe disk
+virtio probe disk room=3
+virtio bypass on
+device-remove nic
+virtio detach 1 0x20
+virtio reset
+virtio accept
+virtio attach 1 disk
+virtio map 1 0x3000 0x5000
 """
 
 
@@ -176,6 +211,86 @@ def test_changes_are_found(folder):
     for path, what, line in paths:
         named = re.search(rf"^{path}:(\d+): ", result.stderr, re.M)
         expect(f"{what}: found at line {line} or later", named and int(named.group(1)) >= line, result)
+
+
+def virtio_changes(lines):
+    """What can be changed so that the unit answers otherwise, or stands otherwise in the end."""
+    for at, line in enumerate(lines[1:], 1):
+        value = json.loads(line)
+        kind = value["kind"]
+        others = []
+        if kind == "answered":
+            others = [{**value, "status": "noent" if value["status"] != "noent" else "ok"},
+                      {**value, "written": value["written"] + 1}, {**value, "number": value["number"] + 100}]
+        elif kind == "request" and value["type"] in ("attach", "map") and value.get("first") != "0x8000":
+            others = [{**value, "bytes": "09" + value["bytes"][2:]}, {**value, "size": 8},
+                      {**value, "room": 3}, {**value, "number": value["number"] + 100}]
+        elif kind == "requester" and at < 4:
+            others = [{**value, "present": False}, {**value, "requester": "00:1f.7"}]
+        elif kind == "accepted":
+            others = [{**value, "value": "0x80"} if at < 4 else {**value, "value": "0x4"}]
+        elif kind == "end":
+            others = [{**value, "state": {**value["state"], name: "0x10"}} for name in value["state"]]
+        for other in others:
+            yield f"{line} became {other}", at + 1, lines[:at] + [json.dumps(other)] + lines[at + 1:]
+        if kind == "answered":
+            rest = [json.dumps({**json.loads(x), "index": json.loads(x)["index"] + 1}) for x in lines[at:]]
+            yield f"{line} twice", at + 2, lines[:at + 1] + rest
+
+
+def test_virtio(folder):
+    """Of a virtio-iommu: requests are sent again, and answers compared."""
+    lines = record(folder, VIRTIO_SCENARIO)
+    kinds = check_lines("virtio", lines)
+    expect(f"its kinds: {kinds}", {"accepted", "request", "restart", "answered", "requester", "fault", "miss",
+                                   "write", "end"} <= kinds)
+    values = [json.loads(line) for line in lines]
+    statuses = [value["status"] for value in values if value.get("kind") == "answered"]
+    expect(f"answers: {statuses}", {"ok", "nomem", "inval", "noent", "none"} <= set(statuses))
+    pending = [value for value in values if value.get("type") == "unmap"][0]
+    following = values[values.index(pending) + 1]
+    expect("one that is pending is answered later", following.get("kind") == "request", None)
+    expect("a map can be read", any(value.get("type") == "map" and value["first"] == "0x1000" and value["domain"] == 1
+                                    and value["gpa"] == "0x5000" and value["flags"] == "0x3" for value in values))
+    state = {name: int(value, 16) for name, value in values[-1]["state"].items()}
+    expect(f"how it stands in the end: {state}", state == {"features": 0x77, "domains": 1, "endpoints": 1,
+                                                           "mappings": 1, "bypass": 1})
+    good = replay(folder, lines)
+    expect("it is replayed", good.returncode == 0 and "requests: as traced" in good.stdout, good)
+    verdict = json.loads(run("--json", "--replay", folder / "replayed.jsonl").stdout)
+    expect("--json: requests are counted", verdict["passed"] is True and
+           verdict["requests"] == sum(value.get("kind") in ("request", "restart") for value in values))
+    paths = []
+    for number, (what, line, variant) in enumerate(virtio_changes(lines)):
+        path = folder / f"virtio-{number}"
+        path.write_text("\n".join(variant) + "\n")
+        paths.append((path, what, line))
+    result = run("-q", "--replay", *[path for path, _, _ in paths])
+    expect("all of them differ: 1", len(paths) > 50 and result.returncode == 1, result)
+    for path, what, line in paths:
+        named = re.search(rf"^{path}:(\d+): ", result.stderr, re.M)
+        expect(f"{what}: found at line {line} or later", named and int(named.group(1)) >= line)
+    header = json.loads(lines[0])
+    bad = [{**header, "state": {**header["state"], "domains": "0x1"}}]
+    for name in ("bypass", "features", "domain-last", "regions"):
+        bad += [{**header, "unit": {key: x for key, x in header["unit"].items() if key != name}}]
+        bad += [{**header, "unit": {**header["unit"], name: -1}}]
+    bad += [{**header, "unit": {**header["unit"], "regions": [["0x1000"]]}},
+            {**header, "unit": {**header["unit"], "features": "0x100"}},
+            {**header, "unit": {**header["unit"], "host-width": 256}}]
+    for first in bad:
+        result = replay(folder, [json.dumps(first)] + lines[1:])
+        expect(f"not a unit: {first}", result.returncode == 2 and ":1: " in result.stderr, result)
+    at = next(at for at, value in enumerate(values) if value.get("kind") == "request")
+    come = next(at for at, value in enumerate(values) if value.get("kind") == "requester")
+    end = next(at for at, value in enumerate(values) if value.get("kind") == "answered")
+    for place, change in ((at, {"bytes": "0"}), (at, {"bytes": "0x"}), (at, {"bytes": "00" * 37}), (at, {"size": -1}), (at, {"bytes": 1}),
+                          (at, {"room": -1}), (at, {"number": "1"}), (come, {"requester": "0:3.0"}),
+                          (come, {"requester": "00:03.8"}), (come, {"requester": "00:20.0"}),
+                          (come, {"requester": "00:03.00"}), (come, {"present": 1}), (end, {"status": "fine"}),
+                          (end, {"written": -1}), (len(lines) - 1, {"state": 1})):
+        result = replay(folder, lines[:place] + [json.dumps({**values[place], **change})] + lines[place + 1:])
+        expect(f"no line: {change}", result.returncode == 2 and f":{place + 1}: " in result.stderr, result)
 
 
 def test_output(folder):
@@ -348,6 +463,7 @@ with tempfile.TemporaryDirectory() as name:
     place = pathlib.Path(name)
     test_scenarios(place)
     test_changes_are_found(place)
+    test_virtio(place)
     test_output(place)
     test_garbage(place)
     test_files(place)

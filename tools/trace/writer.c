@@ -24,6 +24,7 @@ enum {
 struct trace_writer {
     pthread_mutex_t lock;
     struct viommu *iommu;
+    bool virtio; /* the unit is a virtio-iommu */
     int fd;
     int error;      /* of the write that failed: nothing is put down since */
     uint64_t index; /* of the last observation */
@@ -153,6 +154,68 @@ static void add_command(struct trace_writer *writer, const struct viommu_observa
     }
 }
 
+static uint64_t number_at(const struct viommu_observation *observation, unsigned at,
+                          unsigned bytes)
+{
+    uint64_t value = 0;
+
+    while (bytes--) {
+        value = value << 8 | observation->bytes[at + bytes];
+    }
+    return value;
+}
+
+static void add_requested(struct trace_writer *writer, uint64_t endpoint)
+{
+    if (endpoint <= UINT16_MAX) {
+        add_requester(writer, (uint16_t)endpoint);
+    }
+}
+
+/* What the request asks for, for people: a replay reads its bytes. */
+static void add_fields(struct trace_writer *writer, const struct viommu_observation *observation)
+{
+    enum { ATTACH = 1, DETACH, MAP, UNMAP, PROBE };
+    static const uint8_t sizes[] = {[ATTACH] = 20, [DETACH] = 20, [MAP] = 36, [UNMAP] = 28,
+                                    [PROBE] = 8};
+    unsigned type = observation->slot ? observation->bytes[0] : 0;
+
+    add(writer, ",\"type\":\"%s\"", trace_request_word(type));
+    if (type < ATTACH || type > PROBE || observation->slot < sizes[type]) {
+        return;
+    }
+    if (type == PROBE) {
+        add_requested(writer, number_at(observation, 4, 4));
+        return;
+    }
+    add(writer, ",\"domain\":%" PRIu64, number_at(observation, 4, 4));
+    if (type == ATTACH || type == DETACH) {
+        add_requested(writer, number_at(observation, 8, 4));
+    } else {
+        add_hex(writer, "first", number_at(observation, 8, 8));
+        add_hex(writer, "last", number_at(observation, 16, 8));
+    }
+    if (type == MAP) {
+        add_hex(writer, "gpa", number_at(observation, 24, 8));
+    }
+    if (type == MAP || type == ATTACH) {
+        add_hex(writer, "flags", number_at(observation, type == MAP ? 32 : 12, 4));
+    }
+}
+
+static void add_virtio_request(struct trace_writer *writer,
+                               const struct viommu_observation *observation)
+{
+    add(writer, ",\"number\":%" PRIu64 ",\"size\":%" PRIu32 ",\"room\":%" PRIu64,
+        observation->number, observation->size, observation->room);
+    add_fields(writer, observation);
+    add(writer, ",\"bytes\":\"");
+    for (uint32_t i = 0; i < observation->slot && i < TRACE_BYTES_MAX; i++) {
+        add(writer, "%02x", observation->bytes[i]);
+    }
+    add(writer, "\"");
+}
+
 /* What an observation says, by its kind. */
 static void add_members(struct trace_writer *writer, const struct viommu_observation *observation)
 {
@@ -193,6 +256,23 @@ static void add_members(struct trace_writer *writer, const struct viommu_observa
     case VIOMMU_OBSERVED_EVENT:
         add_event(writer, observation->event);
         break;
+    case VIOMMU_OBSERVED_ACCEPTED:
+        add_hex(writer, "value", observation->value);
+        break;
+    case VIOMMU_OBSERVED_REQUEST:
+        add_virtio_request(writer, observation);
+        break;
+    case VIOMMU_OBSERVED_RESTART:
+        add(writer, ",\"number\":%" PRIu64, observation->number);
+        break;
+    case VIOMMU_OBSERVED_ANSWERED:
+        add(writer, ",\"number\":%" PRIu64 ",\"status\":\"%s\",\"written\":%" PRIu32,
+            observation->number, trace_status_word(observation->status), observation->size);
+        break;
+    case VIOMMU_OBSERVED_REQUESTER:
+        add_requester(writer, observation->requester);
+        add(writer, ",\"present\":%s", observation->value ? "true" : "false");
+        break;
     }
 }
 
@@ -225,14 +305,62 @@ static void add_registers(struct trace_writer *writer)
     add(writer, "}");
 }
 
+/* The same of a virtio-iommu. */
+static void add_state(struct trace_writer *writer)
+{
+    struct trace_state state = trace_state_of(writer->iommu);
+    const uint64_t values[TRACE_STATES] = {state.features, state.domains, state.endpoints,
+                                           state.mappings, state.bypass};
+
+    add(writer, ",\"state\":{");
+    for (unsigned i = 0; i < TRACE_STATES; i++) {
+        add(writer, "%s\"%s\":\"0x%" PRIx64 "\"", i ? "," : "", trace_state_words[i], values[i]);
+    }
+    add(writer, "}");
+}
+
+static void add_format(struct trace_writer *writer)
+{
+    add(writer, "{\"format\":\"viommu-trace\",\"version\":%d,\"library\":\"%s\"", TRACE_FORMAT,
+        viommu_version());
+}
+
+static void add_virtio_header(struct trace_writer *writer,
+                              const struct viommu_virtio_config *config)
+{
+    add_format(writer);
+    add(writer, ",\"model\":\"virtio\",\"unit\":{\"bypass\":%s",
+        config->bypass ? "true" : "false");
+    for (unsigned i = 0; i < TRACE_NUMBERS; i++) {
+        const struct trace_number *known = &trace_numbers[i];
+        uint64_t value = trace_number_get(known, config);
+
+        if (known->bits) {
+            add_hex(writer, known->name, value);
+        } else {
+            add(writer, ",\"%s\":%" PRIu64, known->name, value);
+        }
+    }
+    add(writer, ",\"regions\":[");
+    for (size_t i = 0; i < config->region_count; i++) {
+        if (BUFFER_SIZE - writer->used < LINE_MAX_BYTES) {
+            write_out(writer);
+        }
+        add(writer, "%s[\"0x%" PRIx64 "\",\"0x%" PRIx64 "\"]", i ? "," : "",
+            config->regions[i].first, config->regions[i].last);
+    }
+    add(writer, "]}");
+    add_state(writer);
+    add(writer, "}\n");
+}
+
 static void add_header(struct trace_writer *writer, const struct viommu_vtd_config *config)
 {
     uint64_t cap = 0, ecap = 0;
 
     viommu_mmio_read(writer->iommu, 8, 8, &cap);
     viommu_mmio_read(writer->iommu, 16, 8, &ecap);
-    add(writer, "{\"format\":\"viommu-trace\",\"version\":%d,\"library\":\"%s\"", TRACE_FORMAT,
-        viommu_version());
+    add_format(writer);
     add_hex(writer, "cap", cap);
     add_hex(writer, "ecap", ecap);
     add(writer, ",\"unit\":{\"width\":%d,\"host-width\":%d,\"domain-bits\":%d,"
@@ -289,11 +417,10 @@ const char *trace_writer_error(int error)
                                 : strerror(-error);
 }
 
-int trace_writer_open(const char *path, struct viommu *iommu,
-                      const struct viommu_vtd_config *config, struct trace_writer **out)
+/* Opens the file of a writer that writes nothing yet. */
+static int open_writer(const char *path, struct viommu *iommu, struct trace_writer **out)
 {
     struct trace_writer *writer = calloc(1, sizeof(*writer));
-    struct viommu_watcher watcher = {.observe = observe, .opaque = writer};
     int fd;
 
     if (!writer) {
@@ -307,10 +434,41 @@ int trace_writer_open(const char *path, struct viommu *iommu,
     writer->fd = fd;
     pthread_mutex_init(&writer->lock, NULL);
     writer->iommu = iommu;
-    add_header(writer, config);
-    viommu_watch(iommu, &watcher);
     *out = writer;
     return 0;
+}
+
+/* The first line is there. */
+static void watch(struct trace_writer *writer)
+{
+    struct viommu_watcher watcher = {.observe = observe, .opaque = writer};
+
+    viommu_watch(writer->iommu, &watcher);
+}
+
+int trace_writer_open(const char *path, struct viommu *iommu,
+                      const struct viommu_vtd_config *config, struct trace_writer **out)
+{
+    int ret = open_writer(path, iommu, out);
+
+    if (!ret) {
+        add_header(*out, config);
+        watch(*out);
+    }
+    return ret;
+}
+
+int trace_writer_open_virtio(const char *path, struct viommu *iommu,
+                             const struct viommu_virtio_config *config, struct trace_writer **out)
+{
+    int ret = open_writer(path, iommu, out);
+
+    if (!ret) {
+        (*out)->virtio = true;
+        add_virtio_header(*out, config);
+        watch(*out);
+    }
+    return ret;
 }
 
 int trace_writer_flush(struct trace_writer *writer)
@@ -328,7 +486,11 @@ static void add_end(struct trace_writer *writer)
 {
     writer->index++;
     begin_line(writer, TRACE_END);
-    add_registers(writer);
+    if (writer->virtio) {
+        add_state(writer);
+    } else {
+        add_registers(writer);
+    }
     add(writer, "}\n");
 }
 

@@ -13,6 +13,7 @@
 #ifndef VIOMMU_TOOLS_TRACE_WRITER_H
 #define VIOMMU_TOOLS_TRACE_WRITER_H
 
+#include <viommu/virtio.h>
 #include <viommu/vtd.h>
 
 struct trace_writer;
@@ -25,6 +26,10 @@ struct trace_writer;
  */
 int trace_writer_open(const char *path, struct viommu *iommu,
                       const struct viommu_vtd_config *config, struct trace_writer **out);
+
+/* The same for a virtio-iommu. */
+int trace_writer_open_virtio(const char *path, struct viommu *iommu,
+                             const struct viommu_virtio_config *config, struct trace_writer **out);
 
 /* The errors of trace_writer_open, for people. */
 const char *trace_writer_error(int error);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * DMA of a device behind the VT-d unit: the functions of device_dma.h, by the library's.
+ * DMA of a device behind a unit: the functions of device_dma.h, by the library's.
  *
  * A pin is a pinned window (viommu/window.h). The unit waits for it where it has to, and asks for
- * it back from viommu_process, which vtd_function_process calls on the server's thread.
+ * it back from viommu_process, which unit_process calls on the server's thread.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include <viommu/device.h>
 #include <viommu/window.h>
 
-#include "vtd_function.h"
+#include "unit.h"
 
 enum {
     RANGES_AT_HAND = 64, /* more need memory for the time of the call */
@@ -102,7 +102,7 @@ static void dma_reset(void *opaque)
     viommu_device_reset(opaque);
 }
 
-const struct device_dma vtd_function_dma = {
+const struct device_dma unit_dma = {
     .read = dma_read,
     .write = dma_write,
     .pin = dma_pin,
