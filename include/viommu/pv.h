@@ -241,7 +241,7 @@ struct viommu_pv_vm_status {
     uint64_t mappings; /* slots in use in its contexts: live, to be flushed, revoked */
     uint64_t pending;  /* of them: unmapped, and not flushed */
     uint64_t revoked;  /* of them: taken away */
-    uint64_t mapped;   /* mappings of its frames, whoever made them; not the revoked */
+    uint64_t mapped;   /* mappings of its frames and pages, whoever made them; not the revoked */
     uint64_t tables;
     uint64_t contexts;
     uint64_t isolated; /* contexts that a flush failed in */

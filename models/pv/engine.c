@@ -207,7 +207,7 @@ int viommu_pv_vm_status(struct viommu_pv *pv, uint32_t id, struct viommu_pv_vm_s
         return -ENOENT;
     }
     now.mappings = vm->mappings;
-    now.mapped = vm->index.count;
+    now.mapped = vm->index.count + vm->alias_count;
     now.tables = vm->tables;
     now.contexts = vm->context_count;
     now.enabled = vm->enabling == PV_ENABLED;
