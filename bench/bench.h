@@ -97,5 +97,6 @@ extern const struct row_list watch_rows;
 extern const struct row_list space_rows;
 extern const struct row_list virtio_rows;
 extern const struct row_list virtio_translate_rows;
+extern const struct row_list pv_rows;
 
 #endif

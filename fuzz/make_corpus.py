@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
-spaces, shadow map, save, trace, takeover, virtio, virtio_ring and nvme fuzz targets into corpus/.
+spaces, shadow map, save, trace, takeover, virtio, virtio_ring, nvme and pv fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -14,6 +14,7 @@ import sys
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
 import nvme_corpus  # noqa: E402
+import pv_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
 
@@ -1043,3 +1044,5 @@ range_seeds()
 shadow_map_seeds()
 for seed, content in nvme_corpus.seeds().items():
     write("nvme", seed, content)
+for seed, content in pv_corpus.seeds().items():
+    write("pv", seed, content)

@@ -18,6 +18,8 @@
 #include <viommu/iova_source.h>
 #include <viommu/memory.h>
 #include <viommu/notify.h>
+#include <viommu/pv.h>
+#include <viommu/pv_abi.h>
 #include <viommu/save.h>
 #include <viommu/space.h>
 #include <viommu/trace.h>

@@ -27,7 +27,9 @@ static const struct room rooms[] = {
     {"notify", notify_commands},
     {"subscribers", subscriber_commands}, {"mirrors", mirror_commands},
     {"addresses", iova_commands},    {"spaces", space_commands},
-    {"CPUs", cpu_commands},          {"faults", fault_commands},
+    {"CPUs", cpu_commands},          {"a hypervisor", pv_commands},
+    {"paravirtual calls", pv_call_commands},
+    {"faults", fault_commands},
     {"time", time_commands},
 };
 
@@ -298,6 +300,7 @@ static void run_fini(struct run *run)
     saved_destroy(run);
     iova_destroy(run);
     spaces_destroy(run);
+    pv_destroy(run);
     messages_destroy(&run->interrupts);
     messages_destroy(&run->events);
     symbols_destroy(&run->symbols);

@@ -8,8 +8,8 @@
  *     dma read disk 0x1000 len=16   => ok hash=0x5c3a
  *
  * Each room (memory, unit, virtio, save, register, table, queue, device, hold, window, notify,
- * subscriber, mirror, iova, space, cpu, fault, time) has one table of commands. A command takes its arguments
- * with the arg_* functions, acts, and says what came of it: a status word (result_status) and
+ * subscriber, mirror, iova, space, cpu, pv, fault, time) has one table of commands. A command takes its
+ * arguments with the arg_* functions, acts, and says what came of it: a status word (result_status) and
  * fields (result_number, ...). The main loop compares those with the expectation and prints them.
  *
  * Three outcomes of a line are kept apart: an answer of the library, good or bad, is a result; a
@@ -62,6 +62,8 @@ extern const struct command mirror_commands[];
 extern const struct command iova_commands[];
 extern const struct command space_commands[];
 extern const struct command cpu_commands[];
+extern const struct command pv_commands[];
+extern const struct command pv_call_commands[];
 extern const struct command fault_commands[];
 extern const struct command time_commands[];
 
@@ -75,6 +77,7 @@ struct subscriber;
 struct saved;
 struct iova_room;
 struct space_room;
+struct pv_room;
 struct message;
 struct virtio_room;
 
@@ -117,6 +120,7 @@ struct run {
     struct saved *saved;
     struct iova_room *iova; /* or NULL */
     struct space_room *space; /* or NULL */
+    struct pv_room *pv;     /* or NULL */
     struct messages interrupts;
     struct messages events;
     const char *trace_file; /* where to trace the next unit that starts, or NULL */
@@ -262,6 +266,7 @@ void iova_destroy(struct run *run);
 /* The space that there is, or NULL. */
 struct viommu_iova *iova_space(const struct run *run);
 void spaces_destroy(struct run *run);
+void pv_destroy(struct run *run);
 void units_destroy(struct run *run);
 void messages_init(struct messages *messages);
 void messages_destroy(struct messages *messages);

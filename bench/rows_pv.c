@@ -1,0 +1,626 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Rows: paravirtual map and unmap, one page or 512 in a call, deferred or not; and the destruction
+ * of a VM with a million mappings.
+ *
+ * Both sides do the same to the same hypervisor: a table of operations that counts references of a
+ * page in an array and does nothing else. The baseline is what is commonly written: a GHashTable
+ * from device frame to an entry that is allocated, a GTree by owner's frame and device frame for
+ * the way back, a GPtrArray of what awaits its flush, and a mutex that is taken once a call. It is
+ * called directly: it decodes nothing, checks no argument, looks at no reserved range, and never
+ * gives its mutex up while it calls the hypervisor.
+ */
+#include "bench.h"
+
+#include <viommu/pv.h>
+
+#include <errno.h>
+#include <glib.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    OWNER = 1,
+    MAPPER = 2,
+    BATCH = 512,
+    DEFERRED = 1024,
+    RW = VIOMMU_PV_READ | VIOMMU_PV_WRITE,
+};
+
+struct entry {
+    uint64_t device_frame;
+    uint64_t frame;
+    uint32_t perm;
+};
+
+struct pv_bench {
+    uint64_t live;  /* mappings that stay */
+    uint64_t block; /* so many lie side by side */
+    uint64_t frames;
+    struct viommu_pv *pv;
+    uint32_t *refs; /* of pages: what both sides count in */
+    uint32_t *types;
+    uint64_t flushes;
+    uint64_t at;
+    /* The baseline. */
+    pthread_mutex_t lock;
+    GHashTable *table;
+    GTree *tree;
+    GPtrArray *pending;
+};
+
+/* ---- the hypervisor ---- */
+
+static int op_lookup(void *opaque, uint32_t vm, uint64_t frame, unsigned order,
+                     struct viommu_pv_page *page)
+{
+    (void)order;
+    if (frame >= ((struct pv_bench *)opaque)->frames) {
+        return -ENOENT;
+    }
+    *page = (struct viommu_pv_page){.handle = frame, .owner = vm};
+    return 0;
+}
+
+static int op_prepare(void *opaque, uint32_t vm, uint64_t frame, unsigned order, bool write)
+{
+    (void)opaque, (void)vm, (void)frame, (void)order, (void)write;
+    return -EAGAIN;
+}
+
+static int op_get_page(void *opaque, uint32_t vm, uint64_t frame, unsigned order, uint64_t handle)
+{
+    (void)vm, (void)frame, (void)order;
+    ((struct pv_bench *)opaque)->refs[handle]++;
+    return 0;
+}
+
+static void op_put_page(void *opaque, unsigned order, uint64_t handle)
+{
+    (void)order;
+    ((struct pv_bench *)opaque)->refs[handle]--;
+}
+
+static int op_get_type(void *opaque, unsigned order, uint64_t handle)
+{
+    (void)order;
+    ((struct pv_bench *)opaque)->types[handle]++;
+    return 0;
+}
+
+static void op_put_type(void *opaque, unsigned order, uint64_t handle)
+{
+    (void)order;
+    ((struct pv_bench *)opaque)->types[handle]--;
+}
+
+static void op_mark_dirty(void *opaque, unsigned order, uint64_t handle)
+{
+    (void)opaque, (void)order, (void)handle;
+}
+
+static bool op_may_call(void *opaque, uint32_t vm, unsigned operation)
+{
+    (void)opaque, (void)vm, (void)operation;
+    return true;
+}
+
+static bool op_may_use(void *opaque, uint32_t vm, uint32_t other, uint32_t perm)
+{
+    (void)opaque, (void)vm, (void)other, (void)perm;
+    return true;
+}
+
+static int op_reserved(void *opaque, uint32_t vm, uint32_t device, struct viommu_pv_range *ranges,
+                       size_t room, size_t *count)
+{
+    (void)opaque, (void)vm, (void)device, (void)ranges, (void)room;
+    *count = 0;
+    return 0;
+}
+
+static int op_context_create(void *opaque, uint32_t vm, uint32_t context, void **space)
+{
+    (void)vm, (void)context;
+    *space = opaque;
+    return 0;
+}
+
+static void op_context_destroy(void *opaque, void *space)
+{
+    (void)opaque, (void)space;
+}
+
+static int op_attach(void *opaque, uint32_t device, void *from, void *to)
+{
+    (void)opaque, (void)device, (void)from, (void)to;
+    return 0;
+}
+
+static int op_identity(void *opaque, void *space, uint64_t first, uint64_t last, bool mapped)
+{
+    (void)opaque, (void)space, (void)first, (void)last, (void)mapped;
+    return 0;
+}
+
+static int op_map(void *opaque, void *space, uint64_t device_frame, unsigned order, uint64_t handle,
+                  uint32_t perm)
+{
+    (void)opaque, (void)space, (void)device_frame, (void)order, (void)handle, (void)perm;
+    return 0;
+}
+
+static int op_unmap(void *opaque, void *space, uint64_t device_frame, unsigned order)
+{
+    (void)opaque, (void)space, (void)device_frame, (void)order;
+    return 0;
+}
+
+static int op_flush(void *opaque, void *space, uint64_t first, uint64_t last)
+{
+    (void)space, (void)first, (void)last;
+    ((struct pv_bench *)opaque)->flushes++;
+    return 0;
+}
+
+static void op_isolate(void *opaque, void *space)
+{
+    (void)opaque, (void)space;
+}
+
+static int op_drop_default(void *opaque, uint32_t vm, void *space, uint64_t *cursor)
+{
+    (void)opaque, (void)vm, (void)space, (void)cursor;
+    return 0;
+}
+
+static bool op_yield(void *opaque)
+{
+    (void)opaque;
+    return false;
+}
+
+static void op_give_back(void *opaque, uint32_t mapper, uint32_t context, uint64_t device_frame,
+                         uint32_t vm, uint64_t frame)
+{
+    (void)opaque, (void)mapper, (void)context, (void)device_frame, (void)vm, (void)frame;
+}
+
+static void op_acknowledged(void *opaque, uint32_t mapper, uint32_t vm, uint64_t frame,
+                            uint64_t remaining)
+{
+    (void)opaque, (void)mapper, (void)vm, (void)frame, (void)remaining;
+}
+
+static const struct viommu_pv_ops ops = {
+    .lookup = op_lookup,
+    .prepare = op_prepare,
+    .get_page = op_get_page,
+    .put_page = op_put_page,
+    .get_type = op_get_type,
+    .put_type = op_put_type,
+    .mark_dirty = op_mark_dirty,
+    .may_call = op_may_call,
+    .may_use = op_may_use,
+    .reserved = op_reserved,
+    .context_create = op_context_create,
+    .context_destroy = op_context_destroy,
+    .attach = op_attach,
+    .identity = op_identity,
+    .map = op_map,
+    .unmap = op_unmap,
+    .flush = op_flush,
+    .isolate = op_isolate,
+    .drop_default = op_drop_default,
+    .yield = op_yield,
+    .give_back = op_give_back,
+    .acknowledged = op_acknowledged,
+};
+
+/* The baseline calls through the same table, by a pointer that is not known when it is compiled. */
+static const struct viommu_pv_ops *volatile hypervisor = &ops;
+
+/* ---- the engine ---- */
+
+static bool call(struct pv_bench *b, unsigned operation, uint64_t frame, uint64_t device_frame,
+                 uint64_t count, uint32_t flags)
+{
+    struct viommu_pv_map_call in = {
+        .head = {VIOMMU_PV_VERSION, (uint16_t)operation, sizeof(in)},
+        .vm = OWNER,
+        .frame = frame,
+        .device_frame = device_frame,
+        .count = count,
+        .perm = operation == VIOMMU_PV_MAP ? RW : 0,
+        .flags = flags,
+    };
+    struct viommu_pv_answer out;
+    size_t written;
+
+    return !viommu_pv_call(b->pv, MAPPER, &in, sizeof(in), &out, sizeof(out), &written, NULL) &&
+           out.status == VIOMMU_PV_OK;
+}
+
+static bool mapper_add(struct pv_bench *b)
+{
+    struct viommu_pv_head in = {VIOMMU_PV_VERSION, VIOMMU_PV_ENABLE, sizeof(in)};
+    struct viommu_pv_answer out;
+    size_t written;
+
+    return !viommu_pv_vm_add(b->pv, MAPPER, true) &&
+           !viommu_pv_call(b->pv, MAPPER, &in, sizeof(in), &out, sizeof(out), &written, NULL) &&
+           out.status == VIOMMU_PV_OK;
+}
+
+/*
+ * Those that stay take every second page, or every second block of 512; what comes and goes takes
+ * the others, in no useful order.
+ */
+static uint64_t stays(const struct pv_bench *b, uint64_t number)
+{
+    return number / b->block * 2 * b->block + number % b->block;
+}
+
+static uint64_t next_place(struct pv_bench *b)
+{
+    b->at = (b->at + 7919) % (b->live / b->block);
+    return (b->at * 2 + 1) * b->block;
+}
+
+static bool engine(struct pv_bench *b, uint64_t count, uint64_t batch, uint32_t flags)
+{
+    bool ok = true;
+
+    for (uint64_t i = 0; ok && i < count; i += batch) {
+        uint64_t place = next_place(b);
+
+        ok = call(b, VIOMMU_PV_MAP, place, place, batch, 0) &&
+             call(b, VIOMMU_PV_UNMAP, place, place, batch, flags);
+    }
+    return ok;
+}
+
+static bool engine_one(void *state, uint64_t count)
+{
+    return engine(state, count, 1, 0);
+}
+
+static bool engine_one_deferred(void *state, uint64_t count)
+{
+    return engine(state, count, 1, VIOMMU_PV_DEFER);
+}
+
+static bool engine_batch(void *state, uint64_t count)
+{
+    return engine(state, count, BATCH, 0);
+}
+
+static bool engine_batch_deferred(void *state, uint64_t count)
+{
+    return engine(state, count, BATCH, VIOMMU_PV_DEFER);
+}
+
+/* ---- the baseline ---- */
+
+static gint compare(gconstpointer a, gconstpointer b, gpointer data)
+{
+    const struct entry *x = a;
+    const struct entry *y = b;
+
+    (void)data;
+    if (x->frame != y->frame) {
+        return x->frame < y->frame ? -1 : 1;
+    }
+    return x->device_frame < y->device_frame ? -1 : x->device_frame > y->device_frame;
+}
+
+static bool base_map(struct pv_bench *b, uint64_t frame, uint64_t device_frame)
+{
+    struct viommu_pv_page page;
+    struct entry *entry;
+
+    if (hypervisor->lookup(b, OWNER, frame, 0, &page) ||
+        !hypervisor->may_use(b, MAPPER, OWNER, RW) ||
+        g_hash_table_lookup(b->table, &device_frame) ||
+        hypervisor->get_page(b, OWNER, frame, 0, page.handle) ||
+        hypervisor->get_type(b, 0, page.handle)) {
+        return false;
+    }
+    entry = g_new(struct entry, 1);
+    *entry = (struct entry){device_frame, frame, RW};
+    g_hash_table_insert(b->table, &entry->device_frame, entry);
+    g_tree_insert(b->tree, entry, entry);
+    return !hypervisor->map(b, b, device_frame, 0, page.handle, RW);
+}
+
+static void base_drop(struct pv_bench *b, struct entry *entry)
+{
+    g_tree_remove(b->tree, entry);
+    g_hash_table_remove(b->table, &entry->device_frame);
+    hypervisor->put_type(b, 0, entry->frame);
+    hypervisor->put_page(b, 0, entry->frame);
+    g_free(entry);
+}
+
+static void base_flush(struct pv_bench *b)
+{
+    (void)hypervisor->flush(b, b, 0, UINT64_MAX);
+    for (guint i = 0; i < b->pending->len; i++) {
+        base_drop(b, g_ptr_array_index(b->pending, i));
+    }
+    g_ptr_array_set_size(b->pending, 0);
+}
+
+static bool base_unmap(struct pv_bench *b, uint64_t device_frame)
+{
+    struct entry *entry = g_hash_table_lookup(b->table, &device_frame);
+
+    if (!entry || hypervisor->unmap(b, b, device_frame, 0)) {
+        return false;
+    }
+    if (b->pending->len >= DEFERRED) {
+        base_flush(b);
+    }
+    g_ptr_array_add(b->pending, entry);
+    return true;
+}
+
+static bool base(struct pv_bench *b, uint64_t count, uint64_t batch, bool deferred)
+{
+    bool ok = true;
+
+    for (uint64_t i = 0; ok && i < count; i += batch) {
+        uint64_t place = next_place(b);
+
+        pthread_mutex_lock(&b->lock);
+        if (b->pending->len && g_hash_table_contains(b->table, &place)) {
+            base_flush(b);
+        }
+        for (uint64_t j = 0; ok && j < batch; j++) {
+            ok = base_map(b, place + j, place + j);
+        }
+        pthread_mutex_unlock(&b->lock);
+        pthread_mutex_lock(&b->lock);
+        for (uint64_t j = 0; ok && j < batch; j++) {
+            ok = base_unmap(b, place + j);
+        }
+        if (!deferred) {
+            base_flush(b);
+        }
+        pthread_mutex_unlock(&b->lock);
+    }
+    return ok;
+}
+
+static bool base_one(void *state, uint64_t count)
+{
+    return base(state, count, 1, false);
+}
+
+static bool base_one_deferred(void *state, uint64_t count)
+{
+    return base(state, count, 1, true);
+}
+
+static bool base_batch(void *state, uint64_t count)
+{
+    return base(state, count, BATCH, false);
+}
+
+static bool base_batch_deferred(void *state, uint64_t count)
+{
+    return base(state, count, BATCH, true);
+}
+
+/* ---- destruction ---- */
+
+static void engine_fill(void *state)
+{
+    struct pv_bench *b = state;
+    bool ok = mapper_add(b);
+
+    for (uint64_t at = 0; ok && at < b->live; at += b->block) {
+        ok = call(b, VIOMMU_PV_MAP, stays(b, at), stays(b, at), b->block, 0);
+    }
+    if (!ok) {
+        abort();
+    }
+}
+
+static bool engine_destroy(void *state, uint64_t count)
+{
+    (void)count;
+    return !viommu_pv_vm_destroy(((struct pv_bench *)state)->pv, MAPPER);
+}
+
+static void base_fill(void *state)
+{
+    struct pv_bench *b = state;
+
+    for (uint64_t i = 0; i < b->live; i++) {
+        if (!base_map(b, stays(b, i), stays(b, i))) {
+            abort();
+        }
+    }
+}
+
+static gboolean collect(gpointer key, gpointer value, gpointer data)
+{
+    (void)key;
+    g_ptr_array_add(data, value);
+    return FALSE;
+}
+
+static bool base_destroy(void *state, uint64_t count)
+{
+    struct pv_bench *b = state;
+    GPtrArray *all = g_ptr_array_new();
+
+    (void)count;
+    pthread_mutex_lock(&b->lock);
+    base_flush(b);
+    g_tree_foreach(b->tree, collect, all);
+    for (guint i = 0; i < all->len; i++) {
+        struct entry *entry = g_ptr_array_index(all, i);
+
+        (void)hypervisor->unmap(b, b, entry->device_frame, 0);
+        g_ptr_array_add(b->pending, entry);
+        if (b->pending->len >= DEFERRED) {
+            base_flush(b);
+        }
+    }
+    base_flush(b);
+    pthread_mutex_unlock(&b->lock);
+    g_ptr_array_unref(all);
+    return true;
+}
+
+static bool check_gone(void *state)
+{
+    const struct pv_bench *b = state;
+
+    for (uint64_t i = 0; i < b->frames; i++) {
+        if (b->refs[i] || b->types[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- the world ---- */
+
+static void teardown(void *state)
+{
+    struct pv_bench *b = state;
+
+    (void)viommu_pv_vm_destroy(b->pv, MAPPER);
+    (void)viommu_pv_vm_destroy(b->pv, OWNER);
+    (void)viommu_pv_destroy(b->pv);
+    (void)base_destroy(b, 0);
+    g_hash_table_unref(b->table);
+    g_tree_unref(b->tree);
+    g_ptr_array_unref(b->pending);
+    pthread_mutex_destroy(&b->lock);
+    free(b->refs);
+    free(b->types);
+    free(b);
+}
+
+static struct pv_bench *setup(uint64_t live, uint64_t block)
+{
+    struct pv_bench *b = calloc(1, sizeof(*b));
+    struct viommu_pv_config config = {.ops = &ops,
+                                      .opaque = b,
+                                      .mappings_max = 1 << 21,
+                                      .count_max = 1 << 21,
+                                      .deferred_max = DEFERRED};
+
+    if (!b) {
+        return NULL;
+    }
+    b->live = live;
+    b->block = block;
+    b->frames = 2 * live;
+    b->refs = calloc(b->frames, sizeof(*b->refs));
+    b->types = calloc(b->frames, sizeof(*b->types));
+    pthread_mutex_init(&b->lock, NULL);
+    b->table = g_hash_table_new(g_int64_hash, g_int64_equal);
+    b->tree = g_tree_new_full(compare, NULL, NULL, NULL);
+    b->pending = g_ptr_array_new();
+    if (!b->refs || !b->types || viommu_pv_create(&config, &b->pv) ||
+        viommu_pv_vm_add(b->pv, OWNER, true)) {
+        abort();
+    }
+    return b;
+}
+
+static void *setup_live(bool quick, uint64_t block)
+{
+    struct pv_bench *b = setup(quick ? 8 * BATCH : 200 * BATCH, block);
+
+    if (b) {
+        engine_fill(b);
+        base_fill(b);
+    }
+    return b;
+}
+
+static void *setup_one(bool quick)
+{
+    return setup_live(quick, 1);
+}
+
+static void *setup_batch(bool quick)
+{
+    return setup_live(quick, BATCH);
+}
+
+static void *setup_destroy(bool quick)
+{
+    return setup(quick ? 8 * BATCH : 2048 * BATCH, BATCH);
+}
+
+static uint64_t live_of(void *state)
+{
+    return ((struct pv_bench *)state)->live;
+}
+
+#define LIVE(set, engine_run, base_run)                                                            \
+    .unit = "pair", .setup = set, .teardown = teardown, .side_count = 2, .ratio_count = 1,         \
+    .ratios = {{0, 1, RATIO_SPEEDUP, 4}},                                                          \
+    .sides = {                                                                                     \
+        {.name = "viommu", .run = engine_run},                                                     \
+        {.name = "GHashTable and GTree", .run = base_run},                                         \
+    }
+
+static const struct row rows[] = {
+    {
+        .name = "pv-one",
+        .text = "map and unmap of a page, a call each, flushed; 102,400 others are mapped",
+        LIVE(setup_one, engine_one, base_one),
+    },
+    {
+        .name = "pv-one-deferred",
+        .text = "the same, deferred",
+        LIVE(setup_one, engine_one_deferred, base_one_deferred),
+    },
+    {
+        .name = "pv-512",
+        .text = "map and unmap of 512 pages, a call each, flushed; 102,400 others are mapped",
+        .step = BATCH,
+        LIVE(setup_batch, engine_batch, base_batch),
+    },
+    {
+        .name = "pv-512-deferred",
+        .text = "the same, deferred",
+        .step = BATCH,
+        LIVE(setup_batch, engine_batch_deferred, base_batch_deferred),
+    },
+    {
+        .name = "pv-destroy",
+        .text = "destruction of a VM that maps 1,048,576 pages of another",
+        .unit = "mapping",
+        .single = true,
+        .rounds = 9,
+        .step_of = live_of,
+        .setup = setup_destroy,
+        .teardown = teardown,
+        .side_count = 2,
+        .ratio_count = 1,
+        .ratios = {{0, 1, RATIO_SPEEDUP, 4}},
+        .sides =
+            {
+                {.name = "viommu",
+                 .begin = engine_fill,
+                 .run = engine_destroy,
+                 .check = check_gone},
+                {.name = "GHashTable and GTree",
+                 .begin = base_fill,
+                 .run = base_destroy,
+                 .check = check_gone},
+            },
+    },
+};
+
+const struct row_list pv_rows = {rows, sizeof(rows) / sizeof(rows[0])};

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Paravirtual operations: calls are read, carried out, and answered.
+ *
+ * The bytes of a call are copied once, then checked, then used; those of an answer are written
+ * once, at the end. A call that yields is kept with all that it was told and has found; when it
+ * goes on, the VMs and the context are looked for again, and are the same ones or the call is over.
+ */
+#include "pv/engine.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structures are used as they come");
+_Static_assert(EPERM == VIOMMU_PV_EPERM && ENOENT == VIOMMU_PV_ENOENT && ESRCH == VIOMMU_PV_ESRCH &&
+                   EIO == VIOMMU_PV_EIO && ENXIO == VIOMMU_PV_ENXIO && EBADF == VIOMMU_PV_EBADF &&
+                   EAGAIN == VIOMMU_PV_EAGAIN && EACCES == VIOMMU_PV_EACCES &&
+                   EBUSY == VIOMMU_PV_EBUSY && EEXIST == VIOMMU_PV_EEXIST &&
+                   ENODEV == VIOMMU_PV_ENODEV && EINVAL == VIOMMU_PV_EINVAL &&
+                   ENOSPC == VIOMMU_PV_ENOSPC && ERANGE == VIOMMU_PV_ERANGE &&
+                   ENOTEMPTY == VIOMMU_PV_ENOTEMPTY && EOPNOTSUPP == VIOMMU_PV_EOPNOTSUPP &&
+                   EADDRNOTAVAIL == VIOMMU_PV_EADDRNOTAVAIL && ESHUTDOWN == VIOMMU_PV_ESHUTDOWN &&
+                   EALREADY == VIOMMU_PV_EALREADY && ESTALE == VIOMMU_PV_ESTALE,
+               "statuses are this system's numbers");
+
+enum {
+    RANGES_MAX = 65536,
+};
+
+/* ---- what a call must look like: 0, -EINVAL or -ERANGE ---- */
+
+static int check_head(const struct viommu_pv *pv, const struct viommu_pv_call *call)
+{
+    (void)pv;
+    (void)call;
+    return 0;
+}
+
+static int check_reserved(const struct viommu_pv *pv, const struct viommu_pv_call *call)
+{
+    (void)pv;
+    return call->in.reserved.room > RANGES_MAX ? -ERANGE : 0;
+}
+
+static int check_alloc(const struct viommu_pv *pv, const struct viommu_pv_call *call)
+{
+    (void)pv;
+    return call->in.alloc.flags || call->in.alloc.zero ? -EINVAL : 0;
+}
+
+static int check_free(const struct viommu_pv *pv, const struct viommu_pv_call *call)
+{
+    (void)pv;
+    return call->in.free.zero ? -EINVAL : 0;
+}
+
+static bool is_perm(uint32_t perm)
+{
+    return perm && !(perm & ~(uint32_t)(VIOMMU_PV_READ | VIOMMU_PV_WRITE));
+}
+
+static int check_map(const struct viommu_pv *pv, const struct viommu_pv_call *call)
+{
+    const struct viommu_pv_map_call *in = &call->in.map;
+
+    (void)pv;
+    return in->zero || in->flags & ~(uint32_t)VIOMMU_PV_MMIO || !is_perm(in->perm) ? -EINVAL : 0;
+}
+
+static int check_unmap(const struct viommu_pv *pv, const struct viommu_pv_call *call)
+{
+    const struct viommu_pv_map_call *in = &call->in.map;
+
+    (void)pv;
+    return in->zero || in->flags & ~(uint32_t)VIOMMU_PV_DEFER || in->perm ? -EINVAL : 0;
+}
+
+static int check_flush(const struct viommu_pv *pv, const struct viommu_pv_call *call)
+{
+    const struct viommu_pv_flush_call *in = &call->in.flush;
+
+    (void)pv;
+    if (in->flags & ~(uint32_t)VIOMMU_PV_WHOLE || in->first > in->last) {
+        return -EINVAL;
+    }
+    return in->flags & VIOMMU_PV_WHOLE && in->last ? -EINVAL : 0;
+}
+
+static int check_lookup(const struct viommu_pv *pv, const struct viommu_pv_call *call)
+{
+    (void)pv;
+    return call->in.lookup.zero ? -EINVAL : 0;
+}
+
+static int check_find(const struct viommu_pv *pv, const struct viommu_pv_call *call)
+{
+    return call->in.find.room > pv->config.items_max ? -ERANGE : 0;
+}
+
+static int check_foreign(const struct viommu_pv *pv, const struct viommu_pv_call *call)
+{
+    const struct viommu_pv_foreign_call *in = &call->in.foreign;
+
+    if (in->zero || in->flags & ~(uint32_t)VIOMMU_PV_MMIO || !is_perm(in->perm)) {
+        return -EINVAL;
+    }
+    return in->count > pv->config.items_max ? -ERANGE : 0;
+}
+
+static int check_acknowledge(const struct viommu_pv *pv, const struct viommu_pv_call *call)
+{
+    (void)pv;
+    return call->in.acknowledge.zero ? -EINVAL : 0;
+}
+
+static int run_caps(struct pv_run *run)
+{
+    const struct viommu_pv_config *config = &run->pv->config;
+    struct viommu_pv_caps *caps = &run->call->out.caps;
+
+    caps->frame_max = config->frame_max;
+    caps->device_frame_max = config->device_frame_max;
+    caps->orders = config->orders;
+    caps->count_max = config->count_max;
+    caps->mappings_max = config->mappings_max;
+    caps->tables_max = config->tables_max;
+    caps->contexts_max = config->contexts_max;
+    caps->items_max = config->items_max;
+    caps->deferred_max = config->deferred_max;
+    return 0;
+}
+
+/* ---- kinds of calls ---- */
+
+struct kind {
+    size_t in;
+    size_t out;
+    int (*check)(const struct viommu_pv *pv, const struct viommu_pv_call *call);
+    int (*run)(struct pv_run *run);
+    bool enabled; /* only once the VM has enabled the interface */
+};
+
+static const struct kind kinds[] = {
+    [VIOMMU_PV_CAPS] = {sizeof(struct viommu_pv_head), sizeof(struct viommu_pv_caps), check_head,
+                        run_caps, false},
+    [VIOMMU_PV_RESERVED] = {sizeof(struct viommu_pv_reserved_call),
+                            sizeof(struct viommu_pv_reserved), check_reserved, pv_run_reserved,
+                            false},
+    [VIOMMU_PV_ENABLE] = {sizeof(struct viommu_pv_head), sizeof(struct viommu_pv_answer),
+                          check_head, pv_run_enable, false},
+    [VIOMMU_PV_CONTEXT_ALLOC] = {sizeof(struct viommu_pv_alloc_call),
+                                 sizeof(struct viommu_pv_alloc), check_alloc, pv_run_alloc, true},
+    [VIOMMU_PV_CONTEXT_FREE] = {sizeof(struct viommu_pv_free_call), sizeof(struct viommu_pv_answer),
+                                check_free, pv_run_free, true},
+    [VIOMMU_PV_ATTACH] = {sizeof(struct viommu_pv_attach_call), sizeof(struct viommu_pv_answer),
+                          check_head, pv_run_attach, true},
+    [VIOMMU_PV_MAP] = {sizeof(struct viommu_pv_map_call), sizeof(struct viommu_pv_answer),
+                       check_map, pv_run_map, true},
+    [VIOMMU_PV_UNMAP] = {sizeof(struct viommu_pv_map_call), sizeof(struct viommu_pv_answer),
+                         check_unmap, pv_run_unmap, false},
+    [VIOMMU_PV_FLUSH] = {sizeof(struct viommu_pv_flush_call), sizeof(struct viommu_pv_answer),
+                         check_flush, pv_run_flush, false},
+    [VIOMMU_PV_LOOKUP] = {sizeof(struct viommu_pv_lookup_call), sizeof(struct viommu_pv_lookup),
+                          check_lookup, pv_run_lookup, false},
+    [VIOMMU_PV_FIND] = {sizeof(struct viommu_pv_find_call), sizeof(struct viommu_pv_find),
+                        check_find, pv_run_find, false},
+    [VIOMMU_PV_MAP_FOREIGN] = {sizeof(struct viommu_pv_foreign_call),
+                               sizeof(struct viommu_pv_answer), check_foreign, pv_run_foreign,
+                               true},
+    [VIOMMU_PV_ACKNOWLEDGE] = {sizeof(struct viommu_pv_acknowledge_call),
+                               sizeof(struct viommu_pv_acknowledged), check_acknowledge,
+                               pv_run_acknowledge, false},
+};
+
+static const struct kind *kind_of(unsigned operation)
+{
+    return operation && operation < sizeof(kinds) / sizeof(kinds[0]) ? &kinds[operation] : NULL;
+}
+
+/* ---- reading ---- */
+
+/* Bytes that follow the structure of a call. */
+static size_t in_rest(const struct viommu_pv_call *call)
+{
+    return call->operation == VIOMMU_PV_MAP_FOREIGN ? call->in.foreign.count * sizeof(uint64_t) : 0;
+}
+
+/* Bytes that may follow the structure of an answer. */
+static size_t out_room(const struct viommu_pv_call *call)
+{
+    switch (call->operation) {
+    case VIOMMU_PV_RESERVED:
+        return call->in.reserved.room * sizeof(struct viommu_pv_range);
+    case VIOMMU_PV_FIND:
+        return call->in.find.room * sizeof(struct viommu_pv_place);
+    case VIOMMU_PV_MAP_FOREIGN:
+        return call->in.foreign.count * sizeof(struct viommu_pv_item);
+    default:
+        return 0;
+    }
+}
+
+/* Memory for what follows the structures; ranges are allocated when it is known how many. */
+static int allocate(struct viommu_pv_call *call)
+{
+    if (call->operation == VIOMMU_PV_FIND && call->in.find.room) {
+        call->places = base_alloc_array(call->in.find.room, sizeof(*call->places));
+        return call->places ? 0 : -ENOSPC;
+    }
+    if (call->operation == VIOMMU_PV_MAP_FOREIGN && call->in.foreign.count) {
+        call->frames = base_alloc_array(call->in.foreign.count, sizeof(*call->frames));
+        call->items = base_alloc_array(call->in.foreign.count, sizeof(*call->items));
+        return call->frames && call->items ? 0 : -ENOSPC;
+    }
+    return 0;
+}
+
+/* Reads a call whose head has come; each byte once. Returns 0 or the negative status. */
+static int decode(const struct viommu_pv *pv, struct viommu_pv_call *call,
+                  const struct viommu_pv_head *head, const uint8_t *in, size_t in_size,
+                  size_t out_size)
+{
+    const struct kind *kind = kind_of(head->operation);
+    int error;
+
+    if (head->version != VIOMMU_PV_VERSION) {
+        return -EINVAL;
+    }
+    if (!kind) {
+        return -EOPNOTSUPP;
+    }
+    if (head->size < kind->in || head->size > in_size) {
+        return -EINVAL;
+    }
+    memcpy((uint8_t *)&call->in + sizeof(*head), in + sizeof(*head), kind->in - sizeof(*head));
+    error = kind->check(pv, call);
+    if (error) {
+        return error;
+    }
+    if (head->size != kind->in + in_rest(call) || out_size < kind->out + out_room(call)) {
+        return -EINVAL;
+    }
+    error = allocate(call);
+    if (!error && call->frames) {
+        memcpy(call->frames, in + kind->in, in_rest(call));
+    }
+    return error;
+}
+
+/* ---- carrying out ---- */
+
+static int enter(struct pv_run *run)
+{
+    struct pv_vm *vm;
+    int error = 0;
+
+    pv_lock(run->pv);
+    vm = pv_vm_find(run->pv, run->call->caller);
+    if (!vm || vm->serial != run->call->caller_serial || vm->dying) {
+        error = -ESHUTDOWN;
+    } else {
+        vm->users++;
+        run->vm = vm;
+        run->enabled = vm->enabling == PV_ENABLED;
+    }
+    pv_unlock(run->pv);
+    return error;
+}
+
+int pv_enter_context_locked(struct pv_run *run, uint32_t id)
+{
+    struct viommu_pv_call *call = run->call;
+    struct pv_context *context = NULL;
+    int error = 0;
+
+    if (id < run->pv->config.contexts_max) {
+        context = run->vm->contexts[id];
+    }
+    if (!context || context->closing ||
+        (call->context_serial && call->context_serial != context->serial)) {
+        error = -EBADF;
+    } else {
+        call->context_serial = context->serial;
+        context->users++;
+        run->context = context;
+    }
+    return error;
+}
+
+int pv_enter_context(struct pv_run *run, uint32_t id)
+{
+    int error;
+
+    pv_lock(run->pv);
+    error = pv_enter_context_locked(run, id);
+    pv_unlock(run->pv);
+    return error;
+}
+
+int pv_enter_named_locked(struct pv_run *run, uint32_t id)
+{
+    struct viommu_pv_call *call = run->call;
+    struct pv_vm *vm;
+    int error = 0;
+
+    vm = pv_vm_find(run->pv, id == VIOMMU_PV_SELF ? run->vm->id : id);
+    if (call->named_serial && (!vm || vm->serial != call->named_serial || vm->dying)) {
+        error = -ESHUTDOWN; /* it was there when the call began */
+    } else if (!vm || vm->dying) {
+        error = vm ? -ESHUTDOWN : -ESRCH;
+    } else {
+        call->named_serial = vm->serial;
+        vm->users++;
+        run->named = vm;
+    }
+    return error;
+}
+
+int pv_enter_named(struct pv_run *run, uint32_t id)
+{
+    int error;
+
+    pv_lock(run->pv);
+    error = pv_enter_named_locked(run, id);
+    pv_unlock(run->pv);
+    return error;
+}
+
+static void leave(struct pv_run *run)
+{
+    pv_lock(run->pv);
+    if (run->named) {
+        run->named->users--;
+    }
+    if (run->context) {
+        run->context->users--;
+    }
+    if (run->vm) {
+        run->vm->users--;
+    }
+    pv_unlock(run->pv);
+}
+
+/* Carries a call out as far as it comes: 0, VIOMMU_PENDING, or the negative status. */
+static int carry_out(struct viommu_pv *pv, struct viommu_pv_call *call)
+{
+    const struct kind *kind = kind_of(call->operation);
+    struct pv_run run = {.pv = pv, .call = call};
+    int error = enter(&run);
+
+    if (!error && !pv->ops->may_call(pv->opaque, run.vm->id, call->operation)) {
+        error = -EPERM;
+    }
+    if (!error && kind->enabled && !run.enabled) {
+        error = -EAGAIN;
+    }
+    error = error ? error : kind->run(&run);
+    leave(&run);
+    return error;
+}
+
+/* ---- answering ---- */
+
+static void release(struct viommu_pv_call *call)
+{
+    base_free(call->frames);
+    base_free(call->items);
+    base_free(call->ranges);
+    base_free(call->places);
+}
+
+/* Writes the answer: of `fixed` bytes, and what follows. Returns its size. */
+static size_t answer(struct viommu_pv_call *call, int error, size_t fixed, uint8_t *out)
+{
+    struct viommu_pv_answer *head = &call->out.answer;
+    const void *rest = NULL;
+    size_t size = 0;
+
+    if (call->items) {
+        rest = call->items;
+        size = out_room(call);
+    } else if (call->places) {
+        rest = call->places;
+        size = (size_t)call->done * sizeof(*call->places);
+    } else if (call->ranges) {
+        rest = call->ranges;
+        size = (size_t)call->done * sizeof(*call->ranges);
+    }
+    head->version = VIOMMU_PV_VERSION;
+    head->operation = call->operation;
+    head->size = (uint32_t)(fixed + size);
+    head->status = (uint32_t)-error;
+    head->done = call->done;
+    head->stopped = error ? call->stopped : 0;
+    memcpy(out, &call->out, fixed);
+    if (size) {
+        memcpy(out + fixed, rest, size);
+    }
+    return fixed + size;
+}
+
+static size_t answer_kind(struct viommu_pv_call *call, int error, uint8_t *out)
+{
+    return answer(call, error, kind_of(call->operation)->out, out);
+}
+
+static int begin(struct viommu_pv *pv, struct viommu_pv_call *call, uint32_t id)
+{
+    struct pv_vm *vm;
+    int error = 0;
+
+    pv_lock(pv);
+    vm = pv_vm_find(pv, id);
+    if (vm) {
+        call->caller = id;
+        call->caller_serial = vm->serial;
+    } else {
+        error = -ENOENT;
+    }
+    pv_unlock(pv);
+    return error;
+}
+
+int viommu_pv_call(struct viommu_pv *pv, uint32_t vm, const void *in, size_t in_size, void *out,
+                   size_t out_size, size_t *written, struct viommu_pv_call **rest)
+{
+    struct viommu_pv_call call = {.may_yield = rest != NULL};
+    struct viommu_pv_head head;
+    int error = begin(pv, &call, vm);
+
+    *written = 0;
+    if (error) {
+        return error;
+    }
+    if (in_size < sizeof(head) || out_size < sizeof(struct viommu_pv_answer)) {
+        return -EINVAL;
+    }
+    memcpy(&head, in, sizeof(head));
+    call.operation = head.operation;
+    error = decode(pv, &call, &head, in, in_size, out_size);
+    if (error) {
+        release(&call);
+        call.frames = NULL;
+        call.items = NULL;
+        call.places = NULL;
+        *written = answer(&call, error, sizeof(struct viommu_pv_answer), out);
+        return 0;
+    }
+    error = carry_out(pv, &call);
+    if (error == VIOMMU_PENDING) {
+        struct viommu_pv_call *kept = base_alloc(sizeof(*kept));
+
+        if (kept) {
+            *kept = call;
+            *rest = kept;
+            return VIOMMU_PENDING;
+        }
+        call.may_yield = false;
+        error = carry_out(pv, &call);
+    }
+    *written = answer_kind(&call, error, out);
+    release(&call);
+    return 0;
+}
+
+int viommu_pv_resume(struct viommu_pv *pv, struct viommu_pv_call *rest, void *out, size_t out_size,
+                     size_t *written)
+{
+    int error;
+
+    *written = 0;
+    if (out_size < kind_of(rest->operation)->out + out_room(rest)) {
+        return -EINVAL;
+    }
+    error = carry_out(pv, rest);
+    if (error == VIOMMU_PENDING) {
+        return error;
+    }
+    if (error && rest->items) {
+        for (; rest->place < rest->in.foreign.count; rest->place++) {
+            rest->items[rest->place].status = (uint32_t)-error;
+        }
+    }
+    *written = answer_kind(rest, error, out);
+    viommu_pv_cancel(pv, rest);
+    return 0;
+}
+
+void viommu_pv_cancel(struct viommu_pv *pv, struct viommu_pv_call *rest)
+{
+    (void)pv;
+    if (rest) {
+        release(rest);
+        base_free(rest);
+    }
+}

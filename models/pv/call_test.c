@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The ABI: what is malformed, what answers look like, and tables that lack an operation. */
+#include "pv/test_world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static const struct viommu_pv_config defaults;
+
+static void test_incomplete_tables(void **state)
+{
+    struct viommu_pv_config config = {.ops = NULL};
+    struct viommu_pv_ops ops;
+    struct viommu_pv *pv;
+
+    (void)state;
+    assert_int_equal(viommu_pv_create(&config, &pv), -EINVAL);
+    for (size_t at = 0; at < sizeof(ops); at += sizeof(void (*)(void))) {
+        ops = world_ops;
+        memset((uint8_t *)&ops + at, 0, sizeof(void (*)(void)));
+        config.ops = &ops;
+        assert_int_equal(viommu_pv_create(&config, &pv), -EINVAL);
+    }
+    config.ops = &world_ops;
+    assert_int_equal(viommu_pv_create(&config, &pv), 0);
+    assert_int_equal(viommu_pv_vm_add(pv, VIOMMU_PV_SELF, true), -EINVAL);
+    assert_int_equal(viommu_pv_destroy(pv), 0);
+    assert_int_equal(viommu_pv_destroy(NULL), 0);
+    config.orders = 2;
+    assert_int_equal(viommu_pv_create(&config, &pv), -EINVAL);
+    config.orders = 3;
+    assert_int_equal(viommu_pv_create(&config, &pv), -EINVAL);
+    config.orders = 0;
+    config.device_frame_max = UINT64_C(1) << 45;
+    assert_int_equal(viommu_pv_create(&config, &pv), -EINVAL);
+    config.device_frame_max = 0;
+    config.deferred_max = 65537;
+    assert_int_equal(viommu_pv_create(&config, &pv), -EINVAL);
+    config.deferred_max = 0;
+    base_alloc_fail_at(1);
+    assert_int_equal(viommu_pv_create(&config, &pv), -ENOMEM);
+}
+
+static void test_caps(void **state)
+{
+    struct world *world = world_create(&defaults, 1);
+    struct viommu_pv_head in = WORLD_HEAD(VIOMMU_PV_CAPS, in);
+    struct viommu_pv_caps out;
+
+    (void)state;
+    memset(&out, 0xff, sizeof(out));
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.answer.version, 1);
+    assert_int_equal(out.answer.operation, VIOMMU_PV_CAPS);
+    assert_int_equal(out.answer.size, sizeof(out));
+    assert_int_equal(out.answer.zero, 0);
+    assert_int_equal(out.frame_max, 2 * WORLD_FRAMES - 1);
+    assert_int_equal(out.device_frame_max, WORLD_DEVICE - 1);
+    assert_int_equal(out.orders, 1 | 1 << 9 | 1 << 18);
+    assert_int_equal(out.deferred_max, 1024);
+    assert_int_equal(out.contexts_max, 16);
+    assert_int_equal(out.zero, 0);
+    world_end(world);
+}
+
+/* Calls, each of which is answered OK or ENXIO as it is, and the places of what must be zero in it.
+ */
+struct sample {
+    union {
+        struct viommu_pv_head head;
+        struct viommu_pv_reserved_call reserved;
+        struct viommu_pv_alloc_call alloc;
+        struct viommu_pv_free_call free;
+        struct viommu_pv_attach_call attach;
+        struct viommu_pv_map_call map;
+        struct viommu_pv_flush_call flush;
+        struct viommu_pv_lookup_call lookup;
+        struct viommu_pv_find_call find;
+        struct viommu_pv_foreign_call foreign;
+        struct viommu_pv_acknowledge_call acknowledge;
+        uint8_t bytes[64];
+    } call;
+    int zero[8]; /* offsets of bytes with a bit that is not known; -1 ends */
+};
+
+#define AT(type, member) (int)offsetof(type, member)
+
+static const struct sample samples[] = {
+    {{.head = WORLD_HEAD(VIOMMU_PV_CAPS, struct viommu_pv_head)}, {-1}},
+    {{.reserved = {.head = WORLD_HEAD(VIOMMU_PV_RESERVED, struct viommu_pv_reserved_call),
+                   .device = VIOMMU_PV_ALL}},
+     {-1}},
+    {{.alloc = {.head = WORLD_HEAD(VIOMMU_PV_CONTEXT_ALLOC, struct viommu_pv_alloc_call)}},
+     {AT(struct viommu_pv_alloc_call, flags), AT(struct viommu_pv_alloc_call, zero), -1}},
+    {{.map = {.head = WORLD_HEAD(VIOMMU_PV_MAP, struct viommu_pv_map_call),
+              .vm = VIOMMU_PV_SELF,
+              .perm = 1,
+              .count = 1}},
+     {AT(struct viommu_pv_map_call, zero), AT(struct viommu_pv_map_call, flags) + 1,
+      AT(struct viommu_pv_map_call, perm) + 2, -1}},
+    {{.flush = {.head = WORLD_HEAD(VIOMMU_PV_FLUSH, struct viommu_pv_flush_call)}},
+     {AT(struct viommu_pv_flush_call, flags) + 3, -1}},
+    {{.lookup = {.head = WORLD_HEAD(VIOMMU_PV_LOOKUP, struct viommu_pv_lookup_call),
+                 .device_frame = 9}},
+     {AT(struct viommu_pv_lookup_call, zero) + 2, -1}},
+    {{.find = {.head = WORLD_HEAD(VIOMMU_PV_FIND, struct viommu_pv_find_call), .frame = 9}}, {-1}},
+    {{.foreign = {.head = WORLD_HEAD(VIOMMU_PV_MAP_FOREIGN, struct viommu_pv_foreign_call),
+                  .perm = 1}},
+     {AT(struct viommu_pv_foreign_call, zero), AT(struct viommu_pv_foreign_call, flags) + 1,
+      AT(struct viommu_pv_foreign_call, perm) + 3, -1}},
+    {{.map = {.head = WORLD_HEAD(VIOMMU_PV_UNMAP, struct viommu_pv_map_call),
+              .vm = VIOMMU_PV_SELF,
+              .device_frame = 100,
+              .count = 1}},
+     {AT(struct viommu_pv_map_call, zero), AT(struct viommu_pv_map_call, flags) + 1,
+      AT(struct viommu_pv_map_call, perm), -1}},
+    {{.acknowledge = {.head =
+                          WORLD_HEAD(VIOMMU_PV_ACKNOWLEDGE, struct viommu_pv_acknowledge_call)}},
+     {AT(struct viommu_pv_acknowledge_call, zero), -1}},
+    {{.free = {.head = WORLD_HEAD(VIOMMU_PV_CONTEXT_FREE, struct viommu_pv_free_call),
+               .context = 1}},
+     {AT(struct viommu_pv_free_call, zero), -1}},
+};
+
+static uint32_t send(struct world *world, const struct sample *sample, size_t size)
+{
+    uint8_t *in = malloc(size);
+    uint8_t out[256];
+    uint32_t status;
+
+    memcpy(in, sample->call.bytes, size); /* of its size exactly, for a sanitizer to see */
+    status = world_call(world, 0, in, size, out, sizeof(out));
+    free(in);
+    return status;
+}
+
+static void test_malformed(void **state)
+{
+    struct world *world = world_create(&defaults, 1);
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+        struct sample sample = samples[i];
+        size_t size = sample.call.head.size;
+
+        for (const int *at = sample.zero; *at >= 0; at++) {
+            sample.call.bytes[*at] ^= 0x80;
+            assert_int_equal(send(world, &sample, size), VIOMMU_PV_EINVAL);
+            sample.call.bytes[*at] ^= 0x80;
+        }
+        sample.call.head.version = 2;
+        assert_int_equal(send(world, &sample, size), VIOMMU_PV_EINVAL);
+        sample.call.head.version = 1;
+        for (unsigned wrong = 0; wrong < size; wrong += 4) {
+            sample.call.head.size = wrong;
+            assert_int_equal(send(world, &sample, size), VIOMMU_PV_EINVAL);
+        }
+        sample.call.head.size = (uint32_t)size + 8;
+        assert_int_equal(send(world, &sample, size), VIOMMU_PV_EINVAL);
+        assert_int_equal(send(world, &sample, size + 8 < 64 ? size + 8 : 64), VIOMMU_PV_EINVAL);
+        sample.call.head.size = (uint32_t)size;
+        for (size_t cut = sizeof(struct viommu_pv_head); cut < size; cut += 4) {
+            assert_int_equal(send(world, &sample, cut), VIOMMU_PV_EINVAL);
+        }
+        assert_true(send(world, &sample, size) != VIOMMU_PV_EINVAL);
+        world_check(world);
+    }
+    for (unsigned operation = 0; operation < 70000; operation += operation < 20 ? 1 : 9999) {
+        struct sample sample = samples[0];
+
+        sample.call.head.operation = (uint16_t)operation;
+        if (operation == 0 || operation > VIOMMU_PV_ACKNOWLEDGE) {
+            assert_int_equal(send(world, &sample, 8), VIOMMU_PV_EOPNOTSUPP);
+        }
+    }
+    world_end(world);
+}
+
+static void test_buffers(void **state)
+{
+    struct world *world = world_create(&(struct viommu_pv_config){.items_max = 4}, 1);
+    struct {
+        struct viommu_pv_foreign_call call;
+        uint64_t frames[5];
+    } in = {.call = {.head = {1, VIOMMU_PV_MAP_FOREIGN, sizeof(in.call) + 32},
+                     .vm = VIOMMU_PV_SELF,
+                     .device_frame_max = 9,
+                     .perm = 1,
+                     .count = 4}};
+    uint8_t out[32 + 4 * 16];
+    size_t written;
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_call(world->pv, 0, &in, 7, out, sizeof(out), &written, NULL),
+                     -EINVAL);
+    assert_int_equal(viommu_pv_call(world->pv, 0, &in, sizeof(in), out, 31, &written, NULL),
+                     -EINVAL);
+    assert_int_equal(viommu_pv_call(world->pv, 7, &in, sizeof(in), out, 32, &written, NULL),
+                     -ENOENT);
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), out, sizeof(out) - 1), VIOMMU_PV_EINVAL);
+    assert_int_equal(world_status(world, 0).mappings, 0);
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).mappings, 4);
+    in.call.count = 5;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), out, sizeof(out)), VIOMMU_PV_ERANGE);
+    in.call.count = UINT32_MAX;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), out, sizeof(out)), VIOMMU_PV_ERANGE);
+    in.call.count = 3;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), out, sizeof(out)), VIOMMU_PV_EINVAL);
+    world_end(world);
+}
+
+/* The bytes of a call may change as soon as it has been made. */
+static void test_a_call_is_read_once(void **state)
+{
+    struct world *world = world_create(&defaults, 1);
+    struct viommu_pv_map_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_MAP, in), .vm = VIOMMU_PV_SELF, .count = 3, .perm = 1};
+    struct viommu_pv_call *rest = NULL;
+    struct viommu_pv_answer out;
+    size_t written;
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    world->yield_every = 1;
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+        VIOMMU_PENDING);
+    memset(&in, 0xff, sizeof(in));
+    assert_int_equal(viommu_pv_resume(world->pv, rest, &out, sizeof(out) - 1, &written), -EINVAL);
+    while (viommu_pv_resume(world->pv, rest, &out, sizeof(out), &written) == VIOMMU_PENDING) {
+    }
+    assert_int_equal(out.status, VIOMMU_PV_OK);
+    assert_int_equal(out.done, 3);
+    assert_int_equal(written, sizeof(out));
+    world_end(world);
+}
+
+/* ---- the adapter to backends ---- */
+
+struct mirror {
+    uint64_t mapped; /* bit n: page n */
+    unsigned maps;
+    unsigned unmaps;
+    unsigned fences;
+    int answer;
+};
+
+static int on_change(void *opaque, const struct viommu_change *change)
+{
+    struct mirror *mirror = opaque;
+    uint64_t bit = UINT64_C(1) << (change->first >> 12 & 63);
+
+    if (mirror->answer) {
+        return mirror->answer;
+    }
+    if (change->kind == VIOMMU_CHANGE_MAP) {
+        assert_false(mirror->mapped & bit);
+        assert_int_equal(change->last - change->first, 0xfff);
+        assert_ptr_equal(change->host, mirror);
+        mirror->mapped |= bit;
+        mirror->maps++;
+    } else {
+        assert_int_equal(change->kind, VIOMMU_CHANGE_UNMAP);
+        assert_true(mirror->mapped & bit);
+        mirror->mapped &= ~bit;
+        mirror->unmaps++;
+    }
+    return 0;
+}
+
+static int on_fence(void *opaque)
+{
+    struct mirror *mirror = opaque;
+
+    mirror->fences++;
+    mirror->mapped = 0;
+    return 0;
+}
+
+static void test_backend(void **state)
+{
+    static const struct viommu_range allowed[] = {{0, 0x7fff}, {0x10000, 0x1ffff}};
+    struct mirror mirror = {.maps = 0};
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP,
+        .form = VIOMMU_FORM_RANGE,
+        .role = VIOMMU_ROLE_MIRROR,
+        .change = on_change,
+        .fence = on_fence,
+        .opaque = &mirror,
+        .allowed = allowed,
+        .allowed_count = 2,
+        .mappings_max = 3,
+    };
+    struct viommu_pv_memory memory = {.host = &mirror, .fd = -1};
+    struct viommu_pv_backend *backend;
+
+    (void)state;
+    what.fence = NULL;
+    assert_int_equal(viommu_pv_backend_create(&what, &backend), -EINVAL);
+    what.fence = on_fence;
+    what.page_sizes = 1 << 21;
+    assert_int_equal(viommu_pv_backend_create(&what, &backend), -ENOTSUP);
+    what.page_sizes = 0;
+    assert_int_equal(viommu_pv_backend_create(&what, &backend), 0);
+    assert_int_equal(viommu_pv_backend_map(backend, 1, 0, &memory, VIOMMU_READ), 0);
+    assert_int_equal(viommu_pv_backend_map(backend, 8, 0, &memory, VIOMMU_READ), -ERANGE);
+    assert_int_equal(viommu_pv_backend_map(backend, 16, 9, &memory, VIOMMU_READ), -ERANGE);
+    assert_int_equal(viommu_pv_backend_map(backend, 16, 0, &memory, VIOMMU_READ), 0);
+    assert_int_equal(viommu_pv_backend_map(backend, 17, 0, &memory, VIOMMU_READ), 0);
+    assert_int_equal(viommu_pv_backend_map(backend, 18, 0, &memory, VIOMMU_READ), -ENOMEM);
+    assert_int_equal(viommu_pv_backend_unmap(backend, 17, 0), 0);
+    assert_int_equal(viommu_pv_backend_flush(backend), 0);
+    assert_int_equal(mirror.mapped, 1u << 1 | 1u << 16);
+    /* An answer that would come later is none. */
+    mirror.answer = VIOMMU_PENDING;
+    assert_int_equal(viommu_pv_backend_unmap(backend, 16, 0), -EIO);
+    assert_int_equal(viommu_pv_backend_flush(backend), -EIO);
+    mirror.answer = 0;
+    assert_int_equal(viommu_pv_backend_isolate(backend), 0);
+    assert_int_equal(mirror.mapped, 0);
+    assert_int_equal(viommu_pv_backend_flush(backend), 0);
+    assert_int_equal(viommu_pv_backend_unmap(backend, 1, 0), 0);
+    assert_int_equal(viommu_pv_backend_map(backend, 1, 0, &memory, VIOMMU_READ), -EIO);
+    assert_int_equal(mirror.unmaps, 1);
+    viommu_pv_backend_destroy(backend);
+    viommu_pv_backend_destroy(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_incomplete_tables),   cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_malformed),           cmocka_unit_test(test_buffers),
+        cmocka_unit_test(test_a_call_is_read_once), cmocka_unit_test(test_backend),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Contexts, devices with reserved ranges, and enabling. */
+#include "pv/test_world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static const struct viommu_pv_config defaults;
+
+static struct world_range pages(uint32_t context, uint64_t device_frame, uint64_t count)
+{
+    return (struct world_range){.context = context,
+                                .of = VIOMMU_PV_SELF,
+                                .device_frame = device_frame,
+                                .count = count,
+                                .perm = VIOMMU_PV_READ};
+}
+
+static void test_enable(void **state)
+{
+    struct world *world = world_create(&defaults, 0);
+    struct viommu_pv_head in = WORLD_HEAD(VIOMMU_PV_ENABLE, in);
+    struct viommu_pv_call *rest = NULL;
+    struct viommu_pv_answer out;
+    size_t written;
+    uint32_t context;
+    unsigned long steps;
+
+    (void)state;
+    assert_int_equal(world_add_vm(world, 0, false), 0);
+    assert_int_equal(world_add_vm(world, 1, true), 0);
+    /* Not before it is enabled; the default map is as it was. */
+    assert_int_equal(world_do_map(world, 0, pages(0, 1, 1)), VIOMMU_PV_EAGAIN);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_EAGAIN);
+    assert_int_equal(world->vms[0].default_left, 5);
+    /* Interrupted, and given up: maps are refused, and another call goes on. */
+    world->yield_every = 2;
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+        VIOMMU_PENDING);
+    assert_int_equal(world->vms[0].default_left, 3);
+    viommu_pv_cancel(world->pv, rest);
+    assert_int_equal(world_do_map(world, 0, pages(0, 1, 1)), VIOMMU_PV_EAGAIN);
+    assert_false(world_status(world, 0).enabled);
+    world->flush_fails = true;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_EIO);
+    assert_int_equal(world_do_map(world, 0, pages(0, 1, 1)), VIOMMU_PV_EAGAIN);
+    world->flush_fails = false;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(world->vms[0].default_left, 0);
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_EALREADY);
+    assert_int_equal(world_do_map(world, 0, pages(0, 1, 1)), VIOMMU_PV_OK);
+    /* One that began with nothing asks for nothing. */
+    steps = world->steps;
+    world->flushes = 0;
+    assert_int_equal(world_enable(world, 1), VIOMMU_PV_OK);
+    assert_int_equal(world->steps, steps + 1); /* the privilege */
+    assert_int_equal(world->flushes, 0);
+    world_check(world);
+    world_end(world);
+}
+
+static void test_contexts(void **state)
+{
+    struct world *world = world_create(&(struct viommu_pv_config){.contexts_max = 3}, 1);
+    uint32_t context;
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
+    assert_int_equal(context, 1);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
+    assert_int_equal(context, 2);
+    assert_int_equal(world_free(world, 0, 0), VIOMMU_PV_EBADF);
+    assert_int_equal(world_free(world, 0, 3), VIOMMU_PV_EBADF);
+    assert_int_equal(world_do_map(world, 0, pages(1, 0, 20)), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 2), 0);
+    assert_int_equal(world_move(world, 0, 2, 1), VIOMMU_PV_OK);
+    assert_int_equal(world_free(world, 0, 1), VIOMMU_PV_ENOTEMPTY);
+    assert_int_equal(world_move(world, 0, 2, 2), VIOMMU_PV_OK);
+    world->yield_every = 1;
+    world->flush_fails = true;
+    assert_int_equal(world_free(world, 0, 1), VIOMMU_PV_EIO);
+    assert_int_equal(world->pages[0].refs, 1);
+    world->flush_fails = false;
+    assert_int_equal(world_free(world, 0, 1), VIOMMU_PV_OK);
+    assert_int_equal(world->pages[0].refs, 0);
+    assert_int_equal(world_do_map(world, 0, pages(1, 0, 1)), VIOMMU_PV_EBADF);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
+    assert_int_equal(context, 1);
+    world_check(world);
+    world_end(world);
+}
+
+/* A call on a context that went, and came again with the same id, is over. */
+static void test_another_context_of_the_same_id(void **state)
+{
+    struct world *world = world_create(&defaults, 1);
+    struct viommu_pv_map_call in = {.head = WORLD_HEAD(VIOMMU_PV_MAP, in),
+                                    .context = 1,
+                                    .vm = VIOMMU_PV_SELF,
+                                    .count = 3,
+                                    .perm = VIOMMU_PV_READ};
+    struct viommu_pv_call *rest = NULL;
+    struct viommu_pv_answer out;
+    uint32_t context;
+    size_t written;
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
+    world->yield_every = 1;
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+        VIOMMU_PENDING);
+    world->yield_every = 0;
+    assert_int_equal(world_free(world, 0, 1), VIOMMU_PV_OK);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_resume(world->pv, rest, &out, sizeof(out), &written), 0);
+    assert_int_equal(out.status, VIOMMU_PV_EBADF);
+    assert_int_equal(out.done, 1);
+    assert_int_equal(world_status(world, 0).mappings, 0);
+    world_end(world);
+}
+
+static struct viommu_pv_reserved reserved(struct world *world, uint32_t device, uint32_t room,
+                                          struct viommu_pv_frames *frames)
+{
+    struct viommu_pv_reserved_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_RESERVED, struct viommu_pv_reserved_call),
+        .device = device,
+        .room = room};
+    struct {
+        struct viommu_pv_reserved head;
+        struct viommu_pv_frames frames[8];
+    } out = {.head = {.count = 0}};
+
+    (void)world_call(world, 0, &in, sizeof(in), &out, sizeof(out));
+    memcpy(frames, out.frames, sizeof(out.frames));
+    return out.head;
+}
+
+static void test_reserved_ranges(void **state)
+{
+    struct world *world = world_create(&defaults, 1);
+    struct viommu_pv_frames frames[8];
+    uint64_t generation;
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(reserved(world, VIOMMU_PV_ALL, 8, frames).count, 0);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 2), 0);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 2), -EEXIST);
+    generation = reserved(world, VIOMMU_PV_ALL, 8, frames).generation;
+    assert_int_equal(reserved(world, VIOMMU_PV_ALL, 8, frames).answer.done, 3);
+    assert_int_equal(frames[0].first, 64);
+    assert_int_equal(frames[1].first, 80);
+    assert_int_equal(frames[2].first, 128);
+    assert_int_equal(frames[2].last, 129);
+    assert_int_equal(reserved(world, VIOMMU_PV_ALL, 2, frames).answer.done, 0);
+    assert_int_equal(reserved(world, VIOMMU_PV_ALL, 2, frames).count, 3);
+    assert_int_equal(reserved(world, 1, 2, frames).count, 2);
+    assert_int_equal(reserved(world, 9, 2, frames).answer.status, VIOMMU_PV_ENODEV);
+    /* At each frame of a range, in each context; the first one that is refused has done nothing. */
+    assert_int_equal(world_do_map(world, 0, pages(0, 64, 1)), VIOMMU_PV_EADDRNOTAVAIL);
+    assert_int_equal(world_do_map(world, 0, pages(0, 60, 5)), VIOMMU_PV_EADDRNOTAVAIL);
+    assert_int_equal(world_do_map(world, 0, pages(0, 66, 63)), VIOMMU_PV_EADDRNOTAVAIL);
+    assert_int_equal(world_status(world, 0).mappings, 0);
+    assert_int_equal(world_do_map(world, 0, pages(0, 66, 14)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, pages(0, 64, 1)), VIOMMU_PV_ENXIO);
+    assert_int_equal(viommu_pv_device_remove(world->pv, 0, 2), 0);
+    assert_int_equal(viommu_pv_device_remove(world->pv, 0, 2), -ENODEV);
+    assert_true(reserved(world, VIOMMU_PV_ALL, 8, frames).generation != generation);
+    assert_int_equal(world_do_map(world, 0, pages(0, 128, 1)), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 2), -EADDRNOTAVAIL);
+    assert_int_equal(world->spaces[0].identities, 2);
+    world_check(world);
+    world_end(world);
+}
+
+static void test_attach(void **state)
+{
+    struct world *world = world_create(&defaults, 1);
+    uint32_t context;
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 3), 0);
+    assert_int_equal(world_move(world, 0, 4, 1), VIOMMU_PV_ENODEV);
+    assert_int_equal(world_move(world, 0, 3, 2), VIOMMU_PV_EBADF);
+    /* Each step that fails leaves it where it was; the world checks that ranges are never absent.
+     */
+    for (unsigned i = 2;; i++) {
+        uint32_t status;
+
+        world->failed = false;
+        world->fail_at = world->steps + i;
+        status = world_move(world, 0, 3, 1);
+        world_check(world);
+        if (status == VIOMMU_PV_OK) {
+            break;
+        }
+        assert_true(status == VIOMMU_PV_ENOSPC || status == VIOMMU_PV_ENODEV);
+        assert_int_equal(world->spaces[0].devices, 1);
+        assert_int_equal(world->spaces[0].identities, 2);
+        assert_int_equal(world->spaces[1].identities, 0);
+    }
+    world->fail_at = 0;
+    assert_int_equal(world->spaces[1].devices, 1);
+    assert_int_equal(world->spaces[1].identities, 2);
+    assert_int_equal(world->spaces[0].identities, 0);
+    assert_int_equal(world_move(world, 0, 3, 1), VIOMMU_PV_OK);
+    world_end(world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_enable),
+        cmocka_unit_test(test_contexts),
+        cmocka_unit_test(test_another_context_of_the_same_id),
+        cmocka_unit_test(test_reserved_ranges),
+        cmocka_unit_test(test_attach),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

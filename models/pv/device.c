@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Paravirtual operations: devices, and the ranges that they need mapped one to one.
+ *
+ * A range is there before its device is, and goes after it: in the context that the device comes to
+ * it is mapped first, and in the one that the device leaves it is unmapped last. Devices with the
+ * same range share it. No mapping of a guest meets any reserved range of its devices, in no
+ * context.
+ *
+ * One device of a VM is moved at a time (`moving`), so what is mapped one to one in its contexts,
+ * and where its devices are, is changed without the lock by whoever has that.
+ */
+#include "pv/engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+/* ---- reserved ranges ---- */
+
+bool pv_reserved_meets(const struct pv_vm *vm, uint64_t first, uint64_t last,
+                       struct viommu_pv_range *met)
+{
+    size_t low = 0;
+    size_t high = vm->reserved_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (vm->reserved[middle].last < first) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if (low == vm->reserved_count || vm->reserved[low].first > last) {
+        return false;
+    }
+    if (met) {
+        *met = vm->reserved[low];
+    }
+    return true;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct viommu_pv_range *x = a;
+    const struct viommu_pv_range *y = b;
+
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* The ranges of all devices of a VM and of one more (or NULL); NULL without memory. */
+static struct viommu_pv_range *gather(const struct pv_vm *vm, const struct pv_device *more,
+                                      size_t *out)
+{
+    size_t room = more ? more->range_count : 0;
+    struct viommu_pv_range *all;
+    size_t count = 0;
+    size_t kept = 0;
+
+    for (const struct pv_device *device = vm->devices; device; device = device->next) {
+        room += device->range_count;
+    }
+    all = base_alloc_array(room + 1, sizeof(*all));
+    if (!all) {
+        return NULL;
+    }
+    for (const struct pv_device *device = vm->devices; device; device = device->next) {
+        memcpy(all + count, device->ranges, device->range_count * sizeof(*all));
+        count += device->range_count;
+    }
+    if (more) {
+        memcpy(all + count, more->ranges, more->range_count * sizeof(*all));
+        count += more->range_count;
+    }
+    qsort(all, count, sizeof(*all), compare);
+    for (size_t i = 0; i < count; i++) {
+        if (i == 0 || memcmp(&all[i], &all[kept - 1], sizeof(*all)) != 0) {
+            all[kept++] = all[i];
+        }
+    }
+    *out = kept;
+    return all;
+}
+
+static void set_reserved(struct pv_vm *vm, struct viommu_pv_range *all, size_t count)
+{
+    base_free(vm->reserved);
+    vm->reserved = all;
+    vm->reserved_count = count;
+    vm->generation++;
+}
+
+/* After a device has gone. With the lock. Without memory for a new list more is reserved than need
+ * be. */
+static void forget_reserved(struct pv_vm *vm)
+{
+    size_t count;
+    struct viommu_pv_range *all = gather(vm, NULL, &count);
+
+    if (all) {
+        set_reserved(vm, all, count);
+    }
+}
+
+/* Reserves the ranges of a device that comes. With the lock. */
+static int reserve(const struct viommu_pv *pv, struct pv_vm *vm, const struct pv_device *device)
+{
+    struct viommu_pv_range *all;
+    size_t count;
+
+    for (size_t i = 0; i < device->range_count; i++) {
+        for (uint32_t id = 0; id < pv->config.contexts_max; id++) {
+            const struct pv_context *context = vm->contexts[id];
+            const struct pv_slot *slot =
+                context ? pv_tree_next(&context->tree, device->ranges[i].first) : NULL;
+
+            if (slot && slot->device_frame <= device->ranges[i].last) {
+                return -EADDRNOTAVAIL;
+            }
+        }
+    }
+    all = gather(vm, device, &count);
+    if (!all) {
+        return -ENOMEM;
+    }
+    for (size_t i = 1; i < count; i++) {
+        if (all[i].first <= all[i - 1].last) {
+            base_free(all); /* in part the range of another device */
+            return -EADDRNOTAVAIL;
+        }
+    }
+    set_reserved(vm, all, count);
+    return 0;
+}
+
+/* ---- what is mapped one to one ---- */
+
+static void identity_drop(struct viommu_pv *pv, struct pv_context *context,
+                          const struct viommu_pv_range *range)
+{
+    size_t i = 0;
+
+    while (memcmp(&context->identities[i].range, range, sizeof(*range)) != 0) {
+        i++;
+    }
+    if (--context->identities[i].users) {
+        return;
+    }
+    context->identities[i] = context->identities[--context->identity_count];
+    (void)pv->ops->identity(pv->opaque, context->space, range->first, range->last, false);
+    if (pv->ops->flush(pv->opaque, context->space, range->first, range->last)) {
+        pv_lock(pv);
+        context->isolated = true;
+        context->failures++;
+        pv_unlock(pv);
+        pv->ops->isolate(pv->opaque, context->space);
+    }
+}
+
+static int identity_add(struct viommu_pv *pv, struct pv_context *context,
+                        const struct viommu_pv_range *range)
+{
+    struct pv_identity *more;
+
+    for (size_t i = 0; i < context->identity_count; i++) {
+        if (memcmp(&context->identities[i].range, range, sizeof(*range)) == 0) {
+            context->identities[i].users++;
+            return 0;
+        }
+    }
+    more = base_realloc_array(context->identities, context->identity_count + 1, sizeof(*more));
+    if (!more) {
+        return -ENOMEM;
+    }
+    context->identities = more;
+    if (pv->ops->identity(pv->opaque, context->space, range->first, range->last, true)) {
+        return -ENOMEM;
+    }
+    more[context->identity_count++] = (struct pv_identity){.range = *range, .users = 1};
+    return 0;
+}
+
+static void identities_drop(struct viommu_pv *pv, struct pv_context *context,
+                            const struct pv_device *device, size_t count)
+{
+    while (count > 0) {
+        identity_drop(pv, context, &device->ranges[--count]);
+    }
+}
+
+static int identities_add(struct viommu_pv *pv, struct pv_context *context,
+                          const struct pv_device *device)
+{
+    for (size_t i = 0; i < device->range_count; i++) {
+        if (identity_add(pv, context, &device->ranges[i])) {
+            identities_drop(pv, context, device, i);
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+/* Moves a device, in the embedder too; nothing has changed when it fails. */
+static int move(struct viommu_pv *pv, const struct pv_device *device, struct pv_context *from,
+                struct pv_context *to)
+{
+    int error = from == to ? 0 : identities_add(pv, to, device);
+
+    if (error) {
+        return error;
+    }
+    error = pv->ops->attach(pv->opaque, device->id, from ? from->space : NULL, to->space);
+    if (error && from != to) {
+        identities_drop(pv, to, device, device->range_count);
+    } else if (!error && from && from != to) {
+        identities_drop(pv, from, device, device->range_count);
+    }
+    return error == 0 || error == -ENOMEM ? error : -ENODEV;
+}
+
+/* ---- devices come and go ---- */
+
+static struct pv_device **find(struct pv_vm *vm, uint32_t id)
+{
+    struct pv_device **at = &vm->devices;
+
+    while (*at && (*at)->id != id) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+/* Takes the turn to move devices. With the lock. */
+static int begin_move(struct pv_vm *vm)
+{
+    if (vm->moving) {
+        return -EBUSY;
+    }
+    vm->moving = true;
+    vm->users++;
+    return 0;
+}
+
+static void end_move(struct pv_vm *vm)
+{
+    vm->moving = false;
+    vm->users--;
+}
+
+/* Asks what a device needs. */
+static int ask(const struct viommu_pv *pv, uint32_t vm, uint32_t id, struct pv_device **out)
+{
+    struct pv_device *device;
+    size_t count = 0;
+    size_t again = 0;
+
+    if (pv->ops->reserved(pv->opaque, vm, id, NULL, 0, &count)) {
+        return -ENODEV;
+    }
+    if (count > 65536) {
+        return -EINVAL;
+    }
+    device = base_alloc(sizeof(*device) + count * sizeof(device->ranges[0]));
+    if (!device) {
+        return -ENOMEM;
+    }
+    device->id = id;
+    device->range_count = count;
+    if (count &&
+        (pv->ops->reserved(pv->opaque, vm, id, device->ranges, count, &again) || again != count)) {
+        base_free(device);
+        return -ENODEV;
+    }
+    qsort(device->ranges, count, sizeof(device->ranges[0]), compare);
+    for (size_t i = 0; i < count; i++) {
+        if (device->ranges[i].first > device->ranges[i].last ||
+            device->ranges[i].last > pv->config.device_frame_max ||
+            (i && device->ranges[i].first <= device->ranges[i - 1].last)) {
+            base_free(device);
+            return -EINVAL;
+        }
+    }
+    *out = device;
+    return 0;
+}
+
+/* With the turn to move. */
+static int add(struct viommu_pv *pv, struct pv_vm *vm, uint32_t id)
+{
+    struct pv_context *context = vm->contexts[0];
+    struct pv_device *device;
+    int error = ask(pv, vm->id, id, &device);
+
+    if (error) {
+        return error;
+    }
+    pv_lock(pv);
+    error = reserve(pv, vm, device);
+    pv_unlock(pv);
+    if (!error) {
+        error = move(pv, device, NULL, context);
+        pv_lock(pv);
+        if (error) {
+            forget_reserved(vm);
+        } else {
+            device->context = context;
+            context->devices++;
+            device->next = vm->devices;
+            vm->devices = device;
+        }
+        pv_unlock(pv);
+    }
+    if (error) {
+        base_free(device);
+    }
+    return error;
+}
+
+int viommu_pv_device_add(struct viommu_pv *pv, uint32_t id, uint32_t device)
+{
+    struct pv_vm *vm;
+    int error;
+
+    pv_lock(pv);
+    vm = pv_vm_find(pv, id);
+    if (!vm || vm->dying) {
+        error = vm ? -ESHUTDOWN : -ENOENT;
+    } else if (*find(vm, device)) {
+        error = -EEXIST;
+    } else {
+        error = vm->contexts[0]->isolated ? -EBUSY : begin_move(vm);
+    }
+    pv_unlock(pv);
+    if (error) {
+        return error;
+    }
+    error = add(pv, vm, device);
+    pv_lock(pv);
+    end_move(vm);
+    pv_unlock(pv);
+    return error;
+}
+
+/* With the turn to move, and the lock; gives it up meanwhile. */
+static void take_away(struct viommu_pv *pv, struct pv_vm *vm, struct pv_device **at)
+{
+    struct pv_device *device = *at;
+    struct pv_context *context = device->context;
+
+    context->users++;
+    pv_unlock(pv);
+    (void)pv->ops->attach(pv->opaque, device->id, context->space, NULL);
+    identities_drop(pv, context, device, device->range_count);
+    pv_lock(pv);
+    context->users--;
+    context->devices--;
+    *at = device->next;
+    base_free(device);
+    forget_reserved(vm);
+}
+
+int viommu_pv_device_remove(struct viommu_pv *pv, uint32_t id, uint32_t device)
+{
+    struct pv_vm *vm;
+    struct pv_device **at;
+    int error;
+
+    pv_lock(pv);
+    vm = pv_vm_find(pv, id);
+    at = vm ? find(vm, device) : NULL;
+    if (!at || !*at) {
+        error = vm ? -ENODEV : -ENOENT;
+    } else {
+        error = begin_move(vm);
+    }
+    if (!error) {
+        take_away(pv, vm, at);
+        end_move(vm);
+    }
+    pv_unlock(pv);
+    return error;
+}
+
+int pv_devices_remove(struct viommu_pv *pv, struct pv_vm *vm)
+{
+    if (vm->devices && vm->moving) {
+        return VIOMMU_PENDING;
+    }
+    vm->moving = true;
+    while (vm->devices) {
+        take_away(pv, vm, &vm->devices);
+    }
+    vm->moving = false;
+    return 0;
+}
+
+/* ---- calls ---- */
+
+int pv_run_attach(struct pv_run *run)
+{
+    const struct viommu_pv_attach_call *in = &run->call->in.attach;
+    struct viommu_pv *pv = run->pv;
+    struct pv_vm *vm = run->vm;
+    struct pv_device *device;
+    struct pv_context *from = NULL;
+    int error = pv_enter_context(run, in->context);
+
+    if (error) {
+        return error;
+    }
+    pv_lock(pv);
+    device = *find(vm, in->device);
+    if (!device) {
+        error = -ENODEV;
+    } else if (run->context->isolated) {
+        error = -EIO;
+    } else if (vm->dying) {
+        error = -ESHUTDOWN;
+    } else {
+        error = begin_move(vm) ? -EAGAIN : 0;
+    }
+    if (!error) {
+        from = device->context;
+        from->users++;
+        run->context->devices++;
+    }
+    pv_unlock(pv);
+    if (error) {
+        return error;
+    }
+    error = move(pv, device, from, run->context);
+    pv_lock(pv);
+    if (error) {
+        run->context->devices--;
+    } else {
+        device->context = run->context;
+        from->devices--;
+    }
+    from->users--;
+    end_move(vm);
+    pv_unlock(pv);
+    return error == -ENOMEM ? -ENOSPC : error;
+}
+
+int pv_run_reserved(struct pv_run *run)
+{
+    const struct viommu_pv_reserved_call *in = &run->call->in.reserved;
+    struct viommu_pv_reserved *out = &run->call->out.reserved;
+    struct pv_vm *vm = run->vm;
+    const struct viommu_pv_range *ranges = vm->reserved;
+    size_t count;
+    int error = 0;
+
+    pv_lock(run->pv);
+    ranges = vm->reserved;
+    count = vm->reserved_count;
+    if (in->device != VIOMMU_PV_ALL) {
+        const struct pv_device *device = *find(vm, in->device);
+
+        ranges = device ? device->ranges : NULL;
+        count = device ? device->range_count : 0;
+        error = device ? 0 : -ENODEV;
+    }
+    if (!error) {
+        out->count = (uint32_t)count;
+        out->generation = vm->generation;
+    }
+    if (count && count <= in->room) {
+        run->call->ranges = base_alloc_array(count, sizeof(*ranges));
+        if (run->call->ranges) {
+            memcpy(run->call->ranges, ranges, count * sizeof(*ranges));
+            run->call->done = count;
+        } else {
+            error = -ENOSPC;
+        }
+    }
+    pv_unlock(run->pv);
+    return error;
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Paravirtual operations: what the engine keeps, and the rules of its lock.
+ *
+ *     engine -> VMs (sorted by id) -> contexts -> slots (table.h)
+ *                   |                    `-> queue of slots that await their flush
+ *                   |-> index: the slots that map its frames (index.h), and aliases
+ *                   `-> devices, with their reserved ranges
+ *
+ * Life of a slot: FREE, CLAIMED (in the index; references taken), LIVE, LEAVING, PENDING (in the
+ * queue), FREE or REVOKED. Between two states the engine's lock is given up and an operation of the
+ * embedder runs; CLAIMED and LEAVING say whose turn it is: only the call that made them so changes
+ * such a slot. Of a slot that is CLAIMED, LIVE, LEAVING or PENDING the page reference is held, of a
+ * writable one the type reference, too (one of MMIO: none). References are dropped in one place,
+ * pv_flush(), after a flush of the real IOMMU that began when the slot was PENDING.
+ *
+ * Locking. One mutex an engine, held for a step of one slot and never while an operation of the
+ * embedder runs. What must outlive such a gap is counted: `users` of a VM and of a context. A VM or
+ * context that is about to go says so (dying, closing), is not found by new calls, and is freed
+ * when nobody uses it. So whatever happens inside an operation of the embedder happens between two
+ * steps.
+ */
+#ifndef VIOMMU_PV_ENGINE_H
+#define VIOMMU_PV_ENGINE_H
+
+#include "pv/index.h"
+
+#include <pthread.h>
+
+#include <viommu/pv.h>
+
+/* A slot's references, to be dropped outside the lock. */
+struct pv_put {
+    struct pv_vm *vm;    /* that was named; used until it is done */
+    struct pv_vm *owner; /* likewise, when it is another; or NULL */
+    uint64_t handle;
+    uint8_t order;
+    uint8_t perm;
+    uint8_t flags;
+};
+
+/* A reserved range that devices of a context need. */
+struct pv_identity {
+    struct viommu_pv_range range;
+    unsigned users; /* devices */
+};
+
+struct pv_context {
+    struct pv_vm *vm;
+    void *space;
+    uint32_t id;
+    uint64_t serial;
+    unsigned users;    /* calls that are in it */
+    unsigned devices;  /* attached, or about to be */
+    bool closing;      /* being freed */
+    bool isolated;     /* a flush failed, and no whole one has succeeded since */
+    uint64_t failures; /* how many flushes failed */
+    struct pv_tree tree;
+    /* The queue: places head to tail of a ring; NULL where a slot has been flushed already. */
+    struct pv_slot **queue;
+    uint64_t head;
+    uint64_t tail;
+    uint64_t leaving; /* slots on their way into it */
+    uint64_t frames;  /* of the slots in it and on their way */
+    uint64_t pending; /* slots in it */
+    uint64_t revoked; /* slots that are REVOKED */
+    uint64_t hint;    /* map_foreign: where to look for a gap */
+    /* What is mapped one to one; changed by whoever moves devices of the VM. */
+    struct pv_identity *identities;
+    size_t identity_count;
+};
+
+struct pv_device {
+    struct pv_device *next;
+    uint32_t id;
+    struct pv_context *context;
+    size_t range_count;
+    struct viommu_pv_range ranges[]; /* sorted, none meets another */
+};
+
+enum pv_enabling {
+    PV_NOT_ENABLED = 0,
+    PV_ENABLING,
+    PV_ENABLED,
+};
+
+struct pv_vm {
+    uint32_t id;
+    uint64_t serial;
+    unsigned users;   /* calls that are about it, as mapper or owner */
+    uint64_t putting; /* references of its pages that are being dropped */
+    bool dying;
+    bool empty;    /* it began so */
+    bool moving;   /* a device is being moved */
+    bool dropping; /* a call drops the default mappings */
+    bool removing; /* a call takes the VM apart */
+    enum pv_enabling enabling;
+    uint64_t cursor;              /* of drop_default */
+    uint64_t position;            /* in the index, while the VM dies */
+    struct pv_context **contexts; /* by id; NULL where there is none */
+    uint64_t context_count;
+    uint64_t mappings; /* slots in all contexts */
+    uint64_t tables;
+    struct pv_device *devices;
+    uint64_t generation;              /* of the devices' ranges */
+    struct viommu_pv_range *reserved; /* of all devices, sorted, each once; none meets another */
+    size_t reserved_count;
+    struct pv_index index;
+    struct pv_alias *aliases; /* of its pages that others have as theirs */
+    uint64_t alias_count;
+    uint64_t *leaving; /* frames that are about to be removed, sorted */
+    size_t leaving_count;
+    size_t leaving_room;
+};
+
+struct viommu_pv {
+    pthread_mutex_t lock;
+    struct viommu_pv_config config;
+    const struct viommu_pv_ops *ops;
+    void *opaque;
+    uint64_t seed;
+    uint64_t serial; /* the last one given */
+    struct pv_vm **vms;
+    size_t vm_count;
+};
+
+/* A call that runs, or is to go on. */
+struct viommu_pv_call {
+    uint16_t operation;
+    uint32_t caller;
+    uint64_t caller_serial;  /* the VM as it was; another has another */
+    uint64_t named_serial;   /* 0: not looked at yet */
+    uint64_t context_serial; /* likewise */
+    bool may_yield;
+    uint32_t status;
+    uint64_t done;
+    uint64_t stopped;
+    uint64_t place; /* map_foreign: items that were looked at */
+    uint64_t first; /* unmap: what is to be flushed at the end */
+    uint64_t last;
+    union {
+        struct viommu_pv_reserved_call reserved;
+        struct viommu_pv_alloc_call alloc;
+        struct viommu_pv_free_call free;
+        struct viommu_pv_attach_call attach;
+        struct viommu_pv_map_call map;
+        struct viommu_pv_flush_call flush;
+        struct viommu_pv_lookup_call lookup;
+        struct viommu_pv_find_call find;
+        struct viommu_pv_foreign_call foreign;
+        struct viommu_pv_acknowledge_call acknowledge;
+    } in;
+    /* What follows a structure, of the call or of the answer. */
+    uint64_t *frames;
+    struct viommu_pv_item *items;
+    struct viommu_pv_range *ranges;
+    struct viommu_pv_place *places;
+    union {
+        struct viommu_pv_answer answer;
+        struct viommu_pv_caps caps;
+        struct viommu_pv_reserved reserved;
+        struct viommu_pv_alloc alloc;
+        struct viommu_pv_lookup lookup;
+        struct viommu_pv_find find;
+        struct viommu_pv_acknowledged acknowledged;
+    } out;
+};
+
+/* While a call runs: the VM, the context and the VM that was named, all counted as used. */
+struct pv_run {
+    struct viommu_pv *pv;
+    bool enabled; /* the VM has enabled the interface */
+    struct viommu_pv_call *call;
+    struct pv_vm *vm;
+    struct pv_context *context; /* or NULL */
+    struct pv_vm *named;        /* or NULL */
+};
+
+/* ---- engine.c ---- */
+
+static inline void pv_lock(struct viommu_pv *pv)
+{
+    pthread_mutex_lock(&pv->lock);
+}
+
+static inline void pv_unlock(struct viommu_pv *pv)
+{
+    pthread_mutex_unlock(&pv->lock);
+}
+
+/* Under the lock. A VM that is dying is found, too. */
+struct pv_vm *pv_vm_find(const struct viommu_pv *pv, uint32_t id);
+static inline void pv_vm_hold(struct pv_vm *vm)
+{
+    vm->users++;
+    vm->putting++;
+}
+
+static inline void pv_vm_let_go(struct pv_vm *vm)
+{
+    vm->users--;
+    vm->putting--;
+}
+
+/* A VM that has nothing and that nobody uses is found no more, and can be freed. With the lock. */
+void pv_vm_take_out(struct viommu_pv *pv, struct pv_vm *vm);
+void pv_vm_free(struct pv_vm *vm);
+/* Whether a frame of the VM's, or any in [first, last], is about to be removed. */
+bool pv_vm_leaving(const struct pv_vm *vm, uint64_t first, uint64_t last);
+
+/* ---- context.c: contexts and devices ---- */
+
+/* Makes a context with this id, or (UINT32_MAX) the lowest that is free. */
+int pv_context_create(struct viommu_pv *pv, struct pv_vm *vm, uint32_t *id);
+/* Nobody uses it, no slot is in use, no device attached. Takes the lock for itself. */
+void pv_context_free(struct viommu_pv *pv, struct pv_context *context);
+/*
+ * Takes every slot of a context away, and flushes. With the lock; gives it up meanwhile. Returns 0;
+ * VIOMMU_PENDING: it should yield, or another call has slots of it; -EIO.
+ */
+int pv_context_clear(struct viommu_pv *pv, struct pv_context *context, bool may_yield);
+/* Takes all devices of a VM away, whatever they were at. VIOMMU_PENDING: one is being moved. */
+int pv_devices_remove(struct viommu_pv *pv, struct pv_vm *vm);
+/* Whether device frames meet what is reserved; *met (or NULL) becomes the first range that they
+   meet. With the lock. */
+bool pv_reserved_meets(const struct pv_vm *vm, uint64_t first, uint64_t last,
+                       struct viommu_pv_range *met);
+
+int pv_run_reserved(struct pv_run *run);
+int pv_run_enable(struct pv_run *run);
+int pv_run_alloc(struct pv_run *run);
+int pv_run_free(struct pv_run *run);
+int pv_run_attach(struct pv_run *run);
+
+/* ---- flush.c: from unmapped to free ---- */
+
+/*
+ * Makes a LIVE slot PENDING: unmaps it in the real IOMMU. With the lock; gives it up meanwhile.
+ * Flushes before where there is no room to wait, and afterwards where the page is larger than what
+ * may. Returns 0; -EAGAIN when the slot is not LIVE any more, or a queue of others' making is in
+ * the way; -EIO: it is as it was.
+ */
+int pv_unmap_slot(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags);
+/* The same of a slot that the caller has made LEAVING; an error other than -EAGAIN is -EIO. */
+int pv_unmap_leaving(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags);
+/*
+ * Flushes what is PENDING in [first, last] now, and drops its references. With the lock; gives it
+ * up meanwhile. Returns 0 or -EIO.
+ */
+int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, uint64_t last);
+/* Takes a slot into the index of the VM it names, and makes an alias for an owner (or NULL). */
+int pv_slot_link(struct pv_slot *slot, struct pv_vm *named, struct pv_vm *owner);
+/* Takes it out; what there is to be dropped for it. With the lock. */
+struct pv_put pv_slot_unlink(struct viommu_pv *pv, struct pv_slot *slot);
+/* A slot's context has it no more. With the lock. */
+void pv_slot_remove(struct pv_slot *slot);
+/* With the lock again, when it has been dropped: the VMs that it names are held no more. */
+void pv_put_end(const struct pv_put *put);
+/* Drops what was taken for a page. Without the lock. */
+void pv_put(struct viommu_pv *pv, const struct pv_put *put);
+
+int pv_run_flush(struct pv_run *run);
+
+/* ---- map.c ---- */
+
+/* One page to be mapped. */
+struct pv_item {
+    uint64_t frame;
+    uint64_t device_frame;
+    unsigned order;
+    uint32_t perm;
+    uint32_t flags;
+};
+
+/* Maps it, whole, or nothing has changed. Without the lock. Returns 0 or the negative status. */
+int pv_map_item(struct pv_run *run, const struct pv_item *item);
+
+int pv_run_map(struct pv_run *run);
+int pv_run_unmap(struct pv_run *run);
+int pv_run_foreign(struct pv_run *run);
+
+/* Whether the call should yield now. Without the lock. */
+bool pv_should_yield(const struct pv_run *run);
+/* The privilege of the caller over the pages of another VM. Without the lock. */
+bool pv_may_use(const struct pv_run *run, uint32_t vm, uint32_t perm);
+
+/* ---- lookup.c ---- */
+
+int pv_run_lookup(struct pv_run *run);
+int pv_run_find(struct pv_run *run);
+
+/* ---- remove.c: pages and VMs go ---- */
+
+int pv_run_acknowledge(struct pv_run *run);
+
+/* ---- call.c ---- */
+
+/*
+ * Takes the context and the VM that a call names, and counts them as used. Without the lock.
+ * Returns 0 or the negative status; what was taken is given back when the call ends or yields.
+ */
+int pv_enter_context(struct pv_run *run, uint32_t id);
+int pv_enter_named(struct pv_run *run, uint32_t id);
+/* The same with the lock. */
+int pv_enter_context_locked(struct pv_run *run, uint32_t id);
+int pv_enter_named_locked(struct pv_run *run, uint32_t id);
+
+#ifdef VIOMMU_TESTING
+/* Checks all that is said above, with nobody at work; NULL, or what is wrong. */
+const char *pv_check(struct viommu_pv *pv);
+#endif
+
+#endif

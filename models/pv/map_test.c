@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Map, unmap, flush and look-ups: each rule, and each status for its one reason. */
+#include "pv/test_world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+enum {
+    RW = VIOMMU_PV_READ | VIOMMU_PV_WRITE,
+};
+
+static const struct viommu_pv_config defaults;
+
+static struct world *begin(const struct viommu_pv_config *config)
+{
+    struct world *world = world_create(config, 3);
+
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(world_enable(world, i), VIOMMU_PV_OK);
+    }
+    return world;
+}
+
+static struct world_range one(uint64_t frame, uint64_t device_frame, uint32_t perm)
+{
+    return (struct world_range){.of = VIOMMU_PV_SELF,
+                                .frame = frame,
+                                .device_frame = device_frame,
+                                .count = 1,
+                                .perm = perm};
+}
+
+static struct world_range of(struct world_range range, uint32_t vm)
+{
+    range.of = vm;
+    return range;
+}
+
+static struct world_range many(struct world_range range, uint64_t count)
+{
+    range.count = count;
+    return range;
+}
+
+static struct world_range with(struct world_range range, uint32_t flags)
+{
+    range.flags = flags;
+    return range;
+}
+
+static struct world_range large(struct world_range range)
+{
+    range.order = 9;
+    return range;
+}
+
+static const struct world_page *page(const struct world *world, uint32_t vm, uint64_t frame)
+{
+    return &world->pages[world->vms[vm].frames[frame].machine];
+}
+
+static struct viommu_pv_lookup look(struct world *world, uint32_t vm, uint64_t device_frame)
+{
+    struct viommu_pv_lookup_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_LOOKUP, struct viommu_pv_lookup_call),
+        .device_frame = device_frame};
+    struct viommu_pv_lookup out = {.frame = 0};
+
+    (void)world_call(world, vm, &in, sizeof(in), &out, sizeof(out));
+    return out;
+}
+
+static void test_references(void **state)
+{
+    struct world *world = begin(&defaults);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 0, one(1, 10, RW)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, one(1, 11, VIOMMU_PV_READ)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 1, of(one(1, 11, VIOMMU_PV_WRITE), 0)), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 1)->refs, 3);
+    assert_int_equal(page(world, 0, 1)->types, 2);
+    world_check(world);
+    /* Only what it is; twice puts once. */
+    assert_int_equal(world_do_unmap(world, 0, one(2, 10, 0)), VIOMMU_PV_ESTALE);
+    assert_int_equal(world_do_unmap(world, 0, of(one(1, 10, 0), 1)), VIOMMU_PV_ESTALE);
+    assert_int_equal(world_do_unmap(world, 0, one(1, 12, 0)), VIOMMU_PV_ENXIO);
+    assert_int_equal(world_do_unmap(world, 1, one(1, 10, 0)), VIOMMU_PV_ENXIO);
+    assert_int_equal(world_do_unmap(world, 0, one(1, 10, 0)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, one(1, 10, 0)), VIOMMU_PV_ENXIO);
+    assert_int_equal(page(world, 0, 1)->refs, 2);
+    assert_int_equal(page(world, 0, 1)->types, 1);
+    world_end(world);
+}
+
+static void test_numbers(void **state)
+{
+    struct world *world = begin(&(struct viommu_pv_config){.count_max = 100});
+    struct world_range range = one(0, 0, RW);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 0, one(2 * WORLD_FRAMES, 0, RW)), VIOMMU_PV_ERANGE);
+    assert_int_equal(world_do_map(world, 0, one(0, WORLD_DEVICE, RW)), VIOMMU_PV_ERANGE);
+    assert_int_equal(world_do_map(world, 0, many(one(0, 0, RW), 101)), VIOMMU_PV_ERANGE);
+    assert_int_equal(world_do_map(world, 0, many(one(0, WORLD_DEVICE - 2, RW), 3)),
+                     VIOMMU_PV_ERANGE);
+    assert_int_equal(world_do_map(world, 0, one(UINT64_MAX, 0, RW)), VIOMMU_PV_ERANGE);
+    assert_int_equal(world_do_map(world, 0, many(one(0, UINT64_MAX, RW), 2)), VIOMMU_PV_ERANGE);
+    range.order = 3;
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_ERANGE);
+    range.order = 64;
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_ERANGE);
+    assert_int_equal(world_do_map(world, 0, large(one(512, 1, RW))), VIOMMU_PV_EINVAL);
+    assert_int_equal(world_do_map(world, 0, large(one(1, 512, RW))), VIOMMU_PV_EINVAL);
+    assert_int_equal(world_do_map(world, 0, many(one(0, 0, RW), 0)), VIOMMU_PV_OK);
+    range = one(0, 0, RW);
+    range.context = 3;
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_EBADF);
+    range.context = UINT32_MAX;
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_EBADF);
+    assert_int_equal(world_do_map(world, 0, of(one(0, 0, RW), 3)), VIOMMU_PV_ESRCH);
+    assert_int_equal(world_status(world, 0).mappings, 0);
+    world_end(world);
+}
+
+static void test_page_states(void **state)
+{
+    struct world *world = begin(&defaults);
+    struct world_frame *frames = world->vms[0].frames;
+
+    (void)state;
+    frames[0].machine = -1;
+    frames[1].state = VIOMMU_PV_PAGE_READ_ONLY;
+    frames[2].state = VIOMMU_PV_PAGE_DIRTY_LOGGED;
+    frames[3].state = VIOMMU_PV_PAGE_PAGED_OUT;
+    frames[4].state = VIOMMU_PV_PAGE_SHARED;
+    frames[5].state = VIOMMU_PV_PAGE_ON_DEMAND;
+    frames[5].machine = -1;
+    frames[6].state = VIOMMU_PV_PAGE_MMIO;
+    world->pages[7].other_type = true;
+    assert_int_equal(world_do_map(world, 0, one(0, 10, RW)), VIOMMU_PV_ENOENT);
+    assert_int_equal(world_do_map(world, 0, one(1, 11, RW)), VIOMMU_PV_EACCES);
+    assert_int_equal(world_do_map(world, 0, one(1, 11, VIOMMU_PV_READ)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, one(2, 12, VIOMMU_PV_READ)), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 2)->dirty, 0);
+    assert_int_equal(world_do_map(world, 0, one(2, 22, RW)), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 2)->dirty, 1);
+    assert_int_equal(world_do_unmap(world, 0, one(2, 22, 0)), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 2)->dirty, 2); /* it could write until now */
+    assert_int_equal(world_do_map(world, 0, one(3, 13, RW)), VIOMMU_PV_EAGAIN);
+    assert_int_equal(world_do_map(world, 0, one(3, 13, RW)), VIOMMU_PV_OK);
+    assert_int_equal(world->prepared, 1);
+    assert_int_equal(world_do_map(world, 0, one(4, 14, VIOMMU_PV_READ)), VIOMMU_PV_OK);
+    assert_int_equal(frames[4].state, VIOMMU_PV_PAGE_SHARED);
+    assert_int_equal(world_do_map(world, 0, one(4, 24, RW)), VIOMMU_PV_OK);
+    assert_int_equal(frames[4].state, VIOMMU_PV_PAGE_RAM);
+    assert_int_equal(world_do_map(world, 0, one(5, 15, RW)), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 5)->refs, 1);
+    assert_int_equal(world_do_map(world, 0, one(6, 16, RW)), VIOMMU_PV_EOPNOTSUPP);
+    assert_int_equal(world_do_map(world, 0, with(one(6, 16, RW), VIOMMU_PV_MMIO)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, one(6, 16, 0)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, one(7, 17, RW)), VIOMMU_PV_EBUSY);
+    assert_int_equal(world_do_map(world, 0, one(7, 17, VIOMMU_PV_READ)), VIOMMU_PV_OK);
+    world_check(world);
+    world_end(world);
+}
+
+static void test_privileges_come_before_side_effects(void **state)
+{
+    struct world *world = begin(&defaults);
+    struct world_range range = of(one(5, 15, RW), 1);
+
+    (void)state;
+    world->vms[1].frames[5] = (struct world_frame){-1, VIOMMU_PV_PAGE_ON_DEMAND};
+    world->refuse_call = 1u << VIOMMU_PV_MAP;
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_EPERM);
+    world->refuse_call = 0;
+    world->refuse_use[0] = 1u << 1;
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_EPERM);
+    assert_int_equal(world->vms[1].frames[5].machine, -1);
+    /* The page is another VM's than the one that was named. */
+    world->refuse_use[0] = 1u << 2;
+    world->vms[1].frames[6] =
+        (struct world_frame){world->vms[2].frames[6].machine, VIOMMU_PV_PAGE_SHARED};
+    assert_int_equal(world_do_map(world, 0, of(one(6, 16, RW), 1)), VIOMMU_PV_EPERM);
+    assert_int_equal(world->vms[1].frames[6].state, VIOMMU_PV_PAGE_SHARED);
+    assert_int_equal(world->prepared, 0);
+    world->refuse_use[0] = 0;
+    assert_int_equal(world_do_map(world, 0, of(one(6, 16, RW), 1)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_OK);
+    world_end(world);
+}
+
+static void test_in_use(void **state)
+{
+    struct world *world = begin(&defaults);
+    struct viommu_pv_answer answer;
+    struct world_range range = many(one(0, 8, RW), 5);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 0, one(1, 10, VIOMMU_PV_READ)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, one(2, 10, RW)), VIOMMU_PV_EEXIST);
+    assert_int_equal(look(world, 0, 10).frame, 1);
+    assert_int_equal(look(world, 0, 10).perm, VIOMMU_PV_READ);
+    assert_int_equal(world_ranged(world, 0, VIOMMU_PV_MAP, &range, &answer), VIOMMU_PV_EEXIST);
+    assert_int_equal(answer.done, 2);
+    assert_int_equal(answer.stopped, 10);
+    assert_int_equal(look(world, 0, 9).frame, 1);
+    assert_int_equal(look(world, 0, 11).answer.status, VIOMMU_PV_ENXIO);
+    /* What is under a large page, and over it. */
+    assert_int_equal(world_do_map(world, 0, large(one(512, 0, RW))), VIOMMU_PV_EEXIST);
+    assert_int_equal(world_do_map(world, 0, large(one(512, 512, RW))), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, one(0, 600, RW)), VIOMMU_PV_EEXIST);
+    assert_int_equal(world_do_unmap(world, 0, one(600, 600, 0)), VIOMMU_PV_ESTALE);
+    assert_int_equal(look(world, 0, 600).frame, 600);
+    assert_int_equal(page(world, 0, 1000)->refs, 1);
+    assert_int_equal(world_do_unmap(world, 0, large(one(512, 512, 0))), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 1000)->refs, 0);
+    range = many(one(0, 8, 0), 9);
+    assert_int_equal(world_ranged(world, 0, VIOMMU_PV_UNMAP, &range, &answer), VIOMMU_PV_ESTALE);
+    assert_int_equal(answer.done, 2);
+    world_check(world);
+    world_end(world);
+}
+
+static void test_references_wait_for_the_flush(void **state)
+{
+    struct world *world = begin(&(struct viommu_pv_config){.deferred_max = 4});
+    struct world_range range = many(one(0, 0, RW), 10);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, with(many(range, 3), VIOMMU_PV_DEFER)), 0);
+    assert_int_equal(world->flushes, 0);
+    assert_int_equal(page(world, 0, 0)->refs, 1);
+    assert_int_equal(page(world, 0, 0)->types, 1);
+    assert_int_equal(world_do_unmap(world, 0, range), VIOMMU_PV_ENXIO);
+    /* Another VM's flush does not wait for these, nor they for it. */
+    assert_int_equal(world_do_map(world, 1, one(0, 0, RW)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 1, one(0, 0, 0)), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 1, 0)->refs, 0);
+    assert_int_equal(page(world, 0, 0)->refs, 1);
+    /* Mapping a slot again that waits flushes it first: the page is another. */
+    assert_int_equal(world_do_map(world, 0, one(20, 1, RW)), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 1)->refs, 0);
+    assert_int_equal(page(world, 0, 0)->refs, 1);
+    /* Past the limit it flushes itself. */
+    range = with(many(one(3, 3, 0), 7), VIOMMU_PV_DEFER);
+    assert_int_equal(world_do_unmap(world, 0, range), VIOMMU_PV_OK);
+    assert_true(world_status(world, 0).pending <= 4);
+    assert_int_equal(page(world, 0, 0)->refs, 0);
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).pending, 0);
+    /* A page of more frames than may wait does not wait. */
+    assert_int_equal(world_do_map(world, 0, large(one(512, 512, RW))), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, with(large(one(512, 512, 0)), VIOMMU_PV_DEFER)),
+                     VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 512)->refs, 0);
+    world_check(world);
+    world_end(world);
+}
+
+static void test_a_flush_of_a_range(void **state)
+{
+    struct world *world = begin(&defaults);
+    struct viommu_pv_flush_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_FLUSH, in), .first = 3, .last = 4};
+    struct viommu_pv_answer out;
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 0, many(one(0, 0, RW), 10)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, with(many(one(0, 0, 0), 10), VIOMMU_PV_DEFER)),
+                     VIOMMU_PV_OK);
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).pending, 8);
+    assert_int_equal(page(world, 0, 3)->refs, 0);
+    assert_int_equal(page(world, 0, 2)->refs, 1);
+    world_check(world);
+    in.last = WORLD_DEVICE;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_ERANGE);
+    world_end(world);
+}
+
+static void unmap_another(struct world *world)
+{
+    assert_int_equal(world_do_unmap(world, 0, with(many(one(1, 1, 0), 2), VIOMMU_PV_DEFER)),
+                     VIOMMU_PV_OK);
+}
+
+/* What is unmapped while a flush is under way waits for the next one. */
+static void test_an_unmap_during_a_flush(void **state)
+{
+    struct world *world = begin(&defaults);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 0, many(one(0, 0, RW), 4)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, with(one(0, 0, 0), VIOMMU_PV_DEFER)), VIOMMU_PV_OK);
+    world->intrude = unmap_another;
+    world->intrude_at = world->steps + 2; /* after the privilege: the flush */
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 0)->refs, 0);
+    assert_int_equal(page(world, 0, 1)->refs, 1);
+    assert_int_equal(page(world, 0, 2)->refs, 1);
+    assert_int_equal(world_status(world, 0).pending, 2);
+    world_check(world);
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 1)->refs, 0);
+    world_end(world);
+}
+
+static void test_a_flush_that_fails(void **state)
+{
+    struct world *world = begin(&defaults);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 0, many(one(0, 0, RW), 4)), VIOMMU_PV_OK);
+    world->flush_fails = true;
+    assert_int_equal(world_do_unmap(world, 0, many(one(0, 0, 0), 2)), VIOMMU_PV_EIO);
+    assert_int_equal(page(world, 0, 0)->refs, 1);
+    assert_int_equal(world_status(world, 0).pending, 2);
+    assert_int_equal(world_status(world, 0).isolated, 1);
+    assert_true(world->spaces[0].isolated);
+    assert_int_equal(world_do_map(world, 0, one(9, 9, RW)), VIOMMU_PV_EIO);
+    assert_int_equal(world_do_unmap(world, 0, one(2, 2, 0)), VIOMMU_PV_EIO);
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_EIO);
+    /* The VM does not go while a device may reach what it mapped. */
+    assert_int_equal(world_do_map(world, 1, one(0, 0, RW)), VIOMMU_PV_OK);
+    world->flush_fails = false;
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(page(world, 0, 0)->refs, 0);
+    assert_int_equal(world_status(world, 0).isolated, 0);
+    assert_int_equal(world_do_map(world, 0, one(9, 9, RW)), VIOMMU_PV_OK);
+    world->flush_fails = true;
+    assert_int_equal(world_destroy_vm(world, 0), -EIO);
+    assert_int_equal(page(world, 0, 9)->refs, 1);
+    world_check(world);
+    world->flush_fails = false;
+    assert_int_equal(world_destroy_vm(world, 0), 0);
+    world_end(world);
+}
+
+static void test_quotas(void **state)
+{
+    struct world *world =
+        begin(&(struct viommu_pv_config){.mappings_max = 8, .tables_max = 5, .contexts_max = 2});
+    struct viommu_pv_answer answer;
+    struct world_range range = many(one(0, 0, RW), 10);
+    uint32_t context;
+
+    (void)state;
+    assert_int_equal(world_ranged(world, 0, VIOMMU_PV_MAP, &range, &answer), VIOMMU_PV_ENOSPC);
+    assert_int_equal(answer.done, 8);
+    /* What waits for its flush counts; another VM's do not. */
+    assert_int_equal(world_do_unmap(world, 0, with(one(0, 0, 0), VIOMMU_PV_DEFER)), 0);
+    assert_int_equal(world_do_map(world, 0, one(0, 20, RW)), VIOMMU_PV_ENOSPC);
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, one(0, 20, RW)), VIOMMU_PV_OK);
+    /* Two tables above, three with mappings. */
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(world_do_map(world, 1, one(i, 512 * i, RW)), VIOMMU_PV_OK);
+    }
+    assert_int_equal(world_do_map(world, 1, one(9, 512 * 4, RW)), VIOMMU_PV_ENOSPC);
+    assert_int_equal(world_status(world, 1).tables, 5);
+    assert_int_equal(world_do_unmap(world, 1, one(0, 0, 0)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 1, one(9, 512 * 4, RW)), VIOMMU_PV_OK);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
+    assert_int_equal(context, 1);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_ENOSPC);
+    world_end(world);
+}
+
+static void test_find(void **state)
+{
+    struct world *world = begin(&defaults);
+    struct viommu_pv_find_call in = {.head = WORLD_HEAD(VIOMMU_PV_FIND, in), .vm = 1, .frame = 600};
+    struct {
+        struct viommu_pv_find find;
+        struct viommu_pv_place places[4];
+    } out;
+
+    (void)state;
+    in.room = 4;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_ENXIO);
+    assert_int_equal(world_do_map(world, 0, of(one(600, 3, VIOMMU_PV_READ), 1)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, large(of(one(512, 512, RW), 1))), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 2, of(one(600, 5, RW), 1)), VIOMMU_PV_OK);
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.find.count, 2);
+    assert_int_equal(out.find.answer.done, 2);
+    assert_int_equal(out.places[0].device_frame, 3);
+    assert_int_equal(out.places[0].perm, VIOMMU_PV_READ);
+    assert_int_equal(out.places[1].device_frame, 600);
+    in.room = 1;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.find.count, 2);
+    assert_int_equal(out.find.answer.done, 1);
+    in.vm = 77;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_ESRCH);
+    world_end(world);
+}
+
+static void test_map_foreign(void **state)
+{
+    struct world *world = begin(&defaults);
+    struct {
+        struct viommu_pv_foreign_call call;
+        uint64_t frames[4];
+    } in = {.call = {.head = {VIOMMU_PV_VERSION, VIOMMU_PV_MAP_FOREIGN, sizeof(in)},
+                     .vm = 1,
+                     .device_frame_max = 66,
+                     .perm = RW,
+                     .count = 4},
+            .frames = {1, 2, 9999, 3}};
+    struct {
+        struct viommu_pv_answer answer;
+        struct viommu_pv_item items[4];
+    } out;
+
+    (void)state;
+    world->vms[1].frames[2].state = VIOMMU_PV_PAGE_READ_ONLY;
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0); /* reserves 64 to 65, 80 to 81 */
+    assert_int_equal(world_do_map(world, 0, many(one(0, 0, RW), 63)), VIOMMU_PV_OK);
+    world->yield_every = 1;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.answer.done, 2);
+    assert_int_equal(out.items[0].status, VIOMMU_PV_OK);
+    assert_int_equal(out.items[0].device_frame, 63);
+    assert_int_equal(out.items[1].status, VIOMMU_PV_EACCES);
+    assert_int_equal(out.items[2].status, VIOMMU_PV_ERANGE);
+    assert_int_equal(out.items[3].status, VIOMMU_PV_OK);
+    assert_int_equal(out.items[3].device_frame, 66);
+    assert_int_equal(look(world, 0, 66).vm, 1);
+    assert_int_equal(look(world, 0, 66).frame, 3);
+    /* There is no more room below; but what waits for its flush becomes room. */
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.answer.done, 0);
+    assert_int_equal(out.items[0].status, VIOMMU_PV_ENOSPC);
+    assert_int_equal(world_do_unmap(world, 0, with(one(7, 7, 0), VIOMMU_PV_DEFER)), 0);
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.items[0].device_frame, 7);
+    /* The call's own status is that of each item. */
+    in.call.vm = 3;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_ESRCH);
+    assert_int_equal(out.items[3].status, VIOMMU_PV_ESRCH);
+    world_check(world);
+    world_end(world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_references),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_page_states),
+        cmocka_unit_test(test_privileges_come_before_side_effects),
+        cmocka_unit_test(test_in_use),
+        cmocka_unit_test(test_references_wait_for_the_flush),
+        cmocka_unit_test(test_a_flush_of_a_range),
+        cmocka_unit_test(test_an_unmap_during_a_flush),
+        cmocka_unit_test(test_a_flush_that_fails),
+        cmocka_unit_test(test_quotas),
+        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_map_foreign),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

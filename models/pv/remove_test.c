@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Pages are asked back, and taken by force; VMs die, at any point of anything. */
+#include "pv/test_world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+enum {
+    RW = VIOMMU_PV_READ | VIOMMU_PV_WRITE,
+};
+
+static const struct viommu_pv_config defaults;
+
+static struct world *begin(const struct viommu_pv_config *config)
+{
+    struct world *world = world_create(config, 3);
+
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(world_enable(world, i), VIOMMU_PV_OK);
+    }
+    return world;
+}
+
+static struct world_range pages(uint32_t of, uint64_t frame, uint64_t device_frame, uint64_t count)
+{
+    return (struct world_range){
+        .of = of, .frame = frame, .device_frame = device_frame, .count = count, .perm = RW};
+}
+
+static uint32_t unmap(struct world *world, uint32_t vm, struct world_range range)
+{
+    return world_do_unmap(world, vm, range);
+}
+
+static uint64_t acknowledge(struct world *world, uint32_t vm, uint32_t of, uint64_t frame,
+                            uint32_t expected)
+{
+    struct viommu_pv_acknowledge_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_ACKNOWLEDGE, struct viommu_pv_acknowledge_call),
+        .vm = of,
+        .frame = frame};
+    struct viommu_pv_acknowledged out = {.remaining = 0};
+
+    assert_int_equal(world_call(world, vm, &in, sizeof(in), &out, sizeof(out)), expected);
+    return out.remaining;
+}
+
+static int destroy(struct world *world, uint32_t vm)
+{
+    return world_destroy_vm(world, vm);
+}
+
+static void test_give_back(void **state)
+{
+    struct world *world = begin(&defaults);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 1, pages(0, 5, 5, 2)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 2, pages(0, 7, 7, 1)), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 8), 0); /* nobody has it */
+    assert_int_equal(world->told, 0);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 6), VIOMMU_PENDING);
+    assert_int_equal(world->told, 1);
+    assert_int_equal(world->told_mapper, 1);
+    assert_int_equal(world->told_device_frame, 6);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 6), VIOMMU_PENDING);
+    assert_int_equal(world->told, 1); /* once */
+    assert_int_equal(world_do_map(world, 2, pages(0, 6, 6, 1)), VIOMMU_PV_ENOENT);
+    assert_int_equal(acknowledge(world, 1, 0, 5, VIOMMU_PV_ENOENT), 0);
+    assert_int_equal(acknowledge(world, 1, 0, 6, VIOMMU_PV_OK), 1);
+    struct world_range range = pages(0, 6, 6, 1);
+    range.flags = VIOMMU_PV_DEFER;
+    assert_int_equal(unmap(world, 1, range), VIOMMU_PV_OK);
+    assert_int_equal(acknowledge(world, 1, 0, 6, VIOMMU_PV_OK), 1); /* not flushed */
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 6), VIOMMU_PENDING);
+    assert_int_equal(world_do_flush(world, 1, 0), VIOMMU_PV_OK);
+    assert_int_equal(acknowledge(world, 1, 0, 6, VIOMMU_PV_OK), 0);
+    assert_int_equal(world->acknowledged, 3);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 6), 0);
+    assert_true(world_release_frame(world, 0, 6));
+    assert_int_equal(viommu_pv_page_settle(world->pv, 0, 6), 0);
+    assert_int_equal(viommu_pv_page_settle(world->pv, 0, 6), -ENOENT);
+    world_check(world);
+    world_end(world);
+}
+
+static void test_revoke(void **state)
+{
+    struct world *world = begin(&defaults);
+    struct viommu_pv_lookup_call look = {
+        .head = WORLD_HEAD(VIOMMU_PV_LOOKUP, struct viommu_pv_lookup_call), .device_frame = 6};
+    struct viommu_pv_lookup found;
+    struct world_range range;
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 1, pages(0, 5, 5, 3)), VIOMMU_PV_OK);
+    range = pages(0, 512, 512, 1);
+    range.order = 9;
+    assert_int_equal(world_do_map(world, 2, range), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_page_revoke(world->pv, 0, 6), -EINVAL);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 6), VIOMMU_PENDING);
+    world->flush_fails = true;
+    assert_int_equal(viommu_pv_page_revoke(world->pv, 0, 6), -EIO);
+    assert_int_equal(world->pages[6].refs, 1);
+    world->flush_fails = false;
+    assert_int_equal(viommu_pv_page_revoke(world->pv, 0, 6), 0);
+    assert_int_equal(world->pages[6].refs, 0);
+    assert_int_equal(world->pages[5].refs, 1);
+    assert_int_equal(world_status(world, 1).revoked, 1);
+    assert_true(world_release_frame(world, 0, 6));
+    /* The slot says so until it is unmapped, which puts nothing. */
+    assert_int_equal(world_call(world, 1, &look, sizeof(look), &found, sizeof(found)),
+                     VIOMMU_PV_ESTALE);
+    assert_int_equal(world_do_map(world, 1, pages(1, 6, 6, 1)), VIOMMU_PV_EEXIST);
+    assert_int_equal(unmap(world, 1, pages(0, 7, 6, 1)), VIOMMU_PV_ESTALE);
+    assert_int_equal(unmap(world, 1, pages(0, 6, 6, 1)), VIOMMU_PV_OK);
+    assert_int_equal(unmap(world, 1, pages(0, 6, 6, 1)), VIOMMU_PV_ENXIO);
+    /* A frame inside a large page takes the page whole. */
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 700), VIOMMU_PENDING);
+    assert_int_equal(world->told_mapper, 2);
+    assert_int_equal(world->told_device_frame, 700);
+    assert_int_equal(viommu_pv_page_revoke(world->pv, 0, 700), 0);
+    assert_int_equal(world->pages[512].refs, 0);
+    assert_int_equal(unmap(world, 2, range), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 2, range), VIOMMU_PV_ENOENT); /* 700 is to go */
+    world_check(world);
+    world_end(world);
+}
+
+/* The mapper unmaps while it is revoked, and before the flush. */
+static void test_unmap_of_what_is_being_revoked(void **state)
+{
+    struct world *world = begin(&defaults);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 1, pages(0, 5, 5, 1)), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 5), VIOMMU_PENDING);
+    world->flush_fails = true;
+    assert_int_equal(viommu_pv_page_revoke(world->pv, 0, 5), -EIO);
+    assert_int_equal(unmap(world, 1, pages(0, 5, 5, 1)), VIOMMU_PV_EIO);
+    world->flush_fails = false;
+    assert_int_equal(world_do_flush(world, 1, 0), VIOMMU_PV_OK);
+    assert_int_equal(world->pages[5].refs, 0);
+    assert_int_equal(world_status(world, 1).mappings, 0);
+    assert_int_equal(viommu_pv_page_revoke(world->pv, 0, 5), 0);
+    world_check(world);
+    world_end(world);
+}
+
+static void test_the_owner_dies(void **state)
+{
+    struct world *world = begin(&defaults);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 1, pages(0, 0, 0, 200)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, pages(0, 0, 0, 200)), VIOMMU_PV_OK);
+    /* A page that VM 2 has as its own, and that is VM 0's. */
+    world->vms[2].frames[9].machine = world->vms[0].frames[9].machine;
+    assert_int_equal(world_do_map(world, 1, pages(2, 9, 300, 1)), VIOMMU_PV_OK);
+    world->yield_every = 3;
+    assert_int_equal(destroy(world, 0), 0);
+    assert_int_equal(world_status(world, 1).revoked, 201);
+    assert_int_equal(world_do_map(world, 1, pages(0, 300, 301, 1)), VIOMMU_PV_ESRCH);
+    world_check(world);
+    /* Also when another VM has its id by then. */
+    assert_int_equal(world_add_vm(world, 0, true), 0);
+    assert_int_equal(unmap(world, 1, (struct world_range){.count = 200}), VIOMMU_PV_OK);
+    assert_int_equal(world->pages[0].refs, 0);
+    assert_int_equal(world_status(world, 1).mappings, 1);
+    world_check(world);
+    world_end(world);
+}
+
+static void test_one_context_fails_and_others_do_not_wait(void **state)
+{
+    struct world *world = begin(&defaults);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 1, pages(0, 0, 0, 1)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 2, pages(0, 1, 0, 100)), VIOMMU_PV_OK);
+    world->flush_fails = true;
+    assert_int_equal(unmap(world, 1, pages(0, 0, 0, 1)), VIOMMU_PV_EIO);
+    world->flush_fails = false;
+    world->fail_at = 0;
+    world->yield_every = 1;
+    /* Its flush fails again; all that VM 2 maps is gone, and VM 0 is not. */
+    assert_int_equal(viommu_pv_vm_destroy(world->pv, 0), VIOMMU_PENDING);
+    while (world_status(world, 2).revoked < 100) {
+        assert_int_equal(viommu_pv_vm_destroy(world->pv, 0), VIOMMU_PENDING);
+    }
+    world->flush_fails = true;
+    assert_int_equal(destroy(world, 0), -EIO);
+    assert_int_equal(world->pages[0].refs, 1);
+    world->flush_fails = false;
+    assert_int_equal(destroy(world, 0), 0);
+    world_check(world);
+    world_end(world);
+}
+
+static void test_calls_of_the_dying(void **state)
+{
+    struct world *world = begin(&defaults);
+    struct viommu_pv_map_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_MAP, in), .vm = 0, .count = 3, .perm = RW};
+    struct viommu_pv_call *rest = NULL;
+    struct viommu_pv_call *own = NULL;
+    struct viommu_pv_answer out;
+    size_t written;
+
+    (void)state;
+    world->yield_every = 1;
+    assert_int_equal(
+        viommu_pv_call(world->pv, 1, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+        VIOMMU_PENDING);
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &own),
+        VIOMMU_PENDING);
+    world->flush_fails = true;
+    while (viommu_pv_vm_destroy(world->pv, 0) != -EIO) {
+    }
+    assert_int_equal(viommu_pv_resume(world->pv, own, &out, sizeof(out), &written), 0);
+    assert_int_equal(out.status, VIOMMU_PV_ESHUTDOWN);
+    assert_int_equal(viommu_pv_resume(world->pv, rest, &out, sizeof(out), &written), 0);
+    assert_int_equal(out.status, VIOMMU_PV_ESHUTDOWN);
+    assert_int_equal(out.done, 1);
+    assert_int_equal(world_do_map(world, 2, pages(0, 5, 5, 1)), VIOMMU_PV_ESHUTDOWN);
+    assert_int_equal(world_do_map(world, 0, pages(0, 5, 5, 1)), VIOMMU_PV_ESHUTDOWN);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), -ESHUTDOWN);
+    world->flush_fails = false;
+    assert_int_equal(destroy(world, 0), 0);
+    assert_int_equal(viommu_pv_vm_destroy(world->pv, 0), -ENOENT);
+    world_end(world);
+}
+
+/* ---- at any point ---- */
+
+static uint32_t victim;
+static uint64_t mapped_then; /* of its frames, when it began to die */
+static bool taken;
+
+static void kill_victim(struct world *world)
+{
+    int ret = viommu_pv_vm_destroy(world->pv, victim);
+
+    assert_true(ret == VIOMMU_PENDING || ret == 0);
+    mapped_then = world_status(world, victim).mapped;
+    if (ret == 0) {
+        world_forget_vm(world, victim);
+    }
+}
+
+static void take_page(struct world *world)
+{
+    int ret = viommu_pv_page_remove(world->pv, 0, 3);
+
+    taken = true;
+    assert_true(ret == 0 || ret == VIOMMU_PENDING);
+    (void)viommu_pv_page_revoke(world->pv, 0, 3);
+}
+
+/* A little of everything, by VM 1 on pages of VM 0, one of which belongs to VM 2. */
+static void work(struct world *world)
+{
+    struct world_range deferred = pages(0, 1, 1, 4);
+    struct world_range big = pages(0, 512, 1024, 1);
+    uint32_t context = 0;
+
+    deferred.flags = VIOMMU_PV_DEFER;
+    big.order = 9;
+    (void)world_do_map(world, 1, pages(0, 0, 0, 6));
+    world->vms[0].frames[3].state = VIOMMU_PV_PAGE_RAM;
+    (void)world_do_map(world, 1, big);
+    (void)world_do_unmap(world, 1, deferred);
+    (void)world_do_map(world, 1, pages(0, 7, 2, 1));
+    (void)world_alloc(world, 1, &context);
+    (void)viommu_pv_device_add(world->pv, 1, 3);
+    (void)world_move(world, 1, 3, context);
+    (void)world_do_flush(world, 1, 0);
+    (void)world_do_unmap(world, 1, big);
+    (void)world_move(world, 1, 3, 0);
+    (void)world_free(world, 1, context);
+}
+
+static struct world *prepared(void)
+{
+    struct world *world = begin(&(struct viommu_pv_config){.deferred_max = 3});
+
+    world->vms[0].frames[3].state = VIOMMU_PV_PAGE_SHARED;
+    world->vms[0].frames[5].machine = world->vms[2].frames[5].machine;
+    return world;
+}
+
+/* Steps that the work takes when nothing intrudes. */
+static unsigned long steps_of_work(void)
+{
+    struct world *world = prepared();
+    unsigned long start = world->steps;
+    unsigned long steps;
+
+    work(world);
+    steps = world->steps - start;
+    world_check(world);
+    world_end(world);
+    assert_true(steps > 60);
+    return steps;
+}
+
+static void test_death_at_every_step(void **state)
+{
+    unsigned long last = steps_of_work();
+
+    (void)state;
+    for (victim = 0; victim < 3; victim++) {
+        for (unsigned long n = 1; n <= last; n++) {
+            struct world *world = prepared();
+
+            world->intrude = kill_victim;
+            world->intrude_at = world->steps + n;
+            work(world);
+            assert_true(world_status(world, victim).mapped <= mapped_then);
+            (void)world_destroy_vm(world, victim);
+            world_check(world);
+            world_end(world);
+        }
+    }
+}
+
+static void test_a_page_goes_at_every_step(void **state)
+{
+    unsigned long last = steps_of_work();
+
+    (void)state;
+    for (unsigned long n = 1; n <= last; n++) {
+        struct world *world = prepared();
+        int ret;
+
+        taken = false;
+        world->intrude = take_page;
+        world->intrude_at = world->steps + n;
+        work(world);
+        if (taken) {
+            do {
+                ret = viommu_pv_page_revoke(world->pv, 0, 3);
+            } while (ret == VIOMMU_PENDING);
+            assert_int_equal(ret, 0);
+            assert_int_equal(world->pages[3].refs, 0);
+            assert_true(world_release_frame(world, 0, 3));
+        }
+        world_check(world);
+        world_end(world);
+    }
+}
+
+static void test_every_step_fails(void **state)
+{
+    (void)state;
+    for (unsigned long n = 1;; n++) {
+        struct world *world = prepared();
+        bool failed;
+
+        world->fail_at = world->steps + n;
+        work(world);
+        failed = world->failed;
+        world_check(world);
+        world_end(world);
+        if (!failed) {
+            assert_true(n > 40);
+            return;
+        }
+    }
+}
+
+static void test_every_allocation_fails(void **state)
+{
+    (void)state;
+    for (unsigned long n = 1;; n++) {
+        struct world *world = prepared();
+        int failed;
+
+        world->yield_every = n & 1;
+        base_alloc_fail_at(n / 2 + 1);
+        work(world);
+        failed = base_alloc_failed();
+        base_alloc_fail_at(0);
+        world_check(world);
+        world_end(world);
+        if (!failed) {
+            assert_true(n > 8);
+            return;
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_give_back),
+        cmocka_unit_test(test_revoke),
+        cmocka_unit_test(test_unmap_of_what_is_being_revoked),
+        cmocka_unit_test(test_the_owner_dies),
+        cmocka_unit_test(test_one_context_fails_and_others_do_not_wait),
+        cmocka_unit_test(test_calls_of_the_dying),
+        cmocka_unit_test(test_death_at_every_step),
+        cmocka_unit_test(test_a_page_goes_at_every_step),
+        cmocka_unit_test(test_every_step_fails),
+        cmocka_unit_test(test_every_allocation_fails),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The slots of a context. See table.h. */
+#include "pv/table.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "base/alloc.h"
+
+enum {
+    BITS = 9,
+    ENTRIES = 1 << BITS,
+    WORDS = ENTRIES / 64,
+};
+
+/* What an entry of a table above level 0 points to. */
+union entry {
+    struct pv_table *below;
+    struct pv_slot *slot;
+};
+
+struct pv_table {
+    struct pv_table *parent;
+    uint64_t first; /* device frame */
+    uint16_t place; /* in the parent */
+    uint16_t used;
+    uint16_t filled; /* entries that are full */
+    uint8_t level;
+    uint64_t present[WORDS];
+    uint64_t full[WORDS];  /* level 0: as `present` */
+    uint64_t large[WORDS]; /* the entry is a slot; level 0: unused */
+    union {
+        struct pv_slot slots[ENTRIES]; /* level 0 */
+        union entry entries[ENTRIES];
+    };
+};
+
+static bool bit(const uint64_t *words, unsigned place)
+{
+    return words[place / 64] >> place % 64 & 1;
+}
+
+static void bit_set(uint64_t *words, unsigned place)
+{
+    words[place / 64] |= UINT64_C(1) << place % 64;
+}
+
+static void bit_clear(uint64_t *words, unsigned place)
+{
+    words[place / 64] &= ~(UINT64_C(1) << place % 64);
+}
+
+/* The first place from `place` on whose bit, xor'ed with `flip`, is set; ENTRIES: none. */
+static unsigned bit_next(const uint64_t *words, uint64_t flip, unsigned place)
+{
+    while (place < ENTRIES) {
+        uint64_t word = (words[place / 64] ^ flip) >> place % 64;
+
+        if (word) {
+            return place + (unsigned)__builtin_ctzll(word);
+        }
+        place = (place / 64 + 1) * 64;
+    }
+    return ENTRIES;
+}
+
+static unsigned place_of(uint64_t device_frame, unsigned level)
+{
+    return (unsigned)(device_frame >> level * BITS) & (ENTRIES - 1);
+}
+
+/* Frames that one entry of a level covers, less one. */
+static uint64_t reach(unsigned level)
+{
+    return (UINT64_C(1) << level * BITS) - 1;
+}
+
+void pv_tree_init(struct pv_tree *tree, struct pv_context *context, uint64_t last, uint64_t *tables,
+                  uint64_t tables_max)
+{
+    *tree = (struct pv_tree){.context = context,
+                             .last = last,
+                             .levels = 3, /* pages of order 18 need so many */
+                             .tables = tables,
+                             .tables_max = tables_max};
+    while (last >> tree->levels * BITS) {
+        tree->levels++;
+    }
+}
+
+static struct pv_table *allocate(unsigned level)
+{
+    return base_alloc(level ? offsetof(struct pv_table, entries) + ENTRIES * sizeof(union entry)
+                            : sizeof(struct pv_table));
+}
+
+static struct pv_table *table_create(struct pv_tree *tree, struct pv_table *parent, unsigned level,
+                                     uint64_t device_frame, int *error)
+{
+    struct pv_table *table;
+
+    if (*tree->tables >= tree->tables_max) {
+        *error = -ENOSPC;
+        return NULL;
+    }
+    if (level == 0 && tree->spare) {
+        table =
+            tree->spare; /* nothing is in it: its bits are clear, and slots are written when used */
+        tree->spare = NULL;
+    } else {
+        table = allocate(level);
+    }
+    if (!table) {
+        *error = -ENOMEM;
+        return NULL;
+    }
+    table->parent = parent;
+    table->level = (uint8_t)level;
+    table->first = device_frame & ~reach(level + 1);
+    if (parent) {
+        table->place = (uint16_t)place_of(device_frame, level + 1);
+        parent->entries[table->place].below = table;
+        bit_set(parent->present, table->place);
+        parent->used++;
+    } else {
+        tree->root = table;
+    }
+    ++*tree->tables;
+    return table;
+}
+
+/* An entry is full now, or not any more; so may be the tables above. */
+static void set_full(struct pv_table *table, unsigned place)
+{
+    while (table) {
+        bit_set(table->full, place);
+        if (++table->filled < ENTRIES) {
+            return;
+        }
+        place = table->place;
+        table = table->parent;
+    }
+}
+
+static void clear_full(struct pv_table *table, unsigned place)
+{
+    while (table && bit(table->full, place)) {
+        bit_clear(table->full, place);
+        table->filled--;
+        place = table->place;
+        table = table->parent;
+    }
+}
+
+/* Frees a table without entries, and those above that have none then. */
+static void prune(struct pv_tree *tree, struct pv_table *table)
+{
+    while (table && table->used == 0) {
+        struct pv_table *parent = table->parent;
+
+        if (parent) {
+            bit_clear(parent->present, table->place);
+            parent->entries[table->place].below = NULL;
+            parent->used--;
+        } else {
+            tree->root = NULL;
+        }
+        if (tree->idle == table) {
+            tree->idle = NULL;
+        }
+        if (table->level == 0 && !tree->spare) {
+            tree->spare = table;
+        } else {
+            base_free(table);
+        }
+        --*tree->tables;
+        table = parent;
+    }
+}
+
+static void prune_idle(struct pv_tree *tree)
+{
+    struct pv_table *idle = tree->idle;
+
+    tree->idle = NULL;
+    if (idle) {
+        prune(tree, idle);
+    }
+}
+
+void pv_tree_fini(struct pv_tree *tree)
+{
+    prune_idle(tree);
+    base_free(tree->spare);
+    tree->spare = NULL;
+}
+
+struct pv_slot *pv_tree_find(const struct pv_tree *tree, uint64_t device_frame)
+{
+    struct pv_table *table = tree->root;
+
+    if (device_frame > tree->last) {
+        return NULL;
+    }
+    while (table) {
+        unsigned place = place_of(device_frame, table->level);
+
+        if (!bit(table->present, place)) {
+            return NULL;
+        }
+        if (table->level == 0) {
+            return &table->slots[place];
+        }
+        if (bit(table->large, place)) {
+            return table->entries[place].slot;
+        }
+        table = table->entries[place].below;
+    }
+    return NULL;
+}
+
+struct pv_slot *pv_tree_next(const struct pv_tree *tree, uint64_t from)
+{
+    struct pv_table *table = tree->root;
+
+    if (from > tree->last) {
+        return NULL;
+    }
+    while (table) {
+        unsigned place = place_of(from, table->level);
+        unsigned next = bit_next(table->present, 0, place);
+
+        if (next == ENTRIES) {
+            /* Behind all that this table covers. */
+            uint64_t end = table->first + reach(table->level + 1u);
+
+            if (end >= tree->last) {
+                return NULL;
+            }
+            from = end + 1;
+            table = tree->root;
+            continue;
+        }
+        if (next != place) {
+            from = table->first + ((uint64_t)next << table->level * BITS);
+        }
+        if (table->level == 0) {
+            return &table->slots[next];
+        }
+        if (bit(table->large, next)) {
+            return table->entries[next].slot;
+        }
+        table = table->entries[next].below;
+    }
+    return NULL;
+}
+
+/* The table of `level` for a device frame, made if need be. */
+static int table_for(struct pv_tree *tree, uint64_t device_frame, unsigned level,
+                     struct pv_table **out)
+{
+    struct pv_table *table = tree->root;
+    int error = 0;
+
+    if (!table) {
+        table = table_create(tree, NULL, tree->levels - 1, device_frame, &error);
+    }
+    while (table && table->level > level) {
+        unsigned place = place_of(device_frame, table->level);
+        struct pv_table *below;
+
+        if (bit(table->large, place)) {
+            return -EEXIST;
+        }
+        below = table->entries[place].below;
+        if (!below) {
+            below = table_create(tree, table, table->level - 1u, device_frame, &error);
+            if (!below) {
+                prune(tree, table);
+            }
+        }
+        table = below;
+    }
+    *out = table;
+    return table ? 0 : error;
+}
+
+int pv_tree_claim(struct pv_tree *tree, uint64_t device_frame, unsigned order, struct pv_slot **out)
+{
+    unsigned level = order / BITS;
+    uint64_t last = device_frame + (UINT64_C(1) << order) - 1;
+    struct pv_slot *slot;
+    struct pv_table *table;
+    unsigned place;
+    int error;
+
+    if (order) {
+        slot = pv_tree_next(tree, device_frame);
+        if (slot && slot->device_frame <= last) {
+            return -EEXIST;
+        }
+        if (tree->idle && tree->idle->first >= device_frame && tree->idle->first <= last) {
+            prune_idle(tree);
+        }
+    }
+    error = table_for(tree, device_frame, level, &table);
+    if (error == -ENOSPC && tree->idle && tree->idle->used == 0) {
+        prune_idle(tree);
+        error = table_for(tree, device_frame, level, &table);
+    }
+    if (error) {
+        return error;
+    }
+    place = place_of(device_frame, level);
+    if (bit(table->present, place)) {
+        return -EEXIST;
+    }
+    if (level) {
+        slot = base_alloc(sizeof(*slot));
+        if (!slot) {
+            prune(tree, table);
+            return -ENOMEM;
+        }
+        table->entries[place].slot = slot;
+        bit_set(table->large, place);
+    } else {
+        slot = &table->slots[place];
+        if (tree->idle == table) {
+            tree->idle = NULL;
+        }
+    }
+    bit_set(table->present, place);
+    table->used++;
+    set_full(table, place);
+    *slot = (struct pv_slot){.device_frame = device_frame,
+                             .context = tree->context,
+                             .order = (uint8_t)order,
+                             .state = PV_SLOT_CLAIMED};
+    tree->slots++;
+    *out = slot;
+    return 0;
+}
+
+/* The table that a slot lies in. */
+static struct pv_table *table_of(const struct pv_tree *tree, const struct pv_slot *slot)
+{
+    struct pv_table *table = tree->root;
+
+    while (table->level > slot->order / BITS) {
+        table = table->entries[place_of(slot->device_frame, table->level)].below;
+    }
+    return table;
+}
+
+void pv_tree_remove(struct pv_tree *tree, struct pv_slot *slot)
+{
+    struct pv_table *table = table_of(tree, slot);
+    unsigned place = place_of(slot->device_frame, table->level);
+
+    bit_clear(table->present, place);
+    clear_full(table, place);
+    table->used--;
+    tree->slots--;
+    slot->state = PV_SLOT_FREE;
+    if (table->level) {
+        bit_clear(table->large, place);
+        table->entries[place].slot = NULL;
+        base_free(slot);
+        prune(tree, table);
+    } else if (table->used == 0) {
+        prune_idle(tree);
+        tree->idle = table;
+    }
+}
+
+bool pv_tree_gap(const struct pv_tree *tree, uint64_t from, uint64_t to, uint64_t *out)
+{
+    struct pv_table *table = tree->root;
+
+    while (from <= to) {
+        unsigned place;
+        unsigned next;
+
+        if (!table) {
+            *out = from;
+            return true;
+        }
+        place = place_of(from, table->level);
+        next = bit_next(table->full, UINT64_MAX, place);
+        if (next == ENTRIES) {
+            uint64_t end = table->first + reach(table->level + 1u);
+
+            if (end >= tree->last) {
+                return false;
+            }
+            from = end + 1;
+            table = tree->root;
+            continue;
+        }
+        if (next != place) {
+            from = table->first + ((uint64_t)next << table->level * BITS);
+        }
+        table = table->level && bit(table->present, next) ? table->entries[next].below : NULL;
+    }
+    return false;
+}
+
+#ifdef VIOMMU_TESTING
+
+struct checking {
+    const struct pv_tree *tree;
+    const char *(*each)(void *opaque, const struct pv_slot *slot);
+    void *opaque;
+    uint64_t slots;
+    uint64_t tables;
+};
+
+static const char *check_slot(struct checking *checking, const struct pv_table *table,
+                              unsigned place, const struct pv_slot *slot)
+{
+    checking->slots++;
+    if (slot->state == PV_SLOT_FREE || slot->state > PV_SLOT_REVOKED) {
+        return "a slot in use says that it is not";
+    }
+    if (slot->order != table->level * BITS ||
+        slot->device_frame != table->first + ((uint64_t)place << table->level * BITS) ||
+        slot->context != checking->tree->context) {
+        return "a slot does not know where it is";
+    }
+    return checking->each ? checking->each(checking->opaque, slot) : NULL;
+}
+
+static const char *check_table(struct checking *checking, const struct pv_table *table)
+{
+    unsigned used = 0;
+    unsigned filled = 0;
+    const char *wrong = NULL;
+
+    checking->tables++;
+    for (unsigned place = 0; place < ENTRIES && !wrong; place++) {
+        bool full = false;
+
+        if (bit(table->present, place)) {
+            used++;
+            if (table->level == 0) {
+                full = true;
+                wrong = check_slot(checking, table, place, &table->slots[place]);
+            } else if (bit(table->large, place)) {
+                full = true;
+                wrong = check_slot(checking, table, place, table->entries[place].slot);
+            } else {
+                const struct pv_table *below = table->entries[place].below;
+
+                full = below->filled == ENTRIES;
+                if (below->parent != table || below->place != place ||
+                    below->level + 1 != table->level) {
+                    return "a table is not where it says";
+                }
+                wrong = check_table(checking, below);
+            }
+        } else if (bit(table->large, place) || (table->level && table->entries[place].below)) {
+            return "an entry that is not there";
+        }
+        filled += full;
+        if (full != bit(table->full, place)) {
+            return "full or not";
+        }
+    }
+    if (!wrong && (used != table->used || filled != table->filled)) {
+        return "a table's count is wrong";
+    }
+    return !wrong && used == 0 && table != checking->tree->idle ? "an empty table" : wrong;
+}
+
+const char *pv_tree_check(const struct pv_tree *tree,
+                          const char *(*each)(void *opaque, const struct pv_slot *slot),
+                          void *opaque)
+{
+    struct checking checking = {.tree = tree, .each = each, .opaque = opaque};
+    const char *wrong = tree->root ? check_table(&checking, tree->root) : NULL;
+
+    if (!wrong && checking.slots != tree->slots) {
+        wrong = "the tree's count is wrong";
+    }
+    return wrong;
+}
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Slots and the reverse index, against plain arrays. */
+#include "pv/index.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/alloc.h"
+
+enum {
+    FRAMES = 1 << 13,
+    WIDE = 40, /* bits of a device frame */
+};
+
+static uint64_t next(uint64_t *seed)
+{
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    return *seed;
+}
+
+/* A plain tree: which slot covers a frame. */
+static void test_tree(void **state)
+{
+    static struct pv_slot *model[FRAMES];
+    uint64_t seed = 4711;
+    uint64_t tables = 0;
+    struct pv_tree tree;
+
+    (void)state;
+    pv_tree_init(&tree, NULL, FRAMES - 1, &tables, 12);
+    for (unsigned i = 0; i < 60000; i++) {
+        uint64_t at = next(&seed) % FRAMES;
+        unsigned order = next(&seed) % 50 == 0 ? 9 : 0;
+        uint64_t expected = at;
+        uint64_t found;
+        struct pv_slot *slot;
+
+        at = i % 5000 < 2500 ? at % 1200 : at;
+        at &= ~((UINT64_C(1) << order) - 1);
+        if (next(&seed) % 3 && i % 2000 < 1500) {
+            bool taken = false;
+            int error;
+
+            for (uint64_t j = at; j < at + (1u << order); j++) {
+                taken |= model[j] != NULL;
+            }
+            base_alloc_fail_at(i % 7 == 0 ? 1 + i % 3 : 0);
+            error = pv_tree_claim(&tree, at, order, &slot);
+            base_alloc_fail_at(0);
+            assert_true(taken ? error == -EEXIST
+                              : error == 0 || error == -ENOSPC || error == -ENOMEM);
+            for (uint64_t j = at; !error && j < at + (1u << order); j++) {
+                model[j] = slot;
+            }
+        } else if (model[at]) {
+            slot = model[at];
+            for (uint64_t j = slot->device_frame, last = pv_slot_last(slot); j <= last; j++) {
+                model[j] = NULL;
+            }
+            pv_tree_remove(&tree, slot);
+        }
+        assert_ptr_equal(pv_tree_find(&tree, at), model[at]);
+        for (expected = at; expected < FRAMES && !model[expected]; expected++) {
+        }
+        assert_ptr_equal(pv_tree_next(&tree, at), expected < FRAMES ? model[expected] : NULL);
+        for (expected = at; expected < FRAMES && model[expected]; expected++) {
+        }
+        assert_int_equal(pv_tree_gap(&tree, at, FRAMES - 1, &found), expected < FRAMES);
+        assert_true(expected == FRAMES || found == expected);
+        if (i % 16 == 0) {
+            assert_null(pv_tree_check(&tree, NULL, NULL));
+            assert_true(tables <= 12);
+        }
+    }
+    for (struct pv_slot *slot; (slot = pv_tree_next(&tree, 0));) {
+        pv_tree_remove(&tree, slot);
+    }
+    pv_tree_fini(&tree);
+    assert_int_equal(tables, 0);
+}
+
+/* Far apart: few slots in a large space, and its ends. */
+static void test_sparse(void **state)
+{
+    const uint64_t last = (UINT64_C(1) << WIDE) - 1;
+    struct pv_slot *slots[64];
+    uint64_t tables = 0;
+    struct pv_tree tree;
+    uint64_t found;
+
+    (void)state;
+    pv_tree_init(&tree, NULL, last, &tables, 1000);
+    assert_null(pv_tree_next(&tree, 0));
+    assert_true(pv_tree_gap(&tree, last, last, &found));
+    for (unsigned i = 0; i < 64; i++) {
+        uint64_t at = i == 63 ? last : (uint64_t)i << (WIDE - 6);
+
+        assert_int_equal(pv_tree_claim(&tree, at, 0, &slots[i]), 0);
+    }
+    assert_false(pv_tree_gap(&tree, last, last, &found));
+    assert_null(pv_tree_find(&tree, last + 1));
+    assert_null(pv_tree_next(&tree, last + 1));
+    for (unsigned i = 0; i < 62; i++) {
+        assert_ptr_equal(pv_tree_next(&tree, slots[i]->device_frame + 1), slots[i + 1]);
+    }
+    assert_int_equal(pv_tree_claim(&tree, 1 << 18, 18, &slots[0]), 0);
+    assert_int_equal(pv_tree_claim(&tree, (1 << 18) + 5, 0, &slots[1]), -EEXIST);
+    assert_ptr_equal(pv_tree_find(&tree, (1 << 19) - 1), slots[0]);
+    assert_null(pv_tree_check(&tree, NULL, NULL));
+    for (struct pv_slot *slot; (slot = pv_tree_next(&tree, 0));) {
+        pv_tree_remove(&tree, slot);
+    }
+    pv_tree_fini(&tree);
+    assert_int_equal(tables, 0);
+}
+
+static void test_index(void **state)
+{
+    enum { SLOTS = 3000 };
+    struct pv_slot *slots = calloc(SLOTS, sizeof(*slots));
+    struct pv_index index;
+    uint64_t seed = 12345;
+
+    (void)state;
+    pv_index_init(&index, 1);
+    for (unsigned i = 0; i < 40000; i++) {
+        struct pv_slot *slot = &slots[next(&seed) % SLOTS];
+
+        if (slot->at) {
+            pv_index_remove(&index, slot);
+        } else {
+            slot->order = next(&seed) % 40 == 0 ? 9 : next(&seed) % 40 == 0 ? 18 : 0;
+            slot->frame = next(&seed) % (i % 8000 < 4000 ? 500 : 1 << 20);
+            slot->frame &= ~((UINT64_C(1) << slot->order) - 1);
+            base_alloc_fail_at(i % 3 == 0);
+            (void)pv_index_add(&index, slot);
+            base_alloc_fail_at(0);
+        }
+        if (i % 500 == 0) {
+            uint64_t frame = next(&seed) % 500;
+            unsigned expected = 0;
+            unsigned found = 0;
+
+            assert_null(pv_index_check(&index, 0));
+            for (unsigned j = 0; j < SLOTS; j++) {
+                expected += slots[j].at && frame >= slots[j].frame &&
+                            frame < slots[j].frame + (UINT64_C(1) << slots[j].order);
+            }
+            for (struct pv_slot *at = pv_index_find(&index, frame); at;
+                 at = pv_index_after(&index, frame, at)) {
+                found++;
+            }
+            assert_int_equal(found, expected);
+        }
+    }
+    for (uint64_t position = 0; index.count;) {
+        pv_index_remove(&index, pv_index_any(&index, &position));
+    }
+    pv_index_fini(&index);
+    free(slots);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_index),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
