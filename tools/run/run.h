@@ -10,8 +10,8 @@
  * Each room (memory, unit, virtio, save, register, table, queue, device, hold, window, notify,
  * subscriber, mirror, iova, space, cpu, pv, fault, time) has one table of commands. A command takes
  * its arguments with the arg_* functions, acts, and says what came of it: a status word
- * (result_status) and fields (result_number, ...). The main loop compares those with the expectation
- * and prints them.
+ * (result_status) and fields (result_number, ...). The main loop compares those with the
+ * expectation and prints them.
  *
  * Three outcomes of a line are kept apart: an answer of the library, good or bad, is a result; a
  * result other than the expected one is a mismatch (exit status 1), and so is a call of the library
