@@ -25,6 +25,7 @@ extern "C" {
 
 /* An IOMMU instance. */
 struct viommu;
+struct viommu_space;
 
 /* A message-signalled interrupt: a 32-bit store that the interrupt controller should see. */
 struct viommu_interrupt {
@@ -168,6 +169,12 @@ struct viommu_config {
     uint32_t cache_quota;
     /* Hostile: where the sequence begins. The same calls then have the same results. */
     uint64_t cache_seed;
+    /*
+     * The guest's other addresses (viommu/space.h): what devices read and write (viommu_device_read,
+     * _write) and is not guest memory goes there, to registers of another device as a rule. It
+     * outlives the instance. NULL: nothing is there.
+     */
+    struct viommu_space *space;
 };
 
 /*

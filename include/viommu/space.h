@@ -15,7 +15,8 @@
  * Errors of an access, the same everywhere: -ENXIO nothing is there (a bus's decode error); -EIO or
  * what else a region answered (its error); -EROFS a write to ROM; -EACCES an IOMMU refused and has
  * no say of its own; -ELOOP more than VIOMMU_HOPS_MAX IOMMUs in a row; -EDEADLK a region's callback
- * has come back to the same region; -EINVAL the access passes the top of the space; -ENOMEM on a
+ * has come back to the same region, or an access to the registers of an IOMMU that it crossed
+ * (viommu_bus_stats counts them); -EINVAL the access passes the top of the space; -ENOMEM on a
  * thread's first access.
  *
  * Threads: every function may be called from any thread unless its comment says otherwise.
@@ -115,6 +116,12 @@ struct viommu_region_config {
      * viommu_bus_commit, viommu_bus_wait or viommu_bus_destroy. May be NULL.
      */
     void (*released)(void *opaque);
+    /*
+     * Whose it is, only compared; NULL: nobody's. An access that has crossed an IOMMU does not reach
+     * MMIO of the same owner (-EDEADLK): an IOMMU's own registers. For what belongs to an instance
+     * (viommu/device_region.h) its pointer.
+     */
+    const void *owner;
 };
 
 /*
@@ -204,6 +211,14 @@ struct viommu_bus_ticket {
  */
 void viommu_bus_wait_begin(struct viommu_bus *bus, struct viommu_bus_ticket *ticket);
 int viommu_bus_wait_end(struct viommu_bus *bus, struct viommu_bus_ticket *ticket);
+
+/* What a bus did. Members are only ever added, at the end. */
+struct viommu_bus_stats {
+    uint64_t reentries; /* accesses that were refused with -EDEADLK */
+};
+
+/* Tells what a bus did, `size` bytes at most (the caller's sizeof). */
+void viommu_bus_stats(struct viommu_bus *bus, struct viommu_bus_stats *stats, size_t size);
 
 /*
  * An IOMMU region translates addresses [first, last] otherwise from now on, for one attribute index

@@ -11,6 +11,7 @@
 
 #include <viommu/cpu_tlb.h>
 #include <viommu/device.h>
+#include <viommu/device_region.h>
 #include <viommu/dmar.h>
 #include <viommu/iommu.h>
 #include <viommu/iommufd.h>

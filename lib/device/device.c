@@ -8,6 +8,7 @@
  */
 #include "device/dma.h"
 #include "iommu/watch.h"
+#include "space/space.h"
 
 /*
  * These two begin with a line of the instruction cache: they are so short that where they happen to
@@ -152,12 +153,17 @@ struct access {
     uint8_t *buf;
     size_t left;
     bool write;
+    unsigned refusals; /* by IOMMUs behind this one, taken back, one after the other */
 };
+
+/* No memory is there, but a space may have something. */
+#define PIECE_ELSEWHERE 1
 
 /* What became of one page of an access. */
 struct piece {
     size_t len;
     bool interrupt; /* it is a message, to be handed on outside of the section */
+    uint64_t gpa;   /* where it leads, if that is no memory */
     uint16_t requester;
 };
 
@@ -218,8 +224,43 @@ static int piece_run(const struct access *access, struct piece *piece)
     }
     in_page = PIECE_MASK - (access->iova & PIECE_MASK);
     piece->len = access->left && access->left - 1 > in_page ? in_page + 1 : access->left;
-    return translation.interrupt ? piece_interrupt(access, &request, piece)
-                                 : piece_move(access, translation.gpa, piece->len);
+    if (translation.interrupt) {
+        return piece_interrupt(access, &request, piece);
+    }
+    ret = piece_move(access, translation.gpa, piece->len);
+    if (ret == -ENXIO) {
+        piece->gpa = translation.gpa;
+        piece->requester = request.requester->id;
+        ret = access->device->iommu->space ? PIECE_ELSEWHERE : -ENXIO;
+    }
+    return ret;
+}
+
+/*
+ * What is no memory is looked for in the space behind it. A part of the page may go: the rest is
+ * translated again, as a callback runs outside of the section. The section is left.
+ */
+static __attribute__((noinline)) int piece_elsewhere(struct access *access, struct piece *piece)
+{
+    struct viommu *iommu = access->device->iommu;
+    struct space_step step = {
+        .space = iommu->space,
+        .address = piece->gpa,
+        .buf = access->buf,
+        .len = piece->len,
+        .write = access->write,
+        .attrs = {.requester = piece->requester},
+        .owner = iommu,
+        .section = iommu->epoch,
+    };
+    int ret = space_step(&step);
+
+    piece->len = ret ? 0 : step.len;
+    if (ret == -EAGAIN) {
+        return ++access->refusals < SPACE_REFUSALS_MAX ? 0 : -EACCES;
+    }
+    access->refusals = 0;
+    return ret;
 }
 
 /* Hands a device's message on. */
@@ -254,7 +295,11 @@ static int access_step(struct access *access)
         return -ENOMEM;
     }
     ret = piece_run(access, &piece);
-    epoch_leave(device->iommu->epoch);
+    if (ret == PIECE_ELSEWHERE) {
+        ret = piece_elsewhere(access, &piece);
+    } else {
+        epoch_leave(device->iommu->epoch);
+    }
     if (ret) {
         return ret;
     }

@@ -134,6 +134,7 @@ void device_deny(struct viommu_device *device, int error, const char *text)
 
     if (!atomic_exchange(&device->denied, true)) {
         iommu_post_event(device->iommu, &event);
+        notify_drop_device(device);
     }
 }
 
@@ -315,6 +316,7 @@ int viommu_device_set_requester(struct viommu_device *device, uint16_t id)
         if (!ret) {
             requester_release(iommu, old);
             notify_born_again(iommu, device);
+            notify_drop_device(device);
             device_review(device);
         }
     }

@@ -184,6 +184,7 @@ static void publish(struct viommu *iommu, struct requester *requester)
         requester->closed_next = NULL;
         tell_closed(iommu, requester, old);
         requester_watch_closed(iommu, requester);
+        notify_drop_all(iommu);
         if (old) {
             epoch_defer(iommu->epoch, &old->deferred, closed_free);
         }

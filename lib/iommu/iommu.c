@@ -100,6 +100,7 @@ int iommu_init(struct viommu *iommu, const struct model *model, const struct vio
         .epoch = memory_epoch(config->memory),
         .callbacks = config->callbacks,
         .opaque = config->opaque,
+        .space = config->space,
         .clock = config->clock,
         .ack_timeout = ack_ms * 1000000ULL,
     };
@@ -408,6 +409,7 @@ int viommu_process(struct viommu *iommu, unsigned budget)
         stopped = work_round(iommu, &budget);
         draining = iotlb_renew(&iommu->iotlb);
         draining |= iommu->model->draining(iommu);
+        draining |= notify_look(iommu);
     } while (!stopped && (iommu->work_came || (draining && looks-- > 0)));
     timer_set(iommu, draining);
     iommu->processing = false;
@@ -467,6 +469,7 @@ int viommu_reset(struct viommu *iommu)
     if (iommu->kept) {
         kept_drop_all(iommu->kept);
     }
+    notify_drop_all(iommu);
     admit_everyone(iommu);
     follow_review(iommu, NULL, NULL, NULL, VIOMMU_CAUSE_CONTEXT);
     iommu_kick(iommu);

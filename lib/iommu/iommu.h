@@ -189,6 +189,7 @@ struct viommu {
     struct epoch *epoch; /* the memory's */
     struct viommu_callbacks callbacks;
     void *opaque;
+    struct viommu_space *space; /* behind the memory; or NULL */
     uint64_t (*clock)(void *opaque); /* NULL: the host's */
     uint64_t ack_timeout;            /* nanoseconds */
     struct wake wake;

@@ -80,8 +80,11 @@ bool wait_drained(struct viommu *iommu, const struct wait *wait)
 /* Ends a delivery. The memory of one whose callback runs is freed when that returns. */
 static void delivery_end(struct delivery *delivery)
 {
+    struct notify *notify = &delivery->subscriber->device->iommu->notify;
+
     list_remove(delivery);
-    delivery->subscriber->device->iommu->notify.outstanding--;
+    notify->outstanding--;
+    notify->followed -= delivery->target != 0;
     delivery->wait->deliveries--;
     if (delivery->state == DELIVERY_RUNNING) {
         delivery->state = DELIVERY_ENDED;
@@ -351,6 +354,10 @@ static void delivery_make(struct viommu *iommu, struct delivery *delivery)
         /* Only now: to read the clock for each of a million calls takes longer than the calls. */
         delivery->deadline = iommu_now(iommu) + iommu->ack_timeout;
         iommu->stats.acks_pending++;
+        if (delivery->subscriber->follower) {
+            delivery->target = delivery->subscriber->follower->target;
+            iommu->notify.followed++;
+        }
     } else {
         delivery_answer(iommu, delivery, ret);
     }
@@ -408,6 +415,39 @@ void notify_expire(struct viommu *iommu, uint64_t now)
             delivery_fail(iommu, oldest, -ETIMEDOUT);
         }
         oldest = iommu->notify.out.first;
+    }
+}
+
+bool notify_look(struct viommu *iommu)
+{
+    struct notify *notify = &iommu->notify;
+    struct delivery *next = notify->followed ? notify->out.first : NULL;
+
+    while (next) {
+        struct delivery *d = next;
+
+        next = d->next;
+        if (d->target && d->subscriber->follower->over(d->subscriber->follower, d->target)) {
+            delivery_answer(iommu, d, 0);
+            iommu->work_came = true;
+        }
+    }
+    return notify->followed;
+}
+
+void notify_drop_device(struct viommu_device *device)
+{
+    for (struct viommu_subscriber *s = device->subscribers; s; s = s->next) {
+        if (s->follower) {
+            s->follower->drop(s->follower);
+        }
+    }
+}
+
+void notify_drop_all(struct viommu *iommu)
+{
+    for (struct viommu_device *d = iommu->followed; d; d = d->next_followed) {
+        notify_drop_device(d);
     }
 }
 
@@ -580,8 +620,8 @@ static int subscriber_enter(struct viommu_device *device, struct viommu_subscrib
     return 0;
 }
 
-int viommu_device_subscribe(struct viommu_device *device, const struct viommu_subscription *what,
-                            struct viommu_subscriber **out)
+int notify_follow(struct viommu_device *device, const struct viommu_subscription *what,
+                  struct notify_follower *follower, struct viommu_subscriber **out)
 {
     struct viommu *iommu = device->iommu;
     struct viommu_subscriber *subscriber;
@@ -598,6 +638,7 @@ int viommu_device_subscribe(struct viommu_device *device, const struct viommu_su
         return -ENOMEM;
     }
     subscriber->device = device;
+    subscriber->follower = follower;
     subscriber->what = *what;
     if (!what->range.first && !what->range.last) {
         subscriber->what.range.last = UINT64_MAX;
@@ -619,6 +660,12 @@ int viommu_device_subscribe(struct viommu_device *device, const struct viommu_su
     }
     *out = subscriber;
     return 0;
+}
+
+int viommu_device_subscribe(struct viommu_device *device, const struct viommu_subscription *what,
+                            struct viommu_subscriber **out)
+{
+    return notify_follow(device, what, NULL, out);
 }
 
 bool notify_has_mirrors(const struct viommu *iommu)

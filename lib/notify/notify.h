@@ -38,6 +38,18 @@ struct requester;
 
 struct delivery;
 
+/*
+ * Who waits, inside the library, for something that nobody tells of (a drain of another epoch): a
+ * subscriber whose PENDING answers viommu_process() asks after, again and again until they are over
+ * or in time. Both functions are called under the IOMMU's lock, and never wait.
+ */
+struct notify_follower {
+    uint64_t target; /* of the PENDING answer that it gave last; not 0 */
+    bool (*over)(struct notify_follower *follower, uint64_t target);
+    /* Drop all that is cached: it is told no more, or the device has another id, or is denied. */
+    void (*drop)(struct notify_follower *follower);
+};
+
 /* In order. Zeroed it is empty. */
 struct delivery_list {
     struct delivery *first;
@@ -78,6 +90,7 @@ struct delivery {
     enum delivery_state state;
     bool of_mirror;    /* a mirror's, and part of it; `wait` is its, too */
     uint64_t deadline; /* set when it is called */
+    uint64_t target;   /* a follower's; 0: nobody asks after it */
 };
 
 struct viommu_subscriber {
@@ -87,6 +100,7 @@ struct viommu_subscriber {
     uint64_t birth; /* notify.births when it began to hear of changes of this requester */
     bool fenced;
     bool running; /* its callback is being called */
+    struct notify_follower *follower; /* or NULL */
     struct mirror *mirror; /* of one whose role that is */
     struct viommu_iova_owner *limits; /* in its device's space, or NULL: what it is allowed */
 };
@@ -99,6 +113,7 @@ struct notify {
     struct delivery_list out;
     struct wait *holding;
     unsigned outstanding; /* deliveries that have not ended */
+    unsigned followed;    /* of these: with a target */
     uint64_t token_next;
     uint64_t births; /* subscribers that came, came back, or whose device took another id */
     pthread_cond_t idle; /* a callback ended */
@@ -145,6 +160,17 @@ int notify_call_fence(struct viommu *iommu, struct viommu_subscriber *subscriber
 
 /* Ends what took too long. */
 void notify_expire(struct viommu *iommu, uint64_t now);
+
+/* Subscribes a follower, as viommu_device_subscribe. It lives as long as the subscriber. */
+int notify_follow(struct viommu_device *device, const struct viommu_subscription *what,
+                  struct notify_follower *follower, struct viommu_subscriber **out);
+
+/* Asks after pending answers of followers. Returns whether some are not over. */
+bool notify_look(struct viommu *iommu);
+
+/* Followers of a device, or of all, drop what they have cached. */
+void notify_drop_device(struct viommu_device *device);
+void notify_drop_all(struct viommu *iommu);
 
 /* When the next delivery expires; 0: none is pending. */
 uint64_t notify_deadline(const struct viommu *iommu);

@@ -5,9 +5,11 @@
  * A piece of RAM is copied inside a section, which keeps the region and what IOMMUs said. A
  * callback runs outside, so that it may take its time: it holds back only who waits for calls. A
  * thread that is in a callback of a region does not enter another of the same region: a device that
- * is made to access its own registers gets an error, instead of running over its own feet.
+ * is made to access its own registers gets an error, instead of running over its own feet. Nor does
+ * an access that crossed an IOMMU reach registers of the IOMMU's owner.
  */
 #include "space/private.h"
+#include "space/space.h"
 
 #include <errno.h>
 #include <string.h>
@@ -20,7 +22,26 @@ struct access {
     size_t len; /* what is left */
     const struct viommu_bus_attrs *attrs;
     uint32_t need;
+    const void *owner;     /* of an IOMMU that it crossed before it came here */
+    struct epoch *section; /* the caller's, left with the bus's; or NULL */
 };
+
+/* Leaves the section of a piece, and the caller's. */
+static void leave(struct access *access)
+{
+    section_leave(access->space->bus);
+    if (access->section) {
+        epoch_leave(access->section);
+        access->section = NULL;
+    }
+}
+
+static int refuse_reentry(struct access *access)
+{
+    atomic_fetch_add_explicit(&access->space->bus->reentries, 1, memory_order_relaxed);
+    leave(access);
+    return -EDEADLK;
+}
 
 static void advance(struct access *access, size_t bytes)
 {
@@ -54,19 +75,18 @@ static void copy(const struct access *access, char *host, size_t bytes)
 }
 
 /* Begins a callback of a region that a section holds, and ends the section. */
-static int call_begin(struct viommu_bus *bus, struct call *call, const struct viommu_region *region)
+static int call_begin(struct access *access, struct call *call, const struct viommu_region *region)
 {
     unsigned deep = 0;
 
     for (const struct call *outer = space_thread.calls; outer; outer = outer->outer) {
         if (outer->region == region || ++deep == CALLS_MAX) {
-            section_leave(bus);
-            return -EDEADLK;
+            return refuse_reentry(access);
         }
     }
     /* This thread has a record: it cannot fail. */
-    (void)epoch_enter(&bus->calls);
-    section_leave(bus);
+    (void)epoch_enter(&access->space->bus->calls);
+    leave(access);
     call->region = region;
     call->outer = space_thread.calls;
     space_thread.calls = call;
@@ -90,13 +110,26 @@ static unsigned register_size(const struct viommu_region *region, uint64_t offse
     return size;
 }
 
+/* Whether the access has crossed an IOMMU of this owner. */
+static bool crossed(const struct access *access, const struct route *route, const void *owner)
+{
+    bool ret = access->owner == owner;
+
+    for (unsigned i = 0; i < route->hop_count; i++) {
+        ret |= route->hops[i].region->owner == owner;
+    }
+    return ret;
+}
+
 static int access_registers(struct access *access, const struct route *route, size_t *bytes)
 {
     const struct viommu_region *region = route->region;
     unsigned size = register_size(region, route->offset, *bytes);
     uint64_t value = 0;
     struct call call;
-    int error = call_begin(access->space->bus, &call, region);
+    int error = region->owner && crossed(access, route, region->owner)
+                    ? refuse_reentry(access)
+                    : call_begin(access, &call, region);
 
     if (error) {
         return error;
@@ -124,10 +157,10 @@ static int access_refused(struct access *access, const struct route *route, size
     int error;
 
     if (!region->iommu->refused) {
-        section_leave(access->space->bus);
+        leave(access);
         return -EACCES;
     }
-    error = call_begin(access->space->bus, &call, region);
+    error = call_begin(access, &call, region);
     if (error) {
         return error;
     }
@@ -140,8 +173,8 @@ static int access_refused(struct access *access, const struct route *route, size
     return error > 0 ? -EIO : error;
 }
 
-/* One piece; the section is entered and left. */
-static int access_piece(struct access *access)
+/* One piece; the section is entered and left. *done: what was asked for may be longer. */
+static int access_piece(struct access *access, size_t *done)
 {
     struct viommu_bus *bus = access->space->bus;
     struct route route;
@@ -149,6 +182,7 @@ static int access_piece(struct access *access)
     int error;
 
     if (!section_enter(bus)) {
+        /* Not with a section of the caller's: the thread has its record. */
         return -ENOMEM;
     }
     error = route_find(bus, access->space, access->address, access->attrs, access->need, NULL,
@@ -166,33 +200,52 @@ static int access_piece(struct access *access)
         } else if (!error) {
             copy(access, route.region->host + route.offset, bytes);
         }
-        section_leave(bus);
+        leave(access);
     }
-    if (!error) {
-        advance(access, bytes);
-    }
+    *done = bytes;
     return error;
 }
 
 int space_access(struct viommu_space *space, uint64_t address, void *buf, size_t len,
                  const struct viommu_bus_attrs *attrs, uint32_t need)
 {
-    struct access access = {space, address, buf, len, attrs, need};
+    struct access access = {
+        .space = space, .address = address, .buf = buf, .len = len, .attrs = attrs, .need = need};
     unsigned refusals = 0;
+    size_t done;
     int error = 0;
 
     if (len && len - 1 > UINT64_MAX - address) {
         return -EINVAL;
     }
     while (access.len && !error) {
-        error = access_piece(&access);
+        error = access_piece(&access, &done);
         if (error == -EAGAIN) {
-            error = ++refusals < REFUSALS_MAX ? 0 : -EACCES;
-        } else {
+            error = ++refusals < SPACE_REFUSALS_MAX ? 0 : -EACCES;
+        } else if (!error) {
             refusals = 0;
+            advance(&access, done);
         }
     }
     bus_settle(space->bus);
+    return error;
+}
+
+int space_step(struct space_step *step)
+{
+    struct access access = {
+        .space = step->space,
+        .address = step->address,
+        .buf = step->buf,
+        .len = step->len,
+        .attrs = &step->attrs,
+        .need = step->write ? VIOMMU_WRITE : VIOMMU_READ,
+        .owner = step->owner,
+        .section = step->section,
+    };
+    int error = access_piece(&access, &step->len);
+
+    bus_settle(step->space->bus);
     return error;
 }
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The bus: spaces, commits that replace their views, and waiting for who uses old ones. */
 #include "space/private.h"
+#include "space/space.h"
 
 #include "base/alloc.h"
 #include "base/wake.h"
 
 #include <errno.h>
 #include <sched.h>
+#include <string.h>
 #include <time.h>
 
 #define YIELDS 64 /* before a wait begins to sleep */
@@ -160,6 +162,11 @@ void viommu_space_destroy(struct viommu_space *space)
     base_free(space);
 }
 
+struct viommu_bus *space_bus(const struct viommu_space *space)
+{
+    return space->bus;
+}
+
 /* ---- commits ---- */
 
 /* The view of one space for the next snapshot: the last one, if it is not outdated. */
@@ -277,6 +284,20 @@ static void ask_everybody(struct viommu_bus *bus)
     pthread_mutex_unlock(&bus->told);
 }
 
+uint64_t bus_drain_begin(struct viommu_bus *bus)
+{
+    return epoch_begin_drain(&bus->epoch);
+}
+
+bool bus_drained(struct viommu_bus *bus, uint64_t target)
+{
+    if (epoch_drained(&bus->epoch, target)) {
+        return true;
+    }
+    ask_everybody(bus);
+    return false;
+}
+
 /* A call begins inside of a section, and goes on behind its end. */
 int viommu_bus_wait_end(struct viommu_bus *bus, struct viommu_bus_ticket *ticket)
 {
@@ -347,6 +368,16 @@ void bus_settle(struct viommu_bus *bus)
         ask_everybody(changed);
         pause_for(n, &pause);
     }
+}
+
+void viommu_bus_stats(struct viommu_bus *bus, struct viommu_bus_stats *stats, size_t size)
+{
+    struct viommu_bus_stats now = {
+        .reentries = atomic_load_explicit(&bus->reentries, memory_order_relaxed),
+    };
+
+    memset(stats, 0, size);
+    memcpy(stats, &now, size < sizeof(now) ? size : sizeof(now));
 }
 
 void viommu_region_iommu_changed(struct viommu_region *region, uint32_t index, uint64_t first,

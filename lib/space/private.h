@@ -39,7 +39,6 @@
 #define NEST_MAX 64u             /* of containers and aliases */
 #define STEPS_MAX (1u << 20)     /* regions looked at for one view */
 #define INDEXES_MAX 16u          /* attribute indexes of an IOMMU */
-#define REFUSALS_MAX 16u         /* times that a refusal is taken back in one access */
 #define CALLS_MAX 16u            /* callbacks inside callbacks, of one thread */
 #define ASKED_MAX 64u            /* ranges that a CPU is asked to drop at once */
 #define CACHED_HOPS_MAX 4u       /* of one TLB entry */
@@ -61,6 +60,7 @@ struct viommu_region {
     uint64_t offset;
     void *opaque;
     void (*released)(void *opaque);
+    const void *owner;
 
     /* Under the bus's lock. */
     size_t references;
@@ -111,6 +111,7 @@ struct viommu_bus {
     struct epoch epoch; /* sections: snapshots and TLBs */
     struct epoch calls; /* callbacks of regions */
     _Atomic(struct snapshot *) snapshot;
+    _Atomic uint64_t reentries;
 
     pthread_mutex_t lock;
     struct viommu_region *regions;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The tree of regions, which nobody sees until a commit; see private.h. */
 #include "space/private.h"
+#include "space/space.h"
 
 #include "base/alloc.h"
 
@@ -67,6 +68,7 @@ static struct viommu_region *region_alloc(const struct viommu_region_config *con
     region->iommu = config->iommu;
     region->opaque = config->opaque;
     region->released = config->released;
+    region->owner = config->owner;
     region->references = 1;
     return region;
 }
@@ -288,4 +290,9 @@ const char *viommu_region_name(const struct viommu_region *region)
 enum viommu_region_kind viommu_region_kind(const struct viommu_region *region)
 {
     return region->kind;
+}
+
+void *region_opaque(const struct viommu_region *region)
+{
+    return region->opaque;
 }

@@ -138,6 +138,7 @@ static int device_free(struct run *run, struct device *device)
     while (*at != device) {
         at = &(*at)->next;
     }
+    spaces_leave(run, device->handle);
     error = viommu_device_remove(device->handle);
     subscribers_free(run, device);
     *at = device->next;
@@ -189,6 +190,7 @@ void devices_move(struct run *run, const struct unit *unit)
 {
     for (struct device *device = run->devices; device; device = device->next) {
         if (device->unit == unit) {
+            spaces_leave(run, device->handle);
             device->handle = device->copied;
         }
     }

@@ -27,6 +27,7 @@ static const struct room rooms[] = {
     {"notify", notify_commands},
     {"subscribers", subscriber_commands}, {"mirrors", mirror_commands},
     {"addresses", iova_commands},    {"spaces", space_commands},
+    {"devices of spaces", bus_device_commands},
     {"CPUs", cpu_commands},          {"a hypervisor", pv_commands},
     {"paravirtual calls", pv_call_commands},
     {"faults", fault_commands},
@@ -294,6 +295,7 @@ static void run_fini(struct run *run)
     holds_destroy(run);
     pins_destroy(run);
     traces_end_virtio(run);
+    spaces_leave(run, NULL);
     devices_destroy(run, NULL);
     units_destroy(run);
     memory_room_fini(run);

@@ -62,6 +62,7 @@ extern const struct command subscriber_commands[];
 extern const struct command mirror_commands[];
 extern const struct command iova_commands[];
 extern const struct command space_commands[];
+extern const struct command bus_device_commands[];
 extern const struct command cpu_commands[];
 extern const struct command pv_commands[];
 extern const struct command pv_call_commands[];
@@ -142,7 +143,7 @@ bool unit_arguments(struct run *run, struct viommu_vtd_config *vtd);
 /* What units of all models are configured with. */
 #define COMMON_CONFIGURATION                                                                       \
     "[ack-timeout=] [iotlb=] [rewrite-policy=] [shadow-quota=] [cache=] [cache-quota=] "          \
-    "[cache-seed=]"
+    "[cache-seed=] [bus=]"
 /*
  * unit.c: a unit with this name, and the configuration that the arguments say, to be created; NULL,
  * with an error said. unit_add takes it among the units, when `error` (of its creation) is 0, or
@@ -267,6 +268,10 @@ void iova_destroy(struct run *run);
 /* The space that there is, or NULL. */
 struct viommu_iova *iova_space(const struct run *run);
 void spaces_destroy(struct run *run);
+/* A device goes (NULL: all do), and its regions. */
+void spaces_leave(struct run *run, const struct viommu_device *device);
+/* The space of the argument `bus`, if it is given. False with an error said. */
+bool arg_bus(struct run *run, struct viommu_space **out);
 void pv_destroy(struct run *run);
 void units_destroy(struct run *run);
 void messages_init(struct messages *messages);

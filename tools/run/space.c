@@ -105,6 +105,7 @@ void bus_thing_forget(struct bus_thing *thing)
     thing->space = NULL;
     thing->cpu = NULL;
     thing->mpc = NULL;
+    thing->device = NULL;
 }
 
 struct bus_thing *arg_bus_thing(struct run *run, const char *argument)
@@ -138,6 +139,14 @@ struct bus_thing *arg_bus_space(struct run *run, const char *argument)
         return NULL;
     }
     return thing;
+}
+
+bool arg_bus(struct run *run, struct viommu_space **out)
+{
+    struct bus_thing *thing = arg_given(run, "bus") ? arg_bus_space(run, "bus") : NULL;
+
+    *out = thing ? thing->space : NULL;
+    return thing || !arg_given(run, "bus");
 }
 
 bool arg_bus_attributes(struct run *run, struct viommu_bus_attrs *attrs)
@@ -368,6 +377,8 @@ static void do_destroy(struct run *run)
 
     if (thing && (thing->mpc || thing->part)) {
         run_error(run, thing->name, "this is of an MPC: `mpc destroy` takes it away");
+    } else if (thing && thing->device) {
+        bus_device_destroy(thing);
     } else if (thing) {
         viommu_region_destroy(thing->region);
         bus_thing_forget(thing);

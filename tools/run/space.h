@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The room of spaces: one bus, and what is on it, by name: regions, spaces (space.c), CPUs and
- * protection controllers (cpu.c).
+ * protection controllers (cpu.c), devices and registers of units (bus_device.c).
  */
 #ifndef VIOMMU_TOOLS_RUN_SPACE_H
 #define VIOMMU_TOOLS_RUN_SPACE_H
@@ -19,6 +19,7 @@ struct bus_thing {
     struct viommu_space *space;
     struct viommu_cpu *cpu;
     struct viommu_tzmpc *mpc;
+    struct viommu_device *device; /* whose region it is */
     unsigned char *host; /* RAM and ROM */
     bool part;           /* of another thing, with which it goes */
 
@@ -58,6 +59,9 @@ struct space_room *space_room(struct run *run);
 /* A new thing with the name that the argument `name` says, and `suffix`; NULL when it is taken. */
 struct bus_thing *bus_thing_add(struct run *run, const char *suffix);
 void bus_thing_forget(struct bus_thing *thing);
+
+/* Takes a device's region away, and forgets it. */
+void bus_device_destroy(struct bus_thing *thing);
 
 /* The thing of an argument, which has to be of the kind. NULL with an error said. */
 struct bus_thing *arg_bus_region(struct run *run, const char *argument);

@@ -104,7 +104,7 @@ static bool common_arguments(struct run *run, struct viommu_config *config)
         !arg_number(run, "shadow-quota", &config->shadow_quota) ||
         !arg_choice(run, "cache", modes, &mode) ||
         !arg_number_max(run, "cache-quota", UINT32_MAX, &quota) ||
-        !arg_number(run, "cache-seed", &config->cache_seed)) {
+        !arg_number(run, "cache-seed", &config->cache_seed) || !arg_bus(run, &config->space)) {
         return false;
     }
     if (ack_timeout % MILLISECOND || ack_timeout / MILLISECOND > UINT32_MAX) {
