@@ -107,6 +107,7 @@ int guest_init(struct guest *guest, const struct guest_config *config)
         .cache_mode = config->cache_mode,
         .cache_quota = config->cache_quota,
         .cache_seed = config->cache_seed,
+        .space = config->space,
     };
     int error;
 

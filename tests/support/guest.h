@@ -33,6 +33,7 @@ struct guest_config {
     enum viommu_cache_mode cache_mode;
     uint32_t cache_quota;
     uint64_t cache_seed;
+    struct viommu_space *space;
     size_t ram_pages; /* 0: 1024 */
     /*
      * A memory and the host memory of guest addresses 0 to ram_pages, made by the caller; or NULL.
