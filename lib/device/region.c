@@ -91,6 +91,10 @@ static int ask_aloud(struct viommu_device *device, uint64_t address, uint32_t pe
         return ret;
     }
     ret = dma_translate(&request, &translation);
+    if (!ret && translation.interrupt && (perm & VIOMMU_READ)) {
+        device->iommu->model->refuse_interrupt(device->iommu, &request);
+        ret = -EFAULT;
+    }
     return ret == -EAGAIN ? -EIO : ret;
 }
 
