@@ -65,7 +65,7 @@ static struct viommu_region *region(struct world *world, enum viommu_region_kind
 static void level_init(struct world *world, struct level *level, uint64_t first, uint64_t to,
                        struct viommu_space *into)
 {
-    struct guest_config config = {.ack_timeout_ms = 60000};
+    struct guest_config config = {.ack_timeout_ms = 60000, .space = into};
     struct viommu_device_config device = {.requester = REQUESTER};
     struct guest *guest = &level->guest;
     uint64_t table;
@@ -145,13 +145,19 @@ static void *use(void *arg)
     uint8_t buffer[64];
 
     while (crew_working(&world->crew)) {
+        struct viommu_device *device = random_percent(&random, 50) ? world->inner.device : NULL;
         uint64_t at = FIRST_IOVA + random_below(&random, PAGES) * GUEST_PAGE + slot;
-        bool write = random_percent(&random, 50);
+        size_t len = sizeof(buffer);
         int error;
 
-        memset(buffer, 2, sizeof(buffer));
-        error = write ? viommu_space_write(world->master, at, buffer, sizeof(buffer), &attrs)
-                      : viommu_space_read(world->master, at, buffer, sizeof(buffer), &attrs);
+        memset(buffer, 2, len);
+        if (random_percent(&random, 50)) {
+            error = device ? viommu_device_write(device, NULL, at, buffer, len)
+                           : viommu_space_write(world->master, at, buffer, len, &attrs);
+        } else {
+            error = device ? viommu_device_read(device, NULL, at, buffer, len)
+                           : viommu_space_read(world->master, at, buffer, len, &attrs);
+        }
         check(world, error, buffer[random_below(&random, sizeof(buffer))]);
         if (random_percent(&random, 2)) {
             crew_sleep(1);
