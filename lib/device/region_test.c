@@ -67,6 +67,36 @@ static int on_write(void *opaque, uint64_t offset, unsigned size,
 
 static const struct viommu_region_ops port_ops = {.read = on_read, .write = on_write};
 
+/* The second IOMMU, which notes whether the device's translation is held while it is asked. */
+static bool second_in_section;
+
+static void second_translate(void *opaque, uint64_t address, unsigned index,
+                             struct viommu_hop *hop)
+{
+    second_in_section = epoch_inside(model.iommu.epoch);
+    test_translate(opaque, address, index, hop);
+}
+
+static const struct viommu_region_iommu_ops second_ops = {
+    .index_count = 2,
+    .index_of = test_index_of,
+    .translate = second_translate,
+    .refused = test_refused,
+};
+
+static void add_second(struct viommu_region *container)
+{
+    struct viommu_region_config config = {.kind = VIOMMU_REGION_IOMMU,
+                                          .last = TEST_PAGES * 4096 - 1,
+                                          .iommu = &second_ops,
+                                          .opaque = &second};
+
+    test_iommu_init(bus, &second, 4096, physical);
+    viommu_region_destroy(second.region);
+    assert_int_equal(viommu_region_create(bus, &config, &second.region), 0);
+    assert_int_equal(viommu_region_add(container, second.region, SECOND, 0), 0);
+}
+
 static void add_ports(struct viommu_region *container, uint64_t at)
 {
     struct viommu_region_config config = {
@@ -97,8 +127,7 @@ static int setup(void **state)
     assert_int_equal(viommu_registers_region_create(&model.iommu, bus, "registers", 4096,
                                                     &registers), 0);
     assert_int_equal(viommu_region_add(root, registers, REGISTERS, 0), 0);
-    test_iommu_init(bus, &second, 4096, physical);
-    assert_int_equal(viommu_region_add(root, second.region, SECOND, 0), 0);
+    add_second(root);
     assert_int_equal(viommu_device_region_create(device, bus, "device", physical, &region), 0);
     assert_int_equal(viommu_space_create(region, &master), 0);
     assert_int_equal(viommu_bus_commit(bus), 0);
@@ -466,6 +495,7 @@ static void test_second_iommu(void **state)
     second.to[1][1] = 0x5000 | 3;
     assert_int_equal(dma(SECOND + 0x1010, 0x77), 0);
     assert_int_equal(ram[0x5010], 0x77);
+    assert_true(second_in_section);
     assert_false(epoch_inside(model.iommu.epoch));
 }
 
