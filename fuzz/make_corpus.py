@@ -446,6 +446,13 @@ def space_seeds():
         write("space", "layers-%02x" % kind, head + layers + both + lives)
         write("space", "loop-%02x" % kind, head + loop + both)
         write("space", "double-%02x" % kind, head + double + commit + lives + both)
+    # Pages 0 to 11 of the device lead to those of space 2, change, and go.
+    maps = b"".join(bytes([SP_LIVE, 0x16]) + struct.pack("<H", page | perm << 12 | (page & 3) << 8)
+                    for page in range(12) for perm in (3 - page % 2,))
+    gone = b"".join(bytes([SP_LIVE, 0x06]) + struct.pack("<H", page | 1 << 4)
+                    for page in range(0, 12, 3))
+    write("space", "device", b"\0" + ram + table + maps + both + gone + both + maps + both +
+          bytes([SP_LIVE, 0x85]) + commit + both + bytes([SP_LIVE, 0x05, 0, 0x10]))
     for fail in range(1, 8):
         write("space", "fail-%d" % fail, b"\0" + ram + sp_create(5, 1, 0x1000, fail=fail) +
               sp_create(5, 4, 0x1000, 0, fail=fail) + sp_add(5, 0, 0x100, fail) +

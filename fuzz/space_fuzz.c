@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Fuzzes layouts of regions, and an MPC's registers, with a CPU that has cached what it could.
+ * Fuzzes layouts of regions, an MPC's registers, and what a guest maps in a virtio-iommu whose device
+ * is on the bus, with a CPU that has cached what it could.
  *
  * Regions of every kind are made, added, removed, switched and destroyed in any order, in
  * containers that may contain themselves; allocations fail when the input says so. Held after every
@@ -18,7 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <viommu/cpu_tlb.h>
+#include <viommu/device_region.h>
 #include <viommu/tzmpc.h>
+#include <viommu/virtio.h>
+
+#include "../tests/support/virtio_spec.h"
 
 #define SLOTS 16u
 #define SPACES 3u
@@ -37,6 +42,10 @@ struct bed {
     struct viommu_tzmpc *mpcs[MPCS];
     struct viommu_cpu *cpu;
     const struct viommu_cpu_tlb *tlb;
+    struct viommu_memory *memory;
+    struct viommu *iommu;
+    struct viommu_device *device;
+    struct viommu_region *device_region; /* below all else in space 1, leads into space 2; or NULL */
     uint8_t *ram;
     unsigned failures;
     bool interrupt[MPCS];
@@ -84,6 +93,66 @@ static struct viommu_region *make(struct bed *bed, struct viommu_region_config c
     return region;
 }
 
+static void request(struct bed *bed, const struct spec_virtio_request *request)
+{
+    uint8_t answer[4];
+    size_t written;
+
+    (void)viommu_virtio_request(bed->iommu, request->bytes, request->size, answer, sizeof(answer),
+                                0, &written);
+    while (viommu_process(bed->iommu, 0) == VIOMMU_PENDING) {
+        /* it ends: the input gives it no new work */
+    }
+}
+
+static void begin_device(struct bed *bed)
+{
+    struct viommu_config config = {.ack_timeout_ms = 60000};
+    struct viommu_virtio_config virtio = {0};
+    struct viommu_device_config device = {.requester = 8};
+    struct spec_virtio_request attach = spec_virtio_attach(1, 8, 0);
+
+    if (viommu_memory_create(&bed->memory)) {
+        die("no memory");
+    }
+    config.memory = bed->memory;
+    config.space = bed->spaces[2];
+    if (viommu_virtio_create(&config, &virtio, &bed->iommu) || viommu_start(bed->iommu) ||
+        viommu_device_add(bed->iommu, &device, &bed->device)) {
+        die("no memory");
+    }
+    (void)viommu_virtio_accept(bed->iommu, UINT64_MAX);
+    request(bed, &attach);
+}
+
+/* It comes, or goes. */
+static void move_device(struct bed *bed)
+{
+    if (bed->device_region) {
+        if (viommu_device_region_destroy(bed->device_region)) {
+            die("a device's region cannot go");
+        }
+        bed->device_region = NULL;
+    } else if (!viommu_device_region_create(bed->device, bed->bus, "device", bed->spaces[2],
+                                            &bed->device_region)) {
+        (void)viommu_region_add(bed->roots[1], bed->device_region, 0, -100);
+    }
+}
+
+/* The guest maps or unmaps some pages, and the device is admitted if it was denied. */
+static void map(struct bed *bed, uint8_t kind, struct fuzz_input *input)
+{
+    uint64_t where = fuzz_number(input, 2);
+    uint64_t first = (where & 15) * 4096;
+    uint64_t last = first + (where >> 4 & 3) * 4096 + 4095;
+    struct spec_virtio_request made =
+        kind & 0x10 ? spec_virtio_map(1, first, last, (where >> 8 & 15) * 4096, where >> 12 & 3)
+                    : spec_virtio_unmap(1, first, last);
+
+    request(bed, &made);
+    (void)viommu_device_reset(bed->device);
+}
+
 static void begin(struct bed *bed, uint8_t kind)
 {
     struct viommu_cpu_config cpu = {
@@ -113,6 +182,8 @@ static void begin(struct bed *bed, uint8_t kind)
             die("no memory");
         }
     }
+    begin_device(bed);
+    move_device(bed);
     if (viommu_bus_commit(bed->bus) || viommu_cpu_create(bed->bus, &cpu, &bed->cpu)) {
         die("no memory");
     }
@@ -130,7 +201,12 @@ static void end(struct bed *bed)
     base_alloc_fail_at(0);
     viommu_cpu_end(bed->cpu);
     viommu_tzmpc_destroy(bed->mpcs[0]);
+    if (bed->device_region) {
+        move_device(bed);
+    }
     viommu_bus_destroy(bed->bus);
+    viommu_destroy(bed->iommu);
+    viommu_memory_destroy(bed->memory);
     free(bed->ram);
 }
 
@@ -345,6 +421,22 @@ static void live(struct bed *bed, struct fuzz_input *input)
                                    &attributes[kind >> 4 & 1]);
         (void)viommu_cpu_set_space(bed->cpu, kind >> 4 & 1, bed->spaces[0],
                                    &attributes[kind >> 4 & 1]);
+        break;
+    case 5:
+        if (kind & 0x80) {
+            viommu_cpu_end(bed->cpu);
+            move_device(bed);
+            if (viommu_cpu_begin(bed->cpu)) {
+                die("a thread that ran a CPU cannot again");
+            }
+        } else {
+            uint64_t value = kind;
+
+            (void)viommu_device_write(bed->device, NULL, any_address(input), &value, sizeof(value));
+        }
+        break;
+    case 6:
+        map(bed, kind, input);
         break;
     default:
         (void)viommu_cpu_fill(bed->cpu, kind >> 4 & 1, any_address(input));

@@ -45,10 +45,10 @@ int viommu_device_region_create(struct viommu_device *device, struct viommu_bus 
                                 struct viommu_region **out);
 
 /*
- * Gives the region back; NULL is accepted. From now on it leads nowhere (-EIO). It is destroyed
- * (viommu_region_destroy) when nobody looks at it any more. Call it before the device, or the bus,
- * goes; and viommu_bus_wait between this and the removal of the device. Returns 0, or -EDEADLK from
- * a change callback: then nothing was done.
+ * Gives the region back; NULL is accepted. From now on it leads nowhere (-EIO), and is destroyed as
+ * by viommu_region_destroy. Call it before the device, or the bus, goes. Waits as viommu_bus_wait
+ * does: what the guest invalidates is not complete while a CPU uses it. Returns 0, or -EDEADLK from
+ * a change callback, and where viommu_bus_wait may not be called: then nothing was done.
  */
 int viommu_device_region_destroy(struct viommu_region *region);
 

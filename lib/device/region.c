@@ -213,18 +213,19 @@ int viommu_device_region_create(struct viommu_device *device, struct viommu_bus 
 int viommu_device_region_destroy(struct viommu_region *region)
 {
     struct device_region *self;
-    int ret;
 
     if (!region) {
         return 0;
     }
     self = region_opaque(region);
-    ret = viommu_subscriber_destroy(self->subscriber);
-    if (ret) {
-        return ret;
+    if (iommu_reentered(atomic_load(&self->device)->iommu) || !bus_may_wait()) {
+        return -EDEADLK;
     }
     atomic_store(&self->device, NULL);
-    viommu_region_iommu_changed(region, 0, 0, UINT64_MAX);
+    on_drop(&self->follower);
+    (void)viommu_bus_wait(self->bus);
+    /* Only now: invalidations do not wait for it any more. */
+    (void)viommu_subscriber_destroy(self->subscriber);
     viommu_region_destroy(region);
     return 0;
 }

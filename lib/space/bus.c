@@ -329,12 +329,17 @@ static void pause_for(unsigned n, uint64_t *pause)
     nanosleep(&time, NULL);
 }
 
+bool bus_may_wait(void)
+{
+    return !space_thread.sections && !space_thread.calls;
+}
+
 int viommu_bus_wait(struct viommu_bus *bus)
 {
     struct viommu_bus_ticket ticket;
     uint64_t pause = 0;
 
-    if (space_thread.sections || space_thread.calls) {
+    if (!bus_may_wait()) {
         return -EDEADLK;
     }
     viommu_bus_wait_begin(bus, &ticket);

@@ -38,6 +38,9 @@ int space_step(struct space_step *step);
 void *region_opaque(const struct viommu_region *region);
 struct viommu_bus *space_bus(const struct viommu_space *space);
 
+/* Whether this thread may call viommu_bus_wait: it is in no callback, section, or running CPU. */
+bool bus_may_wait(void);
+
 /*
  * A drain of the bus: begun after viommu_region_iommu_changed, it is over when no access and no CPU
  * uses what was so before. CPUs are asked for a safe point each time. Never blocks.

@@ -171,7 +171,6 @@ static void finish(struct world *world)
     viommu_cpu_end(world->cpu);
     guest_ok(viommu_device_region_destroy(world->inner.region), "region");
     guest_ok(viommu_device_region_destroy(world->outer.region), "region");
-    guest_ok(viommu_bus_wait(world->bus), "wait");
     guest_fini(&world->inner.guest);
     guest_fini(&world->outer.guest);
     viommu_bus_destroy(world->bus);

@@ -240,12 +240,9 @@ static void *invalidate(void *arg)
 /* Takes the device away as an embedder does. */
 static void level_fini(struct level *level)
 {
-    struct world *world = level->world;
-
     level->guest.processed_elsewhere = false;
     guest_process(&level->guest);
     guest_ok(viommu_device_region_destroy(level->region), "region");
-    guest_ok(viommu_bus_wait(world->bus), "wait");
     guest_ok(viommu_device_remove(level->device), "device");
     guest_fini(&level->guest);
 }

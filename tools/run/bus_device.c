@@ -9,10 +9,23 @@
 
 #include <viommu/device_region.h>
 
-static void leave(struct bus_thing *thing)
+/* It waits for CPUs, and this thread runs them: they stop meanwhile. */
+void bus_device_destroy(struct bus_thing *gone)
 {
-    (void)viommu_device_region_destroy(thing->region);
-    bus_thing_forget(thing);
+    struct bus_thing *things = gone->room->things;
+
+    for (struct bus_thing *thing = things; thing; thing = thing->next) {
+        for (unsigned i = 0; i < thing->begun; i++) {
+            viommu_cpu_end(thing->cpu);
+        }
+    }
+    (void)viommu_device_region_destroy(gone->region);
+    bus_thing_forget(gone);
+    for (struct bus_thing *thing = things; thing; thing = thing->next) {
+        for (unsigned i = 0; i < thing->begun; i++) {
+            (void)viommu_cpu_begin(thing->cpu);
+        }
+    }
 }
 
 void spaces_leave(struct run *run, const struct viommu_device *device)
@@ -21,14 +34,9 @@ void spaces_leave(struct run *run, const struct viommu_device *device)
 
     for (; thing; thing = thing->next) {
         if (thing->device && (!device || thing->device == device)) {
-            leave(thing);
+            bus_device_destroy(thing);
         }
     }
-}
-
-void bus_device_destroy(struct bus_thing *thing)
-{
-    leave(thing);
 }
 
 static void do_device_region(struct run *run)
