@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Fuzzes layouts of regions, an MPC's registers, and what a guest maps in a virtio-iommu whose device
- * is on the bus, with a CPU that has cached what it could.
+ * Fuzzes layouts of regions, an MPC's registers, and what a guest maps in a virtio-iommu whose
+ * device is on the bus, with a CPU that has cached what it could.
  *
  * Regions of every kind are made, added, removed, switched and destroyed in any order, in
  * containers that may contain themselves; allocations fail when the input says so. Held after every
@@ -45,7 +45,7 @@ struct bed {
     struct viommu_memory *memory;
     struct viommu *iommu;
     struct viommu_device *device;
-    struct viommu_region *device_region; /* below all else in space 1, leads into space 2; or NULL */
+    struct viommu_region *device_region; /* below all else in space 1, into space 2; or NULL */
     uint8_t *ram;
     unsigned failures;
     bool interrupt[MPCS];

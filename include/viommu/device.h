@@ -167,12 +167,12 @@ int viommu_device_translate_many(struct viommu_device *device, const struct viom
  *
  * What leads to no guest memory goes to viommu_config.space, if there is one, in pieces as its
  * regions want them, each translated by itself; registers of the instance itself are not reached.
- * Their callbacks are not part of the access's own section: an invalidation waits for them only where
- * the caller has one open.
+ * Their callbacks are not part of the access's own section: an invalidation waits for them only
+ * where the caller has one open.
  *
  * Returns 0; the errors of viommu_device_translate; -ENXIO where the translation leads to nothing;
- * -EROFS for a write to ROM; -EINVAL where iova + len passes the top of the address space; and, of the
- * space, all errors of an access (viommu/space.h).
+ * -EROFS for a write to ROM; -EINVAL where iova + len passes the top of the address space; and, of
+ * the space, all errors of an access (viommu/space.h).
  */
 int viommu_device_read(struct viommu_device *device, const struct viommu_dma_attrs *attrs,
                        uint64_t iova, void *buf, size_t len);

@@ -10,11 +10,12 @@
  *     bus master -> space that shows the region -> the device's IOMMU -> space -> next IOMMU, RAM,
  *                                                                                 registers
  *
- * An invalidation by the guest completes when no access and no CPU uses an old translation any more:
- * viommu_process() sees to that, for each instance on the way by itself. An access to registers (MMIO)
- * that had begun is not waited for. A CPU that comes to no safe point within `ack_timeout_ms` is
- * treated as any subscriber that does not answer: the device is denied (VIOMMU_EVENT_DENIED), and
- * all that CPUs have cached through the region goes at their next safe points.
+ * An invalidation by the guest completes when no access and no CPU uses an old translation any
+ * more: viommu_process() sees to that, for each instance on the way by itself. An access to
+ * registers (MMIO) that had begun is not waited for. A CPU that comes to no safe point within
+ * `ack_timeout_ms` is treated as any subscriber that does not answer: the device is denied
+ * (VIOMMU_EVENT_DENIED), and all that CPUs have cached through the region goes at their next safe
+ * points.
  *
  * Errors of an access through a region, besides those of spaces: -EFAULT the guest's tables refuse
  * it, and the fault is recorded as the architecture says; -EPERM the device is denied; -EIO before
@@ -54,8 +55,8 @@ int viommu_device_region_destroy(struct viommu_region *region);
 
 /*
  * Creates a region of `size` bytes with an instance's registers (viommu_mmio_read, and _write). An
- * access that has crossed a region of one of the instance's own devices does not reach them, nor does
- * a device's own (viommu_config.space): -EDEADLK. Call viommu_process() as after any write. It is
+ * access that has crossed a region of one of the instance's own devices does not reach them, nor
+ * does a device's own (viommu_config.space): -EDEADLK. Call viommu_process() as after any write. It is
  * given back by viommu_region_destroy; the instance outlives it. Returns 0, -EINVAL for size 0, or
  * -ENOMEM.
  */

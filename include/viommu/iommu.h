@@ -170,9 +170,9 @@ struct viommu_config {
     /* Hostile: where the sequence begins. The same calls then have the same results. */
     uint64_t cache_seed;
     /*
-     * The guest's other addresses (viommu/space.h): what devices read and write (viommu_device_read,
-     * _write) and is not guest memory goes there, to registers of another device as a rule. It
-     * outlives the instance. NULL: nothing is there.
+     * The guest's other addresses (viommu/space.h): what devices read and write
+     * (viommu_device_read, _write) and is not guest memory goes there, to registers of another
+     * device as a rule. It outlives the instance. NULL: nothing is there.
      */
     struct viommu_space *space;
 };

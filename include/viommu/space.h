@@ -117,9 +117,9 @@ struct viommu_region_config {
      */
     void (*released)(void *opaque);
     /*
-     * Whose it is, only compared; NULL: nobody's. An access that has crossed an IOMMU does not reach
-     * MMIO of the same owner (-EDEADLK): an IOMMU's own registers. For what belongs to an instance
-     * (viommu/device_region.h) its pointer.
+     * Whose it is, only compared; NULL: nobody's. An access that has crossed an IOMMU does not
+     * reach MMIO of the same owner (-EDEADLK): an IOMMU's own registers. For what belongs to an
+     * instance (viommu/device_region.h) its pointer.
      */
     const void *owner;
 };

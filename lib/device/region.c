@@ -8,9 +8,9 @@
  * Why no old translation is used after an invalidation. An access translates inside a section of
  * its bus, and a CPU caches inside one. The model takes the old away and waits for the sections of
  * its memory's epoch, in which each look at the tables is made; then it tells the region's
- * subscriber, which asks CPUs to drop what crossed the addresses, and begins a drain of the bus. Who
- * has found the old did so inside a section that began before that drain. The invalidation completes
- * when the drain is over; viommu_process() looks (notify/notify.h, follower).
+ * subscriber, which asks CPUs to drop what crossed the addresses, and begins a drain of the bus.
+ * Who has found the old did so inside a section that began before that drain. The invalidation
+ * completes when the drain is over; viommu_process() looks (notify/notify.h, follower).
  *
  * Locking. `device` becomes NULL, once, when the region is given back: who is in a section or in a
  * callback of the region goes on with the one that he read.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Two units in a chain against brute force: what a device reads and writes, and a CPU that keeps
- * what it found, with pages that come, go and change in both units, each change invalidated at once.
+ * what it found, with pages that come, go and change in both units, each change invalidated at
+ * once.
  *
  *     device -> inner unit -> between: PEER, else the outer unit -> physical: RAM, PORTS, nothing
  *
@@ -152,7 +153,8 @@ static void prepare(struct world *world)
     level_init(world, &world->outer, BETWEEN, 0, into, NULL);
     guest_ok(viommu_region_add(middle, world->outer.region, 0, 0), "outer");
     guest_ok(viommu_region_add(middle,
-                               region(world, VIOMMU_REGION_MMIO, 1, store + PEER_STORE * GUEST_PAGE),
+                               region(world, VIOMMU_REGION_MMIO, 1,
+                                      store + PEER_STORE * GUEST_PAGE),
                                BETWEEN + PEER_PAGE * GUEST_PAGE, 1), "peer");
     level_init(world, &world->inner, FIRST_IOVA, BETWEEN, world->between, world->between);
     guest_ok(viommu_space_create(world->inner.region, &world->master), "space");
