@@ -239,6 +239,7 @@ static void shorten(struct range_map *map, const struct range_path *path, uint64
     struct range_node *leaf = path->node[0];
     struct range_run run = tree_run(leaf, path->index[0]);
 
+    tree_is_changing(map);
     range_run_clip(&run, first, last);
     tree_entries(leaf, 0)[path->index[0]].first = run.first;
     tree_entries(leaf, 0)[path->index[0]].target = run.target;
