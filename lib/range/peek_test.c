@@ -12,7 +12,7 @@
  * entries, so that small maps are high ones. Where nodes have no entry there is rubbish, which must
  * not be followed.
  */
-#define RANGE_LEAF 15
+#define RANGE_LEAF  15
 #define RANGE_INNER 15
 
 #include "range/check.c"
@@ -28,20 +28,20 @@
 
 #include <cmocka.h>
 
-#define PAGE UINT64_C(0x1000)
+#define PAGE      UINT64_C(0x1000)
 #define NODES_MAX 512
-#define WORDS (sizeof(struct range_map) / sizeof(uint64_t))
-#define VERSION (offsetof(struct range_map, version) / sizeof(uint64_t))
-#define RUBBISH UINT64_C(0xa5a5a5a5a5a5a5a5)
+#define WORDS     (sizeof(struct range_map) / sizeof(uint64_t))
+#define VERSION   (offsetof(struct range_map, version) / sizeof(uint64_t))
+#define RUBBISH   UINT64_C(0xa5a5a5a5a5a5a5a5)
 
 enum { BEFORE, AFTER, IMAGES };
 
 struct scene {
     const char *name;
-    size_t runs;                             /* of a page, every second page */
-    void (*prepare)(struct range_map *map);  /* more, or NULL */
+    size_t runs;                            /* of a page, every second page */
+    void (*prepare)(struct range_map *map); /* more, or NULL */
     void (*change)(struct range_map *map);
-    unsigned page;                           /* what is asked for: it, and some around it */
+    unsigned page; /* what is asked for: it, and some around it */
 };
 
 static struct range_map map;
@@ -79,8 +79,8 @@ static void litter(struct range_node *node, unsigned level, unsigned from)
     }
 }
 
-static void nodes_below(struct range_node *node, unsigned level, void (*each)(struct range_node *,
-                                                                              unsigned))
+static void nodes_below(struct range_node *node, unsigned level,
+                        void (*each)(struct range_node *, unsigned))
 {
     each(node, level);
     for (unsigned i = 0; level && i < node->count; i++) {
@@ -440,8 +440,12 @@ static void test_scenes(void **state)
     for (unsigned i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++) {
         const struct scene *scene = &scenes[i];
         const uint64_t addresses[] = {
-            at_page(scene->page), at_page(scene->page) + 0x7ff, at_page(scene->page) + PAGE,
-            at_page(50) + 1,      at_page(2003),                UINT64_MAX,
+            at_page(scene->page),
+            at_page(scene->page) + 0x7ff,
+            at_page(scene->page) + PAGE,
+            at_page(50) + 1,
+            at_page(2003),
+            UINT64_MAX,
         };
 
         open_scene(scene);
