@@ -399,14 +399,19 @@ static const struct scene scenes[] = {
     {"another tag", 200, NULL, retag, 20},
 };
 
+static void put_runs(size_t runs)
+{
+    for (unsigned i = 0; i < runs; i++) {
+        put(&map, at_page(2 * i), at_page(2 * i) + PAGE - 1);
+    }
+}
+
 static void open_scene(const struct scene *scene)
 {
     size_t memory;
 
     range_map_init(&map);
-    for (unsigned i = 0; i < scene->runs; i++) {
-        put(&map, at_page(2 * i), at_page(2 * i) + PAGE - 1);
-    }
+    put_runs(scene->runs);
     if (scene->prepare) {
         scene->prepare(&map);
     }
@@ -480,11 +485,39 @@ static void test_only_odd_versions_hide(void **state)
     close_scene();
 }
 
+/* What is taken out is kept until it is asked back; and while a map changes nobody is told. */
+static void test_keeps_and_trims(void **state)
+{
+    struct range_erased erased;
+    struct range_run run;
+    uint64_t version;
+    size_t most;
+
+    (void)state;
+    range_map_init(&map);
+    range_map_keep(&map);
+    put_runs(1000);
+    assert_int_equal(range_map_peek(&map, 2 * PAGE, &run, &version), RANGE_FOUND);
+    most = range_map_memory(&map);
+    assert_int_equal(range_map_erase_inside(&map, 0, UINT64_MAX, &erased), 0);
+    assert_int_equal(erased.count, 1000);
+    assert_false(range_map_is(&map, version));
+    assert_int_equal(range_map_memory(&map), most);
+    range_map_trim(&map);
+    assert_true(range_map_memory(&map) < most / 4);
+    assert_int_equal(range_map_peek(&map, 2 * PAGE, &run, &version), RANGE_FREE);
+    map.version++;
+    assert_int_equal(range_map_peek(&map, 2 * PAGE, &run, &version), RANGE_CHANGES);
+    map.version++;
+    range_map_fini(&map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scenes),
         cmocka_unit_test(test_only_odd_versions_hide),
+        cmocka_unit_test(test_keeps_and_trims),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
