@@ -31,7 +31,8 @@
  * - A requester's context says what `endpoints` and `bypass` say, or is not there.
  *
  * - Mappings that a section may look into are memory until it ends: domains are freed, and the
- *   nodes of their maps given back, only after a drain.
+ *   nodes of their maps given back, only after a drain. No context names a domain that is handed to
+ *   the epoch: it is forgotten before.
  *
  * Locking: the IOMMU's lock, for all changes. A translation that is not cached looks into the
  * mappings without it (range_map_peek), and takes it when that tells nothing: the address is not
@@ -204,7 +205,7 @@ uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64
 /* Nothing is attached any more, and no domain is left. */
 void virtio_domains_drop(struct virtio *virtio);
 /* A requester has gone. */
-void virtio_requester_gone(struct viommu *iommu, const struct requester *requester);
+void virtio_requester_gone(struct viommu *iommu, struct requester *requester);
 /*
  * For save.c, which builds domains aside: adds one to an index, or an endpoint of one. Returns 0,
  * -EEXIST or -ENOMEM.

@@ -3,6 +3,7 @@
 #include "virtio/test_virtio.h"
 
 #include "device/dma.h"
+#include "virtio/unit.h"
 
 static const struct viommu_virtio_config defaults;
 
@@ -482,9 +483,75 @@ static void test_bypass_again(void **state)
     bed_fini(&bed);
 }
 
+/* ---- what sections may look into ---- */
+
+/* Ways in which an endpoint, the only one, leaves its domain. */
+static void leave_by_detach(struct bed *bed)
+{
+    (void)bed_detach(bed, 1, 8);
+}
+
+static void leave_by_attach(struct bed *bed)
+{
+    (void)bed_attach(bed, 2, 8, 0);
+}
+
+static void leave_with_device(struct bed *bed)
+{
+    assert_int_equal(viommu_device_remove(bed->devices[0]), 0);
+}
+
+static void leave_by_id(struct bed *bed)
+{
+    assert_int_equal(viommu_device_set_requester(bed->devices[0], 77), 0);
+}
+
+static void leave_by_reset(struct bed *bed)
+{
+    assert_int_equal(viommu_virtio_reset(bed->iommu, 1), VIOMMU_PENDING);
+}
+
+static void leave_by_power(struct bed *bed)
+{
+    assert_int_equal(viommu_reset(bed->iommu), 0);
+}
+
+/*
+ * A section that begins just before a context is forgotten may go to its domain: the domain is handed
+ * to the epoch after that, so that the section holds it back.
+ */
+static void test_context_goes_before_its_domain(void **state)
+{
+    void (*const ways[])(struct bed *bed) = {leave_by_detach, leave_by_attach, leave_with_device,
+                                             leave_by_id,     leave_by_reset,  leave_by_power};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        const struct virtio_context *context;
+        const struct virtio_domain *domain;
+        struct bed bed;
+
+        prepare(&bed, &defaults);
+        /* With a section open both stay, and can be looked at. */
+        assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+        context = (const struct virtio_context *)atomic_load(
+            &atomic_load(&bed.devices[0]->requesters[0])->context);
+        assert_non_null(context);
+        domain = context->domain;
+        assert_non_null(domain);
+        ways[i](&bed);
+        assert_true(context->base.deferred.target > 0);
+        assert_true(domain->mappings.deferred.target > context->base.deferred.target);
+        viommu_dma_end(bed.iommu);
+        bed_process(&bed);
+        bed_fini(&bed);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_context_goes_before_its_domain),
         cmocka_unit_test(test_section),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_section_holds_all),
