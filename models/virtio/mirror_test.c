@@ -634,6 +634,24 @@ static void test_subscribe_late(void **state)
     mirror_told(&one, "-1000-1fff");
 }
 
+/* What went with a mirror's help is not kept, however often. */
+static void test_memory_of_mappings(void **state)
+{
+    uint64_t least = bed_status(&bed).memory;
+
+    (void)state;
+    one.silent = true;
+    two.silent = true;
+    for (unsigned turn = 0; turn < 2; turn++) {
+        for (uint64_t i = 0; i < 900; i++) {
+            assert_int_equal(map(i * PAGE, (i + 1) * PAGE - 1, 0), SPEC_S_OK);
+        }
+        assert_true(bed_status(&bed).memory > least + 24576);
+        assert_int_equal(unmap(0, 900 * PAGE - 1), SPEC_S_OK);
+        assert_true(bed_status(&bed).memory < least + 20480);
+    }
+}
+
 /* An allocation that fails is NOMEM, or nothing at all: mirrors hold what the guest was told. */
 static void test_no_memory(void **state)
 {
@@ -696,6 +714,7 @@ int main(void)
         TEST(test_allowed),
         cmocka_unit_test(test_narrowed),
         TEST(test_subscribe_late),
+        TEST(test_memory_of_mappings),
         TEST(test_no_memory),
     };
 

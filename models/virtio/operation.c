@@ -82,7 +82,7 @@ bool virtio_pages_at_once(struct virtio *virtio, struct virtio_domain *domain, u
 }
 
 void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *operation,
-                            const struct virtio_domain *domain, uint64_t first, uint64_t last)
+                            struct virtio_domain *domain, uint64_t first, uint64_t last)
 {
     struct attached attached = {virtio, domain};
     struct window_concern concern = {
@@ -91,6 +91,11 @@ void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *oper
     /* Nothing is cached late (unit.h): once is enough. */
     (void)iotlb_drop_range(&virtio->iommu.iotlb, virtio_number(domain), first, last);
     begin(virtio, operation, is_attached, &attached, &concern);
+    operation->domain = domain->id;
+    operation->serial = domain->serial;
+    operation->tried = atomic_load_explicit(&domain->mappings.tried, memory_order_relaxed);
+    operation->drain = operation->wait.drain;
+    domain->drain = operation->drain;
     virtio->iommu.stats.iotlb_invalidations[2]++;
 }
 
@@ -218,6 +223,25 @@ void virtio_endpoint_gone(struct virtio *virtio)
 
 /* ---- progress ---- */
 
+/*
+ * Its first drain is over: what was kept of the mappings that it took out goes, unless more went
+ * meanwhile, which has a drain of its own. Where mirrors try changes nothing is kept from now on.
+ */
+static void trim(struct virtio *virtio, struct virtio_operation *operation)
+{
+    struct virtio_domain *domain =
+        operation->serial ? virtio_index_find(&virtio->domains, operation->domain) : NULL;
+
+    if (domain && domain->serial == operation->serial) {
+        if (operation->tried) {
+            range_map_release(&domain->mappings.map);
+        } else if (domain->drain == operation->drain) {
+            range_map_trim(&domain->mappings.map);
+        }
+    }
+    operation->serial = 0;
+}
+
 /* The requests that it waited for have ended: what is next? */
 static enum virtio_phase after_drain(struct virtio *virtio, struct virtio_operation *operation)
 {
@@ -227,6 +251,7 @@ static enum virtio_phase after_drain(struct virtio *virtio, struct virtio_operat
     if (operation->phase == PHASE_SETTLE) {
         return PHASE_FOLLOW;
     }
+    trim(virtio, operation);
     notify_release(&virtio->iommu, wait);
     windows = windows_ask(&virtio->iommu, &wait->windows, wait->drain);
     return wait->told || windows ? PHASE_TELL : PHASE_FOLLOW;

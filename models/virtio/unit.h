@@ -56,6 +56,7 @@ struct virtio_domain {
     uint64_t serial;    /* of all that were ever made, from 1 */
     struct range_map closed; /* to its endpoints: a cover */
     size_t leaving;     /* mappings that are being taken away */
+    uint64_t drain;     /* the last that began after mappings went: then what is kept of them goes */
 };
 
 /* Operations that may be under way at once; past it requests are turned away. */
@@ -77,6 +78,10 @@ struct virtio_operation {
     struct virtio_operation *next;
     struct wait wait;
     enum virtio_phase phase;
+    uint32_t domain;      /* that lost mappings: its id */
+    uint64_t serial;      /* and which of that id it is; 0: none did */
+    uint64_t drain;       /* its first one */
+    bool tried;           /* nobody looks into the mappings without the lock after that drain */
     bool tells; /* somebody waits for its token */
     uint64_t token;
     uint64_t number; /* for those who watch, and: */
@@ -288,7 +293,7 @@ bool virtio_pages_at_once(struct virtio *virtio, struct virtio_domain *domain, u
                           uint64_t last);
 /* It takes [first, last] of a domain away. */
 void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *operation,
-                            const struct virtio_domain *domain, uint64_t first, uint64_t last);
+                            struct virtio_domain *domain, uint64_t first, uint64_t last);
 /* What a requester reached is not what it reaches now. */
 void virtio_operation_endpoint(struct virtio *virtio, struct virtio_operation *operation,
                                struct requester *requester);

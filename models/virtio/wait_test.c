@@ -548,9 +548,37 @@ static void test_context_goes_before_its_domain(void **state)
     }
 }
 
+/* What goes while a section may look at it is kept until that ends, and no longer. */
+static void test_memory_of_mappings(void **state)
+{
+    struct bed bed;
+    uint64_t least;
+    uint64_t most;
+
+    (void)state;
+    prepare(&bed, &defaults);
+    least = bed_status(&bed).memory;
+    for (uint64_t i = 0; i < 4000; i++) {
+        assert_int_equal(
+            bed_map(&bed, 1, (16 + i) * PAGE, (17 + i) * PAGE - 1, 0, SPEC_MAP_RW), SPEC_S_OK);
+    }
+    most = bed_status(&bed).memory;
+    assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+    assert_int_equal(bed_unmap(&bed, 1, 16 * PAGE, 2016 * PAGE - 1), BED_PENDING);
+    assert_int_equal(bed_unmap(&bed, 1, 2016 * PAGE, 4016 * PAGE - 1), BED_PENDING);
+    bed_process(&bed);
+    assert_int_equal(bed_status(&bed).memory, most);
+    viommu_dma_end(bed.iommu);
+    bed_process(&bed);
+    assert_int_equal(bed.done_count, 2);
+    assert_true(bed_status(&bed).memory < least + 16384);
+    bed_fini(&bed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_memory_of_mappings),
         cmocka_unit_test(test_context_goes_before_its_domain),
         cmocka_unit_test(test_section),
         cmocka_unit_test(test_order),
