@@ -149,6 +149,8 @@ struct virtio {
     /* One that needs no memory: nearly all are complete before the next one begins. */
     struct virtio_operation ready;
     bool ready_used;
+    bool telling; /* `completed` is called just now, of one that is not in the order any more, */
+    pthread_t teller; /* by this thread */
     struct virtio_unasked unasked;
     struct virtio_trial trial;
 

@@ -5,6 +5,8 @@
 #include "device/dma.h"
 #include "virtio/unit.h"
 
+#include <pthread.h>
+
 static const struct viommu_virtio_config defaults;
 
 /* A cache: what it is told, and how it answers. */
@@ -548,6 +550,44 @@ static void test_context_goes_before_its_domain(void **state)
     }
 }
 
+static void *map_elsewhere(void *bed)
+{
+    assert_int_equal(bed_map(bed, 1, 0x10000, 0x10fff, 0, SPEC_MAP_RW), BED_PENDING);
+    return NULL;
+}
+
+static void map_twice(struct bed *bed)
+{
+    pthread_t thread;
+
+    bed->on_done = NULL;
+    assert_int_equal(bed_map(bed, 1, 0x11000, 0x11fff, 0, SPEC_MAP_RW), SPEC_S_OK);
+    assert_int_equal(pthread_create(&thread, NULL, map_elsewhere, bed), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+/*
+ * While one is told of, others are behind it: another thread's may return before `completed` has
+ * begun. Not so those of its own.
+ */
+static void test_order_while_told(void **state)
+{
+    struct viommu_translation out;
+    struct bed bed;
+
+    (void)state;
+    prepare(&bed, &defaults);
+    assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+    assert_int_equal(viommu_device_translate(bed.devices[0], NULL, 0x1000, VIOMMU_READ, &out), 0);
+    assert_int_equal(bed_unmap(&bed, 1, 0x1000, 0x1fff), BED_PENDING);
+    viommu_dma_end(bed.iommu);
+    bed.on_done = map_twice;
+    bed_process(&bed);
+    assert_int_equal(bed.done_count, 2);
+    expect_done(&bed, 1, bed.token, SPEC_S_OK);
+    bed_fini(&bed);
+}
+
 /* What goes while a section may look at it is kept until that ends, and no longer. */
 static void test_memory_of_mappings(void **state)
 {
@@ -578,6 +618,7 @@ static void test_memory_of_mappings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_order_while_told),
         cmocka_unit_test(test_memory_of_mappings),
         cmocka_unit_test(test_context_goes_before_its_domain),
         cmocka_unit_test(test_section),
