@@ -148,11 +148,14 @@ void virtio_operation_everyone(struct virtio *virtio, struct virtio_operation *o
 
 /* ---- what no request asked for ---- */
 
-static bool is_nobody(const struct requester *requester, const void *what)
+/* Who is told. */
+static bool is_unasked(const struct requester *requester, const void *what)
 {
-    (void)requester;
-    (void)what;
-    return false;
+    const struct virtio *virtio = what;
+    const struct virtio_domain *domain = virtio_endpoint_domain(virtio, requester->id);
+
+    return (virtio->unasked.bypass && !domain) ||
+           (virtio->unasked.closed && virtio_reaches_all(virtio, domain));
 }
 
 /*
@@ -164,13 +167,14 @@ static void unasked_begin(struct virtio *virtio)
 {
     struct virtio_unasked *unasked = &virtio->unasked;
     struct attached nowhere = {virtio, NULL};
+    bool any = unasked->gone || unasked->closed;
     struct window_concern concern = {
-        .last = UINT64_MAX, .domain = unasked->gone ? WINDOW_DOMAIN_ANY : WINDOW_DOMAIN_NONE};
+        .last = UINT64_MAX, .domain = any ? WINDOW_DOMAIN_ANY : WINDOW_DOMAIN_NONE};
 
-    begin(virtio, &unasked->operation, unasked->bypass ? is_attached : is_nobody, &nowhere,
-          &concern);
-    if (unasked->gone && notify_has_mirrors(&virtio->iommu)) {
-        follow_join(&virtio->iommu, &unasked->operation.wait); /* one that has another id now */
+    begin(virtio, &unasked->operation, is_unasked, virtio, &concern);
+    if (any && notify_has_mirrors(&virtio->iommu)) {
+        /* One that has another id now, or may map less. */
+        follow_join(&virtio->iommu, &unasked->operation.wait);
     }
     if (unasked->bypass) {
         follow_review(&virtio->iommu, &unasked->operation.wait, is_attached, &nowhere,
@@ -178,6 +182,7 @@ static void unasked_begin(struct virtio *virtio)
     }
     unasked->bypass = false;
     unasked->gone = false;
+    unasked->closed = false;
 }
 
 /* More came meanwhile: those who asked for the old after the first time hear of it, too. */
@@ -218,6 +223,12 @@ void virtio_bypass_changed(struct virtio *virtio)
 void virtio_endpoint_gone(struct virtio *virtio)
 {
     virtio->unasked.gone = true;
+    unasked_came(virtio);
+}
+
+void virtio_bypass_closed(struct virtio *virtio)
+{
+    virtio->unasked.closed = true;
     unasked_came(virtio);
 }
 

@@ -103,15 +103,16 @@ struct virtio_trial {
 };
 
 /*
- * What no request asked for: `bypass` changed, or an attached endpoint has gone with its device or
- * its id. One operation at a time, begun again when more came meanwhile.
+ * What no request asked for: `bypass` changed, an attached endpoint has gone with its device or its
+ * id, or addresses were closed to one in bypass mode. One operation at a time, begun again when more came meanwhile.
  */
 struct virtio_unasked {
     struct virtio_operation operation;
     bool active;
     bool again;
     bool bypass; /* what it is begun for next: this, */
-    bool gone;   /* and that */
+    bool gone;   /* that, */
+    bool closed; /* and addresses that are closed to endpoints in bypass mode */
 };
 
 /* A fault, as it is reported. */
@@ -184,6 +185,13 @@ static inline bool virtio_bypasses(const struct virtio *virtio)
     return virtio->config.features & VIOMMU_VIRTIO_BYPASS_CONFIG
                ? virtio->bypass
                : (virtio->accepted & VIOMMU_VIRTIO_BYPASS) != 0;
+}
+
+/* Whether an endpoint of this domain, or of none, does. */
+static inline bool virtio_reaches_all(const struct virtio *virtio,
+                                      const struct virtio_domain *domain)
+{
+    return domain ? domain->bypass : virtio_bypasses(virtio);
 }
 
 static inline bool virtio_in_interrupt_range(uint64_t address)
@@ -300,9 +308,10 @@ void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *oper
 void virtio_operation_endpoint(struct virtio *virtio, struct virtio_operation *operation,
                                struct requester *requester);
 /* The same for all that are not attached, because `bypass` changed; for windows of one that is gone;
-   for all of them. */
+   for those in bypass mode, to one of which more is closed; for all of them. */
 void virtio_bypass_changed(struct virtio *virtio);
 void virtio_endpoint_gone(struct virtio *virtio);
+void virtio_bypass_closed(struct virtio *virtio);
 void virtio_operation_everyone(struct virtio *virtio, struct virtio_operation *operation);
 /* Moves one that was begun on as far as it can. Whether it is complete. */
 bool virtio_operation_complete(struct virtio *virtio, struct virtio_operation *operation);
