@@ -489,34 +489,6 @@ static void random_erase(struct range_map *map, uint64_t spread)
 }
 
 /* A range that begins and ends with runs, mostly, or one that reaches into some. */
-/* Many runs go by leaves: whoever has a lock meanwhile has it for a short time. */
-static void test_erase_inside_many(void **state)
-{
-    const size_t runs = 100000;
-    struct range_erased erased;
-    struct range_map map;
-    uint64_t version;
-    size_t leaves;
-
-    (void)state;
-    range_map_init(&map);
-    for (uint64_t i = 0; i < runs; i++) {
-        struct range_run run = {i * 2 * PAGE, i * 2 * PAGE + PAGE - 1, i * PAGE, 3};
-
-        assert_int_equal(range_map_insert(&map, &run), 0);
-    }
-    leaves = map.nodes[0];
-    version = map.version;
-    assert_int_equal(
-        range_map_erase_inside(&map, 10 * PAGE, (2 * runs - 10) * PAGE - 1, &erased), 0);
-    assert_int_equal(erased.count, runs - 10);
-    assert_int_equal(map.count, 10);
-    /* A change for each leaf, and few for those at the ends, which are mended. */
-    assert_true((map.version - version) / 2 <= leaves + 4);
-    range_map_check(&map);
-    range_map_fini(&map);
-}
-
 static void random_erase_inside(struct range_map *map, uint64_t spread)
 {
     uint64_t first = known_address(spread);
@@ -798,7 +770,6 @@ static void test_reservation_fails_whole(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_erase_inside_many),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_whole_space_is_one_run),
         cmocka_unit_test(test_insert_refuses),

@@ -581,6 +581,25 @@ static uint64_t config_field(struct viommu *iommu, uint64_t at)
     return value;
 }
 
+static void test_narrowed_sizes(void **state)
+{
+    struct viommu_virtio_config config = {.features = VIOMMU_VIRTIO_MAP_UNMAP};
+    struct bed other = {.virtio = config};
+
+    (void)state;
+    bed_memory(&other);
+    other.config = (struct viommu_config){.memory = other.memory};
+    assert_int_equal(viommu_virtio_create(&other.config, &config, &other.iommu), 0);
+    bed_devices(&other, other.iommu, other.devices);
+    mirror_prepare(&extra);
+    extra.what.page_sizes = 1 << 12 | 1 << 21;
+    assert_int_equal(mirror_subscribe(&other, 0, &extra), 0);
+    assert_int_equal(viommu_start(other.iommu), 0);
+    assert_int_equal(config_field(other.iommu, 0), 1 << 12 | 1 << 21);
+    assert_int_equal(config_field(other.iommu, 16), UINT64_MAX);
+    bed_fini(&other);
+}
+
 static void test_narrowed(void **state)
 {
     static const struct viommu_range low = {0, 0xffff12345678};
@@ -713,6 +732,7 @@ int main(void)
         TEST(test_device_goes_while_pending),
         TEST(test_allowed),
         cmocka_unit_test(test_narrowed),
+        cmocka_unit_test(test_narrowed_sizes),
         TEST(test_subscribe_late),
         TEST(test_memory_of_mappings),
         TEST(test_no_memory),
