@@ -158,6 +158,24 @@ int range_map_erase(struct range_map *map, uint64_t first, uint64_t last, struct
     return 0;
 }
 
+int range_map_erase_run(struct range_map *map, const struct range_run *run)
+{
+    struct range_path path;
+    struct range_run there;
+
+    tree_seek(map, run->first, &path);
+    if (!tree_at_run(map, &path)) {
+        return -ENOENT;
+    }
+    there = tree_run(path.node[0], path.index[0]);
+    if ((there.first ^ run->first) | (there.last ^ run->last) | (there.target ^ run->target) |
+        (there.tag ^ run->tag)) {
+        return -ENOENT;
+    }
+    remove_run(map, &path);
+    return 0;
+}
+
 /* Whether the run in which a range ends, where there is one, ends there, too. */
 static bool ends_whole(const struct range_map *map, uint64_t last)
 {
@@ -299,6 +317,7 @@ static void shorten(struct range_map *map, const struct range_path *path, uint64
     struct range_node *leaf = path->node[0];
     struct range_run run = tree_run(leaf, path->index[0]);
 
+    tree_is_changing(map);
     range_run_clip(&run, first, last);
     tree_entries(leaf, 0)[path->index[0]].first = run.first;
     tree_entries(leaf, 0)[path->index[0]].target = run.target;

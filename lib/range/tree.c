@@ -363,6 +363,7 @@ void tree_insert(struct range_map *map, struct range_path *path, const struct ra
     struct range_entry entry = {.first = run->first, .target = run->target, .tag = run->tag};
     unsigned index;
 
+    tree_is_changing(map);
     if (!map->height) {
         map->root = spare_take(map, 0);
         map->height = 1;
@@ -447,6 +448,7 @@ void tree_remove(struct range_map *map, struct range_path *path)
     struct range_node *leaf = path->node[0];
     unsigned index = path->index[0];
 
+    tree_is_changing(map);
     map->count--;
     node_remove(leaf, 0, index);
     if (map->height == 1) {

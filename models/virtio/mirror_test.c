@@ -703,6 +703,48 @@ static void test_no_memory(void **state)
     }
 }
 
+/* An UNMAP that mirrors follow is done, whatever allocation fails while nothing else is under way. */
+static void test_unmap_without_memory(void **state)
+{
+    bool failed = true;
+
+    (void)state;
+    for (unsigned n = 1; failed; n++) {
+        assert_int_equal(map(0x1000, 0x1fff, 0x3000), SPEC_S_OK);
+        assert_int_equal(bed_read(&bed, 0, 0x1000), 3);
+        base_alloc_fail_at(n);
+        assert_int_equal(unmap(0x1000, 0x1fff), SPEC_S_OK);
+        failed = base_alloc_failed();
+        base_alloc_fail_at(0);
+        assert_int_equal(bed_read(&bed, 0, 0x1000), -EFAULT);
+        assert_int_equal(bed_status(&bed).mappings, 0);
+        assert_int_equal(one.count + two.count, 0);
+    }
+}
+
+/* Behind another one it may be refused, and then has changed nothing. */
+static void test_unmap_behind_another_without_memory(void **state)
+{
+    (void)state;
+    assert_int_equal(map(0x1000, 0x1fff, 0x3000), SPEC_S_OK);
+    assert_int_equal(map(0x4000, 0x4fff, 0x3000), SPEC_S_OK);
+    assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+    assert_int_equal(bed_unmap(&bed, 1, 0x1000, 0x1fff), BED_PENDING);
+    base_alloc_fail_at(1);
+    assert_int_equal(bed_unmap(&bed, 1, 0x4000, 0x4fff), SPEC_S_NOMEM);
+    base_alloc_fail_at(0);
+    viommu_dma_end(bed.iommu);
+    bed_process(&bed);
+    expect_done(0, bed.token - 1, SPEC_S_OK);
+    assert_int_equal(bed.done_count, 1);
+    assert_int_equal(bed_read(&bed, 0, 0x1000), -EFAULT);
+    assert_int_equal(bed_read(&bed, 0, 0x4000), 3);
+    assert_int_equal(one.count, 1);
+    assert_int_equal(two.count, 1);
+    bed.done_count = 0;
+    assert_int_equal(unmap(0x4000, 0x4fff), SPEC_S_OK);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -736,6 +778,8 @@ int main(void)
         TEST(test_subscribe_late),
         TEST(test_memory_of_mappings),
         TEST(test_no_memory),
+        TEST(test_unmap_without_memory),
+        TEST(test_unmap_behind_another_without_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

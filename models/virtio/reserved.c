@@ -68,7 +68,7 @@ bool virtio_domain_fits(const struct virtio_domain *domain, const struct closed 
 bool virtio_is_reserved(const struct virtio_domain *domain, uint64_t first, uint64_t last)
 {
     return (first <= VIRTIO_INTERRUPT_LAST && last >= VIRTIO_INTERRUPT_FIRST) ||
-           cover_meets(&domain->closed, first, last);
+           (domain->closed.count && cover_meets(&domain->closed, first, last));
 }
 
 /* ---- what the space says ---- */

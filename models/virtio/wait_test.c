@@ -2,6 +2,7 @@
 /* What requests wait for: DMA under way, subscribers, windows; and in which order they complete. */
 #include "virtio/test_virtio.h"
 
+#include "base/alloc.h"
 #include "device/dma.h"
 #include "virtio/unit.h"
 
@@ -295,6 +296,26 @@ static void test_cache_never_answers(void **state)
     bed.now += 2 * MS;
     bed_process(&bed);
     expect_done(&bed, 0, bed.token, SPEC_S_OK);
+    assert_int_equal(bed_read(&bed, 0, 0x4000), -EPERM);
+    bed_fini(&bed);
+}
+
+/* One that cannot be told for want of memory is fenced at once; the UNMAP is not refused. */
+static void test_cache_without_memory(void **state)
+{
+    struct cache cache = {.answer = 0};
+    struct bed bed;
+
+    (void)state;
+    prepare(&bed, &defaults);
+    subscribe(&bed, 0, &cache);
+    bed_process(&bed);
+    base_alloc_fail_at(1);
+    assert_int_equal(bed_unmap(&bed, 1, 0x1000, 0x1fff), SPEC_S_OK);
+    assert_true(base_alloc_failed());
+    base_alloc_fail_at(0);
+    bed_process(&bed);
+    assert_int_equal(cache.count, 0);
     assert_int_equal(bed_read(&bed, 0, 0x4000), -EPERM);
     bed_fini(&bed);
 }
@@ -628,6 +649,7 @@ int main(void)
         cmocka_unit_test(test_caches_are_told),
         cmocka_unit_test(test_cache_answers_late),
         cmocka_unit_test(test_cache_never_answers),
+        cmocka_unit_test(test_cache_without_memory),
         cmocka_unit_test(test_attached_out_of_bypass),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_endpoint_gone),
