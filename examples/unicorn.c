@@ -485,6 +485,18 @@ static void run_all(void)
     }
 }
 
+/* Unicorn takes functions of all kinds as one pointer. */
+static void add_hook(struct cpu *cpu, int type, void (*function)(void))
+{
+    union {
+        void (*function)(void);
+        void *pointer;
+    } callback = {.function = function};
+    uc_hook hook;
+
+    must_uc(uc_hook_add(cpu->uc, &hook, type, callback.pointer, cpu, 1, 0), "a hook");
+}
+
 static void build_cpu(struct cpu *cpu, const uint32_t *program, size_t bytes)
 {
     static const uint32_t bases[] = {GUARDED, MAILBOX, MPC};
@@ -497,7 +509,6 @@ static void build_cpu(struct cpu *cpu, const uint32_t *program, size_t bytes)
         {UC_ARM_REG_R7, rounds}, {UC_ARM_REG_R11, 1},
         {UC_ARM_REG_R5, cpu->world == SECURE ? 1 << 16 | 2 : 0},
     };
-    uc_hook hook;
 
     must(viommu_cpu_create(bus, &(struct viommu_cpu_config){.indexes = 1}, &cpu->cpu), "a CPU");
     must(viommu_cpu_set_space(cpu->cpu, 0, space, &attrs), "a CPU's space");
@@ -513,8 +524,8 @@ static void build_cpu(struct cpu *cpu, const uint32_t *program, size_t bytes)
                             &cpu->windows[i]),
                 "addresses of ours");
     }
-    must_uc(uc_hook_add(cpu->uc, &hook, UC_HOOK_CODE, (void *)on_instruction, cpu, 1, 0), "a hook");
-    must_uc(uc_hook_add(cpu->uc, &hook, UC_HOOK_INTR, (void *)on_exception, cpu, 1, 0), "a hook");
+    add_hook(cpu, UC_HOOK_CODE, (void (*)(void))on_instruction);
+    add_hook(cpu, UC_HOOK_INTR, (void (*)(void))on_exception);
     for (size_t i = 0; i < sizeof(registers) / sizeof(registers[0]); i++)
         must_uc(uc_reg_write(cpu->uc, (int)registers[i][0], &registers[i][1]), "a register");
 }
