@@ -499,7 +499,9 @@ static void random_erase_inside(struct range_map *map, uint64_t spread)
     int error;
 
     if (at < model.count && random_below(4)) {
-        end = at + random_below(model.count - at < 6 ? model.count - at : 6);
+        size_t most = random_below(16) ? 6 : 300;
+
+        end = at + random_below(model.count - at < most ? model.count - at : most);
         first = model.runs[at].first;
         last = model.runs[end].last;
     }

@@ -244,6 +244,9 @@ void tree_insert(struct range_map *map, struct range_path *path, const struct ra
 /* Removes the run at the path, which is of no use afterwards. */
 void tree_remove(struct range_map *map, struct range_path *path);
 
+/* The same for so many of its leaf, from the path's on. A leaf that is empty then goes at once. */
+void tree_remove_some(struct range_map *map, struct range_path *path, unsigned count);
+
 /* Tells the levels above after the borders of the path's run were changed in place. */
 void tree_refresh(struct range_map *map, const struct range_path *path);
 

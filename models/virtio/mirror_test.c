@@ -581,6 +581,25 @@ static uint64_t config_field(struct viommu *iommu, uint64_t at)
     return value;
 }
 
+static void test_narrowed_sizes(void **state)
+{
+    struct viommu_virtio_config config = {.features = VIOMMU_VIRTIO_MAP_UNMAP};
+    struct bed other = {.virtio = config};
+
+    (void)state;
+    bed_memory(&other);
+    other.config = (struct viommu_config){.memory = other.memory};
+    assert_int_equal(viommu_virtio_create(&other.config, &config, &other.iommu), 0);
+    bed_devices(&other, other.iommu, other.devices);
+    mirror_prepare(&extra);
+    extra.what.page_sizes = 1 << 12 | 1 << 21;
+    assert_int_equal(mirror_subscribe(&other, 0, &extra), 0);
+    assert_int_equal(viommu_start(other.iommu), 0);
+    assert_int_equal(config_field(other.iommu, 0), 1 << 12 | 1 << 21);
+    assert_int_equal(config_field(other.iommu, 16), UINT64_MAX);
+    bed_fini(&other);
+}
+
 static void test_narrowed(void **state)
 {
     static const struct viommu_range low = {0, 0xffff12345678};
@@ -632,6 +651,24 @@ static void test_subscribe_late(void **state)
     assert_int_equal(viommu_device_set_requester(bed.devices[0], 77), 0);
     bed_process(&bed);
     mirror_told(&one, "-1000-1fff");
+}
+
+/* What went with a mirror's help is not kept, however often. */
+static void test_memory_of_mappings(void **state)
+{
+    uint64_t least = bed_status(&bed).memory;
+
+    (void)state;
+    one.silent = true;
+    two.silent = true;
+    for (unsigned turn = 0; turn < 2; turn++) {
+        for (uint64_t i = 0; i < 900; i++) {
+            assert_int_equal(map(i * PAGE, (i + 1) * PAGE - 1, 0), SPEC_S_OK);
+        }
+        assert_true(bed_status(&bed).memory > least + 24576);
+        assert_int_equal(unmap(0, 900 * PAGE - 1), SPEC_S_OK);
+        assert_true(bed_status(&bed).memory < least + 20480);
+    }
 }
 
 /* An allocation that fails is NOMEM, or nothing at all: mirrors hold what the guest was told. */
@@ -737,7 +774,9 @@ int main(void)
         TEST(test_device_goes_while_pending),
         TEST(test_allowed),
         cmocka_unit_test(test_narrowed),
+        cmocka_unit_test(test_narrowed_sizes),
         TEST(test_subscribe_late),
+        TEST(test_memory_of_mappings),
         TEST(test_no_memory),
         TEST(test_unmap_without_memory),
         TEST(test_unmap_behind_another_without_memory),

@@ -259,6 +259,12 @@ static void advance(struct virtio *virtio)
     virtio->iommu.drain_open = 0;
 }
 
+/* Whether some that came before have not been told yet. */
+static bool is_behind(const struct virtio *virtio)
+{
+    return virtio->first || (virtio->telling && !pthread_equal(virtio->teller, pthread_self()));
+}
+
 /*
  * What was done is complete when what it took away is, and when all that came before is complete.
  * Returns whether it is pending.
@@ -272,7 +278,7 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
         return false;
     }
     virtio->iommu.drain_open = 0;
-    if (!virtio->first && virtio_operation_complete(virtio, operation)) {
+    if (!is_behind(virtio) && virtio_operation_complete(virtio, operation)) {
         virtio_operation_free(virtio, operation);
         return false;
     }
@@ -294,7 +300,7 @@ static bool needs_place(const struct request *request)
 {
     const struct virtio *virtio = request->virtio;
 
-    return (virtio->first || follow_trying(&virtio->iommu)) && request->in[0] != VIRTIO_PROBE;
+    return (is_behind(virtio) || follow_trying(&virtio->iommu)) && request->in[0] != VIRTIO_PROBE;
 }
 
 /* Carries it out, or begins to. Returns the status; that of what is tried comes later. */
