@@ -84,7 +84,9 @@ typedef void viommu_memory_done(void *opaque);
  * removed memory is still under way, a window into it is open (viommu/window.h), or a listener has
  * not answered: done(opaque) follows from viommu_memory_process(), done may be NULL. With a
  * negative errno nothing changed: -EEXIST a slot overlaps another; -ENOENT nothing to remove in a
- * range; -EINVAL a slot is only partly inside a removed range; -ENOMEM.
+ * range; -EINVAL a slot is only partly inside a removed range; -EADDRNOTAVAIL an IOVA space that
+ * follows the memory has addresses of an added slot for something else, or -ENOSPC no room for more
+ * (viommu_iova_follow); -ENOMEM.
  *
  * Calls listeners. May not be called from a listener (-EDEADLK).
  */

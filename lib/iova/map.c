@@ -9,18 +9,18 @@
 
 #include <errno.h>
 
-/* Claims a range that other claims meet: what conflicts is found, loose windows give way. */
-static int claim_slowly(struct viommu_iova_owner *owner, const struct viommu_range *range,
-                        struct viommu_iova_conflict *conflict)
+/* Judges a range that other claims meet: loose windows will give way, anything else conflicts. */
+static int judge(struct viommu_iova_owner *owner, const struct viommu_range *range,
+                 struct viommu_iova_conflict *conflict)
 {
-    int error;
-
     space_side(&conflict->asked, VIOMMU_IOVA_MAPPING, range, owner);
-    error = space_conflict(owner->space, conflict);
-    return error ? error : space_claim(owner->space, range, 1, false, conflict);
+    return space_conflict(owner->space, conflict);
 }
 
-/* Notes a mapping; `conflict` is filled in where it is one. */
+/*
+ * Notes a mapping; `conflict` is filled in where it is one. The note comes before the claim, which
+ * may move windows: after that nothing can fail.
+ */
 static int add_mapping(struct viommu_iova_owner *owner, const struct viommu_range *range,
                        struct viommu_iova_conflict *conflict)
 {
@@ -33,14 +33,15 @@ static int add_mapping(struct viommu_iova_owner *owner, const struct viommu_rang
     bool meets = cover_meets(&space->cover, range->first, range->last);
     int error;
 
-    error = meets ? claim_slowly(owner, range, conflict)
-                  : cover_add_free(&space->cover, range->first, range->last);
+    error = meets ? judge(owner, range, conflict) : 0;
+    error = error ? error : range_map_insert(&space->mappings, &run);
     if (error) {
         return error;
     }
-    error = range_map_insert(&space->mappings, &run);
+    error = meets ? space_claim(space, range, 1, false, conflict)
+                  : cover_add_free(&space->cover, range->first, range->last);
     if (error) {
-        cover_remove(&space->cover, range->first, range->last);
+        range_map_erase(&space->mappings, range->first, range->last, NULL);
         return error;
     }
     owner->mappings++;
