@@ -9,7 +9,7 @@
  * no difference.
  *
  * Locking: its functions run under the memory's lock, and take none: an identity space has no
- * tenants, and elsewhere memory claims nothing. The space itself is its caller's to keep others from.
+ * tenants, and elsewhere memory claims nothing. Who commits a batch keeps others from the space.
  */
 #include "iova/space.h"
 

@@ -310,7 +310,8 @@ static void test_taken_over(void **state)
     assert_int_equal(ram(&f, 0x20000), 0);
     viommu_iova_memory_remove(viommu_iova_memory_next(f.vmm, NULL));
     assert_int_equal(memories(&f), 2);
-    assert_int_equal(viommu_iova_memory_add(f.vmm, RANGE(0x20000, 0x20fff), true, &memory, NULL), 0);
+    assert_int_equal(viommu_iova_memory_add(f.vmm, RANGE(0x20000, 0x20fff), true, &memory, NULL),
+                     0);
     assert_int_equal(viommu_iova_save(f.space, &data, &size), 0);
     g = f;
     assert_int_equal(viommu_iova_load(data, size, &g.space), 0);

@@ -22,7 +22,8 @@
  *
  * Locking: `lock` guards every member below it and what hangs on them; an open batch belongs to its
  * maker. The lock is never held during a callback of the embedder's, and readers of the snapshot
- * never take it. The driver alone changes a batch's phase, so a batch stays put while the driver is out in a callback.
+ * never take it. The driver alone changes a batch's phase, so a batch stays put while the driver is
+ * out in a callback.
  */
 #ifndef VIOMMU_MEMORY_PRIVATE_H
 #define VIOMMU_MEMORY_PRIVATE_H

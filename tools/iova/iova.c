@@ -71,8 +71,8 @@ static const struct argp_option options[] = {
     {"device", OPTION_DEVICE, "SEGMENT:BUS:DEV.FN", 0,
      "a device of the host, as 0000:01:00.0. May be given many times", 0},
     {"vfio", OPTION_VFIO, NULL, 0,
-     "ask VFIO what it can map for the devices' groups. The devices are bound to VFIO's driver, and "
-     "not in use", 0},
+     "ask VFIO what it can map for the devices' groups. The devices are bound to VFIO's driver, "
+     "and not in use", 0},
     {"iommufd", OPTION_IOMMUFD, NULL, 0,
      "ask iommufd what it can map for the devices, which are as for --vfio", 0},
     {"reserve", OPTION_RESERVE, "TYPE:FIRST-LAST", 0,

@@ -3,8 +3,8 @@
  * What the kernel's VFIO and iommufd say of the addresses that devices can use: asked as a backend
  * asks (viommu/vfio.h, viommu/iommufd.h), with nothing mapped, and all given back again.
  *
- * It takes devices that are bound to VFIO's driver, that nobody else has open, and the right to open
- * them. What goes wrong is said on stderr.
+ * It takes devices that are bound to VFIO's driver, that nobody else has open, and the right to
+ * open them. What goes wrong is said on stderr.
  */
 #ifndef VIOMMU_TOOLS_IOVA_KERNEL_H
 #define VIOMMU_TOOLS_IOVA_KERNEL_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of asking VFIO and iommufd, against a kernel that this program plays: device files are plain
- * files of a folder, and `ioctl` is its own, which the linker takes in place of libc's. (The real ones
- * are met by the tests with guests.)
+ * Tests of asking VFIO and iommufd, against a kernel that this program plays: device files are
+ * plain files of a folder, and `ioctl` is its own, which the linker takes in place of libc's. (The
+ * real ones are met by the tests with guests.)
  */
 #include "kernel.h"
 
@@ -100,7 +100,8 @@ static int get_info(struct vfio_iommu_type1_info *info)
     if (step(GET_INFO, kernel.steps[SET_IOMMU])) {
         return -1;
     }
-    memcpy(info, kernel.answer.bytes, room < kernel.answer.size ? sizeof(*info) : kernel.answer.size);
+    memcpy(info, kernel.answer.bytes,
+           room < kernel.answer.size ? sizeof(*info) : kernel.answer.size);
     info->argsz = (uint32_t)kernel.answer.size;
     info->cap_offset = room < kernel.answer.size ? 0 : info->cap_offset;
     return 0;

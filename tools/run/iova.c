@@ -3,8 +3,8 @@
  * The IOVA room: a space of device addresses, its owners, and what they have in it.
  *
  * There is one space at a time. Owners, reservations (windows among them), memory and followers
- * have names here. A refusal that has two sides tells both: what was asked for, and what is there, each as
- * KIND:OWNER:FIRST-LAST.
+ * have names here. A refusal that has two sides tells both: what was asked for, and what is there,
+ * each as KIND:OWNER:FIRST-LAST.
  */
 #include "run.h"
 
