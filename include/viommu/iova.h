@@ -65,6 +65,7 @@ struct viommu_iova;
 struct viommu_iova_owner;
 struct viommu_iova_reservation;
 struct viommu_iova_memory;
+struct viommu_iova_follower;
 struct viommu_memory;
 
 /* The longest name of an owner, with its final zero. */
@@ -199,7 +200,6 @@ void viommu_iova_memory_remove(struct viommu_iova_memory *memory);
  * Returns 0; -EADDRNOTAVAIL when a slot does not fit, with *conflict filled in where not NULL;
  * -EINVAL; -ENOSPC for more than a million claims in the space; -ENOMEM.
  */
-struct viommu_iova_follower;
 int viommu_iova_follow(struct viommu_iova_owner *owner, struct viommu_memory *memory,
                        struct viommu_iova_follower **out, struct viommu_iova_conflict *conflict);
 
