@@ -9,58 +9,85 @@
 
 #include <errno.h>
 
-/* Claims a range that other claims meet: what conflicts is found, loose windows give way. */
-static int claim_slowly(struct viommu_iova_owner *owner, const struct viommu_range *range,
-                        struct viommu_iova_conflict *conflict)
+static struct range_run mapping_run(struct viommu_iova_owner *owner,
+                                    const struct viommu_range *range)
 {
+    return (struct range_run){
+        .first = range->first,
+        .last = range->last,
+        .tag = RANGE_NO_TARGET | (uintptr_t)owner,
+    };
+}
+
+/*
+ * Notes a mapping that other claims meet: what conflicts is found, loose windows give way. The note
+ * comes before the claim, which moves them: after that nothing can fail.
+ */
+static int add_slowly(struct viommu_iova_owner *owner, const struct range_run *run,
+                      struct viommu_iova_conflict *conflict)
+{
+    const struct viommu_range range = {run->first, run->last};
+    struct viommu_iova *space = owner->space;
     int error;
 
-    space_side(&conflict->asked, VIOMMU_IOVA_MAPPING, range, owner);
-    error = space_conflict(owner->space, conflict);
-    return error ? error : space_claim(owner->space, range, 1, false, conflict);
+    space_side(&conflict->asked, VIOMMU_IOVA_MAPPING, &range, owner);
+    error = space_conflict(space, conflict);
+    error = error ? error : range_map_insert(&space->mappings, run);
+    if (error) {
+        return error;
+    }
+    error = space_claim(space, &range, 1, false, conflict);
+    if (error) {
+        range_map_erase(&space->mappings, range.first, range.last, NULL);
+    }
+    return error;
+}
+
+/* Notes one where nothing is claimed. -EEXIST: something is. */
+static int add_quickly(struct viommu_iova *space, const struct range_run *run)
+{
+    int error = cover_add_free(&space->cover, run->first, run->last);
+
+    if (error) {
+        return error;
+    }
+    error = range_map_insert(&space->mappings, run);
+    if (error) {
+        cover_remove(&space->cover, run->first, run->last);
+    }
+    return error;
 }
 
 /* Notes a mapping; `conflict` is filled in where it is one. */
 static int add_mapping(struct viommu_iova_owner *owner, const struct viommu_range *range,
                        struct viommu_iova_conflict *conflict)
 {
-    struct viommu_iova *space = owner->space;
-    struct range_run run = {
-        .first = range->first,
-        .last = range->last,
-        .tag = RANGE_NO_TARGET | (uintptr_t)owner,
-    };
-    bool meets = cover_meets(&space->cover, range->first, range->last);
-    int error;
+    struct range_run run = mapping_run(owner, range);
+    int error = add_quickly(owner->space, &run);
 
-    error = meets ? claim_slowly(owner, range, conflict)
-                  : cover_add_free(&space->cover, range->first, range->last);
-    if (error) {
-        return error;
+    if (error == -EEXIST) {
+        error = add_slowly(owner, &run, conflict);
     }
-    error = range_map_insert(&space->mappings, &run);
-    if (error) {
-        cover_remove(&space->cover, range->first, range->last);
-        return error;
-    }
-    owner->mappings++;
-    return 0;
+    owner->mappings += !error;
+    return error;
 }
 
 int viommu_iova_map(struct viommu_iova_owner *owner, const struct viommu_range *range,
                     struct viommu_iova_conflict *conflict)
 {
-    struct viommu_iova_conflict found = {0};
+    struct viommu_iova_conflict found;
+    struct viommu_range place;
     int error;
 
     if (!owner || !range || range->first > range->last ||
         (range->first | (range->last + 1)) & (owner->space->granule - 1)) {
         return -EINVAL;
     }
-    error = add_mapping(owner, range, &found);
+    place = *range; /* which may be a part of *conflict */
     if (conflict) {
-        *conflict = found;
+        *conflict = (struct viommu_iova_conflict){0};
     }
+    error = add_mapping(owner, &place, conflict ? conflict : &found);
     space_check(owner->space);
     return error;
 }
@@ -74,11 +101,10 @@ int viommu_iova_unmap(struct viommu_iova_owner *owner, const struct viommu_range
         return -EINVAL;
     }
     space = owner->space;
-    if (!range_map_find(&space->mappings, range->first, &run) || run.first != range->first ||
-        run.last != range->last || space_mapping_owner(&run) != owner) {
+    run = mapping_run(owner, range);
+    if (range_map_erase_run(&space->mappings, &run)) {
         return -ENOENT;
     }
-    range_map_erase(&space->mappings, run.first, run.last, NULL);
     cover_remove(&space->cover, run.first, run.last);
     owner->mappings--;
     space_check(space);

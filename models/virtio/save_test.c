@@ -98,6 +98,35 @@ static void test_goes_on(void **state)
     bed_fini(&bed);
 }
 
+static void save_is_refused(struct bed *bed)
+{
+    size_t size;
+    void *data;
+
+    assert_int_equal(viommu_save(bed->iommu, &data, &size), -EBUSY);
+}
+
+/* A request that is being told of is in no list any more: it would be lost. */
+static void test_while_told(void **state)
+{
+    struct viommu_translation out;
+    struct bed bed;
+
+    (void)state;
+    prepare(&bed);
+    assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+    assert_int_equal(viommu_device_translate(bed.devices[0], NULL, 0x1000, VIOMMU_READ, &out), 0);
+    assert_int_equal(bed_unmap(&bed, 1, 0x1000, 0x1fff), BED_PENDING);
+    viommu_dma_end(bed.iommu);
+    bed.on_done = save_is_refused;
+    bed_process(&bed);
+    assert_int_equal(bed.done_count, 1);
+    take_over(&bed);
+    bed_process(&bed);
+    assert_int_equal(bed.done_count, 1);
+    bed_fini(&bed);
+}
+
 /* What was pending completes once, in the new instance, and is not done again. */
 static void test_pending(void **state)
 {
@@ -279,6 +308,46 @@ static void test_another_configuration(void **state)
     bed_fini(&bed);
 }
 
+/* The guest has mapped what the devices' space here keeps for something else. */
+static void test_another_space(void **state)
+{
+    struct viommu_device *devices[BED_DEVICES];
+    struct viommu_iova_reservation *r;
+    struct viommu_iova_conflict conflict;
+    struct viommu_iova *first;
+    struct viommu *iommu;
+    struct state whole;
+    struct bed other;
+    struct bed bed;
+
+    (void)state;
+    prepare(&bed);
+    whole = save(bed.iommu);
+    bed_space(&other, NULL, 0);
+    assert_int_equal(bed_reserve(&other, VIOMMU_IOVA_RESERVED, 0x6800, 0x68ff, &r, NULL), 0);
+    first = bed.space;
+    bed.space = other.space;
+    iommu = second(&bed, devices);
+    assert_int_equal(viommu_load(iommu, whole.data, whole.size), -EINVAL);
+    /* Nothing has changed: once it is given back, the same instance is loaded. */
+    viommu_iova_release(r);
+    assert_int_equal(viommu_load(iommu, whole.data, whole.size), 0);
+    assert_int_equal(bed_reserve(&other, VIOMMU_IOVA_RESERVED, 0x6800, 0x68ff, &r, &conflict),
+                     -EEXIST);
+    assert_string_equal(conflict.holder.owner, "domain 1 of 00:01.0");
+    viommu_destroy(iommu);
+    /* So it is with limits. */
+    assert_int_equal(viommu_iova_limit(other.host, &(struct viommu_range){0, 0x5fff}, 1, NULL), 0);
+    iommu = second(&bed, devices);
+    assert_int_equal(viommu_load(iommu, whole.data, whole.size), -EINVAL);
+    assert_int_equal(viommu_start(iommu), 0);
+    viommu_destroy(iommu);
+    bed.space = first;
+    viommu_iova_destroy(other.space);
+    viommu_save_free(whole.data);
+    bed_fini(&bed);
+}
+
 static void test_no_memory(void **state)
 {
     struct viommu_device *devices[BED_DEVICES];
@@ -314,8 +383,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_goes_on),  cmocka_unit_test(test_pending),
+        cmocka_unit_test(test_while_told),
         cmocka_unit_test(test_changed),  cmocka_unit_test(test_another_configuration),
-        cmocka_unit_test(test_not_offered), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_not_offered), cmocka_unit_test(test_another_space),
+        cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

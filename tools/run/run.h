@@ -267,6 +267,9 @@ void saved_destroy(struct run *run);
 void iova_destroy(struct run *run);
 /* The space that there is, or NULL. */
 struct viommu_iova *iova_space(const struct run *run);
+
+/* A batch was refused by a space that follows: the two sides, into the result. */
+void iova_result_refused(struct run *run);
 void spaces_destroy(struct run *run);
 /* A device goes (NULL: all do), and its regions. */
 void spaces_leave(struct run *run, const struct viommu_device *device);
