@@ -96,9 +96,10 @@ struct viommu_pv_ops {
     /* It ends: nothing is mapped in it and no device is attached. */
     void (*context_destroy)(void *opaque, void *space);
     /*
-     * Takes a device, all of its functions and phantom functions at once or none, from one space to
-     * another (NULL: to none, where it reaches nothing). May fail: -ENODEV, -ENOMEM; then it is
-     * where it was, whole. To NULL it does not fail.
+     * Takes a device, or one function of a device that was added with several, from one space to
+     * another (NULL: to none, where it reaches nothing). What the engine was not told of, phantom
+     * functions say, goes with it. May fail: -ENODEV, -ENOMEM; then it is where it was. To NULL it
+     * does not fail.
      */
     int (*attach)(void *opaque, uint32_t device, void *from, void *to);
     /* A reserved range is mapped one to one, or no more. Mapping may fail: -ENOMEM. */
@@ -192,7 +193,24 @@ int viommu_pv_vm_destroy(struct viommu_pv *pv, uint32_t vm);
  */
 int viommu_pv_device_add(struct viommu_pv *pv, uint32_t vm, uint32_t device);
 
-/* It is no more. Returns 0, -ENOENT, -ENODEV; -EBUSY in the middle of another device of the VM. */
+/* Functions that a device may have. */
+#define VIOMMU_PV_FUNCTIONS_MAX 256
+
+/*
+ * The same for a device of several functions, phantom functions among them, that must never be in
+ * different contexts: as they share a requester id, say. Whichever of them a call names, all are
+ * moved, or none: where one cannot be, those before it are taken back; and should that fail all of
+ * them are taken to no space, where the device reaches nothing until it is attached anew. Their
+ * reserved ranges are those of all. `functions` is copied.
+ *
+ * Returns as viommu_pv_device_add; -EEXIST when any is there; -EINVAL for none, more than
+ * VIOMMU_PV_FUNCTIONS_MAX, one that is named twice, or ranges that meet without being the same.
+ */
+int viommu_pv_device_add_functions(struct viommu_pv *pv, uint32_t vm, const uint32_t *functions,
+                                   size_t count);
+
+/* It is no more, with all its functions, whichever is named. Returns 0, -ENOENT, -ENODEV; -EBUSY in
+   the middle of another device of the VM. */
 int viommu_pv_device_remove(struct viommu_pv *pv, uint32_t vm, uint32_t device);
 
 /*
