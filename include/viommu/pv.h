@@ -294,16 +294,27 @@ int viommu_pv_backend_create(const struct viommu_subscription *what,
                              struct viommu_pv_backend **out);
 void viommu_pv_backend_destroy(struct viommu_pv_backend *backend);
 
+/* How long an answer that comes later is waited for: 10,000 ms, if nobody says otherwise. */
+void viommu_pv_backend_set_timeout(struct viommu_pv_backend *backend, uint32_t milliseconds);
+
+/*
+ * For a backend that answered VIOMMU_PENDING: what viommu_change_complete() is to a subscriber.
+ * Status 0, or a negative errno when it failed. Any thread, but not inside the backend's functions.
+ * Returns 0; -ENOENT for a token that nobody waits for.
+ */
+int viommu_pv_backend_complete(struct viommu_pv_backend *backend, uint64_t token, int status);
+
 /*
  * Returns 0, or what the backend says, or -ERANGE for what it does not allow: nothing was mapped
- * then. One call at a time a backend: a caller with several threads sees to that.
+ * then. -EIO: it did not answer in time, or failed before; all there was has been dropped, or is to
+ * be, by isolating it. One call at a time a backend: a caller with several threads sees to that.
  */
 int viommu_pv_backend_map(struct viommu_pv_backend *backend, uint64_t device_frame, unsigned order,
                           const struct viommu_pv_memory *memory, uint32_t perm);
+/* Returns 0, or what the backend says. Its answer may come later: then the flush has it. */
 int viommu_pv_backend_unmap(struct viommu_pv_backend *backend, uint64_t device_frame,
                             unsigned order);
-/* A backend's unmapping is complete when it returns; this is an error only after one that was not.
- */
+/* Waits for the answer to an unmapping. Returns 0; -EIO when that, or one before, was not done. */
 int viommu_pv_backend_flush(struct viommu_pv_backend *backend);
 /*
  * Drops all there is, for good: no more is mapped with it, and unmapping has nothing to do. Returns

@@ -534,14 +534,14 @@ static inline int world_add_vm(struct world *world, uint32_t vm, bool empty)
     return 0;
 }
 
-/* With `settings` but for the table; VM n is n, with nothing mapped. */
+/* With `settings`, and the table above if there is none in them; VM n is n, with nothing mapped. */
 static inline struct world *world_create(const struct viommu_pv_config *settings, unsigned vms)
 {
     struct world *world = calloc(1, sizeof(*world));
     struct viommu_pv_config config = *settings;
 
     WORLD_CHECK(world);
-    config.ops = &world_ops;
+    config.ops = config.ops ? config.ops : &world_ops;
     config.opaque = world;
     config.device_frame_max = WORLD_DEVICE - 1;
     config.frame_max = 2 * WORLD_FRAMES - 1;
