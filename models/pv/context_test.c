@@ -127,6 +127,68 @@ static void test_another_context_of_the_same_id(void **state)
     world_end(world);
 }
 
+/* A call that goes on finds the same VMs, or ends: other ones of the same ids are none of its. */
+static void another_vm(uint32_t which, uint32_t status)
+{
+    struct world *world = world_create(&defaults, 2);
+    struct viommu_pv_map_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_MAP, in), .vm = 1, .count = 3, .perm = VIOMMU_PV_READ};
+    struct viommu_pv_call *rest = NULL;
+    struct viommu_pv_answer out;
+    size_t written;
+
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    world->yield_every = 1;
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+        VIOMMU_PENDING);
+    world->yield_every = 0;
+    assert_int_equal(world_destroy_vm(world, which), 0);
+    assert_int_equal(world_add_vm(world, which, true), 0);
+    assert_int_equal(which == 0 ? world_enable(world, 0) : VIOMMU_PV_OK, VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_resume(world->pv, rest, &out, sizeof(out), &written), 0);
+    assert_int_equal(out.status, status);
+    assert_int_equal(out.done, 1);
+    assert_int_equal(world_status(world, 1).mapped, 0);
+    world_check(world);
+    world_end(world);
+}
+
+static void test_another_vm_of_the_same_id(void **state)
+{
+    (void)state;
+    another_vm(0, VIOMMU_PV_ESHUTDOWN);
+    another_vm(1, VIOMMU_PV_ESHUTDOWN);
+}
+
+/* A context's freeing yields, another call ends it, and there is a new one of that id. */
+static void test_another_context_is_not_freed(void **state)
+{
+    struct world *world = world_create(&defaults, 1);
+    struct viommu_pv_free_call in = {.head = WORLD_HEAD(VIOMMU_PV_CONTEXT_FREE, in), .context = 1};
+    struct viommu_pv_call *rest = NULL;
+    struct viommu_pv_answer out;
+    uint32_t context;
+    size_t written;
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, pages(1, 1, 3)), VIOMMU_PV_OK);
+    world->yield_every = 1;
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+        VIOMMU_PENDING);
+    world->yield_every = 0;
+    assert_int_equal(world_free(world, 0, 1), VIOMMU_PV_OK);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
+    assert_int_equal(context, 1);
+    assert_int_equal(viommu_pv_resume(world->pv, rest, &out, sizeof(out), &written), 0);
+    assert_int_equal(out.status, VIOMMU_PV_EBADF);
+    assert_int_equal(world_do_map(world, 0, pages(1, 1, 3)), VIOMMU_PV_OK);
+    world_end(world);
+}
+
 static struct viommu_pv_reserved reserved(struct world *world, uint32_t device, uint32_t room,
                                           struct viommu_pv_frames *frames)
 {
@@ -180,6 +242,33 @@ static void test_reserved_ranges(void **state)
     assert_int_equal(viommu_pv_device_add(world->pv, 0, 2), -EADDRNOTAVAIL);
     assert_int_equal(world->spaces[0].identities, 2);
     world_check(world);
+    world_end(world);
+}
+
+/* Two devices that need the same ranges have them mapped once, until both are gone. */
+static void test_shared_ranges(void **state)
+{
+    struct world *world = world_create(&defaults, 1);
+    uint32_t context;
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 9), 0);
+    assert_int_equal(world->spaces[0].identities, 2);
+    world_check(world);
+    assert_int_equal(world_move(world, 0, 9, 1), VIOMMU_PV_OK);
+    assert_int_equal(world->spaces[0].identities, 2);
+    assert_int_equal(world->spaces[1].identities, 2);
+    assert_int_equal(world_move(world, 0, 1, 1), VIOMMU_PV_OK);
+    assert_int_equal(world->spaces[0].identities, 0);
+    assert_int_equal(world->spaces[1].identities, 2);
+    world_check(world);
+    assert_int_equal(viommu_pv_device_remove(world->pv, 0, 1), 0);
+    assert_int_equal(world->spaces[1].identities, 2);
+    assert_int_equal(viommu_pv_device_remove(world->pv, 0, 9), 0);
+    assert_int_equal(world->spaces[1].identities, 0);
     world_end(world);
 }
 
@@ -328,6 +417,9 @@ int main(void)
         cmocka_unit_test(test_contexts),
         cmocka_unit_test(test_another_context_of_the_same_id),
         cmocka_unit_test(test_reserved_ranges),
+        cmocka_unit_test(test_another_vm_of_the_same_id),
+        cmocka_unit_test(test_another_context_is_not_freed),
+        cmocka_unit_test(test_shared_ranges),
         cmocka_unit_test(test_attach),
         cmocka_unit_test(test_functions),
         cmocka_unit_test(test_functions_move_together),
