@@ -272,6 +272,52 @@ static void test_shared_ranges(void **state)
     world_end(world);
 }
 
+/* A range that goes is flushed; when that fails the context is isolated. */
+static void test_a_range_that_is_not_flushed(void **state)
+{
+    struct world *world = world_create(&defaults, 1);
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0);
+    world->flush_fails = true;
+    assert_int_equal(viommu_pv_device_remove(world->pv, 0, 1), 0);
+    assert_true(world->spaces[0].isolated);
+    assert_int_equal(world_status(world, 0).isolated, 1);
+    world->flush_fails = false;
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).isolated, 0);
+    world_end(world);
+}
+
+static void fail_a_flush(struct world *world)
+{
+    world->flush_fails = true;
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_EIO);
+    world->flush_fails = false;
+}
+
+/* A flush that succeeds ends an isolation, but not one that came while it ran. */
+static void test_a_flush_fails_while_another_runs(void **state)
+{
+    struct world *world = world_create(&defaults, 1);
+    struct world_range range = pages(0, 1, 1);
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_OK);
+    range.flags = VIOMMU_PV_DEFER;
+    assert_int_equal(world_do_unmap(world, 0, range), VIOMMU_PV_OK);
+    world->intrude = fail_a_flush;
+    world->intrude_at = world->steps + 2; /* the first one is the privilege */
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).isolated, 1);
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).isolated, 0);
+    world_check(world);
+    world_end(world);
+}
+
 static void test_attach(void **state)
 {
     struct world *world = world_create(&defaults, 1);
@@ -420,6 +466,8 @@ int main(void)
         cmocka_unit_test(test_another_vm_of_the_same_id),
         cmocka_unit_test(test_another_context_is_not_freed),
         cmocka_unit_test(test_shared_ranges),
+        cmocka_unit_test(test_a_range_that_is_not_flushed),
+        cmocka_unit_test(test_a_flush_fails_while_another_runs),
         cmocka_unit_test(test_attach),
         cmocka_unit_test(test_functions),
         cmocka_unit_test(test_functions_move_together),
