@@ -538,6 +538,10 @@ static void test_the_limit_of_what_is_deferred(void **state)
         assert_int_equal(world_status(world, 0).pending, 1);
         world_check(world);
     }
+    /* A flush of a part of a page flushes it whole. */
+    flush.first = flush.last = 1600;
+    assert_int_equal(world_call(world, 0, &flush, sizeof(flush), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).pending, 0);
     world_end(world);
 }
 
