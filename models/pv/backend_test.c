@@ -169,6 +169,11 @@ static void test_later_answers(void **state)
     assert_int_equal(viommu_pv_backend_unmap(backend, 1, 0), 0);
     assert_int_equal(viommu_pv_backend_flush(backend), 0);
     assert_int_equal(mirror.outstanding, 0); /* the flush has waited */
+    assert_int_equal(viommu_pv_backend_map(backend, 4, 0, &memory, VIOMMU_READ), 0);
+    assert_int_equal(viommu_pv_backend_map(backend, 5, 0, &memory, VIOMMU_READ), 0);
+    assert_int_equal(viommu_pv_backend_unmap(backend, 4, 0), 0);
+    assert_int_equal(viommu_pv_backend_unmap(backend, 5, 0), 0); /* has waited for the other */
+    assert_int_equal(viommu_pv_backend_flush(backend), 0);
     assert_int_equal(viommu_pv_backend_unmap(backend, 2, 0), 0);
     assert_int_equal(viommu_pv_backend_map(backend, 2, 0, &memory, VIOMMU_READ), 0);
     assert_int_equal(viommu_pv_backend_complete(backend, mirror.token, 0), -ENOENT);
