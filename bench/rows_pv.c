@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Rows: paravirtual map and unmap, one page or 512 in a call, deferred or not; and the destruction
- * of a VM with a million mappings.
+ * Rows: paravirtual map and unmap, one page or 512 in a call, deferred or not, each in two layouts;
+ * and the destruction of a VM with a million mappings.
  *
  * Both sides do the same to the same hypervisor: a table of operations that counts references of a
  * page in an array and does nothing else. The baseline is what is commonly written: a GHashTable
@@ -25,6 +25,7 @@ enum {
     MAPPER = 2,
     BATCH = 512,
     DEFERRED = 1024,
+    NEAR = 4096, /* pages */
     RW = VIOMMU_PV_READ | VIOMMU_PV_WRITE,
 };
 
@@ -37,6 +38,7 @@ struct entry {
 struct pv_bench {
     uint64_t live;  /* mappings that stay */
     uint64_t block; /* so many lie side by side */
+    bool near;      /* what comes and goes lies together */
     uint64_t frames;
     struct viommu_pv *pv;
     uint32_t *refs; /* of pages: what both sides count in */
@@ -254,16 +256,21 @@ static bool mapper_add(struct pv_bench *b)
 }
 
 /*
- * Those that stay take every second page, or every second block of 512; what comes and goes takes
- * the others, in no useful order.
+ * Two layouts. Spread: those that stay take every second page, or every second block of 512; what
+ * comes and goes takes the others, in no useful order, so that little of it is in the CPU's caches.
+ * Near: those that stay lie side by side, and what comes and goes behind them, in NEAR pages.
  */
 static uint64_t stays(const struct pv_bench *b, uint64_t number)
 {
-    return number / b->block * 2 * b->block + number % b->block;
+    return b->near ? number : number / b->block * 2 * b->block + number % b->block;
 }
 
 static uint64_t next_place(struct pv_bench *b)
 {
+    if (b->near) {
+        b->at = (b->at + 7919) % (NEAR / b->block);
+        return b->live + b->at * b->block;
+    }
     b->at = (b->at + 7919) % (b->live / b->block);
     return (b->at * 2 + 1) * b->block;
 }
@@ -507,7 +514,7 @@ static void teardown(void *state)
     free(b);
 }
 
-static struct pv_bench *setup(uint64_t live, uint64_t block)
+static struct pv_bench *setup(uint64_t live, uint64_t block, bool near)
 {
     struct pv_bench *b = calloc(1, sizeof(*b));
     struct viommu_pv_config config = {.ops = &ops,
@@ -521,6 +528,7 @@ static struct pv_bench *setup(uint64_t live, uint64_t block)
     }
     b->live = live;
     b->block = block;
+    b->near = near;
     b->frames = 2 * live;
     b->refs = calloc(b->frames, sizeof(*b->refs));
     b->types = calloc(b->frames, sizeof(*b->types));
@@ -535,9 +543,9 @@ static struct pv_bench *setup(uint64_t live, uint64_t block)
     return b;
 }
 
-static void *setup_live(bool quick, uint64_t block)
+static void *setup_live(bool quick, uint64_t block, bool near)
 {
-    struct pv_bench *b = setup(quick ? 8 * BATCH : 200 * BATCH, block);
+    struct pv_bench *b = setup(quick ? 8 * BATCH : 200 * BATCH, block, near);
 
     if (b) {
         engine_fill(b);
@@ -548,17 +556,27 @@ static void *setup_live(bool quick, uint64_t block)
 
 static void *setup_one(bool quick)
 {
-    return setup_live(quick, 1);
+    return setup_live(quick, 1, false);
+}
+
+static void *setup_one_near(bool quick)
+{
+    return setup_live(quick, 1, true);
 }
 
 static void *setup_batch(bool quick)
 {
-    return setup_live(quick, BATCH);
+    return setup_live(quick, BATCH, false);
+}
+
+static void *setup_batch_near(bool quick)
+{
+    return setup_live(quick, BATCH, true);
 }
 
 static void *setup_destroy(bool quick)
 {
-    return setup(quick ? 8 * BATCH : 2048 * BATCH, BATCH);
+    return setup(quick ? 8 * BATCH : 2048 * BATCH, BATCH, false);
 }
 
 static uint64_t live_of(void *state)
@@ -577,7 +595,7 @@ static uint64_t live_of(void *state)
 static const struct row rows[] = {
     {
         .name = "pv-one",
-        .text = "map and unmap of a page, a call each, flushed; 102,400 others are mapped",
+        .text = "map and unmap of a page, a call each, flushed; spread among 102,400 that stay",
         LIVE(setup_one, engine_one, base_one),
     },
     {
@@ -586,8 +604,18 @@ static const struct row rows[] = {
         LIVE(setup_one, engine_one_deferred, base_one_deferred),
     },
     {
+        .name = "pv-one-near",
+        .text = "map and unmap of a page, a call each, flushed; of 4,096 that lie together",
+        LIVE(setup_one_near, engine_one, base_one),
+    },
+    {
+        .name = "pv-one-near-deferred",
+        .text = "the same, deferred",
+        LIVE(setup_one_near, engine_one_deferred, base_one_deferred),
+    },
+    {
         .name = "pv-512",
-        .text = "map and unmap of 512 pages, a call each, flushed; 102,400 others are mapped",
+        .text = "map and unmap of 512 pages, a call each, flushed; spread among 102,400 that stay",
         .step = BATCH,
         LIVE(setup_batch, engine_batch, base_batch),
     },
@@ -596,6 +624,18 @@ static const struct row rows[] = {
         .text = "the same, deferred",
         .step = BATCH,
         LIVE(setup_batch, engine_batch_deferred, base_batch_deferred),
+    },
+    {
+        .name = "pv-512-near",
+        .text = "map and unmap of 512 pages, a call each, flushed; of 4,096 that lie together",
+        .step = BATCH,
+        LIVE(setup_batch_near, engine_batch, base_batch),
+    },
+    {
+        .name = "pv-512-near-deferred",
+        .text = "the same, deferred",
+        .step = BATCH,
+        LIVE(setup_batch_near, engine_batch_deferred, base_batch_deferred),
     },
     {
         .name = "pv-destroy",

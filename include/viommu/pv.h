@@ -96,9 +96,10 @@ struct viommu_pv_ops {
     /* It ends: nothing is mapped in it and no device is attached. */
     void (*context_destroy)(void *opaque, void *space);
     /*
-     * Takes a device, all of its functions and phantom functions at once or none, from one space to
-     * another (NULL: to none, where it reaches nothing). May fail: -ENODEV, -ENOMEM; then it is
-     * where it was, whole. To NULL it does not fail.
+     * Takes a device, or one function of a device that was added with several, from one space to
+     * another (NULL: to none, where it reaches nothing). What the engine was not told of, phantom
+     * functions say, goes with it. May fail: -ENODEV, -ENOMEM; then it is where it was. To NULL it
+     * does not fail.
      */
     int (*attach)(void *opaque, uint32_t device, void *from, void *to);
     /* A reserved range is mapped one to one, or no more. Mapping may fail: -ENOMEM. */
@@ -192,7 +193,24 @@ int viommu_pv_vm_destroy(struct viommu_pv *pv, uint32_t vm);
  */
 int viommu_pv_device_add(struct viommu_pv *pv, uint32_t vm, uint32_t device);
 
-/* It is no more. Returns 0, -ENOENT, -ENODEV; -EBUSY in the middle of another device of the VM. */
+/* Functions that a device may have. */
+#define VIOMMU_PV_FUNCTIONS_MAX 256
+
+/*
+ * The same for a device of several functions, phantom functions among them, that must never be in
+ * different contexts: as they share a requester id, say. Whichever of them a call names, all are
+ * moved, or none: where one cannot be, those before it are taken back; and should that fail all of
+ * them are taken to no space, where the device reaches nothing until it is attached anew. Their
+ * reserved ranges are those of all. `functions` is copied.
+ *
+ * Returns as viommu_pv_device_add; -EEXIST when any is there; -EINVAL for none, more than
+ * VIOMMU_PV_FUNCTIONS_MAX, one that is named twice, or ranges that meet without being the same.
+ */
+int viommu_pv_device_add_functions(struct viommu_pv *pv, uint32_t vm, const uint32_t *functions,
+                                   size_t count);
+
+/* It is no more, with all its functions, whichever is named. Returns 0, -ENOENT, -ENODEV; -EBUSY in
+   the middle of another device of the VM. */
 int viommu_pv_device_remove(struct viommu_pv *pv, uint32_t vm, uint32_t device);
 
 /*
@@ -276,16 +294,27 @@ int viommu_pv_backend_create(const struct viommu_subscription *what,
                              struct viommu_pv_backend **out);
 void viommu_pv_backend_destroy(struct viommu_pv_backend *backend);
 
+/* How long an answer that comes later is waited for: 10,000 ms, if nobody says otherwise. */
+void viommu_pv_backend_set_timeout(struct viommu_pv_backend *backend, uint32_t milliseconds);
+
+/*
+ * For a backend that answered VIOMMU_PENDING: what viommu_change_complete() is to a subscriber.
+ * Status 0, or a negative errno when it failed. Any thread, but not inside the backend's functions.
+ * Returns 0; -ENOENT for a token that nobody waits for.
+ */
+int viommu_pv_backend_complete(struct viommu_pv_backend *backend, uint64_t token, int status);
+
 /*
  * Returns 0, or what the backend says, or -ERANGE for what it does not allow: nothing was mapped
- * then. One call at a time a backend: a caller with several threads sees to that.
+ * then. -EIO: it did not answer in time, or failed before; all there was has been dropped, or is to
+ * be, by isolating it. One call at a time a backend: a caller with several threads sees to that.
  */
 int viommu_pv_backend_map(struct viommu_pv_backend *backend, uint64_t device_frame, unsigned order,
                           const struct viommu_pv_memory *memory, uint32_t perm);
+/* Returns 0, or what the backend says. Its answer may come later: then the flush has it. */
 int viommu_pv_backend_unmap(struct viommu_pv_backend *backend, uint64_t device_frame,
                             unsigned order);
-/* A backend's unmapping is complete when it returns; this is an error only after one that was not.
- */
+/* Waits for the answer to an unmapping. Returns 0; -EIO when that, or one before, was not done. */
 int viommu_pv_backend_flush(struct viommu_pv_backend *backend);
 /*
  * Drops all there is, for good: no more is mapped with it, and unmapping has nothing to do. Returns

@@ -4,27 +4,63 @@
  *
  * A backend is driven through the subscription that it fills in (viommu/notify.h), as a mirror of
  * which the engine's slots are the record: each page is one mapping, made when nothing is there and
- * taken away whole. Backends complete an unmapping before they return, so there is nothing to
- * flush; one that answers later (VIOMMU_PENDING) cannot be driven so, and is treated as having
- * failed.
+ * taken away whole. The library's own backends answer at once. One that answers later
+ * (VIOMMU_PENDING) is waited for: of a mapping at once, of an unmapping at the flush, or before the
+ * next call, as a mirror has one call outstanding at a time. One that does not answer in time
+ * counts as failed: an unmapping's flush fails; for a mapping, which may still come, all is dropped
+ * for good.
+ *
+ * Locking. Callers take turns; the mutex is for the answer, which comes from any thread.
  */
 #include <viommu/pv.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 
 enum {
     PAGE_BITS = 12,
+    TIMEOUT_MS = 10000,
 };
 
 struct viommu_pv_backend {
     struct viommu_subscription what;
     uint64_t mappings;
+    uint32_t timeout_ms;
+    bool unmapping; /* an unmapping's answer has not been looked at */
+    pthread_mutex_t lock;
+    pthread_cond_t answered;
+    /* Under the lock: */
+    uint64_t token; /* of the last call */
+    bool open;      /* it has not been answered */
+    int status;     /* the answer */
+    /* Not so: */
     bool failed;  /* an unmapping, and what it was to take away may be there */
     bool dropped; /* all there was, for good: the backend is fenced */
 };
+
+static int prepare_waiting(struct viommu_pv_backend *backend)
+{
+    pthread_condattr_t attributes;
+    int error = pthread_condattr_init(&attributes);
+
+    if (error) {
+        return error;
+    }
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    error = pthread_cond_init(&backend->answered, &attributes);
+    pthread_condattr_destroy(&attributes);
+    if (!error) {
+        error = pthread_mutex_init(&backend->lock, NULL);
+        if (error) {
+            pthread_cond_destroy(&backend->answered);
+        }
+    }
+    return error;
+}
 
 int viommu_pv_backend_create(const struct viommu_subscription *what, struct viommu_pv_backend **out)
 {
@@ -43,13 +79,27 @@ int viommu_pv_backend_create(const struct viommu_subscription *what, struct viom
         return -ENOMEM;
     }
     backend->what = *what;
+    backend->timeout_ms = TIMEOUT_MS;
+    if (prepare_waiting(backend)) {
+        base_free(backend);
+        return -ENOMEM;
+    }
     *out = backend;
     return 0;
 }
 
 void viommu_pv_backend_destroy(struct viommu_pv_backend *backend)
 {
-    base_free(backend);
+    if (backend) {
+        pthread_cond_destroy(&backend->answered);
+        pthread_mutex_destroy(&backend->lock);
+        base_free(backend);
+    }
+}
+
+void viommu_pv_backend_set_timeout(struct viommu_pv_backend *backend, uint32_t milliseconds)
+{
+    backend->timeout_ms = milliseconds;
 }
 
 static struct viommu_range range_of(uint64_t device_frame, unsigned order)
@@ -76,13 +126,78 @@ static bool is_allowed(const struct viommu_subscription *what, const struct viom
     return !what->allowed;
 }
 
-/* A change, done; VIOMMU_PENDING is none. */
-static int tell(struct viommu_pv_backend *backend, const struct viommu_change *change)
-{
-    int error = backend->what.change(backend->what.opaque, change);
+/* ---- answers ---- */
 
+int viommu_pv_backend_complete(struct viommu_pv_backend *backend, uint64_t token, int status)
+{
+    int error = -ENOENT;
+
+    pthread_mutex_lock(&backend->lock);
+    if (backend->open && backend->token == token) {
+        backend->open = false;
+        backend->status = status > 0 ? -EIO : status;
+        pthread_cond_signal(&backend->answered);
+        error = 0;
+    }
+    pthread_mutex_unlock(&backend->lock);
+    return error;
+}
+
+/* Waits for the answer to the last call; -ETIMEDOUT when none comes. */
+static int wait_for_answer(struct viommu_pv_backend *backend)
+{
+    struct timespec end;
+    int error = 0;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += backend->timeout_ms / 1000;
+    end.tv_nsec += (long)(backend->timeout_ms % 1000) * 1000000;
+    if (end.tv_nsec >= 1000000000) {
+        end.tv_sec++;
+        end.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&backend->lock);
+    while (backend->open && !error) {
+        error = pthread_cond_timedwait(&backend->answered, &backend->lock, &end);
+    }
+    if (backend->open) {
+        backend->open = false;
+        backend->status = -ETIMEDOUT;
+    }
+    error = backend->status;
+    pthread_mutex_unlock(&backend->lock);
+    return error;
+}
+
+/* Waits for what is outstanding. */
+static void settle(struct viommu_pv_backend *backend)
+{
+    if (backend->unmapping) {
+        backend->unmapping = false;
+        backend->failed |= wait_for_answer(backend) != 0;
+    }
+}
+
+/* Makes a call. Returns its answer, or VIOMMU_PENDING: wait_for_answer() has it. */
+static int tell(struct viommu_pv_backend *backend, struct viommu_change *change)
+{
+    int error;
+
+    pthread_mutex_lock(&backend->lock);
+    change->token = ++backend->token;
+    backend->open = true; /* the answer may come before the call returns */
+    pthread_mutex_unlock(&backend->lock);
+    error = backend->what.change(backend->what.opaque, change);
+    if (error == VIOMMU_PENDING) {
+        return error;
+    }
+    pthread_mutex_lock(&backend->lock);
+    backend->open = false;
+    pthread_mutex_unlock(&backend->lock);
     return error > 0 ? -EIO : error;
 }
+
+/* ---- calls ---- */
 
 int viommu_pv_backend_map(struct viommu_pv_backend *backend, uint64_t device_frame, unsigned order,
                           const struct viommu_pv_memory *memory, uint32_t perm)
@@ -100,6 +215,7 @@ int viommu_pv_backend_map(struct viommu_pv_backend *backend, uint64_t device_fra
     };
     int error;
 
+    settle(backend);
     if (backend->dropped || backend->failed) {
         return -EIO;
     }
@@ -113,6 +229,14 @@ int viommu_pv_backend_map(struct viommu_pv_backend *backend, uint64_t device_fra
         return -ENOMEM;
     }
     error = tell(backend, &change);
+    if (error == VIOMMU_PENDING) {
+        error = wait_for_answer(backend);
+        if (error == -ETIMEDOUT) {
+            backend->failed = true;
+            (void)viommu_pv_backend_isolate(backend); /* it may still be made */
+            return -EIO;
+        }
+    }
     backend->mappings += error == 0;
     return error;
 }
@@ -127,25 +251,37 @@ int viommu_pv_backend_unmap(struct viommu_pv_backend *backend, uint64_t device_f
         .last = range.last,
         .fd = -1,
     };
-    int error = backend->dropped ? 0 : tell(backend, &change);
+    int error = 0;
 
+    settle(backend);
+    if (backend->dropped) {
+        return 0;
+    }
+    error = backend->failed ? -EIO : tell(backend, &change);
+    if (error == VIOMMU_PENDING) {
+        backend->unmapping = true;
+        error = 0;
+    }
     if (error) {
         backend->failed = true;
         return error;
     }
-    backend->mappings -= !backend->dropped;
+    backend->mappings--;
     return 0;
 }
 
 int viommu_pv_backend_flush(struct viommu_pv_backend *backend)
 {
+    settle(backend);
     return backend->failed ? -EIO : 0;
 }
 
 int viommu_pv_backend_isolate(struct viommu_pv_backend *backend)
 {
-    int error = backend->what.fence(backend->what.opaque);
+    int error;
 
+    settle(backend);
+    error = backend->what.fence(backend->what.opaque);
     if (!error) {
         backend->failed = false;
         backend->dropped = true;

@@ -239,104 +239,12 @@ static void test_a_call_is_read_once(void **state)
     world_end(world);
 }
 
-/* ---- the adapter to backends ---- */
-
-struct mirror {
-    uint64_t mapped; /* bit n: page n */
-    unsigned maps;
-    unsigned unmaps;
-    unsigned fences;
-    int answer;
-};
-
-static int on_change(void *opaque, const struct viommu_change *change)
-{
-    struct mirror *mirror = opaque;
-    uint64_t bit = UINT64_C(1) << (change->first >> 12 & 63);
-
-    if (mirror->answer) {
-        return mirror->answer;
-    }
-    if (change->kind == VIOMMU_CHANGE_MAP) {
-        assert_false(mirror->mapped & bit);
-        assert_int_equal(change->last - change->first, 0xfff);
-        assert_ptr_equal(change->host, mirror);
-        mirror->mapped |= bit;
-        mirror->maps++;
-    } else {
-        assert_int_equal(change->kind, VIOMMU_CHANGE_UNMAP);
-        assert_true(mirror->mapped & bit);
-        mirror->mapped &= ~bit;
-        mirror->unmaps++;
-    }
-    return 0;
-}
-
-static int on_fence(void *opaque)
-{
-    struct mirror *mirror = opaque;
-
-    mirror->fences++;
-    mirror->mapped = 0;
-    return 0;
-}
-
-static void test_backend(void **state)
-{
-    static const struct viommu_range allowed[] = {{0, 0x7fff}, {0x10000, 0x1ffff}};
-    struct mirror mirror = {.maps = 0};
-    struct viommu_subscription what = {
-        .kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP,
-        .form = VIOMMU_FORM_RANGE,
-        .role = VIOMMU_ROLE_MIRROR,
-        .change = on_change,
-        .fence = on_fence,
-        .opaque = &mirror,
-        .allowed = allowed,
-        .allowed_count = 2,
-        .mappings_max = 3,
-    };
-    struct viommu_pv_memory memory = {.host = &mirror, .fd = -1};
-    struct viommu_pv_backend *backend;
-
-    (void)state;
-    what.fence = NULL;
-    assert_int_equal(viommu_pv_backend_create(&what, &backend), -EINVAL);
-    what.fence = on_fence;
-    what.page_sizes = 1 << 21;
-    assert_int_equal(viommu_pv_backend_create(&what, &backend), -ENOTSUP);
-    what.page_sizes = 0;
-    assert_int_equal(viommu_pv_backend_create(&what, &backend), 0);
-    assert_int_equal(viommu_pv_backend_map(backend, 1, 0, &memory, VIOMMU_READ), 0);
-    assert_int_equal(viommu_pv_backend_map(backend, 8, 0, &memory, VIOMMU_READ), -ERANGE);
-    assert_int_equal(viommu_pv_backend_map(backend, 16, 9, &memory, VIOMMU_READ), -ERANGE);
-    assert_int_equal(viommu_pv_backend_map(backend, 16, 0, &memory, VIOMMU_READ), 0);
-    assert_int_equal(viommu_pv_backend_map(backend, 17, 0, &memory, VIOMMU_READ), 0);
-    assert_int_equal(viommu_pv_backend_map(backend, 18, 0, &memory, VIOMMU_READ), -ENOMEM);
-    assert_int_equal(viommu_pv_backend_unmap(backend, 17, 0), 0);
-    assert_int_equal(viommu_pv_backend_flush(backend), 0);
-    assert_int_equal(mirror.mapped, 1u << 1 | 1u << 16);
-    /* An answer that would come later is none. */
-    mirror.answer = VIOMMU_PENDING;
-    assert_int_equal(viommu_pv_backend_unmap(backend, 16, 0), -EIO);
-    assert_int_equal(viommu_pv_backend_flush(backend), -EIO);
-    mirror.answer = 0;
-    assert_int_equal(viommu_pv_backend_isolate(backend), 0);
-    assert_int_equal(mirror.mapped, 0);
-    assert_int_equal(viommu_pv_backend_flush(backend), 0);
-    assert_int_equal(viommu_pv_backend_unmap(backend, 1, 0), 0);
-    assert_int_equal(viommu_pv_backend_map(backend, 1, 0, &memory, VIOMMU_READ), -EIO);
-    assert_int_equal(mirror.unmaps, 1);
-    viommu_pv_backend_destroy(backend);
-    viommu_pv_backend_destroy(NULL);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_incomplete_tables),   cmocka_unit_test(test_caps),
         cmocka_unit_test(test_malformed),           cmocka_unit_test(test_buffers),
-        cmocka_unit_test(test_a_call_is_read_once), cmocka_unit_test(test_backend),
+        cmocka_unit_test(test_a_call_is_read_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -215,8 +215,12 @@ static int drop_default(struct pv_run *run, struct pv_context *context)
 {
     struct viommu_pv *pv = run->pv;
     uint64_t cursor = run->vm->cursor;
+    uint64_t failures;
     int error;
 
+    pv_lock(pv);
+    failures = context->failures;
+    pv_unlock(pv);
     do {
         error = pv->ops->drop_default(pv->opaque, run->vm->id, context->space, &cursor);
     } while (error == VIOMMU_PENDING && !pv_should_yield(run));
@@ -224,11 +228,15 @@ static int drop_default(struct pv_run *run, struct pv_context *context)
     if (error == VIOMMU_PENDING) {
         return error;
     }
-    if (error || pv->ops->flush(pv->opaque, context->space, 0, pv->config.device_frame_max)) {
-        pv->ops->isolate(pv->opaque, context->space);
-        return -EIO;
+    error = error || pv->ops->flush(pv->opaque, context->space, 0, pv->config.device_frame_max);
+    pv_lock(pv);
+    if (error) {
+        error = pv_isolate(pv, context);
+    } else if (failures == context->failures) {
+        context->isolated = false; /* that was a flush of everything */
     }
-    return 0;
+    pv_unlock(pv);
+    return error;
 }
 
 int pv_run_enable(struct pv_run *run)

@@ -7,6 +7,10 @@
  * same range share it. No mapping of a guest meets any reserved range of its devices, in no
  * context.
  *
+ * A device may be several functions, phantom functions among them. They are taken from space to
+ * space one after another; where one cannot be, those before it are taken back; and where that
+ * cannot be done either, all of them are taken to none.
+ *
  * One device of a VM is moved at a time (`moving`), so what is mapped one to one in its contexts,
  * and where its devices are, is changed without the lock by whoever has that.
  */
@@ -17,6 +21,10 @@
 #include <string.h>
 
 #include "base/alloc.h"
+
+enum {
+    RANGES_MAX = 65536, /* of a device */
+};
 
 /* ---- reserved ranges ---- */
 
@@ -52,6 +60,14 @@ static int compare(const void *a, const void *b)
     return x->first < y->first ? -1 : x->first > y->first;
 }
 
+static size_t append(struct viommu_pv_range *all, size_t count, const struct pv_device *device)
+{
+    for (size_t i = 0; i < device->range_count; i++) {
+        all[count++] = device->ranges[i];
+    }
+    return count;
+}
+
 /* The ranges of all devices of a VM and of one more (or NULL); NULL without memory. */
 static struct viommu_pv_range *gather(const struct pv_vm *vm, const struct pv_device *more,
                                       size_t *out)
@@ -69,12 +85,10 @@ static struct viommu_pv_range *gather(const struct pv_vm *vm, const struct pv_de
         return NULL;
     }
     for (const struct pv_device *device = vm->devices; device; device = device->next) {
-        memcpy(all + count, device->ranges, device->range_count * sizeof(*all));
-        count += device->range_count;
+        count = append(all, count, device);
     }
     if (more) {
-        memcpy(all + count, more->ranges, more->range_count * sizeof(*all));
-        count += more->range_count;
+        count = append(all, count, more);
     }
     qsort(all, count, sizeof(*all), compare);
     for (size_t i = 0; i < count; i++) {
@@ -154,10 +168,8 @@ static void identity_drop(struct viommu_pv *pv, struct pv_context *context,
     (void)pv->ops->identity(pv->opaque, context->space, range->first, range->last, false);
     if (pv->ops->flush(pv->opaque, context->space, range->first, range->last)) {
         pv_lock(pv);
-        context->isolated = true;
-        context->failures++;
+        (void)pv_isolate(pv, context);
         pv_unlock(pv);
-        pv->ops->isolate(pv->opaque, context->space);
     }
 }
 
@@ -204,8 +216,57 @@ static int identities_add(struct viommu_pv *pv, struct pv_context *context,
     return 0;
 }
 
-/* Moves a device, in the embedder too; nothing has changed when it fails. */
-static int move(struct viommu_pv *pv, const struct pv_device *device, struct pv_context *from,
+static void *space_of(const struct pv_device *device, const struct pv_context *context)
+{
+    return device->nowhere || !context ? NULL : context->space;
+}
+
+/* Takes all functions to no space; that does not fail. */
+static void cut_off(struct viommu_pv *pv, const struct pv_device *device, void *from)
+{
+    for (size_t i = 0; i < device->function_count; i++) {
+        (void)pv->ops->attach(pv->opaque, device->functions[i], from, NULL);
+    }
+}
+
+/*
+ * The first `count` functions have come to a space, the next one could not. Takes them back; or,
+ * where that fails, all functions to no space.
+ */
+static void take_back(struct viommu_pv *pv, struct pv_device *device, void *from, void *to,
+                      size_t count)
+{
+    size_t left = from == to ? 0 : count;
+
+    while (left > 0 && pv->ops->attach(pv->opaque, device->functions[left - 1], to, from) == 0) {
+        left--;
+    }
+    if (left == 0) {
+        return;
+    }
+    for (size_t i = 0; i < device->function_count; i++) {
+        (void)pv->ops->attach(pv->opaque, device->functions[i], i < left ? to : from, NULL);
+    }
+    device->nowhere = true;
+}
+
+/* Takes all functions from space to space. */
+static int attach(struct viommu_pv *pv, struct pv_device *device, void *from, void *to)
+{
+    for (size_t i = 0; i < device->function_count; i++) {
+        int error = pv->ops->attach(pv->opaque, device->functions[i], from, to);
+
+        if (error) {
+            take_back(pv, device, from, to, i);
+            return error == -ENOMEM ? -ENOMEM : -ENODEV;
+        }
+    }
+    device->nowhere = false;
+    return 0;
+}
+
+/* Moves a device, in the embedder too; when it fails it is where it was, or reaches nothing. */
+static int move(struct viommu_pv *pv, struct pv_device *device, struct pv_context *from,
                 struct pv_context *to)
 {
     int error = from == to ? 0 : identities_add(pv, to, device);
@@ -213,25 +274,43 @@ static int move(struct viommu_pv *pv, const struct pv_device *device, struct pv_
     if (error) {
         return error;
     }
-    error = pv->ops->attach(pv->opaque, device->id, from ? from->space : NULL, to->space);
+    error = attach(pv, device, space_of(device, from), to->space);
     if (error && from != to) {
         identities_drop(pv, to, device, device->range_count);
     } else if (!error && from && from != to) {
         identities_drop(pv, from, device, device->range_count);
     }
-    return error == 0 || error == -ENOMEM ? error : -ENODEV;
+    return error;
 }
 
 /* ---- devices come and go ---- */
 
+static bool has_function(const struct pv_device *device, uint32_t id)
+{
+    for (size_t i = 0; i < device->function_count; i++) {
+        if (device->functions[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The device that a function belongs to. */
 static struct pv_device **find(struct pv_vm *vm, uint32_t id)
 {
     struct pv_device **at = &vm->devices;
 
-    while (*at && (*at)->id != id) {
+    while (*at && !has_function(*at, id)) {
         at = &(*at)->next;
     }
     return at;
+}
+
+static void device_free(struct pv_device *device)
+{
+    base_free(device->functions);
+    base_free(device->ranges);
+    base_free(device);
 }
 
 /* Takes the turn to move devices. With the lock. */
@@ -251,49 +330,94 @@ static void end_move(struct pv_vm *vm)
     vm->users--;
 }
 
-/* Asks what a device needs. */
-static int ask(const struct viommu_pv *pv, uint32_t vm, uint32_t id, struct pv_device **out)
+/* Asks what one function needs, and adds that to the device's ranges. */
+static int ask(const struct viommu_pv *pv, uint32_t vm, uint32_t id, struct pv_device *device)
 {
-    struct pv_device *device;
+    size_t before = device->range_count;
+    struct viommu_pv_range *ranges;
     size_t count = 0;
     size_t again = 0;
 
     if (pv->ops->reserved(pv->opaque, vm, id, NULL, 0, &count)) {
         return -ENODEV;
     }
-    if (count > 65536) {
+    if (count > RANGES_MAX - before) {
         return -EINVAL;
     }
-    device = base_alloc(sizeof(*device) + count * sizeof(device->ranges[0]));
+    if (count == 0) {
+        return 0;
+    }
+    ranges = base_realloc_array(device->ranges, before + count, sizeof(*ranges));
+    if (!ranges) {
+        return -ENOMEM;
+    }
+    device->ranges = ranges;
+    if (pv->ops->reserved(pv->opaque, vm, id, ranges + before, count, &again) || again != count) {
+        return -ENODEV;
+    }
+    device->range_count = before + count;
+    return 0;
+}
+
+/* Puts a device's ranges in order; functions may have the same ones. */
+static int order(const struct viommu_pv *pv, struct pv_device *device)
+{
+    struct viommu_pv_range *ranges = device->ranges;
+    size_t kept = 0;
+
+    if (device->range_count) {
+        qsort(ranges, device->range_count, sizeof(*ranges), compare);
+    }
+    for (size_t i = 0; i < device->range_count; i++) {
+        if (ranges[i].first > ranges[i].last || ranges[i].last > pv->config.device_frame_max) {
+            return -EINVAL;
+        }
+        if (kept && memcmp(&ranges[i], &ranges[kept - 1], sizeof(*ranges)) == 0) {
+            continue;
+        }
+        if (kept && ranges[i].first <= ranges[kept - 1].last) {
+            return -EINVAL;
+        }
+        ranges[kept++] = ranges[i];
+    }
+    device->range_count = kept;
+    return 0;
+}
+
+static int create(const struct viommu_pv *pv, uint32_t vm, const uint32_t *functions, size_t count,
+                  struct pv_device **out)
+{
+    struct pv_device *device = base_alloc(sizeof(*device));
+    int error = 0;
+
     if (!device) {
         return -ENOMEM;
     }
-    device->id = id;
-    device->range_count = count;
-    if (count &&
-        (pv->ops->reserved(pv->opaque, vm, id, device->ranges, count, &again) || again != count)) {
-        base_free(device);
-        return -ENODEV;
+    device->functions = base_alloc_array(count, sizeof(*functions));
+    if (!device->functions) {
+        device_free(device);
+        return -ENOMEM;
     }
-    qsort(device->ranges, count, sizeof(device->ranges[0]), compare);
-    for (size_t i = 0; i < count; i++) {
-        if (device->ranges[i].first > device->ranges[i].last ||
-            device->ranges[i].last > pv->config.device_frame_max ||
-            (i && device->ranges[i].first <= device->ranges[i - 1].last)) {
-            base_free(device);
-            return -EINVAL;
-        }
+    for (size_t i = 0; i < count && !error; i++) {
+        error = has_function(device, functions[i]) ? -EINVAL : 0;
+        device->functions[device->function_count++] = functions[i];
+        error = error ? error : ask(pv, vm, functions[i], device);
+    }
+    error = error ? error : order(pv, device);
+    if (error) {
+        device_free(device);
+        return error;
     }
     *out = device;
     return 0;
 }
 
 /* With the turn to move. */
-static int add(struct viommu_pv *pv, struct pv_vm *vm, uint32_t id)
+static int add(struct viommu_pv *pv, struct pv_vm *vm, const uint32_t *functions, size_t count)
 {
     struct pv_context *context = vm->contexts[0];
     struct pv_device *device;
-    int error = ask(pv, vm->id, id, &device);
+    int error = create(pv, vm->id, functions, count, &device);
 
     if (error) {
         return error;
@@ -315,21 +439,40 @@ static int add(struct viommu_pv *pv, struct pv_vm *vm, uint32_t id)
         pv_unlock(pv);
     }
     if (error) {
-        base_free(device);
+        device_free(device);
     }
     return error;
 }
 
+static bool has_any(struct pv_vm *vm, const uint32_t *functions, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (*find(vm, functions[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int viommu_pv_device_add(struct viommu_pv *pv, uint32_t id, uint32_t device)
+{
+    return viommu_pv_device_add_functions(pv, id, &device, 1);
+}
+
+int viommu_pv_device_add_functions(struct viommu_pv *pv, uint32_t id, const uint32_t *functions,
+                                   size_t count)
 {
     struct pv_vm *vm;
     int error;
 
+    if (count == 0 || count > VIOMMU_PV_FUNCTIONS_MAX) {
+        return -EINVAL;
+    }
     pv_lock(pv);
     vm = pv_vm_find(pv, id);
     if (!vm || vm->dying) {
         error = vm ? -ESHUTDOWN : -ENOENT;
-    } else if (*find(vm, device)) {
+    } else if (has_any(vm, functions, count)) {
         error = -EEXIST;
     } else {
         error = vm->contexts[0]->isolated ? -EBUSY : begin_move(vm);
@@ -338,7 +481,7 @@ int viommu_pv_device_add(struct viommu_pv *pv, uint32_t id, uint32_t device)
     if (error) {
         return error;
     }
-    error = add(pv, vm, device);
+    error = add(pv, vm, functions, count);
     pv_lock(pv);
     end_move(vm);
     pv_unlock(pv);
@@ -353,13 +496,15 @@ static void take_away(struct viommu_pv *pv, struct pv_vm *vm, struct pv_device *
 
     context->users++;
     pv_unlock(pv);
-    (void)pv->ops->attach(pv->opaque, device->id, context->space, NULL);
+    if (!device->nowhere) {
+        cut_off(pv, device, context->space);
+    }
     identities_drop(pv, context, device, device->range_count);
     pv_lock(pv);
     context->users--;
     context->devices--;
     *at = device->next;
-    base_free(device);
+    device_free(device);
     forget_reserved(vm);
 }
 

@@ -70,12 +70,15 @@ struct pv_context {
     size_t identity_count;
 };
 
+/* A device: one function, or several that are in one context, always. */
 struct pv_device {
     struct pv_device *next;
-    uint32_t id;
     struct pv_context *context;
+    bool nowhere; /* a move could be neither ended nor undone: it is in no space */
+    uint32_t *functions;
+    size_t function_count;
+    struct viommu_pv_range *ranges; /* of all functions, sorted, none meets another */
     size_t range_count;
-    struct viommu_pv_range ranges[]; /* sorted, none meets another */
 };
 
 enum pv_enabling {
@@ -248,6 +251,11 @@ int pv_unmap_leaving(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags);
  * up meanwhile. Returns 0 or -EIO.
  */
 int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, uint64_t last);
+/*
+ * A flush failed, or an unmapping: devices may reach what they should not, and are cut off. With
+ * the lock; gives it up meanwhile. Returns -EIO.
+ */
+int pv_isolate(struct viommu_pv *pv, struct pv_context *context);
 /* Takes a slot into the index of the VM it names, and makes an alias for an owner (or NULL). */
 int pv_slot_link(struct pv_slot *slot, struct pv_vm *named, struct pv_vm *owner);
 /* Takes it out; what there is to be dropped for it. With the lock. */

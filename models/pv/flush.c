@@ -99,8 +99,7 @@ void pv_put(struct viommu_pv *pv, const struct pv_put *put)
     pv->ops->put_page(pv->opaque, put->order, put->handle);
 }
 
-/* A flush failed, or an unmapping: devices may reach what they should not. */
-static int isolate(struct viommu_pv *pv, struct pv_context *context)
+int pv_isolate(struct viommu_pv *pv, struct pv_context *context)
 {
     context->isolated = true;
     context->failures++;
@@ -161,7 +160,7 @@ int pv_unmap_leaving(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags)
     if (error) {
         context->frames -= frames;
         slot->state = PV_SLOT_LIVE;
-        return isolate(pv, context);
+        return pv_isolate(pv, context);
     }
     slot->state = PV_SLOT_PENDING;
     slot->flags |= flags;
@@ -265,7 +264,7 @@ int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, u
     error = pv->ops->flush(pv->opaque, context->space, range.first, range.last);
     pv_lock(pv);
     if (error) {
-        return isolate(pv, context);
+        return pv_isolate(pv, context);
     }
     while ((count = take(pv, context, &place, end, &range, puts)) > 0) {
         pv_unlock(pv);

@@ -450,6 +450,23 @@ static int unmap_end(struct pv_run *run, int error)
     return failed ? failed : error;
 }
 
+/*
+ * Whether the call should yield. With the lock; gives it up to ask. One that never yields is not
+ * asked; it gives the lock up for each item that is live, and now and then for those that are not.
+ */
+static bool gives_way(const struct pv_run *run)
+{
+    bool yes;
+
+    if (!run->call->may_yield && run->call->done % 64) {
+        return false;
+    }
+    pv_unlock(run->pv);
+    yes = pv_should_yield(run);
+    pv_lock(run->pv);
+    return yes;
+}
+
 int pv_run_unmap(struct pv_run *run)
 {
     struct viommu_pv_call *call = run->call;
@@ -463,20 +480,21 @@ int pv_run_unmap(struct pv_run *run)
     if (error) {
         return error;
     }
+    pv_lock(run->pv);
     while (!error && call->done < in->count) {
         uint64_t offset = call->done << in->order;
 
-        if (begun && pv_should_yield(run)) {
+        if (begun && gives_way(run)) {
+            pv_unlock(run->pv);
             return VIOMMU_PENDING;
         }
         begun = true;
         call->stopped = in->device_frame + offset;
-        pv_lock(run->pv);
         error = run->vm->dying
                     ? -ESHUTDOWN
                     : unmap_item(run, vm, in->frame + offset, in->device_frame + offset, in->order);
-        pv_unlock(run->pv);
         call->done += !error;
     }
+    pv_unlock(run->pv);
     return unmap_end(run, error);
 }

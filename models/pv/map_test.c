@@ -447,6 +447,104 @@ static void test_map_foreign(void **state)
     world_end(world);
 }
 
+/* Several pages that belong to another VM than has them: they come off its list in any order. */
+static void test_aliases(void **state)
+{
+    static const uint64_t order[] = {3, 1, 2, 0, 4};
+    struct world *world = world_create(&(struct viommu_pv_config){.deferred_max = 64}, 3);
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    for (uint64_t i = 0; i < 5; i++) {
+        world->pages[WORLD_FRAMES + i].owner = 2; /* VM 1 has it at frame i */
+    }
+    assert_int_equal(world_do_map(world, 0, (struct world_range){0, 1, 0, 0, 5, 0, 1, 0}),
+                     VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 2).mapped, 5);
+    for (unsigned i = 0; i < 5; i++) {
+        const struct world_range one = {0, 1, order[i], order[i], 1, 0, 0, 0};
+
+        assert_int_equal(world_do_unmap(world, 0, one), VIOMMU_PV_OK);
+        assert_int_equal(world_status(world, 2).mapped, 4 - i);
+        world_check(world);
+    }
+    world_end(world);
+}
+
+/* A page larger than what may be deferred is flushed at once; that this fails is told at once. */
+static void test_a_large_page_that_is_not_flushed(void **state)
+{
+    struct world *world = world_create(&(struct viommu_pv_config){.deferred_max = 8}, 1);
+    const struct world_range page = {0, VIOMMU_PV_SELF, 512, 1024, 1, 9, 1, 0};
+    struct world_range unmapped = page;
+
+    (void)state;
+    unmapped.flags = VIOMMU_PV_DEFER;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, page), VIOMMU_PV_OK);
+    world->flush_fails = true;
+    assert_int_equal(world_do_unmap(world, 0, unmapped), VIOMMU_PV_EIO);
+    world->flush_fails = false;
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, page), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, unmapped), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).pending, 0);
+    world_check(world);
+    world_end(world);
+}
+
+static void defer_one_more(struct world *world)
+{
+    const struct world_range other = {0, VIOMMU_PV_SELF, 4, 4, 1, 0, 0, VIOMMU_PV_DEFER};
+
+    assert_int_equal(world_do_unmap(world, 0, other), VIOMMU_PV_OK);
+}
+
+/* What may be deferred is counted in places of the queue, those on their way included, and in
+   frames. */
+static void test_the_limit_of_what_is_deferred(void **state)
+{
+    struct world *world = world_create(&(struct viommu_pv_config){.deferred_max = 4}, 1);
+    struct viommu_pv_flush_call flush = {
+        .head = WORLD_HEAD(VIOMMU_PV_FLUSH, flush), .first = 1, .last = 2};
+    struct viommu_pv_answer out;
+    struct world_range range = {0, VIOMMU_PV_SELF, 0, 0, 5, 0, 1, 0};
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_OK);
+    range.count = 3;
+    range.flags = VIOMMU_PV_DEFER;
+    assert_int_equal(world_do_unmap(world, 0, range), VIOMMU_PV_OK);
+    assert_int_equal(world_call(world, 0, &flush, sizeof(flush), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).pending, 1); /* of three places that are taken */
+    range = (struct world_range){0, VIOMMU_PV_SELF, 3, 3, 1, 0, 0, VIOMMU_PV_DEFER};
+    world->intrude = defer_one_more;
+    world->intrude_at = world->steps + 2; /* while it is unmapped in the IOMMU */
+    assert_int_equal(world_do_unmap(world, 0, range), VIOMMU_PV_OK);
+    world_check(world);
+    assert_int_equal(world_status(world, 0).mappings, 2);
+    world_end(world);
+
+    world = world_create(&(struct viommu_pv_config){.deferred_max = 1000}, 1);
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    for (uint64_t at = 1024; at < 2048; at += 512) {
+        range = (struct world_range){0, VIOMMU_PV_SELF, 512, at, 1, 9, 1, 0};
+        assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_OK);
+    }
+    for (uint64_t at = 1024; at < 2048; at += 512) {
+        range = (struct world_range){0, VIOMMU_PV_SELF, 512, at, 1, 9, 0, VIOMMU_PV_DEFER};
+        assert_int_equal(world_do_unmap(world, 0, range), VIOMMU_PV_OK);
+        assert_int_equal(world_status(world, 0).pending, 1);
+        world_check(world);
+    }
+    /* A flush of a part of a page flushes it whole. */
+    flush.first = flush.last = 1600;
+    assert_int_equal(world_call(world, 0, &flush, sizeof(flush), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).pending, 0);
+    world_end(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -462,6 +560,9 @@ int main(void)
         cmocka_unit_test(test_quotas),
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_map_foreign),
+        cmocka_unit_test(test_aliases),
+        cmocka_unit_test(test_the_limit_of_what_is_deferred),
+        cmocka_unit_test(test_a_large_page_that_is_not_flushed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -392,12 +392,52 @@ static void test_every_allocation_fails(void **state)
     }
 }
 
+/* A removal that was called off is forgotten: the next one asks again. */
+static void test_asked_again(void **state)
+{
+    struct world *world = begin(&defaults);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 1, pages(0, 5, 5, 1)), VIOMMU_PV_OK);
+    for (unsigned i = 1; i <= 2; i++) {
+        assert_int_equal(viommu_pv_page_remove(world->pv, 0, 5), VIOMMU_PENDING);
+        assert_int_equal(viommu_pv_page_remove(world->pv, 0, 5), VIOMMU_PENDING);
+        assert_int_equal(world->told, i);
+        assert_int_equal(viommu_pv_page_settle(world->pv, 0, 5), 0);
+    }
+    world_end(world);
+}
+
+/* What was to be revoked when a flush failed goes with its context, at once. */
+static void test_a_context_goes_while_a_page_is_revoked(void **state)
+{
+    struct world *world = begin(&defaults);
+    struct world_range range = pages(0, 5, 5, 1);
+    uint32_t context;
+
+    (void)state;
+    assert_int_equal(world_alloc(world, 1, &context), VIOMMU_PV_OK);
+    range.context = context;
+    assert_int_equal(world_do_map(world, 1, range), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 5), VIOMMU_PENDING);
+    world->flush_fails = true;
+    assert_int_equal(viommu_pv_page_revoke(world->pv, 0, 5), -EIO);
+    world->flush_fails = false;
+    assert_int_equal(world_status(world, 1).pending, 1);
+    assert_int_equal(world_free(world, 1, context), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 5), 0);
+    world_check(world);
+    world_end(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_give_back),
         cmocka_unit_test(test_revoke),
         cmocka_unit_test(test_unmap_of_what_is_being_revoked),
+        cmocka_unit_test(test_a_context_goes_while_a_page_is_revoked),
+        cmocka_unit_test(test_asked_again),
         cmocka_unit_test(test_the_owner_dies),
         cmocka_unit_test(test_one_context_fails_and_others_do_not_wait),
         cmocka_unit_test(test_calls_of_the_dying),

@@ -166,11 +166,45 @@ static void test_index(void **state)
     free(slots);
 }
 
+/* Tables that become full, and are not any more, on every level. */
+static void test_full(void **state)
+{
+    uint64_t tables = 0;
+    struct pv_tree tree;
+    struct pv_slot *slot;
+    uint64_t found;
+
+    (void)state;
+    pv_tree_init(&tree, NULL, (UINT64_C(1) << 19) - 1, &tables, 1000);
+    for (uint64_t at = 0; at < 512; at++) {
+        assert_int_equal(pv_tree_claim(&tree, at, 0, &slot), 0);
+    }
+    for (uint64_t at = 512; at < UINT64_C(1) << 18; at += 512) {
+        assert_int_equal(pv_tree_claim(&tree, at, 9, &slot), 0);
+    }
+    assert_null(pv_tree_check(&tree, NULL, NULL));
+    assert_false(pv_tree_gap(&tree, 0, (UINT64_C(1) << 18) - 1, &found));
+    /* One page of 512 in the first table: it, and those above, have a gap again. */
+    pv_tree_remove(&tree, pv_tree_find(&tree, 77));
+    assert_null(pv_tree_check(&tree, NULL, NULL));
+    assert_true(pv_tree_gap(&tree, 0, (UINT64_C(1) << 18) - 1, &found));
+    assert_int_equal(found, 77);
+    assert_int_equal(pv_tree_claim(&tree, 77, 0, &slot), 0);
+    assert_null(pv_tree_check(&tree, NULL, NULL));
+    assert_false(pv_tree_gap(&tree, 0, (UINT64_C(1) << 18) - 1, &found));
+    while ((slot = pv_tree_next(&tree, 0))) {
+        pv_tree_remove(&tree, slot);
+    }
+    pv_tree_fini(&tree);
+    assert_int_equal(tables, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tree),
         cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_full),
         cmocka_unit_test(test_index),
     };
 

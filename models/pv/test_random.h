@@ -172,7 +172,9 @@ static inline uint64_t random_remove(struct world *world, uint32_t vm, const uin
 
 static inline uint64_t random_hypervisor(struct world *world, uint32_t vm, const uint8_t *bytes)
 {
-    uint32_t device = bytes[2] % RANDOM_DEVICES;
+    /* A device with two functions, or (odd) one of them alone. */
+    uint32_t device = bytes[2] % RANDOM_DEVICES + 8 * vm;
+    const uint32_t functions[] = {device, device + RANDOM_DEVICES};
     uint64_t ret = 0;
 
     switch (bytes[0] >> 4 & 7) {
@@ -185,7 +187,8 @@ static inline uint64_t random_hypervisor(struct world *world, uint32_t vm, const
         ret = (uint64_t)world_add_vm(world, vm, bytes[2] & 1);
         return random_mix(ret, world_enable(world, vm));
     case 2:
-        return (uint64_t)viommu_pv_device_add(world->pv, vm, device);
+        return (uint64_t)viommu_pv_device_add_functions(world->pv, vm, functions,
+                                                        bytes[3] & 1 ? 1 : 2);
     case 3:
         return (uint64_t)(bytes[7] < 60 ? viommu_pv_device_remove(world->pv, vm, device) : 0);
     case 4:
@@ -232,7 +235,7 @@ static inline uint64_t random_operate(struct world *world, const uint8_t *bytes)
     case 10:
         return world_free(world, vm, bytes[1] & 3);
     case 11:
-        return world_move(world, vm, bytes[1] % RANDOM_DEVICES, bytes[2] & 3);
+        return world_move(world, vm, (bytes[1] & 7) + 8 * vm, bytes[2] & 3);
     case 12:
         return random_foreign(world, vm, bytes);
     case 13:

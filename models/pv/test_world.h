@@ -38,6 +38,7 @@ enum {
     WORLD_DEVICE = 4096, /* device frames of a space that are used */
     WORLD_STALE = 2048,  /* remembered translations of a space */
     WORLD_SPACES = 24,
+    WORLD_DEVICES = 32,
     WORLD_RESERVED = 64, /* a device's reserved range begins here, times its id */
 };
 
@@ -85,10 +86,12 @@ struct world {
     struct world_vm vms[WORLD_VMS];
     struct world_page pages[WORLD_MACHINE];
     struct world_space spaces[WORLD_SPACES];
-    uint64_t refuse_call;           /* bit n: operation n */
-    uint64_t refuse_use[WORLD_VMS]; /* bit n: not the pages of VM n */
+    struct world_space *device_at[WORLD_DEVICES]; /* by the number of a function */
+    uint64_t refuse_call;                         /* bit n: operation n */
+    uint64_t refuse_use[WORLD_VMS];               /* bit n: not the pages of VM n */
     unsigned long steps;
     unsigned long fail_at;
+    unsigned long fail_more; /* so many steps after it fail, too */
     bool failed;
     unsigned long intrude_at;
     void (*intrude)(struct world *world);
@@ -113,7 +116,8 @@ static inline bool world_step(struct world *world)
         world->intrude(world);
         world->inside = false;
     }
-    if (world->steps == world->fail_at) {
+    if (world->fail_at && world->steps >= world->fail_at &&
+        world->steps <= world->fail_at + world->fail_more) {
         world->failed = true;
         return true;
     }
@@ -282,7 +286,8 @@ static inline bool world_may_use(void *opaque, uint32_t vm, uint32_t other, uint
 
 /* ---- the IOMMU ---- */
 
-/* A device has one range of two frames; a device of an odd id has a second one. */
+/* A device has one range of two frames; a device of an odd id has a second one. Those of several
+   VMs, whose ids differ by eight, have the same ranges. */
 static inline int world_reserved(void *opaque, uint32_t vm, uint32_t device,
                                  struct viommu_pv_range *ranges, size_t room, size_t *count)
 {
@@ -294,7 +299,7 @@ static inline int world_reserved(void *opaque, uint32_t vm, uint32_t device,
     }
     *count = 1 + (device & 1);
     for (size_t i = 0; i < *count && i < room; i++) {
-        ranges[i].first = (uint64_t)WORLD_RESERVED * device + 16 * (*count - 1 - i);
+        ranges[i].first = (uint64_t)WORLD_RESERVED * (device & 7) + 16 * (*count - 1 - i);
         ranges[i].last = ranges[i].first + 1;
     }
     return 0;
@@ -342,6 +347,8 @@ static inline int world_attach(void *opaque, uint32_t device, void *from, void *
     if (world_step(world) && now) {
         return -ENODEV;
     }
+    WORLD_CHECK(device < WORLD_DEVICES && world->device_at[device] == old);
+    world->device_at[device] = now;
     /* Its reserved ranges are there before it is, and as long as it is. */
     WORLD_CHECK(!now || now->identities >= 1u + (device & 1));
     WORLD_CHECK(!old || old->identities >= 1u + (device & 1));
@@ -527,14 +534,14 @@ static inline int world_add_vm(struct world *world, uint32_t vm, bool empty)
     return 0;
 }
 
-/* With `settings` but for the table; VM n is n, with nothing mapped. */
+/* With `settings`, and the table above if there is none in them; VM n is n, with nothing mapped. */
 static inline struct world *world_create(const struct viommu_pv_config *settings, unsigned vms)
 {
     struct world *world = calloc(1, sizeof(*world));
     struct viommu_pv_config config = *settings;
 
     WORLD_CHECK(world);
-    config.ops = &world_ops;
+    config.ops = config.ops ? config.ops : &world_ops;
     config.opaque = world;
     config.device_frame_max = WORLD_DEVICE - 1;
     config.frame_max = 2 * WORLD_FRAMES - 1;
