@@ -13,6 +13,7 @@ import struct
 import sys
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
+import iova_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
 
@@ -450,27 +451,6 @@ def space_seeds():
         write("space", "fail-%d" % fail, b"\0" + ram + sp_create(5, 1, 0x1000, fail=fail) +
               sp_create(5, 4, 0x1000, 0, fail=fail) + sp_add(5, 0, 0x100, fail) +
               bytes([SP_COMMIT | fail << 3]) + commit + both)
-
-
-def sources_seeds():
-    """A group's regions as sysfs has them; a root port with and without its capabilities."""
-    text = b"0x000000007c800000 0x000000007effffff direct-relaxable\n" \
-           b"0x00000000fee00000 0x00000000feefffff msi\n0x0 0xffffffffffffffff reserved\n"
-    write("sources", "regions", b"\x01" + text)
-    write("sources", "regions-cut", b"\x01" + text[:70])
-    write("sources", "iomem", b"\x03000a0000-000bffff : PCI Bus 0000:00\n  000a0000-000a0fff : x\n"
-          b"100000000-17fffffff : System RAM\n8000000000-ffffffffff : PCI Bus 0000:00\n")
-    port = bytearray(0x180)
-    port[4:6] = b"\x07\x05"
-    port[0x0e] = 0x81
-    port[0x18:0x1b] = bytes([0, 1, 3])
-    port[0x20:0x30] = struct.pack("<HHHHII", 0xfe40, 0xfe50, 1, 0xfff1, 8, 8)
-    port[0x100:0x104] = struct.pack("<I", 0x14820001)
-    port[0x148:0x150] = struct.pack("<IHH", 0x0001000d, 0x1f, 0x1d)
-    write("sources", "port", b"\x00" + bytes(port))
-    write("sources", "port-short", b"\x00" + bytes(port[:64]))
-    port[0x102:0x104] = b"\x02\x10"
-    write("sources", "port-loop", b"\x00" + bytes(port))
 
 
 def range_seeds():
@@ -914,53 +894,6 @@ def virtio_seeds():
               process + window + process + bytes([V_MOVE, 1, 0]) + life)
 
 
-# Saved IOVA spaces; see lib/iova/save.c
-
-def stream(*sections):
-    body = b"".join(struct.pack("<IIHHIQ", kind, 0, 1, 0, 0, len(data)) + data for kind, data in sections)
-    return b"vIOMMU\r\n" + struct.pack("<IIQII", 1, len(sections), 32 + len(body), 3, 0) + body
-
-
-def iova_state_seeds():
-    top = 2 ** 64 - 1
-
-    def owner(name, *holes, limited=1):
-        return bytes([len(name)]) + name + struct.pack("<BI", limited, len(holes)) + \
-            b"".join(struct.pack("<QQ", *hole) for hole in holes)
-
-    def reservation(who, kind, first, last, bounds=None, doorbells=()):
-        text = struct.pack("<IBQQ", who, kind, first, last)
-        text += struct.pack("<BQQQ", 1, *bounds, 0x1000) if bounds else b"\0"
-        return text + struct.pack("<I", len(doorbells)) + b"".join(struct.pack("<QQQ", *d) for d in doorbells)
-
-    def memory(who, first, last, declared=0):
-        return struct.pack("<IBQQ", who, declared, first, last)
-
-    def mapping(who, first, last):
-        return struct.pack("<IQQ", who, first, last)
-
-    owners = owner(b"a", (1 << 32, top)) + owner(b"b" * 63, limited=0) + owner(b"c")
-    reserved = b"".join(reservation(i % 3, i % 6, 0x10000 * i, 0x10000 * i + 0xffff) for i in range(12))
-    bell = reservation(1, 4, 0x200000, 0x2fffff, doorbells=((0x90000000, 0x2ff000, 3), (0x90001000, 0x200000, 1)))
-    loose = reservation(2, 4, 0x300000, 0x3fffff, bounds=(0, top))
-    memories = memory(0, 0x40000000, 0x7fffffff) + memory(1, 0x40000000, 0x7fffffff, 1)
-    mappings = b"".join(mapping(i % 3, 0x500000 + 0x1000 * i, 0x500fff + 0x1000 * i) for i in range(8))
-    for identity in (0, 1):
-        for name, parts in (("empty", (b"", b"", b"", b"")), ("owners", (owners, b"", b"", b"")),
-                            ("reserved", (owners, reserved, b"", b"")), ("bell", (owners, bell, b"", b"")),
-                            ("loose", (owners, loose, b"", b"")), ("memory", (owners, b"", memories, b"")),
-                            ("mapped", (owners, b"", b"", mappings)),
-                            ("all", (owners, reserved + bell + loose, memories, mappings)),
-                            ("twice", (owners, bell + bell, b"", b"")),
-                            ("mets", (owners, reserved, memory(0, 0x20000, 0x20fff), mapping(0, 0x20000, 0x20fff)))):
-            space = (1, struct.pack("<BQQ", identity, 0x1000, 9))
-            write("iova_state", f"{name}-{identity}",
-                  b"\0" + stream(space, *((kind + 2, part) for kind, part in enumerate(parts))))
-    write("iova_state", "raw", b"\1" + stream())
-    write("iova_state", "order", b"\0" + stream((2, owners), (1, struct.pack("<BQQ", 0, 0x1000, 9))))
-    write("iova_state", "unknown", b"\0" + stream((1, struct.pack("<BQQ", 0, 0x1000, 9)), (9, b"x")))
-
-
 # ---- virtio_ring
 
 (VR_WRITE, VR_READ, VR_CONFIG, VR_BEGIN, VR_POKE, VR_DESCRIBE, VR_OFFER, VR_REQUEST, VR_BUFFER, VR_PROCESS,
@@ -1037,11 +970,13 @@ save_seeds()
 mirror_seeds()
 tables_seeds()
 iova_seeds()
-iova_state_seeds()
-sources_seeds()
 space_seeds()
 range_seeds()
 shadow_map_seeds()
+for seed, content in iova_corpus.state_seeds().items():
+    write("iova_state", seed, content)
+for seed, content in iova_corpus.sources_seeds().items():
+    write("sources", seed, content)
 for seed, content in nvme_corpus.seeds().items():
     write("nvme", seed, content)
 for seed, content in pv_corpus.seeds().items():
