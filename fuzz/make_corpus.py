@@ -894,6 +894,73 @@ def virtio_seeds():
               process + window + process + bytes([V_MOVE, 1, 0]) + life)
 
 
+def v_far(value):
+    """An address of any_address() that is no small page."""
+    return b"\xe1" + struct.pack("<Q", value)
+
+
+def virtio_more_seeds():
+    """Narrow limits, cut states, each host's error, allocations that fail."""
+    process = v_embedder(14, 15)
+
+    def raw(*fields):
+        data = b"".join(value.to_bytes(size, "little") for value, size in fields)
+        size = 31 if len(data) > 30 else len(data)
+        return bytes([V_SEND, 7 | size << 3]) + data.ljust(40 if size == 31 else size, b"\0")
+
+    def attach(domain=1, endpoint=8, flags=0, reserved=0):
+        return raw((1, 4), (domain, 4), (endpoint, 4), (flags, 4), (reserved, 4))
+
+    def mapped(first, last, target, flags=3, domain=1):
+        return raw((3, 4), (domain, 4), (first, 8), (last, 8), (target, 8), (flags, 4))
+
+    def unmapped(first, last, reserved=0, domain=1):
+        return raw((4, 4), (domain, 4), (first, 8), (last, 8), (reserved, 4))
+
+    top = 2**64 - 1
+    odd = (attach(0) + attach(3) + attach(1, 0x10008) + attach(reserved=1) + attach(flags=2) + attach() +
+           mapped(0x1000, 0x1fff, 0, 8) + mapped(0, 0xfff, 0) + mapped(0x1000, 0x2000, 0) + mapped(0x3000, 0x1fff, 0) +
+           mapped(1 << 40, (1 << 40) + 0xfff, 0) + mapped(0x1000, 0x1fff, 1 << 56) +
+           mapped(0x1000, 0x2fff, 0xfffff000) + mapped(0x1000, 0x2fff, top - 0xfff) + mapped(0xfee00000, 0xfee00fff, 0) +
+           mapped(0x1000, 0x1fff, 0x1000) + unmapped(0x1000, 0x1fff, 1) + unmapped(0x2000, 0x1fff) +
+           unmapped(0, top) + raw((2, 4), (1, 4), (0x10008, 4), (0, 8)) + raw((5, 4), (0x10008, 4)))
+    life = (v_attach(1, 0) + v_attach(1, 1) + process + v_map(1, 0x34, 2, 3) + v_map(1, 0x22, 0, 3) + process +
+            v_dma(0, 0x34) + v_dma(2, 5) + v_unmap(1, 0x34, 2) + process + v_map(1, 0x34, 1, 0))
+    many = b"".join(v_map(1, page, 0, page & 15) for page in range(62))
+    full = (v_attach(1, 0) + many + b"".join(bytes([V_SEND, 2 | 1 << 3 | 3 << 5]) + v_far(at) + b"\0\0"
+                                             for at in (0x100000, 0x300000, 0x200000, 0x400000, 0x100000)))
+    for kind in (0, 1, 2, 4, 128, 129, 133, 144, 145):
+        for mirrored in (0, 64):
+            write("virtio", f"narrow-{kind | mirrored}", bytes([kind | mirrored]) + odd + life + odd +
+                  bytes([V_MOVE, 1, 0]) + life + v_embedder(12, 4) + life)
+    write("virtio", "full", b"\1" + full)
+    write("virtio", "spaceless-mirror", bytes([64 + 144]) + v_attach(1, 0) + process + v_map(1, 0x22, 0, 3) +
+          process + v_attach(1, 1) + process)
+    for i in range(4):  # the window moves, or cannot
+        window = v_embedder(14, 3)
+        write("virtio", f"window-{i}", bytes([1 | i << 6]) + v_attach(1, 0) + v_map(1, 0x10, 1, 1) + process + window +
+              v_map(1, 0x11, 0x3f, 1) + process + v_embedder(14, 0) + window + window + v_embedder(14, 2))
+    faults = v_dma(0, 9) + v_dma(1, 9, 1) + v_embedder(0)
+    busy = (v_attach(1, 0) + v_map(1, 1, 2, 3) + v_attach(2, 1) + v_map(2, 1, 0, 3) + v_dma(0, 1) + faults +
+            v_unmap(1, 1, 2) + v_map(1, 4, 0, 3))
+    for gone in list(range(1, 60, 3)) + [70, 80, 90, 100, 120, 140, 160, 200, 240]:
+        write("virtio", f"cut-{gone}", b"\1" + busy + bytes([V_MOVE, 1, 4, 7]) + struct.pack("<H", gone))
+    for error in (2, 8, 9, 11, 12, 14):
+        write("virtio", f"error-{error}", bytes([64]) + v_attach(1, 0) + process + v_embedder(4, error) +
+              v_map(1, 1, 0, 3) + process + process + v_attach(2, 0) + process + v_embedder(4, 0) + life)
+    for fail in range(5):  # the n-th allocation of each request, each turn, each load
+        def failing(operation, n=fail):
+            return bytes([operation[0] | 128 | n << 3]) + operation[1:]
+
+        for kind in (1, 65):
+            requests = (v_attach(1, 0), process, v_map(1, 1, 0, 3), process, v_attach(1, 1), process,
+                        v_unmap(1, 1, 0), process, v_attach(2, 0), process, v_detach(1, 1), process, v_embedder(6))
+            write("virtio", f"fail-{kind}-{fail}", bytes([kind]) + b"".join(
+                failing(step) + step for step in requests) + life)
+            write("virtio", f"fail-load-{kind}-{fail}", bytes([kind]) + busy + v_embedder(1) + process +
+                  b"".join(bytes([V_MOVE | 128 | n << 3, 1, 0]) for n in range(3 * fail, 3 * fail + 3)) + life)
+
+
 # ---- virtio_ring
 
 (VR_WRITE, VR_READ, VR_CONFIG, VR_BEGIN, VR_POKE, VR_DESCRIBE, VR_OFFER, VR_REQUEST, VR_BUFFER, VR_PROCESS,
@@ -962,6 +1029,7 @@ def virtio_ring_seeds():
 
 registers_seeds()
 virtio_seeds()
+virtio_more_seeds()
 virtio_ring_seeds()
 takeover_seeds()
 trace_seeds()

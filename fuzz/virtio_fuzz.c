@@ -28,6 +28,7 @@
 #define WINDOWS 3
 #define PAGES 16
 #define HEADER_SIZE 32u
+#define SECTION_SIZE 24u
 #define CHECKSUM_AT 28u
 #define MAPPINGS_MAX 64
 #define DOMAINS_MAX 2
@@ -63,6 +64,8 @@ struct bed {
     unsigned token_count;
     struct viommu_window *windows[WINDOWS];
     bool replaced; /* a device: another instance has them in another order */
+    bool spaceless; /* no device is in the space */
+    bool unlike;   /* it could not be made as it was meant to be: one may not take another's state */
     uint8_t answer;
     uint64_t sent;      /* token of the last request */
     uint64_t completed; /* and of the last that was pending and is complete */
@@ -174,7 +177,7 @@ static int on_fence(void *opaque)
 /* Of the first two devices; one takes blocks, and few of them. */
 static void mirror_begin(struct bed *bed, struct viommu_device *device, unsigned number, bool adopt)
 {
-    static const struct viommu_range allowed[] = {{0, 0x1ffff}, {0x30000, 0xffffffff}};
+    static const struct viommu_range allowed[] = {{0x2000, 0x1ffff}, {0x30000, 0xffffffff}};
     struct mirror *mirror = &bed->mirrors[number];
     struct viommu_subscription what = {
         .kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP,
@@ -192,7 +195,13 @@ static void mirror_begin(struct bed *bed, struct viommu_device *device, unsigned
 
     if (bed->mirrored && number < 2) {
         mirror->bed = bed;
-        guest_ok(viommu_device_subscribe(device, &what, &mirror->subscriber), "mirror");
+        if (viommu_device_subscribe(device, &what, &mirror->subscriber)) {
+            bed->unlike = true;
+            what.allowed = NULL;
+            what.allowed_count = 0;
+            what.page_sizes = 0;
+            guest_ok(viommu_device_subscribe(device, &what, &mirror->subscriber), "mirror");
+        }
     }
 }
 
@@ -259,7 +268,9 @@ static bool add_device(struct bed *bed, struct viommu *iommu, struct viommu_devi
                        unsigned number, uint16_t id, bool adopt)
 {
     struct viommu_device_config device = {
-        .requester = id, .space = number < DEVICES - 1 ? bed->space : NULL};
+        .requester = id,
+        .space = number < DEVICES - 1 && !bed->spaceless ? bed->space : NULL,
+    };
     struct viommu_subscription what = {
         .kinds = VIOMMU_CHANGE_UNMAP,
         .form = number ? VIOMMU_FORM_RANGE : VIOMMU_FORM_POW2,
@@ -273,6 +284,7 @@ static bool add_device(struct bed *bed, struct viommu *iommu, struct viommu_devi
         return false;
     }
     if (ret == -ENOSPC) { /* PROBE has no room for what the space says */
+        bed->unlike = true;
         device.space = NULL;
         ret = viommu_device_add(iommu, &device, &devices[number]);
     }
@@ -296,7 +308,7 @@ static struct viommu *create(struct bed *bed, struct viommu_device **devices, bo
     return iommu;
 }
 
-/* Takes a reservation of the space, or gives it back. */
+/* Takes a reservation of the space, or gives it back; the last one is a window that may move. */
 static void reserve(struct bed *bed, unsigned which)
 {
     struct viommu_iova_request request = {
@@ -306,6 +318,13 @@ static void reserve(struct bed *bed, unsigned which)
     struct viommu_iova_conflict conflict;
     int ret;
 
+    if (which == RESERVATIONS - 1) {
+        request = (struct viommu_iova_request){.type = VIOMMU_IOVA_SW_MSI,
+                                               .range = {0x10000, 0x10fff},
+                                               .movable = true,
+                                               .bounds = {0, 0x3ffff},
+                                               .align = 0x1000};
+    }
     if (bed->reservations[which]) {
         viommu_iova_release(bed->reservations[which]);
         bed->reservations[which] = NULL;
@@ -315,7 +334,7 @@ static void reserve(struct bed *bed, unsigned which)
     if (ret == -EEXIST && conflict.holder.kind != VIOMMU_IOVA_MAPPING) {
         guest_die("a reservation is refused, but not for a mapping");
     }
-    if (ret && ret != -EEXIST && ret != -ENOSPC) {
+    if (ret && ret != -EEXIST && ret != -ENOSPC && ret != -EADDRNOTAVAIL) {
         guest_die("a reservation: %d", ret);
     }
 }
@@ -365,11 +384,12 @@ static void release_windows(struct bed *bed)
 static void narrow(struct viommu_virtio_config *config, uint8_t kind)
 {
     config->features |= VIOMMU_VIRTIO_INPUT_RANGE | VIOMMU_VIRTIO_DOMAIN_RANGE;
-    config->input = (struct viommu_range){0x1000, 0xfffffffff};
+    config->input = (struct viommu_range){0x1000, kind & 1 ? 0xfffffffff : 0xffffffff};
     config->domain_first = 1;
     config->domain_last = 2;
     config->host_address_width = kind & 4 ? 64 : 32;
     config->page_size_mask = 0x40201000;
+    config->probe_size = 256;
 }
 
 static void init(struct bed *bed, uint8_t kind)
@@ -411,6 +431,7 @@ static void init(struct bed *bed, uint8_t kind)
         reserve(bed, 0);
     }
     bed->mirrored = kind & 64;
+    bed->spaceless = (kind & 144) == 144;
     bed->iommu = create(bed, bed->devices, false);
     guest_ok(viommu_start(bed->iommu), "start");
     guest_ok(viommu_virtio_accept(bed->iommu, bed->virtio.features), "accept");
@@ -505,18 +526,44 @@ static void forget_pending(struct bed *bed)
     bed->token_count = 0;
 }
 
+/* Takes some bytes off the end of a section of a state; returns what the state's size is then. */
+static size_t cut(unsigned char *bytes, size_t size, struct fuzz_input *input)
+{
+    unsigned which = fuzz_byte(input) & 7;
+    size_t at = HEADER_SIZE;
+    size_t gone = fuzz_number(input, 2);
+    uint64_t length = 0;
+
+    for (unsigned i = 0; at + SECTION_SIZE <= size; i++) {
+        memcpy(&length, bytes + at + SECTION_SIZE - 8, 8);
+        if (i == which || at + SECTION_SIZE + length == size) {
+            break;
+        }
+        at += SECTION_SIZE + length;
+    }
+    gone %= length + 1;
+    length -= gone;
+    memcpy(bytes + at + SECTION_SIZE - 8, &length, 8);
+    at += SECTION_SIZE + length;
+    memmove(bytes + at, bytes + at + gone, size - at - gone);
+    size -= gone;
+    memcpy(bytes + 16, &size, 8);
+    return size;
+}
+
 /* A state, perhaps changed, goes on in another instance. */
 static void move(struct bed *bed, struct fuzz_input *input, unsigned fail)
 {
     struct viommu_subscriber *mirrors[DEVICES];
     struct viommu_device *devices[DEVICES];
-    uint8_t changes = fuzz_byte(input) & 3;
+    uint8_t kind = fuzz_byte(input);
     struct viommu *second;
     unsigned char *bytes;
     void *again;
     void *data;
     size_t size;
     size_t size_again;
+    bool changed;
     uint32_t crc;
     int ret;
 
@@ -527,7 +574,11 @@ static void move(struct bed *bed, struct fuzz_input *input, unsigned fail)
     }
     guest_ok(ret, "save");
     bytes = data;
-    for (unsigned i = 0; i < changes; i++) {
+    changed = kind & 7;
+    if (kind & 4) {
+        size = cut(bytes, size, input);
+    }
+    for (unsigned i = 0; i < (kind & 3) && size > 88; i++) {
         size_t at = 88 + fuzz_number(input, 2) % (size - 88);
 
         bytes[at] ^= fuzz_byte(input);
@@ -545,10 +596,10 @@ static void move(struct bed *bed, struct fuzz_input *input, unsigned fail)
     ret = viommu_load(second, data, size);
     fail = base_alloc_failed();
     base_alloc_fail_at(0);
-    if (!changes && !fail) {
+    if (!changed && !fail && !bed->unlike) {
         guest_ok(ret, "load");
     }
-    if (!ret && !changes) {
+    if (!ret && !changed) {
         guest_ok(viommu_save(second, &again, &size_again), "save again");
         if (size != size_again || (!bed->replaced && memcmp(data, again, size))) {
             guest_die("another state");
