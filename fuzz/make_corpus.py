@@ -691,6 +691,22 @@ def trace_seeds():
     trace("far", [store(0x90, 0xfffffffff007, 8), store(0x18, 1 << 26)] + command(1 << 26) +
           [store(0x88, 0x7fff0), hexes("refused", slot=0, low=0, high=0, reason=2)])
 
+    # With capabilities: right ones, and others. A unit like that of `viommu run`.
+    four = {**unit, "fault-records": 4, "device-tlb": False}
+    for name, cap, ecap in (("same", 0xd2038c406f0606, 0xfc3), ("other-ecap", 0xd2038c406f0606, 0xfc7)):
+        trace("cap-" + name, root, {**header, "cap": hex(cap), "ecap": hex(ecap), "unit": four})
+    wait = (0x7_0000_0025, 0x9000)
+    trace("end-waited", queue + queued(wait) + [ends])
+    trace("end-more", root[:2] + queue + queued(wait) + [ends])
+    trace("end-more-queued", queue + [store(0x88, 0x20, 8)] + queued(wait)[1:2] + [ends])
+    trace("end-twice", [ends, ends])
+    trace("failed", queue + queued(wait)[:-1] + [hexes("retired", slot=0, low=wait[0], high=wait[1], error=-5)])
+    trace("queue-far", [store(0x90, 0xfffffffff000, 8), store(0x18, 1 << 26)] + command(1 << 26) + queued(wait),
+          {**header, "unit": {**unit, "host-width": 36}})
+    twice = queued(*[wait] * 40)[1:]
+    trace("many", queue + [store(0x88, 0x280, 8)] + twice + [store(0x88, 0x780, 8)] +
+          queued(*[wait] * 80, first=40)[1:])
+
     # Of a virtio-iommu.
     state = {name: "0x0" for name in ("features", "domains", "endpoints", "mappings", "bypass")}
     small = {name: 0 for name in ("domain-first", "domain-last", "host-width", "probe-size", "domains-max",
@@ -723,6 +739,33 @@ def trace_seeds():
     trace("virtio-configured", [{"kind": "accepted", "value": "0xc"}] + begin[1:] + some,
           {**header, "state": state, "unit": {**unit, "features": "0x0c", "bypass": False, "mappings-max": 2,
                                               "domains-max": 1, "faults-max": 9, "probe-size": 64}})
+    for i, line in enumerate((
+            {"kind": "requester", "requester": "00:03.8", "present": True},
+            {"kind": "requester", "requester": "00:20.0", "present": True},
+            {"kind": "requester", "requester": "00:3.0", "present": True},
+            {"kind": "requester", "requester": "00:03.0x", "present": True},
+            {"kind": "requester", "requester": "bus", "present": True}, {"kind": "requester", "present": True},
+            {"kind": "requester", "requester": "00:03.0"}, {"kind": "accepted", "value": "77"},
+            {"kind": "accepted", "value": "0x"}, {"kind": "accepted", "value": "0x10000000000000000"},
+            {"kind": "accepted", "value": "0x1g"}, {"kind": "answered", "number": 1, "status": "bad", "written": 4},
+            {"kind": "answered", "number": 1, "written": 4}, {"kind": "answered", "number": -1, "status": "ok"},
+            {"kind": "request", "number": 1, "size": 4, "room": 4, "bytes": "000"},
+            {"kind": "request", "number": 1, "size": 4, "room": 4, "bytes": "0g"},
+            {"kind": "request", "number": 1, "size": 4, "room": 4, "bytes": "g0"},
+            {"kind": "request", "number": 1, "size": 99, "room": 4, "bytes": "00" * 200},
+            {"kind": "request", "number": 1, "size": 4, "room": 4}, {"kind": "unknown"}, {"number": 1},
+            {"kind": "reset", "index": 0}, {"kind": "request", "number": 1, "size": 0, "room": 1 << 40, "bytes": ""},
+            {"kind": "closed", "requester": "00:03.0", "number": 1, "first": "0x8000", "last": "0x8fff"},
+            {"kind": "closed", "requester": "00:03.0", "number": 0, "first": "0x9", "last": "0x8"})):
+        trace(f"virtio-line-{i}", begin + [line], header)
+    for i, text in enumerate(("", "x\n", "[]\n", '{"format": "x"}\n', '{"format": "viommu-trace"}\n',
+                              '{"format": "viommu-trace", "version": 2}\n')):
+        write("trace", f"first-{i}", text.encode())
+    trace("virtio-overlap", begin + begin[2:] + [dict(begin[2], number=1)], header)
+    trace("virtio-mapped", begin + some[:4] + [{"kind": "closed", "requester": "00:03.0", "number": 0,
+                                                "first": "0x1000", "last": "0x1fff"}], header)
+    for name in ("bypass", "features", "faults-max"):
+        trace("virtio-without-" + name, begin, {**header, "unit": {k: v for k, v in unit.items() if k != name}})
     trace("virtio-middle", some, {**header, "state": {**state, "domains": "0x1"}})
 
 
@@ -1027,10 +1070,83 @@ def virtio_ring_seeds():
                                                    for at in range(0, 256, 4)))
 
 
+def vr_poke(at, data):
+    return vr(VR_POKE) + struct.pack("<HB", at, len(data)) + data
+
+
+def vr_start(features=0x77, version=1, size=32, first=0x100000, enable=3):
+    """The driver's part of a start, with whatever it may get wrong."""
+    out = vr(VR_CONFIG, 1, 4, 6, 0)
+    for at, length, value in ((20, 1, 0), (20, 1, 3), (8, 4, 0), (12, 4, features), (8, 4, 1), (12, 4, version),
+                              (20, 1, 11)):
+        out += vr_write(at, length, value)
+    for queue in range(2):
+        place = first + queue * 0x3000
+        for at, length, value in ((22, 2, queue), (24, 2, size), (16, 2, 0), (26, 2, queue + 1), (32, 8, place),
+                                  (40, 8, place + 0x1000), (48, 8, place + 0x2000), (28, 2, enable >> queue & 1)):
+            out += vr_write(at, length, value & (1 << 8 * length) - 1)
+    return out + vr_write(20, 1, 15)
+
+
+def virtio_ring_more_seeds():
+    """Starts that are wrong, access by configuration space, interrupts, full queues, odd chains, states."""
+    process = vr(VR_PROCESS)
+    mapped = vr_request(1) + vr_request(3, 1) + vr(VR_DMA, 0, 32 | 7)
+    for name, start in (("features", vr_start(0xffffffff)), ("version", vr_start(version=0)), ("none", vr_start(0)),
+                        ("size-0", vr_start(size=0)), ("size-3", vr_start(size=3)), ("far", vr_start(first=2**64 - 32)),
+                        ("odd", vr_start(first=0x100001)), ("no-queues", vr_start(enable=0)),
+                        ("one-queue", vr_start(enable=1))):
+        write("virtio_ring", "start-" + name, start + mapped + process + vr(VR_BUFFER, 0, 0xff) + process)
+    broken = vr_poke(0x1002, b"\xff\x7f") + vr_write(0x3000, 2, 0) + vr_poke(0x4002, b"\xff\x7f")
+    broken += vr_write(0x3004, 2, 1) + process
+    messages = vr(VR_CONFIG, 1, 0x9a, 0, 0x80)
+    write("virtio_ring", "messages", messages + vr_start() + mapped + process + broken)
+    write("virtio_ring", "broken", vr_start() + mapped + process + broken + vr(VR_CONFIG, 1, 4, 2, 0))
+    window = b""
+    for bar, offset, length in ((0, 20, 1), (0, 22, 2), (0, 12, 4), (0, 0x3ffc, 4), (0, 0x4000, 4), (0, 21, 2),
+                                (0, 0, 3), (4, 20, 1), (0, 0xffffffff, 1)):
+        window += (vr(VR_CONFIG, 0, 0x88, bar) + vr(VR_CONFIG, 2, 0x8c) + struct.pack("<I", offset) +
+                   vr(VR_CONFIG, 2, 0x90) + struct.pack("<I", length) + vr(VR_CONFIG, 6, 0x94) +
+                   vr(VR_CONFIG, 2, 0x94, 1, 0, 0, 0) + vr(VR_CONFIG, 6, 0x90) + vr(VR_CONFIG, 6, 0x98))
+    write("virtio_ring", "window", window + vr(VR_WRITE, 0, 0, 0, 0x80, 1) + vr(VR_READ, 0, 0, 0, 0x83))
+    pending = mapped + vr(VR_PIN, 0, 7) + vr_request(4, 2)
+    for features in (0, 4):
+        begin = vr(VR_BEGIN, features)
+        write("virtio_ring", f"full-{features}", begin + pending + vr_request(4, 3) * 270 + process +
+              vr_write(20, 1, 0) + process + vr(VR_MOVE) + vr(VR_RELEASE) + process * 9)
+        write("virtio_ring", f"late-{features}", begin + vr_request(5, 0x60) * 200 + vr_write(0x3000, 2, 0) + process * 5)
+        small = vr_poke(0x3000, struct.pack("<QIHH", 0x108000, 8, 2, 0)) + vr_poke(0x4002, bytes([20, 0]))
+        write("virtio_ring", f"small-{features}", begin + small + vr_write(0x3004, 2, 1) + process)
+        write("virtio_ring", f"many-small-{features}", vr_start(size=256) + small[:-2] + bytes([200, 0]) +
+              vr_write(0x3004, 2, 1) + process * 5)
+        write("virtio_ring", f"nowhere-{features}", begin + vr(VR_DMA, 0, 9) + vr_request(1) + vr(VR_DMA, 0, 9) +
+              vr_describe(0, 1, 24, 2, 0, 2 | 8) + vr(VR_OFFER, 1, 0) + process)
+    indirect = vr(VR_BEGIN, 1)
+    odd = b""
+    for address, length in ((0x106000, 24), (2**64 - 16, 32), (2**64 - 32, 48), (0x106000, 0), (0x106000, 16 * 300)):
+        odd += vr_poke(0, struct.pack("<QIHH", address, length, 4, 0)) + vr(VR_OFFER, 0, 0) + process
+    write("virtio_ring", "indirect", indirect + vr_poke(0x6000, struct.pack("<QIHH", 0x108000, 4, 1, 1)) + odd)
+    # A tail in pieces: of one byte, of nearly all, and of more than there is.
+    pieces = mapped + vr(VR_PIN, 0, 7) + vr_request(4, 0)
+    for lengths in ((1, 1, 1, 1), (3, 8, 1, 1), (1, 1, 1, 9), (4, 4, 1, 1)):
+        chain = b"".join(vr_describe(20 + i, 0x8f00 + 16 * i, length, 2 | (i < 3), 21 + i)
+                         for i, length in enumerate(lengths))
+        write("virtio_ring", "pieces-%d%d%d%d" % lengths, vr(VR_BEGIN) + pieces + vr_request(4, 2, 8) + process +
+              vr_describe(19, 0x8200, 28, 1, 20) + chain + vr(VR_OFFER, 0, 19) + process + vr(VR_MOVE) +
+              vr(VR_RELEASE) + process)
+    for at, change in ((20, 8), (20, 32), (20, 4), (12, 1), (8, 0x80), (22, 4), (23, 1), (24, 1), (30, 0x20), (30, 1),
+                       (32, 2), (32, 1), (33, 1), (63, 1), (98, 0xff), (106, 0xff), (114, 1), (114, 2), (116, 0x80),
+                       (115, 1), (119, 0xff), (128, 0xff), (129, 2), (131, 4), (131, 1), (140, 4), (140, 8)):
+        for name, state in (("", pending), ("reset-", pending + vr_write(20, 1, 0))):
+            write("virtio_ring", f"changed-{name}{at}-{change}", vr(VR_BEGIN) + state + vr(VR_MOVE, 1) +
+                  struct.pack("<HB", 256 + at, change) + process + mapped)
+
+
 registers_seeds()
 virtio_seeds()
 virtio_more_seeds()
 virtio_ring_seeds()
+virtio_ring_more_seeds()
 takeover_seeds()
 trace_seeds()
 queue_seeds()
