@@ -439,6 +439,15 @@ def space_seeds():
                       sp_create(i + 2, 4, 0xfff, i) + sp_add(i + 1, 0x80 | i + 3, 0) +
                       sp_add(i + 2, 0x80 | i + 3, 0) for i in (0, 3, 6, 9))
     lives = b"".join(bytes([SP_LIVE, kind, 0, 0x80]) for kind in range(0, 256, 5))
+    # Blocked accesses with the interrupt on; and attributes that say nothing.
+    blocked = b"".join(sp_register(mpc, 0x28, 1) + sp_register(mpc, 0x00, bits) + sp_register(mpc, 0x24, 1) +
+                       bytes([SP_ACCESS, 8 | mpc << 2]) + struct.pack("<HB", 0x8000, 4) +
+                       sp_register(mpc, 0x20, 0, 2, 1) + sp_register(mpc, 0x24, 1) +
+                       bytes([SP_ACCESS, 0xf0 | mpc << 2]) + struct.pack("<HB", 0x8000, 4) +
+                       bytes([SP_REGISTERS, 0xf0 | 2 | mpc << 2, 0x28]) + struct.pack("<L", 0) +
+                       bytes([SP_ACCESS, 8 | mpc << 2]) + struct.pack("<HB", 0x8800, 4)
+                       for mpc in (0, 1) for bits in (0, 0x10, 0x50, 0x100, 0x140, 0x80000110))
+    write("space", "blocked", b"\0" + ram + blocked + blocked)
     for kind in (0x00, 0x05, 0x3a, 0x7f, 0x42):
         head = bytes([kind]) + ram
         write("space", "table-%02x" % kind, head + both + table + both)
