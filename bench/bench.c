@@ -29,6 +29,10 @@ static const struct row_list *const lists[] = {
     &range_rows,     &sync_rows,       &sync_page_rows,
     &sync_first_rows, &watch_rows,     &virtio_rows,
     &virtio_translate_rows, &pv_rows, &space_rows,
+    &iova_rows,
+#ifdef BENCH_SERVER
+    &virtio_queue_rows,
+#endif
 };
 #define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))
 
@@ -203,6 +207,9 @@ int main(int argc, char **argv)
         return 2;
     }
     report.json = arguments.json;
+#ifndef BENCH_SERVER
+    fputs("bench: built without jansson, so without the row virtio-queue\n", stderr);
+#endif
     if (!arguments.list) {
         report_begin(&report, &arguments.measure);
     }

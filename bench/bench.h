@@ -97,6 +97,8 @@ extern const struct row_list watch_rows;
 extern const struct row_list space_rows;
 extern const struct row_list virtio_rows;
 extern const struct row_list virtio_translate_rows;
+extern const struct row_list virtio_queue_rows; /* where the server is built */
+extern const struct row_list iova_rows;
 extern const struct row_list pv_rows;
 
 #endif

@@ -48,8 +48,10 @@ guest_part 'part 4: the same, lazily: the kernel unmaps first, and invalidates l
     --disk --lazy --smp 4
 guest_part 'part 5: while the guest uses its disk, another server takes the place of the first' \
     --takeover --strict --smp 2 --checks
-guest_part 'part 6: a virtio-iommu in place of the VT-d unit: the same, told by requests' \
+guest_part 'part 6: a virtio-iommu in place of the VT-d unit: devices by VFIO, mapped by requests' \
     --model virtio --strict --smp 2 --checks --summary
+guest_part 'part 7: the disk behind the virtio-iommu, lazily' \
+    --model virtio --disk --lazy --smp 4 --summary
 if [ -n "$skipped" ]; then
     echo "from \"$skipped\" on all was skipped: no QEMU or kernel can be had here (why: see above)"
 fi

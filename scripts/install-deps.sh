@@ -11,7 +11,7 @@ set -eu
 packages_of() {
     case $1 in
     build) echo gcc libc6-dev binutils meson ninja-build pkg-config python3 libjansson-dev systemtap-sdt-dev ;;
-    test) echo libcmocka-dev libglib2.0-dev clang libclang-rt-14-dev llvm mandoc "$(cross_packages)" ;;
+    test) echo libcmocka-dev libglib2.0-dev libunicorn-dev clang libclang-rt-14-dev llvm mandoc "$(cross_packages)" ;;
     guest) echo gcc libc6-dev python3 xz-utils zstd lz4 "$(guest_packages)" ;;
     guest-kernel) echo flex bison bc libelf-dev ;;
     fuzz) echo clang libclang-rt-14-dev llvm ;;

@@ -168,7 +168,7 @@ def skip_reason(output):
 
 def build_plain(results):
     return build(results, "plain", "-Dtests=enabled", "-Dtools=enabled", "-Dbench=enabled",
-                 env={"CC": "gcc"})
+                 "-Dunicorn=enabled", env={"CC": "gcc"})
 
 
 def stage_plain(results):
@@ -185,14 +185,15 @@ def needs_plain(results):
 def stage_asan(results):
     """the same under the address and undefined-behaviour sanitizers, with clang"""
     if build(results, "asan", "-Db_sanitize=address,undefined", "-Db_lundef=false",
-             "-Dtests=enabled", "-Dtools=enabled", "-Dbench=disabled", env={"CC": "clang"}):
+             "-Dtests=enabled", "-Dtools=enabled", "-Dbench=disabled", "-Dunicorn=enabled",
+             env={"CC": "clang"}):
         meson_test(results, "asan", "--timeout-multiplier", "4", env=HALT_ON_ERROR)
 
 
 def stage_tsan(results):
     """unit tests, thread tests and servers under the thread sanitizer"""
     if not build(results, "tsan", "-Db_sanitize=thread", "-Db_lundef=false", "-Dtests=enabled",
-                 "-Dtools=enabled", "-Dbench=disabled", env={"CC": "clang"}):
+                 "-Dtools=enabled", "-Dbench=disabled", "-Dunicorn=enabled", env={"CC": "clang"}):
         return
     meson_test(results, "tsan", "--timeout-multiplier", "10", "--suite", "unit",
                "--suite", "threads", "--suite", "processes", *tsan_wrapper(), env=HALT_ON_ERROR)

@@ -22,7 +22,7 @@ struct subcommand {
 static const struct subcommand subcommands[] = {
     {"run", "play a scenario: one operation a line, one result a line", viommu_tool_run},
 #ifdef VIOMMU_HAVE_SERVE
-    {"serve", "be a VT-d unit, and devices behind it, for QEMU (vfio-user)", viommu_tool_serve},
+    {"serve", "be an IOMMU, and devices behind it, for QEMU (vfio-user)", viommu_tool_serve},
 #endif
     {"acpi", "write the ACPI table that tells a guest of its IOMMU", viommu_tool_acpi},
     {"iova", "tell which device addresses host devices can use, and what fits", viommu_tool_iova},

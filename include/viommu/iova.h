@@ -262,8 +262,9 @@ int viommu_iova_save(const struct viommu_iova *space, void **data, size_t *size)
  * Makes a space of a saved state. `data` need not be trusted, but nobody changes it meanwhile. What is
  * in the space the next functions tell. Devices are added to it as to any other, before the state of
  * their instance is loaded: that of a virtio-iommu fits where the space closes nothing that is mapped.
- * Returns 0; -EBADMSG when this is no saved space, was cut short or changed, or makes no sense;
- * -ENOTSUP when it is newer than this library; -EINVAL; -ENOMEM.
+ * Returns 0; -EBADMSG when this is no saved space, was cut short or changed, or makes no sense (so
+ * with thousands of reservations each of which lies over thousands of others); -ENOTSUP when it is
+ * newer than this library; -EINVAL; -ENOMEM.
  */
 int viommu_iova_load(const void *data, size_t size, struct viommu_iova **out);
 

@@ -47,7 +47,8 @@ extern "C" {
  * holds is known only when it has answered, and its invalidation is over): call viommu_process()
  * until it has no more to do, when viommu_event_fd() says so, and try again; a mirror takes no
  * longer than the time-out of acknowledgements for each answer; so too while requests to a
- * virtio-iommu with a hostile cache are late; -EDEADLK from a change callback; -ENOMEM.
+ * virtio-iommu with a hostile cache are late, and while its `completed` is being called, by whatever
+ * thread: what that tells of would not be in the state; -EDEADLK from a change callback; -ENOMEM.
  */
 int viommu_save(struct viommu *iommu, void **data, size_t *size);
 

@@ -17,7 +17,9 @@
  * one (VIOMMU_IOVA_DIRECT): the guest is told that they are reserved, and nothing is mapped there.
  *
  * A change of the space that would close what the guest has mapped is refused (viommu/iova.h). Any
- * other is in force at once: MAP and DMA go by it, and PROBE answers by it from then on. But drivers
+ * other is in force at once: MAP and DMA go by it, and PROBE answers by it from then on. (In bypass
+ * mode pinned windows are asked back, and caches told; requests of the guest that come later complete
+ * when those, and requests of devices that began before, have ended.) But drivers
  * probe an endpoint once, before it is attached: what is closed later such a guest learns by its MAP
  * being refused; and what is opened later it does not use before it probes again.
  *

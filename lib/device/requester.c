@@ -305,14 +305,14 @@ int viommu_device_set_requester(struct viommu_device *device, uint16_t id)
     if (old->id != id) {
         ret = requester_take(iommu, id, old->shared, &new);
         if (!ret) {
-            atomic_store(&device->requesters[0], new);
+            /* DMA does not find it before it knows what is closed. */
             ret = requester_close(device, new);
             if (ret) {
-                atomic_store(&device->requesters[0], old);
                 requester_release(iommu, new);
             }
         }
         if (!ret) {
+            atomic_store(&device->requesters[0], new);
             requester_release(iommu, old);
             notify_born_again(iommu, device);
             device_review(device);

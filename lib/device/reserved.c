@@ -70,7 +70,10 @@ static bool uses(const struct viommu_device *device, const struct requester *req
     return false;
 }
 
-/* Gathers it of all that use the requester: one only, mostly, and that is `device` (or NULL). */
+/*
+ * Gathers it of all that use the requester: one only, mostly, and that is `device` (or NULL), which
+ * may be about to.
+ */
 static int gather(struct viommu *iommu, const struct viommu_device *device,
                   const struct requester *requester, struct range_set *set)
 {
@@ -80,7 +83,7 @@ static int gather(struct viommu *iommu, const struct viommu_device *device,
         return add_closed(set, device);
     }
     for (const struct viommu_device *d = iommu->devices; d && !error; d = d->next) {
-        if (uses(d, requester)) {
+        if (d == device || uses(d, requester)) {
             error = add_closed(set, d);
         }
     }

@@ -90,7 +90,7 @@ struct model {
      */
     bool (*deliver)(struct viommu *iommu);
     /* No device uses a requester any more; it is about to go. Or NULL. Under the lock. */
-    void (*requester_gone)(struct viommu *iommu, const struct requester *requester);
+    void (*requester_gone)(struct viommu *iommu, struct requester *requester);
     /*
      * Translates what the cache does not know, and caches it. In a section, without the lock.
      * Returns 0, -EFAULT (the fault is recorded) or -EAGAIN (not started).

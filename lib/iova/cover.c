@@ -161,15 +161,8 @@ void cover_add(struct range_map *cover, uint64_t first, uint64_t last)
     count_end(cover, last, 1);
 }
 
-int cover_add_free(struct range_map *cover, uint64_t first, uint64_t last)
-{
-    struct range_run run = {
-        .first = first, .last = last, .tag = pack((struct cover_tag){1, 1, 1})};
-
-    return range_map_insert(cover, &run);
-}
-
-void cover_remove(struct range_map *cover, uint64_t first, uint64_t last)
+/* One claim less in each of its runs. */
+static void remove_slowly(struct range_map *cover, uint64_t first, uint64_t last)
 {
     uint64_t from = first;
 
@@ -196,5 +189,29 @@ void cover_remove(struct range_map *cover, uint64_t first, uint64_t last)
     join_at(cover, first);
     if (last != UINT64_MAX) {
         join_at(cover, last + 1);
+    }
+}
+
+/* The run of a claim that no other meets. */
+static struct range_run alone(uint64_t first, uint64_t last)
+{
+    return (struct range_run){
+        .first = first, .last = last, .tag = pack((struct cover_tag){1, 1, 1})};
+}
+
+int cover_add_free(struct range_map *cover, uint64_t first, uint64_t last)
+{
+    struct range_run run = alone(first, last);
+
+    return range_map_insert(cover, &run);
+}
+
+void cover_remove(struct range_map *cover, uint64_t first, uint64_t last)
+{
+    struct range_run run = alone(first, last);
+
+    /* Usually it is a run by itself; and where one has gone there is no border to be joined at. */
+    if (range_map_erase_run(cover, &run)) {
+        remove_slowly(cover, first, last);
     }
 }

@@ -35,7 +35,7 @@ size_t cover_need(const struct range_map *cover, uint64_t first, uint64_t last);
 /* Adds a claim; its operations are reserved. */
 void cover_add(struct range_map *cover, uint64_t first, uint64_t last);
 
-/* Adds a claim where nothing is claimed. Returns 0 or -ENOMEM. */
+/* Adds a claim where nothing is claimed. Returns 0, -EEXIST (something is) or -ENOMEM. */
 int cover_add_free(struct range_map *cover, uint64_t first, uint64_t last);
 
 /* Takes a claim away that was added. Needs no memory. */

@@ -20,21 +20,27 @@ static int claim_slowly(struct viommu_iova_owner *owner, const struct viommu_ran
     return error ? error : space_claim(owner->space, range, 1, false, conflict);
 }
 
+static struct range_run mapping_run(struct viommu_iova_owner *owner,
+                                    const struct viommu_range *range)
+{
+    return (struct range_run){
+        .first = range->first,
+        .last = range->last,
+        .tag = RANGE_NO_TARGET | (uintptr_t)owner,
+    };
+}
+
 /* Notes a mapping; `conflict` is filled in where it is one. */
 static int add_mapping(struct viommu_iova_owner *owner, const struct viommu_range *range,
                        struct viommu_iova_conflict *conflict)
 {
     struct viommu_iova *space = owner->space;
-    struct range_run run = {
-        .first = range->first,
-        .last = range->last,
-        .tag = RANGE_NO_TARGET | (uintptr_t)owner,
-    };
-    bool meets = cover_meets(&space->cover, range->first, range->last);
-    int error;
+    struct range_run run = mapping_run(owner, range);
+    int error = cover_add_free(&space->cover, range->first, range->last);
 
-    error = meets ? claim_slowly(owner, range, conflict)
-                  : cover_add_free(&space->cover, range->first, range->last);
+    if (error == -EEXIST) {
+        error = claim_slowly(owner, range, conflict);
+    }
     if (error) {
         return error;
     }
@@ -50,17 +56,19 @@ static int add_mapping(struct viommu_iova_owner *owner, const struct viommu_rang
 int viommu_iova_map(struct viommu_iova_owner *owner, const struct viommu_range *range,
                     struct viommu_iova_conflict *conflict)
 {
-    struct viommu_iova_conflict found = {0};
+    struct viommu_iova_conflict found;
+    struct viommu_range place;
     int error;
 
     if (!owner || !range || range->first > range->last ||
         (range->first | (range->last + 1)) & (owner->space->granule - 1)) {
         return -EINVAL;
     }
-    error = add_mapping(owner, range, &found);
+    place = *range; /* which may be a part of *conflict */
     if (conflict) {
-        *conflict = found;
+        *conflict = (struct viommu_iova_conflict){0};
     }
+    error = add_mapping(owner, &place, conflict ? conflict : &found);
     space_check(owner->space);
     return error;
 }
@@ -74,11 +82,10 @@ int viommu_iova_unmap(struct viommu_iova_owner *owner, const struct viommu_range
         return -EINVAL;
     }
     space = owner->space;
-    if (!range_map_find(&space->mappings, range->first, &run) || run.first != range->first ||
-        run.last != range->last || space_mapping_owner(&run) != owner) {
+    run = mapping_run(owner, range);
+    if (range_map_erase_run(&space->mappings, &run)) {
         return -ENOENT;
     }
-    range_map_erase(&space->mappings, run.first, run.last, NULL);
     cover_remove(&space->cover, run.first, run.last);
     owner->mappings--;
     space_check(space);

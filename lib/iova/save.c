@@ -12,8 +12,8 @@
  * Lists are written as they are kept, the newest first, and come out in the same order.
  *
  * Loading builds a space of the parts, with the cover of all claims. Then what may not meet is judged,
- * for all at once: each kind against a second cover, of what it conflicts with. So time is
- * O(n log n), whatever the state says.
+ * for all at once: each kind against a second cover, of what it conflicts with. So time is O(n log n)
+ * where few claims lie over one another; a state with more than that is none (WORK_MAX).
  */
 #include "iova/space.h"
 
@@ -33,6 +33,11 @@ enum kind {
 };
 
 #define VERSION 1u /* of every section */
+/*
+ * A claim touches each piece of those below it. So much is a fraction of a second, and more than any
+ * machine's: thousands of reservations, each over thousands of others.
+ */
+#define WORK_MAX (UINT64_C(1) << 24)
 
 /* ---- saved ---- */
 
@@ -160,6 +165,7 @@ struct loading {
     struct viommu_iova *space;
     struct viommu_iova_owner **owners; /* by their numbers */
     size_t owner_count;
+    uint64_t work; /* pieces of covers that were touched */
     struct range_map fixed; /* a cover: limits, and fixed reservations that conflict; then memory */
 };
 
@@ -196,10 +202,16 @@ static struct viommu_iova_owner *get_owner(const struct loading *loading,
     return section->error ? NULL : loading->owners[number];
 }
 
-static int add(struct range_map *cover, const struct viommu_range *range)
+static int add(struct loading *loading, struct range_map *cover, const struct viommu_range *range)
 {
-    int error = range_map_reserve(cover, cover_need(cover, range->first, range->last));
+    size_t need = cover_need(cover, range->first, range->last);
+    int error;
 
+    loading->work += need;
+    if (loading->work > WORK_MAX) {
+        return -EBADMSG;
+    }
+    error = range_map_reserve(cover, need);
     if (!error) {
         cover_add(cover, range->first, range->last);
         range_map_release(cover);
@@ -214,7 +226,7 @@ static int add_claim(struct loading *loading, const struct viommu_range *range, 
         return -EBADMSG;
     }
     loading->space->claims++;
-    return conflicts ? add(&loading->fixed, range) : 0;
+    return conflicts ? add(loading, &loading->fixed, range) : 0;
 }
 
 static bool meets_fixed(const struct loading *loading, const struct viommu_range *range)
@@ -269,7 +281,7 @@ static int holes_load(struct loading *loading, struct viommu_iova_owner *owner,
             return -EBADMSG;
         }
         error = add_claim(loading, &hole, true);
-        error = error ? error : add(&loading->space->cover, &hole);
+        error = error ? error : add(loading, &loading->space->cover, &hole);
         owner->holes[i] = hole;
         owner->hole_count += !error; /* what is in the cover */
         before = &owner->holes[i];
@@ -377,7 +389,7 @@ static int reservation_load(struct loading *loading, struct save_section *sectio
     error = error ? error : add_claim(loading, &request.range,
                                       !request.movable && space_type_conflicts(request.type));
     error = error ? error : doorbells_load(reservation, section);
-    error = error ? error : add(&space->cover, &request.range);
+    error = error ? error : add(loading, &space->cover, &request.range);
     if (error) {
         window_fini(reservation);
         base_free(reservation);
@@ -416,7 +428,7 @@ static int memory_load(struct loading *loading, struct save_section *section)
         return -ENOMEM;
     }
     error = add_claim(loading, &range, false);
-    error = error || !space->identity ? error : add(&space->cover, &range);
+    error = error || !space->identity ? error : add(loading, &space->cover, &range);
     if (error) {
         base_free(memory);
         return error;
@@ -450,7 +462,7 @@ static int mapping_load(struct loading *loading, struct save_section *section)
         range_map_from(&space->mappings, range.first, &behind) || meets_fixed(loading, &range)) {
         return -EBADMSG;
     }
-    error = add(&space->cover, &range);
+    error = add(loading, &space->cover, &range);
     if (error) {
         return error;
     }
@@ -471,7 +483,7 @@ static int mappings_load(struct loading *loading, struct save_section *section)
     int error = 0;
 
     for (; memory && !error; memory = memory->next) {
-        error = add(&loading->fixed, &memory->range);
+        error = add(loading, &loading->fixed, &memory->range);
     }
     while (section->left && !error) {
         error = mapping_load(loading, section);

@@ -388,6 +388,60 @@ static void test_what_cannot_be(void **state)
            hand.uses = 0);
 }
 
+/* So many pages, and over them so many reservations, each of which covers them all. */
+static int load_heap(unsigned pages, unsigned layers)
+{
+    struct save_writer writer;
+    struct viommu_iova *space;
+    void *data;
+    size_t size;
+    int ret;
+
+    save_writer_init(&writer, SAVE_IOVA);
+    save_begin(&writer, 1, 0, 1, 0);
+    save_put8(&writer, 0);
+    save_put64(&writer, 4096);
+    save_put64(&writer, 7);
+    save_end(&writer);
+    save_begin(&writer, 2, 0, 1, 0);
+    save_put8(&writer, 1);
+    save_put_bytes(&writer, "a", 1);
+    save_put8(&writer, 0);
+    save_put32(&writer, 0);
+    save_end(&writer);
+    save_begin(&writer, 3, 0, 1, 0);
+    for (unsigned i = 0; i < pages + layers; i++) {
+        const struct viommu_range page = {i * 8192ull, i * 8192ull + 4095};
+        const struct viommu_range all = {0, pages * 8192ull - 1};
+
+        save_put32(&writer, 0);
+        save_put8(&writer, VIOMMU_IOVA_RESERVED);
+        put_range(&writer, i < pages ? &page : &all);
+        save_put8(&writer, 0);
+        save_put32(&writer, 0);
+    }
+    save_end(&writer);
+    for (unsigned kind = 4; kind <= 5; kind++) {
+        save_begin(&writer, kind, 0, 1, 0);
+        save_end(&writer);
+    }
+    assert_int_equal(save_finish(&writer, &data, &size), 0);
+    ret = viommu_iova_load(data, size, &space);
+    save_free(data);
+    if (!ret) {
+        viommu_iova_destroy(space);
+    }
+    return ret;
+}
+
+/* A state that would take minutes is refused in time. */
+static void test_heap(void **state)
+{
+    (void)state;
+    assert_int_equal(load_heap(200, 200), 0);
+    assert_int_equal(load_heap(3000, 3000), -EBADMSG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_memory_fails),
         cmocka_unit_test(test_what_cannot_be),
+        cmocka_unit_test(test_heap),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,15 +15,44 @@
 
 #define UNSEEN __attribute__((no_sanitize("thread")))
 
+#ifdef VIOMMU_TESTING
+void (*tree_peek_step)(void);
+
+static void step(void)
+{
+    if (tree_peek_step) {
+        tree_peek_step();
+    }
+}
+#else
+static inline void step(void)
+{
+}
+#endif
+
 static inline UNSEEN uint64_t word(const uint64_t *at)
 {
+    step();
     return *(const volatile uint64_t *)at;
+}
+
+static inline UNSEEN const struct range_node *node_at(struct range_node *const *at)
+{
+    step();
+    return *(struct range_node *const volatile *)at;
+}
+
+static inline UNSEEN unsigned height_of(const struct range_map *map)
+{
+    step();
+    return *(const volatile unsigned *)&map->height;
 }
 
 /* Whether all that was read so far is of this version. */
 static inline UNSEEN bool is_same(const struct range_map *map, uint64_t version)
 {
     tree_order();
+    step();
     return *(const volatile uint64_t *)(const void *)&map->version == version;
 }
 
@@ -59,8 +88,8 @@ static inline UNSEEN const struct range_entry *entry_of(const struct range_node 
 static inline UNSEEN const struct range_node *leaf_of(const struct range_map *map, uint64_t address,
                                                       uint64_t version, bool *known)
 {
-    const struct range_node *node = *(struct range_node *const volatile *)&map->root;
-    unsigned height = *(const volatile unsigned *)&map->height;
+    const struct range_node *node = node_at(&map->root);
+    unsigned height = height_of(map);
     bool far = *(const volatile size_t *)&map->nodes[0] >= TREE_PREFETCH_LEAVES;
 
     *known = is_same(map, version);
@@ -75,7 +104,7 @@ static inline UNSEEN const struct range_node *leaf_of(const struct range_map *ma
             tree_prefetch(node->last + RANGE_INNER, RANGE_INNER * sizeof(struct range_entry));
         }
         entry = entry_of(node, 1, address, &index);
-        node = entry ? *(struct range_node *const volatile *)&entry->child : NULL;
+        node = entry ? node_at(&entry->child) : NULL;
         *known = is_same(map, version);
         if (!*known || !entry) {
             return NULL;
@@ -115,6 +144,11 @@ static UNSEEN enum range_peek peek(const struct range_map *map, uint64_t address
 enum range_peek range_map_peek(const struct range_map *map, uint64_t address, struct range_run *run,
                                uint64_t *version)
 {
+    enum range_peek found;
+
+    step();
     *version = atomic_load_explicit(&map->version, memory_order_acquire);
-    return *version & 1 ? RANGE_CHANGES : peek(map, address, *version, run);
+    found = *version & 1 ? RANGE_CHANGES : peek(map, address, *version, run);
+    step();
+    return found;
 }

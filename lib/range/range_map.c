@@ -158,6 +158,24 @@ int range_map_erase(struct range_map *map, uint64_t first, uint64_t last, struct
     return 0;
 }
 
+int range_map_erase_run(struct range_map *map, const struct range_run *run)
+{
+    struct range_path path;
+    struct range_run there;
+
+    tree_seek(map, run->first, &path);
+    if (!tree_at_run(map, &path)) {
+        return -ENOENT;
+    }
+    there = tree_run(path.node[0], path.index[0]);
+    if ((there.first ^ run->first) | (there.last ^ run->last) | (there.target ^ run->target) |
+        (there.tag ^ run->tag)) {
+        return -ENOENT;
+    }
+    remove_run(map, &path);
+    return 0;
+}
+
 /* Whether the run in which a range ends, where there is one, ends there, too. */
 static bool ends_whole(const struct range_map *map, uint64_t last)
 {
@@ -166,21 +184,81 @@ static bool ends_whole(const struct range_map *map, uint64_t last)
     return !range_map_find(map, last, &run) || run.last == last;
 }
 
-/* Removes the run at the path, and what comes after it up to `last`. */
-static void erase_up_to(struct range_map *map, struct range_path *path, uint64_t last,
+/* How many runs of the path's leaf end at `last` or below, from the path's on. */
+static unsigned runs_up_to(const struct range_path *path, uint64_t last)
+{
+    const struct range_node *leaf = path->node[0];
+    unsigned end = path->index[0];
+
+    while (end < leaf->count && leaf->last[end] <= last) {
+        end++;
+    }
+    return end - path->index[0];
+}
+
+/* Removes so many runs of the path's leaf. */
+static void remove_runs(struct range_map *map, struct range_path *path, unsigned count,
                         struct range_erased *erased)
 {
-    uint64_t end;
+    uint64_t last = path->node[0]->last[path->index[0] + count - 1];
 
-    do {
-        end = path->node[0]->last[path->index[0]];
-        erased->last = end;
-        erased->count++;
-        remove_run(map, path);
-        if (end == last) {
+    erased->last = last > erased->last ? last : erased->last;
+    erased->count += count;
+    tree_change_begin(map);
+    if (count == 1) {
+        tree_remove(map, path);
+    } else {
+        tree_remove_some(map, path, count);
+    }
+    tree_change_end(map);
+    tree_changed(map);
+}
+
+/* Whether a seek went to a leaf of which all ends at `last` or below. */
+static bool at_whole_leaf(const struct range_map *map, const struct range_path *path, uint64_t last)
+{
+    return tree_at_run(map, path) && !path->index[0] &&
+           path->node[0]->last[path->node[0]->count - 1] <= last;
+}
+
+/*
+ * Removes the leaves that are whole inside, behind that of `begin`, where a run begins: those beside
+ * them stay as they are, and are not filled up in vain.
+ */
+static void remove_leaves(struct range_map *map, uint64_t begin, uint64_t last,
+                          struct range_erased *erased)
+{
+    struct range_path path;
+    uint64_t from;
+
+    tree_seek(map, begin, &path);
+    from = path.node[0]->last[path.node[0]->count - 1];
+    while (from < last) {
+        tree_seek(map, from + 1, &path);
+        if (!at_whole_leaf(map, &path, last)) {
             return;
         }
-        tree_seek(map, end, path);
+        remove_runs(map, &path, (unsigned)path.node[0]->count, erased);
+    }
+}
+
+/*
+ * Removes the run at the path, which begins at `begin`, and what comes after it up to `last`, which
+ * no run reaches over.
+ */
+static void erase_up_to(struct range_map *map, struct range_path *path, uint64_t begin,
+                        uint64_t last, struct range_erased *erased)
+{
+    if (path->node[0]->last[path->node[0]->count - 1] < last) {
+        remove_leaves(map, begin, last, erased);
+        tree_seek(map, begin, path);
+    }
+    do {
+        remove_runs(map, path, runs_up_to(path, last), erased);
+        if (erased->last == last) {
+            return;
+        }
+        tree_seek(map, begin, path);
     } while (tree_at_run(map, path) && path_first(path) <= last);
 }
 
@@ -208,7 +286,7 @@ int range_map_erase_inside(struct range_map *map, uint64_t first, uint64_t last,
         return -ERANGE;
     }
     erased->first = begin;
-    erase_up_to(map, &path, last, erased);
+    erase_up_to(map, &path, begin, last, erased);
     return 0;
 }
 
@@ -239,6 +317,7 @@ static void shorten(struct range_map *map, const struct range_path *path, uint64
     struct range_node *leaf = path->node[0];
     struct range_run run = tree_run(leaf, path->index[0]);
 
+    tree_is_changing(map);
     range_run_clip(&run, first, last);
     tree_entries(leaf, 0)[path->index[0]].first = run.first;
     tree_entries(leaf, 0)[path->index[0]].target = run.target;

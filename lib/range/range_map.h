@@ -115,6 +115,10 @@ int range_map_insert(struct range_map *map, const struct range_run *run);
  */
 int range_map_erase(struct range_map *map, uint64_t first, uint64_t last, struct range_run *erased);
 
+/* Removes a run that is exactly this one, with its target and tag. Returns 0 or -ENOENT. Needs no
+   memory. */
+int range_map_erase_run(struct range_map *map, const struct range_run *run);
+
 /* What range_map_erase_inside took away. */
 struct range_erased {
     size_t count;

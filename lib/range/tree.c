@@ -363,6 +363,7 @@ void tree_insert(struct range_map *map, struct range_path *path, const struct ra
     struct range_entry entry = {.first = run->first, .target = run->target, .tag = run->tag};
     unsigned index;
 
+    tree_is_changing(map);
     if (!map->height) {
         map->root = spare_take(map, 0);
         map->height = 1;
@@ -411,10 +412,12 @@ static bool mend(struct range_map *map, struct range_node *parent, unsigned inde
     return merged;
 }
 
-/* Mends the path's leaf, then what has too few entries above it. Returns the last level changed. */
-static unsigned mend_from_leaf(struct range_map *map, struct range_path *path)
+/*
+ * Mends the path's node of the level, then what has too few entries above it. Returns the last
+ * level changed.
+ */
+static unsigned mend_from(struct range_map *map, struct range_path *path, unsigned level)
 {
-    unsigned level = 0;
     bool merged = true;
 
     while (merged && level + 1 < map->height && path->node[level]->count < tree_least(level)) {
@@ -445,17 +448,49 @@ void tree_remove(struct range_map *map, struct range_path *path)
     struct range_node *leaf = path->node[0];
     unsigned index = path->index[0];
 
+    tree_is_changing(map);
     map->count--;
     node_remove(leaf, 0, index);
     if (map->height == 1) {
         shrink(map);
     } else if (leaf->count < tree_least(0)) {
-        refresh_node(map, path, mend_from_leaf(map, path));
+        refresh_node(map, path, mend_from(map, path, 0));
         shrink(map);
     } else if (index && index < leaf->count) {
         gap_grew(map, path, 0, tree_gap_before(leaf, 0, index));
     } else {
         refresh_borders(map, path, 0);
+    }
+}
+
+/* The path's leaf is empty. */
+static void remove_leaf(struct range_map *map, struct range_path *path)
+{
+    node_free(map, path->node[0], 0);
+    node_remove(path->node[1], 1, path->index[1]);
+    refresh_node(map, path, mend_from(map, path, 1));
+    shrink(map);
+}
+
+void tree_remove_some(struct range_map *map, struct range_path *path, unsigned count)
+{
+    struct range_node *leaf = path->node[0];
+    struct range_entry *entries = tree_entries(leaf, 0);
+    unsigned index = path->index[0];
+    size_t behind = leaf->count - index - count;
+
+    map->count -= count;
+    memmove(&leaf->last[index], &leaf->last[index + count], behind * sizeof(leaf->last[0]));
+    memmove(&entries[index], &entries[index + count], behind * sizeof(entries[0]));
+    memset(&leaf->last[index + behind], 0xff, count * sizeof(leaf->last[0]));
+    leaf->count -= count;
+    if (map->height == 1) {
+        shrink(map);
+    } else if (!leaf->count) {
+        remove_leaf(map, path);
+    } else {
+        refresh_node(map, path, mend_from(map, path, 0));
+        shrink(map);
     }
 }
 

@@ -215,6 +215,14 @@ static inline void tree_change_end(struct range_map *map)
     atomic_store_explicit(&map->version, version + 1, memory_order_release);
 }
 
+#ifdef VIOMMU_TESTING
+/*
+ * For tests, or NULL: called before each load of range_map_peek, and once at its end. So a test does
+ * what another thread would do just then.
+ */
+extern void (*tree_peek_step)(void);
+#endif
+
 /* Whether a seek found a run. */
 static inline bool tree_at_run(const struct range_map *map, const struct range_path *path)
 {
@@ -236,6 +244,9 @@ void tree_insert(struct range_map *map, struct range_path *path, const struct ra
 /* Removes the run at the path, which is of no use afterwards. */
 void tree_remove(struct range_map *map, struct range_path *path);
 
+/* The same for so many of its leaf, from the path's on. A leaf that is empty then goes at once. */
+void tree_remove_some(struct range_map *map, struct range_path *path, unsigned count);
+
 /* Tells the levels above after the borders of the path's run were changed in place. */
 void tree_refresh(struct range_map *map, const struct range_path *path);
 
@@ -248,8 +259,15 @@ void tree_trim(struct range_map *map);
 #ifdef VIOMMU_TESTING
 /* Counts a change, and checks the map when its turn has come. */
 void tree_changed(struct range_map *map);
+/* Aborts unless those who peek can see that the map is being changed. */
+void tree_is_changing(const struct range_map *map);
 #else
 static inline void tree_changed(struct range_map *map)
+{
+    (void)map;
+}
+
+static inline void tree_is_changing(const struct range_map *map)
 {
     (void)map;
 }

@@ -82,7 +82,9 @@ static inline bool mappings_find(const struct mappings *mappings, uint64_t addre
 static inline bool mappings_peek(const struct mappings *mappings, uint64_t address,
                                  struct range_run *run, uint64_t *version)
 {
-    return range_map_peek(&mappings->map, address, run, version) == RANGE_FOUND &&
+    /* Before: a drain after mappings_try leaves nobody there. After: what comes is in the map. */
+    return !atomic_load_explicit(&mappings->tried, memory_order_relaxed) &&
+           range_map_peek(&mappings->map, address, run, version) == RANGE_FOUND &&
            !atomic_load_explicit(&mappings->tried, memory_order_relaxed);
 }
 

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <string.h>
 #include <time.h>
 
 #define YIELDS 64 /* before a wait begins to sleep */
@@ -323,29 +324,62 @@ int viommu_bus_wait(struct viommu_bus *bus)
     return 0;
 }
 
+/* Waits until no CPU is as it was. */
+static void settle(struct viommu_bus *bus)
+{
+    uint64_t target = epoch_begin_drain(&bus->epoch);
+    uint64_t pause = 0;
+
+    for (unsigned n = 0; !epoch_drained(&bus->epoch, target); n++) {
+        ask_everybody(bus);
+        pause_for(n, &pause);
+    }
+}
+
+/* Whether the bus is among the first `count` that the thread's access has changed. */
+static bool has_changed(const struct viommu_bus *bus, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (space_thread.changed[i] == bus) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void note_changed(struct viommu_bus *bus)
+{
+    unsigned count = space_thread.changed_count;
+
+    if (count < CHANGED_MAX && !has_changed(bus, count)) {
+        space_thread.changed[space_thread.changed_count++] = bus;
+    }
+}
+
 /*
  * Not for calls: a callback may wait for something that this thread does next. An access to
  * registers that had begun goes on.
  */
 void bus_settle(struct viommu_bus *bus)
 {
-    struct viommu_bus *changed = space_thread.changed_of;
-    uint64_t target;
-    uint64_t pause = 0;
+    struct viommu_bus *changed[CHANGED_MAX];
+    unsigned count = space_thread.changed_count;
 
-    if (!changed || space_thread.calls) {
+    if (!count || space_thread.calls) {
         return;
     }
     if (space_thread.sections) {
         /* Until the CPU ends its bus is there; of another bus that is not known. */
-        space_thread.changed_of = changed == bus ? changed : NULL;
+        space_thread.changed_count = 0;
+        if (has_changed(bus, count)) {
+            note_changed(bus);
+        }
         return;
     }
-    space_thread.changed_of = NULL;
-    target = epoch_begin_drain(&changed->epoch);
-    for (unsigned n = 0; !epoch_drained(&changed->epoch, target); n++) {
-        ask_everybody(changed);
-        pause_for(n, &pause);
+    memcpy(changed, space_thread.changed, count * sizeof(changed[0]));
+    space_thread.changed_count = 0;
+    for (unsigned i = 0; i < count; i++) {
+        settle(changed[i]);
     }
 }
 
@@ -368,6 +402,6 @@ void viommu_region_iommu_changed(struct viommu_region *region, uint32_t index, u
     }
     pthread_mutex_unlock(&bus->told);
     if (space_thread.calls) {
-        space_thread.changed_of = bus;
+        note_changed(bus);
     }
 }

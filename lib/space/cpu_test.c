@@ -4,7 +4,10 @@
 #include "space/test_space.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define RAM_AT 0x100000u
 #define PAGE 4096u
@@ -541,6 +544,82 @@ static void a_callback_does_not_use_the_cpu(void **state)
     assert_int_equal(load(bed, 2), 2);
 }
 
+/* A CPU of another bus, on a thread of its own, which takes its time when it is asked. */
+struct runner {
+    struct bed *bed;
+    struct viommu_cpu *cpu;
+    atomic_bool runs;
+    atomic_bool asked;
+    atomic_bool stopped;
+};
+
+static void on_runner_kick(void *opaque)
+{
+    atomic_store(&((struct runner *)opaque)->asked, true);
+}
+
+static void *runner_run(void *opaque)
+{
+    struct runner *runner = opaque;
+
+    assert_int_equal(viommu_cpu_begin(runner->cpu), 0);
+    assert_int_equal(viommu_cpu_fill(runner->cpu, 0, page_at(1)), 7);
+    atomic_store(&runner->runs, true);
+    while (!atomic_load(&runner->asked)) {
+        sched_yield();
+    }
+    usleep(20000);
+    atomic_store(&runner->stopped, true);
+    viommu_cpu_end(runner->cpu);
+    return NULL;
+}
+
+/* A register that changes an IOMMU of two buses, its own last. */
+static int change_two(void *opaque, uint64_t offset, unsigned size,
+                      const struct viommu_bus_attrs *attrs, uint64_t value)
+{
+    struct bed **beds = opaque;
+
+    viommu_region_iommu_changed(beds[1]->iommu.region, VIOMMU_INDEX_ALL, 0, PAGE * 2 - 1);
+    viommu_region_iommu_changed(beds[0]->iommu.region, VIOMMU_INDEX_ALL, 0, PAGE * 2 - 1);
+    return ignore_write(opaque, offset, size, attrs, value);
+}
+
+static void an_access_waits_for_cpus_of_all_buses_that_it_changed(void **state)
+{
+    static const struct viommu_region_ops ops = {.read = use_the_cpu, .write = change_two};
+    struct bed *beds[2] = {*state};
+    struct viommu_region_config config = {
+        .kind = VIOMMU_REGION_MMIO, .last = 0xfff, .ops = &ops, .opaque = beds};
+    struct runner runner = {0};
+    struct viommu_cpu_config cpu = {.opaque = &runner, .kick = on_runner_kick};
+    struct viommu_region *region;
+    pthread_t thread;
+    void *other;
+
+    setup(&other);
+    beds[1] = other;
+    viommu_cpu_end(beds[0]->cpu); /* else this thread does not wait */
+    viommu_cpu_end(beds[1]->cpu);
+    assert_int_equal(viommu_region_create(beds[0]->bus, &config, &region), 0);
+    assert_int_equal(viommu_region_add(beds[0]->root, region, 0, 0), 0);
+    assert_int_equal(viommu_bus_commit(beds[0]->bus), 0);
+    assert_int_equal(viommu_cpu_create(beds[1]->bus, &cpu, &runner.cpu), 0);
+    assert_int_equal(viommu_cpu_set_space(runner.cpu, 0, beds[1]->space, &normal), 0);
+    assert_int_equal(pthread_create(&thread, NULL, runner_run, &runner), 0);
+    while (!atomic_load(&runner.runs)) {
+        sched_yield();
+    }
+
+    assert_int_equal(viommu_space_write(beds[0]->space, 0, "", 1, &normal), 0);
+    assert_true(atomic_load(&runner.stopped));
+
+    pthread_join(thread, NULL);
+    assert_int_equal(viommu_cpu_begin(beds[0]->cpu), 0);
+    assert_int_equal(viommu_cpu_begin(beds[1]->cpu), 0);
+    teardown(&other);
+}
+
 static void configurations(void **state)
 {
     struct bed *bed = *state;
@@ -577,6 +656,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_cpus_own_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(views_change_under_the_cpu, setup, teardown),
         cmocka_unit_test_setup_teardown(a_callback_does_not_use_the_cpu, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_access_waits_for_cpus_of_all_buses_that_it_changed, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(configurations, setup, teardown),
     };
 

@@ -41,6 +41,7 @@
 #define INDEXES_MAX 16u          /* attribute indexes of an IOMMU */
 #define REFUSALS_MAX 16u         /* times that a refusal is taken back in one access */
 #define CALLS_MAX 16u            /* callbacks inside callbacks, of one thread */
+#define CHANGED_MAX 8u           /* buses that one access waits for */
 #define ASKED_MAX 64u            /* ranges that a CPU is asked to drop at once */
 #define CACHED_HOPS_MAX 4u       /* of one TLB entry */
 
@@ -125,9 +126,10 @@ struct viommu_bus {
 
 /* What this thread is doing on buses. */
 struct space_thread {
-    unsigned sections;             /* open, of any bus */
-    struct call *calls;            /* callbacks, the innermost first */
-    struct viommu_bus *changed_of; /* the bus whose IOMMU an access changed last */
+    unsigned sections;  /* open, of any bus */
+    struct call *calls; /* callbacks, the innermost first */
+    struct viommu_bus *changed[CHANGED_MAX]; /* buses whose IOMMUs an access has changed */
+    unsigned changed_count;
 };
 extern _Thread_local struct space_thread space_thread
     __attribute__((visibility("hidden"), tls_model("initial-exec")));

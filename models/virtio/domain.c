@@ -102,6 +102,9 @@ void virtio_domains_free(struct range_map *domains)
 
 void virtio_domains_drop(struct virtio *virtio)
 {
+    /* No section that begins from now on finds a domain. */
+    requesters_forget(&virtio->iommu, 0, 0);
+    requesters_told(&virtio->iommu);
     virtio->recent = NULL;
     virtio_domains_free(&virtio->domains);
     range_map_fini(&virtio->endpoints);
@@ -110,10 +113,14 @@ void virtio_domains_drop(struct virtio *virtio)
 
 /* ---- endpoints ---- */
 
-/* Takes an endpoint out of its domain, which goes with its last one. */
+/*
+ * Takes an endpoint out of its domain, which goes with its last one. By then no section finds it any
+ * more: one that begins after the domain was handed to the epoch does not hold it back.
+ */
 static void endpoint_leave(struct virtio *virtio, struct virtio_domain *domain,
-                           const struct requester *requester)
+                           struct requester *requester)
 {
+    requester_forget(&virtio->iommu, requester);
     (void)range_map_erase(&virtio->endpoints, requester->id, requester->id, NULL);
     virtio_domain_open(domain, atomic_load(&requester->closed));
     if (!--domain->endpoints) {
@@ -121,7 +128,7 @@ static void endpoint_leave(struct virtio *virtio, struct virtio_domain *domain,
     }
 }
 
-void virtio_requester_gone(struct viommu *iommu, const struct requester *requester)
+void virtio_requester_gone(struct viommu *iommu, struct requester *requester)
 {
     struct virtio *virtio = virtio_of(iommu);
     struct virtio_domain *domain = virtio_endpoint_domain(virtio, requester->id);

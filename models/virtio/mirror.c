@@ -39,17 +39,19 @@ int virtio_narrow(struct viommu *iommu, uint64_t last, uint64_t page_sizes)
     struct virtio *virtio = virtio_of(iommu);
     struct viommu_virtio_config *config = &virtio->config;
     uint64_t granule = virtio->granule;
+    uint64_t end;
 
     if (last >= config->input.last && !(config->page_size_mask & ~page_sizes)) {
         return 0;
     }
-    last = last < config->input.last ? ((last + 1) & ~granule) - 1 : config->input.last;
+    /* Behind the last whole granule; 0: behind everything. */
+    end = last < config->input.last ? (last + 1) & ~granule : config->input.last + 1;
     if (atomic_load(&iommu->started) || !(page_sizes & (granule + 1)) ||
-        last + 1 <= config->input.first ||
-        (last != config->input.last && !(config->features & VIOMMU_VIRTIO_INPUT_RANGE))) {
+        end - 1 < config->input.first || (last < config->input.last && !end) ||
+        (end - 1 != config->input.last && !(config->features & VIOMMU_VIRTIO_INPUT_RANGE))) {
         return -ERANGE;
     }
-    config->input.last = last;
+    config->input.last = end - 1;
     config->page_size_mask &= page_sizes;
     return 0;
 }

@@ -598,6 +598,25 @@ static uint64_t config_field(struct viommu *iommu, uint64_t at)
     return value;
 }
 
+static void test_narrowed_sizes(void **state)
+{
+    struct viommu_virtio_config config = {.features = VIOMMU_VIRTIO_MAP_UNMAP};
+    struct bed other = {.virtio = config};
+
+    (void)state;
+    bed_memory(&other);
+    other.config = (struct viommu_config){.memory = other.memory};
+    assert_int_equal(viommu_virtio_create(&other.config, &config, &other.iommu), 0);
+    bed_devices(&other, other.iommu, other.devices);
+    mirror_prepare(&extra);
+    extra.what.page_sizes = 1 << 12 | 1 << 21;
+    assert_int_equal(mirror_subscribe(&other, 0, &extra), 0);
+    assert_int_equal(viommu_start(other.iommu), 0);
+    assert_int_equal(config_field(other.iommu, 0), 1 << 12 | 1 << 21);
+    assert_int_equal(config_field(other.iommu, 16), UINT64_MAX);
+    bed_fini(&other);
+}
+
 static void test_narrowed(void **state)
 {
     static const struct viommu_range low = {0, 0xffff12345678};
@@ -651,6 +670,24 @@ static void test_subscribe_late(void **state)
     mirror_told(&one, "-1000-1fff");
 }
 
+/* What went with a mirror's help is not kept, however often. */
+static void test_memory_of_mappings(void **state)
+{
+    uint64_t least = bed_status(&bed).memory;
+
+    (void)state;
+    one.silent = true;
+    two.silent = true;
+    for (unsigned turn = 0; turn < 2; turn++) {
+        for (uint64_t i = 0; i < 900; i++) {
+            assert_int_equal(map(i * PAGE, (i + 1) * PAGE - 1, 0), SPEC_S_OK);
+        }
+        assert_true(bed_status(&bed).memory > least + 24576);
+        assert_int_equal(unmap(0, 900 * PAGE - 1), SPEC_S_OK);
+        assert_true(bed_status(&bed).memory < least + 20480);
+    }
+}
+
 /* An allocation that fails is NOMEM, or nothing at all: mirrors hold what the guest was told. */
 static void test_no_memory(void **state)
 {
@@ -683,6 +720,48 @@ static void test_no_memory(void **state)
     }
 }
 
+/* An UNMAP that mirrors follow is done, whatever allocation fails while nothing else is under way. */
+static void test_unmap_without_memory(void **state)
+{
+    bool failed = true;
+
+    (void)state;
+    for (unsigned n = 1; failed; n++) {
+        assert_int_equal(map(0x1000, 0x1fff, 0x3000), SPEC_S_OK);
+        assert_int_equal(bed_read(&bed, 0, 0x1000), 3);
+        base_alloc_fail_at(n);
+        assert_int_equal(unmap(0x1000, 0x1fff), SPEC_S_OK);
+        failed = base_alloc_failed();
+        base_alloc_fail_at(0);
+        assert_int_equal(bed_read(&bed, 0, 0x1000), -EFAULT);
+        assert_int_equal(bed_status(&bed).mappings, 0);
+        assert_int_equal(one.count + two.count, 0);
+    }
+}
+
+/* Behind another one it may be refused, and then has changed nothing. */
+static void test_unmap_behind_another_without_memory(void **state)
+{
+    (void)state;
+    assert_int_equal(map(0x1000, 0x1fff, 0x3000), SPEC_S_OK);
+    assert_int_equal(map(0x4000, 0x4fff, 0x3000), SPEC_S_OK);
+    assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+    assert_int_equal(bed_unmap(&bed, 1, 0x1000, 0x1fff), BED_PENDING);
+    base_alloc_fail_at(1);
+    assert_int_equal(bed_unmap(&bed, 1, 0x4000, 0x4fff), SPEC_S_NOMEM);
+    base_alloc_fail_at(0);
+    viommu_dma_end(bed.iommu);
+    bed_process(&bed);
+    expect_done(0, bed.token - 1, SPEC_S_OK);
+    assert_int_equal(bed.done_count, 1);
+    assert_int_equal(bed_read(&bed, 0, 0x1000), -EFAULT);
+    assert_int_equal(bed_read(&bed, 0, 0x4000), 3);
+    assert_int_equal(one.count, 1);
+    assert_int_equal(two.count, 1);
+    bed.done_count = 0;
+    assert_int_equal(unmap(0x4000, 0x4fff), SPEC_S_OK);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -713,8 +792,12 @@ int main(void)
         TEST(test_device_goes_while_pending),
         TEST(test_allowed),
         cmocka_unit_test(test_narrowed),
+        cmocka_unit_test(test_narrowed_sizes),
         TEST(test_subscribe_late),
+        TEST(test_memory_of_mappings),
         TEST(test_no_memory),
+        TEST(test_unmap_without_memory),
+        TEST(test_unmap_behind_another_without_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

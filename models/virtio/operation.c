@@ -82,7 +82,7 @@ bool virtio_pages_at_once(struct virtio *virtio, struct virtio_domain *domain, u
 }
 
 void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *operation,
-                            const struct virtio_domain *domain, uint64_t first, uint64_t last)
+                            struct virtio_domain *domain, uint64_t first, uint64_t last)
 {
     struct attached attached = {virtio, domain};
     struct window_concern concern = {
@@ -91,6 +91,11 @@ void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *oper
     /* Nothing is cached late (unit.h): once is enough. */
     (void)iotlb_drop_range(&virtio->iommu.iotlb, virtio_number(domain), first, last);
     begin(virtio, operation, is_attached, &attached, &concern);
+    operation->domain = domain->id;
+    operation->serial = domain->serial;
+    operation->tried = atomic_load_explicit(&domain->mappings.tried, memory_order_relaxed);
+    operation->drain = operation->wait.drain;
+    domain->drain = operation->drain;
     virtio->iommu.stats.iotlb_invalidations[2]++;
 }
 
@@ -143,11 +148,14 @@ void virtio_operation_everyone(struct virtio *virtio, struct virtio_operation *o
 
 /* ---- what no request asked for ---- */
 
-static bool is_nobody(const struct requester *requester, const void *what)
+/* Who is told. */
+static bool is_unasked(const struct requester *requester, const void *what)
 {
-    (void)requester;
-    (void)what;
-    return false;
+    const struct virtio *virtio = what;
+    const struct virtio_domain *domain = virtio_endpoint_domain(virtio, requester->id);
+
+    return (virtio->unasked.bypass && !domain) ||
+           (virtio->unasked.closed && virtio_reaches_all(virtio, domain));
 }
 
 /*
@@ -159,13 +167,14 @@ static void unasked_begin(struct virtio *virtio)
 {
     struct virtio_unasked *unasked = &virtio->unasked;
     struct attached nowhere = {virtio, NULL};
+    bool any = unasked->gone || unasked->closed;
     struct window_concern concern = {
-        .last = UINT64_MAX, .domain = unasked->gone ? WINDOW_DOMAIN_ANY : WINDOW_DOMAIN_NONE};
+        .last = UINT64_MAX, .domain = any ? WINDOW_DOMAIN_ANY : WINDOW_DOMAIN_NONE};
 
-    begin(virtio, &unasked->operation, unasked->bypass ? is_attached : is_nobody, &nowhere,
-          &concern);
-    if (unasked->gone && notify_has_mirrors(&virtio->iommu)) {
-        follow_join(&virtio->iommu, &unasked->operation.wait); /* one that has another id now */
+    begin(virtio, &unasked->operation, is_unasked, virtio, &concern);
+    if (any && notify_has_mirrors(&virtio->iommu)) {
+        /* One that has another id now, or may map less. */
+        follow_join(&virtio->iommu, &unasked->operation.wait);
     }
     if (unasked->bypass) {
         follow_review(&virtio->iommu, &unasked->operation.wait, is_attached, &nowhere,
@@ -173,6 +182,7 @@ static void unasked_begin(struct virtio *virtio)
     }
     unasked->bypass = false;
     unasked->gone = false;
+    unasked->closed = false;
 }
 
 /* More came meanwhile: those who asked for the old after the first time hear of it, too. */
@@ -216,7 +226,32 @@ void virtio_endpoint_gone(struct virtio *virtio)
     unasked_came(virtio);
 }
 
+void virtio_bypass_closed(struct virtio *virtio)
+{
+    virtio->unasked.closed = true;
+    unasked_came(virtio);
+}
+
 /* ---- progress ---- */
+
+/*
+ * Its first drain is over: what was kept of the mappings that it took out goes, unless more went
+ * meanwhile, which has a drain of its own. Where mirrors try changes nothing is kept from now on.
+ */
+static void trim(struct virtio *virtio, struct virtio_operation *operation)
+{
+    struct virtio_domain *domain =
+        operation->serial ? virtio_index_find(&virtio->domains, operation->domain) : NULL;
+
+    if (domain && domain->serial == operation->serial) {
+        if (operation->tried) {
+            range_map_release(&domain->mappings.map);
+        } else if (domain->drain == operation->drain) {
+            range_map_trim(&domain->mappings.map);
+        }
+    }
+    operation->serial = 0;
+}
 
 /* The requests that it waited for have ended: what is next? */
 static enum virtio_phase after_drain(struct virtio *virtio, struct virtio_operation *operation)
@@ -227,6 +262,7 @@ static enum virtio_phase after_drain(struct virtio *virtio, struct virtio_operat
     if (operation->phase == PHASE_SETTLE) {
         return PHASE_FOLLOW;
     }
+    trim(virtio, operation);
     notify_release(&virtio->iommu, wait);
     windows = windows_ask(&virtio->iommu, &wait->windows, wait->drain);
     return wait->told || windows ? PHASE_TELL : PHASE_FOLLOW;

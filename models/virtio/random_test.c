@@ -443,6 +443,7 @@ static void step_space(struct world *world)
         assert_int_equal(conflict.holder.kind, VIOMMU_IOVA_MAPPING);
         kept->reservation = NULL;
     }
+    bed_process(&world->bed); /* what devices in bypass mode could use is waited for */
 }
 
 static void step_rare(struct world *world)

@@ -259,6 +259,12 @@ static void advance(struct virtio *virtio)
     virtio->iommu.drain_open = 0;
 }
 
+/* Whether some that came before have not been told yet. */
+static bool is_behind(const struct virtio *virtio)
+{
+    return virtio->first || (virtio->telling && !pthread_equal(virtio->teller, pthread_self()));
+}
+
 /*
  * What was done is complete when what it took away is, and when all that came before is complete.
  * Returns whether it is pending.
@@ -272,7 +278,7 @@ static bool finish(struct request *request, uint8_t status, uint64_t token)
         return false;
     }
     virtio->iommu.drain_open = 0;
-    if (!virtio->first && virtio_operation_complete(virtio, operation)) {
+    if (!is_behind(virtio) && virtio_operation_complete(virtio, operation)) {
         virtio_operation_free(virtio, operation);
         return false;
     }
@@ -294,7 +300,7 @@ static bool needs_place(const struct request *request)
 {
     const struct virtio *virtio = request->virtio;
 
-    return (virtio->first || follow_trying(&virtio->iommu)) && request->in[0] != VIRTIO_PROBE;
+    return (is_behind(virtio) || follow_trying(&virtio->iommu)) && request->in[0] != VIRTIO_PROBE;
 }
 
 /* Carries it out, or begins to. Returns the status; that of what is tried comes later. */
@@ -307,7 +313,9 @@ static uint8_t carry_out(struct request *request)
         status = types[request->in[0]].run(request);
     }
     virtio->requests++;
-    virtio->refused += status != VIOMMU_VIRTIO_OK;
+    if (status) {
+        virtio->refused++;
+    }
     return status;
 }
 
@@ -435,7 +443,8 @@ static int run(struct request *request, uint64_t token)
 
 /*
  * Copies what will be decoded, once: no field that is looked at lies behind those of MAP. By sizes
- * that the compiler knows, as far as there are such: these are a few loads.
+ * that the compiler knows, as far as there are such: these are a few loads. In parts that do not
+ * overlap, and that no field straddles: a processor waits where a load follows two stores.
  */
 static void copy_in(struct request *request, const void *in, size_t size)
 {
@@ -443,7 +452,8 @@ static void copy_in(struct request *request, const void *in, size_t size)
     if (size >= VIRTIO_MAP_SIZE) {
         memcpy(request->in, in, VIRTIO_MAP_SIZE);
     } else if (size >= VIRTIO_UNMAP_SIZE) {
-        memcpy(request->in, in, VIRTIO_UNMAP_SIZE);
+        memcpy(request->in, in, VIRTIO_UNMAP_SIZE - 4);
+        memcpy(request->in + VIRTIO_UNMAP_SIZE - 4, (const uint8_t *)in + VIRTIO_UNMAP_SIZE - 4, 4);
     } else if (size) {
         memcpy(request->in, in, size);
     }

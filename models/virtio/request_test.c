@@ -468,6 +468,93 @@ static void test_allocation_failures(void **state)
     bed_fini(&bed);
 }
 
+/* UNMAP, where an allocation would fail: there has to be none. */
+static uint8_t unmap_without_memory(struct bed *bed, uint64_t first, uint64_t last)
+{
+    uint8_t status;
+
+    base_alloc_fail_at(1);
+    status = bed_unmap(bed, 1, first, last);
+    assert_false(base_alloc_failed());
+    base_alloc_fail_at(0);
+    return status;
+}
+
+#define UNMAPPED_PAGES UINT64_C(3000)
+
+static void map_many(struct bed *bed)
+{
+    for (uint64_t i = 0; i < UNMAPPED_PAGES; i++) {
+        assert_int_equal(bed_map(bed, 1, i * PAGE, i * PAGE + 0xfff, 0x3000, 3), SPEC_S_OK);
+    }
+}
+
+/* So it never fails for want of it: from all mappings one by one, and at once. */
+static void test_unmap_needs_no_memory(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_init(&bed, &defaults);
+    assert_int_equal(bed_attach(&bed, 1, 8, 0), SPEC_S_OK);
+    map_many(&bed);
+    for (uint64_t i = 0; i < UNMAPPED_PAGES; i++) {
+        uint64_t first = i * 1009 % UNMAPPED_PAGES * PAGE;
+
+        assert_int_equal(bed_read(&bed, 0, first), 3);
+        assert_int_equal(unmap_without_memory(&bed, first, first + 0xfff), SPEC_S_OK);
+        assert_int_equal(bed_status(&bed).mappings, UNMAPPED_PAGES - i - 1);
+    }
+    map_many(&bed);
+    assert_int_equal(unmap_without_memory(&bed, 0x800, 0x17ff), SPEC_S_RANGE);
+    assert_int_equal(unmap_without_memory(&bed, 0, UINT64_MAX), SPEC_S_OK);
+    assert_int_equal(unmap_without_memory(&bed, 0, UINT64_MAX), SPEC_S_OK);
+    assert_int_equal(bed_status(&bed).mappings, 0);
+    bed_fini(&bed);
+}
+
+/*
+ * One that has to wait needs none either; the next ones do while it waits, and without are NOMEM
+ * and change nothing.
+ */
+static void test_unmap_behind_another(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_init(&bed, &defaults);
+    assert_int_equal(bed_attach(&bed, 1, 8, 0), SPEC_S_OK);
+    map_many(&bed);
+    for (unsigned round = 0; round < 3; round++) {
+        uint64_t mappings = bed_status(&bed).mappings;
+        uint64_t first = round * 3 * PAGE;
+
+        assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+        assert_int_equal(unmap_without_memory(&bed, first, first + 0xfff), BED_PENDING);
+        base_alloc_fail_at(1);
+        assert_int_equal(bed_unmap(&bed, 1, first + PAGE, first + PAGE + 0xfff), SPEC_S_NOMEM);
+        assert_true(base_alloc_failed());
+        base_alloc_fail_at(0);
+        assert_int_equal(bed_status(&bed).mappings, mappings - 1);
+        assert_int_equal(bed_status(&bed).pending, 1);
+        assert_int_equal(bed_write(&bed, 0, first), -EFAULT);
+        assert_int_equal(bed_write(&bed, 0, first + PAGE), 0);
+        /* With memory it waits behind the other. */
+        assert_int_equal(bed_unmap(&bed, 1, first + PAGE, first + PAGE + 0xfff), BED_PENDING);
+        assert_int_equal(bed_write(&bed, 0, first + PAGE), -EFAULT);
+        viommu_dma_end(bed.iommu);
+        bed_process(&bed);
+        assert_int_equal(bed.done_count, 2);
+        assert_int_equal(bed.done[0].status, SPEC_S_OK);
+        assert_int_equal(bed.done[1].status, SPEC_S_OK);
+        bed.done_count = 0;
+        assert_int_equal(unmap_without_memory(&bed, first + 2 * PAGE, first + 2 * PAGE + 0xfff),
+                         SPEC_S_OK);
+        assert_int_equal(bed_status(&bed).mappings, mappings - 3);
+    }
+    bed_fini(&bed);
+}
+
 /* Mapping and unmapping without end takes no more memory than the mappings that are there. */
 static void test_storm(void **state)
 {
@@ -509,7 +596,8 @@ int main(void)
         cmocka_unit_test(test_rubbish),        cmocka_unit_test(test_not_negotiated),
         cmocka_unit_test(test_limits),         cmocka_unit_test(test_config_space),
         cmocka_unit_test(test_configuration),  cmocka_unit_test(test_allocation_failures),
-        cmocka_unit_test(test_storm),
+        cmocka_unit_test(test_storm),          cmocka_unit_test(test_unmap_needs_no_memory),
+        cmocka_unit_test(test_unmap_behind_another),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

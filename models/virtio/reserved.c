@@ -68,7 +68,7 @@ bool virtio_domain_fits(const struct virtio_domain *domain, const struct closed 
 bool virtio_is_reserved(const struct virtio_domain *domain, uint64_t first, uint64_t last)
 {
     return (first <= VIRTIO_INTERRUPT_LAST && last >= VIRTIO_INTERRUPT_FIRST) ||
-           cover_meets(&domain->closed, first, last);
+           (domain->closed.count && cover_meets(&domain->closed, first, last));
 }
 
 /* ---- what the space says ---- */
@@ -96,6 +96,25 @@ static size_t regions(const struct virtio *virtio, const struct closed *closed)
     return count;
 }
 
+/* Whether something is closed now that was not. */
+static bool closes_more(const struct closed *old, const struct closed *closed)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < closed->count; i++) {
+        const struct viommu_range *range = &closed->ranges[i];
+
+        while (old && at < old->count && old->ranges[at].last < range->first) {
+            at++;
+        }
+        if (!old || at == old->count || old->ranges[at].first > range->first ||
+            old->ranges[at].last < range->last) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /*
  * While mirrors try a change what comes is in the map already, and what goes is still there; an ATTACH
  * is judged once more when they have.
@@ -119,7 +138,15 @@ int virtio_closing(struct viommu *iommu, struct requester *requester, const stru
             return -EEXIST;
         }
     }
-    return domain ? virtio_domain_close(domain, closed) : 0;
+    if (domain && virtio_domain_close(domain, closed)) {
+        return -ENOMEM;
+    }
+    /* Requests in bypass mode that began before, and windows, may still use it. */
+    if (virtio_reaches_all(virtio, domain) && atomic_load(&iommu->started) &&
+        closes_more(atomic_load(&requester->closed), closed)) {
+        virtio_bypass_closed(virtio);
+    }
+    return 0;
 }
 
 void virtio_closed(struct viommu *iommu, struct requester *requester, const struct closed *closed)

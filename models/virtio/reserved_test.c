@@ -3,6 +3,7 @@
 #include "virtio/test_virtio.h"
 
 #include "base/alloc.h"
+#include "device/requester.h"
 
 #include <stdio.h>
 
@@ -132,6 +133,69 @@ static void test_room(void **state)
     viommu_iova_destroy(device.space);
 }
 
+static void on_revoke(void *opaque)
+{
+    ++*(unsigned *)opaque;
+}
+
+/* What is closed while a device in bypass mode has it: windows go, and what comes later waits. */
+static void test_bypass(void **state)
+{
+    unsigned revoked = 0;
+    struct viommu_range range = {0x4000, 0x4fff};
+    struct viommu_window_request request = {
+        .ranges = &range, .count = 1, .perm = VIOMMU_READ, .revoke = on_revoke,
+        .opaque = &revoked};
+    struct viommu_iova_reservation *r;
+    struct viommu_window *window;
+    struct iovec iov;
+    size_t count = 1;
+
+    (void)state;
+    assert_int_equal(bed_attach(&bed, 1, 9, 0), SPEC_S_OK);
+    assert_int_equal(viommu_mmio_write(bed.iommu, SPEC_CONFIG_BYPASS, 1, 1), 0);
+    bed_process(&bed);
+    assert_int_equal(viommu_device_pin(bed.devices[0], NULL, &request, &iov, &count, &window), 0);
+    assert_int_equal(bed_reserve(&bed, VIOMMU_IOVA_RESERVED, 0x20000, 0x20fff, &r, NULL), 0);
+    bed_process(&bed);
+    assert_int_equal(revoked, 0);
+    viommu_iova_release(r);
+    assert_int_equal(bed_reserve(&bed, VIOMMU_IOVA_RESERVED, 0x4000, 0x4fff, &r, NULL), 0);
+    bed_process(&bed);
+    assert_int_equal(revoked, 1);
+    assert_int_equal(bed_map(&bed, 1, 0x1000, 0x1fff, 0, SPEC_MAP_RW), BED_PENDING);
+    viommu_window_release(window);
+    bed_process(&bed);
+    assert_int_equal(bed.done_count, 1);
+    /* What is given back takes nothing from anybody. */
+    viommu_iova_release(r);
+    assert_int_equal(bed_map(&bed, 1, 0x2000, 0x2fff, 0, SPEC_MAP_RW), SPEC_S_OK);
+}
+
+static bool closed_early;
+
+/* What is closed to an id is known before the device has it. */
+static void observe_closed(void *opaque, const struct viommu_observation *observation)
+{
+    const struct viommu_device *device = bed.devices[0];
+
+    (void)opaque;
+    if (observation->kind == VIOMMU_OBSERVED_CLOSED && observation->requester == 81) {
+        closed_early = atomic_load(&device->requesters[0])->id == 8;
+    }
+}
+
+static void test_new_id(void **state)
+{
+    struct viommu_watcher watcher = {.observe = observe_closed};
+
+    (void)state;
+    assert_int_equal(viommu_watch(bed.iommu, &watcher), 0);
+    assert_int_equal(viommu_device_set_requester(bed.devices[0], 81), 0);
+    assert_true(closed_early);
+    assert_string_equal(probed(81), "8000-9fff");
+}
+
 /* Each allocation fails once: all is as it was, or as it should be. */
 static void test_no_memory(void **state)
 {
@@ -181,6 +245,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_shared_id, setup, teardown),
         cmocka_unit_test_setup_teardown(test_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_bypass, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_new_id, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
     };
 

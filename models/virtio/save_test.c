@@ -98,6 +98,35 @@ static void test_goes_on(void **state)
     bed_fini(&bed);
 }
 
+static void save_is_refused(struct bed *bed)
+{
+    size_t size;
+    void *data;
+
+    assert_int_equal(viommu_save(bed->iommu, &data, &size), -EBUSY);
+}
+
+/* A request that is being told of is in no list any more: it would be lost. */
+static void test_while_told(void **state)
+{
+    struct viommu_translation out;
+    struct bed bed;
+
+    (void)state;
+    prepare(&bed);
+    assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+    assert_int_equal(viommu_device_translate(bed.devices[0], NULL, 0x1000, VIOMMU_READ, &out), 0);
+    assert_int_equal(bed_unmap(&bed, 1, 0x1000, 0x1fff), BED_PENDING);
+    viommu_dma_end(bed.iommu);
+    bed.on_done = save_is_refused;
+    bed_process(&bed);
+    assert_int_equal(bed.done_count, 1);
+    take_over(&bed);
+    bed_process(&bed);
+    assert_int_equal(bed.done_count, 1);
+    bed_fini(&bed);
+}
+
 /* What was pending completes once, in the new instance, and is not done again. */
 static void test_pending(void **state)
 {
@@ -314,6 +343,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_goes_on),  cmocka_unit_test(test_pending),
+        cmocka_unit_test(test_while_told),
         cmocka_unit_test(test_changed),  cmocka_unit_test(test_another_configuration),
         cmocka_unit_test(test_not_offered), cmocka_unit_test(test_no_memory),
     };

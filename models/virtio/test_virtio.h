@@ -39,6 +39,7 @@ struct bed {
     uint64_t token; /* of the last request */
     struct bed_done done[BED_DONE];
     unsigned done_count;
+    void (*on_done)(struct bed *bed); /* or NULL */
     unsigned faulted; /* calls */
     unsigned interrupts;
     unsigned events;
@@ -56,6 +57,9 @@ static inline void bed_completed(void *opaque, uint64_t token, uint8_t status)
 
     assert_true(bed->done_count < BED_DONE);
     bed->done[bed->done_count++] = (struct bed_done){token, status};
+    if (bed->on_done) {
+        bed->on_done(bed);
+    }
 }
 
 static inline void bed_faulted(void *opaque)

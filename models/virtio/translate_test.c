@@ -3,6 +3,7 @@
 #include "virtio/test_virtio.h"
 
 #include "base/alloc.h"
+#include "range/tree.h"
 
 enum {
     READ_AT = SPEC_FAULT_READ | SPEC_FAULT_ADDRESS,
@@ -272,6 +273,75 @@ static void test_no_memory(void **state)
     bed_fini(&bed);
 }
 
+/* ---- a change while DMA looks without the lock ---- */
+
+static struct {
+    struct bed *bed;
+    unsigned step; /* of the look-up */
+    unsigned when; /* the driver makes its request */
+    struct spec_virtio_request request;
+    uint8_t status;
+} meanwhile;
+
+static void at_step(void)
+{
+    if (meanwhile.step++ == meanwhile.when) {
+        meanwhile.status = bed_request(meanwhile.bed, meanwhile.request);
+    }
+}
+
+/* The answer may be the old one until it is over; what is remembered is the new one. */
+static void unmap_meanwhile(const struct spec_virtio_request *request, int64_t after)
+{
+    int64_t read;
+
+    for (meanwhile.when = 0;; meanwhile.when++) {
+        struct bed bed;
+
+        bed_init(&bed, &defaults);
+        assert_int_equal(bed_attach(&bed, 1, 8, 0), SPEC_S_OK);
+        for (uint64_t i = 1; i < 200; i++) {
+            assert_int_equal(bed_map(&bed, 1, i * PAGE, i * PAGE + 0xfff, 0x3000, SPEC_MAP_RW),
+                             SPEC_S_OK);
+        }
+        assert_int_equal(bed_read(&bed, 0, 0x1000), 3); /* so that it has a context */
+        meanwhile.bed = &bed;
+        meanwhile.step = 0;
+        meanwhile.request = *request;
+        meanwhile.status = BED_SILENT;
+        tree_peek_step = at_step;
+        read = bed_read(&bed, 0, 0x9000);
+        tree_peek_step = NULL;
+        bed_process(&bed);
+        assert_true(read == 3 || read == after);
+        if (meanwhile.status != BED_SILENT) {
+            assert_int_equal(meanwhile.status, BED_PENDING); /* the read is a section */
+            assert_int_equal(bed.done_count, 1);
+            assert_int_equal(bed.done[0].status, SPEC_S_OK);
+            assert_int_equal(bed_read(&bed, 0, 0x9000), after);
+        }
+        bed_fini(&bed);
+        if (meanwhile.status == BED_SILENT) {
+            break;
+        }
+    }
+    assert_true(meanwhile.when > 20);
+}
+
+static void test_meanwhile(void **state)
+{
+    struct spec_virtio_request unmap = spec_virtio_unmap(1, 0x9000, 0x9fff);
+    struct spec_virtio_request unmap_all = spec_virtio_unmap(1, 0, UINT64_MAX);
+    struct spec_virtio_request detach = spec_virtio_detach(1, 8);
+    struct spec_virtio_request attach = spec_virtio_attach(2, 8, SPEC_ATTACH_BYPASS);
+
+    (void)state;
+    unmap_meanwhile(&unmap, -EFAULT);
+    unmap_meanwhile(&unmap_all, -EFAULT);
+    unmap_meanwhile(&detach, -EFAULT);
+    unmap_meanwhile(&attach, 9);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,7 +349,7 @@ int main(void)
         cmocka_unit_test(test_domains),    cmocka_unit_test(test_bypass),
         cmocka_unit_test(test_old_bypass), cmocka_unit_test(test_interrupts),
         cmocka_unit_test(test_faults),     cmocka_unit_test(test_devices),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_meanwhile),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

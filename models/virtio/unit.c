@@ -171,9 +171,12 @@ static bool virtio_work(struct viommu *iommu, unsigned *budget)
     return windows_spent(iommu) || late;
 }
 
+/* One that is being told is in nobody's list: it would be missed. */
 static bool virtio_quiet(const struct viommu *iommu)
 {
-    return !virtio_request_queued((const struct virtio *)iommu);
+    const struct virtio *virtio = (const struct virtio *)iommu;
+
+    return !virtio_request_queued(virtio) && !virtio->telling;
 }
 
 static bool virtio_draining(struct viommu *iommu)
@@ -197,11 +200,14 @@ static void tell_completed(struct virtio *virtio, struct virtio_operation *opera
         virtio_operation_free(virtio, operation);
     }
     if (tells) {
+        virtio->telling = true;
+        virtio->teller = pthread_self();
         iommu_unlock(iommu);
         callback_enter(&mark, iommu, false);
         virtio->config.completed(iommu->opaque, token, status);
         callback_leave(&mark);
         iommu_lock(iommu);
+        virtio->telling = false;
     }
 }
 

@@ -31,7 +31,8 @@
  * - A requester's context says what `endpoints` and `bypass` say, or is not there.
  *
  * - Mappings that a section may look into are memory until it ends: domains are freed, and the
- *   nodes of their maps given back, only after a drain.
+ *   nodes of their maps given back, only after a drain. No context names a domain that is handed to
+ *   the epoch: it is forgotten before.
  *
  * Locking: the IOMMU's lock, for all changes. A translation that is not cached looks into the
  * mappings without it (range_map_peek), and takes it when that tells nothing: the address is not
@@ -55,6 +56,7 @@ struct virtio_domain {
     uint64_t serial;    /* of all that were ever made, from 1 */
     struct range_map closed; /* to its endpoints: a cover */
     size_t leaving;     /* mappings that are being taken away */
+    uint64_t drain;     /* the last that began after mappings went: then what is kept of them goes */
 };
 
 /* Operations that may be under way at once; past it requests are turned away. */
@@ -76,6 +78,10 @@ struct virtio_operation {
     struct virtio_operation *next;
     struct wait wait;
     enum virtio_phase phase;
+    uint32_t domain;      /* that lost mappings: its id */
+    uint64_t serial;      /* and which of that id it is; 0: none did */
+    uint64_t drain;       /* its first one */
+    bool tried;           /* nobody looks into the mappings without the lock after that drain */
     bool tells; /* somebody waits for its token */
     uint64_t token;
     uint64_t number; /* for those who watch, and: */
@@ -97,15 +103,16 @@ struct virtio_trial {
 };
 
 /*
- * What no request asked for: `bypass` changed, or an attached endpoint has gone with its device or
- * its id. One operation at a time, begun again when more came meanwhile.
+ * What no request asked for: `bypass` changed, an attached endpoint has gone with its device or its
+ * id, or addresses were closed to one in bypass mode. One operation at a time, begun again when more came meanwhile.
  */
 struct virtio_unasked {
     struct virtio_operation operation;
     bool active;
     bool again;
     bool bypass; /* what it is begun for next: this, */
-    bool gone;   /* and that */
+    bool gone;   /* that, */
+    bool closed; /* and addresses that are closed to endpoints in bypass mode */
 };
 
 /* A fault, as it is reported. */
@@ -143,6 +150,8 @@ struct virtio {
     /* One that needs no memory: nearly all are complete before the next one begins. */
     struct virtio_operation ready;
     bool ready_used;
+    bool telling; /* `completed` is called just now, of one that is not in the order any more, */
+    pthread_t teller; /* by this thread */
     struct virtio_unasked unasked;
     struct virtio_trial trial;
 
@@ -178,6 +187,13 @@ static inline bool virtio_bypasses(const struct virtio *virtio)
                : (virtio->accepted & VIOMMU_VIRTIO_BYPASS) != 0;
 }
 
+/* Whether an endpoint of this domain, or of none, does. */
+static inline bool virtio_reaches_all(const struct virtio *virtio,
+                                      const struct virtio_domain *domain)
+{
+    return domain ? domain->bypass : virtio_bypasses(virtio);
+}
+
 static inline bool virtio_in_interrupt_range(uint64_t address)
 {
     return address >= VIRTIO_INTERRUPT_FIRST && address <= VIRTIO_INTERRUPT_LAST;
@@ -204,7 +220,7 @@ uint8_t virtio_unmap(struct virtio *virtio, struct virtio_domain *domain, uint64
 /* Nothing is attached any more, and no domain is left. */
 void virtio_domains_drop(struct virtio *virtio);
 /* A requester has gone. */
-void virtio_requester_gone(struct viommu *iommu, const struct requester *requester);
+void virtio_requester_gone(struct viommu *iommu, struct requester *requester);
 /*
  * For save.c, which builds domains aside: adds one to an index, or an endpoint of one. Returns 0,
  * -EEXIST or -ENOMEM.
@@ -287,14 +303,15 @@ bool virtio_pages_at_once(struct virtio *virtio, struct virtio_domain *domain, u
                           uint64_t last);
 /* It takes [first, last] of a domain away. */
 void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *operation,
-                            const struct virtio_domain *domain, uint64_t first, uint64_t last);
+                            struct virtio_domain *domain, uint64_t first, uint64_t last);
 /* What a requester reached is not what it reaches now. */
 void virtio_operation_endpoint(struct virtio *virtio, struct virtio_operation *operation,
                                struct requester *requester);
 /* The same for all that are not attached, because `bypass` changed; for windows of one that is gone;
-   for all of them. */
+   for those in bypass mode, to one of which more is closed; for all of them. */
 void virtio_bypass_changed(struct virtio *virtio);
 void virtio_endpoint_gone(struct virtio *virtio);
+void virtio_bypass_closed(struct virtio *virtio);
 void virtio_operation_everyone(struct virtio *virtio, struct virtio_operation *operation);
 /* Moves one that was begun on as far as it can. Whether it is complete. */
 bool virtio_operation_complete(struct virtio *virtio, struct virtio_operation *operation);

@@ -2,7 +2,11 @@
 /* What requests wait for: DMA under way, subscribers, windows; and in which order they complete. */
 #include "virtio/test_virtio.h"
 
+#include "base/alloc.h"
 #include "device/dma.h"
+#include "virtio/unit.h"
+
+#include <pthread.h>
 
 static const struct viommu_virtio_config defaults;
 
@@ -296,6 +300,26 @@ static void test_cache_never_answers(void **state)
     bed_fini(&bed);
 }
 
+/* One that cannot be told for want of memory is fenced at once; the UNMAP is not refused. */
+static void test_cache_without_memory(void **state)
+{
+    struct cache cache = {.answer = 0};
+    struct bed bed;
+
+    (void)state;
+    prepare(&bed, &defaults);
+    subscribe(&bed, 0, &cache);
+    bed_process(&bed);
+    base_alloc_fail_at(1);
+    assert_int_equal(bed_unmap(&bed, 1, 0x1000, 0x1fff), SPEC_S_OK);
+    assert_true(base_alloc_failed());
+    base_alloc_fail_at(0);
+    bed_process(&bed);
+    assert_int_equal(cache.count, 0);
+    assert_int_equal(bed_read(&bed, 0, 0x4000), -EPERM);
+    bed_fini(&bed);
+}
+
 /* Bypass goes, comes and goes; whoever is attached before all have heard of it hears of it, too. */
 static void test_attached_out_of_bypass(void **state)
 {
@@ -482,9 +506,142 @@ static void test_bypass_again(void **state)
     bed_fini(&bed);
 }
 
+/* ---- what sections may look into ---- */
+
+/* Ways in which an endpoint, the only one, leaves its domain. */
+static void leave_by_detach(struct bed *bed)
+{
+    (void)bed_detach(bed, 1, 8);
+}
+
+static void leave_by_attach(struct bed *bed)
+{
+    (void)bed_attach(bed, 2, 8, 0);
+}
+
+static void leave_with_device(struct bed *bed)
+{
+    assert_int_equal(viommu_device_remove(bed->devices[0]), 0);
+}
+
+static void leave_by_id(struct bed *bed)
+{
+    assert_int_equal(viommu_device_set_requester(bed->devices[0], 77), 0);
+}
+
+static void leave_by_reset(struct bed *bed)
+{
+    assert_int_equal(viommu_virtio_reset(bed->iommu, 1), VIOMMU_PENDING);
+}
+
+static void leave_by_power(struct bed *bed)
+{
+    assert_int_equal(viommu_reset(bed->iommu), 0);
+}
+
+/*
+ * A section that begins just before a context is forgotten may go to its domain: the domain is handed
+ * to the epoch after that, so that the section holds it back.
+ */
+static void test_context_goes_before_its_domain(void **state)
+{
+    void (*const ways[])(struct bed *bed) = {leave_by_detach, leave_by_attach, leave_with_device,
+                                             leave_by_id,     leave_by_reset,  leave_by_power};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        const struct virtio_context *context;
+        const struct virtio_domain *domain;
+        struct bed bed;
+
+        prepare(&bed, &defaults);
+        /* With a section open both stay, and can be looked at. */
+        assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+        context = (const struct virtio_context *)atomic_load(
+            &atomic_load(&bed.devices[0]->requesters[0])->context);
+        assert_non_null(context);
+        domain = context->domain;
+        assert_non_null(domain);
+        ways[i](&bed);
+        assert_true(context->base.deferred.target > 0);
+        assert_true(domain->mappings.deferred.target > context->base.deferred.target);
+        viommu_dma_end(bed.iommu);
+        bed_process(&bed);
+        bed_fini(&bed);
+    }
+}
+
+static void *map_elsewhere(void *bed)
+{
+    assert_int_equal(bed_map(bed, 1, 0x10000, 0x10fff, 0, SPEC_MAP_RW), BED_PENDING);
+    return NULL;
+}
+
+static void map_twice(struct bed *bed)
+{
+    pthread_t thread;
+
+    bed->on_done = NULL;
+    assert_int_equal(bed_map(bed, 1, 0x11000, 0x11fff, 0, SPEC_MAP_RW), SPEC_S_OK);
+    assert_int_equal(pthread_create(&thread, NULL, map_elsewhere, bed), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+/*
+ * While one is told of, others are behind it: another thread's may return before `completed` has
+ * begun. Not so those of its own.
+ */
+static void test_order_while_told(void **state)
+{
+    struct viommu_translation out;
+    struct bed bed;
+
+    (void)state;
+    prepare(&bed, &defaults);
+    assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+    assert_int_equal(viommu_device_translate(bed.devices[0], NULL, 0x1000, VIOMMU_READ, &out), 0);
+    assert_int_equal(bed_unmap(&bed, 1, 0x1000, 0x1fff), BED_PENDING);
+    viommu_dma_end(bed.iommu);
+    bed.on_done = map_twice;
+    bed_process(&bed);
+    assert_int_equal(bed.done_count, 2);
+    expect_done(&bed, 1, bed.token, SPEC_S_OK);
+    bed_fini(&bed);
+}
+
+/* What goes while a section may look at it is kept until that ends, and no longer. */
+static void test_memory_of_mappings(void **state)
+{
+    struct bed bed;
+    uint64_t least;
+    uint64_t most;
+
+    (void)state;
+    prepare(&bed, &defaults);
+    least = bed_status(&bed).memory;
+    for (uint64_t i = 0; i < 4000; i++) {
+        assert_int_equal(
+            bed_map(&bed, 1, (16 + i) * PAGE, (17 + i) * PAGE - 1, 0, SPEC_MAP_RW), SPEC_S_OK);
+    }
+    most = bed_status(&bed).memory;
+    assert_int_equal(viommu_dma_begin(bed.iommu), 0);
+    assert_int_equal(bed_unmap(&bed, 1, 16 * PAGE, 2016 * PAGE - 1), BED_PENDING);
+    assert_int_equal(bed_unmap(&bed, 1, 2016 * PAGE, 4016 * PAGE - 1), BED_PENDING);
+    bed_process(&bed);
+    assert_int_equal(bed_status(&bed).memory, most);
+    viommu_dma_end(bed.iommu);
+    bed_process(&bed);
+    assert_int_equal(bed.done_count, 2);
+    assert_true(bed_status(&bed).memory < least + 16384);
+    bed_fini(&bed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_order_while_told),
+        cmocka_unit_test(test_memory_of_mappings),
+        cmocka_unit_test(test_context_goes_before_its_domain),
         cmocka_unit_test(test_section),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_section_holds_all),
@@ -492,6 +649,7 @@ int main(void)
         cmocka_unit_test(test_caches_are_told),
         cmocka_unit_test(test_cache_answers_late),
         cmocka_unit_test(test_cache_never_answers),
+        cmocka_unit_test(test_cache_without_memory),
         cmocka_unit_test(test_attached_out_of_bypass),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_endpoint_gone),

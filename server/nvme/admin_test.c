@@ -494,6 +494,12 @@ static void a_file_that_grows_is_an_event(void **state)
     assert_event(b, 0x040002);
     assert_int_equal(guest_do(&guest, 1, guest_rw(false, 8, 1, GUEST_DATA), NULL),
                      REFUSED(NVME_LBA_OUT_OF_RANGE));
+    /* So does a write, which does not make it longer. */
+    assert_int_equal(ftruncate(guest.fd, 2048), 0);
+    assert_int_equal(guest_do(&guest, 1, guest_rw(true, 6, 1, GUEST_DATA), NULL), NVME_WRITE_FAULT);
+    assert_int_equal(guest_do(&guest, 1, guest_rw(true, 6, 1, GUEST_DATA), NULL),
+                     REFUSED(NVME_LBA_OUT_OF_RANGE));
+    assert_int_equal(lseek(guest.fd, 0, SEEK_END), 2048);
 }
 
 /* No room in the admin completion queue: the event is told when there is some. */

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -110,15 +111,46 @@ static int deallocate(int fd, const struct nvme_job *job)
     return 0;
 }
 
+/* How large a regular file is; UINT64_MAX for what does not grow when it is written past its end. */
+static int size_now(int fd, uint64_t *size)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0) {
+        return -errno;
+    }
+    *size = S_ISREG(status.st_mode) ? (uint64_t)status.st_size : UINT64_MAX;
+    return 0;
+}
+
+/* Writes, or makes zeroes; see store.h for a file that somebody cuts. */
+static int change(int fd, const struct nvme_job *job)
+{
+    uint64_t end = job->offset + job->size, before, after;
+    int ret = size_now(fd, &before);
+
+    if (ret == 0 && end > before) {
+        ret = -ENODATA;
+    }
+    if (ret == 0) {
+        ret = job->op == NVME_STORE_WRITE
+                  ? transfer(fd, true, job->iov, job->iov_count, job->offset)
+                  : zero(fd, job);
+    }
+    if (ret == 0) {
+        ret = size_now(fd, &after);
+    }
+    return ret == 0 && after < before && after <= end ? -ENODATA : ret;
+}
+
 static int run(const struct nvme_store *store, const struct nvme_job *job)
 {
     switch (job->op) {
     case NVME_STORE_READ:
         return transfer(store->fd, false, job->iov, job->iov_count, job->offset);
     case NVME_STORE_WRITE:
-        return transfer(store->fd, true, job->iov, job->iov_count, job->offset);
     case NVME_STORE_WRITE_ZEROES:
-        return zero(store->fd, job);
+        return change(store->fd, job);
     case NVME_STORE_DEALLOCATE:
         return deallocate(store->fd, job);
     case NVME_STORE_FLUSH:

@@ -3,7 +3,14 @@
  * The backing file, and what can be done with it: one *job* at a time, by whichever thread.
  *
  * A job is all that a worker knows. Its owner fills it in and leaves it alone until it is done. A
- * transfer goes on until it is whole; the end of the file ends a read with -ENODATA.
+ * transfer goes on until it is whole; what reaches past the end of the file ends with -ENODATA.
+ *
+ * Somebody else may cut the file at any time. A write must not make it grow again, for what was cut
+ * off would be zeroes then, and no error. So it is looked at before: a write past the end is not
+ * begun. And after: a file that became smaller meanwhile, and ends where the write does or earlier,
+ * may have been cut and then extended by this very write, which fails with -ENODATA, too. (A write
+ * of the last byte in the moment between the look and the cut goes unseen: there is no system call
+ * that writes and does not extend.)
  *
  * For tests, two paths: while a file is at `fail_path`, jobs fail with -EIO and do nothing; while
  * one is at `hold_path`, a job that is done does not return (until `stop` is set).

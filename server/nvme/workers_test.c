@@ -16,6 +16,8 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -29,6 +31,17 @@ static char directory[] = "/tmp/viommu-workers-XXXXXX";
 static char hold_path[64], fail_path[64];
 static struct nvme_store store;
 static uint8_t bytes[FILE_SIZE], back[FILE_SIZE];
+static off_t cut_to; /* the file is cut, once, just before it is written; 0: it is not */
+
+/* In place of libc's. */
+ssize_t pwritev(int fd, const struct iovec *iov, int count, off_t offset)
+{
+    if (cut_to > 0) {
+        assert_int_equal(ftruncate(fd, cut_to), 0);
+        cut_to = 0;
+    }
+    return syscall(SYS_pwritev, fd, iov, (long)count, offset, 0L);
+}
 
 static int setup(void **state)
 {
@@ -113,6 +126,39 @@ static void memory_that_is_gone_is_an_error(void **state)
     munmap(page, 4096);
 }
 
+static off_t file_size(void)
+{
+    return lseek(store.fd, 0, SEEK_END);
+}
+
+static void a_file_that_was_cut_does_not_grow(void **state)
+{
+    struct nvme_job zeroes = {.op = NVME_STORE_WRITE_ZEROES, .offset = 8192, .size = 4096};
+
+    (void)state;
+    assert_int_equal(ftruncate(store.fd, 8192), 0);
+    assert_int_equal(transfer(NVME_STORE_WRITE, bytes, 4096, FILE_SIZE - 4096), -ENODATA);
+    assert_int_equal(transfer(NVME_STORE_WRITE, bytes, 4096, 8192 - 512), -ENODATA);
+    assert_int_equal(run(&zeroes), -ENODATA);
+    assert_int_equal(file_size(), 8192);
+    assert_int_equal(transfer(NVME_STORE_WRITE, bytes, 4096, 4096), 0);
+}
+
+static void a_file_that_is_cut_while_it_is_written(void **state)
+{
+    (void)state;
+    /* The write makes it grow again, which must not go unseen. */
+    cut_to = 4096;
+    assert_int_equal(transfer(NVME_STORE_WRITE, bytes, 4096, 65536), -ENODATA);
+    assert_int_equal(ftruncate(store.fd, FILE_SIZE), 0);
+    /* It is cut behind the write: that does not harm it. */
+    cut_to = 65536;
+    assert_int_equal(transfer(NVME_STORE_WRITE, bytes, 4096, 4096), 0);
+    assert_int_equal(cut_to, 0);
+    assert_int_equal(file_size(), 65536);
+    assert_int_equal(transfer(NVME_STORE_WRITE, bytes, 4096, 65536 - 4096), 0);
+}
+
 /* A transfer that is cut short half way goes on, and then meets the limit. */
 static void a_file_that_may_not_grow(void **state)
 {
@@ -124,6 +170,7 @@ static void a_file_that_may_not_grow(void **state)
     snprintf(path, sizeof(path), "%s/file", directory);
     fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
     assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 8192), 0);
     signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     small = old;
@@ -132,7 +179,9 @@ static void a_file_that_may_not_grow(void **state)
     dup2(fd, store.fd);
     assert_int_equal(transfer(NVME_STORE_WRITE, bytes, 8192, 0), -EFBIG);
     setrlimit(RLIMIT_FSIZE, &old);
-    assert_int_equal(lseek(fd, 0, SEEK_END), 6144);
+    assert_int_equal(transfer(NVME_STORE_READ, back, 8192, 0), 0);
+    assert_memory_equal(back, bytes, 6144);
+    assert_int_equal(back[6145], 0);
     close(fd);
     unlink(path);
 }
@@ -300,6 +349,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(many_pieces, setup, teardown),
         cmocka_unit_test_setup_teardown(the_end_of_the_file_is_an_error, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_that_is_gone_is_an_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_that_was_cut_does_not_grow, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_that_is_cut_while_it_is_written, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_that_may_not_grow, setup, teardown),
         cmocka_unit_test_setup_teardown(zeroes_and_holes, setup, teardown),
         cmocka_unit_test_setup_teardown(what_a_file_cannot_do, setup, teardown),

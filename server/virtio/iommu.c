@@ -268,7 +268,8 @@ static void notified(void *opaque, unsigned queue)
     }
 }
 
-/* Returns whether the model has still to complete it. */
+/* Returns whether the model has still to complete it. What it cannot begin now waits for an
+ * operation that is under way, whose end makes the unit's event fd readable. */
 static int begin_reset(struct virtio_iommu *iommu)
 {
     uint64_t token = iommu->last_token + 1;
@@ -277,8 +278,6 @@ static int begin_reset(struct virtio_iommu *iommu)
     iommu->reset_again = ret < 0;
     if (ret == VIOMMU_PENDING) {
         iommu->last_token = iommu->reset_token = token;
-    } else if (ret < 0) {
-        go_on_later(iommu);
     }
     return ret != 0;
 }
@@ -511,7 +510,9 @@ int virtio_iommu_load(struct virtio_iommu *iommu, struct save_section *section)
     reset_again = save_get8(section);
     iommu->reset_again = reset_again;
     count = save_get32(section);
-    if (iommu->reset_token > iommu->last_token || reset_again > 1 ||
+    /* There will always be another one, and 0 is none. */
+    if (iommu->last_token > UINT64_MAX / 2 || iommu->reset_token > iommu->last_token ||
+        reset_again > 1 ||
         iommu->pci.resetting != (iommu->reset_token || reset_again) ||
         count > VIRTIO_IOMMU_PENDING_MAX) {
         save_spoil(section);

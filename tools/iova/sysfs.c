@@ -201,7 +201,9 @@ bool sysfs_add_device(struct viommu_iova *space, const char *root, const char *d
     bool done;
 
     if (!is_address(device)) {
-        return fail(device, EINVAL);
+        fprintf(stderr, "viommu iova: --device: '%s' is not SEGMENT:BUS:DEV.FN, as 0000:01:00.0\n",
+                device);
+        return false;
     }
     snprintf(path, sizeof(path), "%s/bus/pci/devices/%s", root, device);
     directory = realpath(path, NULL);

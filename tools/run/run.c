@@ -16,6 +16,7 @@ enum {
     SETTLE_ROUNDS_MAX = 1 << 20,
     MEMORY_ROUNDS_MAX = 100,
     WORD_SHOWN_MAX = 120, /* characters, in messages */
+    LINE_BYTES = 1 << 20, /* of the longest line, with what ends it */
 };
 
 static const struct room rooms[] = {
@@ -307,25 +308,44 @@ static void run_fini(struct run *run)
     result_reset(&run->result);
 }
 
+/*
+ * Reads a line into room for LINE_BYTES. Returns its length with the line's end, 0 at the end of the
+ * file or where it cannot be read, LINE_BYTES where it is longer: something that is no scenario
+ * would be read until memory is used up.
+ */
+static size_t read_line(FILE *file, char *text)
+{
+    size_t length = 0;
+    int c = 0;
+
+    while (c != '\n' && length < LINE_BYTES && (c = getc_unlocked(file)) != EOF) {
+        text[length++] = (char)c;
+    }
+    text[length < LINE_BYTES ? length : LINE_BYTES - 1] = '\0';
+    return length;
+}
+
 static int play_file(FILE *file, const char *name, const struct options *options)
 {
     struct run *run = run_alloc(sizeof(*run));
-    char *text = NULL;
-    size_t room = 0;
-    ssize_t length;
+    char *text = run_alloc(LINE_BYTES);
+    size_t length;
     bool passed = true;
     bool failed;
     int error;
 
     if (!run_init(run, name)) {
         free(run);
+        free(text);
         fprintf(stderr, "viommu run: no memory object\n");
         return TOOL_FAILED;
     }
     run->trace_file = options->trace_file;
-    while (!run->failed && (length = getline(&text, &room, file)) >= 0) {
+    while (!run->failed && (length = read_line(file, text)) > 0) {
         run->line_number++;
-        if (strlen(text) != (size_t)length) {
+        if (length == LINE_BYTES) {
+            run_error(run, NULL, "this line is too long");
+        } else if (strlen(text) != length) {
             run_error(run, NULL, "there is a NUL character in this line");
         } else if (!play_line(run, options, text)) {
             passed = false;

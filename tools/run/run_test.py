@@ -152,6 +152,7 @@ def test_errors():
     expect_error("the 0th call", cache + "fail c nth=0\n", "count from 1")
     expect_error("kinds that are none", cache + "fail c kinds=map|umap\n", "umap", "device-tlb")
     expect_error("a NUL character", "ram 0 1m\0\n", "NUL")
+    expect_error("a line that does not end", "#" * (1 << 20), "1:", "too long")
     expect_error("a definition without value", "$x =\n", "$x")
     many = "stats " + " ".join(["walks"] * 100)
     expect_error("too many words", "unit\n" + many + "\n", "words")

@@ -231,8 +231,10 @@ static void check_unit(const struct serve_options *request, struct argp_state *s
         argp_error(state, "--%s is of VT-d, and this is a virtio-iommu", vtd);
     }
     if (request->iommu != SERVE_NONE && !request->unit_socket) {
-        argp_error(state, request->iommu == SERVE_VIRTIO ? "--virtio SOCKET is needed"
-                                                         : "--vtd SOCKET is needed");
+        argp_error(state, "%s is needed",
+                   request->iommu == SERVE_VIRTIO ? "--virtio SOCKET"
+                   : request->iommu_given         ? "--vtd SOCKET"
+                                                  : "--vtd SOCKET or --virtio SOCKET");
     }
 }
 
@@ -362,6 +364,17 @@ static void parse_iommu(struct serve_options *request, const char *arg, struct a
     insist(false, state, "--iommu", arg, "vtd, virtio or none");
 }
 
+static void set_unit_socket(struct serve_options *request, const char *option, const char *arg,
+                            struct argp_state *state)
+{
+    if (request->socket_option && strcmp(request->socket_option, option)) {
+        argp_error(state, "%s and %s: there is one unit", request->socket_option, option);
+    }
+    request->socket_option = option;
+    request->unit_socket =
+        once(request->unit_socket, state, option, arg, "the name of a socket");
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     static const char socket_name[] = "the name of a socket";
@@ -372,10 +385,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     note_argument(request, key, arg, state);
     switch (key) {
     case OPTION_VTD:
-        request->unit_socket = once(request->unit_socket, state, "--vtd", arg, socket_name);
+        set_unit_socket(request, "--vtd", arg, state);
         break;
     case OPTION_VIRTIO:
-        request->unit_socket = once(request->unit_socket, state, "--virtio", arg, socket_name);
+        set_unit_socket(request, "--virtio", arg, state);
         if (!request->iommu_given) {
             request->iommu = SERVE_VIRTIO;
         }

@@ -28,6 +28,7 @@ enum serve_iommu {
 struct serve_options {
     enum serve_iommu iommu;
     const char *unit_socket; /* this and the next ones are of the unit */
+    const char *socket_option; /* that named it */
     struct viommu_vtd_config vtd;
     struct viommu_virtio_config virtio;
     struct viommu_config caches; /* what it says of these, and nothing else */

@@ -107,6 +107,9 @@ def test_usage(folder):
         with Server(VIOMMU, folder, options, ready=False) as server:
             expect("%s: 2 and a message" % options[-1], server.wait() == 2
                    and wanted in server.output(), server.output())
+    with Server(VIOMMU, folder, [], vtd=None, ready=False) as server:
+        expect("no socket: 2, and both are named", server.wait() == 2
+               and "--vtd SOCKET or --virtio SOCKET is needed" in server.output(), server.output())
 
 
 def test_nothing_to_open(folder):

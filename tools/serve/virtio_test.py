@@ -201,7 +201,8 @@ def test_options(folder):
         guest.close()
         expect("it ends", server.stop() == 0)
     for wrong, text in [(["--caching-mode"], "--caching-mode is of VT-d"),
-                        (["--vtd", "second"], "twice"),
+                        (["--vtd", "second"], "--virtio and --vtd: there is one unit"),
+                        (["--virtio", "second"], "--virtio is given twice"),
                         (["--page-sizes", "2m:3k"], "--page-sizes"),
                         (["--page-sizes", "512"], "--page-sizes"),
                         (["--width", "65"], "--width"),
