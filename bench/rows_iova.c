@@ -9,11 +9,11 @@
  * interrupt window is reserved.
  *
  * The baseline is the way common systems write it: a GTree, which is an AVL tree, of all intervals
- * that are taken, reservations too; what overlaps is equal to its comparison, and it is asked before
- * each insertion. To find a place it walks the tree: from the lowest interval on (*first fit*, which
- * finds the place that the library finds), or from where it was last, and around (*next fit*). The
- * library keeps two maps, one of the mappings with their owners and one of all that is taken, in
- * which gaps are known.
+ * that are taken, reservations too; what overlaps is equal to its comparison, and it is asked
+ * before each insertion. To find a place it walks the tree: from the lowest interval on (*first
+ * fit*, which finds the place that the library finds), or from where it was last, and around (*next
+ * fit*). The library keeps two maps, one of the mappings with their owners and one of all that is
+ * taken, in which gaps are known.
  */
 #include "bench.h"
 
@@ -23,8 +23,8 @@
 #include <glib.h>
 #include <stdlib.h>
 
-#define PAGE UINT64_C(0x1000)
-#define BASE (UINT64_C(1) << 32)
+#define PAGE        UINT64_C(0x1000)
+#define BASE        (UINT64_C(1) << 32)
 #define PLACE_SHIFT 16 /* sixteen pages */
 
 struct interval {
@@ -167,8 +167,8 @@ static bool search_visit(struct search *search, const struct interval *interval)
     if (interval->last < search->first) {
         return false;
     }
-    search->found = interval->first > search->first &&
-                    interval->first - search->first >= search->size;
+    search->found =
+        interval->first > search->first && interval->first - search->first >= search->size;
     if (!search->found) {
         search->first = interval->last + 1;
     }
@@ -207,8 +207,7 @@ static bool fit_from(struct spaces *s, uint64_t from, uint64_t size, uint64_t *f
 
 static bool next_fit(struct spaces *s, uint64_t size, uint64_t *first)
 {
-    bool found = fit_from(s, s->last_fit, size, first) ||
-                 fit_from(s, s->limits.first, size, first);
+    bool found = fit_from(s, s->last_fit, size, first) || fit_from(s, s->limits.first, size, first);
 
     s->last_fit = *first;
     return found;
@@ -339,7 +338,8 @@ static void *setup(uint64_t mappings)
         return NULL;
     }
     s->mappings = mappings;
-    s->stride = (uint64_t)((double)mappings * 0.618) | 1; /* no divisor in common: all numbers have a turn */
+    s->stride = (uint64_t)((double)mappings * 0.618) |
+                1; /* no divisor in common: all numbers have a turn */
     s->stride += s->stride % 5 ? 0 : 2;
     s->limits = (struct viommu_range){BASE, BASE + (mappings << (PLACE_SHIFT + 1)) - 1};
     s->last_fit = s->limits.first;

@@ -3,8 +3,8 @@
  * The row `virtio-queue`: MAP and UNMAP of 4 KiB, in turns, by the guest's queue: 32 with a
  * notification, and each with its own. 1,000 pages are mapped.
  *
- * What is timed is the device and the driver's part at the queue: descriptors, the rings, a write of
- * the notification's register, the answers. The requests themselves were written beforehand. The
+ * What is timed is the device and the driver's part at the queue: descriptors, the rings, a write
+ * of the notification's register, the answers. The requests themselves were written beforehand. The
  * notification is a call, as for an embedder; what it costs a guest to get there is not in it. The
  * same requests are made without a queue beside them: by viommu_virtio_request, and of the
  * baseline, which has none.
@@ -20,7 +20,7 @@
 #include <string.h>
 
 #define MAPPINGS 1000
-#define STEP 4096 /* requests in a run: twice as many as pairs */
+#define STEP     4096 /* requests in a run: twice as many as pairs */
 
 enum { BATCHES, ONE_BY_ONE, DIRECT, BASELINE, SIDES };
 
@@ -183,8 +183,8 @@ static bool check_queue(void *state)
              out.gpa == virtio_gpa(place);
         place = virtio_next(&q->world, place);
     }
-    return ok && viommu_device_translate(q->driver.device, NULL, virtio_iova(place), VIOMMU_READ,
-                                         &out);
+    return ok &&
+           viommu_device_translate(q->driver.device, NULL, virtio_iova(place), VIOMMU_READ, &out);
 }
 
 static bool check_direct(void *state)

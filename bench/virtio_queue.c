@@ -133,8 +133,8 @@ static void offer(struct virtio_queue_driver *driver, uint64_t slot, unsigned i)
     uint64_t gpa = SLOTS + slot * QUEUE_SLOT;
 
     driver->ram[gpa + TAIL_AT] = 0xff; /* no status */
-    descriptors[0] = (struct vring_desc){
-        gpa, readable(driver->ram + gpa), VRING_DESC_F_NEXT, (uint16_t)(2 * i + 1)};
+    descriptors[0] = (struct vring_desc){gpa, readable(driver->ram + gpa), VRING_DESC_F_NEXT,
+                                         (uint16_t)(2 * i + 1)};
     descriptors[1] = (struct vring_desc){gpa + TAIL_AT, TAIL, VRING_DESC_F_WRITE, 0};
     available[2 + driver->offered++ % SIZE] = (uint16_t)(2 * i);
 }
@@ -151,8 +151,7 @@ static bool came_back(struct virtio_queue_driver *driver, uint64_t slot, unsigne
 
 static uint16_t used_index(const struct virtio_queue_driver *driver)
 {
-    return atomic_load_explicit((_Atomic uint16_t *)(driver->ram + USED + 2),
-                                memory_order_acquire);
+    return atomic_load_explicit((_Atomic uint16_t *)(driver->ram + USED + 2), memory_order_acquire);
 }
 
 bool queue_driver_send(struct virtio_queue_driver *driver, uint64_t slot, unsigned count)

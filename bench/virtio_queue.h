@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A virtio-iommu behind its PCI function, and a guest's driver of its request queue: for the row
- * `virtio-queue`. The device is the one of `viommu serve --virtio`; the driver does what Linux does,
- * but for the time that its own locks and memory take.
+ * `virtio-queue`. The device is the one of `viommu serve --virtio`; the driver does what Linux
+ * does, but for the time that its own locks and memory take.
  *
  * Guest memory: the rings, then the requests, each QUEUE_SLOT bytes with its tail behind it. A
  * *batch* is offered and notified at once; then the device is given time until all have come back.
@@ -14,7 +14,7 @@
 
 #include <viommu/viommu.h>
 
-#define QUEUE_SLOT 64     /* bytes from one request to the next */
+#define QUEUE_SLOT      64 /* bytes from one request to the next */
 #define QUEUE_BATCH_MAX 32 /* requests that are offered at once, at most */
 
 struct virtio_queue_driver {

@@ -9,11 +9,11 @@ TOP = 2 ** 64 - 1
 
 # Saved spaces
 
-def stream(*sections, version=1, instance=0, flags=0):
+def stream(*sections, version=1, instance=0, flags=0, application=3):
     """Sections are (kind, bytes); version, instance and flags are those of all."""
     body = b"".join(struct.pack("<IIHHIQ", kind, instance, version, flags, 0, len(data)) + data
                     for kind, data in sections)
-    return b"vIOMMU\r\n" + struct.pack("<IIQII", 1, len(sections), 32 + len(body), 3, 0) + body
+    return b"vIOMMU\r\n" + struct.pack("<IIQII", 1, len(sections), 32 + len(body), application, 0) + body
 
 
 def space(identity=0, granule=0x1000):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
-spaces, shadow map, save, trace, takeover, virtio, virtio_ring, nvme and pv fuzz targets into corpus/.
+spaces, MPC, shadow map, save, trace, takeover, virtio, virtio_ring, nvme and pv fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -1013,6 +1013,30 @@ def virtio_more_seeds():
                   b"".join(bytes([V_MOVE | 128 | n << 3, 1, 0]) for n in range(3 * fail, 3 * fail + 3)) + life)
 
 
+# Saved MPCs; see models/tzmpc/tzmpc.c
+
+def tzmpc_state_seeds():
+    def state(name, size=70 * 4096, bits=12, ctrl=0x100, index=0, stat=0, enable=1, info=(0, 0),
+              table=(0, 0, 0), flags=0, more=()):
+        registers = struct.pack("<QIIIBBII", size, bits, ctrl, index, stat, enable, *info)
+        words = struct.pack("<%dI" % len(table), *table)
+        write("tzmpc_state", name, bytes([flags]) +
+              iova_corpus.stream((1, registers), (2, words), *more, application=4))
+
+    state("reset")
+    state("used", ctrl=0x80000110, index=2, stat=1, info=(0x10001000, 0x30002), table=(1, 0xffffffff, 0x3f))
+    state("gated", ctrl=0x40, stat=1, enable=0, table=(5, 0, 1))
+    state("small", size=40 * 32, bits=5, flags=2, table=(7, 0xff))
+    state("sizes", size=40 * 32, bits=5, table=(7, 0xff))
+    state("index", index=3)
+    state("info", info=(1, 0))
+    state("behind", table=(0, 0, 0x40))
+    state("long", table=(0, 0, 0, 0))
+    state("unknown", more=((9, b"x"),))
+    state("twice", more=((2, b"\0" * 12),))
+    state("raw", flags=1)
+
+
 # ---- virtio_ring
 
 (VR_WRITE, VR_READ, VR_CONFIG, VR_BEGIN, VR_POKE, VR_DESCRIBE, VR_OFFER, VR_REQUEST, VR_BUFFER, VR_PROCESS,
@@ -1163,6 +1187,7 @@ save_seeds()
 mirror_seeds()
 tables_seeds()
 iova_seeds()
+tzmpc_state_seeds()
 space_seeds()
 range_seeds()
 shadow_map_seeds()

@@ -6,6 +6,7 @@
 #ifndef VIOMMU_DMAR_H
 #define VIOMMU_DMAR_H
 
+#include <viommu/iova.h>
 #include <viommu/types.h>
 
 #ifdef __cplusplus
@@ -79,6 +80,16 @@ struct viommu_dmar {
  * Calls nothing back; any thread.
  */
 int64_t viommu_dmar_build(const struct viommu_dmar *dmar, void *table, size_t size);
+
+/*
+ * What an owner of an IOVA space has reserved as VIOMMU_IOVA_DIRECT, as entries of a table: whole
+ * pages, in order, none touching another; segment and scopes are those of `like`, the device in the
+ * guest. *count is the room, then how many there are. Returns 0; -ENOSPC, with nothing filled in;
+ * -EINVAL; -ENOMEM. A call for the space (viommu/iova.h).
+ */
+int viommu_dmar_reserve(const struct viommu_iova_owner *owner,
+                        const struct viommu_dmar_reserved *like,
+                        struct viommu_dmar_reserved *out, size_t *count);
 
 #ifdef __cplusplus
 }

@@ -65,6 +65,8 @@ struct viommu_iova;
 struct viommu_iova_owner;
 struct viommu_iova_reservation;
 struct viommu_iova_memory;
+struct viommu_iova_follower;
+struct viommu_memory;
 
 /* The longest name of an owner, with its final zero. */
 #define VIOMMU_IOVA_NAME_MAX 64
@@ -179,8 +181,36 @@ int viommu_iova_memory_add(struct viommu_iova_owner *owner, const struct viommu_
                            bool declared, struct viommu_iova_memory **out,
                            struct viommu_iova_conflict *conflict);
 
-/* Takes memory away, or says that it will not come. NULL is accepted. */
+/* Takes memory away, or says that it will not come. NULL is accepted; memory that follows a slot
+   (below) is left alone. */
 void viommu_iova_memory_remove(struct viommu_iova_memory *memory);
+
+/*
+ * The owner's memory follows a guest memory (viommu/memory.h): it has the slots that are there, and
+ * those that batches bring, from before they can be reached until the batch that removes them is
+ * complete. A batch that does not fit into the space is refused: viommu_memory_batch_commit returns
+ * -EADDRNOTAVAIL, and nothing has changed but that a movable window, of another space that follows
+ * the same memory, may have moved. Memory that the owner has already, not declared, with the range of
+ * a slot (a loaded space has that) is taken over: its handle is void. Several spaces may follow one
+ * memory, and a space several.
+ *
+ * Threads: committing batches of the memory, and viommu_memory_process, are calls for the space from
+ * now on.
+ *
+ * Returns 0; -EADDRNOTAVAIL when a slot does not fit, with *conflict filled in where not NULL;
+ * -EINVAL; -ENOSPC for more than a million claims in the space; -ENOMEM.
+ */
+int viommu_iova_follow(struct viommu_iova_owner *owner, struct viommu_memory *memory,
+                       struct viommu_iova_follower **out, struct viommu_iova_conflict *conflict);
+
+/* Why the last batch was refused that this follower refused. Returns 0; -ENOENT: it refused none;
+   -EINVAL. */
+int viommu_iova_follower_refused(const struct viommu_iova_follower *follower,
+                                 struct viommu_iova_conflict *conflict);
+
+/* Ends it: slots are no memory of the owner's any more, and no batch is refused. NULL is accepted;
+   when the owner is removed its followers end. */
+void viommu_iova_unfollow(struct viommu_iova_follower *follower);
 
 /*
  * Whether memory could be added there, as far as fixed things are concerned (a movable window is
@@ -261,10 +291,10 @@ int viommu_iova_save(const struct viommu_iova *space, void **data, size_t *size)
 /*
  * Makes a space of a saved state. `data` need not be trusted, but nobody changes it meanwhile. What is
  * in the space the next functions tell. Devices are added to it as to any other, before the state of
- * their instance is loaded: that of a virtio-iommu fits where the space closes nothing that is mapped.
- * Returns 0; -EBADMSG when this is no saved space, was cut short or changed, or makes no sense (so
- * with thousands of reservations each of which lies over thousands of others); -ENOTSUP when it is
- * newer than this library; -EINVAL; -ENOMEM.
+ * their instance is loaded: that of a virtio-iommu fits where the space closes nothing that is mapped
+ * (else viommu_load returns -EINVAL). Returns 0; -EBADMSG when this is no saved space, was cut short
+ * or changed, or makes no sense (so with thousands of reservations each of which lies over thousands
+ * of others); -ENOTSUP when it is newer than this library; -EINVAL; -ENOMEM.
  */
 int viommu_iova_load(const void *data, size_t size, struct viommu_iova **out);
 

@@ -44,8 +44,8 @@ struct viommu_memory_slot {
 int viommu_memory_create(struct viommu_memory **out);
 
 /*
- * Gives the memory back; NULL is accepted. IOMMUs that use it keep it alive until they are
- * destroyed themselves. The caller's own DMA must have stopped, and its batches must be ended;
+ * Gives the memory back; NULL is accepted. IOMMUs that use it, and IOVA spaces that follow it, keep
+ * it alive until they are destroyed themselves. The caller's own DMA must have stopped, and its batches must be ended;
  * those that are still pending are dropped without a call of done, and listeners go with the
  * memory.
  */
@@ -84,7 +84,9 @@ typedef void viommu_memory_done(void *opaque);
  * removed memory is still under way, a window into it is open (viommu/window.h), or a listener has
  * not answered: done(opaque) follows from viommu_memory_process(), done may be NULL. With a
  * negative errno nothing changed: -EEXIST a slot overlaps another; -ENOENT nothing to remove in a
- * range; -EINVAL a slot is only partly inside a removed range; -ENOMEM.
+ * range; -EINVAL a slot is only partly inside a removed range; -EADDRNOTAVAIL an IOVA space that
+ * follows the memory has addresses of an added slot for something else, or -ENOSPC no room for more
+ * (viommu_iova_follow); -ENOMEM.
  *
  * Calls listeners. May not be called from a listener (-EDEADLK).
  */

@@ -64,6 +64,21 @@ void viommu_tzmpc_reset(struct viommu_tzmpc *mpc);
 /* The level of the interrupt line. */
 bool viommu_tzmpc_interrupt(struct viommu_tzmpc *mpc);
 
+/*
+ * Saved state: the registers and the table. *data is given back by viommu_save_free (viommu/save.h).
+ * Returns 0 or -ENOMEM.
+ */
+int viommu_tzmpc_save(struct viommu_tzmpc *mpc, void **data, size_t *size);
+
+/*
+ * Brings an MPC to a saved state, whatever it was in; its memory and blocks are of the same sizes.
+ * Tells CPUs, and of the interrupt line where its level changes; does not wait. `data` need not be
+ * trusted, but nobody changes it meanwhile. Where it fails nothing has changed. Returns 0; -EBADMSG
+ * when this is no saved MPC, was cut short or changed, or makes no sense; -ENOTSUP when it is newer
+ * than this library; -EINVAL when it is of other sizes.
+ */
+int viommu_tzmpc_load(struct viommu_tzmpc *mpc, const void *data, size_t size);
+
 #ifdef __cplusplus
 }
 #endif

@@ -9,17 +9,6 @@
 
 #include <errno.h>
 
-/* Claims a range that other claims meet: what conflicts is found, loose windows give way. */
-static int claim_slowly(struct viommu_iova_owner *owner, const struct viommu_range *range,
-                        struct viommu_iova_conflict *conflict)
-{
-    int error;
-
-    space_side(&conflict->asked, VIOMMU_IOVA_MAPPING, range, owner);
-    error = space_conflict(owner->space, conflict);
-    return error ? error : space_claim(owner->space, range, 1, false, conflict);
-}
-
 static struct range_run mapping_run(struct viommu_iova_owner *owner,
                                     const struct viommu_range *range)
 {
@@ -30,27 +19,57 @@ static struct range_run mapping_run(struct viommu_iova_owner *owner,
     };
 }
 
+/*
+ * Notes a mapping that other claims meet: what conflicts is found, loose windows give way. The note
+ * comes before the claim, which moves them: after that nothing can fail.
+ */
+static int add_slowly(struct viommu_iova_owner *owner, const struct range_run *run,
+                      struct viommu_iova_conflict *conflict)
+{
+    const struct viommu_range range = {run->first, run->last};
+    struct viommu_iova *space = owner->space;
+    int error;
+
+    space_side(&conflict->asked, VIOMMU_IOVA_MAPPING, &range, owner);
+    error = space_conflict(space, conflict);
+    error = error ? error : range_map_insert(&space->mappings, run);
+    if (error) {
+        return error;
+    }
+    error = space_claim(space, &range, 1, false, conflict);
+    if (error) {
+        range_map_erase(&space->mappings, range.first, range.last, NULL);
+    }
+    return error;
+}
+
+/* Notes one where nothing is claimed. -EEXIST: something is. */
+static int add_quickly(struct viommu_iova *space, const struct range_run *run)
+{
+    int error = cover_add_free(&space->cover, run->first, run->last);
+
+    if (error) {
+        return error;
+    }
+    error = range_map_insert(&space->mappings, run);
+    if (error) {
+        cover_remove(&space->cover, run->first, run->last);
+    }
+    return error;
+}
+
 /* Notes a mapping; `conflict` is filled in where it is one. */
 static int add_mapping(struct viommu_iova_owner *owner, const struct viommu_range *range,
                        struct viommu_iova_conflict *conflict)
 {
-    struct viommu_iova *space = owner->space;
     struct range_run run = mapping_run(owner, range);
-    int error = cover_add_free(&space->cover, range->first, range->last);
+    int error = add_quickly(owner->space, &run);
 
     if (error == -EEXIST) {
-        error = claim_slowly(owner, range, conflict);
+        error = add_slowly(owner, &run, conflict);
     }
-    if (error) {
-        return error;
-    }
-    error = range_map_insert(&space->mappings, &run);
-    if (error) {
-        cover_remove(&space->cover, range->first, range->last);
-        return error;
-    }
-    owner->mappings++;
-    return 0;
+    owner->mappings += !error;
+    return error;
 }
 
 int viommu_iova_map(struct viommu_iova_owner *owner, const struct viommu_range *range,

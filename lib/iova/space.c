@@ -146,6 +146,7 @@ void viommu_iova_owner_destroy(struct viommu_iova_owner *owner)
     }
     space = owner->space;
     generation = space->generation;
+    followers_end(owner);
     for (struct viommu_iova_reservation **r = &space->reservations; *r;) {
         if ((*r)->owner == owner) {
             drop_reservation(*r);
@@ -491,55 +492,92 @@ int viommu_iova_memory_fits(const struct viommu_iova *space, const struct viommu
     return error;
 }
 
+/* Judges what comes, and makes an object of each range, in no list yet: *out. */
+static int make_memory(struct viommu_iova_owner *owner, const struct viommu_range *ranges,
+                       size_t count, bool declared, struct viommu_iova_memory **out,
+                       struct viommu_iova_conflict *conflict)
+{
+    struct viommu_iova *space = owner->space;
+    int error = count > SPACE_CLAIMS_MAX - space->claims ? -ENOSPC : 0;
+
+    *out = NULL;
+    for (size_t i = 0; i < count && !error; i++) {
+        struct viommu_iova_memory *memory;
+
+        error = viommu_iova_memory_fits(space, &ranges[i], owner->name, conflict);
+        memory = error ? NULL : base_alloc(sizeof(*memory));
+        if (!memory) {
+            return error ? error : -ENOMEM;
+        }
+        *memory = (struct viommu_iova_memory){
+            .next = *out, .owner = owner, .range = ranges[i], .declared = declared};
+        *out = memory;
+    }
+    return error;
+}
+
+static void free_memory(struct viommu_iova_memory *memory)
+{
+    while (memory) {
+        struct viommu_iova_memory *next = memory->next;
+
+        base_free(memory);
+        memory = next;
+    }
+}
+
+int space_add_memory(struct viommu_iova_owner *owner, const struct viommu_range *ranges,
+                     size_t count, bool declared, struct viommu_iova_memory **out,
+                     struct viommu_iova_conflict *conflict)
+{
+    struct viommu_iova *space = owner->space;
+    struct viommu_iova_memory **end = out;
+    int error = make_memory(owner, ranges, count, declared, out, conflict);
+
+    if (!error && space->identity) {
+        error = space_claim(space, ranges, count, false, conflict);
+    }
+    if (error) {
+        free_memory(*out);
+        *out = NULL;
+        return error;
+    }
+    while (*end) {
+        end = &(*end)->next;
+    }
+    *end = space->memories;
+    space->memories = *out;
+    space->claims += count;
+    space_check(space);
+    return 0;
+}
+
 int viommu_iova_memory_add(struct viommu_iova_owner *owner, const struct viommu_range *range,
                            bool declared, struct viommu_iova_memory **out,
                            struct viommu_iova_conflict *conflict)
 {
     struct viommu_iova_conflict found = {0};
     struct viommu_iova_memory *memory;
-    struct viommu_iova *space;
     int error;
 
     if (!owner || !range || !out) {
         return -EINVAL;
     }
-    space = owner->space;
-    error = viommu_iova_memory_fits(space, range, owner->name, &found);
-    memory = error ? NULL : base_alloc(sizeof(*memory));
-    if (!error && !memory) {
-        error = -ENOMEM;
-    }
-    if (!error && space->claims == SPACE_CLAIMS_MAX) {
-        error = -ENOSPC;
-    }
-    if (!error && space->identity) {
-        error = space_claim(space, range, 1, false, &found);
-    }
+    error = space_add_memory(owner, range, 1, declared, &memory, &found);
     if (conflict) {
         *conflict = found;
     }
-    if (error) {
-        base_free(memory);
-        return error;
+    if (!error) {
+        *out = memory;
     }
-    *memory = (struct viommu_iova_memory){
-        .next = space->memories, .owner = owner, .range = *range, .declared = declared};
-    space->memories = memory;
-    space->claims++;
-    *out = memory;
-    space_check(space);
-    return 0;
+    return error;
 }
 
-void viommu_iova_memory_remove(struct viommu_iova_memory *memory)
+void space_remove_memory(struct viommu_iova_memory *memory)
 {
+    struct viommu_iova *space = memory->owner->space;
     struct viommu_iova_memory **at;
-    struct viommu_iova *space;
 
-    if (!memory) {
-        return;
-    }
-    space = memory->owner->space;
     for (at = &space->memories; *at != memory; at = &(*at)->next) {
     }
     *at = memory->next;
@@ -549,4 +587,12 @@ void viommu_iova_memory_remove(struct viommu_iova_memory *memory)
     space->claims--;
     base_free(memory);
     space_check(space);
+}
+
+void viommu_iova_memory_remove(struct viommu_iova_memory *memory)
+{
+    /* What follows a slot goes with it. */
+    if (memory && !memory->follower) {
+        space_remove_memory(memory);
+    }
 }

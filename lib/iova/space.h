@@ -64,6 +64,7 @@ struct viommu_iova_memory {
     struct viommu_iova_owner *owner;
     struct viommu_range range;
     bool declared;
+    const struct viommu_iova_follower *follower; /* it is that of a slot, and goes with it */
 };
 
 struct viommu_iova {
@@ -74,6 +75,7 @@ struct viommu_iova {
     struct viommu_iova_owner *owners;
     struct viommu_iova_reservation *reservations; /* the newest first */
     struct viommu_iova_memory *memories;
+    struct viommu_iova_follower *followers;
     struct iova_tenant *tenants; /* in the order of their locks */
     size_t claims; /* without mappings */
     uint64_t generation;
@@ -127,6 +129,18 @@ int space_claim(struct viommu_iova *space, const struct viommu_range *ranges, si
  */
 int space_decode(struct viommu_iova_owner *owner, const struct viommu_iova_request *request,
                  struct viommu_iova_reservation *out);
+
+/*
+ * space.c: adds memory, all of it or none, the first of the space's list then: *out, and what comes
+ * after it there. Returns what viommu_iova_memory_add does.
+ */
+int space_add_memory(struct viommu_iova_owner *owner, const struct viommu_range *ranges,
+                     size_t count, bool declared, struct viommu_iova_memory **out,
+                     struct viommu_iova_conflict *conflict);
+void space_remove_memory(struct viommu_iova_memory *memory);
+
+/* follow.c: the owner goes. */
+void followers_end(struct viommu_iova_owner *owner);
 
 /* window.c: frees what a reservation has of doorbells. */
 void window_fini(struct viommu_iova_reservation *window);

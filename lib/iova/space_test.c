@@ -321,6 +321,8 @@ static void test_windows_give_way(void **state)
     assert_int_equal(f.conflict.holder.type, VIOMMU_IOVA_SW_MSI);
     assert_int_equal(viommu_iova_generation(f.space), generation);
     assert_int_equal(viommu_iova_reservation_range(window).first, 0x8002000);
+    assert_int_equal(map(&f, 0x8010000, 0x8fffffff), -EADDRNOTAVAIL);
+    assert_int_equal(viommu_iova_unmap(f.vmm, RANGE(0x8010000, 0x8fffffff)), -ENOENT);
     /* In use: it stays. */
     assert_int_equal(viommu_iova_doorbell_map(window, 0xfee00000, &iova, NULL), 0);
     assert_int_equal(map(&f, 0x8100000, 0x8100fff), -EADDRNOTAVAIL);
@@ -499,6 +501,7 @@ static void test_allocation_failures(void **state)
         {.type = VIOMMU_IOVA_P2P, .range = {0x10000, 0x1ffff}},
     };
     struct viommu_range usable[8];
+    struct viommu_range place;
     uint64_t iova;
     unsigned failures = 0;
 
@@ -524,6 +527,10 @@ static void test_allocation_failures(void **state)
     TRY(viommu_iova_reserve(f.disk, requests, 3, r, NULL));
     TRY(viommu_iova_memory_add(f.vmm, RANGE(0x4000, 0x8fff), true, &memory, NULL));
     TRY(viommu_iova_limit(f.disk, RANGE(0x1000, GIB - 1), 1, NULL));
+    /* Over the window, which gives way, or stays when there is no memory to note the mapping. */
+    place = viommu_iova_reservation_range(r[1]);
+    TRY(map(&f, place.first, place.last));
+    assert_int_not_equal(viommu_iova_reservation_range(r[1]).first, place.first);
     TRY(map(&f, 0x20000, 0x20fff));
     TRY(viommu_iova_doorbell_map(r[1], 0xfee00000, &iova, NULL));
     TRY(viommu_iova_alloc(f.vmm, 0x1000, 0, NULL, &iova));

@@ -56,6 +56,7 @@ static void finish_head(struct viommu_memory *memory)
     struct viommu_memory_batch *batch = pop(&memory->queue, &memory->queue_tail);
 
     batch->phase = BATCH_COMPLETE;
+    memory_guards_tell(memory, batch->removed, batch->removed_count);
     if (batch->detached && batch->done) {
         append(&memory->finished_tail, batch);
     } else if (batch->detached) {
@@ -209,6 +210,9 @@ static int plan_and_carry_out(struct viommu_memory *memory, struct viommu_memory
 
     pthread_mutex_lock(&memory->lock);
     result = memory_plan(batch, memory->latest);
+    if (!result) {
+        result = memory_guards_ask(memory, batch->added, batch->added_count);
+    }
     if (result) {
         memory_batch_free(batch);
     } else {

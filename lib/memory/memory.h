@@ -126,6 +126,32 @@ int memory_listener_begin(struct viommu_memory *memory,
                           struct viommu_memory_listener **out);
 
 /*
+ * A guard judges batches before they are accepted: what it refuses never becomes guest memory. Both
+ * functions are called with the memory's lock held, and call nothing of the memory's.
+ */
+struct memory_guard;
+
+struct memory_guard_ops {
+    /* These slots come, all or none. Returns 0 or the errno that the commit then returns. */
+    int (*coming)(struct memory_guard *guard, const struct viommu_memory_slot *slots,
+                  size_t count);
+    /* They did not come after all; or they were removed, and the batch is complete. */
+    void (*gone)(struct memory_guard *guard, const struct viommu_memory_slot *slots,
+                 size_t count);
+};
+
+struct memory_guard {
+    struct memory_guard *next;
+    const struct memory_guard_ops *ops;
+};
+
+/* Adds a guard, which is asked for what is there. Returns 0, or what it says; then it is not added.
+   Who has a guard holds the memory. */
+int memory_guard_add(struct viommu_memory *memory, struct memory_guard *guard);
+/* Neither of its functions is called any more; what is there it is not told. */
+void memory_guard_remove(struct viommu_memory *memory, struct memory_guard *guard);
+
+/*
  * Copies between guest memory and a buffer, across slots. Checked whole first. Returns 0, -ENXIO,
  * -EROFS or -EINVAL as viommu_memory_read and viommu_memory_write. Inside a section.
  */

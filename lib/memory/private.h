@@ -3,8 +3,8 @@
  * What the files of this room share: the memory object, its batches and its listeners.
  *
  * memory.c has the object and the making of batches, plan.c judges a batch and builds the snapshot
- * it leads to, commit.c carries accepted batches out, listener.c keeps and calls listeners,
- * access.c copies.
+ * it leads to, guard.c asks others whether they agree, commit.c carries accepted batches out,
+ * listener.c keeps and calls listeners, access.c copies.
  *
  * Vocabulary: a batch is *open* until its commit, then *accepted* (it cannot fail any more) and
  * queued, *published* when readers see its snapshot, *complete* when no reader can see what it
@@ -21,8 +21,9 @@
  *   answer or removal kicks it.
  *
  * Locking: `lock` guards every member below it and what hangs on them; an open batch belongs to its
- * maker. The lock is never held during a callback, and readers of the snapshot never take it. The
- * driver alone changes a batch's phase, so a batch stays put while the driver is out in a callback.
+ * maker. The lock is never held during a callback of the embedder's, and readers of the snapshot
+ * never take it. The driver alone changes a batch's phase, so a batch stays put while the driver is
+ * out in a callback.
  */
 #ifndef VIOMMU_MEMORY_PRIVATE_H
 #define VIOMMU_MEMORY_PRIVATE_H
@@ -97,6 +98,7 @@ struct viommu_memory {
     struct viommu_memory_batch *finished; /* complete, `done` not yet called; oldest first */
     struct viommu_memory_batch **finished_tail;
     struct viommu_memory_listener *listeners; /* in the order in which they came */
+    struct memory_guard *guards;
     uint64_t last_seq;
     uint64_t last_token;
     bool driving;        /* there is a driver */
@@ -120,6 +122,16 @@ void memory_batch_free(struct viommu_memory_batch *batch);
  * batch.
  */
 int memory_plan(struct viommu_memory_batch *batch, const struct memory_snapshot *before);
+
+/* guard.c; with the lock held */
+
+/* Asks all guards for slots that come: 0, or what one says. Then none has them. */
+int memory_guards_ask(struct viommu_memory *memory, const struct viommu_memory_slot *slots,
+                      size_t count);
+
+/* Tells all of them that slots have gone. */
+void memory_guards_tell(struct viommu_memory *memory, const struct viommu_memory_slot *slots,
+                        size_t count);
 
 /* listener.c; all but the first with the lock held */
 

@@ -12,7 +12,7 @@
  * entries, so that small maps are high ones. Where nodes have no entry there is rubbish, which must
  * not be followed.
  */
-#define RANGE_LEAF 15
+#define RANGE_LEAF  15
 #define RANGE_INNER 15
 
 #include "range/check.c"
@@ -28,20 +28,20 @@
 
 #include <cmocka.h>
 
-#define PAGE UINT64_C(0x1000)
+#define PAGE      UINT64_C(0x1000)
 #define NODES_MAX 512
-#define WORDS (sizeof(struct range_map) / sizeof(uint64_t))
-#define VERSION (offsetof(struct range_map, version) / sizeof(uint64_t))
-#define RUBBISH UINT64_C(0xa5a5a5a5a5a5a5a5)
+#define WORDS     (sizeof(struct range_map) / sizeof(uint64_t))
+#define VERSION   (offsetof(struct range_map, version) / sizeof(uint64_t))
+#define RUBBISH   UINT64_C(0xa5a5a5a5a5a5a5a5)
 
 enum { BEFORE, AFTER, IMAGES };
 
 struct scene {
     const char *name;
-    size_t runs;                             /* of a page, every second page */
-    void (*prepare)(struct range_map *map);  /* more, or NULL */
+    size_t runs;                            /* of a page, every second page */
+    void (*prepare)(struct range_map *map); /* more, or NULL */
     void (*change)(struct range_map *map);
-    unsigned page;                           /* what is asked for: it, and some around it */
+    unsigned page; /* what is asked for: it, and some around it */
 };
 
 static struct range_map map;
@@ -79,8 +79,8 @@ static void litter(struct range_node *node, unsigned level, unsigned from)
     }
 }
 
-static void nodes_below(struct range_node *node, unsigned level, void (*each)(struct range_node *,
-                                                                              unsigned))
+static void nodes_below(struct range_node *node, unsigned level,
+                        void (*each)(struct range_node *, unsigned))
 {
     each(node, level);
     for (unsigned i = 0; level && i < node->count; i++) {
@@ -399,14 +399,19 @@ static const struct scene scenes[] = {
     {"another tag", 200, NULL, retag, 20},
 };
 
+static void put_runs(size_t runs)
+{
+    for (unsigned i = 0; i < runs; i++) {
+        put(&map, at_page(2 * i), at_page(2 * i) + PAGE - 1);
+    }
+}
+
 static void open_scene(const struct scene *scene)
 {
     size_t memory;
 
     range_map_init(&map);
-    for (unsigned i = 0; i < scene->runs; i++) {
-        put(&map, at_page(2 * i), at_page(2 * i) + PAGE - 1);
-    }
+    put_runs(scene->runs);
     if (scene->prepare) {
         scene->prepare(&map);
     }
@@ -440,8 +445,12 @@ static void test_scenes(void **state)
     for (unsigned i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++) {
         const struct scene *scene = &scenes[i];
         const uint64_t addresses[] = {
-            at_page(scene->page), at_page(scene->page) + 0x7ff, at_page(scene->page) + PAGE,
-            at_page(50) + 1,      at_page(2003),                UINT64_MAX,
+            at_page(scene->page),
+            at_page(scene->page) + 0x7ff,
+            at_page(scene->page) + PAGE,
+            at_page(50) + 1,
+            at_page(2003),
+            UINT64_MAX,
         };
 
         open_scene(scene);
@@ -476,11 +485,39 @@ static void test_only_odd_versions_hide(void **state)
     close_scene();
 }
 
+/* What is taken out is kept until it is asked back; and while a map changes nobody is told. */
+static void test_keeps_and_trims(void **state)
+{
+    struct range_erased erased;
+    struct range_run run;
+    uint64_t version;
+    size_t most;
+
+    (void)state;
+    range_map_init(&map);
+    range_map_keep(&map);
+    put_runs(1000);
+    assert_int_equal(range_map_peek(&map, 2 * PAGE, &run, &version), RANGE_FOUND);
+    most = range_map_memory(&map);
+    assert_int_equal(range_map_erase_inside(&map, 0, UINT64_MAX, &erased), 0);
+    assert_int_equal(erased.count, 1000);
+    assert_false(range_map_is(&map, version));
+    assert_int_equal(range_map_memory(&map), most);
+    range_map_trim(&map);
+    assert_true(range_map_memory(&map) < most / 4);
+    assert_int_equal(range_map_peek(&map, 2 * PAGE, &run, &version), RANGE_FREE);
+    map.version++;
+    assert_int_equal(range_map_peek(&map, 2 * PAGE, &run, &version), RANGE_CHANGES);
+    map.version++;
+    range_map_fini(&map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scenes),
         cmocka_unit_test(test_only_odd_versions_hide),
+        cmocka_unit_test(test_keeps_and_trims),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

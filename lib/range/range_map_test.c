@@ -182,34 +182,6 @@ static void test_erase_run_is_exact(void **state)
     range_map_fini(&map);
 }
 
-/* What is taken out is kept until it is asked back; and while a map changes nobody is told. */
-static void test_keeps_and_trims(void **state)
-{
-    struct range_map map;
-    struct range_erased erased;
-    struct range_run run;
-    uint64_t version;
-    size_t most;
-
-    (void)state;
-    range_map_init(&map);
-    range_map_keep(&map);
-    fill(&map, 1000);
-    assert_int_equal(range_map_peek(&map, 2 * PAGE, &run, &version), RANGE_FOUND);
-    most = range_map_memory(&map);
-    assert_int_equal(range_map_erase_inside(&map, 0, UINT64_MAX, &erased), 0);
-    assert_int_equal(erased.count, 1000);
-    assert_false(range_map_is(&map, version));
-    assert_int_equal(range_map_memory(&map), most);
-    range_map_trim(&map);
-    assert_true(range_map_memory(&map) < most / 4);
-    assert_int_equal(range_map_peek(&map, 2 * PAGE, &run, &version), RANGE_FREE);
-    map.version++;
-    assert_int_equal(range_map_peek(&map, 2 * PAGE, &run, &version), RANGE_CHANGES);
-    map.version++;
-    range_map_fini(&map);
-}
-
 static void test_cursor_keeps_to_its_range(void **state)
 {
     struct range_map map;
@@ -802,7 +774,6 @@ int main(void)
         cmocka_unit_test(test_insert_refuses),
         cmocka_unit_test(test_erase_is_exact),
         cmocka_unit_test(test_erase_run_is_exact),
-        cmocka_unit_test(test_keeps_and_trims),
         cmocka_unit_test(test_cursor_keeps_to_its_range),
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_split_and_merge),

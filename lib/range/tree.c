@@ -479,6 +479,7 @@ void tree_remove_some(struct range_map *map, struct range_path *path, unsigned c
     unsigned index = path->index[0];
     size_t behind = leaf->count - index - count;
 
+    tree_is_changing(map);
     map->count -= count;
     memmove(&leaf->last[index], &leaf->last[index + count], behind * sizeof(leaf->last[0]));
     memmove(&entries[index], &entries[index + count], behind * sizeof(entries[0]));

@@ -37,6 +37,7 @@ enum save_application {
     SAVE_INSTANCE = 1, /* viommu_save */
     SAVE_SERVER = 2,   /* viommu serve */
     SAVE_IOVA = 3,     /* viommu_iova_save */
+    SAVE_TZMPC = 4,    /* viommu_tzmpc_save */
 };
 
 /* Flags of a section. */

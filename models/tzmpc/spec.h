@@ -31,6 +31,7 @@ enum {
 #define MPC_IRQ 1u
 #define MPC_INFO2_HNONSEC (1u << 16)
 #define MPC_INFO2_CFG_NS (1u << 17)
+#define MPC_INFO2_ALL 0x3ffffu
 
 #define MPC_BLOCK_BITS_MIN 5u /* BLK_CFG 0 */
 #define MPC_BLOCK_BITS_MAX 20u

@@ -13,6 +13,7 @@
 #include "tzmpc/spec.h"
 
 #include "base/alloc.h"
+#include "save/stream.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -485,4 +486,165 @@ bool viommu_tzmpc_interrupt(struct viommu_tzmpc *mpc)
     level = mpc->int_stat && mpc->int_en;
     pthread_mutex_unlock(&mpc->lock);
     return level;
+}
+
+/* ---- saved state: a section of registers, and one of the table ---- */
+
+enum {
+    KIND_REGISTERS = 1,
+    KIND_TABLE,
+};
+
+#define STATE_VERSION 1u /* of both */
+
+/* What was read of a state, and checked. */
+struct loaded {
+    uint64_t size;
+    uint32_t block_bits;
+    uint32_t ctrl;
+    uint32_t index;
+    bool int_stat;
+    bool int_en;
+    uint32_t info1;
+    uint32_t info2;
+    struct save_section table; /* at its first word */
+};
+
+int viommu_tzmpc_save(struct viommu_tzmpc *mpc, void **data, size_t *size)
+{
+    struct save_writer writer;
+
+    save_writer_init(&writer, SAVE_TZMPC);
+    pthread_mutex_lock(&mpc->lock);
+    save_begin(&writer, KIND_REGISTERS, 0, STATE_VERSION, 0);
+    save_put64(&writer, mpc->config.size);
+    save_put32(&writer, mpc->config.block_bits);
+    save_put32(&writer, atomic_load_explicit(&mpc->ctrl, memory_order_relaxed));
+    save_put32(&writer, mpc->index);
+    save_put8(&writer, mpc->int_stat);
+    save_put8(&writer, mpc->int_en);
+    save_put32(&writer, mpc->info1);
+    save_put32(&writer, mpc->info2);
+    save_end(&writer);
+    save_begin(&writer, KIND_TABLE, 0, STATE_VERSION, 0);
+    for (uint32_t i = 0; i < mpc->words; i++) {
+        save_put32(&writer, atomic_load_explicit(&mpc->table[i], memory_order_relaxed));
+    }
+    save_end(&writer);
+    pthread_mutex_unlock(&mpc->lock);
+    return save_finish(&writer, data, size);
+}
+
+static bool get_flag(struct save_section *section)
+{
+    uint8_t value = save_get8(section);
+
+    if (value > 1) {
+        save_spoil(section);
+    }
+    return value;
+}
+
+/* The next section, which is of this kind. */
+static int open_section(struct save_reader *reader, uint32_t kind, struct save_section *section)
+{
+    if (!save_next(reader, section)) {
+        return -EBADMSG;
+    }
+    if (section->kind != kind) {
+        return section->kind > KIND_TABLE && save_unknown(section) ? -ENOTSUP : -EBADMSG;
+    }
+    return save_accept(section, STATE_VERSION);
+}
+
+static int registers_load(struct save_reader *reader, struct loaded *loaded)
+{
+    struct save_section section;
+    int error = open_section(reader, KIND_REGISTERS, &section);
+
+    if (error) {
+        return error;
+    }
+    loaded->size = save_get64(&section);
+    loaded->block_bits = save_get32(&section);
+    loaded->ctrl = save_get32(&section);
+    loaded->index = save_get32(&section);
+    loaded->int_stat = get_flag(&section);
+    loaded->int_en = get_flag(&section);
+    loaded->info1 = save_get32(&section);
+    loaded->info2 = save_get32(&section);
+    /* What no software can bring about. */
+    if (loaded->ctrl & ~MPC_CTRL_WRITABLE || loaded->info2 & ~MPC_INFO2_ALL ||
+        (!loaded->int_stat && (loaded->info1 || loaded->info2))) {
+        save_spoil(&section);
+    }
+    return save_close(&section);
+}
+
+static int table_load(const struct viommu_tzmpc *mpc, struct save_reader *reader,
+                      struct loaded *loaded)
+{
+    struct save_section section;
+    int error = open_section(reader, KIND_TABLE, &section);
+
+    if (error) {
+        return error;
+    }
+    loaded->table = section;
+    for (uint32_t i = 0; i < mpc->words && !section.error; i++) {
+        if (save_get32(&section) & ~word_mask(mpc, i)) {
+            save_spoil(&section);
+        }
+    }
+    return save_close(&section);
+}
+
+static int state_load(const struct viommu_tzmpc *mpc, const void *data, size_t size,
+                      struct loaded *loaded)
+{
+    struct save_reader reader;
+    struct save_section more;
+    int error = save_open(&reader, SAVE_TZMPC, data, size);
+
+    if (!error) {
+        error = registers_load(&reader, loaded);
+    }
+    if (!error &&
+        (loaded->size != mpc->config.size || loaded->block_bits != mpc->config.block_bits)) {
+        error = -EINVAL;
+    }
+    if (!error && loaded->index >= mpc->words) {
+        error = -EBADMSG;
+    }
+    if (!error) {
+        error = table_load(mpc, &reader, loaded);
+    }
+    while (!error && save_next(&reader, &more)) {
+        error = more.kind <= KIND_TABLE ? -EBADMSG : save_unknown(&more);
+    }
+    return error;
+}
+
+int viommu_tzmpc_load(struct viommu_tzmpc *mpc, const void *data, size_t size)
+{
+    struct loaded loaded;
+    int error = state_load(mpc, data, size, &loaded);
+
+    if (error) {
+        return error;
+    }
+    pthread_mutex_lock(&mpc->lock);
+    atomic_store_explicit(&mpc->ctrl, loaded.ctrl, memory_order_release);
+    for (uint32_t i = 0; i < mpc->words; i++) {
+        atomic_store_explicit(&mpc->table[i], save_get32(&loaded.table), memory_order_release);
+    }
+    tell(mpc, 0, mpc->config.size - 1);
+    mpc->index = loaded.index;
+    mpc->int_stat = loaded.int_stat;
+    mpc->int_en = loaded.int_en;
+    mpc->info1 = loaded.info1;
+    mpc->info2 = loaded.info2;
+    pthread_mutex_unlock(&mpc->lock);
+    line_update(mpc);
+    return 0;
 }

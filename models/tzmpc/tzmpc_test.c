@@ -4,9 +4,11 @@
 #include "tzmpc/spec.h"
 
 #include "base/alloc.h"
+#include "save/stream.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <viommu/save.h>
 #include <viommu/tzmpc.h>
 
 #define MEMORY 0x10000000u
@@ -426,6 +428,131 @@ static void configurations(void **state)
     }
 }
 
+/* ---- saved state ---- */
+
+static void save_and_load(void **state)
+{
+    static const unsigned offsets[] = {0x00, 0x18, 0x20, 0x28, 0x2c, 0x30};
+    struct bed *bed = *state;
+    uint32_t before[6];
+    uint32_t table[3];
+    void *data;
+    void *again;
+    size_t size;
+    size_t size_again;
+    char byte;
+
+    set(bed, 0x1c, 0x80000001);
+    set(bed, 0x1c, 0x12345678);
+    set(bed, 0x00, 0x10);
+    set(bed, 0x18, 2);
+    set(bed, 0x1c, 0x2a);
+    assert_int_equal(viommu_space_read(bed->space, MEMORY + BLOCK, &byte, 1, &normal), -EIO);
+    assert_true(bed->level);
+    for (unsigned i = 0; i < 6; i++) {
+        before[i] = get(bed, offsets[i]);
+    }
+    assert_int_equal(viommu_tzmpc_save(bed->mpc, &data, &size), 0);
+
+    /* Another state, and a CPU that has it cached. */
+    viommu_tzmpc_reset(bed->mpc);
+    assert_false(bed->level);
+    assert_int_equal(viommu_cpu_begin(bed->cpu), 0);
+    assert_int_equal(viommu_cpu_access(bed->cpu, 0, MEMORY, &byte, 1, VIOMMU_CPU_READ), 0);
+    assert_non_null(viommu_tlb_find(bed->tlb, 0, MEMORY, 1, VIOMMU_CPU_READ));
+    assert_int_equal(viommu_tzmpc_load(bed->mpc, data, size), 0);
+    viommu_cpu_safe_point(bed->cpu, bed->tlb);
+    assert_null(viommu_tlb_find(bed->tlb, 0, MEMORY, 1, VIOMMU_CPU_READ));
+    viommu_cpu_end(bed->cpu);
+
+    assert_true(bed->level);
+    for (unsigned i = 0; i < 6; i++) {
+        assert_int_equal(get(bed, offsets[i]), before[i]);
+    }
+    assert_int_equal(viommu_tzmpc_save(bed->mpc, &again, &size_again), 0);
+    assert_int_equal(size_again, size);
+    assert_memory_equal(again, data, size);
+    for (unsigned i = 0; i < 3; i++) {
+        set(bed, 0x18, i);
+        table[i] = get(bed, 0x1c);
+    }
+    assert_int_equal(table[0], 0x80000001);
+    assert_int_equal(table[1], 0x12345678);
+    assert_int_equal(table[2], 0x2a);
+    viommu_save_free(again);
+    viommu_save_free(data);
+}
+
+/* The length and the checksum of a stream that was changed on purpose. */
+static void mend(unsigned char *bytes, size_t size)
+{
+    uint32_t crc = save_crc32c(save_crc32c(0, bytes, 28), bytes + 32, size - 32);
+
+    for (unsigned i = 0; i < 4; i++) {
+        bytes[28 + i] = (unsigned char)(crc >> 8 * i);
+    }
+}
+
+/* Of the state: where a byte lies, what it becomes, and the answer. */
+static void what_makes_no_sense_is_refused(void **state)
+{
+    enum { BODY = 32 + 24, TABLE = BODY + 30 };
+    static const struct {
+        unsigned at;
+        unsigned char value;
+        int answer;
+    } changes[] = {
+        {BODY, 1, -EINVAL},               /* the size */
+        {BODY + 8, 13, -EINVAL},          /* of a block */
+        {BODY + 12, 0x80, -EBADMSG},      /* CTRL */
+        {BODY + 16, 3, -EBADMSG},         /* the index */
+        {BODY + 20, 2, -EBADMSG},         /* INT_STAT */
+        {BODY + 21, 2, -EBADMSG},         /* INT_EN */
+        {BODY + 22, 1, -EBADMSG},         /* INT_INFO1, without an interrupt */
+        {BODY + 26, 1, -EBADMSG},         /* INT_INFO2 */
+        {BODY + 28, 4, -EBADMSG},
+        {TABLE + 24 + 8, 0x40, -EBADMSG}, /* a block behind the last */
+        {TABLE, 1, -EBADMSG},             /* the registers twice */
+        {TABLE, 3, -ENOTSUP},
+        {32 + 8, 2, -ENOTSUP},            /* a version */
+        {TABLE + 8, 2, -ENOTSUP},
+    };
+    struct bed *bed = *state;
+    unsigned char *data;
+    void *saved;
+    size_t size;
+
+    set(bed, 0x1c, 5);
+    assert_int_equal(viommu_tzmpc_save(bed->mpc, &saved, &size), 0);
+    data = malloc(size);
+    assert_int_equal(size, TABLE + 24 + 12);
+    for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+        memcpy(data, saved, size);
+        data[changes[i].at] = changes[i].value;
+        assert_int_equal(viommu_tzmpc_load(bed->mpc, data, size), -EBADMSG);
+        mend(data, size);
+        assert_int_equal(viommu_tzmpc_load(bed->mpc, data, size), changes[i].answer);
+    }
+    for (size_t length = 0; length < size; length++) {
+        assert_int_equal(viommu_tzmpc_load(bed->mpc, saved, length), -EBADMSG);
+    }
+    set(bed, 0x18, 0);
+    assert_int_equal(get(bed, 0x1c), 5);
+    free(data);
+    viommu_save_free(saved);
+}
+
+static void no_memory_to_save(void **state)
+{
+    struct bed *bed = *state;
+    void *data;
+    size_t size;
+
+    base_alloc_fail_at(1);
+    assert_int_equal(viommu_tzmpc_save(bed->mpc, &data, &size), -ENOMEM);
+    base_alloc_fail_at(0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -438,6 +565,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_a_cpu_has_cached, setup, teardown),
         cmocka_unit_test_setup_teardown(the_table_is_written_before_anybody_is_told, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(save_and_load, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_makes_no_sense_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_memory_to_save, setup, teardown),
         cmocka_unit_test_setup_teardown(configurations, setup, teardown),
     };
 

@@ -308,6 +308,46 @@ static void test_another_configuration(void **state)
     bed_fini(&bed);
 }
 
+/* The guest has mapped what the devices' space here keeps for something else. */
+static void test_another_space(void **state)
+{
+    struct viommu_device *devices[BED_DEVICES];
+    struct viommu_iova_reservation *r;
+    struct viommu_iova_conflict conflict;
+    struct viommu_iova *first;
+    struct viommu *iommu;
+    struct state whole;
+    struct bed other;
+    struct bed bed;
+
+    (void)state;
+    prepare(&bed);
+    whole = save(bed.iommu);
+    bed_space(&other, NULL, 0);
+    assert_int_equal(bed_reserve(&other, VIOMMU_IOVA_RESERVED, 0x6800, 0x68ff, &r, NULL), 0);
+    first = bed.space;
+    bed.space = other.space;
+    iommu = second(&bed, devices);
+    assert_int_equal(viommu_load(iommu, whole.data, whole.size), -EINVAL);
+    /* Nothing has changed: once it is given back, the same instance is loaded. */
+    viommu_iova_release(r);
+    assert_int_equal(viommu_load(iommu, whole.data, whole.size), 0);
+    assert_int_equal(bed_reserve(&other, VIOMMU_IOVA_RESERVED, 0x6800, 0x68ff, &r, &conflict),
+                     -EEXIST);
+    assert_string_equal(conflict.holder.owner, "domain 1 of 00:01.0");
+    viommu_destroy(iommu);
+    /* So it is with limits. */
+    assert_int_equal(viommu_iova_limit(other.host, &(struct viommu_range){0, 0x5fff}, 1, NULL), 0);
+    iommu = second(&bed, devices);
+    assert_int_equal(viommu_load(iommu, whole.data, whole.size), -EINVAL);
+    assert_int_equal(viommu_start(iommu), 0);
+    viommu_destroy(iommu);
+    bed.space = first;
+    viommu_iova_destroy(other.space);
+    viommu_save_free(whole.data);
+    bed_fini(&bed);
+}
+
 static void test_no_memory(void **state)
 {
     struct viommu_device *devices[BED_DEVICES];
@@ -345,7 +385,8 @@ int main(void)
         cmocka_unit_test(test_goes_on),  cmocka_unit_test(test_pending),
         cmocka_unit_test(test_while_told),
         cmocka_unit_test(test_changed),  cmocka_unit_test(test_another_configuration),
-        cmocka_unit_test(test_not_offered), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_not_offered), cmocka_unit_test(test_another_space),
+        cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <viommu/dmar.h>
 
 #include "acpi/table.h"
+#include "range/range_set.h"
 
 #include <errno.h>
 
@@ -267,4 +268,52 @@ int64_t viommu_dmar_build(const struct viommu_dmar *dmar, void *table, size_t si
         put_ats(&cursor, &dmar->ats[i]);
     }
     return acpi_finish(&cursor);
+}
+
+/* ---- of an IOVA space ---- */
+
+static int gather(const struct viommu_iova_owner *owner, struct range_set *set)
+{
+    const struct viommu_iova_reservation *reservation = NULL;
+    int error = 0;
+
+    while (!error && (reservation = viommu_iova_reservation_next(owner, reservation))) {
+        struct viommu_range range = viommu_iova_reservation_range(reservation);
+
+        if (viommu_iova_reservation_type(reservation) == VIOMMU_IOVA_DIRECT) {
+            error = range_set_add(set, range.first & ~(uint64_t)(PAGE - 1),
+                                  range.last | (PAGE - 1));
+        }
+    }
+    return error;
+}
+
+int viommu_dmar_reserve(const struct viommu_iova_owner *owner,
+                        const struct viommu_dmar_reserved *like,
+                        struct viommu_dmar_reserved *out, size_t *count)
+{
+    struct range_cursor cursor;
+    struct range_set set;
+    struct range_run run;
+    size_t room;
+    int error;
+
+    if (!owner || !like || !count || (*count && !out)) {
+        return -EINVAL;
+    }
+    room = *count;
+    range_set_init(&set);
+    error = gather(owner, &set);
+    if (!error) {
+        *count = set.map.count;
+        error = *count > room ? -ENOSPC : 0;
+    }
+    range_cursor_seek(&cursor, &set.map, 0);
+    for (size_t i = 0; !error && range_cursor_next(&cursor, UINT64_MAX, &run); i++) {
+        out[i] = *like;
+        out[i].first = run.first;
+        out[i].last = run.last;
+    }
+    range_set_fini(&set);
+    return error;
 }

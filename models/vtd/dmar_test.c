@@ -17,6 +17,8 @@
 
 #include <viommu/dmar.h>
 
+#include "base/alloc.h"
+
 static const struct viommu_dmar_scope endpoint = {
     .type = VIOMMU_DMAR_SCOPE_ENDPOINT,
     .start_bus = 0,
@@ -295,6 +297,75 @@ static void test_structure_too_long(void **state)
     free(scopes);
 }
 
+/* What a space says is mapped one to one: pages, joined where they touch; and nothing else. */
+static void test_of_a_space(void **state)
+{
+    const struct viommu_iova_config config = {0};
+    const struct viommu_iova_request requests[] = {
+        {.type = VIOMMU_IOVA_DIRECT, .range = {0x7fe01800, 0x7fe027ff}},
+        {.type = VIOMMU_IOVA_DIRECT, .range = {0x7fe02800, 0x7fe03000}},
+        {.type = VIOMMU_IOVA_DIRECT, .range = {UINT64_MAX - 1, UINT64_MAX}},
+        {.type = VIOMMU_IOVA_DIRECT, .range = {0x1000, 0x1fff}},
+        {.type = VIOMMU_IOVA_DIRECT_RELAXABLE, .range = {0x2000, 0x2fff}},
+        {.type = VIOMMU_IOVA_RESERVED, .range = {0x4000, 0x4fff}},
+    };
+    const struct viommu_dmar_reserved like = {
+        .segment = 3, .scopes = &endpoint, .scope_count = 1};
+    struct viommu_iova_reservation *reservations[6];
+    struct viommu_dmar_reserved out[4];
+    struct viommu_iova_owner *owner;
+    struct viommu_iova_owner *other;
+    struct viommu_iova *space;
+    struct viommu_dmar table = one_unit;
+    size_t count = 2;
+
+    (void)state;
+    assert_int_equal(viommu_iova_create(&config, &space), 0);
+    assert_int_equal(viommu_iova_owner_create(space, "disk", &owner), 0);
+    assert_int_equal(viommu_iova_owner_create(space, "other", &other), 0);
+    assert_int_equal(viommu_iova_reserve(owner, requests, 6, reservations, NULL), 0);
+    assert_int_equal(viommu_dmar_reserve(owner, &like, out, &count), -ENOSPC);
+    assert_int_equal(count, 3);
+    count = 4;
+    for (unsigned long n = 1;; n++) {
+        int error;
+
+        base_alloc_fail_at(n);
+        error = viommu_dmar_reserve(owner, &like, out, &count);
+        base_alloc_fail_at(0);
+        if (!error) {
+            assert_true(n > 1);
+            break;
+        }
+        assert_int_equal(error, -ENOMEM);
+        assert_int_equal(count, 4);
+    }
+    assert_int_equal(count, 3);
+    assert_int_equal(out[0].first, 0x1000);
+    assert_int_equal(out[0].last, 0x1fff);
+    assert_int_equal(out[1].first, 0x7fe01000);
+    assert_int_equal(out[1].last, 0x7fe03fff);
+    assert_int_equal(out[2].first, UINT64_MAX - 0xfff);
+    assert_int_equal(out[2].last, UINT64_MAX);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(out[i].segment, 3);
+        assert_ptr_equal(out[i].scopes, &endpoint);
+        assert_int_equal(out[i].scope_count, 1);
+    }
+    table.reserved = out;
+    table.reserved_count = 2;
+    assert_int_equal(viommu_dmar_build(&table, NULL, 0), 48 + 24 + 2 * 32);
+    count = 0;
+    assert_int_equal(viommu_dmar_reserve(other, &like, NULL, &count), 0);
+    assert_int_equal(count, 0);
+    count = 1;
+    assert_int_equal(viommu_dmar_reserve(other, &like, NULL, &count), -EINVAL);
+    assert_int_equal(viommu_dmar_reserve(NULL, &like, out, &count), -EINVAL);
+    assert_int_equal(viommu_dmar_reserve(owner, NULL, out, &count), -EINVAL);
+    assert_int_equal(viommu_dmar_reserve(owner, &like, out, NULL), -EINVAL);
+    viommu_iova_destroy(space);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -307,6 +378,7 @@ int main(void)
         cmocka_unit_test(test_widths),
         cmocka_unit_test(test_wrong_reserved),
         cmocka_unit_test(test_structure_too_long),
+        cmocka_unit_test(test_of_a_space),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,12 +15,14 @@
  */
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 #include "init.h"
 #include "kmsg.h"
 #include "mirror_checks.h"
 #include "report.h"
 #include "sources_checks.h"
+#include "../../tools/iova/kernel.h"
 #include "vfio.h"
 
 static struct mirror mirror;
@@ -40,6 +42,29 @@ static bool prepare(struct edu *edu, unsigned limit, bool iommufd)
         return false;
     }
     return iommufd || check(host_set_limit(limit), "a limit of %u mappings", limit);
+}
+
+/* What `viommu iova` asks the kernel, before a mirror takes the device. */
+static void check_asked(const struct edu *edu, bool iommufd)
+{
+    const struct kernel_paths paths = {"/sys", "/dev"};
+    struct kernel_answer answer = {.count = 0};
+    unsigned group = 0;
+    bool said, apart;
+
+    if (iommufd) {
+        said = kernel_ask_iommufd(&paths, edu->bdf, &answer);
+    } else {
+        said = kernel_find_group(&paths, edu->bdf, &group) && group == edu->group &&
+               kernel_ask_vfio(&paths, group, &answer);
+    }
+    apart = answer.count > 1;
+    for (size_t i = 0; i < answer.count; i++) {
+        apart = apart && (answer.ranges[i].last < 0xfee00000 || answer.ranges[i].first > 0xfeefffff);
+    }
+    check(said && apart, "%s: %zu ranges can be mapped, the interrupt range is in none", answer.who,
+          answer.count);
+    free(answer.ranges);
 }
 
 static void run(struct mirror *m, const struct mirror_plan *plan)
@@ -73,9 +98,12 @@ int main(void)
     iommufd = init_word("viommu.iommufd") != NULL;
     plan.limit = init_number("viommu.limit=", 65535);
     plan.pages = init_number("viommu.pages=", 100000);
-    if (prepare(&edu, plan.limit, iommufd) && mirror_open(&mirror, &edu, iommufd, plan.limit)) {
-        run(&mirror, &plan);
-        mirror_close(&mirror);
+    if (prepare(&edu, plan.limit, iommufd)) {
+        check_asked(&edu, iommufd);
+        if (mirror_open(&mirror, &edu, iommufd, plan.limit)) {
+            run(&mirror, &plan);
+            mirror_close(&mirror);
+        }
     }
     report_detail("%u of them", kmsg_strays());
     check(kmsg_strays() == 0, "no fault that was not provoked");

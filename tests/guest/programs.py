@@ -23,7 +23,8 @@ PROGRAMS = {
     "disk_test": ["disk_test.c", "disk.c", "load.c", "disk_checks.c", "disk_failures.c",
                   "disk_takeover.c", "disk_bench.c", "unit_checks.c"] + SHARED,
     "mirror_test": ["mirror_test.c", "mirror.c", "mirror_checks.c", "mirror_many.c", "host.c",
-                    "sources_checks.c", "../support/guest.c"] + SHARED,
+                    "sources_checks.c", "../support/guest.c",
+                    "../../tools/iova/kernel.c"] + SHARED,
 }
 WITH_LIBRARY = ["mirror_test"]
 LIBRARY_ROOMS = ["lib", "models", "backends"]

@@ -3,11 +3,12 @@
  * viommu iova: which device addresses a set of host devices can use, what is reserved, and which
  * layouts of a guest's memory fit where the guest sees no IOMMU.
  *
- * The command line is gathered into a struct request; an identity space is made of what sysfs and
- * the command line say; then it is printed, and asked about each layout.
+ * The command line is gathered into a struct request; an identity space is made of what sysfs, the
+ * kernel's drivers and the command line say; then it is printed, and asked about each layout.
  */
 #include "../parse.h"
 #include "../tools.h"
+#include "kernel.h"
 #include "sysfs.h"
 
 #include <argp.h>
@@ -23,6 +24,7 @@ enum {
     MANUAL_MAX = 64,
     LAYOUTS_MAX = 16,
     PARTS_MAX = 8,
+    ANSWERS_MAX = 1 + 2 * DEVICES_MAX,
 };
 
 #define GIB (UINT64_C(1) << 30)
@@ -36,7 +38,9 @@ struct layout {
 };
 
 struct request {
-    const char *root;
+    struct kernel_paths paths;
+    bool vfio;
+    bool iommufd;
     const char *iomem; /* or NULL */
     const char *devices[DEVICES_MAX];
     size_t device_count;
@@ -58,11 +62,19 @@ enum option_key {
     OPTION_LIMIT = 0x100,
     OPTION_SYSFS,
     OPTION_IOMEM,
+    OPTION_VFIO,
+    OPTION_IOMMUFD,
+    OPTION_DEV,
 };
 
 static const struct argp_option options[] = {
     {"device", OPTION_DEVICE, "SEGMENT:BUS:DEV.FN", 0,
      "a device of the host, as 0000:01:00.0. May be given many times", 0},
+    {"vfio", OPTION_VFIO, NULL, 0,
+     "ask VFIO what it can map for the devices' groups. The devices are bound to VFIO's driver, "
+     "and not in use", 0},
+    {"iommufd", OPTION_IOMMUFD, NULL, 0,
+     "ask iommufd what it can map for the devices, which are as for --vfio", 0},
     {"reserve", OPTION_RESERVE, "TYPE:FIRST-LAST", 0,
      "reserve more: direct, direct-relaxable, reserved, msi, sw-msi or p2p", 0},
     {"limit", OPTION_LIMIT, "FIRST-LAST", 0,
@@ -75,6 +87,7 @@ static const struct argp_option options[] = {
     {"layout", OPTION_LAYOUT, "FIRST-LAST[,FIRST-LAST...]", 0, "try this layout", 1},
     {"json", OPTION_JSON, NULL, 0, "print one JSON object", 2},
     {"sysfs", OPTION_SYSFS, "DIR", 0, "where sysfs is (/sys)", 2},
+    {"dev", OPTION_DEV, "DIR", 0, "where device files are (/dev)", 2},
     {0},
 };
 
@@ -209,13 +222,25 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case OPTION_IOMEM:
         request->iomem = text;
         return 0;
+    case OPTION_VFIO:
+        request->vfio = true;
+        return 0;
+    case OPTION_IOMMUFD:
+        request->iommufd = true;
+        return 0;
     case OPTION_SYSFS:
-        request->root = text;
+        request->paths.sysfs = text;
+        return 0;
+    case OPTION_DEV:
+        request->paths.dev = text;
         return 0;
     case ARGP_KEY_END:
         if (!request->device_count && !request->reserved_count && !request->limit_count &&
             !request->iomem) {
             argp_error(state, "of what? give --device, --host-bridges, --reserve or --limit");
+        }
+        if ((request->vfio || request->iommufd) && !request->device_count) {
+            argp_error(state, "--vfio and --iommufd ask about devices: give --device");
         }
         return 0;
     default:
@@ -225,29 +250,114 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 
 /* ---- the space ---- */
 
+/* What was said of all that can be used: limits. */
+struct answers {
+    struct kernel_answer all[ANSWERS_MAX];
+    size_t count;
+};
+
+static bool fail(const char *who, int error)
+{
+    fprintf(stderr, "viommu iova: %s: %s\n", who, strerror(-error));
+    return false;
+}
+
+/* Adds what the last answer says, which is counted by that. */
+static bool add_answer(struct viommu_iova *space, struct answers *answers)
+{
+    const struct kernel_answer *answer = &answers->all[answers->count++];
+    struct viommu_iova_owner *owner;
+    int error = viommu_iova_owner_create(space, answer->who, &owner);
+
+    error = error ? error : viommu_iova_limit(owner, answer->ranges, answer->count, NULL);
+    return error ? fail(answer->who, error) : true;
+}
+
+/* The limits of the command line are an answer, too. */
+static bool add_limits(struct viommu_iova *space, const struct request *request,
+                       struct answers *answers)
+{
+    struct kernel_answer *answer = &answers->all[answers->count];
+
+    if (!request->limit_count) {
+        return true;
+    }
+    strcpy(answer->who, "manual");
+    answer->ranges = calloc(request->limit_count, sizeof(*answer->ranges));
+    if (!answer->ranges) {
+        return fail(answer->who, -ENOMEM);
+    }
+    answer->count = request->limit_count;
+    memcpy(answer->ranges, request->limits, answer->count * sizeof(*answer->ranges));
+    return add_answer(space, answers);
+}
+
 static bool fill(struct viommu_iova *space, const struct request *request)
 {
     struct viommu_iova_reservation *reservations[MANUAL_MAX];
     struct viommu_iova_owner *manual;
     int error = viommu_iova_owner_create(space, "manual", &manual);
 
-    if (!error && request->limit_count) {
-        error = viommu_iova_limit(manual, request->limits, request->limit_count, NULL);
-    }
     if (!error) {
         error = viommu_iova_reserve(manual, request->reserved, request->reserved_count,
                                     reservations, NULL);
     }
     if (error) {
-        fprintf(stderr, "viommu iova: %s\n", strerror(-error));
-        return false;
+        return fail("manual", error);
     }
     for (size_t i = 0; i < request->device_count; i++) {
-        if (!sysfs_add_device(space, request->root, request->devices[i])) {
+        if (!sysfs_add_device(space, request->paths.sysfs, request->devices[i])) {
             return false;
         }
     }
     return !request->iomem || sysfs_add_host_bridges(space, request->iomem);
+}
+
+/* Asks once for each group. */
+static bool ask_vfio(struct viommu_iova *space, const struct request *request,
+                     struct answers *answers)
+{
+    unsigned groups[DEVICES_MAX];
+
+    for (size_t i = 0; i < request->device_count; i++) {
+        bool asked = false;
+
+        if (!kernel_find_group(&request->paths, request->devices[i], &groups[i])) {
+            return false;
+        }
+        for (size_t j = 0; j < i; j++) {
+            asked = asked || groups[j] == groups[i];
+        }
+        if (!asked &&
+            !(kernel_ask_vfio(&request->paths, groups[i], &answers->all[answers->count]) &&
+              add_answer(space, answers))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool ask_kernel(struct viommu_iova *space, const struct request *request,
+                       struct answers *answers)
+{
+    if (request->vfio && !ask_vfio(space, request, answers)) {
+        return false;
+    }
+    for (size_t i = 0; request->iommufd && i < request->device_count; i++) {
+        if (!kernel_ask_iommufd(&request->paths, request->devices[i],
+                                &answers->all[answers->count]) ||
+            !add_answer(space, answers)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void free_answers(struct answers *answers)
+{
+    for (size_t i = 0; i < answers->count; i++) {
+        free(answers->all[i].ranges);
+    }
 }
 
 struct lists {
@@ -287,8 +397,19 @@ static const char *side_name(const struct viommu_iova_side *side)
 
 /* ---- as a table ---- */
 
-static void print_lists(const struct lists *lists)
+static void print_lists(const struct lists *lists, const struct answers *answers)
 {
+    for (size_t i = 0; i < answers->count; i++) {
+        const struct kernel_answer *answer = &answers->all[i];
+
+        if (!i) {
+            puts("can be mapped");
+        }
+        for (size_t j = 0; j < answer->count; j++) {
+            printf("  0x%016" PRIx64 "  0x%016" PRIx64 "  %s\n", answer->ranges[j].first,
+                   answer->ranges[j].last, answer->who);
+        }
+    }
     puts("reserved");
     for (size_t i = 0; i < lists->reserved_count; i++) {
         const struct viommu_iova_reserved *entry = &lists->reserved[i];
@@ -370,8 +491,24 @@ static json_t *json_layouts(const struct viommu_iova *space, const struct reques
     return array;
 }
 
+static json_t *json_answers(const struct answers *answers)
+{
+    json_t *array = json_array();
+
+    for (size_t i = 0; i < answers->count; i++) {
+        json_t *ranges = json_array();
+
+        for (size_t j = 0; j < answers->all[i].count; j++) {
+            json_array_append_new(ranges, json_range(&answers->all[i].ranges[j]));
+        }
+        json_array_append_new(array, json_pack("{s:s, s:o}", "owner", answers->all[i].who,
+                                               "ranges", ranges));
+    }
+    return array;
+}
+
 static size_t print_json(const struct viommu_iova *space, const struct request *request,
-                         const struct lists *lists)
+                         const struct lists *lists, const struct answers *answers)
 {
     json_t *reserved = json_array();
     json_t *usable = json_array();
@@ -388,15 +525,16 @@ static size_t print_json(const struct viommu_iova *space, const struct request *
     for (size_t i = 0; i < lists->usable_count; i++) {
         json_array_append_new(usable, json_range(&lists->usable[i]));
     }
-    all = json_pack("{s:o, s:o, s:o}", "reserved", reserved, "usable", usable, "layouts",
-                    json_layouts(space, request, &fit));
+    all = json_pack("{s:o, s:o, s:o, s:o}", "can_be_mapped", json_answers(answers), "reserved",
+                    reserved, "usable", usable, "layouts", json_layouts(space, request, &fit));
     json_dumpf(all, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(all);
     return fit;
 }
 
-static int show(const struct viommu_iova *space, const struct request *request)
+static int show(const struct viommu_iova *space, const struct request *request,
+                const struct answers *answers)
 {
     struct lists lists = {0};
     size_t fit = 0;
@@ -406,9 +544,9 @@ static int show(const struct viommu_iova *space, const struct request *request)
         fputs("viommu iova: out of memory\n", stderr);
     } else {
         if (request->json) {
-            fit = print_json(space, request, &lists);
+            fit = print_json(space, request, &lists, answers);
         } else {
-            print_lists(&lists);
+            print_lists(&lists, answers);
             fit = print_layouts(space, request);
         }
         status = request->layout_count && !fit ? TOOL_FAILED : TOOL_OK;
@@ -430,13 +568,15 @@ int viommu_tool_iova(int argc, char **argv)
                "Reserved are the regions of the devices' IOMMU groups, and windows of bridges to "
                "which a request can be turned aside before it reaches the IOMMU, where access "
                "control services do not forbid it (to see that takes root: without, they are "
-               "taken for absent).\n\n"
+               "taken for absent). With --vfio and --iommufd also what the kernel's drivers can "
+               "map: nothing is mapped, and all is given back again.\n\n"
                "Exit status 1: no layout fits, or something could not be read.\n\n"
                "Example:\n"
                "  viommu iova --device 0000:01:00.0 --memory 64g",
     };
     const struct viommu_iova_config config = {.identity = true};
-    struct request request = {.root = "/sys"};
+    struct request request = {.paths = {"/sys", "/dev"}};
+    static struct answers answers;
     struct viommu_iova *space;
     char name[] = "viommu iova";
     int status;
@@ -450,7 +590,12 @@ int viommu_tool_iova(int argc, char **argv)
         fputs("viommu iova: out of memory\n", stderr);
         return TOOL_FAILED;
     }
-    status = fill(space, &request) ? show(space, &request) : TOOL_FAILED;
+    status = TOOL_FAILED;
+    if (add_limits(space, &request, &answers) && fill(space, &request) &&
+        ask_kernel(space, &request, &answers)) {
+        status = show(space, &request, &answers);
+    }
+    free_answers(&answers);
     viommu_iova_destroy(space);
     return status;
 }

@@ -29,7 +29,9 @@ def port(prefetch, acs=0, kind=4):
 class Sysfs:
     def __init__(self, root):
         self.root = root
+        self.groups = root + "/kernel/iommu_groups"
         os.makedirs(root + "/bus/pci/devices")
+        os.makedirs(self.groups)
 
     def add(self, path, config, regions=None):
         folder = "%s/devices/pci0000:00/%s" % (self.root, path)
@@ -38,7 +40,10 @@ class Sysfs:
         with open(folder + "/config", "wb") as file:
             file.write(config)
         if regions is not None:
-            os.makedirs(folder + "/iommu_group", exist_ok=True)
+            if not os.path.islink(folder + "/iommu_group"):
+                group = "%s/%d" % (self.groups, len(os.listdir(self.groups)))
+                os.makedirs(group)
+                os.symlink(group, folder + "/iommu_group")
             with open(folder + "/iommu_group/reserved_regions", "w") as file:
                 file.write(regions)
         link = "%s/bus/pci/devices/%s" % (self.root, name)
@@ -120,8 +125,11 @@ def test_several_and_manual(sysfs):
         "0000:00:01.0", DEVICE, "0000:01:00.1", "manual"], said
     assert said["usable"][0] == {"first": "0x0", "last": "0xfff"}
     assert said["usable"][-1]["last"] == "0x7fffffffff"
+    assert said["can_be_mapped"] == [
+        {"owner": "manual", "ranges": [{"first": "0x0", "last": "0x7fffffffff"}]}], said
     text, _ = sysfs.run("--limit", "0x0-0x7fffffffff", "-l", "0x0-0xffffffffff", status=1)
     assert "meets limit 0x8000000000-0xffffffffffffffff of manual" in text, text
+    assert "can be mapped\n  0x0000000000000000  0x0000007fffffffff  manual\n" in text, text
 
 
 def test_host_bridges(sysfs):
@@ -142,6 +150,19 @@ def test_host_bridges(sysfs):
     sysfs.run("--host-bridges", path + "x", status=1)
 
 
+def test_without_a_kernel(sysfs):
+    """What VFIO and iommufd say, where there are none (kernel_test.c has the rest)."""
+    sysfs.add("0000:00:03.0", ENDPOINT, MSI)
+    dev = ["--dev", sysfs.root + "/dev"]
+    text = sysfs.run("-d", "0000:00:03.0", "--vfio", *dev, status=1)[1]
+    assert "/dev/vfio/vfio: No such file" in text and "vfio loaded" in text, text
+    text = sysfs.run("-d", "0000:00:03.0", "--iommufd", *dev, status=1)[1]
+    assert "vfio-dev: No such file" in text, text
+    text = sysfs.run("--reserve", "p2p:1-2", "--vfio", status=2)[1]
+    assert "give --device" in text, text
+    assert sysfs.json("-d", "0000:00:03.0")["can_be_mapped"] == []
+
+
 def test_failures(sysfs):
     sysfs.add("0000:00:03.0", ENDPOINT)
     assert "no IOMMU group" in sysfs.run("-d", "0000:00:03.0")[1]
@@ -155,7 +176,7 @@ def test_failures(sysfs):
 
 
 for test in (test_root_port, test_switch, test_several_and_manual,
-             test_host_bridges, test_failures):
+             test_host_bridges, test_without_a_kernel, test_failures):
     with tempfile.TemporaryDirectory() as folder:
         test(Sysfs(os.path.realpath(folder) + "/sys"))
     print("ok", test.__name__)

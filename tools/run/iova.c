@@ -2,9 +2,9 @@
 /*
  * The IOVA room: a space of device addresses, its owners, and what they have in it.
  *
- * There is one space at a time. Owners, reservations (windows among them) and memory have names
- * here. A refusal that has two sides tells both: what was asked for, and what is there, each as
- * KIND:OWNER:FIRST-LAST.
+ * There is one space at a time. Owners, reservations (windows among them), memory and followers
+ * have names here. A refusal that has two sides tells both: what was asked for, and what is there,
+ * each as KIND:OWNER:FIRST-LAST.
  */
 #include "run.h"
 
@@ -27,6 +27,7 @@ struct thing {
     struct viommu_iova_owner *of; /* an owner */
     struct viommu_iova_reservation *reservation;
     struct viommu_iova_memory *memory;
+    struct viommu_iova_follower *follower;
 };
 
 struct iova_room {
@@ -376,6 +377,38 @@ static void do_memory(struct run *run)
     }
 }
 
+static void do_follow(struct run *run)
+{
+    struct viommu_iova_conflict conflict = {0};
+    struct viommu_iova_follower *follower;
+    struct thing *owner;
+    const char *name;
+    int error;
+
+    if (!arg_new(run, &name) || !(owner = arg_owner(run))) {
+        return;
+    }
+    error = viommu_iova_follow(owner->of, run->memory, &follower, &conflict);
+    result_conflict(run, error, &conflict);
+    if (!error) {
+        add_thing(run, name, owner->name)->follower = follower;
+    }
+}
+
+void iova_result_refused(struct run *run)
+{
+    const struct thing *thing = run->iova ? run->iova->things : NULL;
+    struct viommu_iova_conflict conflict;
+
+    while (thing && viommu_iova_follower_refused(thing->follower, &conflict)) {
+        thing = thing->next;
+    }
+    if (thing) {
+        result_side(run, "asked", &conflict.asked);
+        result_side(run, "holder", &conflict.holder);
+    }
+}
+
 static void do_fits(struct run *run)
 {
     struct viommu_iova_conflict conflict = {0};
@@ -401,6 +434,7 @@ static void do_remove(struct run *run)
     if (thing->of) {
         viommu_iova_owner_destroy(thing->of);
     }
+    viommu_iova_unfollow(thing->follower);
     viommu_iova_memory_remove(thing->memory);
     forget(run, thing);
 }
@@ -565,8 +599,10 @@ const struct command iova_commands[] = {
     {"iova where", "name", "Where a reservation is.", do_where},
     {"iova memory", "name owner range [declared!]", "Adds guest memory, or declares it.",
      do_memory},
+    {"iova follow", "name owner", "Makes the owner's memory what guest memory is.", do_follow},
     {"iova fits", "range", "Whether guest memory could be there.", do_fits},
-    {"iova remove", "name", "Removes memory, or an owner with all that it has.", do_remove},
+    {"iova remove", "name",
+     "Removes memory, or an owner with all that it has; ends what follows.", do_remove},
     {"iova map", "owner range", "Notes a mapping.", do_map},
     {"iova unmap", "owner range", "Notes that a mapping is gone.", do_unmap},
     {"iova alloc", "owner size [align=] [within=]", "Finds a free place, and maps it.", do_alloc},

@@ -256,6 +256,9 @@ static void batch_commit(struct run *run, struct batch *batch)
         batch_free(batch);
     }
     result_errno(&run->result, status);
+    if (status == -EADDRNOTAVAIL) {
+        iova_result_refused(run);
+    }
 }
 
 static bool range_arguments(struct run *run, uint64_t *at, uint64_t *size)

@@ -266,6 +266,9 @@ void saved_destroy(struct run *run);
 void iova_destroy(struct run *run);
 /* The space that there is, or NULL. */
 struct viommu_iova *iova_space(const struct run *run);
+
+/* A batch was refused by a space that follows: the two sides, into the result. */
+void iova_result_refused(struct run *run);
 void spaces_destroy(struct run *run);
 void pv_destroy(struct run *run);
 void units_destroy(struct run *run);
