@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Fuzzes the decoder of saved IOVA spaces. The input is a stream; its length and checksum are made
- * right first, unless the first byte says that it is as it is. What is accepted is a space that holds
- * together (lib/iova/check.c), saves itself and loads again as the same bytes, and can be used.
+ * right first, unless the first byte says that it is as it is (bit 0); the rest of that byte says
+ * which allocation fails (0: none). What is accepted is a space that holds together
+ * (lib/iova/check.c), saves itself and loads again as the same bytes, and can be used.
  */
 #include <viommu/iova.h>
 #include <viommu/save.h>
 
+#include "base/alloc.h"
 #include "save/stream.h"
 
 #include <errno.h>
@@ -42,6 +44,24 @@ static void mend(unsigned char *bytes, size_t size)
     }
 }
 
+/* What is in it can be walked over. */
+static void walk(const struct viommu_iova *space)
+{
+    const struct viommu_iova_owner *owner = NULL;
+
+    while ((owner = viommu_iova_owner_next(space, owner))) {
+        const struct viommu_iova_memory *memory = NULL;
+
+        expect(*viommu_iova_owner_name(owner), "an owner without a name");
+        while ((memory = viommu_iova_memory_next(owner, memory))) {
+            bool declared;
+            struct viommu_range range = viommu_iova_memory_range(memory, &declared);
+
+            expect(range.first <= range.last, "memory that ends before it begins");
+        }
+    }
+}
+
 /* A space says the same of itself again and again, and does its work. */
 static void use(struct viommu_iova *space)
 {
@@ -57,6 +77,7 @@ static void use(struct viommu_iova *space)
     void *data_again;
     void *data;
 
+    walk(space);
     expect(!viommu_iova_save(space, &data, &size), "it is not saved");
     expect(!viommu_iova_load(data, size, &again), "what it saved is not loaded");
     expect(!viommu_iova_save(again, &data_again, &size_again), "it is not saved again");
@@ -80,6 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct viommu_iova *space;
     unsigned char *bytes;
+    bool failed;
     int ret;
 
     if (!size || size > 1 << 20) {
@@ -91,9 +113,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size - 1 >= HEADER_SIZE && !(data[0] & 1)) {
         mend(bytes, size - 1);
     }
+    base_alloc_fail_at(data[0] >> 1);
     ret = viommu_iova_load(bytes, size - 1, &space);
+    failed = base_alloc_failed();
+    base_alloc_fail_at(0);
     free(bytes);
-    expect(!ret || ret == -EBADMSG || ret == -ENOTSUP, "an error of another kind");
+    expect(!ret || ret == -EBADMSG || ret == -ENOTSUP || (failed && ret == -ENOMEM),
+           "an error of another kind");
     if (!ret) {
         use(space);
         viommu_iova_destroy(space);

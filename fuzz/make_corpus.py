@@ -13,6 +13,7 @@ import struct
 import sys
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
+import iova_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
 
@@ -438,6 +439,15 @@ def space_seeds():
                       sp_create(i + 2, 4, 0xfff, i) + sp_add(i + 1, 0x80 | i + 3, 0) +
                       sp_add(i + 2, 0x80 | i + 3, 0) for i in (0, 3, 6, 9))
     lives = b"".join(bytes([SP_LIVE, kind, 0, 0x80]) for kind in range(0, 256, 5))
+    # Blocked accesses with the interrupt on; and attributes that say nothing.
+    blocked = b"".join(sp_register(mpc, 0x28, 1) + sp_register(mpc, 0x00, bits) + sp_register(mpc, 0x24, 1) +
+                       bytes([SP_ACCESS, 8 | mpc << 2]) + struct.pack("<HB", 0x8000, 4) +
+                       sp_register(mpc, 0x20, 0, 2, 1) + sp_register(mpc, 0x24, 1) +
+                       bytes([SP_ACCESS, 0xf0 | mpc << 2]) + struct.pack("<HB", 0x8000, 4) +
+                       bytes([SP_REGISTERS, 0xf0 | 2 | mpc << 2, 0x28]) + struct.pack("<L", 0) +
+                       bytes([SP_ACCESS, 8 | mpc << 2]) + struct.pack("<HB", 0x8800, 4)
+                       for mpc in (0, 1) for bits in (0, 0x10, 0x50, 0x100, 0x140, 0x80000110))
+    write("space", "blocked", b"\0" + ram + blocked + blocked)
     for kind in (0x00, 0x05, 0x3a, 0x7f, 0x42):
         head = bytes([kind]) + ram
         write("space", "table-%02x" % kind, head + both + table + both)
@@ -457,27 +467,6 @@ def space_seeds():
         write("space", "fail-%d" % fail, b"\0" + ram + sp_create(5, 1, 0x1000, fail=fail) +
               sp_create(5, 4, 0x1000, 0, fail=fail) + sp_add(5, 0, 0x100, fail) +
               bytes([SP_COMMIT | fail << 3]) + commit + both)
-
-
-def sources_seeds():
-    """A group's regions as sysfs has them; a root port with and without its capabilities."""
-    text = b"0x000000007c800000 0x000000007effffff direct-relaxable\n" \
-           b"0x00000000fee00000 0x00000000feefffff msi\n0x0 0xffffffffffffffff reserved\n"
-    write("sources", "regions", b"\x01" + text)
-    write("sources", "regions-cut", b"\x01" + text[:70])
-    write("sources", "iomem", b"\x03000a0000-000bffff : PCI Bus 0000:00\n  000a0000-000a0fff : x\n"
-          b"100000000-17fffffff : System RAM\n8000000000-ffffffffff : PCI Bus 0000:00\n")
-    port = bytearray(0x180)
-    port[4:6] = b"\x07\x05"
-    port[0x0e] = 0x81
-    port[0x18:0x1b] = bytes([0, 1, 3])
-    port[0x20:0x30] = struct.pack("<HHHHII", 0xfe40, 0xfe50, 1, 0xfff1, 8, 8)
-    port[0x100:0x104] = struct.pack("<I", 0x14820001)
-    port[0x148:0x150] = struct.pack("<IHH", 0x0001000d, 0x1f, 0x1d)
-    write("sources", "port", b"\x00" + bytes(port))
-    write("sources", "port-short", b"\x00" + bytes(port[:64]))
-    port[0x102:0x104] = b"\x02\x10"
-    write("sources", "port-loop", b"\x00" + bytes(port))
 
 
 def range_seeds():
@@ -718,6 +707,22 @@ def trace_seeds():
     trace("far", [store(0x90, 0xfffffffff007, 8), store(0x18, 1 << 26)] + command(1 << 26) +
           [store(0x88, 0x7fff0), hexes("refused", slot=0, low=0, high=0, reason=2)])
 
+    # With capabilities: right ones, and others. A unit like that of `viommu run`.
+    four = {**unit, "fault-records": 4, "device-tlb": False}
+    for name, cap, ecap in (("same", 0xd2038c406f0606, 0xfc3), ("other-ecap", 0xd2038c406f0606, 0xfc7)):
+        trace("cap-" + name, root, {**header, "cap": hex(cap), "ecap": hex(ecap), "unit": four})
+    wait = (0x7_0000_0025, 0x9000)
+    trace("end-waited", queue + queued(wait) + [ends])
+    trace("end-more", root[:2] + queue + queued(wait) + [ends])
+    trace("end-more-queued", queue + [store(0x88, 0x20, 8)] + queued(wait)[1:2] + [ends])
+    trace("end-twice", [ends, ends])
+    trace("failed", queue + queued(wait)[:-1] + [hexes("retired", slot=0, low=wait[0], high=wait[1], error=-5)])
+    trace("queue-far", [store(0x90, 0xfffffffff000, 8), store(0x18, 1 << 26)] + command(1 << 26) + queued(wait),
+          {**header, "unit": {**unit, "host-width": 36}})
+    twice = queued(*[wait] * 40)[1:]
+    trace("many", queue + [store(0x88, 0x280, 8)] + twice + [store(0x88, 0x780, 8)] +
+          queued(*[wait] * 80, first=40)[1:])
+
     # Of a virtio-iommu.
     state = {name: "0x0" for name in ("features", "domains", "endpoints", "mappings", "bypass")}
     small = {name: 0 for name in ("domain-first", "domain-last", "host-width", "probe-size", "domains-max",
@@ -750,6 +755,33 @@ def trace_seeds():
     trace("virtio-configured", [{"kind": "accepted", "value": "0xc"}] + begin[1:] + some,
           {**header, "state": state, "unit": {**unit, "features": "0x0c", "bypass": False, "mappings-max": 2,
                                               "domains-max": 1, "faults-max": 9, "probe-size": 64}})
+    for i, line in enumerate((
+            {"kind": "requester", "requester": "00:03.8", "present": True},
+            {"kind": "requester", "requester": "00:20.0", "present": True},
+            {"kind": "requester", "requester": "00:3.0", "present": True},
+            {"kind": "requester", "requester": "00:03.0x", "present": True},
+            {"kind": "requester", "requester": "bus", "present": True}, {"kind": "requester", "present": True},
+            {"kind": "requester", "requester": "00:03.0"}, {"kind": "accepted", "value": "77"},
+            {"kind": "accepted", "value": "0x"}, {"kind": "accepted", "value": "0x10000000000000000"},
+            {"kind": "accepted", "value": "0x1g"}, {"kind": "answered", "number": 1, "status": "bad", "written": 4},
+            {"kind": "answered", "number": 1, "written": 4}, {"kind": "answered", "number": -1, "status": "ok"},
+            {"kind": "request", "number": 1, "size": 4, "room": 4, "bytes": "000"},
+            {"kind": "request", "number": 1, "size": 4, "room": 4, "bytes": "0g"},
+            {"kind": "request", "number": 1, "size": 4, "room": 4, "bytes": "g0"},
+            {"kind": "request", "number": 1, "size": 99, "room": 4, "bytes": "00" * 200},
+            {"kind": "request", "number": 1, "size": 4, "room": 4}, {"kind": "unknown"}, {"number": 1},
+            {"kind": "reset", "index": 0}, {"kind": "request", "number": 1, "size": 0, "room": 1 << 40, "bytes": ""},
+            {"kind": "closed", "requester": "00:03.0", "number": 1, "first": "0x8000", "last": "0x8fff"},
+            {"kind": "closed", "requester": "00:03.0", "number": 0, "first": "0x9", "last": "0x8"})):
+        trace(f"virtio-line-{i}", begin + [line], header)
+    for i, text in enumerate(("", "x\n", "[]\n", '{"format": "x"}\n', '{"format": "viommu-trace"}\n',
+                              '{"format": "viommu-trace", "version": 2}\n')):
+        write("trace", f"first-{i}", text.encode())
+    trace("virtio-overlap", begin + begin[2:] + [dict(begin[2], number=1)], header)
+    trace("virtio-mapped", begin + some[:4] + [{"kind": "closed", "requester": "00:03.0", "number": 0,
+                                                "first": "0x1000", "last": "0x1fff"}], header)
+    for name in ("bypass", "features", "faults-max"):
+        trace("virtio-without-" + name, begin, {**header, "unit": {k: v for k, v in unit.items() if k != name}})
     trace("virtio-middle", some, {**header, "state": {**state, "domains": "0x1"}})
 
 
@@ -921,51 +953,71 @@ def virtio_seeds():
               process + window + process + bytes([V_MOVE, 1, 0]) + life)
 
 
-# Saved IOVA spaces; see lib/iova/save.c
-
-def stream(*sections, application=3):
-    body = b"".join(struct.pack("<IIHHIQ", kind, 0, 1, 0, 0, len(data)) + data for kind, data in sections)
-    return b"vIOMMU\r\n" + struct.pack("<IIQII", 1, len(sections), 32 + len(body), application, 0) + body
+def v_far(value):
+    """An address of any_address() that is no small page."""
+    return b"\xe1" + struct.pack("<Q", value)
 
 
-def iova_state_seeds():
-    top = 2 ** 64 - 1
+def virtio_more_seeds():
+    """Narrow limits, cut states, each host's error, allocations that fail."""
+    process = v_embedder(14, 15)
 
-    def owner(name, *holes, limited=1):
-        return bytes([len(name)]) + name + struct.pack("<BI", limited, len(holes)) + \
-            b"".join(struct.pack("<QQ", *hole) for hole in holes)
+    def raw(*fields):
+        data = b"".join(value.to_bytes(size, "little") for value, size in fields)
+        size = 31 if len(data) > 30 else len(data)
+        return bytes([V_SEND, 7 | size << 3]) + data.ljust(40 if size == 31 else size, b"\0")
 
-    def reservation(who, kind, first, last, bounds=None, doorbells=()):
-        text = struct.pack("<IBQQ", who, kind, first, last)
-        text += struct.pack("<BQQQ", 1, *bounds, 0x1000) if bounds else b"\0"
-        return text + struct.pack("<I", len(doorbells)) + b"".join(struct.pack("<QQQ", *d) for d in doorbells)
+    def attach(domain=1, endpoint=8, flags=0, reserved=0):
+        return raw((1, 4), (domain, 4), (endpoint, 4), (flags, 4), (reserved, 4))
 
-    def memory(who, first, last, declared=0):
-        return struct.pack("<IBQQ", who, declared, first, last)
+    def mapped(first, last, target, flags=3, domain=1):
+        return raw((3, 4), (domain, 4), (first, 8), (last, 8), (target, 8), (flags, 4))
 
-    def mapping(who, first, last):
-        return struct.pack("<IQQ", who, first, last)
+    def unmapped(first, last, reserved=0, domain=1):
+        return raw((4, 4), (domain, 4), (first, 8), (last, 8), (reserved, 4))
 
-    owners = owner(b"a", (1 << 32, top)) + owner(b"b" * 63, limited=0) + owner(b"c")
-    reserved = b"".join(reservation(i % 3, i % 6, 0x10000 * i, 0x10000 * i + 0xffff) for i in range(12))
-    bell = reservation(1, 4, 0x200000, 0x2fffff, doorbells=((0x90000000, 0x2ff000, 3), (0x90001000, 0x200000, 1)))
-    loose = reservation(2, 4, 0x300000, 0x3fffff, bounds=(0, top))
-    memories = memory(0, 0x40000000, 0x7fffffff) + memory(1, 0x40000000, 0x7fffffff, 1)
-    mappings = b"".join(mapping(i % 3, 0x500000 + 0x1000 * i, 0x500fff + 0x1000 * i) for i in range(8))
-    for identity in (0, 1):
-        for name, parts in (("empty", (b"", b"", b"", b"")), ("owners", (owners, b"", b"", b"")),
-                            ("reserved", (owners, reserved, b"", b"")), ("bell", (owners, bell, b"", b"")),
-                            ("loose", (owners, loose, b"", b"")), ("memory", (owners, b"", memories, b"")),
-                            ("mapped", (owners, b"", b"", mappings)),
-                            ("all", (owners, reserved + bell + loose, memories, mappings)),
-                            ("twice", (owners, bell + bell, b"", b"")),
-                            ("mets", (owners, reserved, memory(0, 0x20000, 0x20fff), mapping(0, 0x20000, 0x20fff)))):
-            space = (1, struct.pack("<BQQ", identity, 0x1000, 9))
-            write("iova_state", f"{name}-{identity}",
-                  b"\0" + stream(space, *((kind + 2, part) for kind, part in enumerate(parts))))
-    write("iova_state", "raw", b"\1" + stream())
-    write("iova_state", "order", b"\0" + stream((2, owners), (1, struct.pack("<BQQ", 0, 0x1000, 9))))
-    write("iova_state", "unknown", b"\0" + stream((1, struct.pack("<BQQ", 0, 0x1000, 9)), (9, b"x")))
+    top = 2**64 - 1
+    odd = (attach(0) + attach(3) + attach(1, 0x10008) + attach(reserved=1) + attach(flags=2) + attach() +
+           mapped(0x1000, 0x1fff, 0, 8) + mapped(0, 0xfff, 0) + mapped(0x1000, 0x2000, 0) + mapped(0x3000, 0x1fff, 0) +
+           mapped(1 << 40, (1 << 40) + 0xfff, 0) + mapped(0x1000, 0x1fff, 1 << 56) +
+           mapped(0x1000, 0x2fff, 0xfffff000) + mapped(0x1000, 0x2fff, top - 0xfff) + mapped(0xfee00000, 0xfee00fff, 0) +
+           mapped(0x1000, 0x1fff, 0x1000) + unmapped(0x1000, 0x1fff, 1) + unmapped(0x2000, 0x1fff) +
+           unmapped(0, top) + raw((2, 4), (1, 4), (0x10008, 4), (0, 8)) + raw((5, 4), (0x10008, 4)))
+    life = (v_attach(1, 0) + v_attach(1, 1) + process + v_map(1, 0x34, 2, 3) + v_map(1, 0x22, 0, 3) + process +
+            v_dma(0, 0x34) + v_dma(2, 5) + v_unmap(1, 0x34, 2) + process + v_map(1, 0x34, 1, 0))
+    many = b"".join(v_map(1, page, 0, page & 15) for page in range(62))
+    full = (v_attach(1, 0) + many + b"".join(bytes([V_SEND, 2 | 1 << 3 | 3 << 5]) + v_far(at) + b"\0\0"
+                                             for at in (0x100000, 0x300000, 0x200000, 0x400000, 0x100000)))
+    for kind in (0, 1, 2, 4, 128, 129, 133, 144, 145):
+        for mirrored in (0, 64):
+            write("virtio", f"narrow-{kind | mirrored}", bytes([kind | mirrored]) + odd + life + odd +
+                  bytes([V_MOVE, 1, 0]) + life + v_embedder(12, 4) + life)
+    write("virtio", "full", b"\1" + full)
+    write("virtio", "spaceless-mirror", bytes([64 + 144]) + v_attach(1, 0) + process + v_map(1, 0x22, 0, 3) +
+          process + v_attach(1, 1) + process)
+    for i in range(4):  # the window moves, or cannot
+        window = v_embedder(14, 3)
+        write("virtio", f"window-{i}", bytes([1 | i << 6]) + v_attach(1, 0) + v_map(1, 0x10, 1, 1) + process + window +
+              v_map(1, 0x11, 0x3f, 1) + process + v_embedder(14, 0) + window + window + v_embedder(14, 2))
+    faults = v_dma(0, 9) + v_dma(1, 9, 1) + v_embedder(0)
+    busy = (v_attach(1, 0) + v_map(1, 1, 2, 3) + v_attach(2, 1) + v_map(2, 1, 0, 3) + v_dma(0, 1) + faults +
+            v_unmap(1, 1, 2) + v_map(1, 4, 0, 3))
+    for gone in list(range(1, 60, 3)) + [70, 80, 90, 100, 120, 140, 160, 200, 240]:
+        write("virtio", f"cut-{gone}", b"\1" + busy + bytes([V_MOVE, 1, 4, 7]) + struct.pack("<H", gone))
+    for error in (2, 8, 9, 11, 12, 14):
+        write("virtio", f"error-{error}", bytes([64]) + v_attach(1, 0) + process + v_embedder(4, error) +
+              v_map(1, 1, 0, 3) + process + process + v_attach(2, 0) + process + v_embedder(4, 0) + life)
+    for fail in range(5):  # the n-th allocation of each request, each turn, each load
+        def failing(operation, n=fail):
+            return bytes([operation[0] | 128 | n << 3]) + operation[1:]
+
+        for kind in (1, 65):
+            requests = (v_attach(1, 0), process, v_map(1, 1, 0, 3), process, v_attach(1, 1), process,
+                        v_unmap(1, 1, 0), process, v_attach(2, 0), process, v_detach(1, 1), process, v_embedder(6))
+            write("virtio", f"fail-{kind}-{fail}", bytes([kind]) + b"".join(
+                failing(step) + step for step in requests) + life)
+            write("virtio", f"fail-load-{kind}-{fail}", bytes([kind]) + busy + v_embedder(1) + process +
+                  b"".join(bytes([V_MOVE | 128 | n << 3, 1, 0]) for n in range(3 * fail, 3 * fail + 3)) + life)
 
 
 # Saved MPCs; see models/tzmpc/tzmpc.c
@@ -976,7 +1028,7 @@ def tzmpc_state_seeds():
         registers = struct.pack("<QIIIBBII", size, bits, ctrl, index, stat, enable, *info)
         words = struct.pack("<%dI" % len(table), *table)
         write("tzmpc_state", name, bytes([flags]) +
-              stream((1, registers), (2, words), *more, application=4))
+              iova_corpus.stream((1, registers), (2, words), *more, application=4))
 
     state("reset")
     state("used", ctrl=0x80000110, index=2, stat=1, info=(0x10001000, 0x30002), table=(1, 0xffffffff, 0x3f))
@@ -1058,9 +1110,83 @@ def virtio_ring_seeds():
                                                    for at in range(0, 256, 4)))
 
 
+def vr_poke(at, data):
+    return vr(VR_POKE) + struct.pack("<HB", at, len(data)) + data
+
+
+def vr_start(features=0x77, version=1, size=32, first=0x100000, enable=3):
+    """The driver's part of a start, with whatever it may get wrong."""
+    out = vr(VR_CONFIG, 1, 4, 6, 0)
+    for at, length, value in ((20, 1, 0), (20, 1, 3), (8, 4, 0), (12, 4, features), (8, 4, 1), (12, 4, version),
+                              (20, 1, 11)):
+        out += vr_write(at, length, value)
+    for queue in range(2):
+        place = first + queue * 0x3000
+        for at, length, value in ((22, 2, queue), (24, 2, size), (16, 2, 0), (26, 2, queue + 1), (32, 8, place),
+                                  (40, 8, place + 0x1000), (48, 8, place + 0x2000), (28, 2, enable >> queue & 1)):
+            out += vr_write(at, length, value & (1 << 8 * length) - 1)
+    return out + vr_write(20, 1, 15)
+
+
+def virtio_ring_more_seeds():
+    """Starts that are wrong, access by configuration space, interrupts, full queues, odd chains, states."""
+    process = vr(VR_PROCESS)
+    mapped = vr_request(1) + vr_request(3, 1) + vr(VR_DMA, 0, 32 | 7)
+    for name, start in (("features", vr_start(0xffffffff)), ("version", vr_start(version=0)), ("none", vr_start(0)),
+                        ("size-0", vr_start(size=0)), ("size-3", vr_start(size=3)), ("far", vr_start(first=2**64 - 32)),
+                        ("odd", vr_start(first=0x100001)), ("no-queues", vr_start(enable=0)),
+                        ("one-queue", vr_start(enable=1))):
+        write("virtio_ring", "start-" + name, start + mapped + process + vr(VR_BUFFER, 0, 0xff) + process)
+    broken = vr_poke(0x1002, b"\xff\x7f") + vr_write(0x3000, 2, 0) + vr_poke(0x4002, b"\xff\x7f")
+    broken += vr_write(0x3004, 2, 1) + process
+    messages = vr(VR_CONFIG, 1, 0x9a, 0, 0x80)
+    write("virtio_ring", "messages", messages + vr_start() + mapped + process + broken)
+    write("virtio_ring", "broken", vr_start() + mapped + process + broken + vr(VR_CONFIG, 1, 4, 2, 0))
+    window = b""
+    for bar, offset, length in ((0, 20, 1), (0, 22, 2), (0, 12, 4), (0, 0x3ffc, 4), (0, 0x4000, 4), (0, 21, 2),
+                                (0, 0, 3), (4, 20, 1), (0, 0xffffffff, 1)):
+        window += (vr(VR_CONFIG, 0, 0x88, bar) + vr(VR_CONFIG, 2, 0x8c) + struct.pack("<I", offset) +
+                   vr(VR_CONFIG, 2, 0x90) + struct.pack("<I", length) + vr(VR_CONFIG, 6, 0x94) +
+                   vr(VR_CONFIG, 2, 0x94, 1, 0, 0, 0) + vr(VR_CONFIG, 6, 0x90) + vr(VR_CONFIG, 6, 0x98))
+    write("virtio_ring", "window", window + vr(VR_WRITE, 0, 0, 0, 0x80, 1) + vr(VR_READ, 0, 0, 0, 0x83))
+    pending = mapped + vr(VR_PIN, 0, 7) + vr_request(4, 2)
+    for features in (0, 4):
+        begin = vr(VR_BEGIN, features)
+        write("virtio_ring", f"full-{features}", begin + pending + vr_request(4, 3) * 270 + process +
+              vr_write(20, 1, 0) + process + vr(VR_MOVE) + vr(VR_RELEASE) + process * 9)
+        write("virtio_ring", f"late-{features}", begin + vr_request(5, 0x60) * 200 + vr_write(0x3000, 2, 0) + process * 5)
+        small = vr_poke(0x3000, struct.pack("<QIHH", 0x108000, 8, 2, 0)) + vr_poke(0x4002, bytes([20, 0]))
+        write("virtio_ring", f"small-{features}", begin + small + vr_write(0x3004, 2, 1) + process)
+        write("virtio_ring", f"many-small-{features}", vr_start(size=256) + small[:-2] + bytes([200, 0]) +
+              vr_write(0x3004, 2, 1) + process * 5)
+        write("virtio_ring", f"nowhere-{features}", begin + vr(VR_DMA, 0, 9) + vr_request(1) + vr(VR_DMA, 0, 9) +
+              vr_describe(0, 1, 24, 2, 0, 2 | 8) + vr(VR_OFFER, 1, 0) + process)
+    indirect = vr(VR_BEGIN, 1)
+    odd = b""
+    for address, length in ((0x106000, 24), (2**64 - 16, 32), (2**64 - 32, 48), (0x106000, 0), (0x106000, 16 * 300)):
+        odd += vr_poke(0, struct.pack("<QIHH", address, length, 4, 0)) + vr(VR_OFFER, 0, 0) + process
+    write("virtio_ring", "indirect", indirect + vr_poke(0x6000, struct.pack("<QIHH", 0x108000, 4, 1, 1)) + odd)
+    # A tail in pieces: of one byte, of nearly all, and of more than there is.
+    pieces = mapped + vr(VR_PIN, 0, 7) + vr_request(4, 0)
+    for lengths in ((1, 1, 1, 1), (3, 8, 1, 1), (1, 1, 1, 9), (4, 4, 1, 1)):
+        chain = b"".join(vr_describe(20 + i, 0x8f00 + 16 * i, length, 2 | (i < 3), 21 + i)
+                         for i, length in enumerate(lengths))
+        write("virtio_ring", "pieces-%d%d%d%d" % lengths, vr(VR_BEGIN) + pieces + vr_request(4, 2, 8) + process +
+              vr_describe(19, 0x8200, 28, 1, 20) + chain + vr(VR_OFFER, 0, 19) + process + vr(VR_MOVE) +
+              vr(VR_RELEASE) + process)
+    for at, change in ((20, 8), (20, 32), (20, 4), (12, 1), (8, 0x80), (22, 4), (23, 1), (24, 1), (30, 0x20), (30, 1),
+                       (32, 2), (32, 1), (33, 1), (63, 1), (98, 0xff), (106, 0xff), (114, 1), (114, 2), (116, 0x80),
+                       (115, 1), (119, 0xff), (128, 0xff), (129, 2), (131, 4), (131, 1), (140, 4), (140, 8)):
+        for name, state in (("", pending), ("reset-", pending + vr_write(20, 1, 0))):
+            write("virtio_ring", f"changed-{name}{at}-{change}", vr(VR_BEGIN) + state + vr(VR_MOVE, 1) +
+                  struct.pack("<HB", 256 + at, change) + process + mapped)
+
+
 registers_seeds()
 virtio_seeds()
+virtio_more_seeds()
 virtio_ring_seeds()
+virtio_ring_more_seeds()
 takeover_seeds()
 trace_seeds()
 queue_seeds()
@@ -1068,12 +1194,14 @@ save_seeds()
 mirror_seeds()
 tables_seeds()
 iova_seeds()
-iova_state_seeds()
 tzmpc_state_seeds()
-sources_seeds()
 space_seeds()
 range_seeds()
 shadow_map_seeds()
+for seed, content in iova_corpus.state_seeds().items():
+    write("iova_state", seed, content)
+for seed, content in iova_corpus.sources_seeds().items():
+    write("sources", seed, content)
 for seed, content in nvme_corpus.seeds().items():
     write("nvme", seed, content)
 for seed, content in pv_corpus.seeds().items():

@@ -56,6 +56,15 @@ def seeds():
         raw(operation, bytes(8), version=version) for operation in range(16) for version in (0, 3))
     out["short"] = bytes([0]) + b"".join(
         raw(7, map_call(0, 0)[:cut], room=room) for cut in (0, 8, 40) for room in (0, 1, 32))
+    out["fields"] = bytes([0]) + device + b"".join(calls())[:200] + b"".join((
+        raw(8, map_call(0, 0, perm=3, flags=0)), raw(8, map_call(0, 0, perm=0, flags=4)), raw(8, map_call(0, 0, perm=1)),
+        raw(7, map_call(0, 0, perm=0)), raw(7, map_call(0, 0, perm=4)), raw(7, map_call(0, 0, flags=1)),
+        raw(7, map_call(0, 0, flags=2)), raw(9, struct.pack("<IIQQ", 0, 2, 0, 1)), raw(9, struct.pack("<IIQQ", 0, 0, 2, 1)),
+        raw(9, struct.pack("<IIQQ", 0, 1, 0, 5)), raw(10, struct.pack("<IIQ", 0, 1, 2)),
+        raw(11, struct.pack("<IIQ", SELF, 17, 1)), raw(11, struct.pack("<IIQ", SELF, 0, 1)),
+        raw(12, foreign([], perm=3)), raw(12, foreign([1], perm=0)), raw(12, foreign([1] * 5)[:-8]),
+        raw(12, foreign([1])[:32] + struct.pack("<II", 17, 0)), raw(12, foreign([1])[:36] + b"\1\0\0\0"),
+        raw(12, foreign([1], perm=3)[:28] + struct.pack("<III", 2, 0, 0)), raw(13, struct.pack("<IIQ", 0, 1, 1))))
     random.seed(7)
     for number in range(24):
         data = bytes([number & 3])

@@ -51,7 +51,8 @@ struct bed {
     bool interrupt[MPCS];
 };
 
-static const struct viommu_bus_attrs attributes[2] = {{.secure = true, .requester = 1}, {0}};
+static const struct viommu_bus_attrs attributes[3] = {
+    {.secure = true, .requester = 1}, {0}, {.unspecified = true}};
 
 static void die(const char *text)
 {
@@ -80,6 +81,17 @@ static int on_write(void *opaque, uint64_t offset, unsigned size,
     (void)viommu_space_write(bed->spaces[value % SPACES], value >> 8 & 0xffff, &offset, size,
                              attrs);
     return 0;
+}
+
+/* A line changes its level each time that it is told of. */
+static void on_interrupt(void *opaque, bool level)
+{
+    bool *line = opaque;
+
+    if (level == *line) {
+        die("an interrupt line that is told of, and did not change");
+    }
+    *line = level;
 }
 
 static const struct viommu_region_ops ops = {.read = on_read, .write = on_write, .max_size = 4};
@@ -173,7 +185,9 @@ static void begin(struct bed *bed, uint8_t kind)
     for (unsigned i = 0; i < MPCS; i++) {
         struct viommu_tzmpc_config config = {.size = 0x4000,
                                              .block_bits = i ? 12 : 6 + (kind >> 4 & 7),
-                                             .space = bed->spaces[i + 1]};
+                                             .space = bed->spaces[i + 1],
+                                             .interrupt = on_interrupt,
+                                             .opaque = &bed->interrupt[i]};
 
         if (viommu_tzmpc_create(bed->bus, &config, &bed->mpcs[i]) ||
             viommu_region_add(bed->roots[0], viommu_tzmpc_registers(bed->mpcs[i]),
@@ -362,7 +376,7 @@ static void access_any(struct bed *bed, struct fuzz_input *input)
     switch (kind & 3) {
     case 0:
         (void)viommu_space_read(bed->spaces[kind >> 2 & 1], address, bytes, length,
-                                &attributes[kind >> 3 & 1]);
+                                &attributes[kind >> 4 == 15 ? 2 : kind >> 3 & 1]);
         break;
     case 1:
         (void)viommu_space_write(bed->spaces[kind >> 2 & 1], address, bytes, length,
@@ -383,7 +397,8 @@ static void use_registers(struct bed *bed, struct fuzz_input *input)
     unsigned offset = fuzz_byte(input) & 0x3f;
     unsigned size = 1u << (kind & 3);
     uint64_t address = 0xf000 - 0x1000 * (kind >> 2 & 1) + offset;
-    const struct viommu_bus_attrs *attrs = &attributes[(kind >> 4 & 7) == 7];
+    const struct viommu_bus_attrs *attrs =
+        &attributes[kind >> 4 == 15 ? 2 : (kind >> 4 & 7) == 7];
     uint64_t value = fuzz_number(input, 4);
 
     if (kind & 8) {

@@ -3,17 +3,21 @@
  * Fuzzes a virtio-iommu's requests and what is around them: bytes of any kind and length, answers
  * of any room, requests with fields that are nearly right; the configuration space; DMA; sections,
  * pinned windows and a subscriber that hold requests back; mirrors, which fail, too; devices that
- * come and go; resets; saved states, whole and changed.
+ * come and go; resets; saved states, whole and changed; allocations that fail.
  *
  * Held after every operation: an answer lies in its room; what is pending completes, once and in
  * order; no more mappings and domains exist than are allowed; a state that is loaded is saved again
  * to the byte. Mirrors are told to map only where nothing is mapped, and to unmap only what is; when
  * all is over they hold what DMA finds.
+ *
+ * The first byte says how the unit is made; then each operation is a byte, the low three bits what,
+ * and where the highest is set the next four say which allocation fails in it.
  */
 #include "bytes.h"
 #include "support/guest.h"
 #include "support/virtio_spec.h"
 
+#include <base/alloc.h>
 #include <errno.h>
 #include <save/stream.h>
 #include <stdlib.h>
@@ -24,6 +28,7 @@
 #define WINDOWS 3
 #define PAGES 16
 #define HEADER_SIZE 32u
+#define SECTION_SIZE 24u
 #define CHECKSUM_AT 28u
 #define MAPPINGS_MAX 64
 #define DOMAINS_MAX 2
@@ -59,6 +64,8 @@ struct bed {
     unsigned token_count;
     struct viommu_window *windows[WINDOWS];
     bool replaced; /* a device: another instance has them in another order */
+    bool spaceless; /* no device is in the space */
+    bool unlike;   /* it could not be made as it was meant to be: one may not take another's state */
     uint8_t answer;
     uint64_t sent;      /* token of the last request */
     uint64_t completed; /* and of the last that was pending and is complete */
@@ -92,6 +99,9 @@ static void on_completed(void *opaque, uint64_t token, uint8_t status)
 /* How a change is answered. */
 static int decide(struct bed *bed, struct mirror *mirror, const struct viommu_change *change)
 {
+    static const int errors[16] = {
+        [2] = EIO, [8] = ENFILE, [9] = ENOSPC, [11] = ENOMEM, [12] = EMFILE, [14] = EDQUOT};
+
     if (change->first > change->last) {
         guest_die("a change that ends before it begins");
     }
@@ -99,7 +109,7 @@ static int decide(struct bed *bed, struct mirror *mirror, const struct viommu_ch
         bed->tokens[bed->token_count++] = (struct token){change->token, mirror, *change};
         return VIOMMU_PENDING;
     }
-    return bed->answer % 7 == 2 ? -EIO : 0;
+    return -errors[bed->answer & 15];
 }
 
 static int on_change(void *opaque, const struct viommu_change *change)
@@ -167,12 +177,16 @@ static int on_fence(void *opaque)
 /* Of the first two devices; one takes blocks, and few of them. */
 static void mirror_begin(struct bed *bed, struct viommu_device *device, unsigned number, bool adopt)
 {
+    static const struct viommu_range allowed[] = {{0x2000, 0x1ffff}, {0x30000, 0xffffffff}};
     struct mirror *mirror = &bed->mirrors[number];
     struct viommu_subscription what = {
         .kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP,
         .role = VIOMMU_ROLE_MIRROR,
         .form = number ? VIOMMU_FORM_POW2 : VIOMMU_FORM_RANGE,
         .mappings_max = number ? 12 : 0,
+        .allowed = number && bed->virtio.domain_last ? allowed : NULL,
+        .allowed_count = number && bed->virtio.domain_last ? 2 : 0,
+        .page_sizes = number && bed->virtio.domain_last ? 0x201000 : 0,
         .change = on_mirror,
         .fence = on_fence,
         .opaque = mirror,
@@ -181,7 +195,13 @@ static void mirror_begin(struct bed *bed, struct viommu_device *device, unsigned
 
     if (bed->mirrored && number < 2) {
         mirror->bed = bed;
-        guest_ok(viommu_device_subscribe(device, &what, &mirror->subscriber), "mirror");
+        if (viommu_device_subscribe(device, &what, &mirror->subscriber)) {
+            bed->unlike = true;
+            what.allowed = NULL;
+            what.allowed_count = 0;
+            what.page_sizes = 0;
+            guest_ok(viommu_device_subscribe(device, &what, &mirror->subscriber), "mirror");
+        }
     }
 }
 
@@ -248,7 +268,9 @@ static bool add_device(struct bed *bed, struct viommu *iommu, struct viommu_devi
                        unsigned number, uint16_t id, bool adopt)
 {
     struct viommu_device_config device = {
-        .requester = id, .space = number < DEVICES - 1 ? bed->space : NULL};
+        .requester = id,
+        .space = number < DEVICES - 1 && !bed->spaceless ? bed->space : NULL,
+    };
     struct viommu_subscription what = {
         .kinds = VIOMMU_CHANGE_UNMAP,
         .form = number ? VIOMMU_FORM_RANGE : VIOMMU_FORM_POW2,
@@ -260,6 +282,11 @@ static bool add_device(struct bed *bed, struct viommu *iommu, struct viommu_devi
 
     if (ret == -EEXIST) {
         return false;
+    }
+    if (ret == -ENOSPC) { /* PROBE has no room for what the space says */
+        bed->unlike = true;
+        device.space = NULL;
+        ret = viommu_device_add(iommu, &device, &devices[number]);
     }
     guest_ok(ret, "device");
     guest_ok(viommu_device_subscribe(devices[number], &what, &subscriber), "subscribe");
@@ -281,7 +308,7 @@ static struct viommu *create(struct bed *bed, struct viommu_device **devices, bo
     return iommu;
 }
 
-/* Takes a reservation of the space, or gives it back. */
+/* Takes a reservation of the space, or gives it back; the last one is a window that may move. */
 static void reserve(struct bed *bed, unsigned which)
 {
     struct viommu_iova_request request = {
@@ -291,6 +318,13 @@ static void reserve(struct bed *bed, unsigned which)
     struct viommu_iova_conflict conflict;
     int ret;
 
+    if (which == RESERVATIONS - 1) {
+        request = (struct viommu_iova_request){.type = VIOMMU_IOVA_SW_MSI,
+                                               .range = {0x10000, 0x10fff},
+                                               .movable = true,
+                                               .bounds = {0, 0x3ffff},
+                                               .align = 0x1000};
+    }
     if (bed->reservations[which]) {
         viommu_iova_release(bed->reservations[which]);
         bed->reservations[which] = NULL;
@@ -300,7 +334,7 @@ static void reserve(struct bed *bed, unsigned which)
     if (ret == -EEXIST && conflict.holder.kind != VIOMMU_IOVA_MAPPING) {
         guest_die("a reservation is refused, but not for a mapping");
     }
-    if (ret && ret != -EEXIST && ret != -ENOSPC) {
+    if (ret && ret != -EEXIST && ret != -ENOSPC && ret != -EADDRNOTAVAIL) {
         guest_die("a reservation: %d", ret);
     }
 }
@@ -346,6 +380,18 @@ static void release_windows(struct bed *bed)
     }
 }
 
+/* Limits of its own in place of the defaults. */
+static void narrow(struct viommu_virtio_config *config, uint8_t kind)
+{
+    config->features |= VIOMMU_VIRTIO_INPUT_RANGE | VIOMMU_VIRTIO_DOMAIN_RANGE;
+    config->input = (struct viommu_range){0x1000, kind & 1 ? 0xfffffffff : 0xffffffff};
+    config->domain_first = 1;
+    config->domain_last = 2;
+    config->host_address_width = kind & 4 ? 64 : 32;
+    config->page_size_mask = 0x40201000;
+    config->probe_size = 256;
+}
+
 static void init(struct bed *bed, uint8_t kind)
 {
     const struct viommu_iova_config space = {0};
@@ -376,12 +422,16 @@ static void init(struct bed *bed, uint8_t kind)
         .faults_max = 4,
         .completed = on_completed,
     };
+    if (kind & 128) {
+        narrow(&bed->virtio, kind);
+    }
     guest_ok(viommu_iova_create(&space, &bed->space), "space");
     guest_ok(viommu_iova_owner_create(bed->space, "host", &bed->host), "owner");
     if (kind & 8) {
         reserve(bed, 0);
     }
     bed->mirrored = kind & 64;
+    bed->spaceless = (kind & 144) == 144;
     bed->iommu = create(bed, bed->devices, false);
     guest_ok(viommu_start(bed->iommu), "start");
     guest_ok(viommu_virtio_accept(bed->iommu, bed->virtio.features), "accept");
@@ -411,7 +461,7 @@ static struct spec_virtio_request any_request(struct fuzz_input *input)
     case 6:
         return spec_virtio_probe(8 + (kind >> 5));
     default:
-        request = (struct spec_virtio_request){.size = kind >> 3};
+        request = (struct spec_virtio_request){.size = kind >> 3 == 31 ? 40 : kind >> 3};
         for (size_t i = 0; i < request.size; i++) {
             request.bytes[i] = fuzz_byte(input);
         }
@@ -419,7 +469,7 @@ static struct spec_virtio_request any_request(struct fuzz_input *input)
     }
 }
 
-static void send(struct bed *bed, struct fuzz_input *input)
+static void send(struct bed *bed, struct fuzz_input *input, unsigned fail)
 {
     struct spec_virtio_request request = any_request(input);
     size_t room = request.bytes[0] == SPEC_VIRTIO_PROBE ? fuzz_byte(input) : 4;
@@ -435,7 +485,9 @@ static void send(struct bed *bed, struct fuzz_input *input)
     memcpy(in, request.bytes, request.size);
     in = realloc(in, request.size ? request.size : 1);
     out = realloc(out, room ? room : 1);
+    base_alloc_fail_at(fail);
     ret = viommu_virtio_request(bed->iommu, in, request.size, out, room, ++bed->sent, &written);
+    base_alloc_fail_at(0);
     if (ret == VIOMMU_PENDING) {
         bed->pending++;
     } else if (ret && ret != -EBUSY) {
@@ -448,7 +500,7 @@ static void send(struct bed *bed, struct fuzz_input *input)
     free(out);
 }
 
-static void dma(struct bed *bed, struct fuzz_input *input)
+static void dma(struct bed *bed, struct fuzz_input *input, unsigned fail)
 {
     uint8_t kind = fuzz_byte(input);
     struct viommu_device *device = bed->devices[kind % DEVICES];
@@ -456,6 +508,7 @@ static void dma(struct bed *bed, struct fuzz_input *input)
     struct viommu_translation out;
     uint8_t buf[8] = {0};
 
+    base_alloc_fail_at(fail);
     if (kind & 0x80) {
         (void)viommu_device_translate(device, NULL, iova, kind >> 5 & 3, &out);
     } else if (kind & 0x40) {
@@ -463,6 +516,7 @@ static void dma(struct bed *bed, struct fuzz_input *input)
     } else {
         (void)viommu_device_read(device, NULL, iova, buf, sizeof(buf));
     }
+    base_alloc_fail_at(0);
 }
 
 static void forget_pending(struct bed *bed)
@@ -472,18 +526,44 @@ static void forget_pending(struct bed *bed)
     bed->token_count = 0;
 }
 
+/* Takes some bytes off the end of a section of a state; returns what the state's size is then. */
+static size_t cut(unsigned char *bytes, size_t size, struct fuzz_input *input)
+{
+    unsigned which = fuzz_byte(input) & 7;
+    size_t at = HEADER_SIZE;
+    size_t gone = fuzz_number(input, 2);
+    uint64_t length = 0;
+
+    for (unsigned i = 0; at + SECTION_SIZE <= size; i++) {
+        memcpy(&length, bytes + at + SECTION_SIZE - 8, 8);
+        if (i == which || at + SECTION_SIZE + length == size) {
+            break;
+        }
+        at += SECTION_SIZE + length;
+    }
+    gone %= length + 1;
+    length -= gone;
+    memcpy(bytes + at + SECTION_SIZE - 8, &length, 8);
+    at += SECTION_SIZE + length;
+    memmove(bytes + at, bytes + at + gone, size - at - gone);
+    size -= gone;
+    memcpy(bytes + 16, &size, 8);
+    return size;
+}
+
 /* A state, perhaps changed, goes on in another instance. */
-static void move(struct bed *bed, struct fuzz_input *input)
+static void move(struct bed *bed, struct fuzz_input *input, unsigned fail)
 {
     struct viommu_subscriber *mirrors[DEVICES];
     struct viommu_device *devices[DEVICES];
-    uint8_t changes = fuzz_byte(input) & 3;
+    uint8_t kind = fuzz_byte(input);
     struct viommu *second;
     unsigned char *bytes;
     void *again;
     void *data;
     size_t size;
     size_t size_again;
+    bool changed;
     uint32_t crc;
     int ret;
 
@@ -494,7 +574,11 @@ static void move(struct bed *bed, struct fuzz_input *input)
     }
     guest_ok(ret, "save");
     bytes = data;
-    for (unsigned i = 0; i < changes; i++) {
+    changed = kind & 7;
+    if (kind & 4) {
+        size = cut(bytes, size, input);
+    }
+    for (unsigned i = 0; i < (kind & 3) && size > 88; i++) {
         size_t at = 88 + fuzz_number(input, 2) % (size - 88);
 
         bytes[at] ^= fuzz_byte(input);
@@ -508,11 +592,14 @@ static void move(struct bed *bed, struct fuzz_input *input)
         mirrors[i] = bed->mirrors[i].subscriber;
     }
     second = create(bed, devices, true);
+    base_alloc_fail_at(fail);
     ret = viommu_load(second, data, size);
-    if (!changes) {
+    fail = base_alloc_failed();
+    base_alloc_fail_at(0);
+    if (!changed && !fail && !bed->unlike) {
         guest_ok(ret, "load");
     }
-    if (!ret && !changes) {
+    if (!ret && !changed) {
         guest_ok(viommu_save(second, &again, &size_again), "save again");
         if (size != size_again || (!bed->replaced && memcmp(data, again, size))) {
             guest_die("another state");
@@ -545,7 +632,7 @@ static void move(struct bed *bed, struct fuzz_input *input)
     viommu_save_free(data);
 }
 
-static void embedder(struct bed *bed, struct fuzz_input *input)
+static void embedder(struct bed *bed, struct fuzz_input *input, unsigned fail)
 {
     uint8_t kind = fuzz_byte(input);
 
@@ -583,9 +670,11 @@ static void embedder(struct bed *bed, struct fuzz_input *input)
                                 1 + (kind >> 5), fuzz_number(input, 8));
         break;
     case 6:
+        base_alloc_fail_at(fail);
         if (viommu_virtio_reset(bed->iommu, ++bed->sent) == VIOMMU_PENDING) {
             bed->pending++;
         }
+        base_alloc_fail_at(0);
         break;
     case 7:
         (void)viommu_virtio_accept(bed->iommu, kind & 16 ? bed->virtio.features
@@ -619,7 +708,9 @@ static void embedder(struct bed *bed, struct fuzz_input *input)
         window(bed, input, fuzz_byte(input));
         break;
     default:
+        base_alloc_fail_at(fail);
         (void)viommu_process(bed->iommu, kind >> 4);
+        base_alloc_fail_at(0);
         break;
     }
 }
@@ -672,25 +763,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     init(&bed, fuzz_byte(&input));
     while (fuzz_more(&input)) {
-        switch (fuzz_byte(&input) & 7) {
+        uint8_t operation = fuzz_byte(&input);
+        unsigned fail = operation & 128 ? 1 + (operation >> 3 & 15) : 0;
+
+        switch (operation & 7) {
         case 0:
         case 1:
         case 2:
-            send(&bed, &input);
+            send(&bed, &input, fail);
             break;
         case 3:
         case 4:
-            dma(&bed, &input);
+            dma(&bed, &input, fail);
             break;
         case 5:
             if (fuzz_byte(&input) & 1) {
-                move(&bed, &input);
+                move(&bed, &input, fail);
             } else {
                 settle(&bed);
             }
             break;
         default:
-            embedder(&bed, &input);
+            embedder(&bed, &input, fail);
             break;
         }
         check(&bed);

@@ -218,16 +218,18 @@ static void bar(struct bed *bed, bool write, struct fuzz_input *input)
 {
     uint8_t data[16] = {0};
     uint64_t offset = fuzz_number(input, 2) % BAR_SIZE;
-    size_t size = 1 + fuzz_byte(input) % sizeof(data);
+    uint8_t choice = fuzz_byte(input);
+    unsigned which = choice >> 7;
+    size_t size = 1 + choice % sizeof(data);
 
     size = size < BAR_SIZE - offset ? size : (size_t)(BAR_SIZE - offset);
     if (write) {
         for (size_t i = 0; i < size; i++) {
             data[i] = fuzz_byte(input);
         }
-        bed->iommu.pci.function.ops->bar_write(&bed->iommu.pci, 0, offset, data, size);
+        bed->iommu.pci.function.ops->bar_write(&bed->iommu.pci, which, offset, data, size);
     } else {
-        bed->iommu.pci.function.ops->bar_read(&bed->iommu.pci, 0, offset, data, size);
+        bed->iommu.pci.function.ops->bar_read(&bed->iommu.pci, which, offset, data, size);
     }
 }
 

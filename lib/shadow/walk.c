@@ -697,12 +697,40 @@ static bool step(struct viommu *iommu, struct mirror *mirror, struct mirror_op *
     return false;
 }
 
+/*
+ * Whether it may stop here and be walked back. Not inside a piece of the layout that it had: where it
+ * holds that in odd mappings, some of them would still be there when the piece is mapped again. Nothing
+ * new is mapped until the piece ends, so that nothing can fail on the way.
+ */
+static bool may_stop(const struct mirror *mirror)
+{
+    const struct walk *walk = &mirror->walk;
+    struct shadow_extent piece;
+    uint64_t later;
+
+    switch (layout_look(mirror, &walk->from, walk->border, walk->border, &piece, &later)) {
+    case ANSWER_NO:
+        return true;
+    case ANSWER_YES:
+        return piece.first >= walk->border;
+    default:
+        return false;
+    }
+}
+
+static bool is_over(const struct mirror *mirror)
+{
+    const struct walk *walk = &mirror->walk;
+
+    return walk->phase == WALK_NEXT && (walk->over || (walk->stop && may_stop(mirror)));
+}
+
 enum walk_result walk_next(struct viommu *iommu, struct mirror *mirror, struct mirror_op *op)
 {
     struct walk *walk = &mirror->walk;
 
     for (unsigned i = 0; i < WALK_STEPS; i++) {
-        if (!walk->active || (walk->phase == WALK_NEXT && (walk->over | walk->stop))) {
+        if (!walk->active || is_over(mirror)) {
             walk->active = false;
             return WALK_OVER;
         }

@@ -473,6 +473,19 @@ static void test_attach_fails_in_a_cluster(void **state)
     assert_int_equal(mirror_status(&one).mappings, 1);
 }
 
+/* What comes fails where the mirror holds one piece in several mappings: all of that goes first. */
+static void test_attach_fails_in_a_piece(void **state)
+{
+    (void)state;
+    assert_int_equal(map(0x2000, 0x2fff, 0x2000), SPEC_S_OK);
+    assert_int_equal(bed_finish(&bed, bed_attach(&bed, 2, 8, 1)), SPEC_S_OK);
+    assert_int_equal(map(0x1000, 0x1fff, 0x3000), SPEC_S_OK);
+    mirror_told(&one, "+2000-2fff>2000rw +0-1fff>0rw +3000-3ffff>3000rw");
+    mirror_answers(&one, 1, -ENOSPC, VIOMMU_CHANGE_MAP);
+    assert_int_equal(bed_finish(&bed, bed_attach(&bed, 1, 8, 0)), SPEC_S_NOMEM);
+    mirror_told(&one, "-0-1fff +1000-1fff>3000rw? -3000-3ffff +0-1fff>0rw +3000-3ffff>3000rw");
+}
+
 /* A reset does not wait for its turn. */
 static void test_reset_while_pending(void **state)
 {
@@ -762,6 +775,7 @@ int main(void)
         TEST(test_limit_of_mappings),
         TEST(test_attach_fails),
         TEST(test_attach_fails_in_a_cluster),
+        TEST(test_attach_fails_in_a_piece),
         TEST(test_unmap_fails),
         TEST(test_no_answer),
         TEST(test_differences),

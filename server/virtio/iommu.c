@@ -525,6 +525,7 @@ int virtio_iommu_load(struct virtio_iommu *iommu, struct save_section *section)
     }
     data = handover_get_data(section, SIZE_MAX, &size);
     if (section->error) {
+        iommu->pending_count = 0; /* where answers go was not checked */
         return section->error;
     }
     go_on_later(iommu);

@@ -706,7 +706,9 @@ int virtio_pci_load(struct virtio_pci *pci, struct save_section *section)
     for (unsigned i = 0; i < pci->device.queues; i++) {
         load_queue(pci, &pci->queues[i], section);
     }
-    if (pci->status & VIRTIO_CONFIG_S_FEATURES_OK) {
+    if (section->error) {
+        forget_driver(pci); /* so that nobody goes on with half of it */
+    } else if (pci->status & VIRTIO_CONFIG_S_FEATURES_OK) {
         set_ring_features(pci);
     }
     return section->error;
