@@ -19,7 +19,6 @@
  * Exit status 0: all was as told. Only public headers of the library are used. One thread answers
  * the VMs; the other one is the device's.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>

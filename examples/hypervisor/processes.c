@@ -3,7 +3,6 @@
  * The example hypervisor: the processes of its VMs. Each has its own pages of the machine's memory
  * mapped, and two sockets; nothing else of the hypervisor's.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Paravirtual operations: the adapter to backends, with one that is a bit mask, and with a trace.
  */
-#define _GNU_SOURCE
 #include "pv/test_world.h"
 
 #include <pthread.h>
