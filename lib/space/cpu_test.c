@@ -26,7 +26,7 @@ struct bed {
     uint64_t kick_saw; /* what page 5 of the IOMMU was then */
     struct viommu_cpu_walk walk;
     int walk_error;
-    char ram[TEST_PAGES * PAGE] __attribute__((aligned(4096)));
+    char ram[TEST_PAGES * PAGE];
 };
 
 static void on_kick(void *opaque)

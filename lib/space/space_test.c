@@ -13,7 +13,7 @@ struct bed {
     struct viommu_region *root;
     struct viommu_space *space;
     struct viommu_region *ram;
-    char memory[64 * 1024] __attribute__((aligned(4096)));
+    char memory[64 * 1024];
 };
 
 static int setup(void **state)

@@ -30,7 +30,7 @@ struct bed {
     bool stale; /* the CPU was told before the table had changed */
     unsigned kicks;
     bool expected; /* non-secure, of block 3, when the CPU is told */
-    char ram[BLOCKS * BLOCK] __attribute__((aligned(4096)));
+    char ram[BLOCKS * BLOCK];
 };
 
 static void on_interrupt(void *opaque, bool level)
