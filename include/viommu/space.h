@@ -170,7 +170,7 @@ enum viommu_region_kind viommu_region_kind(const struct viommu_region *region);
 
 /*
  * Creates a space that shows `root`. It is empty until the next commit. Returns 0, -ENOMEM or
- * -ENOSPC (more than 4,096 spaces).
+ * -ENOSPC (more than 4,096 spaces; those that went since the last commit count, too).
  */
 int viommu_space_create(struct viommu_region *root, struct viommu_space **out);
 

@@ -43,7 +43,7 @@ struct viommu_tzmpc_config {
     void (*interrupt)(void *opaque, bool level);
 };
 
-/* Creates an MPC, all blocks secure. Returns 0, -EINVAL or -ENOMEM. */
+/* Creates an MPC, all blocks secure. Returns 0; -EINVAL, also for a space of another bus; -ENOMEM. */
 int viommu_tzmpc_create(struct viommu_bus *bus, const struct viommu_tzmpc_config *config,
                         struct viommu_tzmpc **out);
 

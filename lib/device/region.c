@@ -105,6 +105,10 @@ static int on_refused(void *opaque, uint64_t address, uint32_t perm, unsigned in
     struct viommu_device *device = atomic_load_explicit(&self->device, memory_order_acquire);
     int ret;
 
+    /* To a device's IOMMU a fetch is a read: asked for without one, any permission would do. */
+    if (perm & VIOMMU_EXEC) {
+        perm |= VIOMMU_READ;
+    }
     (void)index;
     (void)attrs;
     if (!device || !epoch_enter(device->iommu->epoch)) {

@@ -122,6 +122,7 @@ int viommu_space_create(struct viommu_region *root, struct viommu_space **out)
 {
     struct viommu_bus *bus = root->bus;
     struct viommu_space *space = base_alloc(sizeof(*space));
+    const struct snapshot *shown;
     int error = 0;
 
     if (!space) {
@@ -130,7 +131,11 @@ int viommu_space_create(struct viommu_region *root, struct viommu_space **out)
     space->bus = bus;
     space->root = root;
     pthread_mutex_lock(&bus->lock);
-    while (space->number < bus->space_count && bus->spaces[space->number]) {
+    shown = snapshot_now(bus);
+    /* A number is free when the view of who had it is shown no more. */
+    while (space->number < bus->space_count &&
+           (bus->spaces[space->number] ||
+            (space->number < shown->count && shown->views[space->number]))) {
         space->number++;
     }
     if (space->number == SPACES_MAX) {
@@ -149,7 +154,7 @@ int viommu_space_create(struct viommu_region *root, struct viommu_space **out)
     return 0;
 }
 
-/* Its number may be another's soon; until the next commit that one sees what this one saw. */
+/* Its number may be another's after the next commit. */
 void viommu_space_destroy(struct viommu_space *space)
 {
     if (!space) {

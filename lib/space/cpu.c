@@ -57,6 +57,18 @@ int viommu_cpu_create(struct viommu_bus *bus, const struct viommu_cpu_config *co
     return 0;
 }
 
+static void leave_running(struct viommu_cpu *cpu)
+{
+    struct viommu_cpu **place = &space_thread.running;
+
+    while (*place && *place != cpu) {
+        place = &(*place)->running_next;
+    }
+    if (*place) {
+        *place = cpu->running_next;
+    }
+}
+
 void viommu_cpu_destroy(struct viommu_cpu *cpu)
 {
     struct viommu_cpu **place;
@@ -64,6 +76,7 @@ void viommu_cpu_destroy(struct viommu_cpu *cpu)
     if (!cpu) {
         return;
     }
+    leave_running(cpu);
     pthread_mutex_lock(&cpu->bus->told);
     place = &cpu->bus->cpus;
     while (*place != cpu) {
@@ -174,16 +187,66 @@ static void answer_if_asked(struct viommu_cpu *cpu)
 
 /* ---- running ---- */
 
+/* Whether a running CPU is inside the bus's section, and may leave it. */
+static bool holds_section(const struct viommu_cpu *cpu, const struct viommu_bus *bus)
+{
+    return cpu->bus == bus && !(cpu->away && cpu->depth == 1);
+}
+
+/* Whether all others that this thread runs have passed a safe point. */
+static bool others_passed(const struct viommu_cpu *cpu)
+{
+    for (const struct viommu_cpu *other = space_thread.running; other;
+         other = other->running_next) {
+        if (other != cpu && holds_section(other, cpu->bus) && !other->passed) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * A safe point: the CPU has just left its section. Sections of one thread nest, so those of its
+ * CPUs are one, which began with the first of them: it begins anew only where all are left at once.
+ * Then all answer: a drain that began before does not wait for them any more.
+ */
+static void pass(struct viommu_cpu *cpu)
+{
+    bool all = others_passed(cpu);
+
+    cpu->passed = true;
+    for (struct viommu_cpu *other = space_thread.running; all && other;
+         other = other->running_next) {
+        if (other != cpu && holds_section(other, cpu->bus)) {
+            section_leave(cpu->bus);
+        }
+    }
+    (void)section_enter(cpu->bus); /* the thread has a record: it cannot fail */
+    answer_if_asked(cpu);
+    for (struct viommu_cpu *other = space_thread.running; all && other;
+         other = other->running_next) {
+        if (other != cpu && holds_section(other, cpu->bus)) {
+            (void)section_enter(cpu->bus);
+            answer_if_asked(other);
+        }
+        other->passed &= other->bus != cpu->bus;
+    }
+}
+
 int viommu_cpu_begin(struct viommu_cpu *cpu)
 {
     if (cpu->depth) {
         cpu->depth++;
+        cpu->passed = false; /* what it holds is good until the outermost end */
         return 0;
     }
     if (!section_enter(cpu->bus)) {
         return -ENOMEM;
     }
     cpu->depth = 1;
+    cpu->passed = false;
+    cpu->running_next = space_thread.running;
+    space_thread.running = cpu;
     answer_if_asked(cpu);
     return 0;
 }
@@ -191,6 +254,7 @@ int viommu_cpu_begin(struct viommu_cpu *cpu)
 void viommu_cpu_end(struct viommu_cpu *cpu)
 {
     if (--cpu->depth == 0) {
+        leave_running(cpu);
         section_leave(cpu->bus);
         bus_settle(cpu->bus);
     }
@@ -201,8 +265,7 @@ void viommu_cpu_honour(struct viommu_cpu *cpu)
 {
     if (cpu->depth == 1 && !cpu->away) {
         section_leave(cpu->bus);
-        (void)section_enter(cpu->bus); /* the thread has a record: it cannot fail */
-        answer_if_asked(cpu);
+        pass(cpu);
     }
 }
 
@@ -324,8 +387,7 @@ static int access_space(struct viommu_cpu *cpu, const struct part *part,
                          walked->has_attrs ? &walked->attrs : &part->attrs, need);
     cpu->away = false;
     if (outermost) {
-        (void)section_enter(cpu->bus);
-        answer_if_asked(cpu);
+        pass(cpu);
     }
     return error;
 }

@@ -620,6 +620,37 @@ static void an_access_waits_for_cpus_of_all_buses_that_it_changed(void **state)
     teardown(&other);
 }
 
+static void two_cpus_of_one_thread(void **state)
+{
+    struct bed *bed = *state;
+    struct viommu_cpu_config none = {0};
+    struct viommu_bus_ticket ticket;
+    struct viommu_cpu *other;
+
+    assert_int_equal(viommu_cpu_create(bed->bus, &none, &other), 0);
+    assert_int_equal(viommu_cpu_begin(other), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        viommu_bus_wait_begin(bed->bus, &ticket);
+        assert_int_equal(viommu_bus_wait_end(bed->bus, &ticket), VIOMMU_PENDING);
+        safe_point(bed);
+        assert_int_equal(viommu_bus_wait_end(bed->bus, &ticket), VIOMMU_PENDING);
+        viommu_cpu_safe_point(other, viommu_cpu_tlb(other));
+        assert_int_equal(viommu_bus_wait_end(bed->bus, &ticket), 0);
+    }
+    /* One that is inside twice holds all back. */
+    assert_int_equal(viommu_cpu_begin(other), 0);
+    viommu_bus_wait_begin(bed->bus, &ticket);
+    assert_int_equal(viommu_bus_wait_end(bed->bus, &ticket), VIOMMU_PENDING);
+    viommu_cpu_safe_point(other, viommu_cpu_tlb(other));
+    safe_point(bed);
+    assert_int_equal(viommu_bus_wait_end(bed->bus, &ticket), VIOMMU_PENDING);
+    viommu_cpu_end(other);
+    viommu_cpu_end(other);
+    safe_point(bed);
+    assert_int_equal(viommu_bus_wait_end(bed->bus, &ticket), 0);
+    viommu_cpu_destroy(other);
+}
+
 static void configurations(void **state)
 {
     struct bed *bed = *state;
@@ -658,6 +689,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_callback_does_not_use_the_cpu, setup, teardown),
         cmocka_unit_test_setup_teardown(an_access_waits_for_cpus_of_all_buses_that_it_changed, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(two_cpus_of_one_thread, setup, teardown),
         cmocka_unit_test_setup_teardown(configurations, setup, teardown),
     };
 

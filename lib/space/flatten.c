@@ -36,6 +36,9 @@ static int fill(struct layout *layout, struct viommu_region *region, uint64_t ba
     int error = 0;
 
     while (!error) {
+        if (++layout->steps > STEPS_MAX) {
+            return -E2BIG;
+        }
         if (!range_map_from(&layout->map, first, &taken) || taken.first > last) {
             return take(layout, region, base, first, last);
         }

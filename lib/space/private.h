@@ -37,7 +37,7 @@
 
 #define SPACES_MAX 4096u
 #define NEST_MAX 64u             /* of containers and aliases */
-#define STEPS_MAX (1u << 20)     /* regions looked at for one view */
+#define STEPS_MAX (1u << 20)     /* regions and ranges looked at for one view */
 #define INDEXES_MAX 16u          /* attribute indexes of an IOMMU */
 #define CALLS_MAX 16u            /* callbacks inside callbacks, of one thread */
 #define CHANGED_MAX 8u           /* buses that one access waits for */
@@ -131,6 +131,7 @@ struct space_thread {
     struct call *calls; /* callbacks, the innermost first */
     struct viommu_bus *changed[CHANGED_MAX]; /* buses whose IOMMUs an access has changed */
     unsigned changed_count;
+    struct viommu_cpu *running; /* CPUs, of any bus */
 };
 extern _Thread_local struct space_thread space_thread
     __attribute__((visibility("hidden"), tls_model("initial-exec")));
@@ -266,6 +267,8 @@ struct viommu_cpu {
     struct part parts[VIOMMU_CPU_INDEXES_MAX];
     unsigned depth; /* begins without ends */
     bool away;      /* in an access that has left the section: callbacks run */
+    bool passed;    /* a safe point, since the section that its thread's CPUs share began */
+    struct viommu_cpu *running_next; /* of its thread */
 
     struct viommu_tlb_entry *entries; /* of all parts, one after the other */
     struct slot *slots;               /* the same */

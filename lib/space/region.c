@@ -63,7 +63,9 @@ static struct viommu_region *region_alloc(const struct viommu_region_config *con
     }
     region->kind = config->kind;
     region->last = config->last;
-    region->host = config->host;
+    if (config->kind == VIOMMU_REGION_RAM || config->kind == VIOMMU_REGION_ROM) {
+        region->host = config->host; /* what has one is cached by CPUs */
+    }
     region->ops = config->ops;
     region->iommu = config->iommu;
     region->opaque = config->opaque;

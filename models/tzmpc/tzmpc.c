@@ -14,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "save/stream.h"
+#include "space/space.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -22,7 +23,7 @@
 
 struct viommu_tzmpc {
     struct viommu_tzmpc_config config;
-    struct viommu_region *memory;
+    struct viommu_region *memory; /* NULL when it is released; the registers may live longer */
     struct viommu_region *registers;
     _Atomic unsigned regions; /* not released yet */
     uint32_t words;
@@ -138,7 +139,9 @@ static int memory_refused(void *opaque, uint64_t address, uint32_t perm, unsigne
 
 static void tell(struct viommu_tzmpc *mpc, uint64_t first, uint64_t last)
 {
-    viommu_region_iommu_changed(mpc->memory, VIOMMU_INDEX_ALL, first, last);
+    if (mpc->memory) {
+        viommu_region_iommu_changed(mpc->memory, VIOMMU_INDEX_ALL, first, last);
+    }
 }
 
 static void ctrl_set(struct viommu_tzmpc *mpc, uint32_t value)
@@ -366,6 +369,17 @@ static void on_released(void *opaque)
     }
 }
 
+/* Behind the lock nobody tells of it any more, and it may be freed. */
+static void on_memory_released(void *opaque)
+{
+    struct viommu_tzmpc *mpc = opaque;
+
+    pthread_mutex_lock(&mpc->lock);
+    mpc->memory = NULL;
+    pthread_mutex_unlock(&mpc->lock);
+    on_released(mpc);
+}
+
 static bool complete_config(struct viommu_tzmpc_config *config)
 {
     if (!config->block_bits) {
@@ -382,14 +396,16 @@ static int make_regions(struct viommu_bus *bus, struct viommu_tzmpc *mpc)
 {
     struct viommu_region_config memory = {
         .name = mpc->config.name,
+        .owner = mpc,
         .kind = VIOMMU_REGION_IOMMU,
         .last = mpc->config.size - 1,
         .iommu = &memory_ops,
         .opaque = mpc,
-        .released = on_released,
+        .released = on_memory_released,
     };
     struct viommu_region_config registers = {
         .name = mpc->config.name,
+        .owner = mpc,
         .kind = VIOMMU_REGION_MMIO,
         .last = MPC_SIZE - 1,
         .ops = &register_ops,
@@ -414,7 +430,7 @@ int viommu_tzmpc_create(struct viommu_bus *bus, const struct viommu_tzmpc_config
     struct viommu_tzmpc *mpc;
     int error;
 
-    if (!complete_config(&complete)) {
+    if (!complete_config(&complete) || space_bus(complete.space) != bus) {
         return -EINVAL;
     }
     mpc = base_alloc(sizeof(*mpc));

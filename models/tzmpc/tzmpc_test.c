@@ -387,6 +387,25 @@ static void the_table_is_written_before_anybody_is_told(void **state)
     assert_false(bed->stale);
 }
 
+/* An alias keeps the registers; the memory is gone, and is not told of. */
+static void registers_that_outlive_the_memory(void **state)
+{
+    struct bed *bed = *state;
+    struct viommu_region *alias =
+        test_alias(bed->bus, "alias", viommu_tzmpc_registers(bed->mpc), 0, MPC_SIZE);
+
+    assert_int_equal(viommu_region_add(bed->root, alias, REGISTERS, 1), 0);
+    viommu_tzmpc_destroy(bed->mpc);
+    bed->mpc = NULL;
+    assert_int_equal(viommu_bus_commit(bed->bus), 0);
+    assert_int_equal(viommu_bus_wait(bed->bus), 0);
+    assert_int_equal(peek(bed, &secure, 0), -ENXIO);
+    set(bed, MPC_BLK_LUT, 0xffffffff);
+    set(bed, MPC_CTRL, MPC_CTRL_GATE_REQ);
+    set(bed, MPC_BLK_IDX, 0);
+    assert_int_equal(get(bed, MPC_BLK_LUT), 0xffffffff);
+}
+
 static void configurations(void **state)
 {
     struct bed *bed = *state;
@@ -542,6 +561,27 @@ static void what_makes_no_sense_is_refused(void **state)
     viommu_save_free(saved);
 }
 
+/* Behind it lies what it is programmed by. */
+static void its_own_registers(void **state)
+{
+    struct bed *bed = *state;
+    struct viommu_tzmpc_config config = {.size = 0x1000, .address = 0x70000000};
+    struct viommu_bus_stats stats;
+    struct viommu_tzmpc *mpc;
+    uint32_t value;
+
+    config.space = bed->space;
+    assert_int_equal(viommu_tzmpc_create(bed->bus, &config, &mpc), 0);
+    assert_int_equal(viommu_region_add(bed->root, viommu_tzmpc_memory(mpc), 0x60000000, 0), 0);
+    assert_int_equal(viommu_region_add(bed->root, viommu_tzmpc_registers(mpc), 0x70000000, 0), 0);
+    assert_int_equal(viommu_bus_commit(bed->bus), 0);
+    assert_int_equal(viommu_space_read(bed->space, 0x60000000, &value, 4, &secure), -EDEADLK);
+    assert_int_equal(viommu_space_read(bed->space, 0x70000000, &value, 4, &secure), 0);
+    viommu_bus_stats(bed->bus, &stats, sizeof(stats));
+    assert_int_equal(stats.reentries, 1);
+    viommu_tzmpc_destroy(mpc);
+}
+
 static void no_memory_to_save(void **state)
 {
     struct bed *bed = *state;
@@ -562,12 +602,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(lockdown, setup, teardown),
         cmocka_unit_test_setup_teardown(blocked_accesses, setup, teardown),
         cmocka_unit_test_setup_teardown(gating, setup, teardown),
+        cmocka_unit_test_setup_teardown(its_own_registers, setup, teardown),
         cmocka_unit_test_setup_teardown(what_a_cpu_has_cached, setup, teardown),
         cmocka_unit_test_setup_teardown(the_table_is_written_before_anybody_is_told, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(save_and_load, setup, teardown),
         cmocka_unit_test_setup_teardown(what_makes_no_sense_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(no_memory_to_save, setup, teardown),
+        cmocka_unit_test_setup_teardown(registers_that_outlive_the_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(configurations, setup, teardown),
     };
 
