@@ -106,7 +106,8 @@ struct viommu_pv_ops {
     int (*identity)(void *opaque, void *space, uint64_t first, uint64_t last, bool mapped);
     /*
      * Maps a page whole, in the real IOMMU; nothing is mapped there. May fail: -ENOMEM, and has
-     * done nothing then.
+     * done nothing then; -EIO: it may be mapped, or come to be. That counts as a flush that failed:
+     * it is unmapped and flushed, and its references are held until that is done.
      */
     int (*map)(void *opaque, void *space, uint64_t device_frame, unsigned order, uint64_t handle,
                uint32_t perm);

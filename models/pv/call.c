@@ -356,12 +356,24 @@ static int carry_out(struct viommu_pv *pv, struct viommu_pv_call *call)
     if (!error && kind->enabled && !run.enabled) {
         error = -EAGAIN;
     }
-    error = error ? error : kind->run(&run);
+    if (!error) {
+        error = kind->run(&run);
+    } else if (call->operation == VIOMMU_PV_UNMAP) {
+        pv_unmap_stopped(&run);
+    }
     leave(&run);
     return error;
 }
 
 /* ---- answering ---- */
+
+/* What was not looked at has the status of the call, whatever it was that ended it. */
+static void fail_rest(struct viommu_pv_call *call, int error)
+{
+    for (; error && call->items && call->place < call->in.foreign.count; call->place++) {
+        call->items[call->place].status = (uint32_t)-error;
+    }
+}
 
 static void release(struct viommu_pv_call *call)
 {
@@ -460,6 +472,7 @@ int viommu_pv_call(struct viommu_pv *pv, uint32_t vm, const void *in, size_t in_
         call.may_yield = false;
         error = carry_out(pv, &call);
     }
+    fail_rest(&call, error);
     *written = answer_kind(&call, error, out);
     release(&call);
     return 0;
@@ -478,11 +491,7 @@ int viommu_pv_resume(struct viommu_pv *pv, struct viommu_pv_call *rest, void *ou
     if (error == VIOMMU_PENDING) {
         return error;
     }
-    if (error && rest->items) {
-        for (; rest->place < rest->in.foreign.count; rest->place++) {
-            rest->items[rest->place].status = (uint32_t)-error;
-        }
-    }
+    fail_rest(rest, error);
     *written = answer_kind(rest, error, out);
     viommu_pv_cancel(pv, rest);
     return 0;

@@ -49,6 +49,7 @@ static void release(struct pv_context *context)
 int pv_context_create(struct viommu_pv *pv, struct pv_vm *vm, uint32_t *id)
 {
     struct pv_context *context = base_alloc(sizeof(*context));
+    void *space = NULL;
     int error;
 
     if (!context) {
@@ -65,13 +66,14 @@ int pv_context_create(struct viommu_pv *pv, struct pv_vm *vm, uint32_t *id)
         release(context);
         return error;
     }
-    error = pv->ops->context_create(pv->opaque, vm->id, *id, &context->space);
+    error = pv->ops->context_create(pv->opaque, vm->id, *id, &space);
     if (error) {
         take_out(pv, context);
         release(context);
         return error;
     }
     pv_lock(pv);
+    context->space = space; /* CONTEXT_FREE of the same id looks at it */
     context->closing = false;
     context->users = 0;
     pv_unlock(pv);
@@ -127,6 +129,7 @@ int pv_context_clear(struct viommu_pv *pv, struct pv_context *context, bool may_
     while (!yield && (slot = pv_tree_next(&context->tree, at))) {
         bool busy;
 
+        error = 0; /* that of a slot before was -EAGAIN: its turn comes again */
         at = pv_slot_last(slot) + 1;
         busy = clear_slot(pv, slot, &error);
         if (error && !busy) {

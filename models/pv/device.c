@@ -435,6 +435,9 @@ static int add(struct viommu_pv *pv, struct pv_vm *vm, const uint32_t *functions
             context->devices++;
             device->next = vm->devices;
             vm->devices = device;
+            if (context->isolated) {
+                (void)pv_isolate(pv, context); /* a flush failed before the device was there */
+            }
         }
         pv_unlock(pv);
     }
@@ -584,6 +587,9 @@ int pv_run_attach(struct pv_run *run)
     } else {
         device->context = run->context;
         from->devices--;
+        if (run->context->isolated) {
+            error = pv_isolate(pv, run->context); /* a flush failed before the device was there */
+        }
     }
     from->users--;
     end_move(vm);
@@ -596,7 +602,7 @@ int pv_run_reserved(struct pv_run *run)
     const struct viommu_pv_reserved_call *in = &run->call->in.reserved;
     struct viommu_pv_reserved *out = &run->call->out.reserved;
     struct pv_vm *vm = run->vm;
-    const struct viommu_pv_range *ranges = vm->reserved;
+    const struct viommu_pv_range *ranges;
     size_t count;
     int error = 0;
 

@@ -158,6 +158,7 @@ int viommu_pv_vm_add(struct viommu_pv *pv, uint32_t id, bool empty)
     vm->empty = empty;
     vm->users = 1; /* until it is whole */
     vm->dying = true;
+    vm->coming = true;
     vm->generation = 1;
     pv_index_init(&vm->index, pv->seed);
     vm->contexts = base_alloc_array(pv->config.contexts_max, sizeof(struct pv_context *));
@@ -174,10 +175,12 @@ int viommu_pv_vm_add(struct viommu_pv *pv, uint32_t id, bool empty)
     }
     error = pv_context_create(pv, vm, &context);
     pv_lock(pv);
-    vm->users = 0;
-    vm->dying = error != 0;
+    vm->users--;
+    vm->coming = false;
     if (error) {
         pv_vm_take_out(pv, vm);
+    } else {
+        vm->dying = false;
     }
     pv_unlock(pv);
     if (error) {

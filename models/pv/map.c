@@ -27,7 +27,28 @@ struct way {
     const struct pv_item *item;
     struct viommu_pv_page page;
     struct pv_vm *owner; /* counted as used, when it is neither the named VM nor NULL */
+    bool held;           /* references are ours and no slot's: the VMs' pages do not drain */
+    bool kept;           /* it failed, and a slot has the references */
 };
+
+/* With the lock. */
+static void hold(struct way *way)
+{
+    way->held = true;
+    way->run->named->putting++;
+    if (way->owner) {
+        way->owner->putting++;
+    }
+}
+
+static void let_go(struct way *way)
+{
+    way->held = false;
+    way->run->named->putting--;
+    if (way->owner) {
+        way->owner->putting--;
+    }
+}
 
 static void leave_owner(struct way *way)
 {
@@ -215,6 +236,8 @@ static int claim(struct way *way, struct pv_slot **out)
         if (pv_slot_link(slot, run->named, way->owner)) {
             pv_slot_remove(slot);
             error = -ENOSPC;
+        } else {
+            let_go(way); /* the slot says it now */
         }
     }
     pv_unlock(run->pv);
@@ -228,6 +251,7 @@ static void unclaim(struct way *way, struct pv_slot *slot)
     pv_lock(way->run->pv);
     put = pv_slot_unlink(way->run->pv, slot);
     pv_put_end(&put); /* the call itself sees to it that the VMs stay */
+    hold(way);
     pv_slot_remove(slot);
     pv_unlock(way->run->pv);
 }
@@ -237,6 +261,8 @@ static void publish(struct way *way, struct pv_slot *slot)
     struct viommu_pv *pv = way->run->pv;
     bool dirty =
         way->page.state == VIOMMU_PV_PAGE_DIRTY_LOGGED && (way->item->perm & VIOMMU_PV_WRITE);
+    uint64_t frame;
+    uint64_t last;
 
     if (dirty) {
         pv->ops->mark_dirty(pv->opaque, way->item->order, way->page.handle);
@@ -244,7 +270,45 @@ static void publish(struct way *way, struct pv_slot *slot)
     pv_lock(pv);
     slot->flags |= dirty ? PV_FLAG_DIRTY : 0;
     slot->state = PV_SLOT_LIVE;
+    /* Whoever began to remove a frame of it meanwhile did not ask for what was not mapped yet. */
+    frame = way->item->frame;
+    last = frame + (UINT64_C(1) << way->item->order) - 1;
+    if (pv_vm_leaving_next(way->run->named, &frame, last)) {
+        slot->flags |= PV_FLAG_TOLD;
+    }
+    while (pv_vm_leaving_next(way->run->named, &frame, last)) {
+        pv_unlock(pv);
+        pv->ops->give_back(pv->opaque, way->run->vm->id, way->run->context->id,
+                           way->item->device_frame + (frame - way->item->frame),
+                           way->run->named->id, frame);
+        frame++;
+        pv_lock(pv);
+    }
     pv_unlock(pv);
+}
+
+/*
+ * Nobody knows whether it was mapped, or will be: what may be there is taken away as any mapping
+ * is, and keeps its references until a flush has succeeded.
+ */
+static int map_failed(struct way *way, struct pv_slot *slot)
+{
+    struct viommu_pv *pv = way->run->pv;
+    struct pv_context *context = way->run->context;
+    const struct pv_item *item = way->item;
+
+    way->kept = true;
+    pv_lock(pv);
+    slot->state = PV_SLOT_LEAVING;
+    if (pv_unmap_leaving(pv, slot, 0) == 0) {
+        (void)pv_flush(pv, context, item->device_frame,
+                       item->device_frame + (UINT64_C(1) << item->order) - 1);
+    }
+    if (!context->isolated) {
+        (void)pv_isolate(pv, context);
+    }
+    pv_unlock(pv);
+    return -EIO;
 }
 
 /* With the references taken. */
@@ -258,8 +322,12 @@ static int map_page(struct way *way)
     if (error) {
         return error;
     }
-    if (pv->ops->map(pv->opaque, way->run->context->space, item->device_frame, item->order,
-                     way->page.handle, item->perm)) {
+    error = pv->ops->map(pv->opaque, way->run->context->space, item->device_frame, item->order,
+                         way->page.handle, item->perm);
+    if (error == -EIO) {
+        return map_failed(way, slot);
+    }
+    if (error) {
         unclaim(way, slot);
         return -ENOSPC;
     }
@@ -267,8 +335,8 @@ static int map_page(struct way *way)
     return 0;
 }
 
-/* With the page as it is to be mapped. */
-static int reference(struct way *way)
+/* With the page as it is to be mapped, and its VMs held. */
+static int reference_held(struct way *way)
 {
     struct viommu_pv *pv = way->run->pv;
     const struct pv_item *item = way->item;
@@ -277,6 +345,14 @@ static int reference(struct way *way)
     int error;
 
     if (way->page.state == VIOMMU_PV_PAGE_MMIO) {
+        struct viommu_pv_page now;
+
+        /* There is no reference that would tell whether it still is there. */
+        if (pv->ops->lookup(pv->opaque, way->run->named->id, item->frame, item->order, &now) ||
+            now.state != way->page.state || now.handle != handle ||
+            now.owner != way->page.owner) {
+            return -ENOENT;
+        }
         return map_page(way);
     }
     if (pv->ops->get_page(pv->opaque, way->run->named->id, item->frame, item->order, handle)) {
@@ -285,12 +361,46 @@ static int reference(struct way *way)
     error = write && pv->ops->get_type(pv->opaque, item->order, handle) ? -EBUSY : 0;
     if (!error) {
         error = map_page(way);
+        if (way->kept) {
+            return error;
+        }
         if (error && write) {
             pv->ops->put_type(pv->opaque, item->order, handle);
         }
     }
     if (error) {
         pv->ops->put_page(pv->opaque, item->order, handle);
+    }
+    return error;
+}
+
+/*
+ * From before the first reference until the slot has it, or until it is put, a page that is to be
+ * removed counts as not drained; one that is to be removed already is not touched.
+ */
+static int reference(struct way *way)
+{
+    const struct pv_item *item = way->item;
+    struct viommu_pv *pv = way->run->pv;
+    int error;
+
+    pv_lock(pv);
+    error = pv_vm_leaving(way->run->named, item->frame,
+                          item->frame + (UINT64_C(1) << item->order) - 1)
+                ? -ENOENT
+                : 0;
+    if (!error) {
+        hold(way);
+    }
+    pv_unlock(pv);
+    if (error) {
+        return error;
+    }
+    error = reference_held(way);
+    if (way->held) {
+        pv_lock(pv);
+        let_go(way);
+        pv_unlock(pv);
     }
     return error;
 }
@@ -448,6 +558,14 @@ static int unmap_end(struct pv_run *run, int error)
     }
     pv_unlock(run->pv);
     return failed ? failed : error;
+}
+
+void pv_unmap_stopped(struct pv_run *run)
+{
+    /* A VM that is dying is flushed whole, and so is a context that goes. */
+    if (run->vm && run->call->done && !pv_enter_context(run, run->call->in.map.context)) {
+        (void)unmap_end(run, 0);
+    }
 }
 
 /*

@@ -443,6 +443,13 @@ static void test_map_foreign(void **state)
     in.call.vm = 3;
     assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_ESRCH);
     assert_int_equal(out.items[3].status, VIOMMU_PV_ESRCH);
+    /* Also when it is refused before it begins. */
+    world->refuse_call = 1u << VIOMMU_PV_MAP_FOREIGN;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_EPERM);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(out.items[i].status, VIOMMU_PV_EPERM);
+    }
+    world->refuse_call = 0;
     world_check(world);
     world_end(world);
 }
@@ -545,6 +552,61 @@ static void test_the_limit_of_what_is_deferred(void **state)
     world_end(world);
 }
 
+/* As an IOMMU that did not answer in time: it was mapped, or will be. */
+static int map_unknown(void *opaque, void *space, uint64_t device_frame, unsigned order,
+                       uint64_t handle, uint32_t perm)
+{
+    (void)world_map(opaque, space, device_frame, order, handle, perm);
+    return -EIO;
+}
+
+static void test_a_map_that_may_have_been_made(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    struct world *world;
+
+    (void)state;
+    ops.map = map_unknown;
+    world = begin(&(struct viommu_pv_config){.ops = &ops});
+    world->flush_fails = true;
+    assert_int_equal(world_do_map(world, 0, one(5, 5, RW)), VIOMMU_PV_EIO);
+    assert_int_equal(world->pages[5].refs, 1); /* a device may reach it */
+    assert_int_equal(world->pages[5].types, 1);
+    world_check(world);
+    world->flush_fails = false;
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world->pages[5].refs, 0);
+    assert_int_equal(world_status(world, 0).mappings, 0);
+    world_check(world);
+    world_end(world);
+}
+
+/* The privilege goes while an unmapping has yielded: what was unmapped is flushed all the same. */
+static void test_an_unmap_that_must_not_go_on(void **state)
+{
+    struct world *world = begin(&defaults);
+    struct viommu_pv_map_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_UNMAP, in), .vm = VIOMMU_PV_SELF, .count = 3};
+    struct viommu_pv_call *rest = NULL;
+    struct viommu_pv_answer out;
+    size_t written;
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 0, many(one(0, 0, RW), 3)), VIOMMU_PV_OK);
+    world->yield_every = 1;
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+        VIOMMU_PENDING);
+    world->refuse_call = 1u << VIOMMU_PV_UNMAP;
+    assert_int_equal(viommu_pv_resume(world->pv, rest, &out, sizeof(out), &written), 0);
+    assert_int_equal(out.status, VIOMMU_PV_EPERM);
+    assert_int_equal(out.done, 1);
+    assert_int_equal(world_status(world, 0).pending, 0);
+    assert_int_equal(world->pages[0].refs, 0);
+    world->refuse_call = 0;
+    world_end(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -561,6 +623,8 @@ int main(void)
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_map_foreign),
         cmocka_unit_test(test_aliases),
+        cmocka_unit_test(test_a_map_that_may_have_been_made),
+        cmocka_unit_test(test_an_unmap_that_must_not_go_on),
         cmocka_unit_test(test_the_limit_of_what_is_deferred),
         cmocka_unit_test(test_a_large_page_that_is_not_flushed),
     };

@@ -136,17 +136,28 @@ static size_t leaving_place(const struct pv_vm *vm, uint64_t frame)
     return low;
 }
 
-bool pv_vm_leaving(const struct pv_vm *vm, uint64_t first, uint64_t last)
+bool pv_vm_leaving_next(const struct pv_vm *vm, uint64_t *frame, uint64_t last)
 {
-    size_t place = leaving_place(vm, first);
+    size_t place = leaving_place(vm, *frame);
 
-    return place < vm->leaving_count && vm->leaving[place] <= last;
+    if (place == vm->leaving_count || vm->leaving[place] > last) {
+        return false;
+    }
+    *frame = vm->leaving[place];
+    return true;
 }
 
-static int leaving_add(struct pv_vm *vm, uint64_t frame)
+bool pv_vm_leaving(const struct pv_vm *vm, uint64_t first, uint64_t last)
+{
+    return pv_vm_leaving_next(vm, &first, last);
+}
+
+/* *fresh: it was not in the list. */
+static int leaving_add(struct pv_vm *vm, uint64_t frame, bool *fresh)
 {
     size_t place = leaving_place(vm, frame);
 
+    *fresh = false;
     if (pv_vm_leaving(vm, frame, frame)) {
         return 0;
     }
@@ -164,7 +175,18 @@ static int leaving_add(struct pv_vm *vm, uint64_t frame)
             (vm->leaving_count - place) * sizeof(*vm->leaving));
     vm->leaving[place] = frame;
     vm->leaving_count++;
+    *fresh = true;
     return 0;
+}
+
+/* It is in the list. */
+static void leaving_remove(struct pv_vm *vm, uint64_t frame)
+{
+    size_t place = leaving_place(vm, frame);
+
+    vm->leaving_count--;
+    memmove(vm->leaving + place, vm->leaving + place + 1,
+            (vm->leaving_count - place) * sizeof(*vm->leaving));
 }
 
 /* Whom to ask. */
@@ -174,20 +196,22 @@ struct asked {
     uint32_t context;
 };
 
-static bool is_to_be_told(const struct pv_slot *slot)
+/* Of a large page that was asked for because of another frame each frame is asked for. */
+static bool is_to_be_told(const struct pv_slot *slot, bool fresh)
 {
-    return slot->state == PV_SLOT_LIVE && !(slot->flags & PV_FLAG_TOLD);
+    return slot->state == PV_SLOT_LIVE && (fresh || !(slot->flags & PV_FLAG_TOLD));
 }
 
 /* Lists those who have not been asked yet; *out is to be freed. With the lock. */
-static int list_asked(const struct pv_vm *vm, uint64_t frame, struct asked **out, size_t *count)
+static int list_asked(const struct pv_vm *vm, uint64_t frame, bool fresh, struct asked **out,
+                      size_t *count)
 {
     struct asked *list;
     size_t total = 0;
 
     for (struct pv_slot *slot = pv_index_find(&vm->index, frame); slot;
          slot = pv_index_after(&vm->index, frame, slot)) {
-        total += is_to_be_told(slot);
+        total += is_to_be_told(slot, fresh);
     }
     *count = 0;
     *out = NULL;
@@ -200,7 +224,7 @@ static int list_asked(const struct pv_vm *vm, uint64_t frame, struct asked **out
     }
     for (struct pv_slot *slot = pv_index_find(&vm->index, frame); slot;
          slot = pv_index_after(&vm->index, frame, slot)) {
-        if (is_to_be_told(slot)) {
+        if (is_to_be_told(slot, fresh)) {
             slot->flags |= PV_FLAG_TOLD;
             list[(*count)++] = (struct asked){
                 .device_frame = slot->device_frame + (frame - slot->frame),
@@ -225,13 +249,18 @@ int viommu_pv_page_remove(struct viommu_pv *pv, uint32_t id, uint64_t frame)
     struct asked *list = NULL;
     size_t count = 0;
     struct pv_vm *vm;
+    bool fresh;
     int error;
 
     pv_lock(pv);
     vm = pv_vm_find(pv, id);
-    error = vm ? leaving_add(vm, frame) : -ENOENT;
+    vm = vm && vm->coming ? NULL : vm;
+    error = vm ? leaving_add(vm, frame, &fresh) : -ENOENT;
     if (!error) {
-        error = list_asked(vm, frame, &list, &count);
+        error = list_asked(vm, frame, fresh, &list, &count);
+        if (error && fresh) {
+            leaving_remove(vm, frame); /* the next call begins anew, and asks all */
+        }
     }
     if (!error) {
         vm->users++;
@@ -295,14 +324,12 @@ int viommu_pv_page_settle(struct viommu_pv *pv, uint32_t id, uint64_t frame)
     if (!vm || !pv_vm_leaving(vm, frame, frame)) {
         error = -ENOENT;
     } else {
-        size_t place = leaving_place(vm, frame);
-
-        vm->leaving_count--;
-        memmove(vm->leaving + place, vm->leaving + place + 1,
-                (vm->leaving_count - place) * sizeof(*vm->leaving));
+        leaving_remove(vm, frame);
         for (struct pv_slot *slot = pv_index_find(&vm->index, frame); slot;
              slot = pv_index_after(&vm->index, frame, slot)) {
-            slot->flags &= (uint8_t)~PV_FLAG_TOLD;
+            if (!pv_vm_leaving(vm, slot->frame, slot->frame + (UINT64_C(1) << slot->order) - 1)) {
+                slot->flags &= (uint8_t)~PV_FLAG_TOLD;
+            }
         }
     }
     pv_unlock(pv);
@@ -323,9 +350,8 @@ int pv_run_acknowledge(struct pv_run *run)
     if (!pv_vm_leaving(run->named, in->frame, in->frame)) {
         error = -ENOENT;
     }
-    for (struct pv_slot *slot = pv_index_find(&run->named->index, in->frame); slot;
-         slot = pv_index_after(&run->named->index, in->frame, slot)) {
-        remaining += slot->context->vm == run->vm;
+    if (!error) {
+        remaining = pv_places(run, in->frame, false, NULL, 0);
     }
     pv_unlock(pv);
     if (!error) {
@@ -417,6 +443,7 @@ int viommu_pv_vm_destroy(struct viommu_pv *pv, uint32_t id)
 
     pv_lock(pv);
     vm = pv_vm_find(pv, id);
+    vm = vm && vm->coming ? NULL : vm;
     if (vm) {
         vm->dying = true;
     }

@@ -259,6 +259,33 @@ static void take_page(struct world *world)
     (void)viommu_pv_page_revoke(world->pv, 0, 3);
 }
 
+/* A page that drained, by what the engine says, is nobody's: it can be reused at once. */
+static void take_drained_page(struct world *world)
+{
+    if (viommu_pv_page_remove(world->pv, 0, 3) == 0) {
+        assert_int_equal(world->pages[3].refs, 0);
+        assert_true(world_release_frame(world, 0, 3));
+        assert_int_equal(viommu_pv_page_settle(world->pv, 0, 3), 0);
+    }
+}
+
+static void test_a_page_drains_at_every_step(void **state)
+{
+    (void)state;
+    for (unsigned long n = 1; n < 20; n++) {
+        for (unsigned failing = 0; failing < 20; failing++) {
+            struct world *world = begin(&defaults);
+
+            world->intrude = take_drained_page;
+            world->intrude_at = world->steps + n;
+            world->fail_at = failing ? world->steps + failing : 0;
+            (void)world_do_map(world, 1, pages(0, 3, 3, 1));
+            world_check(world);
+            world_end(world);
+        }
+    }
+}
+
 /* A little of everything, by VM 1 on pages of VM 0, one of which belongs to VM 2. */
 static void work(struct world *world)
 {
@@ -392,6 +419,48 @@ static void test_every_allocation_fails(void **state)
     }
 }
 
+/* Two frames of one large page: each is asked for. */
+static void test_each_frame_is_asked_for(void **state)
+{
+    struct world *world = begin(&defaults);
+    struct world_range range = pages(0, 512, 512, 1);
+
+    (void)state;
+    range.order = 9;
+    assert_int_equal(world_do_map(world, 1, range), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 600), VIOMMU_PENDING);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 601), VIOMMU_PENDING);
+    assert_int_equal(world->told, 2);
+    assert_int_equal(world->told_device_frame, 601);
+    assert_int_equal(viommu_pv_page_settle(world->pv, 0, 600), 0);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 601), VIOMMU_PENDING);
+    assert_int_equal(world->told, 2);
+    world_end(world);
+}
+
+static void remove_once(struct world *world)
+{
+    taken = true;
+    (void)viommu_pv_page_remove(world->pv, 0, 3);
+}
+
+/* It is asked for whenever the removal began: while it was being mapped, too. */
+static void test_asked_while_it_is_mapped(void **state)
+{
+    (void)state;
+    for (unsigned long n = 1; n < 20; n++) {
+        struct world *world = begin(&defaults);
+
+        world->intrude = remove_once;
+        world->intrude_at = world->steps + n;
+        taken = false;
+        if (world_do_map(world, 1, pages(0, 3, 3, 1)) == VIOMMU_PV_OK && taken) {
+            assert_int_equal(world->told, 1);
+        }
+        world_end(world);
+    }
+}
+
 /* A removal that was called off is forgotten: the next one asks again. */
 static void test_asked_again(void **state)
 {
@@ -438,11 +507,14 @@ int main(void)
         cmocka_unit_test(test_unmap_of_what_is_being_revoked),
         cmocka_unit_test(test_a_context_goes_while_a_page_is_revoked),
         cmocka_unit_test(test_asked_again),
+        cmocka_unit_test(test_each_frame_is_asked_for),
+        cmocka_unit_test(test_asked_while_it_is_mapped),
         cmocka_unit_test(test_the_owner_dies),
         cmocka_unit_test(test_one_context_fails_and_others_do_not_wait),
         cmocka_unit_test(test_calls_of_the_dying),
         cmocka_unit_test(test_death_at_every_step),
         cmocka_unit_test(test_a_page_goes_at_every_step),
+        cmocka_unit_test(test_a_page_drains_at_every_step),
         cmocka_unit_test(test_every_step_fails),
         cmocka_unit_test(test_every_allocation_fails),
     };
