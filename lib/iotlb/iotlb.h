@@ -156,7 +156,7 @@ static inline uint64_t iotlb_probe(const struct iotlb_table *table, uint64_t id,
     /* Both words by an address of their own, so that a load adds it up by the way. */
     const char *at = (const char *)table->slots + offset;
     const char *frame_at = table->frames + offset;
-    uint64_t check = atomic_load_explicit((const _Atomic uint64_t *)at, memory_order_relaxed);
+    uint64_t check = atomic_load_explicit((const _Atomic uint64_t *)at, memory_order_acquire);
 
     *frame = atomic_load_explicit((const _Atomic uint64_t *)frame_at, memory_order_acquire);
     return check ^ *frame * table->secret ^ key;
@@ -207,7 +207,11 @@ static inline void iotlb_fill(struct iotlb *iotlb, struct iotlb_tag *tag, uint64
     if (size_level) {
         atomic_fetch_or_explicit(&tag->super_pages, 1u << size_level, memory_order_relaxed);
     }
-    atomic_store_explicit(&slot->check, key ^ frame * table->secret ^ marks, memory_order_relaxed);
+    /*
+     * Both release: whoever hits has seen what the walk saw. A page that was dropped and is cached
+     * again finds its old frame word in the slot, and then only the other one is new.
+     */
+    atomic_store_explicit(&slot->check, key ^ frame * table->secret ^ marks, memory_order_release);
     atomic_store_explicit(&slot->frame, frame, memory_order_release);
 }
 
