@@ -34,6 +34,7 @@ struct tlb_state {
     const struct viommu_cpu_tlb *tlb;
     struct plain_entry plain[ENTRIES];
     uint8_t *ram;
+    unsigned pages; /* that are looked at */
     uint64_t sum;
     uint64_t rounds;
     bool wrong;
@@ -64,8 +65,8 @@ static int make_space(struct tlb_state *state)
 {
     struct viommu_region_config container = {.last = UINT64_MAX};
     struct viommu_region_config ram = {
-        .kind = VIOMMU_REGION_RAM, .last = PAGES * PAGE - 1, .host = state->ram};
-    struct viommu_tzmpc_config mpc = {.size = PAGES * PAGE};
+        .kind = VIOMMU_REGION_RAM, .last = state->pages * PAGE - 1, .host = state->ram};
+    struct viommu_tzmpc_config mpc = {.size = state->pages * PAGE};
     struct viommu_region *root;
     struct viommu_region *region;
 
@@ -97,26 +98,26 @@ static int make_cpu(struct tlb_state *state)
            viommu_cpu_begin(state->cpu);
 }
 
-static void *tlb_setup(bool quick)
+static struct tlb_state *set_up(unsigned pages)
 {
     struct tlb_state *state = calloc(1, sizeof(*state));
     uint32_t all = UINT32_MAX;
 
-    (void)quick;
     if (!state) {
         return NULL;
     }
-    state->ram = aligned_alloc(PAGE, (size_t)PAGES * PAGE);
+    state->pages = pages;
+    state->ram = aligned_alloc(PAGE, (size_t)pages * PAGE);
     if (!state->ram || make_space(state) || make_cpu(state)) {
         tlb_teardown(state);
         return NULL;
     }
-    memset(state->ram, 1, (size_t)PAGES * PAGE);
-    for (unsigned i = 0; i < PAGES / 32; i++) {
+    memset(state->ram, 1, (size_t)pages * PAGE);
+    for (unsigned i = 0; i < pages / 32; i++) {
         (void)viommu_space_write(state->space, REGISTERS + 0x1c, &all, 4, &secure);
     }
     state->tlb = viommu_cpu_tlb(state->cpu);
-    for (unsigned i = 0; i < PAGES; i++) {
+    for (unsigned i = 0; i < pages; i++) {
         uint64_t page = MEMORY + i * PAGE;
 
         state->plain[page / PAGE % ENTRIES] =
@@ -124,6 +125,12 @@ static void *tlb_setup(bool quick)
         (void)viommu_cpu_fill(state->cpu, 0, page);
     }
     return state;
+}
+
+static void *tlb_setup(bool quick)
+{
+    (void)quick;
+    return set_up(PAGES);
 }
 
 /* ---- a hit ---- */
@@ -196,7 +203,7 @@ static bool toggle_and_touch(struct tlb_state *state, uint64_t count, bool all)
         if (all) {
             viommu_cpu_flush(state->cpu);
         }
-        for (unsigned j = 0; j < PAGES; j++) {
+        for (unsigned j = 0; j < state->pages; j++) {
             uint64_t value;
 
             if (viommu_cpu_load(state->cpu, state->tlb, 0, MEMORY + j * PAGE, 8, VIOMMU_CPU_READ,
@@ -205,7 +212,7 @@ static bool toggle_and_touch(struct tlb_state *state, uint64_t count, bool all)
             }
             open += value & 1;
         }
-        state->wrong |= open != PAGES - !(word >> 5 & 1);
+        state->wrong |= open != state->pages - !(word >> 5 & 1);
     }
     return true;
 }
@@ -221,9 +228,9 @@ static bool full(void *opaque, uint64_t count)
 }
 
 /* The index stays at word 0. */
-static void *flush_setup(bool quick)
+static void *flush_set_up(unsigned pages)
 {
-    struct tlb_state *state = tlb_setup(quick);
+    struct tlb_state *state = set_up(pages);
     uint32_t zero = 0;
 
     if (state && (viommu_space_write(state->space, REGISTERS, &zero, 4, &secure) ||
@@ -232,6 +239,18 @@ static void *flush_setup(bool quick)
         return NULL;
     }
     return state;
+}
+
+static void *flush_setup(bool quick)
+{
+    (void)quick;
+    return flush_set_up(PAGES);
+}
+
+static void *flush_full_setup(bool quick)
+{
+    (void)quick;
+    return flush_set_up(ENTRIES);
 }
 
 static bool flush_is_right(void *opaque)
@@ -394,6 +413,21 @@ static const struct row rows[] = {
         .text = "one block of an MPC is closed or opened, then 256 pages are touched",
         .unit = "round",
         .setup = flush_setup,
+        .teardown = tlb_teardown,
+        .sides =
+            {
+                {.name = "what crossed the block", .run = ranged, .check = flush_is_right},
+                {.name = "a flush of all", .run = full, .check = flush_is_right},
+            },
+        .side_count = 2,
+        .ratios = {{0, 1, RATIO_SPEEDUP, 10}},
+        .ratio_count = 1,
+    },
+    {
+        .name = "tlb-flush-full",
+        .text = "one block of an MPC is closed or opened, with 1,024 pages in 1,024 entries",
+        .unit = "round",
+        .setup = flush_full_setup,
         .teardown = tlb_teardown,
         .sides =
             {
