@@ -61,10 +61,13 @@ static inline uint64_t page_address(const struct block *block, unsigned index)
     return block->first + index * 4096ULL;
 }
 
-/* An entry of a guest's table, read once. */
+/*
+ * An entry of a guest's table, read once. Acquire: whoever is told of the page then sees what the
+ * guest had put there before it wrote the entry.
+ */
 static inline uint64_t entry_load(const _Atomic uint64_t *entry)
 {
-    return le64toh(atomic_load_explicit(entry, memory_order_relaxed));
+    return le64toh(atomic_load_explicit(entry, memory_order_acquire));
 }
 
 /* ---- sync.c ---- */
