@@ -383,6 +383,15 @@ static bool views_are_right(void *opaque)
     return ((struct view_state *)opaque)->wrong == 0;
 }
 
+#define FLUSH_ROW(ROW_NAME, ROW_TEXT, SETUP)                                                       \
+    {                                                                                              \
+        .name = ROW_NAME, .text = ROW_TEXT, .unit = "round", .setup = SETUP,                       \
+        .teardown = tlb_teardown,                                                                  \
+        .sides = {{.name = "what crossed the block", .run = ranged, .check = flush_is_right},      \
+                  {.name = "a flush of all", .run = full, .check = flush_is_right}},               \
+        .side_count = 2, .ratios = {{0, 1, RATIO_SPEEDUP, 10}}, .ratio_count = 1,                  \
+    }
+
 static const struct row rows[] = {
     {
         .name = "tlb-hit",
@@ -408,36 +417,11 @@ static const struct row rows[] = {
         .sides = {{.name = "viommu", .run = fill}},
         .side_count = 1,
     },
-    {
-        .name = "tlb-flush",
-        .text = "one block of an MPC is closed or opened, then 256 pages are touched",
-        .unit = "round",
-        .setup = flush_setup,
-        .teardown = tlb_teardown,
-        .sides =
-            {
-                {.name = "what crossed the block", .run = ranged, .check = flush_is_right},
-                {.name = "a flush of all", .run = full, .check = flush_is_right},
-            },
-        .side_count = 2,
-        .ratios = {{0, 1, RATIO_SPEEDUP, 10}},
-        .ratio_count = 1,
-    },
-    {
-        .name = "tlb-flush-full",
-        .text = "one block of an MPC is closed or opened, with 1,024 pages in 1,024 entries",
-        .unit = "round",
-        .setup = flush_full_setup,
-        .teardown = tlb_teardown,
-        .sides =
-            {
-                {.name = "what crossed the block", .run = ranged, .check = flush_is_right},
-                {.name = "a flush of all", .run = full, .check = flush_is_right},
-            },
-        .side_count = 2,
-        .ratios = {{0, 1, RATIO_SPEEDUP, 10}},
-        .ratio_count = 1,
-    },
+    FLUSH_ROW("tlb-flush", "one block of an MPC is closed or opened, then 256 pages are touched",
+              flush_setup),
+    FLUSH_ROW("tlb-flush-full",
+              "one block of an MPC is closed or opened, with 1,024 pages in 1,024 entries",
+              flush_full_setup),
     {
         .name = "view-lookup",
         .text = "an address is looked up in a view, in no order",
@@ -473,4 +457,4 @@ static const struct row rows[] = {
     },
 };
 
-const struct row_list space_rows = {rows, 5};
+const struct row_list space_rows = {rows, sizeof(rows) / sizeof(rows[0])};
