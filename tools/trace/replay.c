@@ -53,8 +53,7 @@ struct done {
 
 struct replay {
     const struct trace *trace;
-    struct trace_error *error;
-    enum replay_verdict verdict;
+    struct replay_end end;
     FILE *out;
     struct viommu_memory *memory;
     struct viommu *iommu;
@@ -68,19 +67,18 @@ struct replay {
     uint32_t status;
 };
 
-__attribute__((format(printf, 4, 5))) static void stop(struct replay *replay,
-                                                       enum replay_verdict verdict, unsigned line,
-                                                       const char *format, ...)
+void replay_stop(struct replay_end *end, enum replay_verdict verdict, unsigned line,
+                 const char *format, ...)
 {
     va_list arguments;
 
-    if (replay->verdict != REPLAY_SAME) {
+    if (end->verdict != REPLAY_SAME) {
         return;
     }
-    replay->verdict = verdict;
-    replay->error->line = line;
+    end->verdict = verdict;
+    end->error->line = line;
     va_start(arguments, format);
-    vsnprintf(replay->error->text, sizeof(replay->error->text), format, arguments);
+    vsnprintf(end->error->text, sizeof(end->error->text), format, arguments);
     va_end(arguments);
 }
 
@@ -211,8 +209,8 @@ static bool need_page(struct replay *replay, uint64_t gpa, unsigned line)
     }
     ret = add_page(replay, gpa);
     if (ret) {
-        stop(replay, REPLAY_FAILED, line, "no memory at 0x%" PRIx64 " for it: %s", gpa,
-             replay->page_count == PAGES_MAX ? "the trace needs too much" : strerror(-ret));
+        replay_stop(&replay->end, REPLAY_FAILED, line, "no memory at 0x%" PRIx64 " for it: %s", gpa,
+                    replay->page_count == PAGES_MAX ? "the trace needs too much" : strerror(-ret));
     }
     return !ret;
 }
@@ -269,7 +267,7 @@ static void prepare_descriptor(struct replay *replay)
 static void enter(struct replay *replay)
 {
     if (!replay->in_section && viommu_dma_begin(replay->iommu)) {
-        stop(replay, REPLAY_FAILED, 0, "there is not enough memory");
+        replay_stop(&replay->end, REPLAY_FAILED, 0, "there is not enough memory");
         return;
     }
     replay->in_section = true;
@@ -290,13 +288,13 @@ static void work(struct replay *replay, enum thing thing)
 
     for (unsigned i = 0; more && i < TURNS_MAX && done_empty(&replay->done[thing]); i++) {
         prepare_descriptor(replay);
-        if (replay->verdict != REPLAY_SAME) {
+        if (replay->end.verdict != REPLAY_SAME) {
             return;
         }
         more = viommu_process(replay->iommu, 1) == VIOMMU_PENDING;
     }
     if (replay->out_of_memory) {
-        stop(replay, REPLAY_FAILED, 0, "there is not enough memory");
+        replay_stop(&replay->end, REPLAY_FAILED, 0, "there is not enough memory");
     }
 }
 
@@ -350,12 +348,13 @@ static void expect(struct replay *replay, enum thing thing, const struct trace_r
     } else if (done_empty(done)) {
         work(replay, thing);
     }
-    if (replay->verdict != REPLAY_SAME) {
+    if (replay->end.verdict != REPLAY_SAME) {
         return;
     }
     describe(record, wanted, sizeof(wanted));
     if (done_empty(done)) {
-        stop(replay, REPLAY_DIFFERS, record->line, "the unit does not do it: %s", wanted);
+        replay_stop(&replay->end, REPLAY_DIFFERS, record->line, "the unit does not do it: %s",
+                    wanted);
         return;
     }
     if (!same(&done->records[done->first], record)) {
@@ -364,7 +363,7 @@ static void expect(struct replay *replay, enum thing thing, const struct trace_r
             snprintf(wanted, sizeof(wanted), "given up, for a device did not answer; "
                      "devices are not replayed");
         }
-        stop(replay, REPLAY_DIFFERS, record->line, "traced: %s; now: %s", wanted, got);
+        replay_stop(&replay->end, REPLAY_DIFFERS, record->line, "traced: %s; now: %s", wanted, got);
         return;
     }
     done->first++;
@@ -416,7 +415,7 @@ static void print(const struct replay *replay, const struct trace_record *record
     }
     describe(record, text, sizeof(text));
     fprintf(replay->out, "%u:   %s  => %s\n", record->line, text,
-            replay->verdict == REPLAY_SAME ? "ok" : "differs");
+            replay->end.verdict == REPLAY_SAME ? "ok" : "differs");
 }
 
 /* ---- the end */
@@ -431,9 +430,9 @@ static void check_registers(struct replay *replay)
 
         viommu_mmio_read(replay->iommu, known->offset, known->size, &value);
         if ((value ^ trace->registers[i]) & known->mask) {
-            stop(replay, REPLAY_DIFFERS, trace->end_line,
-                 "%s was 0x%" PRIx64 " in the end; now: 0x%" PRIx64, known->name,
-                 trace->registers[i], value);
+            replay_stop(&replay->end, REPLAY_DIFFERS, trace->end_line,
+                        "%s was 0x%" PRIx64 " in the end; now: 0x%" PRIx64, known->name,
+                        trace->registers[i], value);
         }
     }
 }
@@ -445,9 +444,9 @@ static void check_status(struct replay *replay)
     if (replay->status_address &&
         !viommu_memory_read(replay->memory, replay->status_address, &status, sizeof(status)) &&
         le32toh(status) != replay->status) {
-        stop(replay, REPLAY_DIFFERS, replay->trace->end_line,
-             "the last wait should have written 0x%" PRIx32 "; it is 0x%" PRIx32, replay->status,
-             le32toh(status));
+        replay_stop(&replay->end, REPLAY_DIFFERS, replay->trace->end_line,
+                    "the last wait should have written 0x%" PRIx32 "; it is 0x%" PRIx32,
+                    replay->status, le32toh(status));
     }
 }
 
@@ -467,7 +466,8 @@ static void check_end(struct replay *replay)
 
         if (!done_empty(done)) {
             describe(&done->records[done->first], text, sizeof(text));
-            stop(replay, REPLAY_DIFFERS, replay->trace->end_line, "not traced; now: %s", text);
+            replay_stop(&replay->end, REPLAY_DIFFERS, replay->trace->end_line,
+                        "not traced; now: %s", text);
             return;
         }
     }
@@ -490,10 +490,10 @@ static void check_capabilities(struct replay *replay)
     viommu_mmio_read(replay->iommu, 16, 8, &ecap);
     if (replay->trace->has_capabilities &&
         (((cap ^ replay->trace->cap) & compared) || ecap != replay->trace->ecap)) {
-        stop(replay, REPLAY_FAILED, 1,
-             "the unit had other capabilities: CAP 0x%" PRIx64 " ECAP 0x%" PRIx64
-             "; now: 0x%" PRIx64 " 0x%" PRIx64,
-             replay->trace->cap, replay->trace->ecap, cap, ecap);
+        replay_stop(&replay->end, REPLAY_FAILED, 1,
+                    "the unit had other capabilities: CAP 0x%" PRIx64 " ECAP 0x%" PRIx64
+                    "; now: 0x%" PRIx64 " 0x%" PRIx64,
+                    replay->trace->cap, replay->trace->ecap, cap, ecap);
     }
 }
 
@@ -506,9 +506,9 @@ static void check_start(struct replay *replay)
 
         viommu_mmio_read(replay->iommu, known->offset, known->size, &value);
         if ((value ^ replay->trace->start[i]) & known->mask) {
-            stop(replay, REPLAY_FAILED, 1,
-                 "the trace begins in the middle of a unit's life: %s is 0x%" PRIx64, known->name,
-                 replay->trace->start[i]);
+            replay_stop(&replay->end, REPLAY_FAILED, 1,
+                        "the trace begins in the middle of a unit's life: %s is 0x%" PRIx64,
+                        known->name, replay->trace->start[i]);
         }
     }
 }
@@ -527,7 +527,8 @@ static void make_unit(struct replay *replay)
         ret = viommu_start(replay->iommu);
     }
     if (ret) {
-        stop(replay, REPLAY_FAILED, 1, "cannot make a unit like that: %s", strerror(-ret));
+        replay_stop(&replay->end, REPLAY_FAILED, 1, "cannot make a unit like that: %s",
+                    strerror(-ret));
         return;
     }
     check_capabilities(replay);
@@ -567,20 +568,20 @@ enum replay_verdict trace_replay(const struct trace *trace, FILE *out,
         return REPLAY_FAILED;
     }
     replay->trace = trace;
-    replay->error = error;
+    replay->end.error = error;
     replay->out = out;
     make_unit(replay);
-    if (replay->verdict == REPLAY_SAME) {
+    if (replay->end.verdict == REPLAY_SAME) {
         enter(replay);
     }
-    for (size_t i = 0; i < trace->count && replay->verdict == REPLAY_SAME; i++) {
+    for (size_t i = 0; i < trace->count && replay->end.verdict == REPLAY_SAME; i++) {
         play(replay, &trace->records[i], counts);
         print(replay, &trace->records[i]);
     }
-    if (replay->verdict == REPLAY_SAME) {
+    if (replay->end.verdict == REPLAY_SAME) {
         check_end(replay);
     }
-    verdict = replay->verdict;
+    verdict = replay->end.verdict;
     drop(replay);
     free(replay);
     return verdict;

@@ -23,6 +23,17 @@ enum replay_verdict {
     REPLAY_FAILED,  /* it could not be replayed: likewise */
 };
 
+/* How a replay that stopped did so. */
+struct replay_end {
+    enum replay_verdict verdict;
+    struct trace_error *error;
+};
+
+/* Stops it, unless it has stopped already. */
+__attribute__((format(printf, 4, 5))) void replay_stop(struct replay_end *end,
+                                                       enum replay_verdict verdict, unsigned line,
+                                                       const char *format, ...);
+
 struct replay_counts {
     uint64_t writes;
     uint64_t commands;

@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,8 +39,7 @@ struct place {
 
 struct replay {
     const struct trace *trace;
-    struct trace_error *error;
-    enum replay_verdict verdict;
+    struct replay_end end;
     FILE *out;
     struct viommu_memory *memory;
     struct viommu *iommu;
@@ -55,22 +53,6 @@ struct replay {
     bool completed; /* the request under way, which was pending */
     uint8_t status;
 };
-
-__attribute__((format(printf, 4, 5))) static void stop(struct replay *replay,
-                                                       enum replay_verdict verdict, unsigned line,
-                                                       const char *format, ...)
-{
-    va_list arguments;
-
-    if (replay->verdict != REPLAY_SAME) {
-        return;
-    }
-    replay->verdict = verdict;
-    replay->error->line = line;
-    va_start(arguments, format);
-    vsnprintf(replay->error->text, sizeof(replay->error->text), format, arguments);
-    va_end(arguments);
-}
 
 static void on_completed(void *opaque, uint64_t token, uint8_t status)
 {
@@ -99,7 +81,7 @@ static void keep_answer(struct replay *replay, const struct answer *answer)
         struct answer *answers = reallocarray(replay->answers, room, sizeof(*answers));
 
         if (!answers) {
-            stop(replay, REPLAY_FAILED, 0, "there is not enough memory");
+            replay_stop(&replay->end, REPLAY_FAILED, 0, "there is not enough memory");
             return;
         }
         replay->answers = answers;
@@ -143,7 +125,8 @@ static void send(struct replay *replay, const struct trace_record *record)
         answer.status = replay->status;
         answer.written = 4;
     } else if (ret) {
-        stop(replay, REPLAY_DIFFERS, record->line, "the request is not taken, or not completed");
+        replay_stop(&replay->end, REPLAY_DIFFERS, record->line,
+                    "the request is not taken, or not completed");
         return;
     } else if (written) {
         answer.status = replay->answer[written - 4];
@@ -161,7 +144,8 @@ static void restart(struct replay *replay, const struct trace_record *record)
     ret = viommu_virtio_reset(replay->iommu, 0);
     settle(replay);
     if (ret && !(ret == VIOMMU_PENDING && replay->completed)) {
-        stop(replay, REPLAY_DIFFERS, record->line, "the reset is not taken, or not completed");
+        replay_stop(&replay->end, REPLAY_DIFFERS, record->line,
+                    "the reset is not taken, or not completed");
         return;
     }
     keep_answer(replay, &answer);
@@ -172,8 +156,8 @@ static void accept(struct replay *replay, const struct trace_record *record)
     int ret = viommu_virtio_accept(replay->iommu, record->value);
 
     if (ret) {
-        stop(replay, REPLAY_DIFFERS, record->line, "the features 0x%" PRIx64 " are not offered",
-             record->value);
+        replay_stop(&replay->end, REPLAY_DIFFERS, record->line,
+                    "the features 0x%" PRIx64 " are not offered", record->value);
     }
     settle(replay);
 }
@@ -183,14 +167,14 @@ static void expect(struct replay *replay, const struct trace_record *record)
     struct answer answer;
 
     if (!take_answer(replay, record->value, &answer)) {
-        stop(replay, REPLAY_DIFFERS, record->line,
-             "an answer to request %" PRIu64 ", which was not sent, or was answered before",
-             record->value);
+        replay_stop(&replay->end, REPLAY_DIFFERS, record->line,
+                    "an answer to request %" PRIu64 ", which was not sent, or was answered before",
+                    record->value);
     } else if (answer.status != record->reason || answer.written != record->size) {
-        stop(replay, REPLAY_DIFFERS, record->line,
-             "traced: %s, %" PRIu32 " bytes written; now: %s, %" PRIu32,
-             trace_status_word(record->reason), record->size, trace_status_word(answer.status),
-             answer.written);
+        replay_stop(&replay->end, REPLAY_DIFFERS, record->line,
+                    "traced: %s, %" PRIu32 " bytes written; now: %s, %" PRIu32,
+                    trace_status_word(record->reason), record->size,
+                    trace_status_word(answer.status), answer.written);
     }
 }
 
@@ -247,10 +231,10 @@ static void closed(struct replay *replay, const struct trace_record *record)
         ret = viommu_iova_reserve(place->owner, &request, 1, &reservation, NULL);
     }
     if (ret == -ENOMEM) {
-        stop(replay, REPLAY_FAILED, record->line, "%s", strerror(ENOMEM));
+        replay_stop(&replay->end, REPLAY_FAILED, record->line, "%s", strerror(ENOMEM));
     } else if (ret) {
-        stop(replay, REPLAY_DIFFERS, record->line, "this range cannot be closed: %s",
-             strerror(-ret));
+        replay_stop(&replay->end, REPLAY_DIFFERS, record->line, "this range cannot be closed: %s",
+                    strerror(-ret));
     }
 }
 
@@ -276,7 +260,7 @@ static void requester(struct replay *replay, const struct trace_record *record)
         settle(replay);
     }
     if (ret) {
-        stop(replay, REPLAY_FAILED, record->line, "%s", strerror(-ret));
+        replay_stop(&replay->end, REPLAY_FAILED, record->line, "%s", strerror(-ret));
     }
 }
 
@@ -321,7 +305,7 @@ static void play(struct replay *replay, const struct trace_record *record,
 
 static void print(const struct replay *replay, const struct trace_record *record)
 {
-    const char *verdict = replay->verdict == REPLAY_SAME ? "ok" : "differs";
+    const char *verdict = replay->end.verdict == REPLAY_SAME ? "ok" : "differs";
 
     if (!replay->out) {
         return;
@@ -360,7 +344,8 @@ static void make_unit(struct replay *replay)
         ret = viommu_start(replay->iommu);
     }
     if (ret) {
-        stop(replay, REPLAY_FAILED, 1, "cannot make a unit like that: %s", strerror(-ret));
+        replay_stop(&replay->end, REPLAY_FAILED, 1, "cannot make a unit like that: %s",
+                    strerror(-ret));
     }
 }
 
@@ -372,10 +357,11 @@ static void compare(struct replay *replay, const struct trace_state *traced,
     if (traced->features != now.features || traced->domains != now.domains ||
         traced->endpoints != now.endpoints || traced->mappings != now.mappings ||
         traced->bypass != now.bypass) {
-        stop(replay, verdict, line,
-             "%s: features 0x%" PRIx64 ", %" PRIu64 " domains, %" PRIu64 " endpoints, %" PRIu64
-             " mappings, bypass %" PRIu64 "; not so now", when, traced->features, traced->domains,
-             traced->endpoints, traced->mappings, traced->bypass);
+        replay_stop(&replay->end, verdict, line,
+                    "%s: features 0x%" PRIx64 ", %" PRIu64 " domains, %" PRIu64
+                    " endpoints, %" PRIu64 " mappings, bypass %" PRIu64 "; not so now",
+                    when, traced->features, traced->domains, traced->endpoints, traced->mappings,
+                    traced->bypass);
     }
 }
 
@@ -399,21 +385,21 @@ enum replay_verdict trace_replay_virtio(const struct trace *trace, FILE *out,
         return REPLAY_FAILED;
     }
     replay->trace = trace;
-    replay->error = error;
+    replay->end.error = error;
     replay->out = out;
     make_unit(replay);
-    if (replay->verdict == REPLAY_SAME && trace->has_start) {
+    if (replay->end.verdict == REPLAY_SAME && trace->has_start) {
         compare(replay, &trace->start_state, REPLAY_FAILED, 1,
                 "the trace begins in the middle of a unit's life");
     }
-    for (size_t i = 0; i < trace->count && replay->verdict == REPLAY_SAME; i++) {
+    for (size_t i = 0; i < trace->count && replay->end.verdict == REPLAY_SAME; i++) {
         play(replay, &trace->records[i], counts);
         print(replay, &trace->records[i]);
     }
-    if (replay->verdict == REPLAY_SAME && trace->ended) {
+    if (replay->end.verdict == REPLAY_SAME && trace->ended) {
         compare(replay, &trace->end_state, REPLAY_DIFFERS, trace->end_line, "in the end");
     }
-    verdict = replay->verdict;
+    verdict = replay->end.verdict;
     drop(replay);
     free(replay);
     return verdict;
