@@ -3,7 +3,7 @@
  * Tests of framing: messages in pieces and in heaps, sizes that lie, descriptors by the dozen,
  * clients that leave or do not read.
  */
-#include "connection.h"
+#include "vfio_user/connection.h"
 
 #include <errno.h>
 #include <poll.h>

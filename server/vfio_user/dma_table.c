@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "../client_file.h"
-#include "protocol.h"
+#include "vfio_user/protocol.h"
 
 void vfio_user_dma_table_fini(struct vfio_user_dma_table *table)
 {

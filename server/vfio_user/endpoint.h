@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #include "../pci_function.h"
-#include "connection.h"
+#include "vfio_user/connection.h"
 #include "dma_table.h"
 #include "interrupts.h"
 #include "version.h"

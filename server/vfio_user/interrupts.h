@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "protocol.h"
+#include "vfio_user/protocol.h"
 
 enum {
     VFIO_USER_MAX_VECTORS = 64, /* of one index */

@@ -6,7 +6,7 @@
 #define VIOMMU_SERVER_VFIO_USER_RECORDER_H
 
 #include "../pci_function.h"
-#include "protocol.h"
+#include "vfio_user/protocol.h"
 
 enum {
     RECORDER_BAR0_SIZE = 0x1000,

@@ -6,11 +6,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#include "base/alloc.h"
 
 enum {
     /* Room for payloads is grown in one step to at least this. */
@@ -47,7 +48,7 @@ static void drop_message(struct vfio_user_connection *connection)
     connection->received = 0;
     connection->complete = false;
     if (connection->payload_room > PAYLOAD_ROOM_KEEP) {
-        free(connection->payload);
+        base_free(connection->payload);
         connection->payload = NULL;
         connection->payload_room = 0;
     }
@@ -57,8 +58,8 @@ void vfio_user_connection_fini(struct vfio_user_connection *connection)
 {
     drop_message(connection);
     close(connection->fd);
-    free(connection->payload);
-    free(connection->output);
+    base_free(connection->payload);
+    base_free(connection->output);
     memset(connection, 0, sizeof(*connection));
     connection->fd = -1;
 }
@@ -124,11 +125,11 @@ static int reserve_payload(struct vfio_user_connection *connection, size_t size)
     if (size < PAYLOAD_ROOM_MIN) {
         size = PAYLOAD_ROOM_MIN;
     }
-    room = malloc(size);
+    room = base_realloc_array(NULL, size, 1);
     if (!room) {
         return -ENOMEM;
     }
-    free(connection->payload);
+    base_free(connection->payload);
     connection->payload = room;
     connection->payload_room = size;
     return 0;
@@ -222,7 +223,7 @@ static int keep_output(struct vfio_user_connection *connection, const struct iov
     }
     if (size > connection->output_room - connection->output_end) {
         size_t room = connection->output_end + size;
-        uint8_t *output = realloc(connection->output, room);
+        uint8_t *output = base_realloc_array(connection->output, room, 1);
 
         if (!output) {
             return -ENOMEM;
@@ -296,7 +297,7 @@ int vfio_user_connection_flush(struct vfio_user_connection *connection)
         connection->output_first += (size_t)n;
     }
     /* Nothing waits: give the room back, it is seldom needed. */
-    free(connection->output);
+    base_free(connection->output);
     connection->output = NULL;
     connection->output_room = connection->output_first = connection->output_end = 0;
     return 0;

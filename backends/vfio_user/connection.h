@@ -13,8 +13,8 @@
  * Invariants: received <= sizeof header + payload size; n_fds <= VFIO_USER_MAX_FDS; each fd in
  * fds[] is ours to close. Nothing here blocks. One thread at a time.
  */
-#ifndef VIOMMU_SERVER_VFIO_USER_CONNECTION_H
-#define VIOMMU_SERVER_VFIO_USER_CONNECTION_H
+#ifndef VIOMMU_BACKENDS_VFIO_USER_CONNECTION_H
+#define VIOMMU_BACKENDS_VFIO_USER_CONNECTION_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -10,8 +10,8 @@
  * "Client" is the virtual machine monitor, "server" is us. A "command" asks, a "reply" answers it
  * and carries the same id; either side may send commands.
  */
-#ifndef VIOMMU_SERVER_VFIO_USER_PROTOCOL_H
-#define VIOMMU_SERVER_VFIO_USER_PROTOCOL_H
+#ifndef VIOMMU_BACKENDS_VFIO_USER_PROTOCOL_H
+#define VIOMMU_BACKENDS_VFIO_USER_PROTOCOL_H
 
 #include <linux/vfio.h>
 #include <stdint.h>

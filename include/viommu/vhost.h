@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The vhost backend: a virtio device whose rings are worked on elsewhere (a vhost-user back-end such
+ * as DPDK, or the kernel's vhost), behind a device of an IOMMU.
+ *
+ * The far side has guest memory, but not the guest's tables. It asks for a translation when it meets
+ * an address that it does not know (MISS), keeps what it is answered (UPDATE), and is told to drop
+ * it (INVALIDATE). This is that conversation, and of a vhost-user back-end everything else besides:
+ * negotiation, memory table, rings.
+ *
+ * What holds. The guest's invalidation of a range completes only when the far side has acknowledged
+ * that it dropped it, or was cut off. What it is given never reaches further than the guest's tables
+ * do, nor than one piece of memory contiguous in this process, nor gives more than they permit. What
+ * it holds is never changed in place: it is told to drop it first. A MISS that the guest's tables
+ * refuse is a fault that the guest sees; it is remembered, and answered when they allow it.
+ *
+ * Nothing here blocks, and there is no hidden thread: what the far side says is read, and what it
+ * waits for is done, by viommu_vhost_process(), when viommu_vhost_event_fd() polls readable.
+ *
+ * What it is worth. A vhost-user back-end is given descriptors of guest memory, all of it: the
+ * IOMMU protects against mistakes of the guest and of an honest back-end, not against a malicious
+ * one.
+ *
+ * Threads: calls on one object by one thread at a time, but not those of other objects, devices or
+ * of the IOMMU.
+ */
+#ifndef VIOMMU_VHOST_H
+#define VIOMMU_VHOST_H
+
+#include <viommu/device.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct viommu_vhost;
+
+enum { VIOMMU_VHOST_RINGS_MAX = 64 };
+
+/* What is at the other end. */
+enum viommu_vhost_kind {
+    VIOMMU_VHOST_USER = 0, /* a vhost-user back-end; the descriptor is a connected stream socket */
+    VIOMMU_VHOST_KERNEL,   /* the kernel; the descriptor is of /dev/vhost-*: IOTLB messages only */
+};
+
+enum viommu_vhost_state {
+    VIOMMU_VHOST_NEGOTIATING = 0, /* it has not said yet what it can do */
+    VIOMMU_VHOST_READY,           /* it has; rings can be set up and started */
+    VIOMMU_VHOST_FAILED,          /* gone, or cut off: see viommu_vhost_reconnect */
+};
+
+struct viommu_vhost_config {
+    enum viommu_vhost_kind kind;
+    struct viommu_device *device; /* whose translations it uses; it outlives the object */
+    struct viommu_memory *memory; /* guest memory: the IOMMU's own, whose slots have files */
+    int fd;                       /* taken over when creating succeeds */
+    uint64_t features;            /* device features wanted at most, besides those of the transport */
+    unsigned rings;               /* 1 to VIOMMU_VHOST_RINGS_MAX */
+    uint32_t timeout_ms;          /* for answers other than to an INVALIDATE; 0: 1000 */
+    /*
+     * Any member may be NULL. Called from viommu_vhost_process() and viommu_vhost_reconnect(),
+     * with nothing locked; they may call everything here but viommu_vhost_destroy.
+     */
+    void (*ready)(void *opaque); /* READY now */
+    /* A ring is stopped, and would go on at this place of its available ring. */
+    void (*stopped)(void *opaque, unsigned ring, uint16_t next);
+    /* FAILED now, `error` says why: -ECONNRESET it left; -ETIMEDOUT; -EPROTO it said what makes no
+       sense; ... No ring runs, and the far side has nothing any more. */
+    void (*failed)(void *opaque, int error);
+    void *opaque;
+};
+
+/*
+ * Begins. Returns 0; -EINVAL for a configuration that makes no sense; -ENOTSUP for a kernel without
+ * IOTLB messages; -ENOMEM, -EMFILE, -ENFILE; and the errors of viommu_device_subscribe.
+ */
+int viommu_vhost_create(const struct viommu_vhost_config *config, struct viommu_vhost **out);
+
+/* Ends it: the far side is disconnected, whatever it was doing. NULL is accepted. */
+void viommu_vhost_destroy(struct viommu_vhost *vhost);
+
+/* Polls readable when viommu_vhost_process() has work, time-outs included. Owned by the object. */
+int viommu_vhost_event_fd(struct viommu_vhost *vhost);
+
+/* Reads and answers, a bounded amount; sends what is waiting. Never blocks. Returns 0, or the error
+   that `failed` was told. */
+int viommu_vhost_process(struct viommu_vhost *vhost);
+
+enum viommu_vhost_state viommu_vhost_state(const struct viommu_vhost *vhost);
+
+/* Device features that both sides have; 0 before it is READY. */
+uint64_t viommu_vhost_features(const struct viommu_vhost *vhost);
+
+/* What the driver accepted of them. Before the first ring starts. Returns 0; -EINVAL for others;
+   -EAGAIN before READY; -EBUSY while a ring runs. */
+int viommu_vhost_accept(struct viommu_vhost *vhost, uint64_t features);
+
+/* A split ring as its driver has set it up. Addresses are the device's, through its translations. */
+struct viommu_vhost_ring {
+    uint16_t size; /* a power of two up to 32,768 */
+    uint16_t next; /* where to go on in the available ring; 0 at first */
+    uint64_t descriptors;
+    uint64_t available;
+    uint64_t used;
+    int kick; /* an eventfd: the driver notifies. Not kept: copied */
+    int call; /* an eventfd: the device interrupts. Likewise */
+};
+
+/*
+ * Starts a ring. Returns 0 (the far side may still be told); -EINVAL for a ring that makes no sense;
+ * -EAGAIN before READY; -EBUSY while it runs or is stopping; -EPIPE when FAILED; -ENOMEM.
+ */
+int viommu_vhost_ring_start(struct viommu_vhost *vhost, unsigned ring,
+                            const struct viommu_vhost_ring *setup);
+
+/* Stops it; `stopped` is called when the far side has let go of it, or `failed`. Returns 0, or
+   -EINVAL for one that does not run. */
+int viommu_vhost_ring_stop(struct viommu_vhost *vhost, unsigned ring);
+
+/*
+ * Another connection, after the first has FAILED: the far side was started again. Everything is said
+ * anew, rings that ran go on where their used rings say. Returns 0 (negotiating); -EBUSY unless
+ * FAILED; -ENOTSUP for the kernel; -ENOMEM. fd is taken over when it succeeds.
+ */
+int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd);
+
+/* Since it was created. Members are only ever added, at the end. */
+struct viommu_vhost_statistics {
+    uint64_t misses;        /* it asked */
+    uint64_t denied;        /* and the tables refused */
+    uint64_t healed;        /* and later allowed it */
+    uint64_t updates;       /* sent */
+    uint64_t invalidations; /* sent */
+    uint64_t acknowledged;  /* of those */
+    uint64_t skipped;       /* not sent: nothing was held there */
+};
+
+/* `size` bytes at most. Returns 0. */
+int viommu_vhost_statistics(const struct viommu_vhost *vhost,
+                            struct viommu_vhost_statistics *statistics, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
