@@ -478,7 +478,7 @@ int viommu_pv_device_add_functions(struct viommu_pv *pv, uint32_t id, const uint
     } else if (has_any(vm, functions, count)) {
         error = -EEXIST;
     } else {
-        error = vm->contexts[0]->isolated ? -EBUSY : begin_move(vm);
+        error = vm->contexts[0]->isolated ? -EIO : begin_move(vm);
     }
     pv_unlock(pv);
     if (error) {

@@ -85,6 +85,35 @@ static void test_give_back(void **state)
     world_end(world);
 }
 
+/* Which pages are about to go is not for everybody. */
+static void test_who_may_acknowledge(void **state)
+{
+    struct world *world = begin(&defaults);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 1, pages(0, 5, 5, 1)), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 5), VIOMMU_PENDING);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 6), 0);
+    world->refuse_use[1] = 1u << 0;
+    world->refuse_use[2] = 1u << 0;
+    /* It learns nothing: neither that a frame goes nor that it does not. */
+    (void)acknowledge(world, 2, 0, 5, VIOMMU_PV_EPERM);
+    (void)acknowledge(world, 2, 0, 7, VIOMMU_PV_EPERM);
+    (void)acknowledge(world, 1, 0, 6, VIOMMU_PV_EPERM);
+    (void)acknowledge(world, 2, 0, 2 * WORLD_FRAMES, VIOMMU_PV_ERANGE);
+    (void)acknowledge(world, 2, 3, 5, VIOMMU_PV_ESRCH);
+    assert_int_equal(world->acknowledged, 0);
+    /* It maps it, whatever it may map from now on; and what is its own is its own. */
+    assert_int_equal(acknowledge(world, 1, 0, 5, VIOMMU_PV_OK), 1);
+    assert_int_equal(acknowledge(world, 0, 0, 6, VIOMMU_PV_OK), 0);
+    assert_int_equal(world->acknowledged, 2);
+    world->refuse_use[2] = 0;
+    assert_int_equal(acknowledge(world, 2, 0, 5, VIOMMU_PV_OK), 0);
+    (void)acknowledge(world, 2, 0, 7, VIOMMU_PV_ENOENT);
+    world_check(world);
+    world_end(world);
+}
+
 static void test_revoke(void **state)
 {
     struct world *world = begin(&defaults);
@@ -109,6 +138,8 @@ static void test_revoke(void **state)
     assert_int_equal(world->pages[5].refs, 1);
     assert_int_equal(world_status(world, 1).revoked, 1);
     assert_true(world_release_frame(world, 0, 6));
+    assert_int_equal(world_do_map(world, 1, pages(1, 9, 9, 1)), VIOMMU_PV_EIO);
+    assert_int_equal(world_do_flush(world, 1, 0), VIOMMU_PV_OK);
     /* The slot says so until it is unmapped, which puts nothing. */
     assert_int_equal(world_call(world, 1, &look, sizeof(look), &found, sizeof(found)),
                      VIOMMU_PV_ESTALE);
@@ -503,6 +534,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_give_back),
+        cmocka_unit_test(test_who_may_acknowledge),
         cmocka_unit_test(test_revoke),
         cmocka_unit_test(test_unmap_of_what_is_being_revoked),
         cmocka_unit_test(test_a_context_goes_while_a_page_is_revoked),

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What happens while an operation of the hypervisor runs, which is when the engine's lock is not
+ * held: pages change, VMs die, contexts are isolated, other calls come.
+ */
+#include "pv/test_world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+enum {
+    RW = VIOMMU_PV_READ | VIOMMU_PV_WRITE,
+    ANSWERED = 7, /* where map_unknown() is known to have mapped */
+};
+
+/* Called once, by the operation of the table below that a test has chosen. */
+static void (*happens)(struct world *world);
+
+static void happen(void *opaque)
+{
+    void (*now)(struct world * world) = happens;
+
+    happens = NULL;
+    if (now) {
+        now(opaque);
+    }
+}
+
+static int flush_and_happen(void *opaque, void *space, uint64_t first, uint64_t last)
+{
+    int error = world_flush(opaque, space, first, last);
+
+    happen(opaque);
+    return error;
+}
+
+static int happen_and_unmap(void *opaque, void *space, uint64_t device_frame, unsigned order)
+{
+    happen(opaque);
+    return world_unmap(opaque, space, device_frame, order);
+}
+
+static int prepare_in_vain(void *opaque, uint32_t vm, uint64_t frame, unsigned order, bool write)
+{
+    (void)vm;
+    (void)frame;
+    (void)order;
+    (void)write;
+    happen(opaque);
+    return -EAGAIN;
+}
+
+static void happen_and_isolate(void *opaque, void *space)
+{
+    happen(opaque);
+    world_isolate(opaque, space);
+}
+
+/* As an IOMMU that did not answer in time: it was mapped, or will be. */
+static int map_unknown(void *opaque, void *space, uint64_t device_frame, unsigned order,
+                       uint64_t handle, uint32_t perm)
+{
+    (void)world_map(opaque, space, device_frame, order, handle, perm);
+    return device_frame == ANSWERED ? 0 : -EIO;
+}
+
+static struct world *begin(const struct viommu_pv_ops *ops)
+{
+    struct world *world = world_create(&(struct viommu_pv_config){.ops = ops}, 3);
+
+    happens = NULL;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(world_enable(world, i), VIOMMU_PV_OK);
+    }
+    return world;
+}
+
+static struct world_range pages(uint32_t of, uint64_t frame, uint64_t device_frame, uint64_t count)
+{
+    return (struct world_range){
+        .of = of, .frame = frame, .device_frame = device_frame, .count = count, .perm = RW};
+}
+
+static uint32_t defer(struct world *world, uint32_t vm, struct world_range range)
+{
+    range.flags = VIOMMU_PV_DEFER;
+    return world_do_unmap(world, vm, range);
+}
+
+/* ---- the page changes while the slot that it is to be mapped at is flushed ---- */
+
+static void becomes_read_only(struct world *world)
+{
+    world->vms[1].frames[2].state = VIOMMU_PV_PAGE_READ_ONLY;
+}
+
+static void becomes_shared(struct world *world)
+{
+    world->vms[1].frames[2].state = VIOMMU_PV_PAGE_SHARED;
+}
+
+static void becomes_mmio(struct world *world)
+{
+    world->vms[1].frames[2].state = VIOMMU_PV_PAGE_MMIO;
+}
+
+static void becomes_anothers(struct world *world)
+{
+    world->pages[world->vms[1].frames[2].machine].owner = 2;
+}
+
+static void goes(struct world *world)
+{
+    world->vms[1].frames[2].machine = -1;
+}
+
+static void comes_from_elsewhere(struct world *world)
+{
+    world->vms[1].frames[2].machine = world->vms[1].frames[9].machine;
+}
+
+static void test_the_page_changes_during_the_flush(void **state)
+{
+    static const struct {
+        void (*what)(struct world *world);
+        uint32_t expected;
+    } changes[] = {
+        {becomes_read_only, VIOMMU_PV_EACCES},
+        {becomes_shared, VIOMMU_PV_OK},
+        {becomes_mmio, VIOMMU_PV_EOPNOTSUPP},
+        {becomes_anothers, VIOMMU_PV_EPERM},
+        {goes, VIOMMU_PV_ENOENT},
+        {comes_from_elsewhere, VIOMMU_PV_OK},
+    };
+    struct viommu_pv_ops ops = world_ops;
+
+    (void)state;
+    ops.flush = flush_and_happen;
+    for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+        struct world *world = begin(&ops);
+
+        world->refuse_use[0] = 1u << 2;
+        assert_int_equal(world_do_map(world, 0, pages(1, 1, 10, 1)), VIOMMU_PV_OK);
+        assert_int_equal(defer(world, 0, pages(1, 1, 10, 1)), VIOMMU_PV_OK);
+        happens = changes[i].what;
+        assert_int_equal(world_do_map(world, 0, pages(1, 2, 10, 1)), changes[i].expected);
+        assert_null(happens);
+        assert_int_equal(world->prepared, changes[i].what == becomes_shared);
+        assert_int_equal(world->vms[1].frames[2].state == VIOMMU_PV_PAGE_SHARED, 0);
+        world_check(world);
+        world_end(world);
+    }
+}
+
+/* ---- a VM dies ---- */
+
+static uint32_t victim;
+
+static void dies(struct world *world)
+{
+    assert_int_equal(viommu_pv_vm_destroy(world->pv, victim), VIOMMU_PENDING);
+}
+
+/* Nothing is populated for a VM that is dying, nor in one. */
+static void test_a_vm_dies_during_the_flush(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+
+    (void)state;
+    ops.flush = flush_and_happen;
+    for (victim = 0; victim < 2; victim++) {
+        struct world *world = begin(&ops);
+
+        world->vms[1].frames[2] = (struct world_frame){-1, VIOMMU_PV_PAGE_ON_DEMAND};
+        assert_int_equal(world_do_map(world, 0, pages(1, 1, 10, 1)), VIOMMU_PV_OK);
+        assert_int_equal(defer(world, 0, pages(1, 1, 10, 1)), VIOMMU_PV_OK);
+        happens = dies;
+        assert_int_equal(world_do_map(world, 0, pages(1, 2, 10, 1)), VIOMMU_PV_ESHUTDOWN);
+        assert_int_equal(world->prepared, 0);
+        assert_int_equal(world->vms[1].frames[2].machine, -1);
+        world_check(world);
+        world_end(world);
+    }
+}
+
+/* That the page is not ready is no answer for a VM that is dying: it never will be. */
+static void test_a_vm_dies_while_its_page_is_prepared(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+
+    (void)state;
+    ops.prepare = prepare_in_vain;
+    for (victim = 0; victim < 3; victim++) {
+        struct world *world = begin(&ops);
+
+        world->vms[1].frames[2].state = VIOMMU_PV_PAGE_PAGED_OUT;
+        world->pages[world->vms[1].frames[2].machine].owner = 2;
+        assert_int_equal(world_do_map(world, 0, pages(1, 2, 10, 1)), VIOMMU_PV_EAGAIN);
+        happens = dies;
+        assert_int_equal(world_do_map(world, 0, pages(1, 2, 10, 1)), VIOMMU_PV_ESHUTDOWN);
+        world_check(world);
+        world_end(world);
+    }
+}
+
+/* ---- a mapping that may have been made ---- */
+
+/* The device may have written to it until it was flushed. */
+static void test_what_may_have_been_mapped_is_logged(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    struct world *world;
+    const struct world_page *page;
+
+    (void)state;
+    ops.map = map_unknown;
+    world = begin(&ops);
+    world->vms[0].frames[2].state = VIOMMU_PV_PAGE_DIRTY_LOGGED;
+    page = &world->pages[world->vms[0].frames[2].machine];
+    world->flush_fails = true;
+    assert_int_equal(world_do_map(world, 0, pages(0, 2, 10, 1)), VIOMMU_PV_EIO);
+    assert_int_equal(page->dirty, 1);
+    assert_int_equal(page->refs, 1);
+    world->flush_fails = false;
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(page->dirty, 2);
+    assert_int_equal(page->refs, 0);
+    world_check(world);
+    world_end(world);
+}
+
+static void maps_another(struct world *world)
+{
+    assert_int_equal(world_do_map(world, 0, pages(0, 7, ANSWERED, 1)), VIOMMU_PV_EIO);
+}
+
+/* Its context is isolated before anything else is done about it. */
+static void test_nobody_maps_where_a_map_failed(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    struct world *world;
+
+    (void)state;
+    ops.map = map_unknown;
+    ops.unmap = happen_and_unmap;
+    world = begin(&ops);
+    happens = maps_another;
+    assert_int_equal(world_do_map(world, 0, pages(0, 2, 10, 1)), VIOMMU_PV_EIO);
+    assert_null(happens);
+    assert_int_equal(world_status(world, 0).mappings, 0);
+    assert_int_equal(world_status(world, 0).isolated, 1);
+    world_check(world);
+    world_end(world);
+}
+
+/* ---- isolation ---- */
+
+static void flushes_all(struct world *world)
+{
+    world->flush_fails = false;
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, pages(0, 7, 7, 1)), VIOMMU_PV_EIO);
+}
+
+/* Isolation does not end while devices are just being cut off: they would be afterwards, too. */
+static void test_a_flush_while_devices_are_cut_off(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    struct world *world;
+
+    (void)state;
+    ops.isolate = happen_and_isolate;
+    world = begin(&ops);
+    assert_int_equal(world_do_map(world, 0, pages(0, 2, 10, 1)), VIOMMU_PV_OK);
+    world->flush_fails = true;
+    happens = flushes_all;
+    assert_int_equal(world_do_unmap(world, 0, pages(0, 2, 10, 1)), VIOMMU_PV_EIO);
+    assert_null(happens);
+    assert_int_equal(world_status(world, 0).isolated, 1);
+    assert_int_equal(world_do_map(world, 0, pages(0, 7, 7, 1)), VIOMMU_PV_EIO);
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).isolated, 0);
+    assert_int_equal(world_do_map(world, 0, pages(0, 7, 7, 1)), VIOMMU_PV_OK);
+    world_check(world);
+    world_end(world);
+}
+
+/* Its VM has to know that devices were cut off: what the engine flushes does not end that. */
+static void test_only_the_vm_ends_its_isolation(void **state)
+{
+    struct world *world = begin(&world_ops);
+    struct viommu_pv_flush_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_FLUSH, in), .first = 1, .last = WORLD_DEVICE - 1};
+    struct viommu_pv_answer out;
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 1, pages(0, 2, 10, 2)), VIOMMU_PV_OK);
+    world->flush_fails = true;
+    assert_int_equal(world_do_unmap(world, 1, pages(0, 2, 10, 1)), VIOMMU_PV_EIO);
+    world->flush_fails = false;
+    assert_int_equal(viommu_pv_device_add(world->pv, 1, 1), -EIO);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 2), VIOMMU_PENDING);
+    assert_int_equal(viommu_pv_page_revoke(world->pv, 0, 2), 0);
+    assert_int_equal(world_status(world, 1).isolated, 1);
+    assert_int_equal(world_do_map(world, 1, pages(0, 7, 7, 1)), VIOMMU_PV_EIO);
+    assert_int_equal(world_call(world, 1, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 1).isolated, 1); /* not whole */
+    in.first = 0;
+    assert_int_equal(world_call(world, 1, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 1).isolated, 0);
+    assert_int_equal(viommu_pv_device_add(world->pv, 1, 1), 0);
+    world_check(world);
+    world_end(world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_page_changes_during_the_flush),
+        cmocka_unit_test(test_a_vm_dies_during_the_flush),
+        cmocka_unit_test(test_a_vm_dies_while_its_page_is_prepared),
+        cmocka_unit_test(test_what_may_have_been_mapped_is_logged),
+        cmocka_unit_test(test_nobody_maps_where_a_map_failed),
+        cmocka_unit_test(test_a_flush_while_devices_are_cut_off),
+        cmocka_unit_test(test_only_the_vm_ends_its_isolation),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
