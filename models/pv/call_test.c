@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The ABI: what is malformed, what answers look like, and tables that lack an operation. */
-#include "pv/test_world.h"
+#include "pv/test_calls.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Contexts, devices with reserved ranges, and enabling. */
-#include "pv/test_world.h"
+#include "pv/test_calls.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -27,6 +27,7 @@ struct way {
     const struct pv_item *item;
     struct viommu_pv_page page;
     struct pv_vm *owner; /* counted as used, when it is neither the named VM nor NULL */
+    uint64_t tables;     /* of the VM, before the slot was claimed */
     bool held;           /* references are ours and no slot's: the VMs' pages do not drain */
     bool kept;           /* it failed, and a slot has the references */
 };
@@ -215,6 +216,17 @@ static bool is_logged(const struct way *way)
     return way->page.state == VIOMMU_PV_PAGE_DIRTY_LOGGED && (way->item->perm & VIOMMU_PV_WRITE);
 }
 
+/* The slot is not claimed any more; nor is room for it, which counts. */
+static void give_up(const struct way *way, struct pv_slot *slot)
+{
+    struct pv_run *run = way->run;
+
+    pv_slot_remove(slot);
+    if (run->vm->tables > way->tables) {
+        pv_tree_trim(&run->context->tree);
+    }
+}
+
 static int claim(struct way *way, struct pv_slot **out)
 {
     struct pv_run *run = way->run;
@@ -228,6 +240,7 @@ static int claim(struct way *way, struct pv_slot **out)
         error = -ENOSPC;
     }
     if (!error) {
+        way->tables = run->vm->tables;
         error = pv_tree_claim(&run->context->tree, item->device_frame, item->order, &slot);
         error = error == -EEXIST ? in_the_way(run, item) : error ? -ENOSPC : 0;
     }
@@ -242,7 +255,7 @@ static int claim(struct way *way, struct pv_slot **out)
                                                              : 0;
         *out = slot;
         if (pv_slot_link(slot, run->named, way->owner)) {
-            pv_slot_remove(slot);
+            give_up(way, slot);
             error = -ENOSPC;
         } else {
             let_go(way); /* the slot says it now */
@@ -260,7 +273,7 @@ static void unclaim(struct way *way, struct pv_slot *slot)
     put = pv_slot_unlink(way->run->pv, slot);
     pv_put_end(&put); /* the call itself sees to it that the VMs stay */
     hold(way);
-    pv_slot_remove(slot);
+    give_up(way, slot);
     pv_unlock(way->run->pv);
 }
 

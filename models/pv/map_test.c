@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Map, unmap, flush and look-ups: each rule, and each status for its one reason. */
-#include "pv/test_world.h"
+#include "pv/test_calls.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -7,7 +7,7 @@
 #ifndef VIOMMU_PV_TEST_RANDOM_H
 #define VIOMMU_PV_TEST_RANDOM_H
 
-#include "pv/test_world.h"
+#include "pv/test_calls.h"
 
 enum {
     RANDOM_CONTEXTS = 3,

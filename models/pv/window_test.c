@@ -3,7 +3,7 @@
  * What happens while an operation of the hypervisor runs, which is when the engine's lock is not
  * held: pages change, VMs die, contexts are isolated, other calls come.
  */
-#include "pv/test_world.h"
+#include "pv/test_calls.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
