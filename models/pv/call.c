@@ -25,6 +25,11 @@ _Static_assert(EPERM == VIOMMU_PV_EPERM && ENOENT == VIOMMU_PV_ENOENT && ESRCH =
                    EALREADY == VIOMMU_PV_EALREADY && ESTALE == VIOMMU_PV_ESTALE,
                "statuses are this system's numbers");
 
+_Static_assert(sizeof(struct viommu_pv_range) == sizeof(struct viommu_pv_frames) &&
+                   offsetof(struct viommu_pv_range, last) ==
+                       offsetof(struct viommu_pv_frames, last),
+               "ranges are answered as they are kept");
+
 enum {
     RANGES_MAX = 65536,
 };
