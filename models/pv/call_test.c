@@ -239,12 +239,68 @@ static void test_a_call_is_read_once(void **state)
     world_end(world);
 }
 
+static union {
+    uint8_t bytes[256];
+    struct viommu_pv_answer answer;
+} shared; /* by guest and hypervisor: the call comes and the answer goes here */
+
+static void scribble(struct world *world)
+{
+    (void)world;
+    memset(shared.bytes, 0xff, sizeof(shared.bytes));
+}
+
+/* Makes a call in the shared page, which the guest overwrites at a step (0: at none); returns
+   whether there was such a step. */
+static bool send_shared(const struct sample *sample, unsigned long at, struct viommu_pv_answer *out)
+{
+    struct world *world = world_create(&defaults, 1);
+    size_t size = sample->call.head.size;
+    size_t written;
+    bool done;
+
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    memcpy(shared.bytes, sample->call.bytes, size);
+    world->intrude = scribble;
+    world->intrude_at = at ? world->steps + at : 0;
+    assert_int_equal(viommu_pv_call(world->pv, 0, shared.bytes, size, shared.bytes,
+                                    sizeof(shared.bytes), &written, NULL),
+                     0);
+    done = at && world->steps >= world->intrude_at;
+    *out = shared.answer;
+    world_check(world);
+    world_end(world);
+    return done;
+}
+
+/* At any step of any call the guest may change what it wrote, and nothing comes of it. */
+static void test_a_call_in_a_shared_page(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+        struct sample sample = samples[i];
+        struct viommu_pv_answer expected;
+        struct viommu_pv_answer out;
+
+        if (sample.call.head.operation == VIOMMU_PV_MAP_FOREIGN) {
+            sample.call.foreign.count = 2; /* frames 0 and 0 */
+            sample.call.foreign.device_frame_max = 9;
+            sample.call.head.size += 16;
+        }
+        (void)send_shared(&sample, 0, &expected);
+        assert_int_equal(expected.operation, sample.call.head.operation);
+        for (unsigned long at = 1; send_shared(&sample, at, &out); at++) {
+            assert_memory_equal(&out, &expected, sizeof(out));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_incomplete_tables),   cmocka_unit_test(test_caps),
         cmocka_unit_test(test_malformed),           cmocka_unit_test(test_buffers),
-        cmocka_unit_test(test_a_call_is_read_once),
+        cmocka_unit_test(test_a_call_is_read_once), cmocka_unit_test(test_a_call_in_a_shared_page),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
