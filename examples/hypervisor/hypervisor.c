@@ -15,12 +15,12 @@
  *     hypervisor --refuses        it does not, and the page is taken away by force
  *     hypervisor --dies           its process ends instead
  *     hypervisor --dies-in-call   it ends while it gives the page back: it takes no answer any more
- *     hypervisor --guest-dies     the guest ends while it gives the page away, and all of its pages
- * go hypervisor --careless     the hypervisor does not flush: the newcomer has to notice
+ *     hypervisor --guest-dies     the guest ends while it gives the page away: all its pages go
+ *     hypervisor --careless       the hypervisor does not flush: the newcomer has to notice
  *
  * A process that ends, at whatever it was, ends its VM and nothing else. Exit status 0: all was as
- * told. Only public headers of the library are used. One thread answers
- * the VMs; the other one is the device's.
+ * told. Only public headers of the library are used. One thread answers the VMs; the other one is
+ * the device's.
  */
 #include <errno.h>
 #include <inttypes.h>
