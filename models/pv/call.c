@@ -146,6 +146,9 @@ struct kind {
     int (*check)(const struct viommu_pv *pv, const struct viommu_pv_call *call);
     int (*run)(struct pv_run *run);
     bool enabled; /* only once the VM has enabled the interface */
+    /* What is entered, with the lock, when the call begins or goes on; or NULL. What that comes to
+       is told when the call's turn comes: `entered`. */
+    int (*enter)(struct pv_run *run);
 };
 
 static const struct kind kinds[] = {
@@ -163,9 +166,9 @@ static const struct kind kinds[] = {
     [VIOMMU_PV_ATTACH] = {sizeof(struct viommu_pv_attach_call), sizeof(struct viommu_pv_answer),
                           check_head, pv_run_attach, true},
     [VIOMMU_PV_MAP] = {sizeof(struct viommu_pv_map_call), sizeof(struct viommu_pv_answer),
-                       check_map, pv_run_map, true},
+                       check_map, pv_run_map, true, pv_enter_map},
     [VIOMMU_PV_UNMAP] = {sizeof(struct viommu_pv_map_call), sizeof(struct viommu_pv_answer),
-                         check_unmap, pv_run_unmap, false},
+                         check_unmap, pv_run_unmap, false, pv_enter_unmap},
     [VIOMMU_PV_FLUSH] = {sizeof(struct viommu_pv_flush_call), sizeof(struct viommu_pv_answer),
                          check_flush, pv_run_flush, false},
     [VIOMMU_PV_LOOKUP] = {sizeof(struct viommu_pv_lookup_call), sizeof(struct viommu_pv_lookup),
@@ -264,22 +267,19 @@ static int decode(const struct viommu_pv *pv, struct viommu_pv_call *call,
 
 /* ---- carrying out ---- */
 
-static int enter(struct pv_run *run)
+/* The caller, as it was when the call began, and what else is entered then. With the lock. */
+static int enter(struct pv_run *run, struct pv_vm *vm)
 {
-    struct pv_vm *vm;
-    int error = 0;
+    const struct kind *kind = kind_of(run->call->operation);
 
-    pv_lock(run->pv);
-    vm = pv_vm_find(run->pv, run->call->caller);
     if (!vm || vm->serial != run->call->caller_serial || vm->dying) {
-        error = -ESHUTDOWN;
-    } else {
-        vm->users++;
-        run->vm = vm;
-        run->enabled = vm->enabling == PV_ENABLED;
+        return -ESHUTDOWN;
     }
-    pv_unlock(run->pv);
-    return error;
+    vm->users++;
+    run->vm = vm;
+    run->enabled = vm->enabling == PV_ENABLED;
+    run->entered = kind->enter ? kind->enter(run) : 0;
+    return 0;
 }
 
 int pv_enter_context_locked(struct pv_run *run, uint32_t id)
@@ -341,10 +341,10 @@ int pv_enter_named(struct pv_run *run, uint32_t id)
     return error;
 }
 
-static void leave(struct pv_run *run)
+void pv_leave(struct pv_run *run)
 {
-    pv_lock(run->pv);
     if (run->named) {
+        run->named->putting -= run->held;
         run->named->users--;
     }
     if (run->context) {
@@ -353,29 +353,48 @@ static void leave(struct pv_run *run)
     if (run->vm) {
         run->vm->users--;
     }
-    pv_unlock(run->pv);
+    run->held = false;
+    run->named = NULL;
+    run->context = NULL;
+    run->vm = NULL;
 }
 
-/* Carries a call out as far as it comes: 0, VIOMMU_PENDING, or the negative status. */
-static int carry_out(struct viommu_pv *pv, struct viommu_pv_call *call)
+/* Carries a call out that was entered (`error`) as far as it comes: 0, VIOMMU_PENDING, or the
+   negative status. */
+static int carry_out(struct pv_run *run, int error)
 {
-    const struct kind *kind = kind_of(call->operation);
-    struct pv_run run = {.pv = pv, .call = call};
-    int error = enter(&run);
+    struct viommu_pv *pv = run->pv;
+    const struct kind *kind = kind_of(run->call->operation);
 
-    if (!error && !pv->ops->may_call(pv->opaque, run.vm->id, call->operation)) {
+    if (!error && !pv->ops->may_call(pv->opaque, run->vm->id, run->call->operation)) {
         error = -EPERM;
     }
-    if (!error && kind->enabled && !run.enabled) {
+    if (!error && kind->enabled && !run->enabled) {
         error = -EAGAIN;
     }
     if (!error) {
-        error = kind->run(&run);
-    } else if (call->operation == VIOMMU_PV_UNMAP) {
-        pv_unmap_stopped(&run);
+        error = kind->run(run);
+    } else if (run->call->operation == VIOMMU_PV_UNMAP) {
+        pv_unmap_stopped(run);
     }
-    leave(&run);
+    if (run->vm) {
+        pv_lock(pv);
+        pv_leave(run);
+        pv_unlock(pv);
+    }
     return error;
+}
+
+/* A call goes on. */
+static int go_on(struct viommu_pv *pv, struct viommu_pv_call *call)
+{
+    struct pv_run run = {.pv = pv, .call = call};
+    int error;
+
+    pv_lock(pv);
+    error = enter(&run, pv_vm_find(pv, call->caller));
+    pv_unlock(pv);
+    return carry_out(&run, error);
 }
 
 /* ---- answering ---- */
@@ -431,59 +450,71 @@ static size_t answer_kind(struct viommu_pv_call *call, int error, uint8_t *out)
     return answer(call, error, kind_of(call->operation)->out, out);
 }
 
-static int begin(struct viommu_pv *pv, struct viommu_pv_call *call, uint32_t id)
+/* Reads what came, where there is enough for a head and for an answer. */
+static int read_in(const struct viommu_pv *pv, struct viommu_pv_call *call, const void *in,
+                   size_t in_size, size_t out_size)
 {
-    struct pv_vm *vm;
-    int error = 0;
+    struct viommu_pv_head head;
 
-    pv_lock(pv);
-    vm = pv_vm_find(pv, id);
-    if (vm) {
-        call->caller = id;
-        call->caller_serial = vm->serial;
-    } else {
-        error = -ENOENT;
+    if (in_size < sizeof(head) || out_size < sizeof(struct viommu_pv_answer)) {
+        return 0;
     }
-    pv_unlock(pv);
-    return error;
+    copy_in(&head, in, sizeof(head));
+    call->operation = head.operation;
+    return decode(pv, call, &head, in, in_size, out_size);
+}
+
+/* Keeps a call that yielded, or carries it out to its end. */
+static int keep(struct viommu_pv *pv, struct viommu_pv_call *call, struct viommu_pv_call **rest)
+{
+    struct viommu_pv_call *kept = base_alloc(sizeof(*kept));
+
+    if (kept) {
+        *kept = *call;
+        *rest = kept;
+        return VIOMMU_PENDING;
+    }
+    call->may_yield = false;
+    return go_on(pv, call);
 }
 
 int viommu_pv_call(struct viommu_pv *pv, uint32_t vm, const void *in, size_t in_size, void *out,
                    size_t out_size, size_t *written, struct viommu_pv_call **rest)
 {
-    struct viommu_pv_call call = {.may_yield = rest != NULL};
-    struct viommu_pv_head head;
-    int error = begin(pv, &call, vm);
+    struct viommu_pv_call call = {.may_yield = rest != NULL, .caller = vm};
+    struct pv_run run = {.pv = pv, .call = &call};
+    bool fits = in_size >= sizeof(struct viommu_pv_head) &&
+                out_size >= sizeof(struct viommu_pv_answer);
+    int malformed = read_in(pv, &call, in, in_size, out_size);
+    struct pv_vm *caller;
+    int error = 0;
 
     *written = 0;
-    if (error) {
-        return error;
+    pv_lock(pv);
+    caller = pv_vm_find(pv, vm);
+    if (caller && fits && !malformed) {
+        call.caller_serial = caller->serial;
+        error = enter(&run, caller);
     }
-    if (in_size < sizeof(head) || out_size < sizeof(struct viommu_pv_answer)) {
-        return -EINVAL;
+    pv_unlock(pv);
+    if (!caller || !fits) {
+        release(&call);
+        return caller ? -EINVAL : -ENOENT;
     }
-    copy_in(&head, in, sizeof(head));
-    call.operation = head.operation;
-    error = decode(pv, &call, &head, in, in_size, out_size);
-    if (error) {
+    if (malformed) {
         release(&call);
         call.frames = NULL;
         call.items = NULL;
         call.places = NULL;
-        *written = answer(&call, error, sizeof(struct viommu_pv_answer), out);
+        *written = answer(&call, malformed, sizeof(struct viommu_pv_answer), out);
         return 0;
     }
-    error = carry_out(pv, &call);
+    error = carry_out(&run, error);
     if (error == VIOMMU_PENDING) {
-        struct viommu_pv_call *kept = base_alloc(sizeof(*kept));
-
-        if (kept) {
-            *kept = call;
-            *rest = kept;
-            return VIOMMU_PENDING;
+        error = keep(pv, &call, rest);
+        if (error == VIOMMU_PENDING) {
+            return error;
         }
-        call.may_yield = false;
-        error = carry_out(pv, &call);
     }
     fail_rest(&call, error);
     *written = answer_kind(&call, error, out);
@@ -500,7 +531,7 @@ int viommu_pv_resume(struct viommu_pv *pv, struct viommu_pv_call *rest, void *ou
     if (out_size < kind_of(rest->operation)->out + out_room(rest)) {
         return -EINVAL;
     }
-    error = carry_out(pv, rest);
+    error = go_on(pv, rest);
     if (error == VIOMMU_PENDING) {
         return error;
     }

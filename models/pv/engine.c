@@ -63,6 +63,11 @@ int viommu_pv_create(const struct viommu_pv_config *config, struct viommu_pv **o
     pv->config = all;
     pv->ops = all.ops;
     pv->opaque = all.opaque;
+    pv->ring = 1;
+    while (pv->ring < all.deferred_max) {
+        pv->ring *= 2;
+    }
+    pv->ring--;
     if (getrandom(&pv->seed, sizeof(pv->seed), GRND_NONBLOCK) < 0) {
         pv->seed = (uintptr_t)pv; /* then it takes a guest a little less to find long chains */
     }
@@ -136,7 +141,7 @@ void pv_vm_free(struct pv_vm *vm)
 {
     pv_index_fini(&vm->index);
     base_free(vm->reserved);
-    base_free(vm->leaving);
+    range_set_fini(&vm->leaving);
     base_free(vm->contexts);
     base_free(vm);
 }
@@ -161,6 +166,7 @@ int viommu_pv_vm_add(struct viommu_pv *pv, uint32_t id, bool empty)
     vm->coming = true;
     vm->generation = 1;
     pv_index_init(&vm->index, pv->seed);
+    range_set_init(&vm->leaving);
     vm->contexts = base_alloc_array(pv->config.contexts_max, sizeof(struct pv_context *));
     if (!vm->contexts) {
         pv_vm_free(vm);
