@@ -251,6 +251,8 @@ static int decode(const struct viommu_pv *pv, struct viommu_pv_call *call,
         return -EINVAL;
     }
     copy_in((uint8_t *)&call->in + sizeof(*head), in + sizeof(*head), kind->in - sizeof(*head));
+    memset((uint8_t *)&call->out + sizeof(call->out.answer), 0,
+           kind->out - sizeof(call->out.answer));
     error = kind->check(pv, call);
     if (error) {
         return error;
@@ -409,10 +411,12 @@ static void fail_rest(struct viommu_pv_call *call, int error)
 
 static void release(struct viommu_pv_call *call)
 {
-    base_free(call->frames);
-    base_free(call->items);
-    base_free(call->ranges);
-    base_free(call->places);
+    if (call->frames || call->items || call->ranges || call->places) {
+        base_free(call->frames);
+        base_free(call->items);
+        base_free(call->ranges);
+        base_free(call->places);
+    }
 }
 
 /* Writes the answer: of `fixed` bytes, and what follows. Returns its size. */
@@ -436,9 +440,14 @@ static size_t answer(struct viommu_pv_call *call, int error, size_t fixed, uint8
     head->operation = call->operation;
     head->size = (uint32_t)(fixed + size);
     head->status = (uint32_t)-error;
+    head->zero = 0;
     head->done = call->done;
     head->stopped = error ? call->stopped : 0;
-    memcpy(out, &call->out, fixed);
+    memcpy(out, head, sizeof(*head));
+    if (fixed > sizeof(*head)) {
+        memcpy(out + sizeof(*head), (const uint8_t *)&call->out + sizeof(*head),
+               fixed - sizeof(*head));
+    }
     if (size) {
         memcpy(out + fixed, rest, size);
     }
@@ -448,6 +457,24 @@ static size_t answer(struct viommu_pv_call *call, int error, size_t fixed, uint8
 static size_t answer_kind(struct viommu_pv_call *call, int error, uint8_t *out)
 {
     return answer(call, error, kind_of(call->operation)->out, out);
+}
+
+/* A new call. What is read, and what is answered, is written when it is known how much. */
+static void begin(struct viommu_pv_call *call, uint32_t vm, bool may_yield)
+{
+    call->operation = 0;
+    call->caller = vm;
+    call->caller_serial = 0;
+    call->named_serial = 0;
+    call->context_serial = 0;
+    call->may_yield = may_yield;
+    call->done = 0;
+    call->stopped = 0;
+    call->place = 0;
+    call->frames = NULL;
+    call->items = NULL;
+    call->ranges = NULL;
+    call->places = NULL;
 }
 
 /* Reads what came, where there is enough for a head and for an answer. */
@@ -481,14 +508,16 @@ static int keep(struct viommu_pv *pv, struct viommu_pv_call *call, struct viommu
 int viommu_pv_call(struct viommu_pv *pv, uint32_t vm, const void *in, size_t in_size, void *out,
                    size_t out_size, size_t *written, struct viommu_pv_call **rest)
 {
-    struct viommu_pv_call call = {.may_yield = rest != NULL, .caller = vm};
+    struct viommu_pv_call call;
     struct pv_run run = {.pv = pv, .call = &call};
     bool fits = in_size >= sizeof(struct viommu_pv_head) &&
                 out_size >= sizeof(struct viommu_pv_answer);
-    int malformed = read_in(pv, &call, in, in_size, out_size);
     struct pv_vm *caller;
+    int malformed;
     int error = 0;
 
+    begin(&call, vm, rest != NULL);
+    malformed = read_in(pv, &call, in, in_size, out_size);
     *written = 0;
     pv_lock(pv);
     caller = pv_vm_find(pv, vm);

@@ -109,11 +109,15 @@ static size_t vm_place(const struct viommu_pv *pv, uint32_t id)
     return low;
 }
 
-struct pv_vm *pv_vm_find(const struct viommu_pv *pv, uint32_t id)
+struct pv_vm *pv_vm_search(struct viommu_pv *pv, uint32_t id)
 {
     size_t place = vm_place(pv, id);
 
-    return place < pv->vm_count && pv->vms[place]->id == id ? pv->vms[place] : NULL;
+    if (place == pv->vm_count || pv->vms[place]->id != id) {
+        return NULL;
+    }
+    pv->near[id % PV_NEAR] = pv->vms[place];
+    return pv->vms[place];
 }
 
 /* Takes a VM among all. With the lock. */
@@ -199,6 +203,9 @@ void pv_vm_take_out(struct viommu_pv *pv, struct pv_vm *vm)
 {
     size_t place = vm_place(pv, vm->id);
 
+    if (pv->near[vm->id % PV_NEAR] == vm) {
+        pv->near[vm->id % PV_NEAR] = NULL;
+    }
     pv->vm_count--;
     memmove(pv->vms + place, pv->vms + place + 1, (pv->vm_count - place) * sizeof(struct pv_vm *));
 }

@@ -123,6 +123,10 @@ struct pv_vm {
     struct pv_alias *alias; /* the next one, or NULL */
 };
 
+enum {
+    PV_NEAR = 16,
+};
+
 struct viommu_pv {
     pthread_mutex_t lock;
     struct viommu_pv_config config;
@@ -131,8 +135,9 @@ struct viommu_pv {
     uint64_t seed;
     uint64_t ring;   /* places of a context's queue, a power of two, less one */
     uint64_t serial; /* the last one given */
-    struct pv_vm **vms;
+    struct pv_vm **vms; /* sorted by id */
     size_t vm_count;
+    struct pv_vm *near[PV_NEAR]; /* those that were found last, by the end of their ids; or NULL */
 };
 
 /* A call that runs, or is to go on. */
@@ -143,12 +148,9 @@ struct viommu_pv_call {
     uint64_t named_serial;   /* 0: not looked at yet */
     uint64_t context_serial; /* likewise */
     bool may_yield;
-    uint32_t status;
     uint64_t done;
     uint64_t stopped;
     uint64_t place; /* map_foreign: items that were looked at */
-    uint64_t first; /* unmap: what is to be flushed at the end */
-    uint64_t last;
     union {
         struct viommu_pv_reserved_call reserved;
         struct viommu_pv_alloc_call alloc;
@@ -202,13 +204,14 @@ static inline void pv_unlock(struct viommu_pv *pv)
     pthread_mutex_unlock(&pv->lock);
 }
 
+struct pv_vm *pv_vm_search(struct viommu_pv *pv, uint32_t id);
+
 /* Under the lock. A VM that is dying is found, too. */
-struct pv_vm *pv_vm_find(const struct viommu_pv *pv, uint32_t id);
-/* The same, where `guess` (or NULL) may be it. */
-static inline struct pv_vm *pv_vm_find_near(const struct viommu_pv *pv, uint32_t id,
-                                            struct pv_vm *guess)
+static inline struct pv_vm *pv_vm_find(struct viommu_pv *pv, uint32_t id)
 {
-    return guess && guess->id == id ? guess : pv_vm_find(pv, id);
+    struct pv_vm *near = pv->near[id % PV_NEAR];
+
+    return near && near->id == id ? near : pv_vm_search(pv, id);
 }
 
 static inline void pv_vm_hold(struct pv_vm *vm)
@@ -227,9 +230,23 @@ static inline void pv_vm_let_go(struct pv_vm *vm)
 void pv_vm_take_out(struct viommu_pv *pv, struct pv_vm *vm);
 void pv_vm_free(struct pv_vm *vm);
 /* Whether a frame of the VM's, or any in [first, last], is about to be removed. */
-bool pv_vm_leaving(const struct pv_vm *vm, uint64_t first, uint64_t last);
+static inline bool pv_vm_leaving(const struct pv_vm *vm, uint64_t first, uint64_t last)
+{
+    return vm->leaving.map.root && range_set_meets(&vm->leaving, first, last);
+}
+
 /* The first such frame in [*frame, last], which *frame becomes. */
-bool pv_vm_leaving_next(const struct pv_vm *vm, uint64_t *frame, uint64_t last);
+static inline bool pv_vm_leaving_next(const struct pv_vm *vm, uint64_t *frame, uint64_t last)
+{
+    struct range_run run;
+
+    if (!vm->leaving.map.root || !range_map_from(&vm->leaving.map, *frame, &run) ||
+        run.first > last) {
+        return false;
+    }
+    *frame = run.first > *frame ? run.first : *frame;
+    return true;
+}
 
 /* ---- context.c: contexts and devices ---- */
 
@@ -246,8 +263,14 @@ int pv_context_clear(struct viommu_pv *pv, struct pv_context *context, bool may_
 int pv_devices_remove(struct viommu_pv *pv, struct pv_vm *vm);
 /* Whether device frames meet what is reserved; *met (or NULL) becomes the first range that they
    meet. With the lock. */
-bool pv_reserved_meets(const struct pv_vm *vm, uint64_t first, uint64_t last,
-                       struct viommu_pv_range *met);
+bool pv_reserved_search(const struct pv_vm *vm, uint64_t first, uint64_t last,
+                        struct viommu_pv_range *met);
+
+static inline bool pv_reserved_meets(const struct pv_vm *vm, uint64_t first, uint64_t last,
+                                     struct viommu_pv_range *met)
+{
+    return vm->reserved_count && pv_reserved_search(vm, first, last, met);
+}
 
 int pv_run_reserved(struct pv_run *run);
 int pv_run_enable(struct pv_run *run);

@@ -49,7 +49,7 @@ void pv_slot_unlink(struct viommu_pv *pv, struct pv_slot *slot, struct pv_vm *he
 {
     struct pv_alias *alias = slot->alias;
 
-    put->vm = pv_vm_find_near(pv, slot->vm, held);
+    put->vm = held && held->id == slot->vm ? held : pv_vm_find(pv, slot->vm);
     put->owner = NULL;
     put->handle = slot->handle;
     put->order = slot->order;

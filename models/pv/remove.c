@@ -146,22 +146,6 @@ static int revoke(struct viommu_pv *pv, struct pv_vm *vm, struct pv_walk *walk,
 
 /* ---- pages ---- */
 
-bool pv_vm_leaving_next(const struct pv_vm *vm, uint64_t *frame, uint64_t last)
-{
-    struct range_run run;
-
-    if (!range_map_from(&vm->leaving.map, *frame, &run) || run.first > last) {
-        return false;
-    }
-    *frame = run.first > *frame ? run.first : *frame;
-    return true;
-}
-
-bool pv_vm_leaving(const struct pv_vm *vm, uint64_t first, uint64_t last)
-{
-    return range_set_meets(&vm->leaving, first, last);
-}
-
 /* Whom to ask. */
 struct asked {
     uint64_t device_frame;
