@@ -4,6 +4,9 @@
 
 #ifdef VIOMMU_TESTING
 
+_Thread_local unsigned long pv_steps;
+_Thread_local struct pv_held pv_held;
+
 /* What is counted on the way. */
 struct counts {
     struct viommu_pv *pv;

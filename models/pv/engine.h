@@ -194,13 +194,29 @@ struct pv_run {
 
 /* ---- engine.c ---- */
 
+#ifdef VIOMMU_TESTING
+/* The most steps that this thread made while it held a lock. */
+extern _Thread_local struct pv_held {
+    unsigned long before;
+    unsigned long most;
+} pv_held;
+#endif
+
 static inline void pv_lock(struct viommu_pv *pv)
 {
     pthread_mutex_lock(&pv->lock);
+#ifdef VIOMMU_TESTING
+    pv_held.before = pv_steps;
+#endif
 }
 
 static inline void pv_unlock(struct viommu_pv *pv)
 {
+#ifdef VIOMMU_TESTING
+    if (pv_steps - pv_held.before > pv_held.most) {
+        pv_held.most = pv_steps - pv_held.before;
+    }
+#endif
     pthread_mutex_unlock(&pv->lock);
 }
 

@@ -146,6 +146,7 @@ static bool widen(const struct viommu_pv *pv, const struct pv_context *context, 
     for (uint64_t place = context->head; place != context->tail; place++) {
         const struct pv_slot *slot = *queue_at(pv, context, place);
 
+        pv_step();
         if (slot && slot->device_frame <= to && pv_slot_last(slot) >= from) {
             any = true;
             *first = slot->device_frame < *first ? slot->device_frame : *first;
@@ -168,6 +169,7 @@ static unsigned take(struct viommu_pv *pv, struct pv_context *context, uint64_t 
         struct pv_slot **at = queue_at(pv, context, *place);
         struct pv_slot *slot = *at;
 
+        pv_step();
         if (!slot || slot->device_frame < range->first || pv_slot_last(slot) > range->last) {
             continue;
         }

@@ -36,19 +36,6 @@ struct pv_group {
     struct pv_slot *first;
 };
 
-#ifdef VIOMMU_TESTING
-unsigned long pv_index_steps;
-
-static void step(void)
-{
-    pv_index_steps++;
-}
-#else
-static void step(void)
-{
-}
-#endif
-
 void pv_index_init(struct pv_index *index, uint64_t seed)
 {
     *index = (struct pv_index){.seed = seed};
@@ -140,7 +127,7 @@ static void grow(struct pv_index *index)
     at = head(index, fresh & index->mask);
     index->chains++;
     while ((block = *at)) {
-        step();
+        pv_step();
         if (chain_of(index, block->key, block->order) == fresh) {
             *at = block->next;
             block->next = *head(index, fresh);
@@ -166,7 +153,7 @@ static struct pv_block *block_find(const struct pv_index *index, uint64_t frame,
     }
     block = *head(index, chain_of(index, key, order));
     while (block && (block->key != key || block->order != order)) {
-        step();
+        pv_step();
         block = block->next;
     }
     return block;
@@ -216,6 +203,7 @@ static struct pv_block *block_create(struct pv_index *index, uint64_t frame, uns
 static void walks_leave_block(const struct pv_index *index, const struct pv_block *block)
 {
     for (struct pv_walk *walk = index->walks; walk; walk = walk->next) {
+        pv_step();
         if (walk->block == block) {
             walk->block = block->next;
             walk->place = 0;
@@ -230,7 +218,7 @@ static void block_drop(struct pv_index *index, struct pv_block *block)
     struct pv_block **at = head(index, chain_of(index, block->key, block->order));
 
     while (*at != block) {
-        step();
+        pv_step();
         at = &(*at)->next;
     }
     walks_leave_block(index, block);
@@ -330,6 +318,7 @@ int pv_index_add(struct pv_index *index, struct pv_slot *slot)
 static void walks_leave_slot(const struct pv_index *index, const struct pv_slot *slot)
 {
     for (struct pv_walk *walk = index->walks; walk; walk = walk->next) {
+        pv_step();
         if (walk->slot == slot) {
             walk->slot = slot->next;
         }
@@ -425,7 +414,7 @@ struct pv_slot *pv_walk_next(const struct pv_index *index, struct pv_walk *walk)
         }
         walk->order++;
     }
-    step();
+    pv_step();
     walk->slot = slot ? slot->next : NULL;
     return slot;
 }
@@ -454,7 +443,7 @@ struct pv_slot *pv_walk_all_next(const struct pv_index *index, struct pv_walk *w
     while (!slot && walk_block(index, walk)) {
         struct pv_slot *page = walk->block->pages[walk->place];
 
-        step();
+        pv_step();
         slot = page && is_group(page) ? group_of(page)->first : page;
         if (++walk->place == BLOCK) {
             walk->block = walk->block->next;

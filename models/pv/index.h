@@ -87,8 +87,6 @@ void pv_walk_end(struct pv_index *index, struct pv_walk *walk);
 #ifdef VIOMMU_TESTING
 /* NULL, or what is wrong. */
 const char *pv_index_check(const struct pv_index *index, uint32_t vm);
-/* Blocks and members of groups that were looked at since it was 0. */
-extern unsigned long pv_index_steps;
 #endif
 
 #endif

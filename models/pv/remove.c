@@ -67,7 +67,9 @@ static void batch_run(struct viommu_pv *pv, struct batch *batch)
     for (unsigned i = 0; i < batch->count; i++) {
         struct pv_context *context = batch->entries[i].context;
 
-        batch->failed |= pv_flush(pv, context, 0, context->tree.last) != 0;
+        if (i + 1 == batch->count || batch->entries[i + 1].context != context) {
+            batch->failed |= pv_flush(pv, context, 0, context->tree.last) != 0;
+        }
         context->users--;
         context->vm->users--;
     }

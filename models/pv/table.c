@@ -281,6 +281,7 @@ struct pv_slot *pv_tree_next(const struct pv_tree *tree, uint64_t from)
         unsigned place = place_of(from, table->level);
         unsigned next = bit_next(table->present, 0, place);
 
+        pv_step();
         if (next == ENTRIES) {
             /* Behind all that this table covers. */
             uint64_t end = table->first + reach(table->level + 1u);

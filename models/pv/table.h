@@ -22,6 +22,20 @@
 struct pv_alias;
 struct pv_context;
 
+/* A step of a loop whose length is not known beforehand: tests count them. */
+#ifdef VIOMMU_TESTING
+extern _Thread_local unsigned long pv_steps;
+
+static inline void pv_step(void)
+{
+    pv_steps++;
+}
+#else
+static inline void pv_step(void)
+{
+}
+#endif
+
 enum pv_slot_state {
     PV_SLOT_FREE = 0,
     PV_SLOT_CLAIMED, /* a call is about to map it */
