@@ -153,34 +153,35 @@ struct kind {
 
 static const struct kind kinds[] = {
     [VIOMMU_PV_CAPS] = {sizeof(struct viommu_pv_head), sizeof(struct viommu_pv_caps), check_head,
-                        run_caps, false},
+                        run_caps, false, NULL},
     [VIOMMU_PV_RESERVED] = {sizeof(struct viommu_pv_reserved_call),
                             sizeof(struct viommu_pv_reserved), check_reserved, pv_run_reserved,
-                            false},
+                            false, NULL},
     [VIOMMU_PV_ENABLE] = {sizeof(struct viommu_pv_head), sizeof(struct viommu_pv_answer),
-                          check_head, pv_run_enable, false},
+                          check_head, pv_run_enable, false, NULL},
     [VIOMMU_PV_CONTEXT_ALLOC] = {sizeof(struct viommu_pv_alloc_call),
-                                 sizeof(struct viommu_pv_alloc), check_alloc, pv_run_alloc, true},
+                                 sizeof(struct viommu_pv_alloc), check_alloc, pv_run_alloc, true,
+                                 NULL},
     [VIOMMU_PV_CONTEXT_FREE] = {sizeof(struct viommu_pv_free_call), sizeof(struct viommu_pv_answer),
-                                check_free, pv_run_free, true},
+                                check_free, pv_run_free, true, NULL},
     [VIOMMU_PV_ATTACH] = {sizeof(struct viommu_pv_attach_call), sizeof(struct viommu_pv_answer),
-                          check_head, pv_run_attach, true},
+                          check_head, pv_run_attach, true, NULL},
     [VIOMMU_PV_MAP] = {sizeof(struct viommu_pv_map_call), sizeof(struct viommu_pv_answer),
                        check_map, pv_run_map, true, pv_enter_map},
     [VIOMMU_PV_UNMAP] = {sizeof(struct viommu_pv_map_call), sizeof(struct viommu_pv_answer),
                          check_unmap, pv_run_unmap, false, pv_enter_unmap},
     [VIOMMU_PV_FLUSH] = {sizeof(struct viommu_pv_flush_call), sizeof(struct viommu_pv_answer),
-                         check_flush, pv_run_flush, false},
+                         check_flush, pv_run_flush, false, NULL},
     [VIOMMU_PV_LOOKUP] = {sizeof(struct viommu_pv_lookup_call), sizeof(struct viommu_pv_lookup),
-                          check_lookup, pv_run_lookup, false},
+                          check_lookup, pv_run_lookup, false, NULL},
     [VIOMMU_PV_FIND] = {sizeof(struct viommu_pv_find_call), sizeof(struct viommu_pv_find),
-                        check_find, pv_run_find, false},
+                        check_find, pv_run_find, false, NULL},
     [VIOMMU_PV_MAP_FOREIGN] = {sizeof(struct viommu_pv_foreign_call),
-                               sizeof(struct viommu_pv_answer), check_foreign, pv_run_foreign,
-                               true},
+                               sizeof(struct viommu_pv_answer), check_foreign, pv_run_foreign, true,
+                               NULL},
     [VIOMMU_PV_ACKNOWLEDGE] = {sizeof(struct viommu_pv_acknowledge_call),
                                sizeof(struct viommu_pv_acknowledged), check_acknowledge,
-                               pv_run_acknowledge, false},
+                               pv_run_acknowledge, false, NULL},
 };
 
 static const struct kind *kind_of(unsigned operation)
@@ -510,8 +511,8 @@ int viommu_pv_call(struct viommu_pv *pv, uint32_t vm, const void *in, size_t in_
 {
     struct viommu_pv_call call;
     struct pv_run run = {.pv = pv, .call = &call};
-    bool fits = in_size >= sizeof(struct viommu_pv_head) &&
-                out_size >= sizeof(struct viommu_pv_answer);
+    bool fits =
+        in_size >= sizeof(struct viommu_pv_head) && out_size >= sizeof(struct viommu_pv_answer);
     struct pv_vm *caller;
     int malformed;
     int error = 0;

@@ -15,10 +15,10 @@
  * pv_flush(), after a flush of the real IOMMU that began when the slot was PENDING.
  *
  * Locking. One mutex an engine, held for a step of one slot, or a few dozen, and never while an
- * operation of the embedder runs. What must outlive such a gap is counted: `users` of a VM and of a context. A VM or
- * context that is about to go says so (dying, closing), is not found by new calls, and is freed
- * when nobody uses it. So whatever happens inside an operation of the embedder happens between two
- * steps.
+ * operation of the embedder runs. What must outlive such a gap is counted: `users` of a VM and of a
+ * context. A VM or context that is about to go says so (dying, closing), is not found by new calls,
+ * and is freed when nobody uses it. So whatever happens inside an operation of the embedder happens
+ * between two steps.
  */
 #ifndef VIOMMU_PV_ENGINE_H
 #define VIOMMU_PV_ENGINE_H
@@ -133,8 +133,8 @@ struct viommu_pv {
     const struct viommu_pv_ops *ops;
     void *opaque;
     uint64_t seed;
-    uint64_t ring;   /* places of a context's queue, a power of two, less one */
-    uint64_t serial; /* the last one given */
+    uint64_t ring;      /* places of a context's queue, a power of two, less one */
+    uint64_t serial;    /* the last one given */
     struct pv_vm **vms; /* sorted by id */
     size_t vm_count;
     struct pv_vm *near[PV_NEAR]; /* those that were found last, by the end of their ids; or NULL */
@@ -315,8 +315,8 @@ void pv_isolation_ends(struct pv_context *context, uint64_t failures);
 /* Takes a slot into the index of the VM it names, and makes an alias for an owner (or NULL). */
 int pv_slot_link(struct pv_slot *slot, struct pv_vm *named, struct pv_vm *owner);
 /*
- * Takes it out; what there is to be dropped for it. `held` (or NULL) is a VM that is held until that
- * is done, and so need not be once more. With the lock.
+ * Takes it out; what there is to be dropped for it. `held` (or NULL) is a VM that is held until
+ * that is done, and so need not be once more. With the lock.
  */
 void pv_slot_unlink(struct viommu_pv *pv, struct pv_slot *slot, struct pv_vm *held,
                     struct pv_put *put);

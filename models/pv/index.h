@@ -31,10 +31,10 @@ struct pv_block;
 
 struct pv_walk {
     struct pv_walk *next;
-    struct pv_slot *slot; /* the next one, or NULL: those of the next page */
-    uint64_t frame;       /* of a walk through the slots of a frame */
-    unsigned order;       /* which of the orders comes next */
-    uint64_t chain;       /* of a walk through all slots: the next chain, */
+    struct pv_slot *slot;   /* the next one, or NULL: those of the next page */
+    uint64_t frame;         /* of a walk through the slots of a frame */
+    unsigned order;         /* which of the orders comes next */
+    uint64_t chain;         /* of a walk through all slots: the next chain, */
     struct pv_block *block; /* the block, or NULL: the first one of that chain, */
     unsigned place;         /* and the place in it */
 };

@@ -5,10 +5,10 @@
  * As map.c tells it, one page after another; but pages that ask for nothing special are mapped some
  * at a time, so that the lock is taken for all of them: they are of order 0, belong to the VM that
  * was named, are ready, and their slots are free and in one table. Those are looked up and
- * referenced, one by one; then their slots are claimed; then they are mapped, one by one; then their
- * slots become LIVE. Where one fails those before it are mapped, and those after it have not been
- * begun, or everything is undone for them. What is in the way of several is looked at for one: it
- * says what is wrong with that.
+ * referenced, one by one; then their slots are claimed; then they are mapped, one by one; then
+ * their slots become LIVE. Where one fails those before it are mapped, and those after it have not
+ * been begun, or everything is undone for them. What is in the way of several is looked at for one:
+ * it says what is wrong with that.
  */
 #include "pv/engine.h"
 
@@ -49,9 +49,8 @@ static unsigned admit(const struct pv_run *run, uint64_t frame, uint64_t device_
         return 0;
     }
     count = count < max - vm->mappings ? count : (unsigned)(max - vm->mappings);
-    return pv_vm_leaving_next(run->named, &leaving, frame + count - 1)
-               ? (unsigned)(leaving - frame)
-               : count;
+    return pv_vm_leaving_next(run->named, &leaving, frame + count - 1) ? (unsigned)(leaving - frame)
+                                                                       : count;
 }
 
 static void let_go(struct pv_run *run)

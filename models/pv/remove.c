@@ -175,8 +175,8 @@ static void ask(struct viommu_pv *pv, struct pv_vm *vm, uint64_t frame, bool fre
     do {
         unsigned count = 0;
 
-        for (unsigned looked = 0;
-             looked < BATCH && (slot = pv_walk_next(&vm->index, &walk)); looked++) {
+        for (unsigned looked = 0; looked < BATCH && (slot = pv_walk_next(&vm->index, &walk));
+             looked++) {
             if (is_to_be_told(slot, fresh)) {
                 slot->flags |= PV_FLAG_TOLD;
                 list[count++] = (struct asked){

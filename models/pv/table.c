@@ -95,10 +95,10 @@ void pv_tree_init(struct pv_tree *tree, struct pv_context *context, uint64_t las
 
 static struct pv_table *allocate(unsigned level)
 {
-    return base_alloc_aligned(_Alignof(struct pv_table),
-                              level ? offsetof(struct pv_table, entries) +
-                                          ENTRIES * sizeof(union entry)
-                                    : sizeof(struct pv_table));
+    return base_alloc_aligned(_Alignof(struct pv_table), level
+                                                             ? offsetof(struct pv_table, entries) +
+                                                                   ENTRIES * sizeof(union entry)
+                                                             : sizeof(struct pv_table));
 }
 
 static struct pv_table *table_create(struct pv_tree *tree, struct pv_table *parent, unsigned level,
