@@ -113,6 +113,17 @@ static void test_numbers(void **state)
     assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_ERANGE);
     assert_int_equal(world_do_map(world, 0, large(one(512, 1, RW))), VIOMMU_PV_EINVAL);
     assert_int_equal(world_do_map(world, 0, large(one(1, 512, RW))), VIOMMU_PV_EINVAL);
+    /* Counted in frames, whatever the order; the last one is one. */
+    range = many(large(one(512, WORLD_DEVICE - 512, RW)), 2);
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_ERANGE);
+    range = many(large(one(2 * WORLD_FRAMES - 512, 512, RW)), 2);
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_ERANGE);
+    assert_int_equal(world_do_map(world, 0, one(2 * WORLD_FRAMES - 1, 0, RW)), VIOMMU_PV_ENOENT);
+    assert_int_equal(world_do_map(world, 0, many(one(0, WORLD_DEVICE - 2, RW), 2)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, many(one(0, WORLD_DEVICE - 2, 0), 3)),
+                     VIOMMU_PV_ERANGE);
+    assert_int_equal(world_do_unmap(world, 0, many(one(0, WORLD_DEVICE - 2, 0), 2)), VIOMMU_PV_OK);
+    range = one(0, 0, RW);
     assert_int_equal(world_do_map(world, 0, many(one(0, 0, RW), 0)), VIOMMU_PV_OK);
     range = one(0, 0, RW);
     range.context = 3;
@@ -213,6 +224,10 @@ static void test_in_use(void **state)
     assert_int_equal(world_do_map(world, 0, large(one(512, 512, RW))), VIOMMU_PV_OK);
     assert_int_equal(world_do_map(world, 0, one(0, 600, RW)), VIOMMU_PV_EEXIST);
     assert_int_equal(world_do_unmap(world, 0, one(600, 600, 0)), VIOMMU_PV_ESTALE);
+    assert_int_equal(world_do_unmap(world, 0, one(512, 512, 0)), VIOMMU_PV_ESTALE);
+    assert_int_equal(world_do_map(world, 0, one(512, 1024, RW)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, large(one(512, 1024, 0))), VIOMMU_PV_ESTALE);
+    assert_int_equal(world_do_unmap(world, 0, one(512, 1024, 0)), VIOMMU_PV_OK);
     assert_int_equal(look(world, 0, 600).frame, 600);
     assert_int_equal(page(world, 0, 1000)->refs, 1);
     assert_int_equal(world_do_unmap(world, 0, large(one(512, 512, 0))), VIOMMU_PV_OK);
@@ -450,6 +465,17 @@ static void test_map_foreign(void **state)
         assert_int_equal(out.items[i].status, VIOMMU_PV_EPERM);
     }
     world->refuse_call = 0;
+    /* Nor may it map pages of that VM; nor is there such a device frame. */
+    in.call.vm = 1;
+    world->refuse_use[0] = 1u << 1;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_EPERM);
+    assert_int_equal(out.items[0].status, VIOMMU_PV_EPERM);
+    world->refuse_use[0] = 0;
+    in.call.device_frame_max = WORLD_DEVICE;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_ERANGE);
+    in.call.device_frame_max = WORLD_DEVICE - 1;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.answer.done, 2);
     world_check(world);
     world_end(world);
 }
@@ -533,7 +559,7 @@ static void test_the_limit_of_what_is_deferred(void **state)
     assert_int_equal(world_status(world, 0).mappings, 2);
     world_end(world);
 
-    world = world_create(&(struct viommu_pv_config){.deferred_max = 1000}, 1);
+    world = world_create(&(struct viommu_pv_config){.deferred_max = 1023}, 1);
     assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
     for (uint64_t at = 1024; at < 2048; at += 512) {
         range = (struct world_range){0, VIOMMU_PV_SELF, 512, at, 1, 9, 1, 0};

@@ -51,6 +51,26 @@ static int prepare_in_vain(void *opaque, uint32_t vm, uint64_t frame, unsigned o
     return -EAGAIN;
 }
 
+/* It says that the page is ready, which it is not. */
+static int prepare_nothing(void *opaque, uint32_t vm, uint64_t frame, unsigned order, bool write)
+{
+    (void)opaque;
+    (void)vm;
+    (void)frame;
+    (void)order;
+    (void)write;
+    return 0;
+}
+
+static int unmap_in_vain(void *opaque, void *space, uint64_t device_frame, unsigned order)
+{
+    (void)opaque;
+    (void)space;
+    (void)device_frame;
+    (void)order;
+    return -EIO;
+}
+
 static void happen_and_isolate(void *opaque, void *space)
 {
     happen(opaque);
@@ -204,7 +224,27 @@ static void test_a_vm_dies_while_its_page_is_prepared(void **state)
     }
 }
 
-/* ---- a mapping that may have been made ---- */
+/* It may go again as soon as it came: what counts is what it is when it is looked at again. */
+static void test_a_page_that_is_not_ready_after_all(void **state)
+{
+    static const enum viommu_pv_page_state states[] = {
+        VIOMMU_PV_PAGE_PAGED_OUT, VIOMMU_PV_PAGE_SHARED, VIOMMU_PV_PAGE_ON_DEMAND};
+    struct viommu_pv_ops ops = world_ops;
+
+    (void)state;
+    ops.prepare = prepare_nothing;
+    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+        struct world *world = begin(&ops);
+
+        world->vms[1].frames[2].state = states[i];
+        assert_int_equal(world_do_map(world, 0, pages(1, 2, 10, 1)), VIOMMU_PV_EAGAIN);
+        assert_int_equal(world_status(world, 0).mappings, 0);
+        world_check(world);
+        world_end(world);
+    }
+}
+
+/* ---- a mapping that may have been made, or may be there still ---- */
 
 /* The device may have written to it until it was flushed. */
 static void test_what_may_have_been_mapped_is_logged(void **state)
@@ -251,6 +291,29 @@ static void test_nobody_maps_where_a_map_failed(void **state)
     assert_int_equal(world_status(world, 0).mappings, 0);
     assert_int_equal(world_status(world, 0).isolated, 1);
     world_check(world);
+    world_end(world);
+}
+
+/* An unmapping that fails counts as a flush that does: the slot is as it was, and cut off. */
+static void test_an_unmap_that_fails(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    struct world *world;
+
+    (void)state;
+    world = begin(&ops);
+    assert_int_equal(world_do_map(world, 0, pages(0, 2, 10, 1)), VIOMMU_PV_OK);
+    ops.unmap = unmap_in_vain;
+    assert_int_equal(world_do_unmap(world, 0, pages(0, 2, 10, 1)), VIOMMU_PV_EIO);
+    assert_int_equal(world_status(world, 0).isolated, 1);
+    assert_true(world->spaces[0].isolated);
+    assert_int_equal(world->pages[2].refs, 1);
+    world_check(world);
+    ops.unmap = world_unmap;
+    assert_int_equal(world_do_unmap(world, 0, pages(0, 2, 10, 1)), VIOMMU_PV_EIO);
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, pages(0, 2, 10, 1)), VIOMMU_PV_OK);
+    assert_int_equal(world->pages[2].refs, 0);
     world_end(world);
 }
 
@@ -320,6 +383,8 @@ int main(void)
         cmocka_unit_test(test_the_page_changes_during_the_flush),
         cmocka_unit_test(test_a_vm_dies_during_the_flush),
         cmocka_unit_test(test_a_vm_dies_while_its_page_is_prepared),
+        cmocka_unit_test(test_a_page_that_is_not_ready_after_all),
+        cmocka_unit_test(test_an_unmap_that_fails),
         cmocka_unit_test(test_what_may_have_been_mapped_is_logged),
         cmocka_unit_test(test_nobody_maps_where_a_map_failed),
         cmocka_unit_test(test_a_flush_while_devices_are_cut_off),
