@@ -415,6 +415,11 @@ static void test_find(void **state)
     world_end(world);
 }
 
+static void refuse_foreign(struct world *world)
+{
+    world->refuse_call = 1u << VIOMMU_PV_MAP_FOREIGN;
+}
+
 static void test_map_foreign(void **state)
 {
     struct world *world = begin(&defaults);
@@ -464,6 +469,16 @@ static void test_map_foreign(void **state)
     for (unsigned i = 0; i < 4; i++) {
         assert_int_equal(out.items[i].status, VIOMMU_PV_EPERM);
     }
+    world->refuse_call = 0;
+    world->intrude = refuse_foreign;
+    world->intrude_at = world->steps + 5; /* it yields after the first page */
+    in.call.device_frame_max = WORLD_DEVICE - 1;
+    in.call.vm = 1;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_EPERM);
+    assert_true(out.answer.done >= 1);
+    assert_int_equal(out.items[0].status, VIOMMU_PV_OK);
+    assert_int_equal(out.items[3].status, VIOMMU_PV_EPERM);
+    assert_int_equal(world_do_unmap(world, 0, of(one(1, out.items[0].device_frame, 0), 1)), 0);
     world->refuse_call = 0;
     /* Nor may it map pages of that VM; nor is there such a device frame. */
     in.call.vm = 1;

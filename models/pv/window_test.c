@@ -64,7 +64,7 @@ static int prepare_nothing(void *opaque, uint32_t vm, uint64_t frame, unsigned o
 
 static int unmap_in_vain(void *opaque, void *space, uint64_t device_frame, unsigned order)
 {
-    (void)opaque;
+    happen(opaque);
     (void)space;
     (void)device_frame;
     (void)order;
@@ -317,6 +317,35 @@ static void test_an_unmap_that_fails(void **state)
     world_end(world);
 }
 
+static void is_wanted_back(struct world *world)
+{
+    assert_int_equal(viommu_pv_page_remove(world->pv, 1, 2), VIOMMU_PENDING);
+}
+
+/* What was just being unmapped when a page was wanted back, and stays, is asked for after all; that
+   it was asked for another time, which is over, does not count. */
+static void test_a_page_is_wanted_during_an_unmap_that_fails(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    struct world *world = begin(&ops);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 0, pages(1, 2, 10, 1)), VIOMMU_PV_OK);
+    is_wanted_back(world);
+    assert_int_equal(world->told, 1);
+    assert_int_equal(viommu_pv_page_settle(world->pv, 1, 2), 0);
+    ops.unmap = unmap_in_vain;
+    happens = is_wanted_back;
+    assert_int_equal(world_do_unmap(world, 0, pages(1, 2, 10, 1)), VIOMMU_PV_EIO);
+    assert_null(happens);
+    assert_int_equal(world->told, 1);
+    is_wanted_back(world);
+    is_wanted_back(world);
+    assert_int_equal(world->told, 2);
+    ops.unmap = world_unmap;
+    world_end(world);
+}
+
 /* ---- isolation ---- */
 
 static void flushes_all(struct world *world)
@@ -385,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_a_vm_dies_while_its_page_is_prepared),
         cmocka_unit_test(test_a_page_that_is_not_ready_after_all),
         cmocka_unit_test(test_an_unmap_that_fails),
+        cmocka_unit_test(test_a_page_is_wanted_during_an_unmap_that_fails),
         cmocka_unit_test(test_what_may_have_been_mapped_is_logged),
         cmocka_unit_test(test_nobody_maps_where_a_map_failed),
         cmocka_unit_test(test_a_flush_while_devices_are_cut_off),
