@@ -60,11 +60,32 @@ static void test_caps(void **state)
     assert_int_equal(out.orders, 1 | 1 << 9 | 1 << 18);
     assert_int_equal(out.deferred_max, 1024);
     assert_int_equal(out.contexts_max, 16);
+    assert_int_equal(out.count_max, 1 << 20);
+    assert_int_equal(out.mappings_max, 1 << 20);
+    assert_int_equal(out.tables_max, 1 << 14);
+    assert_int_equal(out.items_max, 512);
     assert_int_equal(out.zero, 0);
+    world_end(world);
+    world = world_create(&(struct viommu_pv_config){.orders = 1,
+                                                    .count_max = 11,
+                                                    .mappings_max = 12,
+                                                    .tables_max = 13,
+                                                    .contexts_max = 14,
+                                                    .items_max = 15,
+                                                    .deferred_max = 16},
+                         1);
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.orders, 1);
+    assert_int_equal(out.count_max, 11);
+    assert_int_equal(out.mappings_max, 12);
+    assert_int_equal(out.tables_max, 13);
+    assert_int_equal(out.contexts_max, 14);
+    assert_int_equal(out.items_max, 15);
+    assert_int_equal(out.deferred_max, 16);
     world_end(world);
 }
 
-/* Calls, each of which is answered OK or ENXIO as it is, and the places of what must be zero in it.
+/* Calls, each of which is well-formed, and the places of what must be zero in it.
  */
 struct sample {
     union {
@@ -88,6 +109,8 @@ struct sample {
 
 static const struct sample samples[] = {
     {{.head = WORLD_HEAD(VIOMMU_PV_CAPS, struct viommu_pv_head)}, {-1}},
+    {{.head = WORLD_HEAD(VIOMMU_PV_ENABLE, struct viommu_pv_head)}, {-1}},
+    {{.attach = {.head = WORLD_HEAD(VIOMMU_PV_ATTACH, struct viommu_pv_attach_call)}}, {-1}},
     {{.reserved = {.head = WORLD_HEAD(VIOMMU_PV_RESERVED, struct viommu_pv_reserved_call),
                    .device = VIOMMU_PV_ALL}},
      {-1}},

@@ -203,6 +203,83 @@ static void test_privileges_come_before_side_effects(void **state)
     world_end(world);
 }
 
+/* What can be wrong with one map, in the order in which it is looked at. */
+enum wrong {
+    WRONG_CALLER,
+    WRONG_NOT_ENABLED,
+    WRONG_CONTEXT,
+    WRONG_RANGE,
+    WRONG_RESERVED,
+    WRONG_VM,
+    WRONG_NAMED,
+    WRONG_PAGE,
+    WRONG_OWNER,
+    WRONG_STATE,
+    WRONG_TYPE,
+    WRONG_SLOT,
+    WRONGS,
+};
+
+static const uint32_t statuses[WRONGS] = {
+    [WRONG_CALLER] = VIOMMU_PV_EPERM,
+    [WRONG_NOT_ENABLED] = VIOMMU_PV_EAGAIN,
+    [WRONG_CONTEXT] = VIOMMU_PV_EBADF,
+    [WRONG_RANGE] = VIOMMU_PV_ERANGE,
+    [WRONG_RESERVED] = VIOMMU_PV_EADDRNOTAVAIL,
+    [WRONG_VM] = VIOMMU_PV_ESRCH,
+    [WRONG_NAMED] = VIOMMU_PV_EPERM,
+    [WRONG_PAGE] = VIOMMU_PV_ENOENT,
+    [WRONG_OWNER] = VIOMMU_PV_EPERM,
+    [WRONG_STATE] = VIOMMU_PV_EACCES,
+    [WRONG_TYPE] = VIOMMU_PV_EBUSY,
+    [WRONG_SLOT] = VIOMMU_PV_EEXIST,
+};
+
+/* A map of VM 0, of a page that VM 1 has, with these things wrong (bit n: enum wrong n). */
+static uint32_t map_wrongly(unsigned wrong)
+{
+    struct world *world = world_create(&(struct viommu_pv_config){.count_max = 1}, 3);
+    struct world_range range = of(one(5, 60, RW), 1);
+    struct world_frame *at = &world->vms[1].frames[5];
+    uint32_t status;
+
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0); /* reserves 64 to 65 */
+    if (!(wrong & 1u << WRONG_NOT_ENABLED)) {
+        assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+        if (wrong & 1u << WRONG_SLOT) {
+            assert_int_equal(world_do_map(world, 0, of(one(9, 60, RW), 1)), VIOMMU_PV_OK);
+        }
+    }
+    world->refuse_call = wrong & 1u << WRONG_CALLER ? 1u << VIOMMU_PV_MAP : 0;
+    range.context = wrong & 1u << WRONG_CONTEXT ? 9 : 0;
+    range.count = wrong & 1u << WRONG_RANGE ? 2 : 1;
+    range.device_frame = wrong & 1u << WRONG_RESERVED ? 65 : 60;
+    range.of = wrong & 1u << WRONG_VM ? 3 : 1;
+    world->refuse_use[0] |= wrong & 1u << WRONG_NAMED ? 1u << 1 : 0;
+    world->refuse_use[0] |= wrong & 1u << WRONG_OWNER ? 1u << 2 : 0;
+    world->pages[at->machine].owner = wrong & 1u << WRONG_OWNER ? 2 : 1;
+    world->pages[at->machine].other_type = wrong >> WRONG_TYPE & 1;
+    at->state = wrong & 1u << WRONG_STATE ? VIOMMU_PV_PAGE_READ_ONLY : VIOMMU_PV_PAGE_RAM;
+    at->machine = wrong & 1u << WRONG_PAGE ? -1 : at->machine;
+    status = world_do_map(world, 0, range);
+    world_check(world);
+    world_end(world);
+    return status;
+}
+
+/* Of two things that are wrong the status says the one that is looked at first. */
+static void test_the_order_of_checks(void **state)
+{
+    (void)state;
+    assert_int_equal(map_wrongly(0), VIOMMU_PV_OK);
+    for (unsigned first = 0; first < WRONGS; first++) {
+        for (unsigned then = first; then < WRONGS; then++) {
+            assert_int_equal(map_wrongly(1u << first | 1u << then), statuses[first]);
+        }
+        assert_int_equal(map_wrongly(((1u << WRONGS) - 1) & ~((1u << first) - 1)), statuses[first]);
+    }
+}
+
 static void test_in_use(void **state)
 {
     struct world *world = begin(&defaults);
@@ -655,6 +732,7 @@ int main(void)
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_page_states),
         cmocka_unit_test(test_privileges_come_before_side_effects),
+        cmocka_unit_test(test_the_order_of_checks),
         cmocka_unit_test(test_in_use),
         cmocka_unit_test(test_references_wait_for_the_flush),
         cmocka_unit_test(test_a_flush_of_a_range),
