@@ -233,6 +233,7 @@ static void test_reserved_ranges(void **state)
     assert_int_equal(frames[2].last, 129);
     assert_int_equal(reserved(world, VIOMMU_PV_ALL, 2, frames).answer.done, 0);
     assert_int_equal(reserved(world, VIOMMU_PV_ALL, 2, frames).count, 3);
+    assert_int_equal(reserved(world, VIOMMU_PV_ALL, 3, frames).answer.done, 3);
     assert_int_equal(reserved(world, 1, 2, frames).count, 2);
     assert_int_equal(reserved(world, 9, 2, frames).answer.status, VIOMMU_PV_ENODEV);
     /* At each frame of a range, in each context; the first one that is refused has done nothing. */
