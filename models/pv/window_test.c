@@ -378,6 +378,58 @@ static void test_a_flush_while_devices_are_cut_off(void **state)
     world_end(world);
 }
 
+static unsigned isolations;
+
+static void count_isolation(void *opaque, void *space)
+{
+    isolations++;
+    world_isolate(opaque, space);
+}
+
+static int happen_and_attach(void *opaque, uint32_t device, void *from, void *to)
+{
+    happen(opaque);
+    return world_attach(opaque, device, from, to);
+}
+
+static void fails_a_flush(struct world *world)
+{
+    world->flush_fails = true;
+    assert_int_equal(world_do_flush(world, 0, 1), VIOMMU_PV_EIO);
+    world->flush_fails = false;
+}
+
+/* Whoever cuts devices off does not see the one that is about to come: that is cut off, too. */
+static void test_a_flush_fails_while_a_device_comes(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    struct world *world;
+    uint32_t context;
+
+    (void)state;
+    ops.isolate = count_isolation;
+    ops.attach = happen_and_attach;
+    world = begin(&ops);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
+    assert_int_equal(context, 1);
+    assert_int_equal(world_do_map(world, 0, (struct world_range){1, 0, 2, 10, 1, 0, RW, 0}),
+                     VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, (struct world_range){1, 0, 2, 10, 1, 0, 0, 1}),
+                     VIOMMU_PV_OK);
+    isolations = 0;
+    happens = fails_a_flush;
+    assert_int_equal(world_move(world, 0, 1, 1), VIOMMU_PV_OK);
+    assert_null(happens);
+    assert_int_equal(isolations, 2);
+    assert_int_equal(world_status(world, 0).isolated, 1);
+    assert_int_equal(world_move(world, 0, 1, 1), VIOMMU_PV_EIO);
+    assert_int_equal(world_do_flush(world, 0, 1), VIOMMU_PV_OK);
+    assert_int_equal(world_move(world, 0, 1, 1), VIOMMU_PV_OK);
+    world_check(world);
+    world_end(world);
+}
+
 /* Its VM has to know that devices were cut off: what the engine flushes does not end that. */
 static void test_only_the_vm_ends_its_isolation(void **state)
 {
@@ -418,6 +470,7 @@ int main(void)
         cmocka_unit_test(test_what_may_have_been_mapped_is_logged),
         cmocka_unit_test(test_nobody_maps_where_a_map_failed),
         cmocka_unit_test(test_a_flush_while_devices_are_cut_off),
+        cmocka_unit_test(test_a_flush_fails_while_a_device_comes),
         cmocka_unit_test(test_only_the_vm_ends_its_isolation),
     };
 
