@@ -262,6 +262,66 @@ static void test_a_call_is_read_once(void **state)
     world_end(world);
 }
 
+/* Pages of order 18, so many that their frames are more than a number holds: 2^64 and what is left
+   over, which alone would be in range. */
+static void test_numbers_that_overflow(void **state)
+{
+    static const uint64_t counts[] = {UINT64_C(1) << 46, (UINT64_C(1) << 46) + 1, UINT64_C(3) << 46,
+                                      (UINT64_C(1) << 52) - 1};
+    struct world *world =
+        world_create(&(struct viommu_pv_config){.count_max = (UINT64_C(1) << 52) - 1}, 1);
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        for (unsigned operation = VIOMMU_PV_MAP; operation <= VIOMMU_PV_UNMAP; operation++) {
+            struct world_range range = {
+                .of = VIOMMU_PV_SELF, .count = counts[i], .order = 18, .perm = 1};
+            struct viommu_pv_answer answer;
+
+            assert_int_equal(world_ranged(world, 0, operation, &range, &answer), VIOMMU_PV_ERANGE);
+            assert_int_equal(answer.done, 0);
+            range.order = 9;
+            assert_int_equal(world_ranged(world, 0, operation, &range, NULL), VIOMMU_PV_ERANGE);
+        }
+    }
+    world_end(world);
+}
+
+/* A number past the largest that CAPS tells, of each call that has one. */
+static void test_numbers_past_the_largest(void **state)
+{
+    struct world *world = world_create(&defaults, 1);
+    struct viommu_pv_lookup_call look = {.head = WORLD_HEAD(VIOMMU_PV_LOOKUP, look)};
+    struct viommu_pv_find_call find = {.head = WORLD_HEAD(VIOMMU_PV_FIND, find), .vm = 9};
+    struct viommu_pv_flush_call flush = {.head = WORLD_HEAD(VIOMMU_PV_FLUSH, flush)};
+    struct viommu_pv_reserved_call reserved = {.head = WORLD_HEAD(VIOMMU_PV_RESERVED, reserved),
+                                               .device = VIOMMU_PV_ALL};
+    uint8_t out[256];
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    look.device_frame = WORLD_DEVICE - 1;
+    assert_int_equal(world_call(world, 0, &look, sizeof(look), out, 256), VIOMMU_PV_ENXIO);
+    look.device_frame = WORLD_DEVICE;
+    assert_int_equal(world_call(world, 0, &look, sizeof(look), out, 256), VIOMMU_PV_ERANGE);
+    look.device_frame = UINT64_MAX;
+    assert_int_equal(world_call(world, 0, &look, sizeof(look), out, 256), VIOMMU_PV_ERANGE);
+    find.frame = 2 * WORLD_FRAMES;
+    assert_int_equal(world_call(world, 0, &find, sizeof(find), out, 256), VIOMMU_PV_ERANGE);
+    find.frame--;
+    assert_int_equal(world_call(world, 0, &find, sizeof(find), out, 256), VIOMMU_PV_ESRCH);
+    flush.last = WORLD_DEVICE;
+    assert_int_equal(world_call(world, 0, &flush, sizeof(flush), out, 256), VIOMMU_PV_ERANGE);
+    flush.last--;
+    assert_int_equal(world_call(world, 0, &flush, sizeof(flush), out, 256), VIOMMU_PV_OK);
+    flush.first = WORLD_DEVICE;
+    assert_int_equal(world_call(world, 0, &flush, sizeof(flush), out, 256), VIOMMU_PV_EINVAL);
+    reserved.room = 65537;
+    assert_int_equal(world_call(world, 0, &reserved, sizeof(reserved), out, 256), VIOMMU_PV_ERANGE);
+    world_end(world);
+}
+
 static union {
     uint8_t bytes[256];
     struct viommu_pv_answer answer;
@@ -321,9 +381,14 @@ static void test_a_call_in_a_shared_page(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_incomplete_tables),   cmocka_unit_test(test_caps),
-        cmocka_unit_test(test_malformed),           cmocka_unit_test(test_buffers),
-        cmocka_unit_test(test_a_call_is_read_once), cmocka_unit_test(test_a_call_in_a_shared_page),
+        cmocka_unit_test(test_incomplete_tables),
+        cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_buffers),
+        cmocka_unit_test(test_a_call_is_read_once),
+        cmocka_unit_test(test_a_call_in_a_shared_page),
+        cmocka_unit_test(test_numbers_that_overflow),
+        cmocka_unit_test(test_numbers_past_the_largest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
