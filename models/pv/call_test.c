@@ -322,6 +322,64 @@ static void test_numbers_past_the_largest(void **state)
     world_end(world);
 }
 
+/* What functions find on the stack that do not write there. */
+__attribute__((noinline)) static void leave_behind(uint8_t byte)
+{
+    volatile uint8_t stack[16384];
+
+    for (size_t i = 0; i < sizeof(stack); i++) {
+        stack[i] = byte;
+    }
+}
+
+/* The whole answer to a call, in a world of its own. Steps of it fail, from one on. */
+static size_t answer_of(const struct sample *sample, size_t size, unsigned long fail, uint8_t byte,
+                        uint8_t *out)
+{
+    struct world *world = world_create(&defaults, 1);
+    size_t written;
+
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0);
+    memset(out, 0, 256);
+    world->fail_at = fail ? world->steps + fail : 0;
+    world->fail_more = 99;
+    leave_behind(byte);
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, sample->call.bytes, size, out, 256, &written, NULL), 0);
+    world->fail_at = 0;
+    world_end(world);
+    return written;
+}
+
+/* An answer, of whatever call, says nothing of what is in the hypervisor's memory. */
+static void test_answers_tell_nothing_else(void **state)
+{
+    uint8_t answers[2][256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+        for (unsigned how = 0; how < 9; how++) {
+            struct sample sample = samples[i];
+            size_t size = sample.call.head.size;
+            size_t written;
+
+            if (sample.call.head.operation == VIOMMU_PV_MAP_FOREIGN) {
+                sample.call.foreign.count = 2;
+                sample.call.head.size = (uint32_t)(size += 16);
+            } else if (sample.call.head.operation == VIOMMU_PV_RESERVED) {
+                sample.call.reserved.room = how & 1 ? 8 : 0;
+            }
+            sample.call.head.version = how == 7 ? 9 : VIOMMU_PV_VERSION;
+            size = how == 8 ? sizeof(struct viommu_pv_head) : size;
+            written = answer_of(&sample, size, how < 6 ? how : 0, 0x55, answers[0]);
+            assert_int_equal(answer_of(&sample, size, how < 6 ? how : 0, 0xaa, answers[1]),
+                             written);
+            assert_memory_equal(answers[0], answers[1], 256);
+        }
+    }
+}
+
 static union {
     uint8_t bytes[256];
     struct viommu_pv_answer answer;
@@ -389,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_a_call_in_a_shared_page),
         cmocka_unit_test(test_numbers_that_overflow),
         cmocka_unit_test(test_numbers_past_the_largest),
+        cmocka_unit_test(test_answers_tell_nothing_else),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
