@@ -173,6 +173,52 @@ static void test_the_page_changes_during_the_flush(void **state)
     }
 }
 
+static unsigned looks_left;
+
+static int happen_and_look(void *opaque, uint32_t vm, uint64_t frame, unsigned order,
+                           struct viommu_pv_page *page)
+{
+    if (looks_left && --looks_left == 0) {
+        happen(opaque);
+    }
+    return world_lookup(opaque, vm, frame, order, page);
+}
+
+static void becomes_ram(struct world *world)
+{
+    world->vms[1].frames[2].state = VIOMMU_PV_PAGE_RAM;
+}
+
+/* MMIO has no reference that would fail when it is MMIO no more: what is RAM by then is mapped with
+   one, or not at all. */
+static void test_mmio_that_is_none_any_more(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    unsigned refused = 0;
+
+    (void)state;
+    ops.lookup = happen_and_look;
+    for (unsigned look = 1; look < 5; look++) {
+        struct world *world = begin(&ops);
+        struct world_range range = pages(1, 2, 10, 1);
+        uint32_t status;
+
+        world->vms[1].frames[2].state = VIOMMU_PV_PAGE_MMIO;
+        range.flags = VIOMMU_PV_MMIO;
+        happens = becomes_ram;
+        looks_left = look;
+        status = world_do_map(world, 0, range);
+        if (!happens) {
+            assert_true(status == VIOMMU_PV_OK || status == VIOMMU_PV_ENOENT);
+            assert_int_equal(world->pages[WORLD_FRAMES + 2].refs, status == VIOMMU_PV_OK);
+            refused += status != VIOMMU_PV_OK;
+        }
+        world_check(world);
+        world_end(world);
+    }
+    assert_true(refused);
+}
+
 /* ---- a VM dies ---- */
 
 static uint32_t victim;
@@ -462,6 +508,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_page_changes_during_the_flush),
+        cmocka_unit_test(test_mmio_that_is_none_any_more),
         cmocka_unit_test(test_a_vm_dies_during_the_flush),
         cmocka_unit_test(test_a_vm_dies_while_its_page_is_prepared),
         cmocka_unit_test(test_a_page_that_is_not_ready_after_all),
