@@ -588,7 +588,8 @@ int pv_run_attach(struct pv_run *run)
         device->context = run->context;
         from->devices--;
         if (run->context->isolated) {
-            error = pv_isolate(pv, run->context); /* a flush failed before the device was there */
+            /* A flush failed before the device was there. It has come, and is cut off. */
+            (void)pv_isolate(pv, run->context);
         }
     }
     from->users--;

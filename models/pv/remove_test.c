@@ -291,21 +291,35 @@ static void remove_once(struct world *world)
     (void)viommu_pv_page_remove(world->pv, 0, 3);
 }
 
-/* It is asked for whenever the removal began: while it was being mapped, too. */
-static void test_asked_while_it_is_mapped(void **state)
+/* It is asked for, once, whenever the removal began: while it was being mapped, too. */
+static void asked_while_it_is_mapped(enum viommu_pv_page_state page)
 {
-    (void)state;
+    unsigned asked = 0;
+
     for (unsigned long n = 1; n < 20; n++) {
         struct world *world = begin(&defaults);
 
+        world->vms[0].frames[3].state = page;
         world->intrude = remove_once;
         world->intrude_at = world->steps + n;
         taken = false;
         if (world_do_map(world, 1, pages(0, 3, 3, 1)) == VIOMMU_PV_OK && taken) {
             assert_int_equal(world->told, 1);
+            assert_int_equal(viommu_pv_page_remove(world->pv, 0, 3), VIOMMU_PENDING);
+            assert_int_equal(world->told, 1);
+            asked++;
         }
         world_end(world);
     }
+    assert_true(asked);
+}
+
+static void test_asked_while_it_is_mapped(void **state)
+{
+    (void)state;
+    asked_while_it_is_mapped(VIOMMU_PV_PAGE_RAM);
+    asked_while_it_is_mapped(VIOMMU_PV_PAGE_DIRTY_LOGGED);
+    asked_while_it_is_mapped(VIOMMU_PV_PAGE_SHARED);
 }
 
 /* A removal that was called off is forgotten: the next one asks again. */

@@ -499,6 +499,46 @@ static void test_a_page_goes_at_every_step(void **state)
     }
 }
 
+static int came;
+
+static void device_comes(struct world *world)
+{
+    came = viommu_pv_device_add(world->pv, 1, 1); /* reserves 64 to 65, 80 to 81 */
+    assert_true(came == 0 || came == -EADDRNOTAVAIL);
+}
+
+/* What it reserves is never mapped as well; a map that began before stops there. */
+static void test_a_device_comes_at_every_step(void **state)
+{
+    unsigned stopped = 0;
+
+    (void)state;
+    for (unsigned n = 1; n < 100; n++) {
+        for (unsigned yield_every = 0; yield_every < 2; yield_every++) {
+            struct world *world = prepared(yield_every);
+            struct world_range range = pages(0, 10, 60, 10);
+            struct viommu_pv_answer answer;
+            uint32_t status;
+
+            came = 1;
+            world->intrude = device_comes;
+            world->intrude_at = world->steps + n;
+            status = world_ranged(world, 1, VIOMMU_PV_MAP, &range, &answer);
+            if (came == 0) {
+                assert_int_equal(status, VIOMMU_PV_EADDRNOTAVAIL);
+                assert_true(answer.done <= 4);
+                assert_int_equal(answer.stopped, 60 + answer.done);
+                stopped++;
+            } else {
+                assert_int_equal(status, VIOMMU_PV_OK);
+            }
+            world_check(world);
+            world_end(world);
+        }
+    }
+    assert_true(stopped > 10);
+}
+
 static void test_every_step_fails(void **state)
 {
     (void)state;
@@ -546,6 +586,7 @@ int main(void)
         cmocka_unit_test(test_death_at_every_step),
         cmocka_unit_test(test_a_page_goes_at_every_step),
         cmocka_unit_test(test_a_page_drains_at_every_step),
+        cmocka_unit_test(test_a_device_comes_at_every_step),
         cmocka_unit_test(test_every_step_fails),
         cmocka_unit_test(test_every_allocation_fails),
     };

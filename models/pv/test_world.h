@@ -410,13 +410,20 @@ static inline int world_map(void *opaque, void *space, uint64_t device_frame, un
 
 static inline int world_unmap(void *opaque, void *space, uint64_t device_frame, unsigned order)
 {
+    struct world *world = opaque;
     struct world_space *it = space;
     struct world_translation *at = &it->live[device_frame];
+    uint64_t frames = UINT64_C(1) << order;
 
-    if (world_step(opaque)) {
+    if (world_step(world)) {
         return -EIO;
     }
     WORLD_CHECK(at->there && at->order == order && it->stale_count < WORLD_STALE);
+    /* Never does more await a flush than the limit, but for a page that is larger, alone. */
+    for (unsigned i = 0; i < it->stale_count; i++) {
+        frames += UINT64_C(1) << it->stale[i].order;
+    }
+    WORLD_CHECK(it->stale_count == 0 || frames <= world->pv->config.deferred_max);
     it->stale[it->stale_count++] = *at;
     at->there = false;
     it->live_count--;

@@ -51,6 +51,26 @@ static int prepare_in_vain(void *opaque, uint32_t vm, uint64_t frame, unsigned o
     return -EAGAIN;
 }
 
+/* It says that the page is ready, which it is not. */
+static int prepare_nothing(void *opaque, uint32_t vm, uint64_t frame, unsigned order, bool write)
+{
+    (void)opaque;
+    (void)vm;
+    (void)frame;
+    (void)order;
+    (void)write;
+    return 0;
+}
+
+static int unmap_in_vain(void *opaque, void *space, uint64_t device_frame, unsigned order)
+{
+    happen(opaque);
+    (void)space;
+    (void)device_frame;
+    (void)order;
+    return -EIO;
+}
+
 static void happen_and_isolate(void *opaque, void *space)
 {
     happen(opaque);
@@ -153,6 +173,52 @@ static void test_the_page_changes_during_the_flush(void **state)
     }
 }
 
+static unsigned looks_left;
+
+static int happen_and_look(void *opaque, uint32_t vm, uint64_t frame, unsigned order,
+                           struct viommu_pv_page *page)
+{
+    if (looks_left && --looks_left == 0) {
+        happen(opaque);
+    }
+    return world_lookup(opaque, vm, frame, order, page);
+}
+
+static void becomes_ram(struct world *world)
+{
+    world->vms[1].frames[2].state = VIOMMU_PV_PAGE_RAM;
+}
+
+/* MMIO has no reference that would fail when it is MMIO no more: what is RAM by then is mapped with
+   one, or not at all. */
+static void test_mmio_that_is_none_any_more(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    unsigned refused = 0;
+
+    (void)state;
+    ops.lookup = happen_and_look;
+    for (unsigned look = 1; look < 5; look++) {
+        struct world *world = begin(&ops);
+        struct world_range range = pages(1, 2, 10, 1);
+        uint32_t status;
+
+        world->vms[1].frames[2].state = VIOMMU_PV_PAGE_MMIO;
+        range.flags = VIOMMU_PV_MMIO;
+        happens = becomes_ram;
+        looks_left = look;
+        status = world_do_map(world, 0, range);
+        if (!happens) {
+            assert_true(status == VIOMMU_PV_OK || status == VIOMMU_PV_ENOENT);
+            assert_int_equal(world->pages[WORLD_FRAMES + 2].refs, status == VIOMMU_PV_OK);
+            refused += status != VIOMMU_PV_OK;
+        }
+        world_check(world);
+        world_end(world);
+    }
+    assert_true(refused);
+}
+
 /* ---- a VM dies ---- */
 
 static uint32_t victim;
@@ -204,7 +270,27 @@ static void test_a_vm_dies_while_its_page_is_prepared(void **state)
     }
 }
 
-/* ---- a mapping that may have been made ---- */
+/* It may go again as soon as it came: what counts is what it is when it is looked at again. */
+static void test_a_page_that_is_not_ready_after_all(void **state)
+{
+    static const enum viommu_pv_page_state states[] = {
+        VIOMMU_PV_PAGE_PAGED_OUT, VIOMMU_PV_PAGE_SHARED, VIOMMU_PV_PAGE_ON_DEMAND};
+    struct viommu_pv_ops ops = world_ops;
+
+    (void)state;
+    ops.prepare = prepare_nothing;
+    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+        struct world *world = begin(&ops);
+
+        world->vms[1].frames[2].state = states[i];
+        assert_int_equal(world_do_map(world, 0, pages(1, 2, 10, 1)), VIOMMU_PV_EAGAIN);
+        assert_int_equal(world_status(world, 0).mappings, 0);
+        world_check(world);
+        world_end(world);
+    }
+}
+
+/* ---- a mapping that may have been made, or may be there still ---- */
 
 /* The device may have written to it until it was flushed. */
 static void test_what_may_have_been_mapped_is_logged(void **state)
@@ -254,6 +340,58 @@ static void test_nobody_maps_where_a_map_failed(void **state)
     world_end(world);
 }
 
+/* An unmapping that fails counts as a flush that does: the slot is as it was, and cut off. */
+static void test_an_unmap_that_fails(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    struct world *world;
+
+    (void)state;
+    world = begin(&ops);
+    assert_int_equal(world_do_map(world, 0, pages(0, 2, 10, 1)), VIOMMU_PV_OK);
+    ops.unmap = unmap_in_vain;
+    assert_int_equal(world_do_unmap(world, 0, pages(0, 2, 10, 1)), VIOMMU_PV_EIO);
+    assert_int_equal(world_status(world, 0).isolated, 1);
+    assert_true(world->spaces[0].isolated);
+    assert_int_equal(world->pages[2].refs, 1);
+    world_check(world);
+    ops.unmap = world_unmap;
+    assert_int_equal(world_do_unmap(world, 0, pages(0, 2, 10, 1)), VIOMMU_PV_EIO);
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, pages(0, 2, 10, 1)), VIOMMU_PV_OK);
+    assert_int_equal(world->pages[2].refs, 0);
+    world_end(world);
+}
+
+static void is_wanted_back(struct world *world)
+{
+    assert_int_equal(viommu_pv_page_remove(world->pv, 1, 2), VIOMMU_PENDING);
+}
+
+/* What was just being unmapped when a page was wanted back, and stays, is asked for after all; that
+   it was asked for another time, which is over, does not count. */
+static void test_a_page_is_wanted_during_an_unmap_that_fails(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    struct world *world = begin(&ops);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 0, pages(1, 2, 10, 1)), VIOMMU_PV_OK);
+    is_wanted_back(world);
+    assert_int_equal(world->told, 1);
+    assert_int_equal(viommu_pv_page_settle(world->pv, 1, 2), 0);
+    ops.unmap = unmap_in_vain;
+    happens = is_wanted_back;
+    assert_int_equal(world_do_unmap(world, 0, pages(1, 2, 10, 1)), VIOMMU_PV_EIO);
+    assert_null(happens);
+    assert_int_equal(world->told, 1);
+    is_wanted_back(world);
+    is_wanted_back(world);
+    assert_int_equal(world->told, 2);
+    ops.unmap = world_unmap;
+    world_end(world);
+}
+
 /* ---- isolation ---- */
 
 static void flushes_all(struct world *world)
@@ -282,6 +420,58 @@ static void test_a_flush_while_devices_are_cut_off(void **state)
     assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
     assert_int_equal(world_status(world, 0).isolated, 0);
     assert_int_equal(world_do_map(world, 0, pages(0, 7, 7, 1)), VIOMMU_PV_OK);
+    world_check(world);
+    world_end(world);
+}
+
+static unsigned isolations;
+
+static void count_isolation(void *opaque, void *space)
+{
+    isolations++;
+    world_isolate(opaque, space);
+}
+
+static int happen_and_attach(void *opaque, uint32_t device, void *from, void *to)
+{
+    happen(opaque);
+    return world_attach(opaque, device, from, to);
+}
+
+static void fails_a_flush(struct world *world)
+{
+    world->flush_fails = true;
+    assert_int_equal(world_do_flush(world, 0, 1), VIOMMU_PV_EIO);
+    world->flush_fails = false;
+}
+
+/* Whoever cuts devices off does not see the one that is about to come: that is cut off, too. */
+static void test_a_flush_fails_while_a_device_comes(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    struct world *world;
+    uint32_t context;
+
+    (void)state;
+    ops.isolate = count_isolation;
+    ops.attach = happen_and_attach;
+    world = begin(&ops);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0);
+    assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
+    assert_int_equal(context, 1);
+    assert_int_equal(world_do_map(world, 0, (struct world_range){1, 0, 2, 10, 1, 0, RW, 0}),
+                     VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, (struct world_range){1, 0, 2, 10, 1, 0, 0, 1}),
+                     VIOMMU_PV_OK);
+    isolations = 0;
+    happens = fails_a_flush;
+    assert_int_equal(world_move(world, 0, 1, 1), VIOMMU_PV_OK);
+    assert_null(happens);
+    assert_int_equal(isolations, 2);
+    assert_int_equal(world_status(world, 0).isolated, 1);
+    assert_int_equal(world_move(world, 0, 1, 1), VIOMMU_PV_EIO);
+    assert_int_equal(world_do_flush(world, 0, 1), VIOMMU_PV_OK);
+    assert_int_equal(world_move(world, 0, 1, 1), VIOMMU_PV_OK);
     world_check(world);
     world_end(world);
 }
@@ -318,11 +508,16 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_page_changes_during_the_flush),
+        cmocka_unit_test(test_mmio_that_is_none_any_more),
         cmocka_unit_test(test_a_vm_dies_during_the_flush),
         cmocka_unit_test(test_a_vm_dies_while_its_page_is_prepared),
+        cmocka_unit_test(test_a_page_that_is_not_ready_after_all),
+        cmocka_unit_test(test_an_unmap_that_fails),
+        cmocka_unit_test(test_a_page_is_wanted_during_an_unmap_that_fails),
         cmocka_unit_test(test_what_may_have_been_mapped_is_logged),
         cmocka_unit_test(test_nobody_maps_where_a_map_failed),
         cmocka_unit_test(test_a_flush_while_devices_are_cut_off),
+        cmocka_unit_test(test_a_flush_fails_while_a_device_comes),
         cmocka_unit_test(test_only_the_vm_ends_its_isolation),
     };
 
