@@ -252,8 +252,10 @@ static int decode(const struct viommu_pv *pv, struct viommu_pv_call *call,
         return -EINVAL;
     }
     copy_in((uint8_t *)&call->in + sizeof(*head), in + sizeof(*head), kind->in - sizeof(*head));
-    memset((uint8_t *)&call->out + sizeof(call->out.answer), 0,
-           kind->out - sizeof(call->out.answer));
+    if (kind->out > sizeof(call->out.answer)) {
+        memset((uint8_t *)&call->out + sizeof(call->out.answer), 0,
+               kind->out - sizeof(call->out.answer));
+    }
     error = kind->check(pv, call);
     if (error) {
         return error;

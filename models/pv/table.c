@@ -27,6 +27,7 @@ struct pv_table {
     uint16_t used;
     uint16_t filled; /* entries that are full; level 0: not used, nor the bits for it */
     uint8_t level;
+    bool stays; /* when it is empty */
     uint64_t present[WORDS];
     union {
         _Alignas(LINE) struct pv_slot slots[ENTRIES]; /* level 0 */
@@ -124,6 +125,7 @@ static struct pv_table *table_create(struct pv_tree *tree, struct pv_table *pare
     table->parent = parent;
     table->level = (uint8_t)level;
     table->first = device_frame & ~reach(level + 1);
+    table->stays = false;
     if (parent) {
         table->place = (uint16_t)place_of(device_frame, level + 1);
         parent->entries[table->place].below = table;
@@ -159,6 +161,17 @@ static void clear_full(struct pv_table *table, unsigned place)
     }
 }
 
+static void stay_no_more(struct pv_tree *tree, struct pv_table *table)
+{
+    unsigned i = 0;
+
+    while (tree->stay[i] != table) {
+        i++;
+    }
+    tree->stay[i] = NULL;
+    table->stays = false;
+}
+
 /* Frees a table without entries, and those above that have none then. */
 static void prune(struct pv_tree *tree, struct pv_table *table)
 {
@@ -172,8 +185,8 @@ static void prune(struct pv_tree *tree, struct pv_table *table)
         } else {
             tree->root = NULL;
         }
-        if (tree->idle == table) {
-            tree->idle = NULL;
+        if (table->stays) {
+            stay_no_more(tree, table);
         }
         if (tree->recent == table) {
             tree->recent = NULL;
@@ -188,14 +201,38 @@ static void prune(struct pv_tree *tree, struct pv_table *table)
     }
 }
 
+/* A table stays no more; it is freed if it is empty. */
+static void leave(struct pv_tree *tree, struct pv_table *table)
+{
+    stay_no_more(tree, table);
+    prune(tree, table);
+}
+
 void pv_tree_trim(struct pv_tree *tree)
 {
-    struct pv_table *idle = tree->idle;
-
-    tree->idle = NULL;
-    if (idle) {
-        prune(tree, idle);
+    for (unsigned i = 0; i < PV_STAY; i++) {
+        if (tree->stay[i]) {
+            leave(tree, tree->stay[i]);
+        }
     }
+}
+
+/* A table of level 0 has become empty: it stays instead of the one that does so longest, unless a
+   good part of what the VM may have is there. */
+static void emptied(struct pv_tree *tree, struct pv_table *table)
+{
+    if (table->stays) {
+        return;
+    }
+    if (tree->stay[tree->stays]) {
+        leave(tree, tree->stay[tree->stays]);
+    }
+    if (*tree->tables > tree->tables_max / 2) {
+        pv_tree_trim(tree);
+    }
+    tree->stay[tree->stays] = table;
+    tree->stays = (tree->stays + 1) % PV_STAY;
+    table->stays = true;
 }
 
 void pv_tree_fini(struct pv_tree *tree)
@@ -348,7 +385,7 @@ static int table_to_claim(struct pv_tree *tree, uint64_t device_frame, unsigned 
         return 0;
     }
     error = table_for(tree, device_frame, level, out);
-    if (error == -ENOSPC && tree->idle && tree->idle->used == 0) {
+    if (error == -ENOSPC) {
         pv_tree_trim(tree);
         error = table_for(tree, device_frame, level, out);
     }
@@ -371,9 +408,6 @@ static void take_run(struct pv_tree *tree, struct pv_table *table, unsigned plac
     tree->slots += count;
     if (table->used == ENTRIES) {
         set_full(table->parent, table->place);
-    }
-    if (tree->idle == table) {
-        tree->idle = NULL;
     }
 }
 
@@ -398,6 +432,16 @@ int pv_tree_claim_run(struct pv_tree *tree, uint64_t device_frame, unsigned *cou
     return 0;
 }
 
+/* Empty tables that are in the way of a larger page do not stay. */
+static void trim_range(struct pv_tree *tree, uint64_t first, uint64_t last)
+{
+    for (unsigned i = 0; i < PV_STAY; i++) {
+        if (tree->stay[i] && tree->stay[i]->first >= first && tree->stay[i]->first <= last) {
+            leave(tree, tree->stay[i]);
+        }
+    }
+}
+
 int pv_tree_claim(struct pv_tree *tree, uint64_t device_frame, unsigned order, struct pv_slot **out)
 {
     unsigned level = order / BITS;
@@ -412,9 +456,7 @@ int pv_tree_claim(struct pv_tree *tree, uint64_t device_frame, unsigned order, s
         if (slot && slot->device_frame <= last) {
             return -EEXIST;
         }
-        if (tree->idle && tree->idle->first >= device_frame && tree->idle->first <= last) {
-            pv_tree_trim(tree);
-        }
+        trim_range(tree, device_frame, last);
     }
     error = table_to_claim(tree, device_frame, level, &table);
     if (error) {
@@ -490,8 +532,7 @@ void pv_tree_remove(struct pv_tree *tree, struct pv_slot *slot)
         clear_full(table->parent, table->place);
     }
     if (--table->used == 0) {
-        pv_tree_trim(tree);
-        tree->idle = table;
+        emptied(tree, table);
     }
 }
 
@@ -535,6 +576,7 @@ struct checking {
     void *opaque;
     uint64_t slots;
     uint64_t tables;
+    unsigned stay;
 };
 
 static const char *check_slot(struct checking *checking, const struct pv_table *table,
@@ -591,7 +633,8 @@ static const char *check_table(struct checking *checking, const struct pv_table 
     if (!wrong && (used != table->used || (table->level && filled != table->filled))) {
         return "a table's count is wrong";
     }
-    return !wrong && used == 0 && table != checking->tree->idle ? "an empty table" : wrong;
+    checking->stay += table->level == 0 && table->stays;
+    return !wrong && used == 0 && (table->level || !table->stays) ? "an empty table" : wrong;
 }
 
 /* The table of level 0 for a device frame, whatever is remembered. */
@@ -616,6 +659,12 @@ const char *pv_tree_check(const struct pv_tree *tree,
 
     if (!wrong && checking.slots != tree->slots) {
         wrong = "the tree's count is wrong";
+    }
+    for (unsigned i = 0; i < PV_STAY; i++) {
+        checking.stay -= tree->stay[i] && tree->stay[i]->stays;
+    }
+    if (!wrong && checking.stay) {
+        wrong = "tables that stay are not known";
     }
     if (!wrong && tree->recent && tree->recent != leaf_by_walk(tree, tree->recent->first)) {
         wrong = "a table is remembered that is not there";

@@ -5,9 +5,9 @@
  * Tables of level 0 hold 512 slots for pages of order 0. In those above, an entry is the table
  * below it, or one slot of order 9 (in level 1) or 18 (in level 2). A table knows which of its
  * entries are there, and which of those are full: so the next slot and the next gap are found
- * without a search through what lies between, and an emptied table is freed. One empty table of
- * level 0 may stay, the last that became empty, and one more is kept for its memory: mapping and
- * unmapping a page again and again allocates nothing. The table of level 0 that was used last is
+ * without a search through what lies between, and an emptied table is freed. A few tables of level 0
+ * stay when they become empty, unless there are many, and one more is kept for its memory: mapping
+ * and unmapping a page again and again allocates nothing. The table of level 0 that was used last is
  * remembered. A slot takes one line of the CPU's caches.
  *
  * The slot's other members are the engine's; the tree knows where it lies. All of it is under the
@@ -68,12 +68,17 @@ struct pv_slot {
     uint8_t flags;
 };
 
+enum {
+    PV_STAY = 8,
+};
+
 struct pv_table;
 
 struct pv_tree {
     struct pv_context *context; /* for its slots */
     struct pv_table *root;      /* or NULL */
-    struct pv_table *idle;      /* the empty table that stays, or NULL */
+    struct pv_table *stay[PV_STAY]; /* tables that stay, empty or not; or NULL */
+    unsigned stays;                 /* the one that does so longest */
     struct pv_table *spare;     /* an empty table that is in no place, and not counted, or NULL */
     struct pv_table *recent;    /* of level 0; or NULL */
     unsigned levels;
@@ -124,7 +129,7 @@ int pv_tree_claim_run(struct pv_tree *tree, uint64_t device_frame, unsigned *cou
 /* The slot is free, and no more. */
 void pv_tree_remove(struct pv_tree *tree, struct pv_slot *slot);
 
-/* The empty table does not stay. */
+/* No empty table stays. */
 void pv_tree_trim(struct pv_tree *tree);
 
 /* The first device frame in [from, to] that no slot covers. */
