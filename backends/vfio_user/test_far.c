@@ -75,6 +75,13 @@ static void close_fds(struct test_far *far)
     far->n_fds = 0;
 }
 
+void test_far_forget(struct test_far *far)
+{
+    close_fds(far);
+    free(far->payload);
+    far->payload = NULL;
+}
+
 /* A whole header comes from one read, as some servers want it. */
 static int receive_header(struct test_far *far, int fd)
 {
@@ -378,15 +385,13 @@ void test_world_disconnect(struct test_world *world)
     world->mirror = NULL;
     viommu_vfio_user_destroy(world->client);
     world->client = NULL;
-    close_fds(&world->far);
+    test_far_forget(&world->far);
     if (world->far.fd >= 0) {
         close(world->far.fd);
     }
     if (world->far.twin >= 0) {
         close(world->far.twin);
     }
-    free(world->far.payload);
-    world->far.payload = NULL;
     world->far.fd = world->far.twin = -1;
 }
 

@@ -108,6 +108,9 @@ void test_far_send(int fd, struct vfio_user_header header, const void *first, si
 /* Receives one message. Returns 1, or 0 when there is none. */
 int test_far_receive(struct test_far *far, int fd);
 
+/* Closes and frees what came with the last message. */
+void test_far_forget(struct test_far *far);
+
 /* Carries out all that came. */
 void test_far_step(struct test_far *far);
 
