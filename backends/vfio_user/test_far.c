@@ -156,8 +156,9 @@ static int take_error(struct test_far *far)
 static int map(struct test_far *far)
 {
     struct test_region region = {.file = far->n_fds};
-    int error = take_error(far);
+    int error = far->refuse_map ? far->refuse_map : take_error(far);
 
+    far->refuse_map = 0;
     assert_int_equal(far->payload_size, sizeof(region.map));
     memcpy(&region.map, far->payload, sizeof(region.map));
     assert_int_equal(region.map.argsz, sizeof(region.map));
@@ -263,7 +264,8 @@ void test_far_step(struct test_far *far)
         int error = 0;
 
         if ((far->header.flags & VFIO_USER_TYPE_MASK) != VFIO_USER_TYPE_COMMAND) {
-            break;
+            far->answers++;
+            continue;
         }
         switch (far->header.command) {
         case VFIO_USER_VERSION:

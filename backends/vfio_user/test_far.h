@@ -27,7 +27,7 @@
 #define REQUESTER 0x28
 #define DOMAIN 7
 #define LEVELS 3
-#define REGIONS_MAX 512
+#define REGIONS_MAX 1100
 
 #define USUAL_CAPABILITIES "{\"capabilities\":{\"max_msg_fds\":8,\"max_data_xfer_size\":1048576}}"
 #define TWIN_CAPABILITIES \
@@ -45,6 +45,7 @@ struct test_far {
     uint64_t region_size_max; /* larger ones are refused; 0: none is */
     unsigned regions_max;     /* more are refused */
     int refuse;               /* the next DMA_MAP or DMA_UNMAP is answered with this errno */
+    int refuse_map;           /* the same, of DMA_MAPs only */
     bool hold;                /* commands are carried out, but not answered yet */
 
     struct test_region regions[REGIONS_MAX];
@@ -53,7 +54,8 @@ struct test_far {
     unsigned maps;
     unsigned unmaps;
     unsigned unmap_alls;
-    unsigned files; /* that came, ever */
+    unsigned files;   /* that came, ever */
+    unsigned answers; /* to commands of the server, that nobody looked at */
 
     /* The last message that came, of any kind. */
     struct vfio_user_header header;
