@@ -493,7 +493,8 @@ int viommu_vfio_user_send(struct viommu_vfio_user *far, uint16_t command, const 
     } else if (!far->ready) {
         ret = -EAGAIN;
     } else if (command == VFIO_USER_VERSION || command == VFIO_USER_DMA_MAP ||
-               command == VFIO_USER_DMA_UNMAP || first_size > VFIO_USER_MAX_PAYLOAD ||
+               command == VFIO_USER_DMA_UNMAP || command == VFIO_USER_DMA_READ ||
+               command == VFIO_USER_DMA_WRITE || first_size > VFIO_USER_MAX_PAYLOAD ||
                second_size > VFIO_USER_MAX_PAYLOAD - first_size || fd_count > VFIO_USER_MAX_FDS ||
                fd_count > far->capabilities.max_msg_fds) {
         ret = -EINVAL;

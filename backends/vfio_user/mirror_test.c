@@ -6,7 +6,10 @@
  */
 #include "vfio_user/test_far.h"
 
+#include "base/alloc.h"
+
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 
@@ -569,6 +572,43 @@ static void a_server_that_takes_no_region_fails(void **state)
     assert_int_equal(world.error, -EINVAL);
 }
 
+/* ---- memory that is refused ------------------------------------------------------------------ */
+
+/* Whatever allocation fails, ours or the library's: nothing wrong is mapped, then or later. */
+static void memory_that_is_refused(void **state)
+{
+    unsigned reached = 0;
+
+    (void)state;
+    for (unsigned long n = 1; n < 200; n++) {
+        struct random random = {n};
+
+        memset(model, 0, sizeof(model));
+        guest_map(&world.guest, world.table, LEVELS, BASE, 0, 3, 0);
+        test_world_reconnect(&world);
+        test_world_subscribe(&world);
+        assert_int_equal(viommu_device_reset(world.device), 0);
+        test_world_settle(&world);
+        base_alloc_fail_at(n);
+        for (unsigned i = 0; i < 5; i++) {
+            edit(&random);
+            test_far_dma(world.far.fd, VFIO_USER_DMA_READ, 0, 1, BASE, 0x10000, NULL, 0);
+            test_world_invalidate(&world);
+            test_world_settle(&world);
+            world.clock += 2000000000;
+            test_world_settle(&world);
+            assert_true(test_world_invalidated(&world));
+        }
+        reached += base_alloc_failed() != 0;
+        base_alloc_fail_at(0);
+        if (!world.failed) {
+            compare(false);
+        }
+        world.failed = 0;
+    }
+    assert_true(reached > 10);
+}
+
 /* ---- threads --------------------------------------------------------------------------------- */
 
 static atomic_bool stop;
@@ -576,6 +616,7 @@ static atomic_bool stop;
 static void *process_unit(void *opaque)
 {
     while (!atomic_load(&stop)) {
+        sched_yield();
         (void)viommu_process(opaque, 0);
     }
     return NULL;
@@ -638,6 +679,7 @@ int main(void)
         TEST_IN(one_region_of_everything_is_isolation, setup_isolated),
         TEST_IN(servers_that_take_less_or_more, setup_isolated),
         TEST_IN(a_server_that_takes_no_region_fails, setup_isolated),
+        TEST(memory_that_is_refused),
         TEST(changes_come_on_another_thread),
     };
 

@@ -5,6 +5,7 @@
 #include "vfio_user/test_far.h"
 
 #include <dirent.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -395,6 +396,57 @@ void test_world_disconnect(struct test_world *world)
         close(world->far.twin);
     }
     world->far.fd = world->far.twin = -1;
+}
+
+void test_world_connect_silently(struct test_world *world, uint32_t timeout_ms)
+{
+    world->far.capabilities = "";
+    test_world_disconnect(world);
+    test_world_connect(world, &(struct test_wanted){.client.timeout_ms = timeout_ms});
+    assert_int_equal(test_far_receive(&world->far, world->far.fd), 1);
+    assert_int_equal(world->far.header.command, VFIO_USER_VERSION);
+}
+
+void test_far_answer_version(struct test_far *far, uint16_t major, uint16_t minor, const char *text,
+                             uint32_t flags, const int *fds, unsigned n_fds)
+{
+    struct vfio_user_header header = far->header;
+    struct vfio_user_version version = {major, minor};
+
+    header.flags = VFIO_USER_TYPE_REPLY | flags;
+    header.error = flags ? EINVAL : 0;
+    test_far_send(far->fd, header, &version, sizeof(version), text, strlen(text) + 1, fds, n_fds);
+}
+
+void test_world_reconnect(struct test_world *world)
+{
+    world->far.capabilities = USUAL_CAPABILITIES;
+    test_world_disconnect(world);
+    test_world_connect(world, &(struct test_wanted){0});
+    test_world_settle(world);
+}
+
+bool test_world_is_readable(struct test_world *world)
+{
+    struct pollfd poll_fd = {viommu_vfio_user_event_fd(world->client), POLLIN, 0};
+
+    return poll(&poll_fd, 1, 0) == 1;
+}
+
+void test_world_expect_failed(struct test_world *world, int error)
+{
+    unsigned before = world->failed;
+
+    assert_int_equal(viommu_vfio_user_process(world->client), error);
+    assert_int_equal(world->failed, before + 1);
+    assert_int_equal(world->error, error);
+    /* Once; and nothing is left to wait for. */
+    assert_int_equal(viommu_vfio_user_process(world->client), error);
+    assert_int_equal(world->failed, before + 1);
+    assert_int_equal(viommu_vfio_user_send(world->client, VFIO_USER_DEVICE_RESET, NULL, 0, NULL, 0,
+                                           NULL, 0, NULL, NULL),
+                     -EPIPE);
+    assert_false(test_world_is_readable(world));
 }
 
 void test_world_open(struct test_world *world, const struct test_wanted *wanted)

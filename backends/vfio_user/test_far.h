@@ -134,6 +134,21 @@ void test_world_close(struct test_world *world);
 void test_world_connect(struct test_world *world, const struct test_wanted *wanted);
 void test_world_disconnect(struct test_world *world);
 
+/* The same, but VERSION is received and not answered: then with test_far_answer_version, as far.header
+ * is that of VERSION. An error is answered where flags say so. */
+void test_world_connect_silently(struct test_world *world, uint32_t timeout_ms);
+void test_far_answer_version(struct test_far *far, uint16_t major, uint16_t minor, const char *text,
+                             uint32_t flags, const int *fds, unsigned n_fds);
+
+/* The usual client and server, again. */
+void test_world_reconnect(struct test_world *world);
+
+/* The client finds the connection to be over, for this reason, and says so once. */
+void test_world_expect_failed(struct test_world *world, int error);
+
+/* Does the client's descriptor poll readable? */
+bool test_world_is_readable(struct test_world *world);
+
 /* All that can be done now, on every side. */
 void test_world_settle(struct test_world *world);
 
