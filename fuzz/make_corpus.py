@@ -860,13 +860,13 @@ def save_seeds():
 # ---- takeover
 
 def takeover_seeds():
-    def message(what, data=b"", fds=0, version=1):
+    def message(what, data=b"", fds=0, version=2):
         return struct.pack("<B8sIIQII", 0, b"viommuHO", version, what, len(data), fds, 0) + data
 
     write("takeover", "hello", message(1))
     write("takeover", "refusal", message(3, b"no room"))
     write("takeover", "state", message(2, b"12345678", 1) + b"+")
-    write("takeover", "newer", message(2, b"", version=2))
+    write("takeover", "newer", message(2, b"", version=3))
     for kind, name in ((1, "endpoint"), (2, "edu"), (3, "unit")):
         write("takeover", name, bytes([kind]))
         write("takeover", name + "-cut", bytes([kind, 9]))

@@ -100,6 +100,6 @@ int service_save_unit(const struct service *service, struct save_writer *writer)
 int service_place(struct service *service, const struct serve_device_options *options,
                   struct served_device **out);
 /* The kind has made it: give it the memory that it is to use. */
-void service_connect(struct served_device *served);
+void service_connect(const struct service *service, struct served_device *served);
 
 #endif
