@@ -30,6 +30,10 @@ struct serve_nvme_options {
     const char *fail;
 };
 
+struct serve_vfio_user_options {
+    bool isolate;
+};
+
 /* All zero, and what the command line said. Names point into text. */
 struct serve_device_options {
     char *text;
@@ -40,6 +44,7 @@ struct serve_device_options {
     union {
         struct serve_edu_options edu;
         struct serve_nvme_options nvme;
+        struct serve_vfio_user_options vfio_user;
     };
 };
 

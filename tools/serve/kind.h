@@ -55,6 +55,7 @@ struct serve_kind {
 
 extern const struct serve_kind serve_kind_edu;
 extern const struct serve_kind serve_kind_nvme;
+extern const struct serve_kind serve_kind_vfio_user;
 
 /* NULL when there is none. */
 const struct serve_kind *serve_kind_find(const char *name);
