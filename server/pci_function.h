@@ -78,6 +78,8 @@ struct pci_bus_ops {
                         uint64_t deadline_ms);
 };
 
+struct vfio_user_remote_ops;
+
 struct pci_function {
     const char *name; /* for messages to people */
     const struct pci_function_ops *ops;
@@ -86,6 +88,7 @@ struct pci_function {
     const struct pci_memory_ops *memory; /* NULL: nobody wants memory of its client */
     void *memory_opaque;
     unsigned memory_max; /* regions that it takes at one time; 0: as many as the protocol has */
+    const struct vfio_user_remote_ops *remote; /* NULL, but for one that is in another process */
     const struct pci_bus_ops *bus; /* NULL while nobody serves the function */
     void *bus_opaque;
 };

@@ -14,6 +14,7 @@
 
 #include "../client_file.h"
 #include "../log.h"
+#include "remote.h"
 
 enum {
     /* Commands handled in one _ready, so that one client cannot keep the loop for itself. */
@@ -21,6 +22,8 @@ enum {
     /* Complaints about one client that are printed. */
     COMPLAINTS_MAX = 10,
     BUFFER_KEEP = 65536,
+    /* Of a command: its answer comes by vfio_user_endpoint_answer(), or has. */
+    ANSWERED_ELSEWHERE = 1,
 };
 
 /* What a command's handler answers. */
@@ -67,7 +70,7 @@ static int reserve_buffer(struct vfio_user_endpoint *endpoint, size_t size)
 /* The client's end of a twin socket, for a client that takes one. */
 static int offer_twin(struct vfio_user_endpoint *endpoint, int *theirs)
 {
-    int ret = endpoint->client.twin_socket
+    int ret = endpoint->client.twin_socket && !endpoint->function->remote
                   ? vfio_user_client_dma_open(&endpoint->client_dma,
                                               endpoint->client.max_data_xfer_size, theirs)
                   : -ENOTSUP;
@@ -360,6 +363,9 @@ static int handle_region_write(struct vfio_user_endpoint *endpoint,
 
 static void reset_function(struct vfio_user_endpoint *endpoint)
 {
+    if (endpoint->function->remote) {
+        return; /* its own to do, when it is detached */
+    }
     vfio_user_interrupts_reset(&endpoint->interrupts);
     pci_config_reset(&endpoint->function->config);
     endpoint->function->ops->reset(endpoint->function->opaque);
@@ -375,32 +381,36 @@ static int handle_reset(struct vfio_user_endpoint *endpoint, struct vfio_user_me
 }
 
 struct command {
+    size_t payload_min;
+    /* NULL: none that functions of this process know. */
     int (*handle)(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
                   struct reply *reply);
-    size_t payload_min;
+    bool remote; /* a function that is elsewhere carries it out itself */
 };
 
 static const struct command commands[] = {
-    [VFIO_USER_VERSION] = {handle_version, sizeof(struct vfio_user_version)},
-    [VFIO_USER_DMA_MAP] = {handle_dma_map, sizeof(struct vfio_user_dma_map)},
-    [VFIO_USER_DMA_UNMAP] = {handle_dma_unmap, sizeof(struct vfio_user_dma_unmap)},
-    [VFIO_USER_DEVICE_GET_INFO] = {handle_get_info, sizeof(struct vfio_user_device_info)},
-    [VFIO_USER_DEVICE_GET_REGION_INFO] = {handle_get_region_info, sizeof(struct vfio_region_info)},
-    [VFIO_USER_DEVICE_GET_IRQ_INFO] = {handle_get_irq_info, sizeof(struct vfio_irq_info)},
-    [VFIO_USER_DEVICE_SET_IRQS] = {handle_set_irqs, sizeof(struct vfio_irq_set)},
-    [VFIO_USER_REGION_READ] = {handle_region_read, sizeof(struct vfio_user_region_access)},
-    [VFIO_USER_REGION_WRITE] = {handle_region_write, sizeof(struct vfio_user_region_access)},
-    [VFIO_USER_DEVICE_RESET] = {handle_reset, 0},
+    [VFIO_USER_VERSION] = {sizeof(struct vfio_user_version), handle_version, false},
+    [VFIO_USER_DMA_MAP] = {sizeof(struct vfio_user_dma_map), handle_dma_map, false},
+    [VFIO_USER_DMA_UNMAP] = {sizeof(struct vfio_user_dma_unmap), handle_dma_unmap, false},
+    [VFIO_USER_DEVICE_GET_INFO] = {sizeof(struct vfio_user_device_info), handle_get_info, true},
+    [VFIO_USER_DEVICE_GET_REGION_INFO] = {sizeof(struct vfio_region_info), handle_get_region_info,
+                                          true},
+    [VFIO_USER_DEVICE_GET_REGION_IO_FDS] = {sizeof(struct vfio_user_region_io_fds), NULL, true},
+    [VFIO_USER_DEVICE_GET_IRQ_INFO] = {sizeof(struct vfio_irq_info), handle_get_irq_info, true},
+    [VFIO_USER_DEVICE_SET_IRQS] = {sizeof(struct vfio_irq_set), handle_set_irqs, true},
+    [VFIO_USER_REGION_READ] = {sizeof(struct vfio_user_region_access), handle_region_read, true},
+    [VFIO_USER_REGION_WRITE] = {sizeof(struct vfio_user_region_access), handle_region_write, true},
+    [VFIO_USER_DEVICE_RESET] = {0, handle_reset, true},
 };
 
-/* Carry out a command. Returns 0 with the reply filled in, or a negative errno. */
+/* Carry out a command. Returns 0 with the reply filled in, ANSWERED_ELSEWHERE, or a negative errno. */
 static int handle_command(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
                           struct reply *reply)
 {
     const struct command *command;
 
     if (message->header.command >= sizeof(commands) / sizeof(commands[0]) ||
-        !commands[message->header.command].handle) {
+        !(commands[message->header.command].handle || endpoint->function->remote)) {
         return -ENOTSUP;
     }
     command = &commands[message->header.command];
@@ -408,7 +418,11 @@ static int handle_command(struct vfio_user_endpoint *endpoint, struct vfio_user_
         (!endpoint->negotiated && message->header.command != VFIO_USER_VERSION)) {
         return -EINVAL;
     }
-    return command->handle(endpoint, message, reply);
+    if (endpoint->function->remote && command->remote) {
+        endpoint->function->remote->command(endpoint->function->opaque, message);
+        return ANSWERED_ELSEWHERE;
+    }
+    return command->handle ? command->handle(endpoint, message, reply) : -ENOTSUP;
 }
 
 static int send_reply(struct vfio_user_endpoint *endpoint, const struct vfio_user_header *header,
@@ -446,6 +460,39 @@ static void give_up(struct vfio_user_endpoint *endpoint, int error)
     if (endpoint->error == 0) {
         endpoint->error = error;
         shutdown(endpoint->connection.fd, SHUT_RDWR);
+    }
+}
+
+void vfio_user_endpoint_answer(struct vfio_user_endpoint *endpoint,
+                               const struct vfio_user_header *command, int error,
+                               const struct vfio_user_remote_answer *what)
+{
+    struct vfio_user_header header = {
+        .id = command->id,
+        .command = command->command,
+        .flags = VFIO_USER_TYPE_REPLY,
+    };
+    int ret;
+
+    if (error < 0) {
+        complain(endpoint, command, error);
+    }
+    if (command->flags & VFIO_USER_NO_REPLY) {
+        return;
+    }
+    if (error < 0) {
+        ret = send_reply(endpoint, command, error, NULL);
+    } else {
+        ret = vfio_user_connection_send_fds(&endpoint->connection, header, what->head,
+                                            what->head_size, what->tail, what->tail_size, what->fds,
+                                            what->n_fds);
+    }
+    if (ret == -EAGAIN) {
+        /* Descriptors are not kept for a client that does not read. */
+        ret = send_reply(endpoint, command, ret, NULL);
+    }
+    if (ret < 0) {
+        give_up(endpoint, ret);
     }
 }
 
@@ -500,7 +547,7 @@ static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_
     if (error < 0) {
         complain(endpoint, &message->header, error);
     }
-    ret = answer(endpoint, &message->header, error, &reply);
+    ret = error == ANSWERED_ELSEWHERE ? 0 : answer(endpoint, &message->header, error, &reply);
     if (reply.fd >= 0) {
         close(reply.fd);
     }
@@ -515,8 +562,11 @@ static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_
 /* May the next command be taken in? */
 static bool open_for_commands(const struct vfio_user_endpoint *endpoint)
 {
+    const struct pci_function *function = endpoint->function;
+
     return !endpoint->holding && endpoint->error == 0 &&
-           !vfio_user_connection_congested(&endpoint->connection);
+           !vfio_user_connection_congested(&endpoint->connection) &&
+           !(function->remote && function->remote->full(function->opaque));
 }
 
 int vfio_user_endpoint_ready(struct vfio_user_endpoint *endpoint)
@@ -676,6 +726,9 @@ void vfio_user_endpoint_attach(struct vfio_user_endpoint *endpoint, struct pci_f
     endpoint->function = function;
     function->bus = &bus_ops;
     function->bus_opaque = endpoint;
+    if (function->remote) {
+        function->remote->attach(function->opaque, endpoint);
+    }
 }
 
 int vfio_user_endpoint_init(struct vfio_user_endpoint *endpoint, struct pci_function *function,
@@ -699,6 +752,9 @@ void vfio_user_endpoint_fini(struct vfio_user_endpoint *endpoint)
 
 void vfio_user_endpoint_discard(struct vfio_user_endpoint *endpoint)
 {
+    if (endpoint->function->remote) {
+        endpoint->function->remote->detach(endpoint->function->opaque);
+    }
     unmap_all(endpoint);
     endpoint->function->bus = NULL;
     endpoint->function->bus_opaque = NULL;

@@ -26,6 +26,14 @@ const char *service_socket_error(int error)
                                     : strerror(-error);
 }
 
+const char *service_far_error(int error)
+{
+    return error == -ECONNREFUSED   ? "nobody serves there"
+           : error == -EAGAIN       ? "it does not take another client"
+           : error == -ENAMETOOLONG ? "the name of a socket has 107 bytes at most"
+                                    : strerror(-error);
+}
+
 static void unit_ready(void *opaque, uint32_t events)
 {
     struct service *service = opaque;

@@ -19,6 +19,7 @@
 #include "nvme/nvme.h"
 #include "options.h"
 #include "port.h"
+#include "relay/relay.h"
 #include "trace.h"
 #include "unit.h"
 #include "virtio/iommu.h"
@@ -44,6 +45,7 @@ struct served_device {
     union {
         struct served_edu edu;
         struct nvme *nvme;
+        struct relay *relay;
     };
 };
 
@@ -90,6 +92,9 @@ const char *service_unit_name(const struct service *service);
 
 /* What an error of listening on a socket means, for people. */
 const char *service_socket_error(int error);
+
+/* The same, of connecting to one that another process serves. */
+const char *service_far_error(int error);
 
 /* Parts of opening, for who makes a service of saved state (state.h). */
 int service_prepare(struct service *service, const struct serve_options *options);
