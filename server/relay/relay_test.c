@@ -389,12 +389,31 @@ static void interrupts_that_cannot_be(void **state)
 
 static void the_far_server_hears_of_memory(void **state)
 {
+    const struct vfio_user_dma_map map = {
+        .argsz = sizeof(map),
+        .flags = VFIO_DMA_MAP_FLAG_READ,
+        .address = 0x100000,
+        .size = 0x1000,
+    };
+    const struct vfio_user_dma_unmap unmap = {
+        .argsz = sizeof(unmap),
+        .address = 0x100000,
+        .size = 0x1000,
+    };
+    unsigned maps;
+
     (void)state;
     test_relay_map(&test, 16);
     test_relay_for(&test, 20);
     assert_true(test.far.count[VFIO_USER_DMA_MAP] > 0);
     assert_int_equal(test.far.mapped_files, test.far.count[VFIO_USER_DMA_MAP]);
     /* What the client offers on this connection is nobody's. */
+    maps = test.far.count[VFIO_USER_DMA_MAP];
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DMA_MAP, &map, sizeof(map), NULL), 0);
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DMA_MAP, &map, sizeof(map), NULL), -EEXIST);
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DMA_UNMAP, &unmap, sizeof(unmap), NULL), 0);
+    assert_int_equal(test.far.count[VFIO_USER_DMA_MAP], maps);
+    assert_int_equal(test.far.count[VFIO_USER_DMA_UNMAP], 0);
     test_relay_unmap(&test);
     test_relay_for(&test, 20);
     assert_int_equal(test.far.count[VFIO_USER_DMA_UNMAP], test.far.count[VFIO_USER_DMA_MAP]);
