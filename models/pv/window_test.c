@@ -270,6 +270,33 @@ static void test_a_vm_dies_while_its_page_is_prepared(void **state)
     }
 }
 
+static void dies_and_goes(struct world *world)
+{
+    dies(world);
+    goes(world);
+}
+
+/* Nor is that it has no pages any more. */
+static void test_a_vm_dies_while_its_page_is_looked_up(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+
+    (void)state;
+    ops.lookup = happen_and_look;
+    for (victim = 0; victim < 2; victim++) {
+        for (uint64_t first = 1; first <= 2; first++) {
+            struct world *world = begin(&ops);
+
+            happens = dies_and_goes;
+            looks_left = (unsigned)(3 - first); /* that of page 2 */
+            assert_int_equal(world_do_map(world, 0, pages(1, first, 10, 2)), VIOMMU_PV_ESHUTDOWN);
+            assert_null(happens);
+            world_check(world);
+            world_end(world);
+        }
+    }
+}
+
 /* It may go again as soon as it came: what counts is what it is when it is looked at again. */
 static void test_a_page_that_is_not_ready_after_all(void **state)
 {
@@ -557,6 +584,7 @@ int main(void)
         cmocka_unit_test(test_mmio_that_is_none_any_more),
         cmocka_unit_test(test_a_vm_dies_during_the_flush),
         cmocka_unit_test(test_a_vm_dies_while_its_page_is_prepared),
+        cmocka_unit_test(test_a_vm_dies_while_its_page_is_looked_up),
         cmocka_unit_test(test_a_page_that_is_not_ready_after_all),
         cmocka_unit_test(test_an_unmap_that_fails),
         cmocka_unit_test(test_a_page_is_wanted_during_an_unmap_that_fails),
