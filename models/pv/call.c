@@ -9,6 +9,7 @@
 #include "pv/engine.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -24,6 +25,11 @@ _Static_assert(EPERM == VIOMMU_PV_EPERM && ENOENT == VIOMMU_PV_ENOENT && ESRCH =
                    EADDRNOTAVAIL == VIOMMU_PV_EADDRNOTAVAIL && ESHUTDOWN == VIOMMU_PV_ESHUTDOWN &&
                    EALREADY == VIOMMU_PV_EALREADY && ESTALE == VIOMMU_PV_ESTALE,
                "statuses are this system's numbers");
+
+_Static_assert(sizeof(struct viommu_pv_range) == sizeof(struct viommu_pv_frames) &&
+                   offsetof(struct viommu_pv_range, last) ==
+                       offsetof(struct viommu_pv_frames, last),
+               "ranges are answered as they are kept");
 
 enum {
     RANGES_MAX = 65536,
@@ -181,6 +187,13 @@ static const struct kind *kind_of(unsigned operation)
 
 /* ---- reading ---- */
 
+/* Copies what a guest may change meanwhile; nothing is read again, by the compiler neither. */
+static void copy_in(void *to, const void *from, size_t size)
+{
+    memcpy(to, from, size);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
 /* Bytes that follow the structure of a call. */
 static size_t in_rest(const struct viommu_pv_call *call)
 {
@@ -234,7 +247,7 @@ static int decode(const struct viommu_pv *pv, struct viommu_pv_call *call,
     if (head->size < kind->in || head->size > in_size) {
         return -EINVAL;
     }
-    memcpy((uint8_t *)&call->in + sizeof(*head), in + sizeof(*head), kind->in - sizeof(*head));
+    copy_in((uint8_t *)&call->in + sizeof(*head), in + sizeof(*head), kind->in - sizeof(*head));
     error = kind->check(pv, call);
     if (error) {
         return error;
@@ -244,7 +257,7 @@ static int decode(const struct viommu_pv *pv, struct viommu_pv_call *call,
     }
     error = allocate(call);
     if (!error && call->frames) {
-        memcpy(call->frames, in + kind->in, in_rest(call));
+        copy_in(call->frames, in + kind->in, in_rest(call));
     }
     return error;
 }
@@ -449,7 +462,7 @@ int viommu_pv_call(struct viommu_pv *pv, uint32_t vm, const void *in, size_t in_
     if (in_size < sizeof(head) || out_size < sizeof(struct viommu_pv_answer)) {
         return -EINVAL;
     }
-    memcpy(&head, in, sizeof(head));
+    copy_in(&head, in, sizeof(head));
     call.operation = head.operation;
     error = decode(pv, &call, &head, in, in_size, out_size);
     if (error) {

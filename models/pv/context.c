@@ -235,8 +235,8 @@ static int drop_default(struct pv_run *run, struct pv_context *context)
     pv_lock(pv);
     if (error) {
         error = pv_isolate(pv, context);
-    } else if (failures == context->failures) {
-        context->isolated = false; /* that was a flush of everything */
+    } else {
+        pv_isolation_ends(context, failures);
     }
     pv_unlock(pv);
     return error;

@@ -50,11 +50,12 @@ struct pv_context {
     void *space;
     uint32_t id;
     uint64_t serial;
-    unsigned users;    /* calls that are in it */
-    unsigned devices;  /* attached, or about to be */
-    bool closing;      /* being freed */
-    bool isolated;     /* a flush failed, and no whole one has succeeded since */
-    uint64_t failures; /* how many flushes failed */
+    unsigned users;     /* calls that are in it */
+    unsigned devices;   /* attached, or about to be */
+    bool closing;       /* being freed */
+    bool isolated;      /* a flush failed, and no whole one was called for that succeeded since */
+    unsigned isolating; /* calls that are about to cut its devices off */
+    uint64_t failures;  /* how many flushes failed */
     struct pv_tree tree;
     /* The queue: places head to tail of a ring; NULL where a slot has been flushed already. */
     struct pv_slot **queue;
@@ -255,10 +256,16 @@ int pv_unmap_leaving(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags);
  */
 int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, uint64_t last);
 /*
- * A flush failed, or an unmapping: devices may reach what they should not, and are cut off. With
- * the lock; gives it up meanwhile. Returns -EIO.
+ * A flush failed, or an unmapping: devices may reach what they should not, and are cut off. From
+ * the first moment no call changes the context. With the lock; gives it up meanwhile. Returns -EIO.
  */
 int pv_isolate(struct viommu_pv *pv, struct pv_context *context);
+/*
+ * All of the context has been flushed since `failures` was what the context had: that ends its
+ * isolation, unless another flush failed, or one that did is still cutting devices off. With the
+ * lock.
+ */
+void pv_isolation_ends(struct pv_context *context, uint64_t failures);
 /* Takes a slot into the index of the VM it names, and makes an alias for an owner (or NULL). */
 int pv_slot_link(struct pv_slot *slot, struct pv_vm *named, struct pv_vm *owner);
 /* Takes it out; what there is to be dropped for it. With the lock. */

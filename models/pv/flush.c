@@ -103,10 +103,19 @@ int pv_isolate(struct viommu_pv *pv, struct pv_context *context)
 {
     context->isolated = true;
     context->failures++;
+    context->isolating++;
     pv_unlock(pv);
     pv->ops->isolate(pv->opaque, context->space);
     pv_lock(pv);
+    context->isolating--;
     return -EIO;
+}
+
+void pv_isolation_ends(struct pv_context *context, uint64_t failures)
+{
+    if (failures == context->failures && !context->isolating) {
+        context->isolated = false;
+    }
 }
 
 /* ---- unmapping ---- */
@@ -250,7 +259,6 @@ int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, u
     struct viommu_pv_range range = {first, last};
     struct pv_put puts[PUTS];
     bool whole = first == 0 && last >= context->tree.last;
-    uint64_t failures = context->failures;
     unsigned count;
     int error;
 
@@ -276,9 +284,6 @@ int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, u
             pv_put_end(&puts[i]);
         }
     }
-    if (whole && failures == context->failures) {
-        context->isolated = false;
-    }
     return 0;
 }
 
@@ -286,6 +291,7 @@ int pv_run_flush(struct pv_run *run)
 {
     const struct viommu_pv_flush_call *in = &run->call->in.flush;
     uint64_t last = in->last;
+    uint64_t failures;
     int error = pv_enter_context(run, in->context);
 
     if (error) {
@@ -297,7 +303,11 @@ int pv_run_flush(struct pv_run *run)
         return -ERANGE;
     }
     pv_lock(run->pv);
+    failures = run->context->failures;
     error = pv_flush(run->pv, run->context, in->first, last);
+    if (!error && in->first == 0 && last == run->pv->config.device_frame_max) {
+        pv_isolation_ends(run->context, failures);
+    }
     pv_unlock(run->pv);
     return error;
 }

@@ -102,13 +102,10 @@ int pv_run_find(struct pv_run *run)
     struct viommu_pv_call *call = run->call;
     const struct viommu_pv_find_call *in = &call->in.find;
     uint64_t count = 0;
-    int error = pv_enter_named(run, in->vm);
+    int error = in->frame > run->pv->config.frame_max ? -ERANGE : pv_enter_named(run, in->vm);
 
     if (error) {
         return error;
-    }
-    if (in->frame > run->pv->config.frame_max) {
-        return -ERANGE;
     }
     pv_lock(run->pv);
     count = pv_places(run, in->frame, true, call->places, in->room);

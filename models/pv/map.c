@@ -27,6 +27,7 @@ struct way {
     const struct pv_item *item;
     struct viommu_pv_page page;
     struct pv_vm *owner; /* counted as used, when it is neither the named VM nor NULL */
+    uint64_t tables;     /* of the VM, before the slot was claimed */
     bool held;           /* references are ours and no slot's: the VMs' pages do not drain */
     bool kept;           /* it failed, and a slot has the references */
 };
@@ -199,6 +200,7 @@ static int glance(struct way *way)
         if (error == -EAGAIN) {
             error = pv_flush(run->pv, run->context, item->device_frame,
                              item->device_frame + (UINT64_C(1) << item->order) - 1);
+            error = error ? error : admit(way); /* things happened meanwhile */
             error = error ? error : in_the_way(run, item);
         }
     }
@@ -207,6 +209,22 @@ static int glance(struct way *way)
     }
     pv_unlock(run->pv);
     return error;
+}
+
+static bool is_logged(const struct way *way)
+{
+    return way->page.state == VIOMMU_PV_PAGE_DIRTY_LOGGED && (way->item->perm & VIOMMU_PV_WRITE);
+}
+
+/* The slot is not claimed any more; nor is room for it, which counts. */
+static void give_up(const struct way *way, struct pv_slot *slot)
+{
+    struct pv_run *run = way->run;
+
+    pv_slot_remove(slot);
+    if (run->vm->tables > way->tables) {
+        pv_tree_trim(&run->context->tree);
+    }
 }
 
 static int claim(struct way *way, struct pv_slot **out)
@@ -222,6 +240,7 @@ static int claim(struct way *way, struct pv_slot **out)
         error = -ENOSPC;
     }
     if (!error) {
+        way->tables = run->vm->tables;
         error = pv_tree_claim(&run->context->tree, item->device_frame, item->order, &slot);
         error = error == -EEXIST ? in_the_way(run, item) : error ? -ENOSPC : 0;
     }
@@ -231,10 +250,12 @@ static int claim(struct way *way, struct pv_slot **out)
         slot->handle = way->page.handle;
         slot->vm = run->named->id;
         slot->perm = (uint8_t)item->perm;
-        slot->flags = way->page.state == VIOMMU_PV_PAGE_MMIO ? PV_FLAG_UNREFERENCED : 0;
+        slot->flags = way->page.state == VIOMMU_PV_PAGE_MMIO ? PV_FLAG_UNREFERENCED
+                      : is_logged(way)                       ? PV_FLAG_DIRTY
+                                                             : 0;
         *out = slot;
         if (pv_slot_link(slot, run->named, way->owner)) {
-            pv_slot_remove(slot);
+            give_up(way, slot);
             error = -ENOSPC;
         } else {
             let_go(way); /* the slot says it now */
@@ -252,23 +273,17 @@ static void unclaim(struct way *way, struct pv_slot *slot)
     put = pv_slot_unlink(way->run->pv, slot);
     pv_put_end(&put); /* the call itself sees to it that the VMs stay */
     hold(way);
-    pv_slot_remove(slot);
+    give_up(way, slot);
     pv_unlock(way->run->pv);
 }
 
 static void publish(struct way *way, struct pv_slot *slot)
 {
     struct viommu_pv *pv = way->run->pv;
-    bool dirty =
-        way->page.state == VIOMMU_PV_PAGE_DIRTY_LOGGED && (way->item->perm & VIOMMU_PV_WRITE);
     uint64_t frame;
     uint64_t last;
 
-    if (dirty) {
-        pv->ops->mark_dirty(pv->opaque, way->item->order, way->page.handle);
-    }
     pv_lock(pv);
-    slot->flags |= dirty ? PV_FLAG_DIRTY : 0;
     slot->state = PV_SLOT_LIVE;
     /* Whoever began to remove a frame of it meanwhile did not ask for what was not mapped yet. */
     frame = way->item->frame;
@@ -300,12 +315,10 @@ static int map_failed(struct way *way, struct pv_slot *slot)
     way->kept = true;
     pv_lock(pv);
     slot->state = PV_SLOT_LEAVING;
+    (void)pv_isolate(pv, context); /* before another call can use it */
     if (pv_unmap_leaving(pv, slot, 0) == 0) {
         (void)pv_flush(pv, context, item->device_frame,
                        item->device_frame + (UINT64_C(1) << item->order) - 1);
-    }
-    if (!context->isolated) {
-        (void)pv_isolate(pv, context);
     }
     pv_unlock(pv);
     return -EIO;
@@ -324,12 +337,15 @@ static int map_page(struct way *way)
     }
     error = pv->ops->map(pv->opaque, way->run->context->space, item->device_frame, item->order,
                          way->page.handle, item->perm);
-    if (error == -EIO) {
-        return map_failed(way, slot);
-    }
-    if (error) {
+    if (error && error != -EIO) {
         unclaim(way, slot);
         return -ENOSPC;
+    }
+    if (is_logged(way)) {
+        pv->ops->mark_dirty(pv->opaque, item->order, way->page.handle);
+    }
+    if (error) {
+        return map_failed(way, slot);
     }
     publish(way, slot);
     return 0;
@@ -349,8 +365,7 @@ static int reference_held(struct way *way)
 
         /* There is no reference that would tell whether it still is there. */
         if (pv->ops->lookup(pv->opaque, way->run->named->id, item->frame, item->order, &now) ||
-            now.state != way->page.state || now.handle != handle ||
-            now.owner != way->page.owner) {
+            now.state != way->page.state || now.handle != handle || now.owner != way->page.owner) {
             return -ENOENT;
         }
         return map_page(way);
@@ -385,10 +400,10 @@ static int reference(struct way *way)
     int error;
 
     pv_lock(pv);
-    error = pv_vm_leaving(way->run->named, item->frame,
-                          item->frame + (UINT64_C(1) << item->order) - 1)
-                ? -ENOENT
-                : 0;
+    error =
+        pv_vm_leaving(way->run->named, item->frame, item->frame + (UINT64_C(1) << item->order) - 1)
+            ? -ENOENT
+            : 0;
     if (!error) {
         hold(way);
     }
@@ -405,21 +420,46 @@ static int reference(struct way *way)
     return error;
 }
 
+/* Looks at the page, and makes it ready if its state asks for that. */
+static int ready(struct way *way)
+{
+    int error = look(way);
+
+    if (!error && needs_preparing(way)) {
+        error = glance(way);
+        error = error ? error : prepare(way);
+    }
+    return error;
+}
+
+/* What a page of a VM that is dying comes to is no news. */
+static bool is_dying(const struct way *way)
+{
+    const struct pv_run *run = way->run;
+    bool dying;
+
+    pv_lock(run->pv);
+    dying = run->vm->dying || run->named->dying || (way->owner && way->owner->dying);
+    pv_unlock(run->pv);
+    return dying;
+}
+
 int pv_map_item(struct pv_run *run, const struct pv_item *item)
 {
     struct way way = {.run = run, .item = item};
-    int error = look(&way);
+    int error = ready(&way);
 
-    if (!error && needs_preparing(&way)) {
-        error = glance(&way);
-        error = error ? error : prepare(&way);
-    }
     if (!error) {
         error = reference(&way);
         if (error == -EAGAIN) {
-            error = glance(&way); /* the slot awaits its flush */
+            /* The slot awaits its flush, which takes its time: the page may be another then. */
+            error = glance(&way);
+            error = error ? error : ready(&way);
             error = error ? error : reference(&way);
         }
+    }
+    if (error && error != -EIO && is_dying(&way)) {
+        error = -ESHUTDOWN;
     }
     leave_owner(&way);
     return error;

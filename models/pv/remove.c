@@ -336,29 +336,35 @@ int viommu_pv_page_settle(struct viommu_pv *pv, uint32_t id, uint64_t frame)
     return error;
 }
 
+/*
+ * Which frames of a VM are about to be removed is told to those who map the frame in question, and
+ * to those who may map any of the VM's: who has just given it back is one.
+ */
 int pv_run_acknowledge(struct pv_run *run)
 {
     const struct viommu_pv_acknowledge_call *in = &run->call->in.acknowledge;
     struct viommu_pv *pv = run->pv;
-    uint64_t remaining = 0;
-    int error = pv_enter_named(run, in->vm);
+    uint64_t remaining;
+    bool leaving;
+    int error = in->frame > pv->config.frame_max ? -ERANGE : pv_enter_named(run, in->vm);
 
     if (error) {
         return error;
     }
     pv_lock(pv);
-    if (!pv_vm_leaving(run->named, in->frame, in->frame)) {
-        error = -ENOENT;
-    }
-    if (!error) {
-        remaining = pv_places(run, in->frame, false, NULL, 0);
-    }
+    remaining = pv_places(run, in->frame, false, NULL, 0);
+    leaving = pv_vm_leaving(run->named, in->frame, in->frame);
     pv_unlock(pv);
-    if (!error) {
-        run->call->out.acknowledged.remaining = remaining;
-        pv->ops->acknowledged(pv->opaque, run->vm->id, run->named->id, in->frame, remaining);
+    if (!remaining && !pv_may_use(run, run->named->id, VIOMMU_PV_READ) &&
+        !pv_may_use(run, run->named->id, VIOMMU_PV_WRITE)) {
+        return -EPERM;
     }
-    return error;
+    if (!leaving) {
+        return -ENOENT;
+    }
+    run->call->out.acknowledged.remaining = remaining;
+    pv->ops->acknowledged(pv->opaque, run->vm->id, run->named->id, in->frame, remaining);
+    return 0;
 }
 
 /* ---- VMs ---- */

@@ -178,7 +178,7 @@ static void prune(struct pv_tree *tree, struct pv_table *table)
     }
 }
 
-static void prune_idle(struct pv_tree *tree)
+void pv_tree_trim(struct pv_tree *tree)
 {
     struct pv_table *idle = tree->idle;
 
@@ -190,7 +190,7 @@ static void prune_idle(struct pv_tree *tree)
 
 void pv_tree_fini(struct pv_tree *tree)
 {
-    prune_idle(tree);
+    pv_tree_trim(tree);
     base_free(tree->spare);
     tree->spare = NULL;
 }
@@ -300,12 +300,12 @@ int pv_tree_claim(struct pv_tree *tree, uint64_t device_frame, unsigned order, s
             return -EEXIST;
         }
         if (tree->idle && tree->idle->first >= device_frame && tree->idle->first <= last) {
-            prune_idle(tree);
+            pv_tree_trim(tree);
         }
     }
     error = table_for(tree, device_frame, level, &table);
     if (error == -ENOSPC && tree->idle && tree->idle->used == 0) {
-        prune_idle(tree);
+        pv_tree_trim(tree);
         error = table_for(tree, device_frame, level, &table);
     }
     if (error) {
@@ -368,7 +368,7 @@ void pv_tree_remove(struct pv_tree *tree, struct pv_slot *slot)
         base_free(slot);
         prune(tree, table);
     } else if (table->used == 0) {
-        prune_idle(tree);
+        pv_tree_trim(tree);
         tree->idle = table;
     }
 }

@@ -92,6 +92,9 @@ int pv_tree_claim(struct pv_tree *tree, uint64_t device_frame, unsigned order,
 /* The slot is free, and no more. */
 void pv_tree_remove(struct pv_tree *tree, struct pv_slot *slot);
 
+/* The empty table does not stay. */
+void pv_tree_trim(struct pv_tree *tree);
+
 /* The first device frame in [from, to] that no slot covers. */
 bool pv_tree_gap(const struct pv_tree *tree, uint64_t from, uint64_t to, uint64_t *out);
 
