@@ -28,8 +28,8 @@ enum {
 
 /* ---- reserved ranges ---- */
 
-bool pv_reserved_meets(const struct pv_vm *vm, uint64_t first, uint64_t last,
-                       struct viommu_pv_range *met)
+bool pv_reserved_search(const struct pv_vm *vm, uint64_t first, uint64_t last,
+                        struct viommu_pv_range *met)
 {
     size_t low = 0;
     size_t high = vm->reserved_count;

@@ -57,6 +57,9 @@ static inline uint64_t snapshot_context(uint64_t sum, const struct pv_context *c
 
 static inline uint64_t snapshot_vm(uint64_t sum, const struct viommu_pv *pv, const struct pv_vm *vm)
 {
+    struct range_cursor cursor;
+    struct range_run run;
+
     sum = snapshot_mix(sum, vm->id);
     sum = snapshot_mix(sum, vm->serial);
     sum = snapshot_mix(sum, vm->users);
@@ -67,8 +70,9 @@ static inline uint64_t snapshot_vm(uint64_t sum, const struct viommu_pv *pv, con
     sum = snapshot_mix(sum, vm->alias_count);
     sum = snapshot_mix(sum, vm->generation);
     sum = snapshot_mix(sum, vm->reserved_count);
-    for (size_t i = 0; i < vm->leaving_count; i++) {
-        sum = snapshot_mix(sum, vm->leaving[i]);
+    range_cursor_seek(&cursor, &vm->leaving.map, 0);
+    while (range_cursor_next(&cursor, UINT64_MAX, &run)) {
+        sum = snapshot_mix(snapshot_mix(sum, run.first), run.last);
     }
     for (uint32_t id = 0; id < pv->config.contexts_max; id++) {
         sum = vm->contexts[id] ? snapshot_context(sum, vm->contexts[id]) : snapshot_mix(sum, id);
