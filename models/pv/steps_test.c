@@ -278,6 +278,69 @@ static void test_a_failed_map_changes_nothing(void **state)
     }
 }
 
+static struct world *prepared(unsigned yield_every)
+{
+    struct world *world = begin(&(struct viommu_pv_config){.deferred_max = 3});
+
+    arrange_states(world);
+    world->yield_every = yield_every;
+    return world;
+}
+
+/* Maps pages, as far as that goes when a step or an allocation fails; true when one did. */
+static bool map_range(struct world_range range, unsigned long step, unsigned allocation)
+{
+    struct world *world = prepared(step & 1);
+    struct world *other = prepared(0);
+    struct viommu_pv_answer answer;
+    struct snapshot *as_it_is;
+    struct snapshot *as_told;
+    bool failed;
+
+    world->fail_at = step ? world->steps + step : 0;
+    base_alloc_fail_at(allocation);
+    (void)world_ranged(world, 1, VIOMMU_PV_MAP, &range, &answer);
+    failed = world->failed || base_alloc_failed();
+    base_alloc_fail_at(0);
+    assert_true(failed || answer.status == VIOMMU_PV_OK);
+    if (answer.status != VIOMMU_PV_OK) {
+        assert_int_equal(answer.stopped, range.device_frame + answer.done);
+    }
+    range.count = answer.done;
+    assert_int_equal(world_do_map(other, 1, range), VIOMMU_PV_OK);
+    as_it_is = snapshot_take(world);
+    as_told = snapshot_take(other);
+    expect(&kinds[0], snapshot_differs(as_told, as_it_is),
+           step ? "range, step" : "range, allocation", step ? step : allocation);
+    free(as_it_is);
+    free(as_told);
+    world_end(world);
+    world_end(other);
+    return failed;
+}
+
+/* Of a range there is what the answer says, and nothing else: as if no more had been asked for. */
+static void test_a_range_that_fails(void **state)
+{
+    const struct world_range ranges[] = {
+        pages(0, 10, 10, 6),
+        pages(0, 12, 509, 5), /* in two tables */
+        {.of = 0, .frame = 0, .device_frame = 10, .count = 3, .perm = VIOMMU_PV_READ},
+        {.of = 0, .frame = 9, .device_frame = 10, .count = 1, .perm = VIOMMU_PV_READ},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+        unsigned long n = 1;
+
+        while (map_range(ranges[i], n, 0)) {
+            n++;
+        }
+        for (n = 1; map_range(ranges[i], 0, (unsigned)n); n++) {
+        }
+    }
+}
+
 /* The tables are full: what else would fit does not take any. */
 static void test_a_map_without_tables(void **state)
 {
@@ -407,15 +470,6 @@ static void work(struct world *world)
     (void)world_do_unmap(world, 1, mmio);
     (void)world_move(world, 1, 3, 0);
     (void)world_free(world, 1, context);
-}
-
-static struct world *prepared(unsigned yield_every)
-{
-    struct world *world = begin(&(struct viommu_pv_config){.deferred_max = 3});
-
-    arrange_states(world);
-    world->yield_every = yield_every;
-    return world;
 }
 
 /* Steps that the work takes when nothing intrudes. */
@@ -582,6 +636,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_failed_map_changes_nothing),
+        cmocka_unit_test(test_a_range_that_fails),
         cmocka_unit_test(test_a_map_without_tables),
         cmocka_unit_test(test_death_at_every_step),
         cmocka_unit_test(test_a_page_goes_at_every_step),

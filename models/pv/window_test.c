@@ -270,6 +270,33 @@ static void test_a_vm_dies_while_its_page_is_prepared(void **state)
     }
 }
 
+static void dies_and_goes(struct world *world)
+{
+    dies(world);
+    goes(world);
+}
+
+/* Nor is that it has no pages any more. */
+static void test_a_vm_dies_while_its_page_is_looked_up(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+
+    (void)state;
+    ops.lookup = happen_and_look;
+    for (victim = 0; victim < 2; victim++) {
+        for (uint64_t first = 1; first <= 2; first++) {
+            struct world *world = begin(&ops);
+
+            happens = dies_and_goes;
+            looks_left = (unsigned)(3 - first); /* that of page 2 */
+            assert_int_equal(world_do_map(world, 0, pages(1, first, 10, 2)), VIOMMU_PV_ESHUTDOWN);
+            assert_null(happens);
+            world_check(world);
+            world_end(world);
+        }
+    }
+}
+
 /* It may go again as soon as it came: what counts is what it is when it is looked at again. */
 static void test_a_page_that_is_not_ready_after_all(void **state)
 {
@@ -314,6 +341,52 @@ static void test_what_may_have_been_mapped_is_logged(void **state)
     assert_int_equal(page->refs, 0);
     world_check(world);
     world_end(world);
+}
+
+static int map_third_unknown(void *opaque, void *space, uint64_t device_frame, unsigned order,
+                             uint64_t handle, uint32_t perm)
+{
+    (void)world_map(opaque, space, device_frame, order, handle, perm);
+    return device_frame % 8 == 2 ? -EIO : 0;
+}
+
+/* The third of five: those before it stay, of those after it nothing is left, and it waits. */
+static void third_of_five(bool flush_fails)
+{
+    struct viommu_pv_ops ops = world_ops;
+    struct world *world;
+    const struct world_page *page;
+    struct world_range range = pages(0, 8, 8, 5);
+    struct viommu_pv_answer answer;
+
+    ops.map = map_third_unknown;
+    world = begin(&ops);
+    page = &world->pages[8];
+    world->flush_fails = flush_fails;
+    assert_int_equal(world_ranged(world, 0, VIOMMU_PV_MAP, &range, &answer), VIOMMU_PV_EIO);
+    assert_int_equal(answer.done, 2);
+    assert_int_equal(answer.stopped, 10);
+    assert_int_equal(page[0].refs + page[1].refs, 2);
+    assert_int_equal(page[2].refs, flush_fails);
+    assert_int_equal(page[2].types, flush_fails);
+    assert_int_equal(page[3].refs + page[4].refs, 0);
+    assert_int_equal(world_status(world, 0).isolated, 1);
+    assert_int_equal(world_status(world, 0).mappings, 2 + flush_fails);
+    world_check(world);
+    world->flush_fails = false;
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(page[2].refs, 0);
+    range.count = 2;
+    assert_int_equal(world_do_unmap(world, 0, range), VIOMMU_PV_OK);
+    world_check(world);
+    world_end(world);
+}
+
+static void test_one_of_several_may_have_been_mapped(void **state)
+{
+    (void)state;
+    third_of_five(false);
+    third_of_five(true);
 }
 
 static void maps_another(struct world *world)
@@ -511,10 +584,12 @@ int main(void)
         cmocka_unit_test(test_mmio_that_is_none_any_more),
         cmocka_unit_test(test_a_vm_dies_during_the_flush),
         cmocka_unit_test(test_a_vm_dies_while_its_page_is_prepared),
+        cmocka_unit_test(test_a_vm_dies_while_its_page_is_looked_up),
         cmocka_unit_test(test_a_page_that_is_not_ready_after_all),
         cmocka_unit_test(test_an_unmap_that_fails),
         cmocka_unit_test(test_a_page_is_wanted_during_an_unmap_that_fails),
         cmocka_unit_test(test_what_may_have_been_mapped_is_logged),
+        cmocka_unit_test(test_one_of_several_may_have_been_mapped),
         cmocka_unit_test(test_nobody_maps_where_a_map_failed),
         cmocka_unit_test(test_a_flush_while_devices_are_cut_off),
         cmocka_unit_test(test_a_flush_fails_while_a_device_comes),
