@@ -248,6 +248,38 @@ static void test_rom_is_read_only(void **state)
     bed_fini(&bed);
 }
 
+/* For far sides that ask for more than they use. */
+static void test_writable_is_readable(void **state)
+{
+    (void)state;
+    for (unsigned lenient = 0; lenient < 2; lenient++) {
+        struct viommu_vhost_config config;
+        struct bed bed;
+
+        bed_init(&bed);
+        config = bed_config(&bed);
+        config.fd = bed_pair(&bed);
+        config.writable_is_readable = lenient;
+        assert_int_equal(viommu_vhost_create(&config, &bed.vhost), 0);
+        bed_run(&bed);
+        bed_start_ring(&bed, 0, 0x100000);
+        bed_map(&bed, 0x200000, 0x50000, SPEC_W);
+        bed_map(&bed, 0x201000, 0x52000, SPEC_R);
+        far_miss(&bed.far, 0x200000, 3);
+        far_miss(&bed.far, 0x201000, 3);
+        bed_run(&bed);
+        assert_int_equal(far_find(&bed.far, 0x200000, 3) != NULL, lenient);
+        assert_null(far_find(&bed.far, 0x201000, 1));
+        assert_int_equal(bed_faults(&bed), lenient ? 1 : 2);
+        /* What is only to be read is as the tables say. */
+        far_miss(&bed.far, 0x201000, 1);
+        bed_run(&bed);
+        assert_non_null(far_find(&bed.far, 0x201000, 1));
+        assert_null(far_find(&bed.far, 0x201000, 2));
+        bed_fini(&bed);
+    }
+}
+
 /* A part of a large page is invalidated: all of the page goes, also what another UPDATE told. */
 static void test_large_page_goes_whole(void **state)
 {
@@ -513,6 +545,7 @@ int main(void)
         cmocka_unit_test(test_many_are_denied),
         cmocka_unit_test(test_denied_ends_with_rings),
         cmocka_unit_test(test_rom_is_read_only),
+        cmocka_unit_test(test_writable_is_readable),
         cmocka_unit_test(test_large_page_goes_whole),
         cmocka_unit_test(test_run_leaves_held_alone),
         cmocka_unit_test(test_more_than_is_remembered),
