@@ -21,7 +21,7 @@
 #include "vfio_user/test_client.h"
 
 enum {
-    PATIENCE_MS = 10000,
+    PATIENCE_MS = 30000,
 };
 
 /* ---- the far server -------------------------------------------------------------------------- */
@@ -386,6 +386,17 @@ void test_relay_until(struct test_relay *test, enum relay_state state)
         assert_true(clock_ms() < end);
         nap();
     } while (test->relay.state != state);
+}
+
+void test_relay_wait(struct test_relay *test, bool (*condition)(const struct test_relay *test))
+{
+    uint64_t end = clock_ms() + PATIENCE_MS;
+
+    while (!condition(test)) {
+        assert_true(clock_ms() < end);
+        test_relay_step(test);
+        nap();
+    }
 }
 
 void test_relay_for(struct test_relay *test, unsigned ms)

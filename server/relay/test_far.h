@@ -17,8 +17,9 @@
 enum {
     TEST_BAR_SIZE = 0x4000,
     TEST_VECTORS = 40,
-    TEST_ANSWER_MS = 150,
-    TEST_JOIN_MS = 300,
+    /* Long enough for a machine that has much else to do. */
+    TEST_ANSWER_MS = 600,
+    TEST_JOIN_MS = 1500,
     TEST_LOG_MAX = 256,
 };
 
@@ -101,8 +102,10 @@ void test_relay_detach(struct test_relay *test);
 /* All that can be done now. */
 void test_relay_step(struct test_relay *test);
 
-/* Goes on until the relay is in a state; fails the test when that takes long. */
+/* Goes on until the relay is in a state, or something else has come about; fails the test when that
+ * takes long. Or for so long. */
 void test_relay_until(struct test_relay *test, enum relay_state state);
+void test_relay_wait(struct test_relay *test, bool (*condition)(const struct test_relay *test));
 void test_relay_for(struct test_relay *test, unsigned ms);
 
 /* Sends a command of the client; waits for an answer; both. */
