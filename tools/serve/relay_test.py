@@ -44,6 +44,10 @@ def relay_server(folder, keys="", more=()):
     return Server(VIOMMU, folder, ([] if "isolate" in keys else ["--caching-mode"]) + options)
 
 
+def counter(output, name):
+    return [int(line.split()[-1]) for line in output.splitlines() if line.strip().startswith(name)][0]
+
+
 class Machine:
     """The client of the unit and of both devices, and its memory."""
 
@@ -128,6 +132,10 @@ def test_edu(folder, keys):
                    server.output())
             expect("it ends well%s" % keys, server.stop() == 0 and "commands passed on" in server.output(),
                    server.output())
+            asked = counter(server.output(), "reads that it asked for")
+            told = counter(server.output(), "mappings told to the far server")
+            expect("%s DMA by messages%s" % ("all" if keys else "no", keys),
+                   asked > 0 if keys else asked == 0 and told > 1, server.output())
 
 
 def dma_arrives(machine):
