@@ -506,6 +506,7 @@ static void test_death(void **state)
     }
     die(OWNER, 0, first);
     die(OWNER, 10, first);
+    die(OWNER, 1, (void *)(uintptr_t)(1 + 2 * 16)); /* in front of the others */
     die(1, 0, first);
 }
 
