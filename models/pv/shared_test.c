@@ -26,7 +26,7 @@ enum {
     HANDLE = 5000,
     DEFERRED = 64,
     ITEMS = 5000, /* of a call */
-    STEPS = 4,    /* for a mapping */
+    STEPS = 8,    /* for a mapping */
     HELD = 200,   /* under one lock */
 };
 
