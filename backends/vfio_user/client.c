@@ -132,12 +132,19 @@ static void arm(struct viommu_vfio_user *far)
     }
 }
 
+/* Was nothing sent, and the connection is as it was? */
+static bool is_harmless(int error)
+{
+    return error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -EBADF ||
+           error == -ETOOMANYREFS || error == -ENOBUFS;
+}
+
 /* Notes what became of a send. The lock is held. */
 static int sent(struct viommu_vfio_user *far, struct channel *channel, int ret)
 {
     if (ret == 0) {
         watch(far, channel);
-    } else if (ret != -ENOMEM && ret != -EMFILE && ret != -ENFILE && !far->broken) {
+    } else if (!is_harmless(ret) && !far->broken) {
         far->broken = ret;
         wake_kick(&far->wake);
     }
@@ -343,8 +350,9 @@ static int request_take(struct viommu_vfio_user *far, const struct vfio_user_mes
 {
     struct request *request = &far->requests[message->header.id % REQUESTS_MAX];
 
+    /* Some servers leave the command out. */
     if (request->kind == REQUEST_NONE || request->id != message->header.id ||
-        request->command != message->header.command ||
+        (message->header.command && request->command != message->header.command) ||
         (!(message->header.flags & VFIO_USER_ERROR) && !answer_is_right(request, message))) {
         return -EPROTO;
     }
@@ -485,7 +493,8 @@ int viommu_vfio_user_send(struct viommu_vfio_user *far, uint16_t command, const 
     } else if (!far->ready) {
         ret = -EAGAIN;
     } else if (command == VFIO_USER_VERSION || command == VFIO_USER_DMA_MAP ||
-               command == VFIO_USER_DMA_UNMAP || first_size > VFIO_USER_MAX_PAYLOAD ||
+               command == VFIO_USER_DMA_UNMAP || command == VFIO_USER_DMA_READ ||
+               command == VFIO_USER_DMA_WRITE || first_size > VFIO_USER_MAX_PAYLOAD ||
                second_size > VFIO_USER_MAX_PAYLOAD - first_size || fd_count > VFIO_USER_MAX_FDS ||
                fd_count > far->capabilities.max_msg_fds) {
         ret = -EINVAL;

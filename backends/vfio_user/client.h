@@ -120,7 +120,7 @@ struct viommu_vfio_user {
 
 /*
  * Sends a command that wants an answer. The lock is held. Returns 0; -ENOBUFS when too many wait;
- * -ENOMEM, -EMFILE, -ENFILE with nothing sent; another errno when the connection broke (it is noted).
+ * what vfio_user_output_send returns. When the connection broke, that is noted.
  */
 int far_request(struct viommu_vfio_user *far, const struct request *request, const void *first,
                    size_t first_size, const void *second, size_t second_size, const int *fds,

@@ -5,6 +5,7 @@
 #include "vfio_user/test_far.h"
 
 #include <dirent.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -73,6 +74,13 @@ static void close_fds(struct test_far *far)
         close(far->fds[i]);
     }
     far->n_fds = 0;
+}
+
+void test_far_forget(struct test_far *far)
+{
+    close_fds(far);
+    free(far->payload);
+    far->payload = NULL;
 }
 
 /* A whole header comes from one read, as some servers want it. */
@@ -149,8 +157,9 @@ static int take_error(struct test_far *far)
 static int map(struct test_far *far)
 {
     struct test_region region = {.file = far->n_fds};
-    int error = take_error(far);
+    int error = far->refuse_map ? far->refuse_map : take_error(far);
 
+    far->refuse_map = 0;
     assert_int_equal(far->payload_size, sizeof(region.map));
     memcpy(&region.map, far->payload, sizeof(region.map));
     assert_int_equal(region.map.argsz, sizeof(region.map));
@@ -256,7 +265,8 @@ void test_far_step(struct test_far *far)
         int error = 0;
 
         if ((far->header.flags & VFIO_USER_TYPE_MASK) != VFIO_USER_TYPE_COMMAND) {
-            break;
+            far->answers++;
+            continue;
         }
         switch (far->header.command) {
         case VFIO_USER_VERSION:
@@ -378,16 +388,65 @@ void test_world_disconnect(struct test_world *world)
     world->mirror = NULL;
     viommu_vfio_user_destroy(world->client);
     world->client = NULL;
-    close_fds(&world->far);
+    test_far_forget(&world->far);
     if (world->far.fd >= 0) {
         close(world->far.fd);
     }
     if (world->far.twin >= 0) {
         close(world->far.twin);
     }
-    free(world->far.payload);
-    world->far.payload = NULL;
     world->far.fd = world->far.twin = -1;
+}
+
+void test_world_connect_silently(struct test_world *world, uint32_t timeout_ms)
+{
+    world->far.capabilities = "";
+    test_world_disconnect(world);
+    test_world_connect(world, &(struct test_wanted){.client.timeout_ms = timeout_ms});
+    assert_int_equal(test_far_receive(&world->far, world->far.fd), 1);
+    assert_int_equal(world->far.header.command, VFIO_USER_VERSION);
+}
+
+void test_far_answer_version(struct test_far *far, uint16_t major, uint16_t minor, const char *text,
+                             uint32_t flags, const int *fds, unsigned n_fds)
+{
+    struct vfio_user_header header = far->header;
+    struct vfio_user_version version = {major, minor};
+
+    header.flags = VFIO_USER_TYPE_REPLY | flags;
+    header.error = flags ? EINVAL : 0;
+    test_far_send(far->fd, header, &version, sizeof(version), text, strlen(text) + 1, fds, n_fds);
+}
+
+void test_world_reconnect(struct test_world *world)
+{
+    world->far.capabilities = USUAL_CAPABILITIES;
+    test_world_disconnect(world);
+    test_world_connect(world, &(struct test_wanted){0});
+    test_world_settle(world);
+}
+
+bool test_world_is_readable(struct test_world *world)
+{
+    struct pollfd poll_fd = {viommu_vfio_user_event_fd(world->client), POLLIN, 0};
+
+    return poll(&poll_fd, 1, 0) == 1;
+}
+
+void test_world_expect_failed(struct test_world *world, int error)
+{
+    unsigned before = world->failed;
+
+    assert_int_equal(viommu_vfio_user_process(world->client), error);
+    assert_int_equal(world->failed, before + 1);
+    assert_int_equal(world->error, error);
+    /* Once; and nothing is left to wait for. */
+    assert_int_equal(viommu_vfio_user_process(world->client), error);
+    assert_int_equal(world->failed, before + 1);
+    assert_int_equal(viommu_vfio_user_send(world->client, VFIO_USER_DEVICE_RESET, NULL, 0, NULL, 0,
+                                           NULL, 0, NULL, NULL),
+                     -EPIPE);
+    assert_false(test_world_is_readable(world));
 }
 
 void test_world_open(struct test_world *world, const struct test_wanted *wanted)

@@ -27,7 +27,7 @@
 #define REQUESTER 0x28
 #define DOMAIN 7
 #define LEVELS 3
-#define REGIONS_MAX 512
+#define REGIONS_MAX 1100
 
 #define USUAL_CAPABILITIES "{\"capabilities\":{\"max_msg_fds\":8,\"max_data_xfer_size\":1048576}}"
 #define TWIN_CAPABILITIES \
@@ -45,6 +45,7 @@ struct test_far {
     uint64_t region_size_max; /* larger ones are refused; 0: none is */
     unsigned regions_max;     /* more are refused */
     int refuse;               /* the next DMA_MAP or DMA_UNMAP is answered with this errno */
+    int refuse_map;           /* the same, of DMA_MAPs only */
     bool hold;                /* commands are carried out, but not answered yet */
 
     struct test_region regions[REGIONS_MAX];
@@ -53,7 +54,8 @@ struct test_far {
     unsigned maps;
     unsigned unmaps;
     unsigned unmap_alls;
-    unsigned files; /* that came, ever */
+    unsigned files;   /* that came, ever */
+    unsigned answers; /* to commands of the server, that nobody looked at */
 
     /* The last message that came, of any kind. */
     struct vfio_user_header header;
@@ -108,6 +110,9 @@ void test_far_send(int fd, struct vfio_user_header header, const void *first, si
 /* Receives one message. Returns 1, or 0 when there is none. */
 int test_far_receive(struct test_far *far, int fd);
 
+/* Closes and frees what came with the last message. */
+void test_far_forget(struct test_far *far);
+
 /* Carries out all that came. */
 void test_far_step(struct test_far *far);
 
@@ -128,6 +133,21 @@ void test_world_close(struct test_world *world);
 /* Another client and server, in place of those that are there. */
 void test_world_connect(struct test_world *world, const struct test_wanted *wanted);
 void test_world_disconnect(struct test_world *world);
+
+/* The same, but VERSION is received and not answered: then with test_far_answer_version, as far.header
+ * is that of VERSION. An error is answered where flags say so. */
+void test_world_connect_silently(struct test_world *world, uint32_t timeout_ms);
+void test_far_answer_version(struct test_far *far, uint16_t major, uint16_t minor, const char *text,
+                             uint32_t flags, const int *fds, unsigned n_fds);
+
+/* The usual client and server, again. */
+void test_world_reconnect(struct test_world *world);
+
+/* The client finds the connection to be over, for this reason, and says so once. */
+void test_world_expect_failed(struct test_world *world, int error);
+
+/* Does the client's descriptor poll readable? */
+bool test_world_is_readable(struct test_world *world);
 
 /* All that can be done now, on every side. */
 void test_world_settle(struct test_world *world);

@@ -36,7 +36,7 @@ LARGE = 1 << 7
 # Of the guest of a hostile device: its memory, and what it lets the device reach (iova.h).
 HOSTILE_RAM = 512 << 20
 HOSTILE_WINDOW = (0x08000000, 0x08000fff)
-ATTACK_SECONDS = 12
+ATTACK_SECONDS = 5
 
 
 class GuestMemory:
@@ -220,6 +220,7 @@ class HostileDevice:
         return tried
 
     def attack(self):
+        """Less than the guest waits for (init.c)."""
         wrong = self.far.catalogue([HOSTILE_WINDOW]) + self.far.strange_commands()
         if wrong:
             raise Failed("the hostile device: %s" % wrong)

@@ -61,7 +61,7 @@ class Setup:
 
     def patience(self):
         """How many times as long as others it may take: waiting is part of some."""
-        return 3 if self.kind in DISK_KINDS else 1
+        return 3 if self.kind in DISK_KINDS or self.kind == "hostile" else 1
 
     def unit(self, args, directory):
         disk = Disk(directory, args.disk_mib) if self.kind in DISK_KINDS else None

@@ -28,6 +28,8 @@ SERVER_START_SECONDS = 10
 # One byte in so many: queue entries, lists of pages.
 COPIED_AT_MOST = 20
 TAKEOVER_SECONDS = 10
+# A process more has to run before an invalidation ends, on a machine that may be busy.
+FAR_ACK_MS = "10000"
 # Until transfers that are held are under way.
 HELD_SECONDS = 0.3
 # How long those stay connected that do not take over.
@@ -267,6 +269,8 @@ class ServedUnit(Unit):
         mirrored = self.mirrored or (self.far and not self.far.isolated)
         if self.args.caching_mode == "on" or (mirrored and self.model == "vtd"):
             command.append("--caching-mode")
+        if self.far:
+            command += ["--ack-timeout", FAR_ACK_MS]
         return command + self.args.serve_arg
 
     def launch(self, command, log, mode):
