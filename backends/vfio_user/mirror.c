@@ -13,8 +13,8 @@
  *   is there.
  *
  * A fence cannot wait for an answer. It sends UNMAP of all, and reports honestly that it is not
- * confirmed, unless nothing was mapped. When the answer does not come, or says no, the connection is
- * given up, and a server that lives drops all when it sees that. What no one can do is to take
+ * confirmed, unless nothing was mapped. When the answer does not come, or says no, the connection
+ * is given up, and a server that lives drops all when it sees that. What no one can do is to take
  * mapped pages of a file away from a process that means to keep them.
  *
  * With `isolate` nothing is mirrored. The far server gets regions without a file that cover every
@@ -148,7 +148,7 @@ void far_count_mapping(struct viommu_vfio_user *far, const struct request *reque
     switch (request->kind) {
     case REQUEST_MAP:
         far->statistics.mappings += status == 0;
-        far->exposed -= status < 0 && current;
+        far->exposed -= status < 0 && current && far->exposed;
         break;
     case REQUEST_UNMAP:
         far->statistics.mappings -= status == 0 && far->statistics.mappings;
