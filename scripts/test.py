@@ -322,8 +322,12 @@ def stage_guest(results):
              ("6.12", served, ["--disk", "--iommu", "none", "--smp", "4"]),
              ("6.12", served, ["--failures", "--smp", "4"]),
              ("6.12", served, ["--takeover", "--smp", "4"]),
+             ("6.12", served, ["--far", "--strict", "--smp", "4"]),
+             ("6.1", served, ["--disk", "--process", "isolated", "--lazy", "--smp", "1"]),
+             ("6.12", served, ["--hostile", "--smp", "4"]),
              ("6.12", virtio, ["--strict", "--smp", "4"]),
              ("6.12", virtio, ["--disk", "--lazy", "--smp", "4"]),
+             ("6.12", virtio, ["--disk", "--process", "mapped", "--lazy", "--smp", "4"]),
              ("7.2", virtio, ["--strict", "--smp", "1"]))
     for kernel, unit, options in boots:
         words = [o.lstrip("-") for o in unit[len(served):] + options]
