@@ -155,7 +155,7 @@ static void tell_short(struct far *far)
 
 static void tell_empty(struct far *far)
 {
-    far_send(far->fd, VHOST_USER_IOTLB_MSG, VHOST_USER_REPLY, NULL, 0);
+    far_send(far->fd, VHOST_USER_IOTLB_MSG, VHOST_USER_REPLY, "", 0);
 }
 
 static void tell_long(struct far *far)
