@@ -339,6 +339,18 @@ static void test_run_leaves_held_alone(void **state)
     bed_run(&bed);
     message = far_last(&bed.far, VHOST_IOTLB_UPDATE);
     assert_true(message->iova == 0x201000 && message->size == 0x2000);
+    /* And what comes before something held ends there: it is dropped by itself. */
+    bed_map(&bed, 0x301000, 0x71000, SPEC_R);
+    far_miss(&bed.far, 0x301000, 1);
+    bed_run(&bed);
+    bed_map(&bed, 0x300000, 0x70000, SPEC_R);
+    far_miss(&bed.far, 0x300000, 1);
+    bed_run(&bed);
+    message = far_last(&bed.far, VHOST_IOTLB_UPDATE);
+    assert_true(message->iova == 0x300000 && message->size == 0x1000);
+    bed_flush_begin(&bed, 0x300000, 0);
+    bed_run(&bed);
+    assert_null(far_find(&bed.far, 0x300000, 1));
     /* Only the target changed. */
     bed_map(&bed, 0x202000, 0x60000, SPEC_R);
     bed_flush_begin(&bed, 0x202000, 0);
