@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
-spaces, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, nvme, pv, relay and
+spaces, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, vhost, nvme, pv, relay and
 vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
@@ -19,6 +19,7 @@ import iova_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
 import relay_corpus  # noqa: E402
+import vhost_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
 
@@ -1239,6 +1240,8 @@ for seed, content in nvme_corpus.seeds().items():
     write("nvme", seed, content)
 for seed, content in pv_corpus.seeds().items():
     write("pv", seed, content)
+for seed, content in vhost_corpus.seeds().items():
+    write("vhost", seed, content)
 for seed, content in relay_corpus.seeds().items():
     write("relay", seed, content)
 for seed, content in far_corpus.seeds().items():

@@ -28,6 +28,7 @@
 #include <viommu/tzmpc.h>
 #include <viommu/vfio.h>
 #include <viommu/vfio_user.h>
+#include <viommu/vhost.h>
 #include <viommu/viot.h>
 #include <viommu/virtio.h>
 #include <viommu/vtd.h>
