@@ -497,12 +497,14 @@ static inline void bed_init(struct bed *bed)
 
 static inline void bed_fini(struct bed *bed)
 {
+    struct viommu_memory *memory = bed->guest.memory;
+
     viommu_vhost_destroy(bed->vhost);
     far_close(&bed->far);
     free(bed->far.log);
     free(bed->far.entries);
     guest_fini(&bed->guest);
-    viommu_memory_destroy(bed->guest.memory);
+    viommu_memory_destroy(memory);
     munmap(bed->ram, FAR_PAGES * 4096);
     close(bed->ram_fd);
 }
