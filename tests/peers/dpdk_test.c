@@ -331,7 +331,7 @@ static const char *check_read_only_page(struct test *test)
 
 /* ---- checks, with a far side that fails ---- */
 
-/* Unmaps and maps; with a far side that does not answer it may take as long as the time-out. */
+/* Unmaps and maps some; with a far side that does not answer it may take as long as the time-out. */
 static const char *invalidate_in_time(struct test *test, uint64_t limit_ms)
 {
     uint64_t begin = world_now();
@@ -342,7 +342,27 @@ static const char *invalidate_in_time(struct test *test, uint64_t limit_ms)
     return ms <= limit_ms ? NULL : because(test, "invalidations took ms", ms, limit_ms);
 }
 
-static const char *fail_and_come_again(struct test *test, unsigned failed, int error)
+/* The same until one of the pages was held, and that is noticed. */
+static const char *invalidate_until_failed(struct test *test, unsigned failed)
+{
+    const char *why = NULL;
+
+    for (unsigned i = 0; i < 100 && !why && atomic_load(&test->world.failed) == failed; i++) {
+        why = invalidate_in_time(test, 4 * TIMEOUT_MS + 5000);
+    }
+    return why;
+}
+
+static bool is_denied(struct test *test)
+{
+    struct viommu_translation translation;
+
+    return viommu_device_translate(test->world.device, NULL, world_iova(0), VIOMMU_READ,
+                                   &translation) == -EPERM;
+}
+
+/* `denied`: it held translations that it did not drop when it was told to. */
+static const char *fail_and_come_again(struct test *test, unsigned failed, int error, bool denied)
 {
     struct world *world = &test->world;
     const char *why;
@@ -357,10 +377,14 @@ static const char *fail_and_come_again(struct test *test, unsigned failed, int e
     if (viommu_vhost_state(world->vhost) != VIOMMU_VHOST_FAILED) {
         return "the state is not FAILED";
     }
+    if (is_denied(test) != denied) {
+        return denied ? "the device is not denied" : "the device is denied";
+    }
     /* Nobody holds anything: this is done at once. */
     why = invalidate_in_time(test, 5000);
     if (!why) {
         traffic_may_lose(&test->traffic, true);
+        guest_ok(denied ? viommu_device_reset(world->device) : 0, "device_reset");
         world_reconnect(world);
         why = traffic_wait(&test->traffic, 500);
         traffic_may_lose(&test->traffic, false);
@@ -379,7 +403,7 @@ static const char *check_killed(struct test *test)
     unsigned failed = atomic_load(&test->world.failed);
 
     far_kill(&test->world.far);
-    return fail_and_come_again(test, failed, -ECONNRESET);
+    return fail_and_come_again(test, failed, -ECONNRESET, false);
 }
 
 static const char *check_killed_in_invalidation(struct test *test)
@@ -389,9 +413,9 @@ static const char *check_killed_in_invalidation(struct test *test)
 
     far_signal(&test->world.far, SIGSTOP);
     kill(test->world.far.pid, SIGKILL); /* its socket closes a moment later */
-    why = invalidate_in_time(test, 4 * TIMEOUT_MS + 5000);
+    why = invalidate_until_failed(test, failed);
     far_kill(&test->world.far);
-    return why ? why : fail_and_come_again(test, failed, -ECONNRESET);
+    return why ? why : fail_and_come_again(test, failed, -ECONNRESET, false);
 }
 
 static const char *check_hangs(struct test *test)
@@ -400,8 +424,8 @@ static const char *check_hangs(struct test *test)
     const char *why;
 
     far_signal(&test->world.far, SIGSTOP);
-    why = invalidate_in_time(test, 4 * TIMEOUT_MS + 5000);
-    return why ? why : fail_and_come_again(test, failed, -ETIMEDOUT);
+    why = invalidate_until_failed(test, failed);
+    return why ? why : fail_and_come_again(test, failed, -ETIMEDOUT, true);
 }
 
 static const char *check_nonsense(struct test *test)
@@ -410,8 +434,8 @@ static const char *check_nonsense(struct test *test)
     const char *why;
 
     atomic_store(&test->world.wire.garble, true);
-    why = invalidate_in_time(test, 4 * TIMEOUT_MS + 5000);
-    return why ? why : fail_and_come_again(test, failed, -EPROTO);
+    why = invalidate_until_failed(test, failed);
+    return why ? why : fail_and_come_again(test, failed, -EPROTO, false);
 }
 
 /* ---- all of it ---- */

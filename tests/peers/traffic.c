@@ -95,7 +95,7 @@ static unsigned send(struct traffic *traffic)
     struct net *net = &traffic->world->net;
     unsigned done = 0;
 
-    while (!atomic_load(&traffic->quiet) && under_way(net) < SEND_OUTSTANDING) {
+    while (!traffic->quiet && under_way(net) < SEND_OUTSTANDING) {
         unsigned number = find_free(traffic, can_send);
         struct net_buffer buffer;
 
@@ -126,12 +126,18 @@ static unsigned take_back(struct traffic *traffic)
             done++;
         }
     }
+    return done;
+}
+
+static void publish(struct traffic *traffic)
+{
+    const struct net *net = &traffic->world->net;
+
     atomic_store(&traffic->received, net->received);
     atomic_store(&traffic->outstanding, under_way(net));
     if (net->wrong[0]) {
         atomic_store(&traffic->wrong, true);
     }
-    return done;
 }
 
 static void *work(void *arg)
@@ -143,6 +149,7 @@ static void *work(void *arg)
 
         pthread_mutex_lock(&traffic->lock);
         done = refill(traffic) + take_back(traffic) + send(traffic);
+        publish(traffic);
         pthread_mutex_unlock(&traffic->lock);
         if (!done) {
             world_sleep(20);
@@ -203,13 +210,17 @@ const char *traffic_wait(struct traffic *traffic, unsigned frames)
 
 const char *traffic_pause(struct traffic *traffic)
 {
-    atomic_store(&traffic->quiet, true);
+    pthread_mutex_lock(&traffic->lock);
+    traffic->quiet = true; /* what was published before this does not say that nothing follows */
+    pthread_mutex_unlock(&traffic->lock);
     return wait_for(traffic, &traffic->outstanding, 0, true);
 }
 
 void traffic_go_on(struct traffic *traffic)
 {
-    atomic_store(&traffic->quiet, false);
+    pthread_mutex_lock(&traffic->lock);
+    traffic->quiet = false;
+    pthread_mutex_unlock(&traffic->lock);
 }
 
 void traffic_may_lose(struct traffic *traffic, bool may)

@@ -25,11 +25,11 @@ enum {
 struct traffic {
     struct world *world;
     pthread_t thread;
-    pthread_mutex_t lock; /* of `busy`, the driver's rings, and world->pages of buffers */
+    pthread_mutex_t lock; /* of `busy`, `quiet`, the driver's rings, world->pages of buffers */
     bool busy[BUFFERS];   /* lent or taken */
     struct random random;
     _Atomic bool stop;
-    _Atomic bool quiet; /* send nothing */
+    bool quiet; /* send nothing */
     _Atomic uint64_t received;
     _Atomic uint64_t outstanding; /* frames under way */
     _Atomic bool wrong;
