@@ -63,7 +63,7 @@ static unsigned map_elsewhere(struct test *test, unsigned count, enum flush flus
     for (unsigned i = 0; i < taken; i++) {
         old[i] = world->pages[pages[i]].gpa;
         if (in_place) {
-            world_map(world, pages[i], world_take(world), traffic_perm(&test->random, false));
+            world_map(world, pages[i], world_take(world), traffic_perm(&test->random));
         } else {
             world_map(world, pages[i], 0, 0);
         }
@@ -74,7 +74,7 @@ static unsigned map_elsewhere(struct test *test, unsigned count, enum flush flus
     for (unsigned i = 0; i < taken; i++) {
         world_give(world, old[i]); /* poisoned, and looked at when it is used again */
         if (!in_place) {
-            world_map(world, pages[i], world_take(world), traffic_perm(&test->random, false));
+            world_map(world, pages[i], world_take(world), traffic_perm(&test->random));
         }
     }
     if (taken && !in_place) {

@@ -9,14 +9,12 @@
 
 enum { PATIENCE_SECONDS = 30, LENGTH_MIN = NET_HEADER + NET_FRAME_MIN };
 
-uint8_t traffic_perm(struct random *random, bool write_only_too)
+uint8_t traffic_perm(struct random *random)
 {
-    unsigned number = random_below(random, 4);
+    static const uint8_t perms[] = {
+        LEDGER_READ, LEDGER_WRITE, LEDGER_READ | LEDGER_WRITE, LEDGER_READ | LEDGER_WRITE};
 
-    if (number == 0) {
-        return LEDGER_READ;
-    }
-    return number == 1 && write_only_too ? LEDGER_WRITE : LEDGER_READ | LEDGER_WRITE;
+    return perms[random_below(random, 4)];
 }
 
 static bool can_receive(const struct traffic *traffic, unsigned number)

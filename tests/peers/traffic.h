@@ -52,6 +52,6 @@ unsigned traffic_take(struct traffic *traffic, unsigned *pages, unsigned count);
 void traffic_give_back(struct traffic *traffic, const unsigned *pages, unsigned count);
 
 /* Permissions for a page, as drivers choose them. */
-uint8_t traffic_perm(struct random *random, bool write_only_too);
+uint8_t traffic_perm(struct random *random);
 
 #endif

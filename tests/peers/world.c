@@ -409,6 +409,7 @@ static void create_front_end(struct world *world)
         .fd = world->next_fd,
         .rings = 2,
         .timeout_ms = ANSWER_MS,
+        .writable_is_readable = true,
         .ready = on_ready,
         .failed = on_failed,
         .opaque = world,
@@ -464,6 +465,7 @@ void world_init(struct world *world, const char *program, const char *directory,
     memset(world, 0, sizeof(*world));
     world->is_virtio = is_virtio;
     ledger_init(&world->ledger, WINDOW_FIRST, WINDOW_PAGES);
+    world->ledger.writable_is_readable = true;
     far_init(&world->far, program, directory, log);
     net_init(&world->net);
     make_memory(world);
