@@ -11,8 +11,8 @@ counted: a test of meson, a fuzz target, a benchmark, a check, a boot.  Each tes
 counts by itself.
 
 What each program says goes to a log under build/test/; a failure prints the end of it and its name.
-A test is skipped only where a program of others (QEMU, a kernel, DPDK) cannot run on this machine: exit
-status 77.
+A test is skipped only where a program of others (QEMU, a kernel, DPDK) cannot run on this machine:
+exit status 77.
 
 The last line is "N passed, N failed, N skipped".  Exit status: 0 none failed, 1 some failed, 2
 usage, 130 Ctrl-C.
@@ -275,6 +275,8 @@ def stage_bench(results):
         meson_test(results, "plain", "--suite", "bench")
         boot_guest(results, "6.12", ["--viommu", VIOMMU, "--bench", "--bench-ms", "100"],
                    "bench: guest")
+        run_alone(results, "bench-peers", [sys.executable, "-B", "tests/peers/run.py", "--bench",
+                                           "build/plain/tests/peers/dpdk_bench", "--rounds", "1"])
 
 
 def run_checks(results, name, command, env=None):
@@ -335,9 +337,14 @@ def stage_guest(results):
 
 def boot_guest(results, kernel, options, name):
     """Runs the guest test once and counts it as one test."""
+    run_alone(results, name, [sys.executable, "-B", "tests/guest/run.py", "--kernel", kernel,
+                              *options])
+
+
+def run_alone(results, name, command):
+    """Runs a program and counts it as one test."""
     start = time.monotonic()
     log_name = re.sub(r"[^a-z0-9.]+", "-", name)
-    command = [sys.executable, "-B", "tests/guest/run.py", "--kernel", kernel, *options]
     status, log = run(log_name, command, timeout=900)
     step(name, start)
     if status == SKIP_STATUS:

@@ -2,7 +2,7 @@
 /*
  * DPDK's testpmd behind our IOMMU, by our vhost front-end (run.py starts this).
  *
- *   dpdk_test TESTPMD DIRECTORY [LOG] [--virtio] [--scale PERCENT]
+ *   dpdk_test TESTPMD DIRECTORY [--log FILE] [--virtio] [--scale PERCENT]
  *
  * Frames go to testpmd and come back, in rings and buffers whose addresses are the device's, while
  * the guest maps and unmaps other buffers, moves rings, makes mistakes, and while testpmd hangs, dies
@@ -509,8 +509,7 @@ static bool run_checks(struct test *test)
 int main(int argc, char **argv)
 {
     static struct test test;
-    const char *log = NULL;
-    bool is_virtio = false;
+    struct world_options options = {0};
     unsigned files = open_files();
     bool good;
 
@@ -519,16 +518,18 @@ int main(int argc, char **argv)
                         "[--scale PERCENT]\n");
         return 2;
     }
+    options.program = argv[1];
+    options.directory = argv[2];
     for (int i = 3; i < argc; i++) {
-        is_virtio = is_virtio || !strcmp(argv[i], "--virtio");
+        options.is_virtio = options.is_virtio || !strcmp(argv[i], "--virtio");
         if (i + 1 < argc && !strcmp(argv[i], "--log")) {
-            log = argv[i + 1];
+            options.log = argv[i + 1];
         } else if (i + 1 < argc && !strcmp(argv[i], "--scale")) {
             scale = (unsigned)atoi(argv[i + 1]);
         }
     }
     test.random.state = 2;
-    world_init(&test.world, argv[1], argv[2], log, is_virtio);
+    world_init(&test.world, &options);
     traffic_start(&test.traffic, &test.world);
     good = run_checks(&test);
     traffic_stop(&test.traffic);

@@ -22,8 +22,8 @@
 
 enum { START_SECONDS = 60 };
 
-/* A packet that finds no room waits for it, and is not dropped. */
-static const char commands[] = "set fwd io retry\nset burst tx delay 20 retry 20000\nstart\n";
+/* A packet that finds no room waits for it, 20 s and more, and is not dropped. */
+static const char commands[] = "set fwd io retry\nset burst tx delay 20 retry 1000000\nstart\n";
 
 void far_init(struct far *far, const char *program, const char *directory, const char *log)
 {

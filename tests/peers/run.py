@@ -66,12 +66,15 @@ def main():
     parser.add_argument("--model", choices=("vtd", "virtio"), help="only this IOMMU")
     parser.add_argument("--scale", type=int, default=100, metavar="PERCENT",
                         help="how much of each check (100)")
+    parser.add_argument("--rounds", type=int, default=20, metavar="N", help="of figures (20)")
     parser.add_argument("--no-fetch", action="store_true",
                         help="use testpmd if it is in the cache, else exit with 77")
     parser.add_argument("--wrap", default="", metavar="WORDS", help="run the program under this")
     args = parser.parse_args()
     if bool(args.test) == bool(args.bench):
         parser.error("--test or --bench")
+    if args.bench and args.model == "virtio":
+        parser.error("figures are taken behind VT-d")
     try:
         check_memory()
         testpmd = path_in_cache() if args.no_fetch else find()
@@ -81,8 +84,9 @@ def main():
         print("run.py: error: %s" % e, flush=True)
         return 77
     failed = False
-    for model in ("vtd", "virtio") if not args.model else (args.model,):
-        options = ["--scale", str(args.scale)] if args.test else []
+    models = ("vtd",) if args.bench else ("vtd", "virtio")
+    for model in (args.model,) if args.model else models:
+        options = ["--scale", str(args.scale)] if args.test else ["--rounds", str(args.rounds)]
         options += ["--virtio"] if model == "virtio" else []
         if run(args.test or args.bench, testpmd, options, args.wrap.split()):
             failed = True

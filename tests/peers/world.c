@@ -23,7 +23,7 @@
 #define HIGH_GPA 0x100000000ull
 #define HIGH_OFFSET 0x100000ull /* where it begins in its file */
 
-enum { DOMAIN = 5, LEVELS = 3, POISON = 0xa5, WAIT_SECONDS = 30 };
+enum { LEVELS = 3, POISON = 0xa5, WAIT_SECONDS = 30 };
 
 uint64_t world_now(void)
 {
@@ -169,10 +169,10 @@ static void map_by_request(struct world *world, unsigned page, uint64_t gpa, uin
 
     ledger_change(&world->ledger, page, gpa, perm);
     if (world->pages[page].perm) {
-        request(world, spec_virtio_unmap(DOMAIN, iova, iova + GUEST_PAGE - 1));
+        request(world, spec_virtio_unmap(WORLD_DOMAIN, iova, iova + GUEST_PAGE - 1));
     }
     if (perm) {
-        request(world, spec_virtio_map(DOMAIN, iova, iova + GUEST_PAGE - 1, gpa, perm));
+        request(world, spec_virtio_map(WORLD_DOMAIN, iova, iova + GUEST_PAGE - 1, gpa, perm));
     }
     ledger_complete(&world->ledger, page);
     world->pages[page] = (struct world_page){.gpa = gpa, .perm = perm};
@@ -198,7 +198,7 @@ void world_flush(struct world *world, enum flush flush)
     }
     for (unsigned page = 0; page < WINDOW_PAGES && flush == FLUSH_PAGES; page++) {
         if (world->pages[page].changed) {
-            guest_queue_put(&world->guest, spec_iotlb_invalidate(SPEC_SELECTIVE, DOMAIN,
+            guest_queue_put(&world->guest, spec_iotlb_invalidate(SPEC_SELECTIVE, WORLD_DOMAIN,
                                                                  world_iova(page), 0, false));
             if (++queued % 128 == 0) { /* the queue has 256 entries */
                 guest_queue_wait(&world->guest);
@@ -206,7 +206,7 @@ void world_flush(struct world *world, enum flush flush)
         }
     }
     if (flush == FLUSH_DOMAIN) {
-        guest_queue_put(&world->guest, spec_iotlb_invalidate(SPEC_DOMAIN, DOMAIN, 0, 0, false));
+        guest_queue_put(&world->guest, spec_iotlb_invalidate(SPEC_DOMAIN, WORLD_DOMAIN, 0, 0, false));
     }
     guest_queue_wait(&world->guest);
     for (unsigned page = 0; page < WINDOW_PAGES; page++) {
@@ -220,7 +220,7 @@ void world_flush(struct world *world, enum flush flush)
 void world_flush_anyway(struct world *world, unsigned page, unsigned count)
 {
     for (unsigned i = page; i < page + count; i++) {
-        guest_queue_put(&world->guest, spec_iotlb_invalidate(SPEC_SELECTIVE, DOMAIN, world_iova(i),
+        guest_queue_put(&world->guest, spec_iotlb_invalidate(SPEC_SELECTIVE, WORLD_DOMAIN, world_iova(i),
                                                              0, false));
     }
     guest_queue_wait(&world->guest);
@@ -232,6 +232,12 @@ uint64_t world_faults(struct world *world)
 
     guest_ok(viommu_stats_get(world->iommu, &stats, sizeof(stats)), "stats");
     return stats.faults_recorded + stats.faults_lost;
+}
+
+/* Without a monitor: while the guest waits. */
+static void work_meanwhile(void *opaque)
+{
+    world_work(opaque);
 }
 
 static void make_vtd(struct world *world)
@@ -247,6 +253,8 @@ static void make_vtd(struct world *world)
 
     guest_ok(guest_init(&world->guest, &config), "guest");
     world->guest.processed_elsewhere = true;
+    world->guest.meanwhile = world->bare ? work_meanwhile : NULL;
+    world->guest.opaque = world;
     world->iommu = world->guest.iommu;
 }
 
@@ -265,10 +273,10 @@ static void make_virtio(struct world *world)
 static void bring_up(struct world *world)
 {
     if (world->is_virtio) {
-        request(world, spec_virtio_attach(DOMAIN, REQUESTER, 0));
+        request(world, spec_virtio_attach(WORLD_DOMAIN, REQUESTER, 0));
     } else {
         world->table = guest_page(&world->guest);
-        guest_attach(&world->guest, REQUESTER, DOMAIN, world->table, LEVELS, SPEC_TT_UNTRANSLATED);
+        guest_attach(&world->guest, REQUESTER, WORLD_DOMAIN, world->table, LEVELS, SPEC_TT_UNTRANSLATED);
         guest_set_root(&world->guest);
         guest_queue_on(&world->guest);
         guest_command(&world->guest, SPEC_TE, true);
@@ -353,34 +361,44 @@ static void fetch_faults(struct world *world)
     }
 }
 
+static void work(struct world *world, int timeout_ms)
+{
+    struct pollfd fds[3] = {
+        {.fd = world->bell, .events = POLLIN},
+        {.fd = viommu_event_fd(world->iommu), .events = POLLIN},
+        {.fd = world->vhost ? viommu_vhost_event_fd(world->vhost) : -1, .events = POLLIN},
+    };
+
+    if (poll(fds, 3, timeout_ms) < 0 && errno != EINTR) {
+        guest_die("poll: %s", strerror(errno));
+    }
+    if (fds[1].revents) {
+        int result = viommu_process(world->iommu, 0);
+
+        if (result < 0) {
+            guest_die("viommu_process: %d", result);
+        }
+        fetch_faults(world);
+    }
+    if (fds[2].revents) {
+        (void)viommu_vhost_process(world->vhost); /* `failed` has told */
+    }
+}
+
 static void *monitor(void *arg)
 {
     struct world *world = arg;
 
     while (!world->stop) {
-        struct pollfd fds[3] = {
-            {.fd = world->bell, .events = POLLIN},
-            {.fd = viommu_event_fd(world->iommu), .events = POLLIN},
-            {.fd = world->vhost ? viommu_vhost_event_fd(world->vhost) : -1, .events = POLLIN},
-        };
-
-        if (poll(fds, 3, -1) < 0 && errno != EINTR) {
-            guest_die("poll: %s", strerror(errno));
-        }
-        if (fds[1].revents) {
-            int result = viommu_process(world->iommu, 0);
-
-            if (result < 0) {
-                guest_die("viommu_process: %d", result);
-            }
-            fetch_faults(world);
-        }
-        if (fds[2].revents) {
-            (void)viommu_vhost_process(world->vhost); /* `failed` has told */
-        }
+        work(world, -1);
         run_call(world);
     }
     return NULL;
+}
+
+void world_work(struct world *world)
+{
+    work(world, 1);
 }
 
 /* Has the monitor do something, and waits. */
@@ -388,6 +406,10 @@ static void have_done(struct world *world, void (*call)(struct world *world))
 {
     uint64_t one = 1;
 
+    if (world->bare) {
+        call(world);
+        return;
+    }
     pthread_mutex_lock(&world->lock);
     world->call = call;
     if (write(world->bell, &one, sizeof(one)) != sizeof(one)) {
@@ -427,9 +449,14 @@ static void connect_by(struct world *world, void (*call)(struct world *world))
 {
     unsigned ready = atomic_load(&world->ready);
 
-    world->next_fd = wire_open(&world->wire, &world->ledger, far_start(&world->far));
-    world->wired = true;
+    world->next_fd = far_start(&world->far);
+    if (!world->bare) {
+        world->next_fd = wire_open(&world->wire, &world->ledger, world->next_fd);
+    }
     have_done(world, call);
+    for (unsigned i = 0; world->bare && i < 10000 && atomic_load(&world->ready) == ready; i++) {
+        world_work(world);
+    }
     if (!world_wait(&world->ready, ready + 1)) {
         guest_die("the front-end is not ready: state %d, error %d",
                   (int)viommu_vhost_state(world->vhost), atomic_load(&world->error));
@@ -439,7 +466,9 @@ static void connect_by(struct world *world, void (*call)(struct world *world))
 void world_reconnect(struct world *world)
 {
     far_kill(&world->far);
-    wire_close(&world->wire);
+    if (!world->bare) {
+        wire_close(&world->wire);
+    }
     connect_by(world, reconnect);
 }
 
@@ -459,17 +488,17 @@ struct viommu_vhost_statistics world_statistics(struct world *world)
 
 /* ---- life ---- */
 
-void world_init(struct world *world, const char *program, const char *directory, const char *log,
-                bool is_virtio)
+void world_init(struct world *world, const struct world_options *options)
 {
     memset(world, 0, sizeof(*world));
-    world->is_virtio = is_virtio;
+    world->is_virtio = options->is_virtio;
+    world->bare = options->bare;
     ledger_init(&world->ledger, WINDOW_FIRST, WINDOW_PAGES);
     world->ledger.writable_is_readable = true;
-    far_init(&world->far, program, directory, log);
+    far_init(&world->far, options->program, options->directory, options->log);
     net_init(&world->net);
     make_memory(world);
-    if (is_virtio) {
+    if (world->is_virtio) {
         make_virtio(world);
     } else {
         make_vtd(world);
@@ -481,7 +510,9 @@ void world_init(struct world *world, const char *program, const char *directory,
     pthread_mutex_init(&world->lock, NULL);
     pthread_cond_init(&world->rung, NULL);
     world->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    guest_ok(-pthread_create(&world->monitor, NULL, monitor, world), "pthread_create");
+    if (!world->bare) {
+        guest_ok(-pthread_create(&world->monitor, NULL, monitor, world), "pthread_create");
+    }
     bring_up(world);
     connect_by(world, create_front_end);
 }
@@ -496,9 +527,13 @@ static void end_monitor(struct world *world)
 void world_fini(struct world *world)
 {
     have_done(world, end_monitor);
-    pthread_join(world->monitor, NULL);
+    if (!world->bare) {
+        pthread_join(world->monitor, NULL);
+    }
     far_kill(&world->far);
-    wire_close(&world->wire);
+    if (!world->bare) {
+        wire_close(&world->wire);
+    }
     guest_ok(viommu_device_remove(world->device), "device_remove");
     if (world->is_virtio) {
         viommu_destroy(world->iommu);

@@ -23,12 +23,13 @@
 #define WINDOW_FIRST 0x7ffe0000ull /* it crosses a border of 1 GiB, so tables are many */
 
 enum {
+    WORLD_DOMAIN = 5,
     WINDOW_PAGES = 1024,
     RING_PAGES = 8, /* the first of the window: 3 of each ring, and one unused between them */
     LOW_PAGES = 2048, /* of guest memory at 0: tables in the first half, buffers in the second */
     HIGH_PAGES = 2048, /* of guest memory at 4 GiB, in another file: buffers */
     SPARE_PAGES = LOW_PAGES / 2 + HIGH_PAGES,
-    TIMEOUT_MS = 1000,  /* of acknowledgements */
+    TIMEOUT_MS = 3000,  /* of acknowledgements */
     ANSWER_MS = 10000,  /* of other answers: testpmd listens before it is able to answer */
 };
 
@@ -44,12 +45,21 @@ struct world_page {
     bool changed; /* and the unit was not told */
 };
 
+struct world_options {
+    const char *program;   /* testpmd */
+    const char *directory; /* for its socket */
+    const char *log;       /* of what it says; or NULL */
+    bool is_virtio;
+    /* For figures: no wire and no ledger; and no monitor: whoever waits calls world_work. */
+    bool bare;
+};
+
 struct world {
     bool is_virtio;
+    bool bare;
     struct far far;
     struct ledger ledger;
     struct wire wire;
-    bool wired;
     struct net net;
 
     uint8_t *low;
@@ -82,8 +92,7 @@ struct world {
 };
 
 /* All of it; rings run when it returns. Ends the program where something fails. */
-void world_init(struct world *world, const char *program, const char *directory, const char *log,
-                bool is_virtio);
+void world_init(struct world *world, const struct world_options *options);
 void world_fini(struct world *world);
 
 static inline uint64_t world_iova(unsigned page)
@@ -103,6 +112,9 @@ void world_map(struct world *world, unsigned page, uint64_t gpa, uint8_t perm);
 void world_flush(struct world *world, enum flush flush);
 /* The unit is told of pages that have not changed. */
 void world_flush_anyway(struct world *world, unsigned page, unsigned count);
+
+/* Without a monitor: does what there is to do, or waits for a moment that something comes. */
+void world_work(struct world *world);
 
 /* A fault that the guest can see has been recorded so many times. */
 uint64_t world_faults(struct world *world);
