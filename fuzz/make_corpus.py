@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
-spaces, MPC, shadow map, save, trace, takeover, virtio, virtio_ring, vhost, nvme and pv fuzz targets into corpus/.
+spaces, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, vhost, nvme, pv, relay and
+vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -13,9 +14,11 @@ import struct
 import sys
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
+import far_corpus  # noqa: E402
 import iova_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
+import relay_corpus  # noqa: E402
 import vhost_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -858,16 +861,45 @@ def save_seeds():
     write("save", "empty", CONFIGS[2] + bytes([S_FRAMED, 0]))
 
 
+# ---- client_dma
+
+def client_dma_seeds():
+    def record(what, how, access, data=b""):
+        return struct.pack("<BBHH", what, how, access, len(data)) + data
+
+    def change(*changes):
+        return b"".join(struct.pack("<HB", at, bits) for at, bits in changes)
+
+    def reply(number, command, flags=1, address=0x7ffff000, count=4, error=0, data=b"\xda" * 4):
+        return struct.pack("<HHIIIQQ", number, command, 32 + len(data), flags, error, address, count) + data
+
+    for most in range(4):
+        write("client_dma", "good-%d" % most, bytes([most]) + b"".join(
+            record(what, how, access) for what in (0, 1) for how in (1, 3, 7) for access in (0, 1, 4096, 9000)))
+    # In the header: id, command, size, flags, error; in the payload: address, count, data.
+    for at in (0, 2, 4, 5, 7, 8, 9, 12, 16, 24, 28, 32):
+        for bits in (1, 0x20, 0xff):
+            write("client_dma", "wrong-%d-%d" % (at, bits), b"\0" + b"".join(
+                record(what, 1, 64, change((at, bits))) + record(what, 1, 64) for what in (0, 1)))
+    write("client_dma", "late-error", b"\2" + record(0, 1, 300, change((2 * 132 + 8, 0x20))) + record(1, 1, 4))
+    write("client_dma", "refusals", b"\0" + b"".join(
+        record(0, 0, 4, reply(n, 11, 0x21, error=14, data=b"")) for n in range(3)) + record(0, 0, 4, reply(3, 11)))
+    write("client_dma", "posts", b"\0" + record(2, 0, 4) * 30 + record(0, 1, 4) + record(3, 0, 0))
+    write("client_dma", "silence", b"\0" + record(0, 0, 4) + record(1, 1, 4))
+    write("client_dma", "half", b"\0" + record(0, 0, 4, reply(0, 11)[:20]) + record(1, 1, 4))
+    write("client_dma", "unasked", b"\0" + record(3, 4, 0, reply(0, 11)) + record(0, 0, 4) + record(1, 1, 4))
+
+
 # ---- takeover
 
 def takeover_seeds():
-    def message(what, data=b"", fds=0, version=1):
+    def message(what, data=b"", fds=0, version=2):
         return struct.pack("<B8sIIQII", 0, b"viommuHO", version, what, len(data), fds, 0) + data
 
     write("takeover", "hello", message(1))
     write("takeover", "refusal", message(3, b"no room"))
     write("takeover", "state", message(2, b"12345678", 1) + b"+")
-    write("takeover", "newer", message(2, b"", version=2))
+    write("takeover", "newer", message(2, b"", version=3))
     for kind, name in ((1, "endpoint"), (2, "edu"), (3, "unit")):
         write("takeover", name, bytes([kind]))
         write("takeover", name + "-cut", bytes([kind, 9]))
@@ -1189,6 +1221,7 @@ virtio_more_seeds()
 virtio_ring_seeds()
 virtio_ring_more_seeds()
 takeover_seeds()
+client_dma_seeds()
 trace_seeds()
 queue_seeds()
 save_seeds()
@@ -1209,3 +1242,7 @@ for seed, content in pv_corpus.seeds().items():
     write("pv", seed, content)
 for seed, content in vhost_corpus.seeds().items():
     write("vhost", seed, content)
+for seed, content in relay_corpus.seeds().items():
+    write("relay", seed, content)
+for seed, content in far_corpus.seeds().items():
+    write("vfio_user_client", seed, content)

@@ -25,7 +25,8 @@
 static void version_is_answered(void **state)
 {
     static const char wanted[] = "{\"capabilities\":{\"max_msg_fds\":8,"
-                                 "\"max_data_xfer_size\":1048576,\"pgsizes\":4096}}";
+                                 "\"max_data_xfer_size\":1048576,\"pgsizes\":4096,"
+                                 "\"max_dma_maps\":65535}}";
 
     (void)state;
     test_client_negotiate(&client);
@@ -36,6 +37,21 @@ static void version_is_answered(void **state)
     assert_int_equal(endpoint.client.max_data_xfer_size, 1048576);
     /* Once is enough. */
     assert_int_equal(test_client_command(&client, VFIO_USER_VERSION, "\0\0\0\0", 4), -EINVAL);
+}
+
+/* A function that takes few regions says so, and means it. */
+static void limit_is_told_and_kept(void **state)
+{
+    (void)state;
+    recorder.function.memory_max = 2;
+    test_client_negotiate(&client);
+    assert_non_null(strstr((char *)client.payload + 4, "\"max_dma_maps\":2}"));
+    assert_int_equal(test_client_map(&client, 0, 4096, 0, 3, -1), 0);
+    assert_int_equal(test_client_map(&client, 4096, 4096, 0, 3, -1), 0);
+    assert_int_equal(test_client_map(&client, 8192, 4096, 0, 3, -1), -ENOSPC);
+    assert_int_equal(recorder.maps, 2);
+    assert_int_equal(test_client_unmap(&client, 0, 4096, 0), 0);
+    assert_int_equal(test_client_map(&client, 8192, 4096, 0, 3, -1), 0);
 }
 
 static void version_text_may_be_odd(void **state)
@@ -419,6 +435,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_RAW(version_is_answered),
+        TEST_RAW(limit_is_told_and_kept),
         TEST_RAW(version_text_may_be_odd),
         TEST_RAW(version_that_cannot_be),
         TEST_RAW(nothing_before_version),

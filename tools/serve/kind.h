@@ -26,6 +26,9 @@ struct serve_key {
 
 struct serve_kind {
     const char *name;
+    /* It is in another process: whose socket has to follow the kind's name, for messages; else NULL. */
+    const char *far;
+    bool needs_unit;              /* it makes no sense without one */
     const struct serve_key *keys; /* up to one without name */
     /*
      * Makes the device, which does its DMA as served->dma says, and sets served->function. Returns
@@ -52,6 +55,7 @@ struct serve_kind {
 
 extern const struct serve_kind serve_kind_edu;
 extern const struct serve_kind serve_kind_nvme;
+extern const struct serve_kind serve_kind_vfio_user;
 
 /* NULL when there is none. */
 const struct serve_kind *serve_kind_find(const char *name);

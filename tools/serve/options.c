@@ -48,7 +48,8 @@ static const char help_text[] =
     "unit."
     "\v"
     "Devices, after --device. Every kind takes at=[BUS:]DEV.FN, its requester id, and "
-    "socket=PATH. A value ends at a comma.\n"
+    "socket=PATH. A value ends at a comma. A kind that is in another process is followed by a colon and "
+    "that one's socket.\n"
     "\n"
     "  edu       1234:11e8, a device for driver writers\n"
     "    mirror=FILE  write into FILE, a JSON line a call, what a mirror of its\n"
@@ -63,6 +64,12 @@ static const char help_text[] =
     "    serial=TEXT  1 to 20 printable characters (what --device calls it)\n"
     "    hold=PATH    for tests: while a file is there, I/O does not end\n"
     "    fail=PATH    for tests: while a file is there, I/O fails\n"
+    "\n"
+    "  vfio-user:SOCKET  the device of a vfio-user server (SPDK, anything that\n"
+    "            libvfio-user serves, `viommu serve --iommu none`), put behind the\n"
+    "            unit; a VT-d unit needs --caching-mode, but with isolate\n"
+    "    isolate      give that server no memory of the guest, but carry out what it\n"
+    "                 asks for: slower, and safe from a hostile one\n"
     "\n"
     "A server that was started with --handover can be replaced while its virtual machine goes on, "
     "best with the guest paused: `viommu serve --takeover SOCKET`. What fails leaves the first "
@@ -122,7 +129,7 @@ static const struct argp_option options[] = {
     {"iommu", OPTION_IOMMU, "vtd|virtio|none", 0,
      "What stands between devices and memory, where --vtd or --virtio does not say it; with none, "
      "device addresses are guest-physical, and no option of a unit makes sense", 1},
-    {"device", OPTION_DEVICE, "KIND,KEY=VALUE,...", 0,
+    {"device", OPTION_DEVICE, "KIND[:SOCKET],KEY=VALUE,...", 0,
      "Serve a device of this kind (see below); may be given several times", 1},
     {"trace", OPTION_TRACE, "FILE", 0,
      "Write into FILE, a JSON line each, what the unit does; `viommu run --replay` reads it", 1},
@@ -238,6 +245,30 @@ static void check_unit(const struct serve_options *request, struct argp_state *s
     }
 }
 
+/* That a device can be what it is to be where it is to be. */
+static void check_device(const struct serve_options *request,
+                         const struct serve_device_options *device, struct argp_state *state)
+{
+    const struct serve_kind *kind = device->kind;
+    bool mirrors = request->iommu == SERVE_VIRTIO ||
+                   (request->iommu == SERVE_VTD && request->vtd.caching_mode);
+
+    if (request->iommu == SERVE_NONE && kind->needs_unit) {
+        argp_error(state, "--device: %s is put behind a unit, and --iommu none has none",
+                   kind->name);
+    }
+    if (kind == &serve_kind_edu && device->edu.mirror && !mirrors) {
+        argp_error(state, "--device: edu: mirror needs --caching-mode");
+    }
+    if (kind == &serve_kind_vfio_user && !device->vfio_user.isolate && !mirrors) {
+        argp_error(state, "--device: vfio-user needs --caching-mode (or isolate), for the far server "
+                          "has to hear of what the guest maps");
+    }
+    if (request->handover && !kind->save) {
+        argp_error(state, "--handover: a server with a %s cannot be handed over", kind->name);
+    }
+}
+
 /* What can be judged only when all is known. */
 static void check_all(struct serve_options *request, struct argp_state *state)
 {
@@ -251,11 +282,7 @@ static void check_all(struct serve_options *request, struct argp_state *state)
     check_unit(request, state);
     check_widths(request, state);
     for (unsigned i = 0; i < request->device_count; i++) {
-        if (request->devices[i].kind == &serve_kind_edu && request->devices[i].edu.mirror &&
-            (request->iommu == SERVE_NONE ||
-             (request->iommu == SERVE_VTD && !request->vtd.caching_mode))) {
-            argp_error(state, "--device: edu: mirror needs --caching-mode");
-        }
+        check_device(request, &request->devices[i], state);
     }
 }
 

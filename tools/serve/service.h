@@ -19,6 +19,7 @@
 #include "nvme/nvme.h"
 #include "options.h"
 #include "port.h"
+#include "relay/relay.h"
 #include "trace.h"
 #include "unit.h"
 #include "virtio/iommu.h"
@@ -44,6 +45,7 @@ struct served_device {
     union {
         struct served_edu edu;
         struct nvme *nvme;
+        struct relay *relay;
     };
 };
 
@@ -91,6 +93,9 @@ const char *service_unit_name(const struct service *service);
 /* What an error of listening on a socket means, for people. */
 const char *service_socket_error(int error);
 
+/* The same, of connecting to one that another process serves. */
+const char *service_far_error(int error);
+
 /* Parts of opening, for who makes a service of saved state (state.h). */
 int service_prepare(struct service *service, const struct serve_options *options);
 int service_make_unit(struct service *service);
@@ -100,6 +105,6 @@ int service_save_unit(const struct service *service, struct save_writer *writer)
 int service_place(struct service *service, const struct serve_device_options *options,
                   struct served_device **out);
 /* The kind has made it: give it the memory that it is to use. */
-void service_connect(struct served_device *served);
+void service_connect(const struct service *service, struct served_device *served);
 
 #endif
