@@ -210,7 +210,7 @@ static const char *check_in_place(struct test *test)
 /* Drops counted in the ledger are of pages that testpmd said it dropped. */
 static const char *check_it_held_them(struct test *test)
 {
-    uint64_t drops = test->world.ledger.drops;
+    uint64_t drops = ledger_drops(&test->world.ledger);
 
     return drops > scaled(1000) ? NULL : because(test, "pages dropped", drops, scaled(1000));
 }
@@ -496,8 +496,8 @@ static bool run_checks(struct test *test)
         uint64_t begin = world_now();
         const char *why = checks[i].check(test);
 
-        if (!why && ledger->wrong) {
-            why = ledger->what;
+        if (!why) {
+            why = ledger_why(ledger);
         }
         good = report(test, checks[i].name, why);
         printf("# %.2f s, %llu frames\n", (double)(world_now() - begin) / 1e9,

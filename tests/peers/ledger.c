@@ -204,3 +204,23 @@ void ledger_gone(struct ledger *ledger)
     }
     pthread_mutex_unlock(&ledger->lock);
 }
+
+const char *ledger_why(struct ledger *ledger)
+{
+    const char *why;
+
+    pthread_mutex_lock(&ledger->lock);
+    why = ledger->wrong ? ledger->what : NULL; /* the first is not changed by those that follow */
+    pthread_mutex_unlock(&ledger->lock);
+    return why;
+}
+
+uint64_t ledger_drops(struct ledger *ledger)
+{
+    uint64_t drops;
+
+    pthread_mutex_lock(&ledger->lock);
+    drops = ledger->drops;
+    pthread_mutex_unlock(&ledger->lock);
+    return drops;
+}

@@ -65,6 +65,10 @@ void ledger_acknowledged(struct ledger *ledger, uint64_t id, uint64_t iova, uint
 /* The connection is over. */
 void ledger_gone(struct ledger *ledger);
 
+/* What was wrong first, or NULL; and how many pages were held and dropped. */
+const char *ledger_why(struct ledger *ledger);
+uint64_t ledger_drops(struct ledger *ledger);
+
 /* Notes something wrong. */
 void ledger_wrong(struct ledger *ledger, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
