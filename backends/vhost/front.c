@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MS UINT64_C(1000000)
+#define MS              UINT64_C(1000000)
 #define FEATURES_NEEDED (VHOST_FEATURE_VERSION_1 | VHOST_FEATURE_ACCESS_PLATFORM)
 #define PROTOCOL_NEEDED (VHOST_USER_F_REPLY_ACK | VHOST_USER_F_BACKEND_REQ)
 
@@ -33,7 +33,7 @@ static uint64_t deadline_of(const struct viommu_vhost *vhost, const struct vhost
     uint64_t ms = vhost->config.timeout_ms ? vhost->config.timeout_ms : 1000;
     uint64_t of_guest = vhost->iommu->ack_timeout - vhost->iommu->ack_timeout / 4;
 
-    return iommu_now(vhost->iommu) + (wait->kind == VHOST_WAIT_CHANGE ? of_guest : ms * MS);
+    return vhost_now(vhost) + (wait->kind == VHOST_WAIT_CHANGE ? of_guest : ms * MS);
 }
 
 static void await(struct viommu_vhost *vhost, const struct vhost_wait *wait, uint32_t request)
@@ -166,6 +166,8 @@ int vhost_front_open(struct viommu_vhost *vhost, int fd)
 
 void vhost_front_close(struct viommu_vhost *vhost)
 {
+    vhost_unwatch(vhost, vhost->main.fd);
+    vhost_unwatch(vhost, vhost->requests.fd);
     vhost_channel_fini(&vhost->main);
     vhost_channel_fini(&vhost->requests);
     if (vhost->requests_fd >= 0) {
@@ -245,7 +247,8 @@ static void configure(struct viommu_vhost *vhost)
 {
     if (!vhost->features_told) {
         put_number(vhost, VHOST_USER_SET_FEATURES,
-                   vhost->accepted | FEATURES_NEEDED | VHOST_FEATURE_PROTOCOL_FEATURES, VHOST_WAIT_ACK);
+                   vhost->accepted | FEATURES_NEEDED | VHOST_FEATURE_PROTOCOL_FEATURES,
+                   VHOST_WAIT_ACK);
         vhost->features_told = true;
     }
     if (!vhost->table_told) {
@@ -275,7 +278,7 @@ void vhost_front_start_ring(struct viommu_vhost *vhost, unsigned ring)
     put_eventfd(vhost, VHOST_USER_SET_VRING_CALL, ring, it->setup.call);
     put_eventfd(vhost, VHOST_USER_SET_VRING_KICK, ring, it->setup.kick);
     put_state(vhost, VHOST_USER_SET_VRING_ENABLE, ring, 1, VHOST_WAIT_ACK);
-    vhost_iotlb_work(vhost, iommu_now(vhost->iommu));
+    vhost_iotlb_work(vhost, vhost_now(vhost));
 }
 
 void vhost_front_stop_ring(struct viommu_vhost *vhost, unsigned ring)
@@ -317,7 +320,8 @@ static void on_stopped(struct viommu_vhost *vhost, const struct vhost_wait *wait
 static void on_features(struct viommu_vhost *vhost, uint64_t features)
 {
     uint64_t needed = FEATURES_NEEDED | VHOST_FEATURE_PROTOCOL_FEATURES;
-    uint64_t others = ~(VHOST_FEATURE_RING_PACKED | VHOST_FEATURE_LOG_ALL | VHOST_FEATURE_PROTOCOL_FEATURES);
+    uint64_t others =
+        ~(VHOST_FEATURE_RING_PACKED | VHOST_FEATURE_LOG_ALL | VHOST_FEATURE_PROTOCOL_FEATURES);
 
     if ((features & needed) != needed) {
         vhost_break(vhost, -ENOTSUP);

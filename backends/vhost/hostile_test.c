@@ -155,7 +155,7 @@ static void tell_short(struct far *far)
 
 static void tell_empty(struct far *far)
 {
-    far_send(far->fd, VHOST_USER_IOTLB_MSG, VHOST_USER_REPLY, NULL, 0);
+    far_send(far->fd, VHOST_USER_IOTLB_MSG, VHOST_USER_REPLY, "", 0);
 }
 
 static void tell_long(struct far *far)
@@ -188,7 +188,9 @@ static void send_with_fds(int to, uint32_t request, uint32_t flags, size_t size,
         uint8_t payload[32];
     } message = {.header = {request, flags | 1, (uint32_t)size}};
     struct iovec iov = {&message, sizeof(message.header) + size};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.room,
                          .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 
@@ -375,8 +377,8 @@ static void test_floods_and_does_not_read(void **state)
     struct {
         struct vhost_user_header header;
         struct vhost_iotlb_msg m;
-    } __attribute__((packed)) question = {
-        {VHOST_USER_BACKEND_IOTLB_MSG, VHOST_USER_VERSION, 32}, m};
+    } __attribute__((packed))
+    question = {{VHOST_USER_BACKEND_IOTLB_MSG, VHOST_USER_VERSION, 32}, m};
     struct bed bed;
     unsigned idle = 0;
 
@@ -405,9 +407,9 @@ static void test_does_not_read_replies(void **state)
     struct {
         struct vhost_user_header header;
         struct vhost_iotlb_msg m;
-    } __attribute__((packed)) question = {
-        {VHOST_USER_BACKEND_IOTLB_MSG, VHOST_USER_VERSION | VHOST_USER_NEED_REPLY, 32},
-        {.iova = 0x200000, .perm = 1, .type = VHOST_IOTLB_MISS}};
+    } __attribute__((packed))
+    question = {{VHOST_USER_BACKEND_IOTLB_MSG, VHOST_USER_VERSION | VHOST_USER_NEED_REPLY, 32},
+                {.iova = 0x200000, .perm = 1, .type = VHOST_IOTLB_MISS}};
     struct bed bed;
 
     (void)state;
@@ -447,13 +449,53 @@ static void test_does_not_read_invalidations(void **state)
     bed_fini(&bed);
 }
 
+/* Somebody has a copy of the socket: there is nothing to do all the same. */
+static void test_copies_are_not_polled(void **state)
+{
+    struct bed bed;
+    int copy;
+
+    (void)state;
+    bed_start(&bed);
+    copy = fcntl(bed.vhost->main.fd, F_DUPFD_CLOEXEC, 0);
+    assert_true(copy >= 0);
+    tell_huge(&bed.far);
+    bed_run(&bed);
+    assert_failed(&bed, -EPROTO);
+    assert_false(bed_has_work(&bed));
+    close(copy);
+    bed_fini(&bed);
+}
+
+/* New refusals do not put off those that are remembered. */
+static void test_refusals_without_end(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    for (unsigned i = 0; i < 10; i++) {
+        bed.clock += FAR_MS / 2;
+        far_miss(&bed.far, 0x300000 + i * 0x1000, 1);
+        bed_run(&bed);
+    }
+    assert_non_null(far_find(&bed.far, 0x200000, 1));
+    bed_fini(&bed);
+}
+
 /* ---- no memory, no descriptors ---- */
 
 static void use_everything(struct bed *bed)
 {
-    struct viommu_vhost_ring ring = {
-        .size = 16, .descriptors = 0x100000, .available = 0x101000, .used = 0x102000,
-        .kick = bed->ram_fd, .call = -1};
+    struct viommu_vhost_ring ring = {.size = 16,
+                                     .descriptors = 0x100000,
+                                     .available = 0x101000,
+                                     .used = 0x102000,
+                                     .kick = bed->ram_fd,
+                                     .call = -1};
 
     bed_run(bed);
     (void)viommu_vhost_ring_start(bed->vhost, 0, &ring);
@@ -540,8 +582,21 @@ static void test_configuration_is_checked(void **state)
 
 static void test_rings_are_checked(void **state)
 {
-    const struct viommu_vhost_ring good = {.size = 256, .descriptors = 0x1000, .available = 0x2000,
-                                           .used = 0x3000, .kick = -1, .call = -1};
+    const struct viommu_vhost_ring good = {.size = 256,
+                                           .descriptors = 0x1000,
+                                           .available = 0x2000,
+                                           .used = 0x3000,
+                                           .kick = -1,
+                                           .call = -1};
+    static const uint16_t sizes[] = {0, 3, 65535};
+    static const struct viommu_vhost_ring places[] = {
+        {.descriptors = 0x1008, .available = 0x2000, .used = 0x3000},
+        {.descriptors = 0x1000, .available = 0x2001, .used = 0x3000},
+        {.descriptors = 0x1000, .available = 0x2000, .used = 0x3002},
+        {.descriptors = UINT64_MAX - 15, .available = 0x2000, .used = 0x3000},
+        {.descriptors = UINT64_MAX - 4095, .available = 0x2000, .used = 0x3000},
+        {.descriptors = 0x1000, .available = 0x2000, .used = UINT64_MAX - 3},
+    };
     struct viommu_vhost_ring bad;
     struct bed bed;
 
@@ -553,21 +608,21 @@ static void test_rings_are_checked(void **state)
     bed_run(&bed);
     assert_int_equal(viommu_vhost_ring_start(bed.vhost, 2, &good), -EINVAL);
     assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 2), -EINVAL);
-#define BAD(member, value)                                                                         \
-    bad = good;                                                                                    \
-    bad.member = value;                                                                            \
-    assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EINVAL)
-    BAD(size, 0);
-    BAD(size, 3);
-    BAD(size, 65535);
-    BAD(descriptors, 0x1008);
-    BAD(available, 0x2001);
-    BAD(used, 0x3002);
-    BAD(descriptors, UINT64_MAX - 15);
-    BAD(descriptors, UINT64_MAX - 4095);
-    BAD(used, UINT64_MAX - 3);
-    BAD(kick, -2);
-#undef BAD
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        bad = good;
+        bad.size = sizes[i];
+        assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EINVAL);
+    }
+    for (unsigned i = 0; i < sizeof(places) / sizeof(*places); i++) {
+        bad = good;
+        bad.descriptors = places[i].descriptors;
+        bad.available = places[i].available;
+        bad.used = places[i].used;
+        assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EINVAL);
+    }
+    bad = good;
+    bad.kick = -2;
+    assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EINVAL);
     bad = good;
     bad.call = 1000;
     assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EBADF);
@@ -599,6 +654,8 @@ int main(void)
         cmocka_unit_test(test_floods_and_does_not_read),
         cmocka_unit_test(test_does_not_read_replies),
         cmocka_unit_test(test_does_not_read_invalidations),
+        cmocka_unit_test(test_copies_are_not_polled),
+        cmocka_unit_test(test_refusals_without_end),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_configuration_is_checked),
         cmocka_unit_test(test_rings_are_checked),

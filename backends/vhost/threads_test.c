@@ -9,15 +9,14 @@
 #include "support/random.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 
-#define PAGES 16
-#define IOVA 0x200000ull
-#define POOL 512 /* guest pages from here on */
-#define ROUNDS 3000
-#define MEMORY_ROUNDS 100
-#define EXTRA (1ull << 30)
+#define PAGES         16
+#define IOVA          0x200000ull
+#define POOL          512 /* guest pages from here on */
+#define ROUNDS        400
+#define MEMORY_ROUNDS 20
+#define EXTRA         (1ull << 30)
 
 struct meeting {
     struct bed bed;
@@ -67,7 +66,9 @@ static void *change_memory(void *arg)
         }
         assert_true(viommu_memory_batch_commit(batch, NULL, NULL) >= 0);
         while (viommu_memory_process(memory) == VIOMMU_PENDING) {
-            sched_yield();
+            struct pollfd poller = {.fd = viommu_memory_event_fd(memory), .events = POLLIN};
+
+            (void)poll(&poller, 1, 10);
         }
     }
     return NULL;
@@ -105,8 +106,8 @@ static void remap(struct meeting *meeting)
         } else {
             bed_unmap(&meeting->bed, IOVA + page * 0x1000ull);
         }
-        guest_queue_put(guest, spec_iotlb_invalidate(SPEC_SELECTIVE, 1, IOVA + page * 0x1000ull, 0,
-                                                     false));
+        guest_queue_put(
+            guest, spec_iotlb_invalidate(SPEC_SELECTIVE, 1, IOVA + page * 0x1000ull, 0, false));
         guest_queue_wait(guest);
         check_page(meeting, page, gpa);
     }

@@ -24,7 +24,28 @@ void vhost_break(struct viommu_vhost *vhost, int error)
     }
 }
 
+uint64_t vhost_now(const struct viommu_vhost *vhost)
+{
+    uint64_t now;
+
+    if (!vhost->iommu->clock) {
+        return iommu_now(vhost->iommu);
+    }
+    /* The embedder's is called under the lock, and may count on that. */
+    iommu_lock(vhost->iommu);
+    now = iommu_now(vhost->iommu);
+    iommu_unlock(vhost->iommu);
+    return now;
+}
+
 /* ---- what is polled for ---- */
+
+void vhost_unwatch(struct viommu_vhost *vhost, int fd)
+{
+    if (fd >= 0) {
+        (void)epoll_ctl(vhost->poll_fd, EPOLL_CTL_DEL, fd, NULL);
+    }
+}
 
 static void watch(struct viommu_vhost *vhost, unsigned which, int fd, uint32_t events)
 {
@@ -60,8 +81,9 @@ static void settle(struct viommu_vhost *vhost)
 }
 
 /*
- * Sees to it that it is told when the next answer is late, or something is to be tried again. A timer
- * that is set too early stays: most answers come, and each time that is set costs a system call.
+ * Sees to it that it is told when the next answer is late, or something is to be tried again. A
+ * timer that is set too early stays: most answers come, and each time that is set costs a system
+ * call.
  */
 static void set_timer(struct viommu_vhost *vhost)
 {
@@ -109,6 +131,7 @@ static void cut_off(struct viommu_vhost *vhost)
     vhost_front_close(vhost);
     if (vhost->fd >= 0) {
         vhost_kernel_end(vhost);
+        vhost_unwatch(vhost, vhost->fd);
         close(vhost->fd);
         vhost->fd = -1;
     }
@@ -240,7 +263,7 @@ static int on_slots(void *opaque, const struct viommu_memory_slot *slots, size_t
 
 static void work(struct viommu_vhost *vhost)
 {
-    uint64_t now = iommu_now(vhost->iommu);
+    uint64_t now = vhost_now(vhost);
 
     if (vhost->timer_at && vhost->timer_at <= now) {
         vhost->timer_at = 0;
@@ -415,17 +438,16 @@ static void release(struct viommu_vhost *vhost)
 
 static int begin(struct viommu_vhost *vhost)
 {
-    int ret = memory_listener_begin(vhost->config.memory, &memory_ops, vhost, on_slots,
-                                    &vhost->listener);
+    int ret =
+        memory_listener_begin(vhost->config.memory, &memory_ops, vhost, on_slots, &vhost->listener);
 
     if (!ret) {
         ret = subscribe(vhost);
     }
     if (!ret) {
         pthread_mutex_lock(&vhost->lock);
-        ret = vhost->config.kind == VIOMMU_VHOST_KERNEL
-                  ? begin_kernel(vhost)
-                  : vhost_front_open(vhost, vhost->config.fd);
+        ret = vhost->config.kind == VIOMMU_VHOST_KERNEL ? begin_kernel(vhost)
+                                                        : vhost_front_open(vhost, vhost->config.fd);
         if (!ret) {
             settle(vhost);
             set_timer(vhost);
@@ -493,8 +515,8 @@ void viommu_vhost_destroy(struct viommu_vhost *vhost)
 }
 
 /*
- * Where it could not remember what memory there is: it is told from the beginning. It has failed for
- * that, so nobody waits for the old listener's answer.
+ * Where it could not remember what memory there is: it is told from the beginning. It has failed
+ * for that, so nobody waits for the old listener's answer.
  */
 static int listen_again(struct viommu_vhost *vhost)
 {
@@ -515,8 +537,8 @@ static int listen_again(struct viommu_vhost *vhost)
         vhost->listener = NULL;
     }
     vhost_table_fini(&vhost->table);
-    ret = memory_listener_begin(vhost->config.memory, &memory_ops, vhost, on_slots,
-                                &vhost->listener);
+    ret =
+        memory_listener_begin(vhost->config.memory, &memory_ops, vhost, on_slots, &vhost->listener);
     vhost->memory_lost = ret != 0;
     return ret;
 }
