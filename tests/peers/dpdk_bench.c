@@ -5,8 +5,8 @@
  *   dpdk_bench TESTPMD DIRECTORY [--log FILE] [--rounds N] [--json]
  *
  * A frame is sent out of each of many pages, whose memory is scattered: so testpmd asks for each
- * (a MISS, answered by an UPDATE), and holds each. Then the guest invalidates them. A round is all of
- * that once for each way of invalidating; what is compared is compared within a round.
+ * (a MISS, answered by an UPDATE), and holds each. Then the guest invalidates them. A round is all
+ * of that once for each way of invalidating; what is compared is compared within a round.
  */
 #include "world.h"
 

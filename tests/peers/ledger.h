@@ -5,9 +5,9 @@
  *
  * The guest's side tells before it changes an entry (ledger_change), and when the invalidation is
  * complete (ledger_complete): in between both the old and the new are right. Who watches the
- * conversation with the far side (wire.h) tells what passes. Wrong is: an UPDATE of what neither the
- * old nor the new entry allows; an UPDATE where the far side holds something else (it must drop that
- * first); and, when the invalidation is complete, that the far side still holds the old.
+ * conversation with the far side (wire.h) tells what passes. Wrong is: an UPDATE of what neither
+ * the old nor the new entry allows; an UPDATE where the far side holds something else (it must drop
+ * that first); and, when the invalidation is complete, that the far side still holds the old.
  *
  * Threads: all functions, any thread.
  */

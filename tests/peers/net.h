@@ -57,7 +57,7 @@ struct net {
 void net_init(struct net *net);
 void net_fini(struct net *net);
 
-/* Lends a page: to receive into, or with the next frame written into it, `length` bytes of frame. */
+/* Lends a page: to receive into, or with the next frame written into it, `length` bytes in all. */
 void net_receive_into(struct net *net, const struct net_buffer *buffer);
 void net_send(struct net *net, const struct net_buffer *buffer);
 /* Tells the device that there is something. */

@@ -3,9 +3,9 @@
  * A wire between a vhost-user front-end and its back-end, and what passes on it.
  *
  * The front-end is given one end of a socket pair; a thread here passes on each message, with its
- * descriptors, and tells the ledger of those of the IOTLB before they go on. The channel on which the
- * back-end asks is put on the wire too: each side gets a socket pair of ours in place of the other's
- * end. Layouts are the protocol's, written down here and independently of the library.
+ * descriptors, and tells the ledger of those of the IOTLB before they go on. The channel on which
+ * the back-end asks is put on the wire too: each side gets a socket pair of ours in place of the
+ * other's end. Layouts are the protocol's, written down here and independently of the library.
  *
  * Threads: one thread opens and closes a wire; counters may be read by any.
  */
