@@ -7,8 +7,8 @@
  * Frames go to testpmd and come back, in rings and buffers whose addresses are the device's, while
  * the guest maps and unmaps other buffers, moves rings, makes mistakes, and while testpmd hangs,
  * dies and comes again. All the time the ledger compares what it is given with what the tables say;
- * memory that was taken away is poisoned: what is read there would come back, what is written there is
- * seen.
+ * memory that was taken away is poisoned: what is read there would come back, what is written there
+ * is seen.
  *
  * Prints "ok NAME" or "not ok NAME: WHY" for each check, in an order that matters: they share one
  * virtual machine.

@@ -206,7 +206,8 @@ void world_flush(struct world *world, enum flush flush)
         }
     }
     if (flush == FLUSH_DOMAIN) {
-        guest_queue_put(&world->guest, spec_iotlb_invalidate(SPEC_DOMAIN, WORLD_DOMAIN, 0, 0, false));
+        guest_queue_put(&world->guest,
+                        spec_iotlb_invalidate(SPEC_DOMAIN, WORLD_DOMAIN, 0, 0, false));
     }
     guest_queue_wait(&world->guest);
     for (unsigned page = 0; page < WINDOW_PAGES; page++) {
@@ -220,8 +221,8 @@ void world_flush(struct world *world, enum flush flush)
 void world_flush_anyway(struct world *world, unsigned page, unsigned count)
 {
     for (unsigned i = page; i < page + count; i++) {
-        guest_queue_put(&world->guest, spec_iotlb_invalidate(SPEC_SELECTIVE, WORLD_DOMAIN, world_iova(i),
-                                                             0, false));
+        guest_queue_put(&world->guest, spec_iotlb_invalidate(SPEC_SELECTIVE, WORLD_DOMAIN,
+                                                             world_iova(i), 0, false));
     }
     guest_queue_wait(&world->guest);
 }
@@ -276,7 +277,8 @@ static void bring_up(struct world *world)
         request(world, spec_virtio_attach(WORLD_DOMAIN, REQUESTER, 0));
     } else {
         world->table = guest_page(&world->guest);
-        guest_attach(&world->guest, REQUESTER, WORLD_DOMAIN, world->table, LEVELS, SPEC_TT_UNTRANSLATED);
+        guest_attach(&world->guest, REQUESTER, WORLD_DOMAIN, world->table, LEVELS,
+                     SPEC_TT_UNTRANSLATED);
         guest_set_root(&world->guest);
         guest_queue_on(&world->guest);
         guest_command(&world->guest, SPEC_TE, true);

@@ -3,8 +3,8 @@
  * A virtual machine in one process, with a network device that testpmd works on: memory in files, a
  * unit, a device behind it, our front-end, and the wire (wire.h) between that and testpmd.
  *
- * The guest has a window of device addresses, one page at a time mapped to a page of its memory, and
- * keeps the ledger (ledger.h). The unit is VT-d with caching mode, or a virtio-iommu.
+ * The guest has a window of device addresses, one page at a time mapped to a page of its memory,
+ * and keeps the ledger (ledger.h). The unit is VT-d with caching mode, or a virtio-iommu.
  *
  * Threads. "The monitor": a thread that does the unit's and the front-end's work when their
  * descriptors say so; only it calls the front-end. The guest's driver of the unit is the caller's,
