@@ -20,6 +20,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "client_file.h"
+
 struct client_mapping {
     struct client_mapping *_Atomic next;
     struct client_mapping *previous;
@@ -28,6 +30,7 @@ struct client_mapping {
     size_t page_size; /* of the file: huge pages are replaced whole */
     size_t skip;      /* from address to the first byte that was asked for */
     int prot;
+    struct client_file *file; /* NULL: it could not be kept open */
 };
 
 static struct client_mapping *_Atomic mappings;
@@ -186,6 +189,7 @@ int client_mapping_create(int fd, uint64_t offset, uint64_t size, bool writable,
         free(mapping);
         return ret;
     }
+    mapping->file = client_file_get(fd);
     enlist(mapping);
     *out = mapping;
     return 0;
@@ -195,6 +199,7 @@ void client_mapping_destroy(struct client_mapping *mapping)
 {
     if (mapping) {
         munmap(mapping->address, mapping->size);
+        client_file_put(mapping->file);
         delist(mapping);
         free(mapping);
     }
@@ -203,6 +208,11 @@ void client_mapping_destroy(struct client_mapping *mapping)
 void *client_mapping_address(const struct client_mapping *mapping)
 {
     return mapping->address + mapping->skip;
+}
+
+int client_mapping_fd(const struct client_mapping *mapping)
+{
+    return mapping->file ? client_file_fd(mapping->file) : -1;
 }
 
 uint64_t client_memory_losses(void)

@@ -49,6 +49,28 @@ static void contents_are_shared(void **state)
     close(fd);
 }
 
+static void the_file_stays_open(void **state)
+{
+    struct client_mapping *mapping, *other;
+    int fd = ram(4), kept;
+    struct stat before, now;
+
+    (void)state;
+    assert_int_equal(fstat(fd, &before), 0);
+    assert_int_equal(client_mapping_create(fd, 0, page, true, &mapping), 0);
+    assert_int_equal(client_mapping_create(fd, page, page, true, &other), 0);
+    close(fd);
+    kept = client_mapping_fd(mapping);
+    assert_true(kept >= 0);
+    assert_int_equal(client_mapping_fd(other), kept);
+    assert_int_equal(fstat(kept, &now), 0);
+    assert_true(now.st_ino == before.st_ino && now.st_dev == before.st_dev);
+    client_mapping_destroy(mapping);
+    assert_int_equal(fstat(kept, &now), 0);
+    client_mapping_destroy(other);
+    assert_int_equal(fstat(kept, &now), -1);
+}
+
 static void what_cannot_be_mapped(void **state)
 {
     struct client_mapping *mapping;
@@ -227,6 +249,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(contents_are_shared),
+        cmocka_unit_test(the_file_stays_open),
         cmocka_unit_test(what_cannot_be_mapped),
         cmocka_unit_test(a_file_cut_short_reads_as_zero),
         cmocka_unit_test(a_part_of_a_huge_page),

@@ -32,7 +32,7 @@ static int commit(struct viommu_memory_batch *batch, int ret, viommu_memory_done
 static int dma_map(void *opaque, const struct pci_dma_region *region, int fd, void **cookie)
 {
     struct unit *unit = opaque;
-    struct viommu_memory_slot slot = {.first = region->first, .last = region->last, .fd = -1};
+    struct viommu_memory_slot slot = {.first = region->first, .last = region->last};
     struct viommu_memory_batch *batch;
     struct client_mapping *mapping;
     int ret;
@@ -56,6 +56,8 @@ static int dma_map(void *opaque, const struct pci_dma_region *region, int fd, vo
         return ret;
     }
     slot.host = client_mapping_address(mapping);
+    slot.fd = client_mapping_fd(mapping);
+    slot.fd_offset = region->file_offset;
     slot.flags = region->writable ? 0 : VIOMMU_MEMORY_READONLY;
     ret = viommu_memory_batch_begin(unit->memory, &batch);
     if (ret == 0) {
