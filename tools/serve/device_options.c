@@ -91,6 +91,34 @@ static bool say_value(struct parse *parse, const struct serve_key *key, const ch
     return false;
 }
 
+/* KIND, or KIND:WHERE. */
+static bool parse_kind(struct parse *parse, char *text)
+{
+    struct serve_device_options *device = parse->device;
+    char *where = strchr(text, ':');
+
+    if (where) {
+        *where++ = '\0';
+    }
+    device->kind = serve_kind_find(text);
+    if (!device->kind) {
+        return say_kinds(parse, text);
+    }
+    if (where && !device->kind->far) {
+        snprintf(parse->wrong, parse->wrong_size,
+                 "%s: ':%s': this kind is in no other process, and takes no socket after a colon",
+                 text, where);
+        return false;
+    }
+    if (device->kind->far && (!where || !*where)) {
+        snprintf(parse->wrong, parse->wrong_size, "%s:SOCKET is needed: %s", text,
+                 device->kind->far);
+        return false;
+    }
+    device->far = where;
+    return true;
+}
+
 /* One key=value, or key. */
 static bool parse_key(struct parse *parse, char *text)
 {
@@ -142,7 +170,7 @@ bool serve_device_options_parse(struct serve_device_options *device, const char 
                                 size_t wrong_size)
 {
     struct parse parse = {.device = device, .wrong = wrong, .wrong_size = wrong_size};
-    char *rest, *name;
+    char *rest, *kind;
 
     memset(device, 0, sizeof(*device));
     rest = device->text = strdup(text);
@@ -150,10 +178,9 @@ bool serve_device_options_parse(struct serve_device_options *device, const char 
         snprintf(wrong, wrong_size, "%s", "memory is used up");
         return false;
     }
-    name = strsep(&rest, ",");
-    device->kind = serve_kind_find(name);
-    if (!device->kind) {
-        return say_kinds(&parse, name);
+    kind = strsep(&rest, ",");
+    if (!parse_kind(&parse, kind)) {
+        return false;
     }
     list_keys(&parse, common_keys);
     list_keys(&parse, device->kind->keys);

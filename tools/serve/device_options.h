@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One device of `viommu serve`'s command line: KIND,key=value,...
+ * One device of `viommu serve`'s command line: KIND[:WHERE],key=value,...
  *
- * Each kind lists the keys that it takes (kind.h); at, where the guest sees the device, and socket
- * are every kind's. A value ends at a comma, so none can have one in it.
+ * WHERE is the socket of another process that the device is in, for kinds that are such (kind.h), and
+ * only for these. Each kind lists the keys that it takes; at, where the guest sees the device, and
+ * socket are every kind's. A value, and WHERE, ends at a comma, so none can have one in it.
  */
 #ifndef VIOMMU_TOOLS_SERVE_DEVICE_OPTIONS_H
 #define VIOMMU_TOOLS_SERVE_DEVICE_OPTIONS_H
@@ -33,6 +34,7 @@ struct serve_nvme_options {
 struct serve_device_options {
     char *text;
     const struct serve_kind *kind;
+    const char *far; /* the other process's socket, or NULL: the kind has none */
     uint16_t requester;
     const char *socket;
     union {

@@ -26,6 +26,9 @@ struct serve_key {
 
 struct serve_kind {
     const char *name;
+    /* It is in another process: whose socket has to follow the kind's name, for messages; else NULL. */
+    const char *far;
+    bool needs_unit;              /* it makes no sense without one */
     const struct serve_key *keys; /* up to one without name */
     /*
      * Makes the device, which does its DMA as served->dma says, and sets served->function. Returns

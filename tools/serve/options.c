@@ -48,7 +48,8 @@ static const char help_text[] =
     "unit."
     "\v"
     "Devices, after --device. Every kind takes at=[BUS:]DEV.FN, its requester id, and "
-    "socket=PATH. A value ends at a comma.\n"
+    "socket=PATH. A value ends at a comma. A kind that is in another process is followed by a colon and "
+    "that one's socket.\n"
     "\n"
     "  edu       1234:11e8, a device for driver writers\n"
     "    mirror=FILE  write into FILE, a JSON line a call, what a mirror of its\n"
@@ -122,7 +123,7 @@ static const struct argp_option options[] = {
     {"iommu", OPTION_IOMMU, "vtd|virtio|none", 0,
      "What stands between devices and memory, where --vtd or --virtio does not say it; with none, "
      "device addresses are guest-physical, and no option of a unit makes sense", 1},
-    {"device", OPTION_DEVICE, "KIND,KEY=VALUE,...", 0,
+    {"device", OPTION_DEVICE, "KIND[:SOCKET],KEY=VALUE,...", 0,
      "Serve a device of this kind (see below); may be given several times", 1},
     {"trace", OPTION_TRACE, "FILE", 0,
      "Write into FILE, a JSON line each, what the unit does; `viommu run --replay` reads it", 1},
@@ -251,6 +252,10 @@ static void check_all(struct serve_options *request, struct argp_state *state)
     check_unit(request, state);
     check_widths(request, state);
     for (unsigned i = 0; i < request->device_count; i++) {
+        if (request->iommu == SERVE_NONE && request->devices[i].kind->needs_unit) {
+            argp_error(state, "--device: %s is put behind a unit, and --iommu none has none",
+                       request->devices[i].kind->name);
+        }
         if (request->devices[i].kind == &serve_kind_edu && request->devices[i].edu.mirror &&
             (request->iommu == SERVE_NONE ||
              (request->iommu == SERVE_VTD && !request->vtd.caching_mode))) {
