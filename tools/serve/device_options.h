@@ -30,6 +30,11 @@ struct serve_nvme_options {
     const char *fail;
 };
 
+struct serve_net_options {
+    bool mac_given;
+    uint8_t mac[6];
+};
+
 /* All zero, and what the command line said. Names point into text. */
 struct serve_device_options {
     char *text;
@@ -40,6 +45,7 @@ struct serve_device_options {
     union {
         struct serve_edu_options edu;
         struct serve_nvme_options nvme;
+        struct serve_net_options net;
     };
 };
 

@@ -65,6 +65,10 @@ static const char help_text[] =
     "    hold=PATH    for tests: while a file is there, I/O does not end\n"
     "    fail=PATH    for tests: while a file is there, I/O fails\n"
     "\n"
+    "  vhost-user-net:SOCKET  a virtio-net function; the vhost-user back-end that listens\n"
+    "                 on SOCKET works on its rings, behind the unit\n"
+    "    mac=ADDRESS  (02:76:69:6f and the requester id)\n"
+    "\n"
     "A server that was started with --handover can be replaced while its virtual machine goes on, "
     "best with the guest paused: `viommu serve --takeover SOCKET`. What fails leaves the first "
     "server serving.\n"
@@ -254,6 +258,10 @@ static void check_all(struct serve_options *request, struct argp_state *state)
     for (unsigned i = 0; i < request->device_count; i++) {
         if (request->iommu == SERVE_NONE && request->devices[i].kind->needs_unit) {
             argp_error(state, "--device: %s is put behind a unit, and --iommu none has none",
+                       request->devices[i].kind->name);
+        }
+        if (request->handover && !request->devices[i].kind->save) {
+            argp_error(state, "--handover: a device of kind %s cannot be handed over",
                        request->devices[i].kind->name);
         }
         if (request->devices[i].kind == &serve_kind_edu && request->devices[i].edu.mirror &&
