@@ -6,6 +6,7 @@ Vocabulary.  "Setup": one way to run: what is tested, kernel, strict or lazy, nu
 """
 
 from disk_file import Disk
+from far import FARS
 from units import BackendUnit, QemuUnit, ServedUnit
 
 KERNELS = ["6.1", "6.12", "7.2"]
@@ -15,10 +16,12 @@ IOMMUFD_KERNEL = "6.12-iommufd"
 VIRTIO_KERNELS = ["6.12", "7.2"]
 DISK_KINDS = {"disk": ", a disk", "failures": ", a disk that fails",
               "killed": ", killed with a disk", "takeover": ", taken over", "bench": ", figures"}
+NET_KINDS = {"net": ", an interface", "crashes": ", an interface whose far process crashes"}
 OTHER_KINDS = {"device": "", "mirror": ", mirrored", "vfio": ", VFIO backend",
                "iommufd": ", iommufd backend"}
 IOMMUS = {"on": "", "off": "intel_iommu=off", "none": "no unit"}
 # Of the kernel's own limits some are too patient for a test.
+FRAMES, FRAMES_FULL = 5000, 100000
 IMPATIENT = ["nvme_core.io_timeout=4", "nvme_core.admin_timeout=4", "nvme_core.max_retries=1"]
 
 
@@ -28,6 +31,8 @@ KIND_OPTIONS = {
     "failures": "the disk's file fails, transfers do not end, the controller is reset",
     "killed": "QEMU is killed while it uses the disk, and the next one connects",
     "takeover": "another server takes over while the guest uses disk and edu",
+    "net": "an interface whose rings another process has: all frames come back",
+    "crashes": "that process dies, hangs, and says what makes no sense",
     "bench": "reads a second and mappings a second, with the unit and without",
 }
 
@@ -35,12 +40,14 @@ KIND_OPTIONS = {
 class Setup:
     """One way to run.  kind: "device" (the unit and edu devices), "mirror" (and what a mirror of
     them is told); the backend that is tested, "vfio" or "iommufd"; or what is done with a disk
-    (DISK_KINDS).  iommu: "on"; "off", where the kernel leaves the unit alone; or "none".  model:
+    (DISK_KINDS) or an interface (NET_KINDS; far: what is behind it).  iommu: "on"; "off", where the kernel leaves the unit alone; or "none".  model:
     "vtd" or "virtio"."""
 
-    def __init__(self, kernel, strict=True, smp=1, kind="device", iommu="on", model="vtd"):
+    def __init__(self, kernel, strict=True, smp=1, kind="device", iommu="on", model="vtd",
+                 far="echo"):
         self.kernel, self.strict, self.smp, self.kind = kernel, strict, smp, kind
         self.iommu, self.model = iommu, model
+        self.far = far if kind in NET_KINDS else None
 
     def mode(self):
         if self.iommu != "on":
@@ -49,22 +56,24 @@ class Setup:
             ("strict" if self.strict else "lazy")
 
     def __str__(self):
-        return "kernel %s, %s, %d CPU%s%s" % (self.kernel, self.mode(), self.smp,
-                                              "s" if self.smp > 1 else "",
-                                              dict(OTHER_KINDS, **DISK_KINDS)[self.kind])
+        kinds = dict(OTHER_KINDS, **DISK_KINDS, **NET_KINDS)
+        return "kernel %s, %s, %d CPU%s%s%s" % (self.kernel, self.mode(), self.smp,
+                                                "s" if self.smp > 1 else "", kinds[self.kind],
+                                                " (%s)" % self.far if self.far else "")
 
     def patience(self):
         """How many times as long as others it may take: waiting is part of some."""
-        return 3 if self.kind in DISK_KINDS else 1
+        return 3 if self.kind in DISK_KINDS or self.kind in NET_KINDS else 1
 
     def unit(self, args, directory):
         disk = Disk(directory, args.disk_mib) if self.kind in DISK_KINDS else None
         if self.kind in ("vfio", "iommufd"):
             return BackendUnit(args, self.kind == "iommufd")
+        far = FARS[self.far](directory) if self.far else None
         if self.kind != "mirror" and not args.viommu:
-            return QemuUnit(args, self.model, disk, self.iommu != "none")
+            return QemuUnit(args, self.model, disk, self.iommu != "none", far)
         unit = ServedUnit(args, directory, self.model, self.kind == "mirror", disk,
-                          self.iommu != "none")
+                          self.iommu != "none", far)
         unit.translates = self.iommu == "on"
         unit.cuts_off = self.kind == "failures"
         # A device that is cut off, or a machine that is killed.
@@ -82,6 +91,8 @@ class Setup:
             words += ["iommu.strict=1"] if self.strict else []
         if self.kind in DISK_KINDS:
             words.append("viommu.part=" + part)
+        if self.kind in NET_KINDS:
+            words += ["viommu.part=" + part, "viommu.frames=%d" % args.frames]
         if self.kind == "bench":
             words.append("viommu.bench-ms=%d" % args.bench_ms)
         if self.kind == "takeover":
@@ -118,6 +129,13 @@ def virtio_setups():
     return out
 
 
+def net_setups():
+    """All that is done with an interface."""
+    modes = [("6.12", True, "vtd"), ("6.1", False, "vtd"), ("6.12", True, "virtio")]
+    return [Setup(k, strict, 4, kind, model=model, far=far) for k, strict, model in modes
+            for kind in NET_KINDS for far in FARS]
+
+
 def bench_setups(args):
     """What is compared, in one run."""
     modes = [("none", True, "vtd"), ("off", True, "vtd"), ("on", False, "vtd"), ("on", True, "vtd"),
@@ -137,7 +155,7 @@ def setups_of(args):
         kinds = [(k, kind) for kind in ("mirror", "vfio") for k in ("6.1", "6.12")]
         kinds.append((IOMMUFD_KERNEL, "iommufd"))
         return matrix() + [Setup(k, smp=4, kind=kind) for k, kind in kinds] + disk_setups() + \
-            virtio_setups()
+            net_setups() + virtio_setups()
     if args.backend:
         return backend_setups(args)
     kind = args.kind or "device"
@@ -145,4 +163,5 @@ def setups_of(args):
         return matrix(kind, args.model)
     if kind == "bench":
         return bench_setups(args)
-    return [Setup(k, args.strict, args.smp, kind, args.iommu, args.model) for k in args.kernel]
+    return [Setup(k, args.strict, args.smp, kind, args.iommu, args.model, args.far)
+            for k in args.kernel]

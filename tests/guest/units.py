@@ -21,6 +21,8 @@ IOMMU_SLOT = "04.0"
 FIRST_EDU_SLOT = 5
 DISK_SLOT = "10.0"
 DISK_QUEUES = 4
+NET_SLOT = "11.0"
+NET_MAC = "02:00:00:00:00:11"
 # Where firmware puts a 16 MiB BAR when there is no VGA and RAM is 256 MiB to 6 GiB.
 VTD_BASE = "0xfd000000"
 SERVER_START_SECONDS = 10
@@ -56,22 +58,30 @@ class Unit:
     pages = 64
     storm = 300
 
-    def __init__(self, args, disk=None):
+    def __init__(self, args, disk=None, far=None):
         self.args = args
-        self.disk = disk
+        self.disk, self.far = disk, far
         if disk:
             self.program = "disk_test"
+        if far:
+            self.program = "net_test"
 
     def start(self, _log):
         """Before QEMU."""
         if self.disk:
             self.disk.create()
+        if self.far:
+            self.far.start()
 
     def stop(self):
         """After it."""
+        if self.far:
+            self.far.stop()
 
     def kill(self):
         """Whatever happened: nothing of it stays."""
+        if self.far:
+            self.far.kill()
 
     def output(self):
         """What the processes behind it said."""
@@ -79,21 +89,25 @@ class Unit:
 
     def files(self):
         """What a failure should leave besides."""
-        return []
+        return self.far.files() if self.far else []
 
     def slots(self):
-        """Of the edu devices: one is enough beside a disk."""
-        return edu_slots(1 if self.disk else self.args.edu)
+        """Of the edu devices: one is enough beside another."""
+        return edu_slots(1 if self.disk or self.far else self.args.edu)
 
     def ask(self, what, _log):
         """What the guest asks for; raises Failed when it cannot be done."""
-        if not self.disk or not self.disk.ask(what):
+        if self.far and what.startswith("far: "):
+            self.far.ask(what[len("far: "):])
+        elif not self.disk or not self.disk.ask(what):
             raise Failed("the guest asks for \"%s\"" % what)
 
     def words(self):
         """Of the kernel command line."""
         if self.disk:
             return ["viommu.edu=1", "viommu.threads=%d" % self.args.threads]
+        if self.far:
+            return ["viommu.edu=1"]
         storm = self.storm if self.args.storm is None else self.args.storm
         return ["viommu.edu=%d" % self.args.edu, "viommu.storm=%d" % storm,
                 "viommu.pages=%d" % (self.args.pages or self.pages)]
@@ -115,8 +129,8 @@ class QemuUnit(Unit):
 
     pages = 8               # this edu starts a DMA 100 ms after the command
 
-    def __init__(self, args, model="vtd", disk=None, iommu=True):
-        super().__init__(args, disk)
+    def __init__(self, args, model="vtd", disk=None, iommu=True, far=None):
+        super().__init__(args, disk, far)
         self.model, self.iommu = model, iommu
 
     def words(self):
@@ -124,7 +138,7 @@ class QemuUnit(Unit):
 
     def qemu_arguments(self, setup):
         caching = self.args.caching_mode or ("on" if setup.strict else "off")
-        devices = qemu_edu(self.slots()) + self.qemu_disk()
+        devices = qemu_edu(self.slots()) + self.qemu_disk() + self.qemu_net()
         if not self.iommu:
             return devices
         if self.model == "virtio":
@@ -139,7 +153,18 @@ class QemuUnit(Unit):
                 "-device", "nvme,drive=disk,serial=viommu,addr=%s,max_ioqpairs=%d"
                 % (DISK_SLOT, DISK_QUEUES)]
 
+    def qemu_net(self):
+        """QEMU's own virtio-net, and its own vhost-user in front of the far process."""
+        if not self.far:
+            return []
+        return ["-chardev", "socket,id=far,path=%s,reconnect-ms=100" % self.far.socket,
+                "-netdev", "vhost-user,id=net,chardev=far", "-device",
+                "virtio-net-pci,netdev=net,addr=%s,mac=%s,disable-legacy=on,iommu_platform=on,"
+                "romfile=" % (NET_SLOT, NET_MAC)]
+
     def judge(self, console):
+        if self.far:
+            return ["QEMU's own vhost-user" + self.far.judge()]
         return [self.disk.judge(console)] if self.disk else []
 
 
@@ -176,8 +201,9 @@ class ServedUnit(Unit):
     """Our own unit and devices: one server process, one socket a function.  Without `iommu` it is
     the devices alone."""
 
-    def __init__(self, args, directory, model="vtd", mirrored=False, disk=None, iommu=True):
-        super().__init__(args, disk)
+    def __init__(self, args, directory, model="vtd", mirrored=False, disk=None, iommu=True,
+                 far=None):
+        super().__init__(args, disk, far)
         self.directory = directory
         self.model = model
         self.mirrored = mirrored
@@ -203,7 +229,7 @@ class ServedUnit(Unit):
 
     def files(self):
         traces = [self.trace(slot) for slot in self.slots()]
-        return [path for path in traces if os.path.exists(path)]
+        return super().files() + [path for path in traces if os.path.exists(path)]
 
     def words(self):
         return super().words() + (["viommu.record"] if self.mirrored else [])
@@ -212,6 +238,7 @@ class ServedUnit(Unit):
         """Slot and socket of everything that is served."""
         out = [(IOMMU_SLOT, self.path(self.model))] if self.iommu else []
         out += [(slot, self.path("edu-" + slot)) for slot in self.slots()]
+        out += [(NET_SLOT, self.path("net"))] if self.far else []
         return out + ([(DISK_SLOT, self.path("disk"))] if self.disk else [])
 
     def make_table(self):
@@ -239,6 +266,9 @@ class ServedUnit(Unit):
             out += ["--device", "nvme,at=%s,socket=%s,file=%s,queues=%d,hold=%s,fail=%s"
                     % (requester(DISK_SLOT), self.path("disk"), self.disk.path, DISK_QUEUES,
                        self.disk.hold, self.disk.fail)]
+        if self.far:
+            out += ["--device", "vhost-user-net:%s,at=%s,socket=%s,mac=%s"
+                    % (self.far.socket, requester(NET_SLOT), self.path("net"), NET_MAC)]
         return out
 
     def command(self):
@@ -269,6 +299,8 @@ class ServedUnit(Unit):
                 os.unlink(path)
         if self.disk:
             self.disk.create()
+        if self.far:
+            self.far.start()
         self.summary = os.path.join(self.directory, "server.log")
         command = self.command()
         if self.hands_over:
@@ -366,14 +398,22 @@ class ServedUnit(Unit):
             raise Failed("viommu serve ended early, with status %d" % early)
         if status != 0:
             raise Failed("viommu serve ended with status %d after SIGINT" % status)
+        if self.far:
+            self.far.stop()
 
     def kill(self):
         if self.child:
             self.child.stop()
+        if self.far:
+            self.far.kill()
 
     def judge(self, console):
-        said = [self.disk.judge(console), self.judge_counters()] if self.disk else \
-            self.judge_refused(console)
+        if self.disk:
+            said = [self.disk.judge(console), self.judge_counters()]
+        elif self.far:
+            said = [self.judge_far()]
+        else:
+            said = self.judge_refused(console)
         self.judge_requests()
         for slot in self.slots() if self.mirrored else []:
             try:
@@ -399,6 +439,21 @@ class ServedUnit(Unit):
         for name in BAD_REQUESTS if self.model == "virtio" else []:
             if self.counter(name):
                 raise Failed("viommu serve: %s: %d" % (name, self.counter(name)))
+
+    def judge_far(self):
+        """Did the far process use translations, and acknowledge what was taken back?"""
+        given, back, acknowledged = (self.counter(name) for name in
+                                     ("translations given", "translations taken back",
+                                      "of them acknowledged"))
+        if not given or not back:
+            raise Failed("%d translations given, %d taken back: the unit was not used"
+                         % (given, back))
+        if acknowledged < back and self.counter("far process left") == 0:
+            raise Failed("%d of %d acknowledged" % (acknowledged, back))
+        if self.counter("requests refused"):
+            raise Failed("%d requests were refused" % self.counter("requests refused"))
+        return "%d translations given, %d taken back; the far process came %d times%s" \
+            % (given, back, self.counter("far process came"), self.far.judge())
 
     def judge_counters(self):
         """Was it the unit that translated, and did data go without copies?"""

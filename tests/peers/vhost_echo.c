@@ -248,7 +248,7 @@ static void ask(uint64_t iova, uint8_t perm)
     struct {
         struct header header;
         struct vhost_iotlb_msg message;
-    } out = {
+    } __attribute__((packed)) out = {
         .header = {BACKEND_IOTLB_MSG, VERSION, sizeof(out.message)},
         .message = {.iova = iova, .perm = perm, .type = VHOST_IOTLB_MISS},
     };
@@ -344,7 +344,7 @@ static void invalidate(const struct vhost_iotlb_msg *message)
             i++;
         }
     }
-    forget_asked(0, UINT64_MAX); /* rings are looked at anew */
+    forget_asked(message->iova, last);
 }
 
 /* ---- frames ---- */
@@ -534,6 +534,7 @@ static bool set_memory(struct message *message)
 {
     drop_memory();
     all.entry_count = 0; /* they were found in the old one */
+    forget_asked(0, UINT64_MAX);
     if (message->payload.memory.count > REGIONS ||
         message->payload.memory.count != message->fd_count) {
         violation("%u regions with %u descriptors", message->payload.memory.count,
