@@ -54,8 +54,10 @@ struct viommu_vhost_config {
     struct viommu_device *device; /* whose translations it uses; it outlives the object */
     struct viommu_memory *memory; /* guest memory: the IOMMU's own, whose slots have files */
     int fd;                       /* taken over when creating succeeds */
-    uint64_t features;            /* device features wanted at most, besides those of the transport */
-    unsigned rings;               /* 1 to VIOMMU_VHOST_RINGS_MAX */
+    /* Wanted at most: the device's features, and of the transport's INDIRECT_DESC, EVENT_IDX and
+       others that concern rings. VERSION_1 and ACCESS_PLATFORM are always there, packed rings never. */
+    uint64_t features;
+    unsigned rings;               /* 1 to VIOMMU_VHOST_RINGS_MAX; of the kernel it does not count */
     uint32_t timeout_ms;          /* for answers other than to an INVALIDATE; 0: 1000 */
     /*
      * Any member may be NULL. Called from viommu_vhost_process() and viommu_vhost_reconnect(),
@@ -64,15 +66,22 @@ struct viommu_vhost_config {
     void (*ready)(void *opaque); /* READY now */
     /* A ring is stopped, and would go on at this place of its available ring. */
     void (*stopped)(void *opaque, unsigned ring, uint16_t next);
-    /* FAILED now, `error` says why: -ECONNRESET it left; -ETIMEDOUT; -EPROTO it said what makes no
-       sense; ... No ring runs, and the far side has nothing any more. */
+    /*
+     * FAILED now, `error` says why: -ECONNRESET it left; -ETIMEDOUT it did not answer; -EPROTO it
+     * said what makes no sense; -EIO it refused something; -ENOTSUP it lacks what is needed
+     * (VERSION_1, ACCESS_PLATFORM, REPLY_ACK, BACKEND_REQ, so many rings); -ENOBUFS it does not
+     * read; -ENOSPC guest memory lies in more files than it takes; an error of ours, as -ENOMEM.
+     * No ring runs, and the far side is cut off. Only where an INVALIDATE was not acknowledged is
+     * the device denied as well: viommu_device_reset admits it again.
+     */
     void (*failed)(void *opaque, int error);
     void *opaque;
 };
 
 /*
  * Begins. Returns 0; -EINVAL for a configuration that makes no sense; -ENOTSUP for a kernel without
- * IOTLB messages; -ENOMEM, -EMFILE, -ENFILE; and the errors of viommu_device_subscribe.
+ * IOTLB messages; -ENOMEM, -EMFILE, -ENFILE; and the errors of viommu_device_subscribe. The kernel's
+ * is READY from the first viommu_vhost_process() on; of its rings nothing is known here.
  */
 int viommu_vhost_create(const struct viommu_vhost_config *config, struct viommu_vhost **out);
 
@@ -82,9 +91,11 @@ void viommu_vhost_destroy(struct viommu_vhost *vhost);
 /* Polls readable when viommu_vhost_process() has work, time-outs included. Owned by the object. */
 int viommu_vhost_event_fd(struct viommu_vhost *vhost);
 
-/* Reads and answers, a bounded amount; sends what is waiting. Never blocks. Returns 0, or the error
-   that `failed` was told. */
+/* Reads and answers, a bounded amount; sends what is waiting. Never blocks. Returns 0; the error that
+   `failed` was told; or -ENOMEM on a thread's first call: nothing was done, call again. */
 int viommu_vhost_process(struct viommu_vhost *vhost);
+
+/* How it stands. */
 
 enum viommu_vhost_state viommu_vhost_state(const struct viommu_vhost *vhost);
 
@@ -102,25 +113,30 @@ struct viommu_vhost_ring {
     uint64_t descriptors;
     uint64_t available;
     uint64_t used;
-    int kick; /* an eventfd: the driver notifies. Not kept: copied */
-    int call; /* an eventfd: the device interrupts. Likewise */
+    int kick; /* an eventfd: the driver notifies; -1: none, it polls. Not kept: copied */
+    int call; /* an eventfd: the device interrupts; -1: it does not. Likewise */
 };
 
 /*
  * Starts a ring. Returns 0 (the far side may still be told); -EINVAL for a ring that makes no sense;
- * -EAGAIN before READY; -EBUSY while it runs or is stopping; -EPIPE when FAILED; -ENOMEM.
+ * -EAGAIN before READY; -EBUSY while it runs or is stopping, or would go on with another connection;
+ * -EPIPE when FAILED; -ENOMEM, -EMFILE.
  */
 int viommu_vhost_ring_start(struct viommu_vhost *vhost, unsigned ring,
                             const struct viommu_vhost_ring *setup);
 
-/* Stops it; `stopped` is called when the far side has let go of it, or `failed`. Returns 0, or
-   -EINVAL for one that does not run. */
+/*
+ * Stops it; `stopped` is called when the far side has let go of it, or `failed`. When FAILED, it does
+ * not go on with another connection; nothing is called. Returns 0, or -EINVAL for one that does not
+ * run.
+ */
 int viommu_vhost_ring_stop(struct viommu_vhost *vhost, unsigned ring);
 
 /*
  * Another connection, after the first has FAILED: the far side was started again. Everything is said
- * anew, rings that ran go on where their used rings say. Returns 0 (negotiating); -EBUSY unless
- * FAILED; -ENOTSUP for the kernel; -ENOMEM. fd is taken over when it succeeds.
+ * anew; rings that ran, and were not stopped since, go on where their used rings say, before `ready`
+ * is called. Returns 0 (negotiating); -EBUSY unless FAILED; -ENOTSUP for the kernel; -ENOMEM,
+ * -EMFILE. fd is taken over when it succeeds.
  */
 int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd);
 

@@ -356,7 +356,7 @@ static void delivery_make(struct viommu *iommu, struct delivery *delivery)
         iommu->stats.acks_pending++;
         if (delivery->subscriber->follower) {
             delivery->target = delivery->subscriber->follower->target;
-            iommu->notify.followed++;
+            iommu->notify.followed += delivery->target != 0;
         }
     } else {
         delivery_answer(iommu, delivery, ret);

@@ -44,7 +44,8 @@ struct delivery;
  * or in time. Both functions are called under the IOMMU's lock, and never wait.
  */
 struct notify_follower {
-    uint64_t target; /* of the PENDING answer that it gave last; not 0 */
+    /* Of the PENDING answer that it gave last; 0: it answers by viommu_change_complete. */
+    uint64_t target;
     bool (*over)(struct notify_follower *follower, uint64_t target);
     /* Drop all that is cached: it is told no more, or the device has another id, or is denied. */
     void (*drop)(struct notify_follower *follower);

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Framing of vhost-user messages; channel.h describes the data. */
+#include "vhost/channel.h"
+
+#include "base/alloc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Descriptors that may come at most: the kernel's limit of one message. */
+#define CONTROL_FDS 253
+
+int vhost_channel_init(struct vhost_channel *channel, int fd, size_t room)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+        return -errno;
+    }
+    *channel = (struct vhost_channel){.fd = -1, .room = room};
+    channel->out = base_alloc(room);
+    if (!channel->out) {
+        return -ENOMEM;
+    }
+    channel->fd = fd;
+    return 0;
+}
+
+static void close_fds(const int *fds, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        close(fds[i]);
+    }
+}
+
+static void drop_parcel(struct vhost_channel *channel)
+{
+    struct vhost_parcel *parcel = &channel->parcels[channel->parcel_first];
+
+    close_fds(parcel->fds, parcel->count);
+    channel->parcel_first = (channel->parcel_first + 1) % CHANNEL_PARCELS;
+    channel->parcel_count--;
+}
+
+void vhost_channel_fini(struct vhost_channel *channel)
+{
+    while (channel->parcel_count) {
+        drop_parcel(channel);
+    }
+    if (channel->fd >= 0) {
+        close(channel->fd);
+    }
+    base_free(channel->out);
+    *channel = (struct vhost_channel){.fd = -1};
+}
+
+/* ---- in ---- */
+
+/* Closes what came along. Returns whether something did. */
+static bool refuse_fds(struct msghdr *msg)
+{
+    bool came = msg->msg_flags & MSG_CTRUNC;
+
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg); cmsg; cmsg = CMSG_NXTHDR(msg, cmsg)) {
+        size_t count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+        for (size_t i = 0; cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS &&
+                           i < count; i++) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(fd), sizeof(fd));
+            close(fd);
+        }
+        came = true;
+    }
+    return came;
+}
+
+/* One read. Returns the number of bytes, 0 for "not now", or a negative errno. */
+static ssize_t receive_bytes(struct vhost_channel *channel, void *data, size_t size)
+{
+    union {
+        char room[CMSG_SPACE(CONTROL_FDS * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {.iov_base = data, .iov_len = size};
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = control.room,
+        .msg_controllen = sizeof(control.room),
+    };
+    ssize_t n;
+
+    do {
+        n = recvmsg(channel->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    }
+    if (refuse_fds(&msg)) {
+        return -EPROTO;
+    }
+    return n ? n : -ECONNRESET;
+}
+
+int vhost_channel_receive(struct vhost_channel *channel)
+{
+    const size_t head = sizeof(channel->header);
+
+    if (channel->received >= head && channel->received == head + channel->header.size) {
+        channel->received = 0; /* the last one was taken */
+    }
+    while (channel->received < head || channel->received < head + channel->header.size) {
+        size_t received = channel->received;
+        bool in_head = received < head;
+        uint8_t *to = in_head ? (uint8_t *)&channel->header + received
+                              : channel->payload.bytes + (received - head);
+        size_t size = (in_head ? head : head + channel->header.size) - received;
+        ssize_t n = receive_bytes(channel, to, size);
+
+        if (n <= 0) {
+            return (int)n;
+        }
+        channel->received += (size_t)n;
+        if (channel->received >= head &&
+            channel->header.size > VHOST_USER_PAYLOAD_IN_MAX) {
+            return -EPROTO;
+        }
+    }
+    return 1;
+}
+
+/* ---- out ---- */
+
+static void put_bytes(struct vhost_channel *channel, const void *data, size_t size)
+{
+    size_t at = (size_t)channel->put & (channel->room - 1);
+    size_t to_end = channel->room - at;
+    size_t first = size < to_end ? size : to_end;
+
+    if (size) {
+        memcpy(channel->out + at, data, first);
+        memcpy(channel->out, (const uint8_t *)data + first, size - first);
+    }
+    channel->put += size;
+}
+
+static int put_fds(struct vhost_channel *channel, const int *fds, unsigned count)
+{
+    unsigned i = (channel->parcel_first + channel->parcel_count) % CHANNEL_PARCELS;
+    struct vhost_parcel *parcel = &channel->parcels[i];
+
+    if (channel->parcel_count == CHANNEL_PARCELS) {
+        return -ENOBUFS;
+    }
+    *parcel = (struct vhost_parcel){.at = channel->put};
+    while (parcel->count < count) {
+        int copy = fcntl(fds[parcel->count], F_DUPFD_CLOEXEC, 0);
+
+        if (copy < 0) {
+            int error = -errno;
+
+            close_fds(parcel->fds, parcel->count);
+            return error;
+        }
+        parcel->fds[parcel->count++] = copy;
+    }
+    channel->parcel_count++;
+    return 0;
+}
+
+int vhost_channel_put(struct vhost_channel *channel, uint32_t request, uint32_t flags,
+                      const void *payload, size_t size, const int *fds, unsigned fd_count)
+{
+    struct vhost_user_header header = {
+        .request = request,
+        .flags = flags | VHOST_USER_VERSION,
+        .size = (uint32_t)size,
+    };
+
+    if (sizeof(header) + size > channel->room - vhost_channel_waiting(channel)) {
+        return -ENOBUFS;
+    }
+    if (fd_count) {
+        int ret = put_fds(channel, fds, fd_count);
+
+        if (ret) {
+            return ret;
+        }
+    }
+    put_bytes(channel, &header, sizeof(header));
+    put_bytes(channel, payload, size);
+    return 0;
+}
+
+/* One write: up to the next message with descriptors, which are sent with what follows them. */
+static ssize_t send_some(struct vhost_channel *channel)
+{
+    union {
+        char room[CMSG_SPACE(VHOST_USER_REGIONS_MAX * sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    const struct vhost_parcel *parcel = NULL;
+    uint64_t end = channel->put;
+    size_t at = (size_t)channel->sent & (channel->room - 1);
+    struct iovec iov = {.iov_base = channel->out + at};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    unsigned next = channel->parcel_first;
+    ssize_t n;
+
+    if (channel->parcel_count && channel->parcels[next].at == channel->sent) {
+        struct cmsghdr *cmsg;
+
+        parcel = &channel->parcels[next];
+        next = (next + 1) % CHANNEL_PARCELS;
+        msg.msg_control = control.room;
+        msg.msg_controllen = CMSG_SPACE(parcel->count * sizeof(int));
+        cmsg = CMSG_FIRSTHDR(&msg);
+        cmsg->cmsg_level = SOL_SOCKET;
+        cmsg->cmsg_type = SCM_RIGHTS;
+        cmsg->cmsg_len = CMSG_LEN(parcel->count * sizeof(int));
+        memcpy(CMSG_DATA(cmsg), parcel->fds, parcel->count * sizeof(int));
+    }
+    if (channel->parcel_count > (parcel ? 1u : 0u)) {
+        end = channel->parcels[next].at;
+    }
+    iov.iov_len = (size_t)(end - channel->sent);
+    if (iov.iov_len > channel->room - at) {
+        iov.iov_len = channel->room - at;
+    }
+    do {
+        n = sendmsg(channel->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    }
+    if (n && parcel) {
+        drop_parcel(channel);
+    }
+    return n;
+}
+
+int vhost_channel_flush(struct vhost_channel *channel)
+{
+    while (vhost_channel_waiting(channel)) {
+        ssize_t n = send_some(channel);
+
+        if (n <= 0) {
+            return (int)n;
+        }
+        channel->sent += (size_t)n;
+    }
+    return 0;
+}

@@ -1,0 +1,659 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The object: its life, its lock, what comes from elsewhere, and viommu_vhost_process.
+ *
+ * The end of a far side comes in two steps. Whoever finds that something is wrong notes it
+ * (vhost_break), on whatever thread that is; viommu_vhost_process then cuts it off, and answers all
+ * that waited for it: in a change callback nothing can be completed.
+ */
+#include "vhost/private.h"
+
+#include "base/alloc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+void vhost_break(struct viommu_vhost *vhost, int error)
+{
+    if (vhost_alive(vhost)) {
+        vhost->error = error;
+        wake_kick(&vhost->wake);
+    }
+}
+
+/* ---- what is polled for ---- */
+
+static void watch(struct viommu_vhost *vhost, unsigned which, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events};
+
+    if (vhost->watched[which] != events && fd >= 0) {
+        vhost->watched[which] = events;
+        (void)epoll_ctl(vhost->poll_fd, EPOLL_CTL_MOD, fd, &event);
+    }
+}
+
+/* Sends what is waiting, and has it told when more can be done. */
+static void settle(struct viommu_vhost *vhost)
+{
+    struct vhost_channel *main = &vhost->main;
+    struct vhost_channel *requests = &vhost->requests;
+    int ret = 0;
+
+    if (vhost->config.kind == VIOMMU_VHOST_KERNEL) {
+        return;
+    }
+    if (vhost_alive(vhost)) {
+        ret = vhost_channel_flush(main);
+        ret = ret ? ret : vhost_channel_flush(requests);
+    }
+    if (ret) {
+        vhost_break(vhost, ret == -EPIPE ? -ECONNRESET : ret);
+    }
+    watch(vhost, 0, main->fd, EPOLLIN | (vhost_channel_waiting(main) ? EPOLLOUT : 0u));
+    watch(vhost, 1, requests->fd,
+          (vhost_is_busy(vhost) ? 0u : EPOLLIN) |
+              (vhost_channel_waiting(requests) ? EPOLLOUT : 0u));
+}
+
+/* When the next answer is late, or something is to be tried again. */
+static void set_timer(struct viommu_vhost *vhost)
+{
+    uint64_t next = vhost->retry_at;
+
+    for (unsigned i = 0; i < vhost->wait_count; i++) {
+        uint64_t deadline = vhost->waits[(vhost->wait_first + i) % VHOST_WAITS_MAX].deadline;
+
+        next = next && next < deadline ? next : deadline;
+    }
+    /* With a clock of the embedder's own there is no descriptor that could tell. */
+    if (!vhost->iommu->clock) {
+        wake_at(&vhost->wake, next);
+    }
+}
+
+/* ---- the end of a far side ---- */
+
+static void answer_waits(struct viommu_vhost *vhost)
+{
+    for (; vhost->wait_count; vhost->wait_count--) {
+        const struct vhost_wait *wait = &vhost->waits[vhost->wait_first];
+
+        if (wait->kind == VHOST_WAIT_CHANGE) {
+            /* It may still be at work on what it did not drop, where it only took too long. */
+            (void)viommu_change_complete(vhost->iommu, wait->token,
+                                         vhost->error == -ETIMEDOUT ? -ETIMEDOUT : 0);
+        }
+        vhost->wait_first = (vhost->wait_first + 1) % VHOST_WAITS_MAX;
+    }
+    vhost->tables_out = 0;
+    vhost->table_due = false;
+    if (vhost->memory_waits) {
+        vhost->memory_waits = false;
+        (void)viommu_memory_listener_complete(vhost->listener, vhost->memory_token);
+    }
+}
+
+static void cut_off(struct viommu_vhost *vhost)
+{
+    vhost->state = VIOMMU_VHOST_FAILED;
+    vhost->tell_ready = false;
+    vhost->tell_failed = true;
+    vhost_front_close(vhost);
+    if (vhost->fd >= 0) {
+        close(vhost->fd);
+        vhost->fd = -1;
+    }
+    answer_waits(vhost);
+    vhost_iotlb_forget(vhost);
+    for (unsigned i = 0; i < vhost->config.rings; i++) {
+        struct vhost_ring *ring = &vhost->rings[i];
+
+        if (ring->state == VHOST_RING_ON) {
+            ring->state = VHOST_RING_CUT;
+        } else if (ring->state == VHOST_RING_STOPPING) {
+            vhost_ring_close(ring);
+        }
+        ring->tell_stopped = false;
+    }
+}
+
+static void look_for_late(struct viommu_vhost *vhost, uint64_t now)
+{
+    for (unsigned i = 0; i < vhost->wait_count; i++) {
+        if (vhost->waits[(vhost->wait_first + i) % VHOST_WAITS_MAX].deadline <= now) {
+            vhost_break(vhost, -ETIMEDOUT);
+            return;
+        }
+    }
+}
+
+/* ---- what comes from elsewhere ---- */
+
+static int on_change(void *opaque, const struct viommu_change *change)
+{
+    struct viommu_vhost *vhost = opaque;
+    int ret;
+
+    pthread_mutex_lock(&vhost->lock);
+    ret = vhost_iotlb_changed(vhost, change);
+    settle(vhost);
+    if (ret == VIOMMU_PENDING) {
+        wake_kick(&vhost->wake); /* for its time-out */
+    }
+    pthread_mutex_unlock(&vhost->lock);
+    return ret;
+}
+
+static bool on_over(struct notify_follower *follower, uint64_t target)
+{
+    (void)follower;
+    (void)target;
+    return false; /* it answers by itself */
+}
+
+/* Under the IOMMU's lock. */
+static void on_drop(struct notify_follower *follower)
+{
+    struct viommu_vhost *vhost = (struct viommu_vhost *)follower;
+
+    atomic_store(&vhost->drop_wanted, true);
+    wake_kick(&vhost->wake);
+}
+
+/* Whether the far side has a memory table, which has to follow. */
+static bool has_table(const struct viommu_vhost *vhost)
+{
+    return vhost_alive(vhost) && vhost->table_told;
+}
+
+static int on_changing(void *opaque, const struct viommu_memory_change *change)
+{
+    struct viommu_vhost *vhost = opaque;
+    int ret = 0;
+
+    pthread_mutex_lock(&vhost->lock);
+    if (vhost_table_remove(&vhost->table, change->removed, change->removed_count) &&
+        vhost_alive(vhost)) {
+        if (vhost->config.kind == VIOMMU_VHOST_KERNEL) {
+            vhost_iotlb_drop(vhost);
+        } else if (has_table(vhost)) {
+            vhost_front_send_table(vhost);
+            vhost->memory_waits = true;
+            vhost->memory_token = change->token;
+            ret = VIOMMU_PENDING;
+        }
+    } else if (vhost->error && vhost->state != VIOMMU_VHOST_FAILED) {
+        /* It is about to be cut off, and may have the memory until then. */
+        vhost->memory_waits = true;
+        vhost->memory_token = change->token;
+        ret = VIOMMU_PENDING;
+    }
+    settle(vhost);
+    wake_kick(&vhost->wake);
+    pthread_mutex_unlock(&vhost->lock);
+    return ret;
+}
+
+static void on_changed(void *opaque, const struct viommu_memory_change *change)
+{
+    struct viommu_vhost *vhost = opaque;
+    int ret;
+
+    pthread_mutex_lock(&vhost->lock);
+    ret = vhost_table_add(&vhost->table, change->added, change->added_count);
+    if (ret) {
+        vhost->memory_lost = true;
+        vhost_break(vhost, ret);
+    } else if (has_table(vhost) && vhost_table_grown(&vhost->table)) {
+        if (vhost->tables_out) {
+            vhost->table_due = true;
+        } else {
+            vhost_front_send_table(vhost);
+        }
+    }
+    settle(vhost);
+    wake_kick(&vhost->wake);
+    pthread_mutex_unlock(&vhost->lock);
+}
+
+static const struct viommu_memory_listener_ops memory_ops = {
+    .changing = on_changing,
+    .changed = on_changed,
+};
+
+/* Under the memory's lock. */
+static int on_slots(void *opaque, const struct viommu_memory_slot *slots, size_t count)
+{
+    struct viommu_vhost *vhost = opaque;
+
+    return vhost_table_add(&vhost->table, slots, count);
+}
+
+/* ---- work ---- */
+
+static void work(struct viommu_vhost *vhost)
+{
+    uint64_t now = iommu_now(vhost->iommu);
+
+    if (atomic_exchange(&vhost->drop_wanted, false)) {
+        vhost_iotlb_drop(vhost);
+    }
+    if (vhost->config.kind == VIOMMU_VHOST_KERNEL) {
+        vhost_kernel_receive(vhost);
+    } else if (vhost_alive(vhost)) {
+        vhost_front_receive(vhost);
+    }
+    if (vhost_alive(vhost)) {
+        look_for_late(vhost, now);
+        vhost_iotlb_work(vhost, now);
+    }
+    settle(vhost);
+    if (vhost->error && vhost->state != VIOMMU_VHOST_FAILED) {
+        cut_off(vhost);
+    }
+    set_timer(vhost);
+}
+
+/* Makes one callback that is due, without the lock. Returns false when none is. */
+static bool tell(struct viommu_vhost *vhost)
+{
+    const struct viommu_vhost_config *config = &vhost->config;
+    bool ready = vhost->tell_ready;
+    bool failed = vhost->tell_failed;
+    unsigned ring = 0;
+    uint16_t next = 0;
+
+    while (ring < config->rings && !vhost->rings[ring].tell_stopped) {
+        ring++;
+    }
+    if (!ready && !failed && ring == config->rings) {
+        return false;
+    }
+    if (ready) {
+        vhost->tell_ready = false;
+    } else if (failed) {
+        vhost->tell_failed = false;
+    } else {
+        vhost->rings[ring].tell_stopped = false;
+        next = vhost->rings[ring].stopped_at;
+    }
+    pthread_mutex_unlock(&vhost->lock);
+    if (ready && config->ready) {
+        config->ready(config->opaque);
+    } else if (!ready && failed && config->failed) {
+        config->failed(config->opaque, vhost->error);
+    } else if (!ready && !failed && config->stopped) {
+        config->stopped(config->opaque, ring, next);
+    }
+    pthread_mutex_lock(&vhost->lock);
+    return true;
+}
+
+int viommu_vhost_process(struct viommu_vhost *vhost)
+{
+    int ret;
+
+    wake_clear(&vhost->wake);
+    if (!epoch_prepare()) {
+        wake_kick(&vhost->wake);
+        return -ENOMEM;
+    }
+    pthread_mutex_lock(&vhost->lock);
+    work(vhost);
+    while (tell(vhost)) {
+        /* one after the other */
+    }
+    ret = vhost->state == VIOMMU_VHOST_FAILED ? vhost->error : 0;
+    pthread_mutex_unlock(&vhost->lock);
+    return ret;
+}
+
+int viommu_vhost_event_fd(struct viommu_vhost *vhost)
+{
+    return vhost->poll_fd;
+}
+
+/* ---- life ---- */
+
+static int check(const struct viommu_vhost_config *config)
+{
+    if (!config->device || !config->memory || config->fd < 0 ||
+        config->memory != config->device->iommu->memory ||
+        (config->kind != VIOMMU_VHOST_USER && config->kind != VIOMMU_VHOST_KERNEL)) {
+        return -EINVAL;
+    }
+    if (config->kind == VIOMMU_VHOST_USER &&
+        (!config->rings || config->rings > VIOMMU_VHOST_RINGS_MAX)) {
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int subscribe(struct viommu_vhost *vhost)
+{
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_UNMAP,
+        .form = VIOMMU_FORM_RANGE,
+        .role = VIOMMU_ROLE_CACHE,
+        .change = on_change,
+        .opaque = vhost,
+    };
+
+    return notify_follow(vhost->config.device, &what, &vhost->follower, &vhost->subscriber);
+}
+
+static int begin_kernel(struct viommu_vhost *vhost)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int ret = vhost_kernel_begin(vhost->config.fd);
+
+    if (!ret && epoll_ctl(vhost->poll_fd, EPOLL_CTL_ADD, vhost->config.fd, &event)) {
+        ret = -errno;
+    }
+    if (!ret) {
+        vhost->fd = vhost->config.fd;
+        vhost->state = VIOMMU_VHOST_READY;
+        vhost->tell_ready = true;
+        wake_kick(&vhost->wake);
+    }
+    return ret;
+}
+
+/* What has descriptors: the event fd, and the wake-ups in it. */
+static int make_poll(struct viommu_vhost *vhost)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int ret = wake_init(&vhost->wake, NULL, NULL);
+
+    if (ret) {
+        return ret;
+    }
+    vhost->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (vhost->poll_fd < 0 ||
+        epoll_ctl(vhost->poll_fd, EPOLL_CTL_ADD, vhost->wake.poll_fd, &event)) {
+        ret = -errno;
+        if (vhost->poll_fd >= 0) {
+            close(vhost->poll_fd);
+        }
+        wake_fini(&vhost->wake);
+    }
+    return ret;
+}
+
+/* All but what destroy undoes before. */
+static void release(struct viommu_vhost *vhost)
+{
+    if (vhost->listener) {
+        (void)viommu_memory_listener_remove(vhost->listener);
+    }
+    (void)viommu_subscriber_destroy(vhost->subscriber);
+    for (unsigned i = 0; i < vhost->config.rings; i++) {
+        vhost_ring_close(&vhost->rings[i]);
+    }
+    vhost_front_close(vhost);
+    if (vhost->fd >= 0) {
+        close(vhost->fd);
+    }
+    vhost_table_fini(&vhost->table);
+    range_map_fini(&vhost->held);
+    close(vhost->poll_fd);
+    wake_fini(&vhost->wake);
+    pthread_mutex_destroy(&vhost->lock);
+    base_free(vhost);
+}
+
+static int begin(struct viommu_vhost *vhost)
+{
+    int ret = memory_listener_begin(vhost->config.memory, &memory_ops, vhost, on_slots,
+                                    &vhost->listener);
+
+    if (!ret) {
+        ret = subscribe(vhost);
+    }
+    if (!ret) {
+        pthread_mutex_lock(&vhost->lock);
+        ret = vhost->config.kind == VIOMMU_VHOST_KERNEL
+                  ? begin_kernel(vhost)
+                  : vhost_front_open(vhost, vhost->config.fd);
+        if (!ret) {
+            settle(vhost);
+            set_timer(vhost);
+        }
+        pthread_mutex_unlock(&vhost->lock);
+    }
+    return ret;
+}
+
+int viommu_vhost_create(const struct viommu_vhost_config *config, struct viommu_vhost **out)
+{
+    struct viommu_vhost *vhost;
+    int ret = check(config);
+
+    if (ret) {
+        return ret;
+    }
+    vhost = base_alloc(sizeof(*vhost));
+    if (!vhost) {
+        return -ENOMEM;
+    }
+    ret = make_poll(vhost);
+    if (ret) {
+        base_free(vhost);
+        return ret;
+    }
+    vhost->follower = (struct notify_follower){.over = on_over, .drop = on_drop};
+    vhost->config = *config;
+    if (config->kind == VIOMMU_VHOST_KERNEL) {
+        vhost->config.rings = 0;
+    }
+    vhost->iommu = config->device->iommu;
+    vhost->table.of_kernel = config->kind == VIOMMU_VHOST_KERNEL;
+    vhost->fd = -1;
+    vhost->main.fd = -1;
+    vhost->requests.fd = -1;
+    vhost->requests_fd = -1;
+    range_map_init(&vhost->held);
+    for (unsigned i = 0; i < VIOMMU_VHOST_RINGS_MAX; i++) {
+        vhost->rings[i].setup.kick = -1;
+        vhost->rings[i].setup.call = -1;
+    }
+    (void)pthread_mutex_init(&vhost->lock, NULL);
+    ret = begin(vhost);
+    if (ret) {
+        release(vhost);
+        return ret;
+    }
+    *out = vhost;
+    return 0;
+}
+
+void viommu_vhost_destroy(struct viommu_vhost *vhost)
+{
+    if (!vhost) {
+        return;
+    }
+    pthread_mutex_lock(&vhost->lock);
+    if (vhost->state != VIOMMU_VHOST_FAILED) {
+        vhost_break(vhost, -ECONNRESET);
+        cut_off(vhost);
+    }
+    pthread_mutex_unlock(&vhost->lock);
+    release(vhost);
+}
+
+int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd)
+{
+    int ret;
+
+    if (vhost->config.kind == VIOMMU_VHOST_KERNEL) {
+        return -ENOTSUP;
+    }
+    pthread_mutex_lock(&vhost->lock);
+    ret = vhost->state == VIOMMU_VHOST_FAILED ? 0 : -EBUSY;
+    if (!ret && vhost->memory_lost) {
+        ret = -ENOMEM; /* it does not know what memory there is */
+    }
+    if (!ret) {
+        vhost->state = VIOMMU_VHOST_NEGOTIATING;
+        vhost->error = 0;
+        vhost->features = 0;
+        ret = vhost_front_open(vhost, fd);
+        if (ret) {
+            answer_waits(vhost);
+            vhost->state = VIOMMU_VHOST_FAILED;
+            vhost->error = ret;
+        } else {
+            settle(vhost);
+            wake_kick(&vhost->wake);
+        }
+    }
+    pthread_mutex_unlock(&vhost->lock);
+    return ret;
+}
+
+/* ---- rings ---- */
+
+/* Whether `size` bytes lie where addresses may. */
+static bool area_valid(uint64_t first, uint64_t size, uint64_t align)
+{
+    return first % align == 0 && first <= VHOST_LAST && size - 1 <= VHOST_LAST - first;
+}
+
+static bool ring_valid(const struct viommu_vhost_ring *setup)
+{
+    uint64_t size = setup->size;
+
+    return size && size <= 32768 && !(size & (size - 1)) && setup->kick >= -1 &&
+           setup->call >= -1 && area_valid(setup->descriptors, 16 * size, 16) &&
+           area_valid(setup->available, 2 * size + 6, 2) &&
+           area_valid(setup->used, 8 * size + 6, 4);
+}
+
+static int copy_fd(int fd, int *copy)
+{
+    *copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return fd >= 0 && *copy < 0 ? -errno : 0;
+}
+
+static int start_ring(struct viommu_vhost *vhost, unsigned number,
+                      const struct viommu_vhost_ring *setup)
+{
+    struct vhost_ring *ring = &vhost->rings[number];
+    int ret;
+
+    if (vhost->state == VIOMMU_VHOST_FAILED || vhost->error) {
+        return -EPIPE;
+    }
+    if (vhost->state != VIOMMU_VHOST_READY) {
+        return -EAGAIN;
+    }
+    if (ring->state != VHOST_RING_OFF) {
+        return -EBUSY;
+    }
+    ring->setup = *setup;
+    ring->setup.call = -1;
+    ret = copy_fd(setup->kick, &ring->setup.kick);
+    if (!ret) {
+        ret = copy_fd(setup->call, &ring->setup.call);
+    }
+    if (ret) {
+        vhost_ring_close(ring);
+        return ret;
+    }
+    vhost_front_start_ring(vhost, number);
+    settle(vhost);
+    wake_kick(&vhost->wake);
+    return 0;
+}
+
+int viommu_vhost_ring_start(struct viommu_vhost *vhost, unsigned ring,
+                            const struct viommu_vhost_ring *setup)
+{
+    int ret;
+
+    if (ring >= vhost->config.rings || !ring_valid(setup)) {
+        return -EINVAL;
+    }
+    if (!epoch_prepare()) {
+        return -ENOMEM;
+    }
+    pthread_mutex_lock(&vhost->lock);
+    ret = start_ring(vhost, ring, setup);
+    pthread_mutex_unlock(&vhost->lock);
+    return ret;
+}
+
+int viommu_vhost_ring_stop(struct viommu_vhost *vhost, unsigned number)
+{
+    struct vhost_ring *ring = &vhost->rings[number];
+    int ret = 0;
+
+    if (number >= vhost->config.rings) {
+        return -EINVAL;
+    }
+    pthread_mutex_lock(&vhost->lock);
+    if (ring->state == VHOST_RING_ON) {
+        vhost_front_stop_ring(vhost, number);
+        settle(vhost);
+        wake_kick(&vhost->wake);
+    } else if (ring->state == VHOST_RING_CUT) {
+        vhost_ring_close(ring);
+    } else {
+        ret = -EINVAL;
+    }
+    pthread_mutex_unlock(&vhost->lock);
+    return ret;
+}
+
+/* ---- what is known ---- */
+
+enum viommu_vhost_state viommu_vhost_state(const struct viommu_vhost *vhost)
+{
+    return vhost->state;
+}
+
+uint64_t viommu_vhost_features(const struct viommu_vhost *vhost)
+{
+    return vhost->state == VIOMMU_VHOST_READY ? vhost->features : 0;
+}
+
+int viommu_vhost_accept(struct viommu_vhost *vhost, uint64_t features)
+{
+    int ret = 0;
+
+    pthread_mutex_lock(&vhost->lock);
+    if (vhost->state != VIOMMU_VHOST_READY) {
+        ret = -EAGAIN;
+    }
+    for (unsigned i = 0; !ret && i < vhost->config.rings; i++) {
+        if (vhost->rings[i].state != VHOST_RING_OFF) {
+            ret = -EBUSY;
+        }
+    }
+    if (!ret && (features & ~vhost->features)) {
+        ret = -EINVAL;
+    }
+    if (!ret) {
+        vhost->accepted = features;
+        vhost->features_told = false; /* said before the next ring starts */
+    }
+    pthread_mutex_unlock(&vhost->lock);
+    return ret;
+}
+
+int viommu_vhost_statistics(const struct viommu_vhost *vhost,
+                            struct viommu_vhost_statistics *statistics, size_t size)
+{
+    struct viommu_vhost *self = (struct viommu_vhost *)(uintptr_t)vhost;
+    size_t known = size < sizeof(vhost->statistics) ? size : sizeof(vhost->statistics);
+
+    pthread_mutex_lock(&self->lock);
+    memset(statistics, 0, size);
+    memcpy(statistics, &vhost->statistics, known);
+    pthread_mutex_unlock(&self->lock);
+    return 0;
+}

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The vhost backend against a back-end that is stepped by hand: what is said, and when. */
+#include "vhost/test_far.h"
+
+static void test_negotiates(void **state)
+{
+    struct bed bed;
+    unsigned from;
+
+    (void)state;
+    bed_init(&bed);
+    bed_create(&bed);
+    assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_NEGOTIATING);
+    assert_int_equal(viommu_vhost_features(bed.vhost), 0);
+    bed_run(&bed);
+    assert_int_equal(bed.ready, 1);
+    assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_READY);
+    assert_true(viommu_vhost_features(bed.vhost) ==
+                (0x0f | VHOST_F_VERSION_1 | VHOST_F_ACCESS_PLATFORM));
+    assert_int_equal(viommu_vhost_accept(bed.vhost, 0x10), -EINVAL);
+    assert_int_equal(viommu_vhost_accept(bed.vhost, 0x05), 0);
+    assert_true(bed.far.requests >= 0);
+
+    from = bed.far.log_count;
+    bed_start_ring(&bed, 1, 0x100000);
+    assert_true(bed.far.accepted == (0x05 | VHOST_F_VERSION_1 | VHOST_F_ACCESS_PLATFORM |
+                                     VHOST_F_PROTOCOL_FEATURES));
+    assert_int_equal(far_count(&bed.far, from, VHOST_USER_SET_MEM_TABLE, 0), 1);
+    assert_int_equal(bed.far.memory.count, 1);
+    assert_int_equal(bed.far.memory.regions[0].size, FAR_PAGES * 4096);
+    assert_true(bed.far.rings[1].enabled);
+    assert_int_equal(bed.far.rings[1].size, 256);
+    assert_true(bed.far.rings[1].addresses.used_user_addr == 0x102000);
+    assert_true(bed.far.rings[1].kick >= 0 && bed.far.rings[1].call >= 0);
+    assert_int_equal(viommu_vhost_accept(bed.vhost, 0x05), -EBUSY);
+    /* It can use the ring without asking. */
+    for (uint64_t at = 0x100000; at < 0x103000; at += 0x1000) {
+        assert_non_null(far_find(&bed.far, at, 3));
+    }
+    bed_fini(&bed);
+}
+
+static void test_refuses_what_lacks_something(void **state)
+{
+    static const struct {
+        uint64_t features;
+        uint64_t protocol;
+        uint64_t queues;
+        unsigned rings;
+    } cases[] = {
+        {FAR_FEATURES & ~VHOST_F_VERSION_1, FAR_PROTOCOL, 1, 2},
+        {FAR_FEATURES & ~VHOST_F_ACCESS_PLATFORM, FAR_PROTOCOL, 1, 2},
+        {FAR_FEATURES & ~VHOST_F_PROTOCOL_FEATURES, FAR_PROTOCOL, 1, 2},
+        {FAR_FEATURES, FAR_PROTOCOL & ~VHOST_USER_F_REPLY_ACK, 1, 2},
+        {FAR_FEATURES, FAR_PROTOCOL & ~VHOST_USER_F_BACKEND_REQ, 1, 2},
+        {FAR_FEATURES, FAR_PROTOCOL & ~VHOST_USER_F_MQ, 1, 3},
+        {FAR_FEATURES, FAR_PROTOCOL, 1, 3},
+        {FAR_FEATURES, FAR_PROTOCOL, 0, 1},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct viommu_vhost_config config;
+        struct bed bed;
+
+        bed_init(&bed);
+        config = bed_config(&bed);
+        config.rings = cases[i].rings;
+        config.fd = bed_pair(&bed);
+        bed.far.features = cases[i].features;
+        bed.far.protocol = cases[i].protocol;
+        bed.far.queues = cases[i].queues;
+        assert_int_equal(viommu_vhost_create(&config, &bed.vhost), 0);
+        bed_run(&bed);
+        assert_int_equal(bed.failed, 1);
+        assert_int_equal(bed.error, -ENOTSUP);
+        bed_fini(&bed);
+    }
+}
+
+static void test_answers_what_is_missed(void **state)
+{
+    const struct vhost_iotlb_msg *update;
+    const struct far_entry *entry;
+    struct bed bed;
+    uint64_t left;
+
+    (void)state;
+    bed_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    bed_map(&bed, 0x201000, 0x51000, SPEC_R);
+    bed_map(&bed, 0x202000, 0x52000, SPEC_R | SPEC_W);
+    bed_map(&bed, 0x203000, 0x54000, SPEC_R); /* not contiguous */
+    far_miss(&bed.far, 0x201234, 1);
+    bed_run(&bed);
+    update = far_last(&bed.far, VHOST_IOTLB_UPDATE);
+    assert_true(update->iova == 0x200000 && update->size == 0x3000 && update->perm == 1);
+    entry = far_find(&bed.far, 0x201234, 1);
+    assert_non_null(entry);
+    assert_int_equal(far_offset(&bed.far, entry->uaddr + 0x1234, &left), 0x51234);
+
+    /* It is told to drop what allows too little, before it is told more. */
+    far_miss(&bed.far, 0x202010, 2);
+    bed_run(&bed);
+    entry = far_find(&bed.far, 0x202010, 3);
+    assert_non_null(entry);
+    assert_true(entry->iova == 0x202000 && entry->size == 0x1000);
+    bed_fini(&bed);
+}
+
+static void test_invalidation_waits_for_acknowledgement(void **state)
+{
+    const struct vhost_iotlb_msg *message;
+    struct viommu_vhost_statistics s;
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    assert_non_null(far_find(&bed.far, 0x200000, 1));
+
+    bed_unmap(&bed, 0x200000);
+    bed.far.silent = true;
+    bed_flush_begin(&bed, 0x200000, 0);
+    bed_run(&bed);
+    message = far_last(&bed.far, VHOST_IOTLB_INVALIDATE);
+    assert_true(message->iova == 0x200000 && message->size == 0x1000);
+    assert_false(bed_flushed(&bed));
+    far_pay(&bed.far);
+    bed_run(&bed);
+    assert_true(bed_flushed(&bed));
+
+    /* Nothing is held there now. */
+    s = bed_statistics(&bed);
+    assert_int_equal(s.skipped, 0);
+    bed_flush_begin(&bed, 0x200000, 0);
+    assert_true(bed_flushed(&bed));
+    s = bed_statistics(&bed);
+    assert_int_equal(s.skipped, 1);
+    assert_int_equal(s.acknowledged, s.invalidations);
+    bed_fini(&bed);
+}
+
+static void test_denied_is_healed(void **state)
+{
+    struct viommu_vhost_statistics s;
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    far_miss(&bed.far, 0x200040, 2);
+    bed_run(&bed);
+    assert_int_equal(bed_statistics(&bed).denied, 1);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R | SPEC_W);
+    assert_null(far_find(&bed.far, 0x200000, 2));
+    bed_wait(&bed, 2);
+    assert_non_null(far_find(&bed.far, 0x200000, 2));
+    s = bed_statistics(&bed);
+    assert_int_equal(s.healed, 1);
+    assert_int_equal(s.misses, 1);
+    bed_fini(&bed);
+}
+
+static void test_ring_is_told_anew(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_flush_begin(&bed, 0x100000, 2);
+    bed_run(&bed);
+    assert_true(bed_flushed(&bed));
+    bed_run(&bed);
+    for (uint64_t at = 0x100000; at < 0x103000; at += 0x1000) {
+        assert_non_null(far_find(&bed.far, at, 3));
+    }
+    bed_fini(&bed);
+}
+
+static void test_ring_stops(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed.far.rings[0].base = 77;
+    assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 1), -EINVAL);
+    assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 0), 0);
+    assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 0), -EINVAL);
+    bed_run(&bed);
+    assert_int_equal(bed.stopped, 1);
+    assert_int_equal(bed.stopped_at, 77);
+    assert_false(bed.far.rings[0].enabled);
+    bed_start_ring(&bed, 0, 0x100000);
+    assert_true(bed.far.rings[0].enabled);
+    bed_fini(&bed);
+}
+
+static void test_far_side_leaves(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    bed.far.silent = true;
+    bed_flush_begin(&bed, 0x200000, 0);
+    assert_false(bed_flushed(&bed));
+    far_close(&bed.far);
+    bed_run(&bed);
+    assert_int_equal(bed.failed, 1);
+    assert_int_equal(bed.error, -ECONNRESET);
+    assert_true(bed_flushed(&bed));
+    assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_FAILED);
+
+    /* Another one goes on where the used ring says. */
+    ((uint16_t *)guest_host(&bed.guest, bed.used))[1] = 4711;
+    assert_int_equal(viommu_vhost_reconnect(bed.vhost, bed_pair(&bed)), 0);
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_READY);
+    assert_int_equal(bed.ready, 2);
+    assert_true(bed.far.rings[0].enabled);
+    assert_int_equal(bed.far.rings[0].base, 4711);
+    assert_non_null(far_find(&bed.far, 0x102000, 3));
+    bed_fini(&bed);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_negotiates),
+        cmocka_unit_test(test_refuses_what_lacks_something),
+        cmocka_unit_test(test_answers_what_is_missed),
+        cmocka_unit_test(test_invalidation_waits_for_acknowledgement),
+        cmocka_unit_test(test_denied_is_healed),
+        cmocka_unit_test(test_ring_is_told_anew),
+        cmocka_unit_test(test_ring_stops),
+        cmocka_unit_test(test_far_side_leaves),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
