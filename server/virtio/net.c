@@ -5,8 +5,9 @@
  * What should be is looked at in one place (settle): which rings the driver lets run, and whether
  * the far process can work on them. Everything that may change either calls it.
  *
- * A ring is *idle*, *runs*, or is *stopping*: asked for back, and not let go of yet. While any that
- * ran before a reset is not idle, the function is *draining*, and no ring starts.
+ * A ring is *idle*, *runs*, is *stopping*: asked for back, and not let go of yet; or it is *cut*:
+ * it ran when the far process left, and goes on with the next one. While any that ran before a
+ * reset is not idle, the function is *draining*, and no ring starts.
  */
 #include "virtio/net.h"
 
@@ -59,13 +60,12 @@ enum {
      BIT(VIRTIO_NET_F_HOST_TSO6) | BIT(VIRTIO_NET_F_HOST_ECN) | BIT(VIRTIO_NET_F_MRG_RXBUF) |      \
      BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX))
 
-enum ring_state { RING_IDLE, RING_RUNS, RING_STOPPING };
+enum ring_state { RING_IDLE, RING_RUNS, RING_STOPPING, RING_CUT };
 
 struct net_ring {
     struct virtio_net *net;
     enum ring_state state;
-    bool lost;     /* it ran when the far process left: its used ring says where to go on */
-    uint16_t next; /* where to go on, unless it is lost */
+    uint16_t next; /* where to go on */
     int kick;
     struct loop_source call;
 };
@@ -155,21 +155,11 @@ static bool accept_far(struct virtio_net *net)
     return net->accepted;
 }
 
-/* Where a ring goes on that the far process left: what it had returned is done. */
-static int find_place(struct virtio_net *net, const struct virtio_ring *ring, uint16_t *next)
-{
-    uint16_t index;
-    int ret = viommu_device_read(net->setup.device, NULL, ring->used + 2, &index, sizeof(index));
-
-    *next = le16toh(index);
-    return ret;
-}
-
 static void start_ring(struct virtio_net *net, unsigned queue)
 {
     const struct virtio_ring *ring = &net->pci.queues[queue].ring;
     struct net_ring *own = &net->rings[queue];
-    struct viommu_vhost_ring setup = {
+    const struct viommu_vhost_ring setup = {
         .size = ring->size,
         .next = own->next,
         .descriptors = ring->descriptors,
@@ -178,17 +168,13 @@ static void start_ring(struct virtio_net *net, unsigned queue)
         .kick = own->kick,
         .call = own->call.fd,
     };
-    int ret = own->lost ? find_place(net, ring, &setup.next) : 0;
+    int ret = viommu_vhost_ring_start(net->vhost, queue, &setup);
 
-    if (ret == 0) {
-        ret = viommu_vhost_ring_start(net->vhost, queue, &setup);
-    }
     if (ret < 0) {
         say(net, "queue %u cannot start: %s", queue, strerror(-ret));
         return;
     }
     own->state = RING_RUNS;
-    own->lost = false;
     signal_fd(own->kick); /* there may be something in it already */
 }
 
@@ -196,8 +182,9 @@ static void stop_ring(struct virtio_net *net, unsigned queue)
 {
     struct net_ring *own = &net->rings[queue];
 
-    if (own->state == RING_RUNS && viommu_vhost_ring_stop(net->vhost, queue) == 0) {
-        own->state = RING_STOPPING;
+    if ((own->state == RING_RUNS || own->state == RING_CUT) &&
+        viommu_vhost_ring_stop(net->vhost, queue) == 0) {
+        own->state = own->state == RING_CUT ? RING_IDLE : RING_STOPPING;
     }
 }
 
@@ -207,9 +194,9 @@ static void settle(struct virtio_net *net)
     bool can = !net->draining && is_ready(net) && accept_far(net);
 
     for (unsigned i = 0; i < QUEUES; i++) {
-        if (!can || !virtio_pci_queue_runs(&net->pci, i)) {
+        if (net->draining || !virtio_pci_queue_runs(&net->pci, i)) {
             stop_ring(net, i);
-        } else if (net->rings[i].state == RING_IDLE) {
+        } else if (can && net->rings[i].state == RING_IDLE) {
             start_ring(net, i);
         }
     }
@@ -230,10 +217,12 @@ static bool all_idle(const struct virtio_net *net)
 static void forget_driver(struct virtio_net *net)
 {
     for (unsigned i = 0; i < QUEUES; i++) {
-        net->rings[i].lost = false;
         net->rings[i].next = 0;
     }
     net->accepted = net->unsuitable = false;
+    if (!is_ready(net)) {
+        virtio_pci_offer(&net->pci, OWN_FEATURES); /* whoever comes can do that */
+    }
 }
 
 /* A ring became idle. */
@@ -289,13 +278,30 @@ static void try_later(struct virtio_net *net)
     net->pause_ms = 2 * net->pause_ms < PAUSE_MAX_MS ? 2 * net->pause_ms : PAUSE_MAX_MS;
 }
 
+/* Rings that were cut go on, with what the driver had settled on. Returns whether there were any.
+ */
+static bool resume(struct virtio_net *net)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < QUEUES; i++) {
+        if (net->rings[i].state == RING_CUT) {
+            net->rings[i].state = RING_RUNS;
+            signal_fd(net->rings[i].kick);
+            any = true;
+        }
+    }
+    return any;
+}
+
 static void ready(void *opaque)
 {
     struct virtio_net *net = opaque;
 
     net->arrivals++;
     net->ready_at = clock_ms();
-    net->accepted = net->unsuitable = false;
+    net->accepted = resume(net);
+    net->unsuitable = false;
     say(net, "%s is there", net->setup.far);
     virtio_pci_offer(&net->pci, OWN_FEATURES | (viommu_vhost_features(net->vhost) & FAR_FEATURES));
     settle(net);
@@ -320,10 +326,12 @@ static void failed(void *opaque, int error)
         error == -ECONNRESET  ? "it left"
         : error == -ETIMEDOUT ? "it does not answer"
         : error == -EPROTO    ? "what it says makes no sense"
+        : error == -ENOTSUP   ? "it offers less than is needed"
                               : strerror(-error));
     for (unsigned i = 0; i < QUEUES; i++) {
-        net->rings[i].lost |= net->rings[i].state != RING_IDLE;
-        net->rings[i].state = RING_IDLE;
+        struct net_ring *ring = &net->rings[i];
+
+        ring->state = ring->state == RING_RUNS || ring->state == RING_CUT ? RING_CUT : RING_IDLE;
     }
     net->accepted = false;
     look_whether_drained(net);
@@ -388,6 +396,7 @@ static int reach(struct virtio_net *net)
     if (!net->vhost) {
         return make_vhost(net, fd);
     }
+    viommu_device_reset(net->setup.device); /* it was denied if the last one held on to memory */
     ret = viommu_vhost_reconnect(net->vhost, fd);
     if (ret < 0) {
         close(fd);

@@ -53,7 +53,7 @@ static struct viommu_vhost {
     unsigned accepts, creations, reconnections;
     int create_error;
     struct {
-        bool runs, stopping;
+        bool runs, stopping, cut;
         unsigned starts;
         struct viommu_vhost_ring setup;
     } rings[TEST_BOTH];
@@ -125,7 +125,7 @@ int viommu_vhost_ring_start(struct viommu_vhost *vhost, unsigned ring,
 {
     assert_int_equal(vhost->state, VIOMMU_VHOST_READY);
     assert_true(ring < vhost->config.rings && vhost->accepts > 0);
-    assert_false(vhost->rings[ring].runs || vhost->rings[ring].stopping);
+    assert_false(vhost->rings[ring].runs || vhost->rings[ring].stopping || vhost->rings[ring].cut);
     vhost->rings[ring].runs = true;
     vhost->rings[ring].starts++;
     vhost->rings[ring].setup = *setup;
@@ -134,6 +134,11 @@ int viommu_vhost_ring_start(struct viommu_vhost *vhost, unsigned ring,
 
 int viommu_vhost_ring_stop(struct viommu_vhost *vhost, unsigned ring)
 {
+    if (vhost->rings[ring].cut) {
+        assert_int_not_equal(vhost->state, VIOMMU_VHOST_READY);
+        vhost->rings[ring].cut = false;
+        return 0;
+    }
     if (vhost->state != VIOMMU_VHOST_READY || !vhost->rings[ring].runs) {
         return -EINVAL;
     }
@@ -165,6 +170,10 @@ static void far_is_ready(uint64_t offers)
     far.offers = offers | TEST_VERSION_1 | ACCESS_PLATFORM;
     far.state = VIOMMU_VHOST_READY;
     far.accepts = 0;
+    for (unsigned i = 0; i < TEST_BOTH; i++) {
+        far.rings[i].runs |= far.rings[i].cut;
+        far.rings[i].cut = false;
+    }
     far.config.ready(far.config.opaque);
 }
 
@@ -179,6 +188,7 @@ static void far_failed(int error)
 {
     far.state = VIOMMU_VHOST_FAILED;
     for (unsigned i = 0; i < TEST_BOTH; i++) {
+        far.rings[i].cut |= far.rings[i].runs;
         far.rings[i].runs = far.rings[i].stopping = false;
     }
     far.config.failed(far.config.opaque, error);
@@ -599,11 +609,6 @@ static void a_driver_gives_up(void **state)
 
 /* ---- a far process that comes and goes ---- */
 
-static void set_used(unsigned queue, uint16_t index)
-{
-    memcpy((uint8_t *)test_at(&all.driver, TEST_USED + queue * TEST_QUEUE_STRIDE) + 2, &index, 2);
-}
-
 static void it_leaves_and_comes_back(void **state)
 {
     uint64_t generation;
@@ -613,8 +618,6 @@ static void it_leaves_and_comes_back(void **state)
     use_msix();
     assert_true(link_is_up());
     generation = test_get(&all.driver, VIRTIO_PCI_COMMON_CFGGENERATION, 1);
-    set_used(0, 0x1234);
-    set_used(1, 0xffff);
     far_failed(-ECONNRESET);
     assert_false(link_is_up());
     assert_int_equal(all.driver.messages[0], 1);
@@ -625,29 +628,66 @@ static void it_leaves_and_comes_back(void **state)
     assert_false(link_is_up());
     far_is_ready(MERGE | TEST_INDIRECT);
     assert_true(both_run());
-    check_setup(0, 0x1234);
-    check_setup(1, 0xffff);
-    assert_int_equal(far.accepted, ACCESS_PLATFORM | TEST_VERSION_1 | MERGE);
+    assert_int_equal(far.rings[0].starts, 1); /* it resumes by itself */
+    assert_int_equal(far.accepts, 0);
     assert_true(link_is_up());
     assert_int_equal(all.driver.messages[0], 2);
     assert_true(kicked(0) && kicked(1));
 }
 
+/* One that cannot go on with what the driver uses never becomes ready. */
 static void it_comes_back_with_less(void **state)
 {
     (void)state;
     begin();
     far_failed(-EPROTO);
     WAIT_UNTIL(far.reconnections == 1);
+    far_failed(-ENOTSUP);
+    assert_true(far.rings[0].cut && far.rings[1].cut);
+    assert_false(link_is_up());
+    WAIT_UNTIL(far.reconnections == 2);
+    test_put(&all.driver, VIRTIO_PCI_COMMON_STATUS, 1, 0);
+    assert_false(far.rings[0].cut || far.rings[1].cut);
+    assert_int_equal(offered(), LEAST);
+    test_begin(&all.driver, LEAST); /* it settles anew */
     far_is_ready(0);
+    assert_true(both_run());
+    assert_true(link_is_up());
+}
+
+/* A driver settled on what was offered, and another far process came before its rings ran. */
+static void it_comes_with_less(void **state)
+{
+    (void)state;
+    far_is_ready(MERGE);
+    assert_true(accepts(LEAST | MERGE));
+    far_failed(-ECONNRESET);
+    WAIT_UNTIL(far.reconnections == 1);
+    far_is_ready(0);
+    for (unsigned i = 0; i < TEST_BOTH; i++) {
+        test_queue(&all.driver, i, TEST_SIZE);
+    }
+    test_status_add(&all.driver, VIRTIO_CONFIG_S_DRIVER_OK);
     assert_true(none_runs());
     assert_false(link_is_up());
     assert_int_equal(offered(), LEAST);
     test_notify(&all.driver, 0);
     assert_true(none_runs());
-    test_begin(&all.driver, LEAST); /* it settles anew */
+    test_begin(&all.driver, LEAST);
     assert_true(both_run());
     assert_true(link_is_up());
+}
+
+/* The driver gives up while nobody is there: nothing goes on by itself. */
+static void it_comes_back_to_a_driver_that_gave_up(void **state)
+{
+    (void)state;
+    begin();
+    far_failed(-ECONNRESET);
+    test_status_add(&all.driver, VIRTIO_CONFIG_S_FAILED);
+    WAIT_UNTIL(far.reconnections == 1);
+    far_is_ready(MERGE);
+    assert_true(none_runs());
 }
 
 static void it_is_late(void **state)
@@ -713,20 +753,6 @@ static void memory_is_used_up(void **state)
     assert_int_equal(far.creations, 1);
 }
 
-/* A ring that cannot be started because its used ring is nowhere. */
-static void a_ring_is_lost_for_good(void **state)
-{
-    (void)state;
-    begin();
-    far_failed(-ECONNRESET);
-    all.driver.function = all.iommu;
-    test_driver_unmap(&all.driver);
-    all.driver.function = virtio_net_function(all.net);
-    WAIT_UNTIL(far.reconnections == 1);
-    far_is_ready(MERGE);
-    assert_true(none_runs());
-}
-
 /* ---- what the far process needs of memory ---- */
 
 static struct viommu_memory_slot seen;
@@ -780,11 +806,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_driver_gives_up, setup, teardown),
         cmocka_unit_test_setup_teardown(it_leaves_and_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(it_comes_back_with_less, setup, teardown),
+        cmocka_unit_test_setup_teardown(it_comes_with_less, setup, teardown),
+        cmocka_unit_test_setup_teardown(it_comes_back_to_a_driver_that_gave_up, setup, teardown),
         cmocka_unit_test_setup_teardown(it_is_late, setup_lonely, teardown),
         cmocka_unit_test_setup_teardown(it_leaves_for_longer, setup, teardown),
         cmocka_unit_test_setup_teardown(pauses_grow, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_is_used_up, setup_lonely, teardown),
-        cmocka_unit_test_setup_teardown(a_ring_is_lost_for_good, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_has_a_file, setup, teardown),
     };
 
