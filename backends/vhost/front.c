@@ -281,6 +281,16 @@ void vhost_front_stop_ring(struct viommu_vhost *vhost, unsigned ring)
     put_state(vhost, VHOST_USER_GET_VRING_BASE, ring, 0, VHOST_WAIT_STOPPED);
 }
 
+static bool any_runs(const struct viommu_vhost *vhost)
+{
+    for (unsigned i = 0; i < vhost->config.rings; i++) {
+        if (vhost->rings[i].state != VHOST_RING_OFF) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void on_stopped(struct viommu_vhost *vhost, const struct vhost_wait *wait,
                        const struct vhost_vring_state *state)
 {
@@ -293,6 +303,9 @@ static void on_stopped(struct viommu_vhost *vhost, const struct vhost_wait *wait
     vhost_ring_close(ring);
     ring->tell_stopped = true;
     ring->stopped_at = (uint16_t)state->num;
+    if (!any_runs(vhost)) {
+        vhost_iotlb_idle(vhost);
+    }
 }
 
 /* ---- negotiation ---- */

@@ -225,13 +225,18 @@ void vhost_iotlb_drop(struct viommu_vhost *vhost)
     }
 }
 
+void vhost_iotlb_idle(struct viommu_vhost *vhost)
+{
+    vhost->denied_count = 0;
+    vhost->denied_next = 0;
+    vhost->retry_at = 0;
+}
+
 void vhost_iotlb_forget(struct viommu_vhost *vhost)
 {
     hold_nothing(vhost);
     vhost->dropping = 0;
-    vhost->denied_count = 0;
-    vhost->denied_next = 0;
-    vhost->retry_at = 0;
+    vhost_iotlb_idle(vhost);
 }
 
 /* ---- look-ups ---- */
@@ -457,23 +462,35 @@ static void deny(struct viommu_vhost *vhost, uint64_t iova, uint32_t perm)
     *denied = (struct vhost_denied){iova, perm};
 }
 
-/* In a section. */
-static void denied_retry(struct viommu_vhost *vhost)
+/* Answers one that is allowed by now. Returns false where it is not. */
+static bool heal(struct viommu_vhost *vhost, const struct vhost_denied *denied)
 {
     const struct viommu_range everywhere = {0, VHOST_LAST};
     struct piece piece;
+    bool found;
+
+    if (!epoch_enter(vhost->iommu->epoch)) {
+        return false;
+    }
+    found = !look(vhost, denied->iova, denied->perm, &piece);
+    if (found) {
+        update(vhost, denied->iova, &piece, everywhere);
+    }
+    epoch_leave(vhost->iommu->epoch);
+    return found;
+}
+
+static void denied_retry(struct viommu_vhost *vhost)
+{
     unsigned i = 0;
 
-    while (i < vhost->denied_count && vhost_alive(vhost)) {
-        struct vhost_denied denied = vhost->denied[i];
-
-        if (look(vhost, denied.iova, denied.perm, &piece)) {
+    while (i < vhost->denied_count && vhost_alive(vhost) && !vhost_is_busy(vhost)) {
+        if (heal(vhost, &vhost->denied[i])) {
+            vhost->denied[i] = vhost->denied[--vhost->denied_count];
+            vhost->statistics.healed++;
+        } else {
             i++;
-            continue;
         }
-        vhost->denied[i] = vhost->denied[--vhost->denied_count];
-        vhost->statistics.healed++;
-        update(vhost, denied.iova, &piece, everywhere);
     }
 }
 
@@ -596,10 +613,7 @@ void vhost_iotlb_work(struct viommu_vhost *vhost, uint64_t now)
 
         pause = pause < VHOST_RETRY_FIRST_NS ? VHOST_RETRY_FIRST_NS : pause;
         vhost->retry_pause = pause < VHOST_RETRY_LAST_NS ? pause : VHOST_RETRY_LAST_NS;
-        if (!vhost_is_busy(vhost) && epoch_enter(vhost->iommu->epoch)) {
-            denied_retry(vhost);
-            epoch_leave(vhost->iommu->epoch);
-        }
+        denied_retry(vhost);
         vhost->retry_at = vhost->denied_count ? now + vhost->retry_pause : 0;
     }
     if (missing && !vhost->retry_at) {

@@ -149,6 +149,7 @@ struct viommu_vhost {
     unsigned denied_next; /* the one that has to go when there are too many */
     uint64_t retry_at;    /* 0: nothing is to be tried again */
     uint64_t retry_pause;
+    uint64_t timer_at;    /* what the timer is set to, or a time before; 0: it is not set */
 
     struct vhost_ring rings[VIOMMU_VHOST_RINGS_MAX];
     bool rings_due;       /* some are to be told anew, now */
@@ -212,6 +213,9 @@ int vhost_iotlb_changed(struct viommu_vhost *vhost, const struct viommu_change *
 
 /* Nothing is to be held any more. */
 void vhost_iotlb_drop(struct viommu_vhost *vhost);
+
+/* No ring runs: what was refused is not waited for any more. */
+void vhost_iotlb_idle(struct viommu_vhost *vhost);
 
 /* The far side is gone. */
 void vhost_iotlb_forget(struct viommu_vhost *vhost);

@@ -33,7 +33,7 @@
 
 #include <cmocka.h>
 
-#define FAR_ENTRIES 512
+#define FAR_ENTRIES 8192
 #define FAR_LOG 4096
 #define FAR_PAGES 1024ull /* of guest RAM */
 #define FAR_LEVELS 3
@@ -84,7 +84,7 @@ struct far {
     uint64_t accepted;
     struct vhost_user_memory memory;
     int memory_fds[VHOST_USER_REGIONS_MAX];
-    struct far_entry entries[FAR_ENTRIES];
+    struct far_entry *entries;
     unsigned entry_count;
     struct far_ring rings[VIOMMU_VHOST_RINGS_MAX];
     struct far_message *log;
@@ -141,6 +141,8 @@ static inline void far_close(struct far *far)
 static inline void far_init(struct far *far, int fd)
 {
     struct far_message *log = far->log ? far->log : malloc(FAR_LOG * sizeof(*log));
+    struct far_entry *entries = far->entries ? far->entries
+                                             : malloc(FAR_ENTRIES * sizeof(*entries));
 
     *far = (struct far){
         .fd = fd,
@@ -149,8 +151,9 @@ static inline void far_init(struct far *far, int fd)
         .protocol = FAR_PROTOCOL,
         .queues = 1,
         .log = log,
+        .entries = entries,
     };
-    assert_non_null(log);
+    assert_true(log && entries);
     for (unsigned i = 0; i < VIOMMU_VHOST_RINGS_MAX; i++) {
         far->rings[i].kick = -1;
         far->rings[i].call = -1;
@@ -494,11 +497,14 @@ static inline void bed_init(struct bed *bed)
 
 static inline void bed_fini(struct bed *bed)
 {
+    struct viommu_memory *memory = bed->guest.memory;
+
     viommu_vhost_destroy(bed->vhost);
     far_close(&bed->far);
     free(bed->far.log);
+    free(bed->far.entries);
     guest_fini(&bed->guest);
-    viommu_memory_destroy(bed->guest.memory);
+    viommu_memory_destroy(memory);
     munmap(bed->ram, FAR_PAGES * 4096);
     close(bed->ram_fd);
 }
@@ -582,6 +588,38 @@ static inline void bed_map(struct bed *bed, uint64_t iova, uint64_t gpa, uint64_
 static inline void bed_unmap(struct bed *bed, uint64_t iova)
 {
     guest_store(&bed->guest, guest_map(&bed->guest, bed->table, FAR_LEVELS, iova, 0, 1, 0), 0);
+}
+
+static inline void bed_map_large(struct bed *bed, uint64_t iova, uint64_t gpa)
+{
+    (void)guest_map(&bed->guest, bed->table, FAR_LEVELS, iova, gpa, 2, SPEC_R | SPEC_W);
+}
+
+/* Faults that the guest was told of, which it then clears. */
+static inline unsigned bed_faults(struct bed *bed)
+{
+    struct guest *guest = &bed->guest;
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < guest->fault_count; i++) {
+        uint64_t at = guest->fault_offset + i * 16u + 12;
+
+        if (guest_read(guest, at, 4) >> 31) {
+            count++;
+            guest_write(guest, at, 4, 1u << 31);
+        }
+    }
+    return count;
+}
+
+static inline unsigned bed_open_fds(void)
+{
+    unsigned count = 0;
+
+    for (int fd = 0; fd < 1024; fd++) {
+        count += fcntl(fd, F_GETFD) >= 0;
+    }
+    return count;
 }
 
 /* Puts an invalidation and a wait for it; whether that is over is in bed_flushed. */

@@ -59,7 +59,10 @@ static void settle(struct viommu_vhost *vhost)
               (vhost_channel_waiting(requests) ? EPOLLOUT : 0u));
 }
 
-/* When the next answer is late, or something is to be tried again. */
+/*
+ * Sees to it that it is told when the next answer is late, or something is to be tried again. A timer
+ * that is set too early stays: most answers come, and each time that is set costs a system call.
+ */
 static void set_timer(struct viommu_vhost *vhost)
 {
     uint64_t next = vhost->retry_at;
@@ -70,7 +73,8 @@ static void set_timer(struct viommu_vhost *vhost)
         next = next && next < deadline ? next : deadline;
     }
     /* With a clock of the embedder's own there is no descriptor that could tell. */
-    if (!vhost->iommu->clock) {
+    if (!vhost->iommu->clock && next && (!vhost->timer_at || next < vhost->timer_at)) {
+        vhost->timer_at = next;
         wake_at(&vhost->wake, next);
     }
 }
@@ -141,9 +145,7 @@ static int on_change(void *opaque, const struct viommu_change *change)
     pthread_mutex_lock(&vhost->lock);
     ret = vhost_iotlb_changed(vhost, change);
     settle(vhost);
-    if (ret == VIOMMU_PENDING) {
-        wake_kick(&vhost->wake); /* for its time-out */
-    }
+    set_timer(vhost);
     pthread_mutex_unlock(&vhost->lock);
     return ret;
 }
@@ -239,6 +241,9 @@ static void work(struct viommu_vhost *vhost)
 {
     uint64_t now = iommu_now(vhost->iommu);
 
+    if (vhost->timer_at && vhost->timer_at <= now) {
+        vhost->timer_at = 0;
+    }
     if (atomic_exchange(&vhost->drop_wanted, false)) {
         vhost_iotlb_drop(vhost);
     }
@@ -266,6 +271,7 @@ static bool tell(struct viommu_vhost *vhost)
     bool failed = vhost->tell_failed;
     unsigned ring = 0;
     uint16_t next = 0;
+    int error = vhost->error;
 
     while (ring < config->rings && !vhost->rings[ring].tell_stopped) {
         ring++;
@@ -285,7 +291,7 @@ static bool tell(struct viommu_vhost *vhost)
     if (ready && config->ready) {
         config->ready(config->opaque);
     } else if (!ready && failed && config->failed) {
-        config->failed(config->opaque, vhost->error);
+        config->failed(config->opaque, error);
     } else if (!ready && !failed && config->stopped) {
         config->stopped(config->opaque, ring, next);
     }
@@ -485,6 +491,35 @@ void viommu_vhost_destroy(struct viommu_vhost *vhost)
     release(vhost);
 }
 
+/*
+ * Where it could not remember what memory there is: it is told from the beginning. It has failed for
+ * that, so nobody waits for the old listener's answer.
+ */
+static int listen_again(struct viommu_vhost *vhost)
+{
+    bool lost;
+    int ret = 0;
+
+    pthread_mutex_lock(&vhost->lock);
+    lost = vhost->memory_lost && vhost->state == VIOMMU_VHOST_FAILED;
+    pthread_mutex_unlock(&vhost->lock);
+    if (!lost) {
+        return 0;
+    }
+    if (vhost->listener) {
+        ret = viommu_memory_listener_remove(vhost->listener);
+        if (ret) {
+            return ret;
+        }
+        vhost->listener = NULL;
+    }
+    vhost_table_fini(&vhost->table);
+    ret = memory_listener_begin(vhost->config.memory, &memory_ops, vhost, on_slots,
+                                &vhost->listener);
+    vhost->memory_lost = ret != 0;
+    return ret;
+}
+
 int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd)
 {
     int ret;
@@ -492,11 +527,12 @@ int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd)
     if (vhost->config.kind == VIOMMU_VHOST_KERNEL) {
         return -ENOTSUP;
     }
+    ret = listen_again(vhost);
+    if (ret) {
+        return ret;
+    }
     pthread_mutex_lock(&vhost->lock);
     ret = vhost->state == VIOMMU_VHOST_FAILED ? 0 : -EBUSY;
-    if (!ret && vhost->memory_lost) {
-        ret = -ENOMEM; /* it does not know what memory there is */
-    }
     if (!ret) {
         vhost->state = VIOMMU_VHOST_NEGOTIATING;
         vhost->error = 0;

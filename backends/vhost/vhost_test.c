@@ -2,6 +2,8 @@
 /* The vhost backend against a back-end that is stepped by hand: what is said, and when. */
 #include "vhost/test_far.h"
 
+#include "vhost/private.h"
+
 static void test_negotiates(void **state)
 {
     struct bed bed;
@@ -143,6 +145,7 @@ static void test_invalidation_waits_for_acknowledgement(void **state)
     bed_fini(&bed);
 }
 
+/* What is refused is a fault, one; what is looked at besides is none, nor is a second look. */
 static void test_denied_is_healed(void **state)
 {
     struct viommu_vhost_statistics s;
@@ -150,16 +153,227 @@ static void test_denied_is_healed(void **state)
 
     (void)state;
     bed_start(&bed);
+    assert_int_equal(bed_faults(&bed), 0);
     far_miss(&bed.far, 0x200040, 2);
     bed_run(&bed);
     assert_int_equal(bed_statistics(&bed).denied, 1);
+    assert_int_equal(bed_faults(&bed), 1);
+    for (unsigned i = 0; i < 20; i++) {
+        bed_wait(&bed, 1000);
+    }
+    assert_int_equal(bed_faults(&bed), 0);
     bed_map(&bed, 0x200000, 0x50000, SPEC_R | SPEC_W);
     assert_null(far_find(&bed.far, 0x200000, 2));
-    bed_wait(&bed, 2);
-    assert_non_null(far_find(&bed.far, 0x200000, 2));
+    bed_wait(&bed, 1000);
+    assert_non_null(far_find(&bed.far, 0x200040, 2));
     s = bed_statistics(&bed);
     assert_int_equal(s.healed, 1);
     assert_int_equal(s.misses, 1);
+    assert_int_equal(bed_faults(&bed), 0);
+
+    /* Where both are wanted the one that is refused is told. */
+    bed_map(&bed, 0x300000, 0x51000, SPEC_R);
+    far_miss(&bed.far, 0x300000, 3);
+    bed_run(&bed);
+    assert_int_equal(bed_faults(&bed), 1);
+    /* The guest says that there is something new. */
+    bed_map(&bed, 0x300000, 0x51000, SPEC_R | SPEC_W);
+    bed_flush_begin(&bed, 0x300000, 0);
+    bed_run(&bed);
+    assert_non_null(far_find(&bed.far, 0x300000, 3));
+    assert_int_equal(bed_statistics(&bed).healed, 2);
+    bed_fini(&bed);
+}
+
+/* So many are remembered, the oldest go. */
+static void test_many_are_denied(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    for (unsigned i = 0; i < VHOST_DENIED_MAX + 10; i++) {
+        far_miss(&bed.far, 0x400000 + i * 0x2000, 1);
+        bed_run(&bed);
+    }
+    for (unsigned i = 0; i < VHOST_DENIED_MAX + 10; i++) {
+        bed_map(&bed, 0x400000 + i * 0x2000, 0x50000, SPEC_R);
+    }
+    bed_wait(&bed, 1000);
+    assert_int_equal(bed_statistics(&bed).healed, VHOST_DENIED_MAX);
+    assert_null(far_find(&bed.far, 0x400000, 1));
+    assert_non_null(far_find(&bed.far, 0x400000 + 10 * 0x2000, 1));
+    bed_fini(&bed);
+}
+
+/* Nothing is waited for where no ring runs. */
+static void test_denied_ends_with_rings(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 0), 0);
+    bed_run(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    bed_wait(&bed, 1000);
+    assert_int_equal(bed_statistics(&bed).healed, 0);
+    bed_fini(&bed);
+}
+
+static void test_rom_is_read_only(void **state)
+{
+    struct viommu_memory_slot rom;
+    struct bed bed;
+
+    (void)state;
+    bed_init(&bed);
+    rom = bed_slot(&bed, FAR_PAGES - 1, FAR_PAGES - 1, VIOMMU_MEMORY_READONLY);
+    rom.first += 1 << 30;
+    rom.last += 1 << 30;
+    bed_slots(&bed, &rom, 1);
+    bed_create(&bed);
+    bed_run(&bed);
+    bed_start_ring(&bed, 0, 0x100000);
+    bed_map(&bed, 0x200000, rom.first, SPEC_R | SPEC_W);
+    far_miss(&bed.far, 0x200000, 2);
+    bed_run(&bed);
+    assert_int_equal(bed_statistics(&bed).denied, 1);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    assert_non_null(far_find(&bed.far, 0x200000, 1));
+    assert_null(far_find(&bed.far, 0x200000, 2));
+    bed_fini(&bed);
+}
+
+/* A part of a large page is invalidated: all of the page goes, also what another UPDATE told. */
+static void test_large_page_goes_whole(void **state)
+{
+    const struct vhost_iotlb_msg *message;
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_map_large(&bed, 0x400000, 0x200000);
+    far_miss(&bed.far, 0x412345, 3);
+    bed_run(&bed);
+    message = far_last(&bed.far, VHOST_IOTLB_UPDATE);
+    assert_true(message->iova == 0x400000 && message->size == 0x200000);
+    bed_flush_begin(&bed, 0x5ff000, 0);
+    bed_run(&bed);
+    assert_true(bed_flushed(&bed));
+    message = far_last(&bed.far, VHOST_IOTLB_INVALIDATE);
+    assert_true(message->iova == 0x400000 && message->size == 0x200000);
+
+    /* Held only as far as there is memory. */
+    bed_map_large(&bed, 0x400000, FAR_PAGES * 4096 - 0x200000);
+    far_miss(&bed.far, 0x400000, 1);
+    bed_run(&bed);
+    assert_non_null(far_find(&bed.far, 0x400000, 1));
+    bed_fini(&bed);
+}
+
+/* Some back-ends ignore an UPDATE that begins where they have something. */
+static void test_run_leaves_held_alone(void **state)
+{
+    const struct vhost_iotlb_msg *message;
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    bed_map(&bed, 0x201000, 0x51000, SPEC_R);
+    bed_map(&bed, 0x202000, 0x52000, SPEC_R);
+    far_miss(&bed.far, 0x202000, 1);
+    bed_run(&bed);
+    message = far_last(&bed.far, VHOST_IOTLB_UPDATE);
+    assert_true(message->iova == 0x201000 && message->size == 0x2000);
+    assert_non_null(far_find(&bed.far, 0x201000, 1));
+    /* It forgot: it is told the same again. */
+    far_drop(&bed.far, 0x201000, 0x2000);
+    far_miss(&bed.far, 0x202000, 1);
+    bed_run(&bed);
+    message = far_last(&bed.far, VHOST_IOTLB_UPDATE);
+    assert_true(message->iova == 0x201000 && message->size == 0x2000);
+    /* Only the target changed. */
+    bed_map(&bed, 0x202000, 0x60000, SPEC_R);
+    bed_flush_begin(&bed, 0x202000, 0);
+    bed_run(&bed);
+    far_miss(&bed.far, 0x202000, 1);
+    bed_run(&bed);
+    message = far_last(&bed.far, VHOST_IOTLB_UPDATE);
+    assert_true(message->iova == 0x202000 && message->size == 0x1000);
+    bed_fini(&bed);
+}
+
+/* What cannot be remembered is dropped, all of it; nothing is answered that may be held. */
+static void test_more_than_is_remembered(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    for (uint64_t i = 0; i < VHOST_HELD_MAX + 10; i++) {
+        bed_map(&bed, 0x400000 + i * 0x2000, 0x50000, SPEC_R);
+        far_miss(&bed.far, 0x400000 + i * 0x2000, 1);
+        bed_run(&bed);
+        assert_non_null(far_find(&bed.far, 0x400000 + i * 0x2000, 1));
+    }
+    assert_true(bed.far.entry_count < 100);
+    assert_non_null(far_find(&bed.far, 0x100000, 3)); /* the ring is there again */
+    assert_int_equal(bed_statistics(&bed).invalidations, 1);
+    bed_fini(&bed);
+}
+
+/* An INVALIDATE of our own is not acknowledged yet: a guest's for the same waits, too. */
+static void test_own_invalidation_is_waited_for(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    bed.far.silent = true;
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R | SPEC_W);
+    far_miss(&bed.far, 0x200000, 2);
+    (void)viommu_vhost_process(bed.vhost);
+    bed_unmap(&bed, 0x200000);
+    bed_flush_begin(&bed, 0x200000, 0);
+    bed_flush_begin(&bed, 0x200000, 0);
+    assert_false(bed_flushed(&bed));
+    bed_run(&bed);
+    assert_false(bed_flushed(&bed));
+    far_pay(&bed.far);
+    bed_run(&bed);
+    assert_true(bed_flushed(&bed));
+    assert_null(far_find(&bed.far, 0x200000, 1));
+    bed_fini(&bed);
+}
+
+/* Another requester id: nothing old is held, though nobody invalidates. */
+static void test_another_id(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    assert_int_equal(viommu_device_set_requester(bed.device, 0x20), 0);
+    bed_run(&bed);
+    assert_int_equal(bed.far.entry_count, 0);
+    assert_int_equal(bed_faults(&bed), 0);
+    /* When it is in the same tables its ring is found again. */
+    guest_attach(&bed.guest, 0x20, 1, bed.table, FAR_LEVELS, SPEC_TT_UNTRANSLATED);
+    bed_wait(&bed, 1000);
+    assert_non_null(far_find(&bed.far, 0x102000, 3));
     bed_fini(&bed);
 }
 
@@ -237,6 +451,14 @@ int main(void)
         cmocka_unit_test(test_answers_what_is_missed),
         cmocka_unit_test(test_invalidation_waits_for_acknowledgement),
         cmocka_unit_test(test_denied_is_healed),
+        cmocka_unit_test(test_many_are_denied),
+        cmocka_unit_test(test_denied_ends_with_rings),
+        cmocka_unit_test(test_rom_is_read_only),
+        cmocka_unit_test(test_large_page_goes_whole),
+        cmocka_unit_test(test_run_leaves_held_alone),
+        cmocka_unit_test(test_more_than_is_remembered),
+        cmocka_unit_test(test_own_invalidation_is_waited_for),
+        cmocka_unit_test(test_another_id),
         cmocka_unit_test(test_ring_is_told_anew),
         cmocka_unit_test(test_ring_stops),
         cmocka_unit_test(test_far_side_leaves),

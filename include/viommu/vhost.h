@@ -60,8 +60,8 @@ struct viommu_vhost_config {
     unsigned rings;               /* 1 to VIOMMU_VHOST_RINGS_MAX; of the kernel it does not count */
     uint32_t timeout_ms;          /* for answers other than to an INVALIDATE; 0: 1000 */
     /*
-     * Any member may be NULL. Called from viommu_vhost_process() and viommu_vhost_reconnect(),
-     * with nothing locked; they may call everything here but viommu_vhost_destroy.
+     * Any member may be NULL. Called from viommu_vhost_process(), with nothing locked; they may call
+     * everything here but viommu_vhost_process and viommu_vhost_destroy.
      */
     void (*ready)(void *opaque); /* READY now */
     /* A ring is stopped, and would go on at this place of its available ring. */
