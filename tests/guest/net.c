@@ -109,10 +109,14 @@ static bool bring_up(struct net *net)
 static bool open_socket(struct net *net)
 {
     struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETHERTYPE)};
-    int size = SOCKET_BUFFER;
+    int size = SOCKET_BUFFER, on = 1;
 
     net->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, htons(ETHERTYPE));
     if (net->fd < 0 || !bring_up(net)) {
+        return false;
+    }
+    /* The kernel's queue in front of the driver's drops frames that have waited for long. */
+    if (setsockopt(net->fd, SOL_PACKET, PACKET_QDISC_BYPASS, &on, sizeof(on))) {
         return false;
     }
     setsockopt(net->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
@@ -263,15 +267,6 @@ static void take(struct run *run)
     }
 }
 
-static void wait_for_socket(const struct net *net, bool may_send)
-{
-    struct pollfd p = {.fd = net->fd, .events = POLLIN};
-
-    if (may_send) {
-        p.events |= POLLOUT;
-    }
-    poll(&p, 1, 50);
-}
 
 /* Send those that have not come back once more. */
 static void send_missing(struct run *run, unsigned next)
@@ -293,8 +288,8 @@ static void run_frames(struct run *run, bool lossy)
 
     run->last = begun;
     while (run->echo->back < run->frames) {
+        struct pollfd p = {.fd = run->net->fd, .events = POLLIN};
         uint64_t now;
-        bool room;
 
         while (next < run->frames && next - run->echo->back < IN_FLIGHT &&
                send_frame(run->net, next)) {
@@ -302,7 +297,6 @@ static void run_frames(struct run *run, bool lossy)
         }
         take(run);
         now = now_ms();
-        room = next < run->frames && next - run->echo->back < IN_FLIGHT;
         if (lossy && now - run->last > AGAIN_MS && now - tried > AGAIN_MS) {
             send_missing(run, next);
             tried = now;
@@ -311,7 +305,7 @@ static void run_frames(struct run *run, bool lossy)
             break;
         }
         if (run->echo->back < run->frames) {
-            wait_for_socket(run->net, room);
+            poll(&p, 1, 20); /* the driver's queue may be full */
         }
     }
     run->echo->seconds = (double)(now_ms() - begun) / 1000;
@@ -331,6 +325,31 @@ bool net_echo(const struct net *net, unsigned frames, bool lossy, struct net_ech
     take(&run);
     free(run.seen);
     return echo->back == frames && !echo->wrong && (lossy || (!echo->twice && !echo->again));
+}
+
+void net_show_counters(const struct net *net)
+{
+    static const char *const names[] = {
+        "tx_packets", "tx_dropped", "tx_errors", "rx_packets", "rx_dropped", "rx_errors",
+        "rx_length_errors", "rx_missed_errors", "rx_nohandler",
+    };
+
+    struct tpacket_stats stats = {0};
+    socklen_t length = sizeof(stats);
+    int size = 0;
+
+    getsockopt(net->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &length);
+    length = sizeof(size);
+    getsockopt(net->fd, SOL_SOCKET, SO_RCVBUF, &size, &length);
+    note("the socket's: %u packets, %u dropped, room for %d bytes", stats.tp_packets,
+         stats.tp_drops, size);
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char path[96], value[32] = "?";
+
+        snprintf(path, sizeof(path), "/sys/class/net/%s/statistics/%s", net->name, names[i]);
+        init_read_file(path, value, sizeof(value));
+        note("%s %s", names[i], value);
+    }
 }
 
 void net_send_some(const struct net *net, unsigned frames)

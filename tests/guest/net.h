@@ -53,6 +53,9 @@ struct net_echo {
  */
 bool net_echo(const struct net *net, unsigned frames, bool lossy, struct net_echo *echo);
 
+/* Print what the kernel counted. */
+void net_show_counters(const struct net *net);
+
 /* Send frames, and do not wait for them. */
 void net_send_some(const struct net *net, unsigned frames);
 

@@ -50,6 +50,9 @@ static bool check_echo(const struct net *net, unsigned frames, bool lossy, const
     report_detail("%u came back, %u wrong, %u twice, %u were sent again", echo.back, echo.wrong,
                   echo.twice, echo.again);
     check(ok, "%s: %u frames come back unchanged", when, frames);
+    if (!ok) {
+        net_show_counters(net);
+    }
     note("guest: %u frames in %.1f s, %u sent again", echo.back, echo.seconds, echo.again);
     return ok;
 }

@@ -384,10 +384,11 @@ static bool gather(const struct ring *ring, struct chain *chain, uint8_t perm)
 {
     uint64_t table = ring->descriptors;
     struct vring_desc descriptor = {.next = chain->head, .flags = VRING_DESC_F_NEXT};
-    unsigned size = ring->size;
+    unsigned size = ring->size, left = size;
 
-    for (unsigned i = 0; descriptor.flags & VRING_DESC_F_NEXT; i++) {
-        if (i == size || descriptor.next >= size) {
+    while (descriptor.flags & VRING_DESC_F_NEXT) {
+        if (left-- == 0 || descriptor.next >= size) {
+            violation("a chain that makes no sense");
             return false;
         }
         if (!get_descriptor(table, descriptor.next, &descriptor)) {
@@ -395,9 +396,8 @@ static bool gather(const struct ring *ring, struct chain *chain, uint8_t perm)
         }
         if (descriptor.flags & VRING_DESC_F_INDIRECT) {
             table = descriptor.addr;
-            size = descriptor.len / sizeof(descriptor);
+            left = size = descriptor.len / sizeof(descriptor);
             descriptor = (struct vring_desc){.flags = VRING_DESC_F_NEXT};
-            i = 0;
         } else if (!add_segment(chain, &descriptor, perm)) {
             return false;
         }
