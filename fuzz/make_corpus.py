@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
-spaces, MPC, shadow map, save, trace, takeover, virtio, virtio_ring, nvme and pv fuzz targets into corpus/.
+spaces, MPC, shadow map, save, trace, takeover, virtio, virtio_ring, vhost, nvme and pv fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
 import iova_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
+import vhost_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
 
@@ -1206,3 +1207,5 @@ for seed, content in nvme_corpus.seeds().items():
     write("nvme", seed, content)
 for seed, content in pv_corpus.seeds().items():
     write("pv", seed, content)
+for seed, content in vhost_corpus.seeds().items():
+    write("vhost", seed, content)

@@ -24,12 +24,16 @@
 
 /* ---- messages ---- */
 
+/*
+ * What the guest waits for is late here before it is for the IOMMU: the far side has to be cut off
+ * before the guest goes on, not after.
+ */
 static uint64_t deadline_of(const struct viommu_vhost *vhost, const struct vhost_wait *wait)
 {
     uint64_t ms = vhost->config.timeout_ms ? vhost->config.timeout_ms : 1000;
-    bool of_guest = wait->kind == VHOST_WAIT_CHANGE;
+    uint64_t of_guest = vhost->iommu->ack_timeout - vhost->iommu->ack_timeout / 4;
 
-    return iommu_now(vhost->iommu) + (of_guest ? vhost->iommu->ack_timeout : ms * MS);
+    return iommu_now(vhost->iommu) + (wait->kind == VHOST_WAIT_CHANGE ? of_guest : ms * MS);
 }
 
 static void await(struct viommu_vhost *vhost, const struct vhost_wait *wait, uint32_t request)

@@ -268,6 +268,12 @@ static void clip(struct piece *piece, uint64_t first, uint64_t last)
     }
 }
 
+/* What the tables have to allow, for a far side that asks for `perm`. */
+static uint32_t perm_needed(const struct viommu_vhost *vhost, uint32_t perm)
+{
+    return vhost->config.writable_is_readable && (perm & VIOMMU_WRITE) ? VIOMMU_WRITE : perm;
+}
+
 /*
  * What an address leads to, silently. Returns 0; -EFAULT, -EPERM or -EAGAIN as translating does;
  * -ENXIO: to nothing that the far side has; -EROFS.
@@ -280,8 +286,10 @@ static int look(struct viommu_vhost *vhost, uint64_t iova, uint32_t perm, struct
     struct dma_request request;
     uint64_t before;
     uint64_t after;
-    int ret = dma_request_init(&request, vhost->config.device, NULL, iova, perm);
+    int ret;
 
+    perm = perm_needed(vhost, perm);
+    ret = dma_request_init(&request, vhost->config.device, NULL, iova, perm);
     request.quiet = true;
     request.found = &found;
     if (!ret) {
@@ -294,6 +302,9 @@ static int look(struct viommu_vhost *vhost, uint64_t iova, uint32_t perm, struct
         return -ENXIO;
     }
     translation.perm &= place.readonly ? (uint32_t)VIOMMU_READ : PERMS;
+    if (perm_needed(vhost, PERMS) == VIOMMU_WRITE && (translation.perm & VIOMMU_WRITE)) {
+        translation.perm |= VIOMMU_READ;
+    }
     if (perm & ~translation.perm) {
         return -EROFS;
     }
@@ -326,6 +337,7 @@ static bool refuse_aloud(struct viommu_vhost *vhost, uint64_t iova, uint32_t per
 {
     static const uint32_t order[] = {VIOMMU_WRITE, VIOMMU_READ};
 
+    perm = perm_needed(vhost, perm);
     for (unsigned i = 0; i < 2; i++) {
         struct viommu_translation translation;
         struct dma_request request;

@@ -231,17 +231,19 @@ static inline void far_update(struct far *far, const struct vhost_iotlb_msg *m)
         (struct far_entry){m->iova, m->size, m->uaddr, m->perm};
 }
 
-/* The entry that allows an access, or NULL. */
+/* The entry that allows an access, or NULL. Of several the one that begins first counts. */
 static inline const struct far_entry *far_find(const struct far *far, uint64_t iova, uint8_t perm)
 {
+    const struct far_entry *first = NULL;
+
     for (unsigned i = 0; i < far->entry_count; i++) {
         const struct far_entry *e = &far->entries[i];
 
-        if (iova >= e->iova && iova - e->iova < e->size && !(perm & ~e->perm)) {
-            return e;
+        if (iova >= e->iova && iova - e->iova < e->size && (!first || e->iova < first->iova)) {
+            first = e;
         }
     }
-    return NULL;
+    return first && !(perm & ~first->perm) ? first : NULL;
 }
 
 /* Which region of its memory a key is in; the offset in the file. */

@@ -60,6 +60,12 @@ struct viommu_vhost_config {
     unsigned rings;               /* 1 to VIOMMU_VHOST_RINGS_MAX; of the kernel it does not count */
     uint32_t timeout_ms;          /* for answers other than to an INVALIDATE; 0: 1000 */
     /*
+     * Where the far side asks to read and write, and the guest's tables allow to write only, it may
+     * read, too. DPDK asks so for buffers that it only writes, and can do nothing with less; and
+     * Linux, as a guest, allows no more for them.
+     */
+    bool writable_is_readable;
+    /*
      * Any member may be NULL. Called from viommu_vhost_process(), with nothing locked; they may call
      * everything here but viommu_vhost_process and viommu_vhost_destroy.
      */
