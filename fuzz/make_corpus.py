@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
-spaces, MPC, shadow map, save, trace, takeover, virtio, virtio_ring, vhost, nvme and pv fuzz targets into corpus/.
+spaces, MPC, shadow map, save, trace, takeover, virtio, virtio_ring, vhost, nvme, pv, relay and
+vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -13,9 +14,11 @@ import struct
 import sys
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
+import far_corpus  # noqa: E402
 import iova_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
+import relay_corpus  # noqa: E402
 import vhost_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -861,13 +864,13 @@ def save_seeds():
 # ---- takeover
 
 def takeover_seeds():
-    def message(what, data=b"", fds=0, version=1):
+    def message(what, data=b"", fds=0, version=2):
         return struct.pack("<B8sIIQII", 0, b"viommuHO", version, what, len(data), fds, 0) + data
 
     write("takeover", "hello", message(1))
     write("takeover", "refusal", message(3, b"no room"))
     write("takeover", "state", message(2, b"12345678", 1) + b"+")
-    write("takeover", "newer", message(2, b"", version=2))
+    write("takeover", "newer", message(2, b"", version=3))
     for kind, name in ((1, "endpoint"), (2, "edu"), (3, "unit")):
         write("takeover", name, bytes([kind]))
         write("takeover", name + "-cut", bytes([kind, 9]))
@@ -1209,3 +1212,7 @@ for seed, content in pv_corpus.seeds().items():
     write("pv", seed, content)
 for seed, content in vhost_corpus.seeds().items():
     write("vhost", seed, content)
+for seed, content in relay_corpus.seeds().items():
+    write("relay", seed, content)
+for seed, content in far_corpus.seeds().items():
+    write("vfio_user_client", seed, content)

@@ -88,8 +88,7 @@ static void device_init(struct device *device)
     check(direct_memory_init(&device->memory) == 0);
     dma.opaque = &device->memory;
     edu_init(&device->edu, "edu", &dma);
-    device->edu.function.memory = &direct_memory_ops;
-    device->edu.function.memory_opaque = &device->memory;
+    direct_memory_attach(&device->memory, &device->edu.function);
 }
 
 static void say(int fd, const void *data, size_t size, int with)

@@ -14,10 +14,20 @@ struct direct_region {
     struct direct_region *next; /* of those that are leaving */
     uint64_t first;
     uint64_t last;
+    bool readable;
     bool writable;
-    struct client_mapping *mapping;
+    bool gone; /* unmapped */
+    struct client_mapping *mapping; /* NULL: it is reached by messages */
     unsigned pins;
     uint64_t deadline_ms; /* leaving: when its pins are overdue; a reset excuses them */
+};
+
+/* What a pin has of one region. */
+struct stretch {
+    struct direct_region *region;
+    uint64_t address;
+    size_t size;
+    uint8_t *bounce; /* memory of our own that stands for it; NULL: it is the client's itself */
 };
 
 struct device_dma_pin {
@@ -25,8 +35,10 @@ struct device_dma_pin {
     void (*revoke)(void *opaque);
     void *opaque;
     bool revoked;
+    uint8_t *bounce; /* of all stretches */
+    size_t bounce_size;
     size_t count;
-    struct direct_region *regions[]; /* one for each stretch inside a region */
+    struct stretch stretches[];
 };
 
 /* The place of the first region that ends at or after an address. */
@@ -63,6 +75,31 @@ static int reserve(struct direct_memory *memory)
     return 0;
 }
 
+/* A region as it is offered, without its place in the table. */
+static int create_region(const struct pci_dma_region *what, int fd, struct direct_region **out)
+{
+    struct direct_region *region = calloc(1, sizeof(*region));
+    int ret = 0;
+
+    if (!region) {
+        return -ENOMEM;
+    }
+    region->first = what->first;
+    region->last = what->last;
+    region->readable = what->readable;
+    region->writable = what->writable;
+    if (fd >= 0) {
+        ret = client_mapping_create(fd, what->file_offset, what->last - what->first + 1,
+                                    what->writable, &region->mapping);
+    }
+    if (ret < 0) {
+        free(region);
+        return ret;
+    }
+    *out = region;
+    return 0;
+}
+
 static int map(void *opaque, const struct pci_dma_region *what, int fd, void **cookie)
 {
     struct direct_memory *memory = opaque;
@@ -71,29 +108,15 @@ static int map(void *opaque, const struct pci_dma_region *what, int fd, void **c
     int ret;
 
     *cookie = NULL;
-    /* What cannot be mapped (ROM of the client's own) is not memory that the device may reach. */
-    if (fd < 0 || !what->readable) {
-        return 0;
-    }
     /* The region that is the whole address space has no size that a mapping could have. */
     if (what->last - what->first == UINT64_MAX) {
         return -EINVAL;
     }
     ret = reserve(memory);
-    if (ret < 0) {
-        return ret;
+    if (ret == 0) {
+        ret = create_region(what, fd, &region);
     }
-    region = calloc(1, sizeof(*region));
-    if (!region) {
-        return -ENOMEM;
-    }
-    region->first = what->first;
-    region->last = what->last;
-    region->writable = what->writable;
-    ret = client_mapping_create(fd, what->file_offset, what->last - what->first + 1,
-                                what->writable, &region->mapping);
     if (ret < 0) {
-        free(region);
         return ret;
     }
     memmove(&memory->regions[place + 1], &memory->regions[place],
@@ -113,7 +136,7 @@ static void release(struct direct_region *region)
 static bool touches(const struct device_dma_pin *pin, const struct direct_region *region)
 {
     for (size_t i = 0; i < pin->count; i++) {
-        if (pin->regions[i] == region) {
+        if (pin->stretches[i].region == region) {
             return true;
         }
     }
@@ -154,16 +177,17 @@ static void unmap(void *opaque, uint64_t first, uint64_t last, void *cookie)
     size_t place;
 
     (void)last;
-    if (!region) {
-        return;
-    }
     place = find(memory, first);
     memory->count--;
     memmove(&memory->regions[place], &memory->regions[place + 1],
             (memory->count - place) * sizeof(memory->regions[0]));
+    region->gone = true;
     if (region->pins == 0) {
         release(region);
         return;
+    }
+    if (!region->mapping) {
+        return; /* its pins are not the client's memory: it goes with the last of them */
     }
     region->deadline_ms = clock_ms() + DIRECT_MEMORY_PATIENCE_MS;
     region->next = memory->leaving;
@@ -190,7 +214,8 @@ static int admit(struct direct_memory *memory)
     return memory->denied ? -EPERM : 0;
 }
 
-/* The memory at an address: its region, how much of `size` lies in it, and where it is here. */
+/* The memory at an address: its region, how much of `size` lies in it, and where it is here (NULL:
+ * nowhere, it is reached by messages). */
 static int look_up(const struct direct_memory *memory, uint64_t address, size_t size, bool write,
                    struct direct_region **out, struct iovec *here)
 {
@@ -201,22 +226,30 @@ static int look_up(const struct direct_memory *memory, uint64_t address, size_t 
     if (!region || region->first > address) {
         return -ENXIO;
     }
-    if (write && !region->writable) {
-        return -EROFS;
+    if (write ? !region->writable : !region->readable) {
+        return write ? -EROFS : -EACCES;
     }
     room = region->last - address + 1;
-    here->iov_base = (uint8_t *)client_mapping_address(region->mapping) + (address - region->first);
+    here->iov_base = region->mapping ? (uint8_t *)client_mapping_address(region->mapping) +
+                                           (address - region->first)
+                                     : NULL;
     here->iov_len = size < room ? size : (size_t)room;
     *out = region;
     return 0;
 }
 
-/* Is all of the range there? Returns in how many regions it lies, or a negative errno. */
-static int check(const struct direct_memory *memory, uint64_t address, size_t size, bool write)
+/* What a range, or several, lies in. */
+struct extent {
+    size_t stretches;
+    size_t bounce; /* bytes of them in regions that are reached by messages */
+};
+
+/* Is all of the range there? Adds what it lies in. */
+static int check(const struct direct_memory *memory, uint64_t address, size_t size, bool write,
+                 struct extent *extent)
 {
     struct direct_region *region;
     struct iovec here;
-    int count = 0;
 
     if (size > 0 && address + (size - 1) < address) {
         return -EINVAL;
@@ -227,34 +260,56 @@ static int check(const struct direct_memory *memory, uint64_t address, size_t si
         if (ret < 0) {
             return ret;
         }
+        if (!region->mapping && here.iov_len > SIZE_MAX - extent->bounce) {
+            return -EINVAL;
+        }
+        extent->stretches++;
+        extent->bounce += region->mapping ? 0 : here.iov_len;
         address += here.iov_len;
         size -= here.iov_len;
-        count++;
     }
-    return count;
+    return 0;
+}
+
+/* Ask the client. */
+static int exchange(const struct direct_memory *memory, uint64_t address, uint8_t *data,
+                    size_t size, bool write, uint64_t deadline_ms)
+{
+    const struct pci_function *function = memory->function;
+    const struct pci_bus_ops *bus = function ? function->bus : NULL;
+
+    if (!bus) {
+        return -ENOTCONN;
+    }
+    return write ? bus->write_memory(function->bus_opaque, address, data, size, deadline_ms)
+                 : bus->read_memory(function->bus_opaque, address, data, size, deadline_ms);
 }
 
 /* The access is checked whole before the first byte moves. */
 static int copy(struct direct_memory *memory, uint64_t address, uint8_t *data, size_t size,
                 bool write)
 {
+    const uint64_t deadline_ms = clock_ms() + DIRECT_MEMORY_ANSWER_MS;
     struct direct_region *region;
+    struct extent extent = {0};
     struct iovec here;
     int ret = admit(memory);
 
     if (ret == 0) {
-        ret = check(memory, address, size, write);
+        ret = check(memory, address, size, write, &extent);
     }
-    if (ret < 0) {
-        return ret;
-    }
-    while (size > 0 && look_up(memory, address, size, write, &region, &here) == 0) {
-        memcpy(write ? here.iov_base : data, write ? data : here.iov_base, here.iov_len);
+    while (ret == 0 && size > 0) {
+        ret = look_up(memory, address, size, write, &region, &here);
+        if (ret == 0 && !region->mapping) {
+            ret = exchange(memory, address, data, here.iov_len, write, deadline_ms);
+        } else if (ret == 0) {
+            memcpy(write ? here.iov_base : data, write ? data : here.iov_base, here.iov_len);
+        }
         data += here.iov_len;
         address += here.iov_len;
         size -= here.iov_len;
     }
-    return 0;
+    return ret;
 }
 
 static int dma_read(void *opaque, uint64_t iova, void *data, size_t size)
@@ -267,21 +322,16 @@ static int dma_write(void *opaque, uint64_t iova, const void *data, size_t size)
     return copy(opaque, iova, (uint8_t *)data, size, true);
 }
 
-/* How many stretches, one in each region that a range touches, a request has. */
-static int count_stretches(const struct direct_memory *memory,
-                           const struct device_dma_request *request, size_t *out)
+static int measure(const struct direct_memory *memory, const struct device_dma_request *request,
+                   struct extent *extent)
 {
-    *out = 0;
-    for (size_t i = 0; i < request->count; i++) {
-        int n = check(memory, request->ranges[i].iova, request->ranges[i].size,
-                      request->to_memory);
+    int ret = 0;
 
-        if (n < 0) {
-            return n;
-        }
-        *out += (size_t)n;
+    for (size_t i = 0; i < request->count && ret == 0; i++) {
+        ret = check(memory, request->ranges[i].iova, request->ranges[i].size, request->to_memory,
+                    extent);
     }
-    return 0;
+    return ret;
 }
 
 /* Add a stretch to iov, of which `used` of `room` are filled. */
@@ -300,27 +350,33 @@ static int add_iov(struct iovec *iov, size_t *used, size_t room, const struct io
     return 0;
 }
 
-/* Fill iov, and the regions of the pin, without counting in them yet. */
+/* Fill iov, and the stretches of the pin, without counting in their regions yet. */
 static int gather(const struct direct_memory *memory, const struct device_dma_request *request,
                   struct iovec *iov, size_t *iov_count, struct device_dma_pin *pin)
 {
-    size_t used = 0;
+    size_t used = 0, bounced = 0;
 
     for (size_t i = 0; i < request->count; i++) {
         uint64_t address = request->ranges[i].iova;
         size_t left = request->ranges[i].size;
 
         while (left > 0) {
+            struct stretch *stretch = &pin->stretches[pin->count];
             struct iovec here;
-            int ret = look_up(memory, address, left, request->to_memory,
-                              &pin->regions[pin->count], &here);
+            int ret = look_up(memory, address, left, request->to_memory, &stretch->region, &here);
 
+            if (ret == 0 && !here.iov_base) {
+                here.iov_base = stretch->bounce = pin->bounce + bounced;
+                bounced += here.iov_len;
+            }
             if (ret == 0) {
                 ret = add_iov(iov, &used, *iov_count, &here);
             }
             if (ret < 0) {
                 return ret;
             }
+            stretch->address = address;
+            stretch->size = here.iov_len;
             pin->count++;
             address += here.iov_len;
             left -= here.iov_len;
@@ -330,39 +386,105 @@ static int gather(const struct direct_memory *memory, const struct device_dma_re
     return 0;
 }
 
-static int dma_pin(void *opaque, const struct device_dma_request *request, struct iovec *iov,
-                   size_t *iov_count, struct device_dma_pin **out)
+static void destroy_pin(struct device_dma_pin *pin)
 {
-    struct direct_memory *memory = opaque;
-    struct device_dma_pin *pin;
-    size_t stretches = 0;
-    int ret = admit(memory);
+    free(pin->bounce);
+    free(pin);
+}
 
-    if (ret == 0) {
-        ret = count_stretches(memory, request, &stretches);
+/* With room for what it touches. Memory of our own is zeroed: it may reach a client as it is. */
+static int create_pin(const struct direct_memory *memory, const struct extent *extent,
+                      struct device_dma_pin **out)
+{
+    struct device_dma_pin *pin;
+
+    if (extent->bounce > DIRECT_MEMORY_BOUNCE_MAX - memory->bounced) {
+        return -ENOBUFS;
     }
-    if (ret < 0) {
-        return ret;
-    }
-    pin = calloc(1, sizeof(*pin) + stretches * sizeof(struct direct_region *));
+    pin = calloc(1, sizeof(*pin) + extent->stretches * sizeof(struct stretch));
     if (!pin) {
         return -ENOMEM;
     }
-    ret = gather(memory, request, iov, iov_count, pin);
-    if (ret < 0) {
+    pin->bounce_size = extent->bounce;
+    pin->bounce = extent->bounce > 0 ? calloc(1, extent->bounce) : NULL;
+    if (extent->bounce > 0 && !pin->bounce) {
         free(pin);
-        return ret;
+        return -ENOMEM;
     }
+    *out = pin;
+    return 0;
+}
+
+/* Copy between the pin's memory of our own and the client's. */
+static int exchange_pin(const struct direct_memory *memory, const struct device_dma_pin *pin,
+                        bool write)
+{
+    const uint64_t deadline_ms = clock_ms() + DIRECT_MEMORY_ANSWER_MS;
+    int ret = 0;
+
+    for (size_t i = 0; i < pin->count && ret == 0; i++) {
+        const struct stretch *stretch = &pin->stretches[i];
+
+        if (stretch->bounce && stretch->region->gone) {
+            ret = -EFAULT;
+        } else if (stretch->bounce) {
+            ret = exchange(memory, stretch->address, stretch->bounce, stretch->size, write,
+                           deadline_ms);
+        }
+    }
+    return ret;
+}
+
+static void enlist(struct direct_memory *memory, const struct device_dma_request *request,
+                   struct device_dma_pin *pin)
+{
     for (size_t i = 0; i < pin->count; i++) {
-        pin->regions[i]->pins++;
+        pin->stretches[i].region->pins++;
     }
+    memory->bounced += pin->bounce_size;
     pin->revoke = request->revoke;
     pin->opaque = request->opaque;
     pin->next = memory->pins;
     memory->pins = pin;
     memory->pinned++;
+}
+
+static int dma_pin(void *opaque, const struct device_dma_request *request, struct iovec *iov,
+                   size_t *iov_count, struct device_dma_pin **out)
+{
+    struct direct_memory *memory = opaque;
+    struct device_dma_pin *pin;
+    struct extent extent = {0};
+    int ret = admit(memory);
+
+    if (ret == 0) {
+        ret = measure(memory, request, &extent);
+    }
+    if (ret == 0) {
+        ret = create_pin(memory, &extent, &pin);
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    ret = gather(memory, request, iov, iov_count, pin);
+    if (ret == 0 && !request->to_memory) {
+        ret = exchange_pin(memory, pin, false);
+    }
+    if (ret < 0) {
+        destroy_pin(pin);
+        return ret;
+    }
+    enlist(memory, request, pin);
     *out = pin;
     return 0;
+}
+
+static int dma_commit(void *opaque, struct device_dma_pin *pin)
+{
+    struct direct_memory *memory = opaque;
+    int ret = pin->bounce ? admit(memory) : 0;
+
+    return ret < 0 ? ret : exchange_pin(memory, pin, true);
 }
 
 static void release_leaving(struct direct_memory *memory)
@@ -391,10 +513,15 @@ static void dma_unpin(void *opaque, struct device_dma_pin *pin)
         link = &(*link)->next;
     }
     *link = pin->next;
+    memory->bounced -= pin->bounce_size;
     for (size_t i = 0; i < pin->count; i++) {
-        pin->regions[i]->pins--;
+        struct direct_region *region = pin->stretches[i].region;
+
+        if (--region->pins == 0 && region->gone && !region->mapping) {
+            release(region);
+        }
     }
-    free(pin);
+    destroy_pin(pin);
     release_leaving(memory);
 }
 
@@ -414,6 +541,7 @@ const struct device_dma direct_memory_dma = {
     .read = dma_read,
     .write = dma_write,
     .pin = dma_pin,
+    .commit = dma_commit,
     .unpin = dma_unpin,
     .reset = dma_reset,
 };
@@ -422,6 +550,13 @@ int direct_memory_init(struct direct_memory *memory)
 {
     memset(memory, 0, sizeof(*memory));
     return client_memory_guard();
+}
+
+void direct_memory_attach(struct direct_memory *memory, struct pci_function *function)
+{
+    function->memory = &direct_memory_ops;
+    function->memory_opaque = memory;
+    memory->function = function;
 }
 
 void direct_memory_fini(struct direct_memory *memory)

@@ -10,6 +10,12 @@
  * A device that keeps a revoked pin for longer than DIRECT_MEMORY_PATIENCE_MS is denied: all its
  * DMA is refused until it is reset. That is looked at when it asks for something.
  *
+ * A region that came without a file is reached by messages: the bus asks the client (pci_function.h),
+ * and all that one call asks is answered within DIRECT_MEMORY_ANSWER_MS, or the client is given up;
+ * the server does nothing else meanwhile. What is pinned there is memory of our own, of a
+ * bounded size: filled when the device is to read it, and written back by commit. Nobody has to wait
+ * for such a pin: once its region is unmapped it leads nowhere, and commit fails.
+ *
  * Locking: none, one thread.
  */
 #ifndef VIOMMU_SERVER_DIRECT_MEMORY_H
@@ -24,6 +30,8 @@
 
 enum {
     DIRECT_MEMORY_PATIENCE_MS = 500,
+    DIRECT_MEMORY_ANSWER_MS = 1000,
+    DIRECT_MEMORY_BOUNCE_MAX = 128 << 20, /* bytes, of all pins together */
 };
 
 struct direct_region;
@@ -34,6 +42,8 @@ struct direct_memory {
     size_t room;
     struct direct_region *leaving; /* unmapped, and still pinned */
     struct device_dma_pin *pins;
+    struct pci_function *function; /* whose bus asks the client; NULL: nobody can */
+    size_t bounced;                /* bytes of our own that are pinned */
     bool denied;
     uint64_t pinned;  /* pins made, in all */
     uint64_t revoked; /* of them, wanted back before they were unpinned */
@@ -41,6 +51,9 @@ struct direct_memory {
 
 /* Returns 0 or a negative errno. */
 int direct_memory_init(struct direct_memory *memory);
+
+/* Let the function tell it of its client's memory. */
+void direct_memory_attach(struct direct_memory *memory, struct pci_function *function);
 
 /* Nothing is mapped, and nothing pinned, any more. */
 void direct_memory_fini(struct direct_memory *memory);

@@ -66,7 +66,19 @@ struct pci_bus_ops {
     /* A posted 32-bit write to a bus address that is not memory: an interrupt message. Returns 0,
      * or a negative errno when there is nobody to take it. */
     int (*write_message)(void *opaque, uint64_t address, uint32_t data);
+    /*
+     * Copy from or to memory that the client offered without a file: by asking it, and waiting for
+     * its answer up to deadline_ms (of clock_ms()). Return 0; -ENOTSUP when the client cannot be
+     * asked; -EFAULT when it refuses, a part may be copied then; or another negative errno, and then
+     * it is given up. Only regions that are mapped are asked for.
+     */
+    int (*read_memory)(void *opaque, uint64_t address, void *data, size_t size,
+                       uint64_t deadline_ms);
+    int (*write_memory)(void *opaque, uint64_t address, const void *data, size_t size,
+                        uint64_t deadline_ms);
 };
+
+struct vfio_user_remote_ops;
 
 struct pci_function {
     const char *name; /* for messages to people */
@@ -75,6 +87,8 @@ struct pci_function {
     struct pci_config config;
     const struct pci_memory_ops *memory; /* NULL: nobody wants memory of its client */
     void *memory_opaque;
+    unsigned memory_max; /* regions that it takes at one time; 0: as many as the protocol has */
+    const struct vfio_user_remote_ops *remote; /* NULL, but for one that is in another process */
     const struct pci_bus_ops *bus; /* NULL while nobody serves the function */
     void *bus_opaque;
 };

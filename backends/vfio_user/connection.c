@@ -245,12 +245,30 @@ static int keep_output(struct vfio_user_connection *connection, const struct iov
     return 0;
 }
 
-/* One write. Returns the number of bytes taken, 0 for "not now", or a negative errno. */
-static ssize_t send_bytes(struct vfio_user_connection *connection, struct iovec *iov, int n_iov)
+/* One write. Returns the number of bytes taken, 0 for "not now", or a negative errno. Descriptors go
+ * with the first byte. */
+static ssize_t send_bytes(struct vfio_user_connection *connection, struct iovec *iov, int n_iov,
+                          const int *fds, unsigned n_fds)
 {
+    union {
+        char room[CMSG_SPACE(VFIO_USER_MAX_FDS * sizeof(int))];
+        struct cmsghdr align;
+    } control;
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)n_iov};
     ssize_t n;
 
+    if (n_fds > 0) {
+        struct cmsghdr *cmsg;
+
+        memset(&control, 0, sizeof(control));
+        msg.msg_control = control.room;
+        msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+        cmsg = CMSG_FIRSTHDR(&msg);
+        cmsg->cmsg_level = SOL_SOCKET;
+        cmsg->cmsg_type = SCM_RIGHTS;
+        cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+        memcpy(CMSG_DATA(cmsg), fds, n_fds * sizeof(int));
+    }
     do {
         n = sendmsg(connection->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);
@@ -260,9 +278,10 @@ static ssize_t send_bytes(struct vfio_user_connection *connection, struct iovec 
     return n;
 }
 
-int vfio_user_connection_send(struct vfio_user_connection *connection,
-                              struct vfio_user_header header, const void *first, size_t first_size,
-                              const void *second, size_t second_size)
+int vfio_user_connection_send_fds(struct vfio_user_connection *connection,
+                                  struct vfio_user_header header, const void *first,
+                                  size_t first_size, const void *second, size_t second_size,
+                                  const int *fds, unsigned n_fds)
 {
     struct iovec iov[3] = {
         {.iov_base = &header, .iov_len = sizeof(header)},
@@ -272,14 +291,28 @@ int vfio_user_connection_send(struct vfio_user_connection *connection,
     size_t size = sizeof(header) + first_size + second_size;
     ssize_t sent = 0;
 
+    if (n_fds > VFIO_USER_MAX_FDS) {
+        return -EINVAL;
+    }
     header.size = (uint32_t)size;
     if (!vfio_user_connection_pending(connection)) {
-        sent = send_bytes(connection, iov, 3);
+        sent = send_bytes(connection, iov, 3, fds, n_fds);
         if (sent < 0) {
             return (int)sent;
         }
     }
+    if (sent == 0 && n_fds > 0) {
+        return -EAGAIN;
+    }
     return (size_t)sent == size ? 0 : keep_output(connection, iov, 3, (size_t)sent);
+}
+
+int vfio_user_connection_send(struct vfio_user_connection *connection,
+                              struct vfio_user_header header, const void *first, size_t first_size,
+                              const void *second, size_t second_size)
+{
+    return vfio_user_connection_send_fds(connection, header, first, first_size, second,
+                                         second_size, NULL, 0);
 }
 
 int vfio_user_connection_flush(struct vfio_user_connection *connection)
@@ -289,7 +322,7 @@ int vfio_user_connection_flush(struct vfio_user_connection *connection)
             .iov_base = connection->output + connection->output_first,
             .iov_len = connection->output_end - connection->output_first,
         };
-        ssize_t n = send_bytes(connection, &iov, 1);
+        ssize_t n = send_bytes(connection, &iov, 1, NULL, 0);
 
         if (n <= 0) {
             return (int)n;

@@ -78,6 +78,13 @@ int vfio_user_connection_send(struct vfio_user_connection *connection,
                               struct vfio_user_header header, const void *first, size_t first_size,
                               const void *second, size_t second_size);
 
+/* The same, with n_fds descriptors, which stay the caller's; none is kept: -EAGAIN, and nothing was
+ * sent, when the socket does not take them now. */
+int vfio_user_connection_send_fds(struct vfio_user_connection *connection,
+                                  struct vfio_user_header header, const void *first,
+                                  size_t first_size, const void *second, size_t second_size,
+                                  const int *fds, unsigned n_fds);
+
 /* Write what is kept. Returns 0 or a negative errno, after which the connection is to be closed. */
 int vfio_user_connection_flush(struct vfio_user_connection *connection);
 

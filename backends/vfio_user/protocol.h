@@ -87,6 +87,14 @@ struct vfio_user_device_info {
     uint32_t num_irqs;
 };
 
+struct vfio_user_region_io_fds {
+    uint32_t argsz;
+    uint32_t flags;
+    uint32_t index;
+    uint32_t count;
+    /* then count descriptions, in a reply */
+};
+
 struct vfio_user_region_access {
     uint64_t offset;
     uint32_t region;
@@ -105,6 +113,7 @@ _Static_assert(sizeof(struct vfio_user_version) == 4, "wire format");
 _Static_assert(sizeof(struct vfio_user_dma_map) == 32, "wire format");
 _Static_assert(sizeof(struct vfio_user_dma_unmap) == 24, "wire format");
 _Static_assert(sizeof(struct vfio_user_device_info) == 16, "wire format");
+_Static_assert(sizeof(struct vfio_user_region_io_fds) == 16, "wire format");
 _Static_assert(sizeof(struct vfio_user_region_access) == 16, "wire format");
 _Static_assert(sizeof(struct vfio_user_dma_access) == 16, "wire format");
 _Static_assert(sizeof(struct vfio_region_info) == 32, "wire format");

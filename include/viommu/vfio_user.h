@@ -9,12 +9,17 @@
  * (regions, interrupts, reset) are the embedder's to send, over the same connection.
  *
  *     viommu_vfio_user_create(&config, &far);
- *     viommu_vfio_user_subscription(far, &what);      (after `ready`)
+ *     viommu_vfio_user_subscription(far, &what);      (after `ready`; not with `isolate`)
  *     viommu_device_subscribe(device, &what, &subscriber);
  *
- * What it is worth. A server that is given a file of guest memory can map all of that file: that
- * protects against mistakes, not against malice. With `isolate` no file is passed at all, and every
- * DMA is a message that is checked when it comes.
+ * What it is worth. A server that is given a file of guest memory can map all of that file, and
+ * keep what it has mapped: that protects against mistakes, not against malice. The guest's
+ * invalidation completes when the server has answered that it unmapped. When it does not answer it
+ * is asked to drop everything, and disconnected if that is not answered, either; an event of the unit
+ * says that it may still reach what it should not, because nobody can take mapped pages of a file
+ * away from a process. With `isolate` no file is passed at all, and every DMA is a message that is
+ * translated and checked when it comes: after an invalidation nothing old is reached, whatever the
+ * server does. (Servers that only work on memory that they have mapped do not work so.)
  *
  * Nothing here blocks, and there is no hidden thread. Threads: calls on one object by one thread at
  * a time; the subscription's change callback may come on another.
@@ -62,7 +67,8 @@ struct viommu_vfio_user_config {
 int viommu_vfio_user_create(const struct viommu_vfio_user_config *config,
                             struct viommu_vfio_user **out);
 
-/* Disconnects; unsubscribe first. NULL is accepted. No function of the configuration is called. */
+/* Disconnects; unsubscribe first. NULL is accepted. No function of the configuration is called, and no
+   `reply` of a command that has no answer yet. */
 void viommu_vfio_user_destroy(struct viommu_vfio_user *far);
 
 /* Polls readable when viommu_vfio_user_process() has work, time-outs included. Owned by the object. */
@@ -73,7 +79,9 @@ int viommu_vfio_user_event_fd(struct viommu_vfio_user *far);
 int viommu_vfio_user_process(struct viommu_vfio_user *far);
 
 /* Fills in a subscription of this backend, once it is ready. What it points to lives as long as the
-   backend. Returns 0, or -EAGAIN before. */
+   backend. Returns 0; -EAGAIN before; -ENOTSUP with `isolate`: there is nothing to subscribe to, and no
+   caching mode is needed. The far server asks for every access, and is answered by what the tables
+   say then. */
 int viommu_vfio_user_subscription(struct viommu_vfio_user *far, struct viommu_subscription *out);
 
 /* The largest amount of data in one region access that the server takes; 0 before it is ready. */

@@ -27,6 +27,7 @@
 #include <viommu/types.h>
 #include <viommu/tzmpc.h>
 #include <viommu/vfio.h>
+#include <viommu/vfio_user.h>
 #include <viommu/vhost.h>
 #include <viommu/viot.h>
 #include <viommu/virtio.h>

@@ -27,7 +27,7 @@
 #include "handover/fds.h"
 
 enum {
-    HANDOVER_VERSION = 1,
+    HANDOVER_VERSION = 2,
     HANDOVER_TEXT_MAX = 512,
 };
 

@@ -99,6 +99,18 @@ static void unpin(struct nvme *nvme, struct nvme_command *command)
     }
 }
 
+/* Data that was read from the disk is in the guest's memory when this returns NVME_OK. */
+static uint16_t commit(struct nvme *nvme, const struct nvme_command *command)
+{
+    int ret = 0;
+
+    if (command->pin && command->job.op == NVME_STORE_READ && nvme->dma.commit) {
+        ret = nvme->dma.commit(nvme->dma.opaque, command->pin);
+    }
+    nvme->stats.dma_errors += ret < 0;
+    return ret < 0 ? NVME_DATA_TRANSFER_ERROR : NVME_OK;
+}
+
 /* What a failed job means to the guest. */
 static uint16_t job_status(const struct nvme_job *job)
 {
@@ -151,6 +163,9 @@ static void ended(struct nvme *nvme, struct nvme_command *command)
 {
     uint16_t status = job_status(&command->job);
 
+    if (status == NVME_OK && command->epoch == nvme->epoch) {
+        status = commit(nvme, command);
+    }
     unpin(nvme, command);
     nvme->at_work--;
     if (command->epoch != nvme->epoch) {

@@ -9,9 +9,12 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "../client_file.h"
 #include "../log.h"
+#include "remote.h"
 
 enum {
     /* Commands handled in one _ready, so that one client cannot keep the loop for itself. */
@@ -19,6 +22,8 @@ enum {
     /* Complaints about one client that are printed. */
     COMPLAINTS_MAX = 10,
     BUFFER_KEEP = 65536,
+    /* Of a command: its answer comes by vfio_user_endpoint_answer(), or has. */
+    ANSWERED_ELSEWHERE = 1,
 };
 
 /* What a command's handler answers. */
@@ -34,6 +39,7 @@ struct reply {
     size_t head_size;
     const void *tail;
     size_t tail_size;
+    int fd; /* goes along, and is closed; -1: none does */
 };
 
 static uint64_t region_size(const struct vfio_user_endpoint *endpoint, uint32_t region)
@@ -44,9 +50,38 @@ static uint64_t region_size(const struct vfio_user_endpoint *endpoint, uint32_t 
     return region == VFIO_PCI_CONFIG_REGION_INDEX ? PCI_CONFIG_SIZE : 0;
 }
 
+static int reserve_buffer(struct vfio_user_endpoint *endpoint, size_t size)
+{
+    uint8_t *buffer;
+
+    if (size <= endpoint->buffer_room) {
+        return 0;
+    }
+    buffer = malloc(size);
+    if (!buffer) {
+        return -ENOMEM;
+    }
+    free(endpoint->buffer);
+    endpoint->buffer = buffer;
+    endpoint->buffer_room = size;
+    return 0;
+}
+
+/* The client's end of a twin socket, for a client that takes one. */
+static int offer_twin(struct vfio_user_endpoint *endpoint, int *theirs)
+{
+    int ret = endpoint->client.twin_socket && !endpoint->function->remote
+                  ? vfio_user_client_dma_open(&endpoint->client_dma,
+                                              endpoint->client.max_data_xfer_size, theirs)
+                  : -ENOTSUP;
+
+    return ret == -ENOTSUP ? 0 : ret;
+}
+
 static int handle_version(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
                           struct reply *reply)
 {
+    const unsigned memory_max = endpoint->function->memory_max;
     struct vfio_user_version version;
     int ret;
 
@@ -56,6 +91,12 @@ static int handle_version(struct vfio_user_endpoint *endpoint, struct vfio_user_
     }
     ret = vfio_user_capabilities_parse(message->payload + sizeof(version),
                                        message->payload_size - sizeof(version), &endpoint->client);
+    if (ret == 0) {
+        ret = reserve_buffer(endpoint, VFIO_USER_CAPABILITIES_ROOM);
+    }
+    if (ret == 0) {
+        ret = offer_twin(endpoint, &reply->fd);
+    }
     if (ret < 0) {
         return ret;
     }
@@ -63,7 +104,10 @@ static int handle_version(struct vfio_user_endpoint *endpoint, struct vfio_user_
     reply->head.version.major = VFIO_USER_MAJOR;
     reply->head.version.minor = VFIO_USER_MINOR;
     reply->head_size = sizeof(reply->head.version);
-    reply->tail = vfio_user_capabilities_text(&reply->tail_size);
+    reply->tail = endpoint->buffer;
+    reply->tail_size = vfio_user_capabilities_text(
+        (char *)endpoint->buffer, memory_max ? memory_max : VFIO_USER_MAX_DMA_REGIONS,
+        endpoint->client_dma.open);
     return 0;
 }
 
@@ -73,8 +117,12 @@ int vfio_user_endpoint_map(struct vfio_user_endpoint *endpoint, const struct pci
     const struct pci_function *function = endpoint->function;
     struct vfio_user_dma_range *range;
     void *cookie;
-    int ret = vfio_user_dma_table_add(&endpoint->dma, region->first, region->last, &range);
+    int ret;
 
+    if (function->memory_max > 0 && endpoint->dma.n >= function->memory_max) {
+        return -ENOSPC;
+    }
+    ret = vfio_user_dma_table_add(&endpoint->dma, region->first, region->last, &range);
     if (ret < 0) {
         return ret;
     }
@@ -248,23 +296,6 @@ static int check_access(const struct vfio_user_endpoint *endpoint,
     return access->offset > size || access->count > size - access->offset ? -EINVAL : 0;
 }
 
-static int reserve_buffer(struct vfio_user_endpoint *endpoint, size_t size)
-{
-    uint8_t *buffer;
-
-    if (size <= endpoint->buffer_room) {
-        return 0;
-    }
-    buffer = malloc(size);
-    if (!buffer) {
-        return -ENOMEM;
-    }
-    free(endpoint->buffer);
-    endpoint->buffer = buffer;
-    endpoint->buffer_room = size;
-    return 0;
-}
-
 static int handle_region_read(struct vfio_user_endpoint *endpoint,
                               struct vfio_user_message *message, struct reply *reply)
 {
@@ -332,6 +363,9 @@ static int handle_region_write(struct vfio_user_endpoint *endpoint,
 
 static void reset_function(struct vfio_user_endpoint *endpoint)
 {
+    if (endpoint->function->remote) {
+        return; /* its own to do, when it is detached */
+    }
     vfio_user_interrupts_reset(&endpoint->interrupts);
     pci_config_reset(&endpoint->function->config);
     endpoint->function->ops->reset(endpoint->function->opaque);
@@ -347,32 +381,36 @@ static int handle_reset(struct vfio_user_endpoint *endpoint, struct vfio_user_me
 }
 
 struct command {
+    size_t payload_min;
+    /* NULL: none that functions of this process know. */
     int (*handle)(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
                   struct reply *reply);
-    size_t payload_min;
+    bool remote; /* a function that is elsewhere carries it out itself */
 };
 
 static const struct command commands[] = {
-    [VFIO_USER_VERSION] = {handle_version, sizeof(struct vfio_user_version)},
-    [VFIO_USER_DMA_MAP] = {handle_dma_map, sizeof(struct vfio_user_dma_map)},
-    [VFIO_USER_DMA_UNMAP] = {handle_dma_unmap, sizeof(struct vfio_user_dma_unmap)},
-    [VFIO_USER_DEVICE_GET_INFO] = {handle_get_info, sizeof(struct vfio_user_device_info)},
-    [VFIO_USER_DEVICE_GET_REGION_INFO] = {handle_get_region_info, sizeof(struct vfio_region_info)},
-    [VFIO_USER_DEVICE_GET_IRQ_INFO] = {handle_get_irq_info, sizeof(struct vfio_irq_info)},
-    [VFIO_USER_DEVICE_SET_IRQS] = {handle_set_irqs, sizeof(struct vfio_irq_set)},
-    [VFIO_USER_REGION_READ] = {handle_region_read, sizeof(struct vfio_user_region_access)},
-    [VFIO_USER_REGION_WRITE] = {handle_region_write, sizeof(struct vfio_user_region_access)},
-    [VFIO_USER_DEVICE_RESET] = {handle_reset, 0},
+    [VFIO_USER_VERSION] = {sizeof(struct vfio_user_version), handle_version, false},
+    [VFIO_USER_DMA_MAP] = {sizeof(struct vfio_user_dma_map), handle_dma_map, false},
+    [VFIO_USER_DMA_UNMAP] = {sizeof(struct vfio_user_dma_unmap), handle_dma_unmap, false},
+    [VFIO_USER_DEVICE_GET_INFO] = {sizeof(struct vfio_user_device_info), handle_get_info, true},
+    [VFIO_USER_DEVICE_GET_REGION_INFO] = {sizeof(struct vfio_region_info), handle_get_region_info,
+                                          true},
+    [VFIO_USER_DEVICE_GET_REGION_IO_FDS] = {sizeof(struct vfio_user_region_io_fds), NULL, true},
+    [VFIO_USER_DEVICE_GET_IRQ_INFO] = {sizeof(struct vfio_irq_info), handle_get_irq_info, true},
+    [VFIO_USER_DEVICE_SET_IRQS] = {sizeof(struct vfio_irq_set), handle_set_irqs, true},
+    [VFIO_USER_REGION_READ] = {sizeof(struct vfio_user_region_access), handle_region_read, true},
+    [VFIO_USER_REGION_WRITE] = {sizeof(struct vfio_user_region_access), handle_region_write, true},
+    [VFIO_USER_DEVICE_RESET] = {0, handle_reset, true},
 };
 
-/* Carry out a command. Returns 0 with the reply filled in, or a negative errno. */
+/* Carry out a command. Returns 0 with the reply filled in, ANSWERED_ELSEWHERE, or a negative errno. */
 static int handle_command(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
                           struct reply *reply)
 {
     const struct command *command;
 
     if (message->header.command >= sizeof(commands) / sizeof(commands[0]) ||
-        !commands[message->header.command].handle) {
+        !(commands[message->header.command].handle || endpoint->function->remote)) {
         return -ENOTSUP;
     }
     command = &commands[message->header.command];
@@ -380,7 +418,11 @@ static int handle_command(struct vfio_user_endpoint *endpoint, struct vfio_user_
         (!endpoint->negotiated && message->header.command != VFIO_USER_VERSION)) {
         return -EINVAL;
     }
-    return command->handle(endpoint, message, reply);
+    if (endpoint->function->remote && command->remote) {
+        endpoint->function->remote->command(endpoint->function->opaque, message);
+        return ANSWERED_ELSEWHERE;
+    }
+    return command->handle ? command->handle(endpoint, message, reply) : -ENOTSUP;
 }
 
 static int send_reply(struct vfio_user_endpoint *endpoint, const struct vfio_user_header *header,
@@ -397,8 +439,9 @@ static int send_reply(struct vfio_user_endpoint *endpoint, const struct vfio_use
         answer.error = (uint32_t)-error;
         return vfio_user_connection_send(&endpoint->connection, answer, NULL, 0, NULL, 0);
     }
-    return vfio_user_connection_send(&endpoint->connection, answer, &reply->head, reply->head_size,
-                                     reply->tail, reply->tail_size);
+    return vfio_user_connection_send_fds(&endpoint->connection, answer, &reply->head,
+                                         reply->head_size, reply->tail, reply->tail_size,
+                                         &reply->fd, reply->fd >= 0);
 }
 
 static void complain(struct vfio_user_endpoint *endpoint, const struct vfio_user_header *header,
@@ -407,6 +450,49 @@ static void complain(struct vfio_user_endpoint *endpoint, const struct vfio_user
     if (endpoint->refused++ < COMPLAINTS_MAX) {
         server_log("%s: refused command %u of %u bytes: %s", endpoint->function->name,
                    header->command, header->size, strerror(-error));
+    }
+}
+
+/* The client is to go, though nothing of its may come to be read: whoever watches the socket is woken,
+ * and _ready says why. */
+static void give_up(struct vfio_user_endpoint *endpoint, int error)
+{
+    if (endpoint->error == 0) {
+        endpoint->error = error;
+        shutdown(endpoint->connection.fd, SHUT_RDWR);
+    }
+}
+
+void vfio_user_endpoint_answer(struct vfio_user_endpoint *endpoint,
+                               const struct vfio_user_header *command, int error,
+                               const struct vfio_user_remote_answer *what)
+{
+    struct vfio_user_header header = {
+        .id = command->id,
+        .command = command->command,
+        .flags = VFIO_USER_TYPE_REPLY,
+    };
+    int ret;
+
+    if (error < 0) {
+        complain(endpoint, command, error);
+    }
+    if (command->flags & VFIO_USER_NO_REPLY) {
+        return;
+    }
+    if (error < 0) {
+        ret = send_reply(endpoint, command, error, NULL);
+    } else {
+        ret = vfio_user_connection_send_fds(&endpoint->connection, header, what->head,
+                                            what->head_size, what->tail, what->tail_size, what->fds,
+                                            what->n_fds);
+    }
+    if (ret == -EAGAIN) {
+        /* Descriptors are not kept for a client that does not read. */
+        ret = send_reply(endpoint, command, ret, NULL);
+    }
+    if (ret < 0) {
+        give_up(endpoint, ret);
     }
 }
 
@@ -435,6 +521,7 @@ static int release(struct vfio_user_endpoint *endpoint)
     struct reply reply = {
         .head.dma_unmap = endpoint->held_reply,
         .head_size = sizeof(endpoint->held_reply),
+        .fd = -1,
     };
 
     if (!endpoint->holding || unmapping(endpoint)) {
@@ -449,7 +536,7 @@ static int release(struct vfio_user_endpoint *endpoint)
 static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message)
 {
     uint32_t type = message->header.flags & VFIO_USER_TYPE_MASK;
-    struct reply reply = {.head_size = 0};
+    struct reply reply = {.fd = -1};
     int error, ret;
 
     if (type == VFIO_USER_TYPE_REPLY) {
@@ -460,7 +547,10 @@ static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_
     if (error < 0) {
         complain(endpoint, &message->header, error);
     }
-    ret = answer(endpoint, &message->header, error, &reply);
+    ret = error == ANSWERED_ELSEWHERE ? 0 : answer(endpoint, &message->header, error, &reply);
+    if (reply.fd >= 0) {
+        close(reply.fd);
+    }
     if (endpoint->buffer_room > BUFFER_KEEP) {
         free(endpoint->buffer);
         endpoint->buffer = NULL;
@@ -472,7 +562,11 @@ static int handle_message(struct vfio_user_endpoint *endpoint, struct vfio_user_
 /* May the next command be taken in? */
 static bool open_for_commands(const struct vfio_user_endpoint *endpoint)
 {
-    return !endpoint->holding && !vfio_user_connection_congested(&endpoint->connection);
+    const struct pci_function *function = endpoint->function;
+
+    return !endpoint->holding && endpoint->error == 0 &&
+           !vfio_user_connection_congested(&endpoint->connection) &&
+           !(function->remote && function->remote->full(function->opaque));
 }
 
 int vfio_user_endpoint_ready(struct vfio_user_endpoint *endpoint)
@@ -481,6 +575,9 @@ int vfio_user_endpoint_ready(struct vfio_user_endpoint *endpoint)
 
     if (ret == 0) {
         ret = release(endpoint);
+    }
+    if (ret == 0) {
+        ret = vfio_user_client_dma_flush(&endpoint->client_dma);
     }
     if (ret == 0) {
         ret = vfio_user_connection_flush(&endpoint->connection);
@@ -498,15 +595,18 @@ int vfio_user_endpoint_ready(struct vfio_user_endpoint *endpoint)
         }
         ret = handle_message(endpoint, &message);
     }
-    return ret;
+    return endpoint->error < 0 ? endpoint->error : ret;
 }
 
 void vfio_user_endpoint_update(struct vfio_user_endpoint *endpoint)
 {
     int ret = endpoint->error == 0 ? release(endpoint) : 0;
 
+    if (ret == 0) {
+        ret = vfio_user_client_dma_flush(&endpoint->client_dma);
+    }
     if (ret < 0) {
-        endpoint->error = ret;
+        give_up(endpoint, ret);
     }
 }
 
@@ -556,22 +656,60 @@ static int bus_write_message(void *opaque, uint64_t address, uint32_t data)
     if (!endpoint->negotiated) {
         return -ENOTCONN;
     }
-    if (vfio_user_connection_congested(&endpoint->connection)) {
-        endpoint->messages_lost++;
-        return -ENOBUFS;
+    if (endpoint->client_dma.open) {
+        ret = vfio_user_client_dma_post(&endpoint->client_dma, address, &data, sizeof(data));
+    } else if (vfio_user_connection_congested(&endpoint->connection)) {
+        ret = -ENOBUFS;
+    } else {
+        ret = vfio_user_connection_send(&endpoint->connection, header, &access, sizeof(access),
+                                        &data, sizeof(data));
     }
-    ret = vfio_user_connection_send(&endpoint->connection, header, &access, sizeof(access), &data,
-                                    sizeof(data));
-    if (ret < 0) {
-        endpoint->error = ret;
+    if (ret == -ENOBUFS) {
+        endpoint->messages_lost++;
+    } else if (ret < 0) {
+        give_up(endpoint, ret);
     }
     return ret;
+}
+
+/* What asking for memory ended with, for the function. */
+static int asked(struct vfio_user_endpoint *endpoint, int ret)
+{
+    if (endpoint->client_dma.error < 0) {
+        give_up(endpoint, endpoint->client_dma.error);
+    } else if (ret == -ENOTSUP && !endpoint->told_no_twin) {
+        endpoint->told_no_twin = true;
+        server_log("%s: DMA to memory that its client gave without a file is refused: the client "
+                   "offers no twin socket",
+                   endpoint->function->name);
+    }
+    return ret;
+}
+
+static int bus_read_memory(void *opaque, uint64_t address, void *data, size_t size,
+                           uint64_t deadline_ms)
+{
+    struct vfio_user_endpoint *endpoint = opaque;
+
+    return asked(endpoint, vfio_user_client_dma_read(&endpoint->client_dma, address, data, size,
+                                                     deadline_ms));
+}
+
+static int bus_write_memory(void *opaque, uint64_t address, const void *data, size_t size,
+                            uint64_t deadline_ms)
+{
+    struct vfio_user_endpoint *endpoint = opaque;
+
+    return asked(endpoint, vfio_user_client_dma_write(&endpoint->client_dma, address, data, size,
+                                                      deadline_ms));
 }
 
 static const struct pci_bus_ops bus_ops = {
     .message_interrupt = bus_message_interrupt,
     .line_interrupt = bus_line_interrupt,
     .write_message = bus_write_message,
+    .read_memory = bus_read_memory,
+    .write_memory = bus_write_memory,
 };
 
 void vfio_user_endpoint_attach(struct vfio_user_endpoint *endpoint, struct pci_function *function)
@@ -588,6 +726,9 @@ void vfio_user_endpoint_attach(struct vfio_user_endpoint *endpoint, struct pci_f
     endpoint->function = function;
     function->bus = &bus_ops;
     function->bus_opaque = endpoint;
+    if (function->remote) {
+        function->remote->attach(function->opaque, endpoint);
+    }
 }
 
 int vfio_user_endpoint_init(struct vfio_user_endpoint *endpoint, struct pci_function *function,
@@ -611,10 +752,14 @@ void vfio_user_endpoint_fini(struct vfio_user_endpoint *endpoint)
 
 void vfio_user_endpoint_discard(struct vfio_user_endpoint *endpoint)
 {
+    if (endpoint->function->remote) {
+        endpoint->function->remote->detach(endpoint->function->opaque);
+    }
     unmap_all(endpoint);
     endpoint->function->bus = NULL;
     endpoint->function->bus_opaque = NULL;
     vfio_user_interrupts_clear(&endpoint->interrupts);
+    vfio_user_client_dma_close(&endpoint->client_dma);
     vfio_user_connection_fini(&endpoint->connection);
     free(endpoint->buffer);
     memset(endpoint, 0, sizeof(*endpoint));

@@ -12,6 +12,9 @@
  * come, one at a time, and none blocks; an unmap that has to wait keeps back those after it, so that
  * a client cannot pile them up. Reply-type messages of the client (to our DMA_WRITE) are ignored.
  *
+ * What we ask of the client goes over its twin socket, if it has one (client_dma.h): there we wait
+ * for answers, so a command may take as long as a DMA of the function does, which has its limit.
+ *
  * Invariants: nothing but VERSION is obeyed before a VERSION succeeded; the DMA table lists exactly
  * the regions that the function was told of. One thread at a time.
  */
@@ -23,6 +26,7 @@
 
 #include "../pci_function.h"
 #include "vfio_user/connection.h"
+#include "client_dma.h"
 #include "dma_table.h"
 #include "interrupts.h"
 #include "version.h"
@@ -33,6 +37,7 @@ struct vfio_user_endpoint {
     struct vfio_user_interrupts interrupts;
     struct vfio_user_dma_table dma;
     struct vfio_user_capabilities client;
+    struct vfio_user_client_dma client_dma;
     bool negotiated;
     int error;        /* sending failed outside of _ready: the next _ready returns it */
     uint16_t next_id; /* of commands that we send */
@@ -46,6 +51,7 @@ struct vfio_user_endpoint {
     uint64_t commands;      /* handled */
     uint64_t refused;       /* answered with an error */
     uint64_t messages_lost; /* interrupt messages that the client was too slow for */
+    bool told_no_twin;      /* people know that its memory cannot be reached by messages */
 };
 
 /* Map client memory, as a command does. fd is -1 without a file, and stays the caller's. Returns 0 or

@@ -2,7 +2,8 @@
 /*
  * Saving and loading an endpoint; endpoint_state.h says what for.
  *
- * Order in the section: the endpoint's own fields, the connection, the interrupts, the DMA regions.
+ * Order in the section: the endpoint's own fields, the connection, the twin socket, the interrupts,
+ * the DMA regions.
  * Memory comes last, so that all the rest is known to be right before anything is mapped.
  */
 #include "endpoint_state.h"
@@ -130,6 +131,36 @@ static void load_connection(struct vfio_user_connection *connection, struct save
     connection->output_room = connection->output_end = connection->output ? size : 0;
 }
 
+/* The twin socket. Requests are over when it is saved: only a post may be on its way. */
+static void save_client_dma(struct vfio_user_client_dma *dma, struct save_writer *writer,
+                            struct handover_fds *fds)
+{
+    save_put8(writer, dma->open);
+    if (dma->open) {
+        save_put16(writer, dma->next_id);
+        save_connection(&dma->connection, writer, fds);
+    }
+}
+
+static void load_client_dma(struct vfio_user_endpoint *endpoint, struct save_section *section,
+                            struct handover_fds *fds)
+{
+    struct vfio_user_client_dma *dma = &endpoint->client_dma;
+    uint64_t most = endpoint->client.max_data_xfer_size;
+
+    if (save_get8(section) == 0) {
+        return;
+    }
+    dma->next_id = save_get16(section);
+    dma->transfer_max = most < VFIO_USER_MAX_DATA ? (size_t)most : VFIO_USER_MAX_DATA;
+    dma->error = endpoint->error;
+    dma->open = true;
+    load_connection(&dma->connection, section, fds);
+    if (dma->connection.received > 0 || most == 0) {
+        save_spoil(section);
+    }
+}
+
 /* ---- interrupts ----------------------------------------------------------------------------- */
 
 static void save_interrupts(const struct vfio_user_interrupts *interrupts,
@@ -232,9 +263,11 @@ void vfio_user_endpoint_save(struct vfio_user_endpoint *endpoint, struct save_wr
     save_put64(writer, endpoint->client.max_msg_fds);
     save_put64(writer, endpoint->client.max_data_xfer_size);
     save_put64(writer, endpoint->client.pgsizes);
+    save_put8(writer, endpoint->client.twin_socket);
     save_put32(writer, (uint32_t)-endpoint->error);
     save_put16(writer, endpoint->next_id);
     save_connection(&endpoint->connection, writer, fds);
+    save_client_dma(&endpoint->client_dma, writer, fds);
     save_interrupts(&endpoint->interrupts, writer, fds);
     save_regions(&endpoint->dma, writer, fds);
 }
@@ -250,6 +283,7 @@ int vfio_user_endpoint_load(struct vfio_user_endpoint *endpoint, struct pci_func
     endpoint->client.max_msg_fds = save_get64(section);
     endpoint->client.max_data_xfer_size = save_get64(section);
     endpoint->client.pgsizes = save_get64(section);
+    endpoint->client.twin_socket = save_get8(section) != 0;
     error = save_get32(section);
     endpoint->next_id = save_get16(section);
     if (error > 4095) {
@@ -258,6 +292,7 @@ int vfio_user_endpoint_load(struct vfio_user_endpoint *endpoint, struct pci_func
         endpoint->error = -(int)error;
     }
     load_connection(&endpoint->connection, section, fds);
+    load_client_dma(endpoint, section, fds);
     load_interrupts(&endpoint->interrupts, section, fds);
     return load_regions(endpoint, section, fds);
 }

@@ -25,7 +25,8 @@
 static void version_is_answered(void **state)
 {
     static const char wanted[] = "{\"capabilities\":{\"max_msg_fds\":8,"
-                                 "\"max_data_xfer_size\":1048576,\"pgsizes\":4096}}";
+                                 "\"max_data_xfer_size\":1048576,\"pgsizes\":4096,"
+                                 "\"max_dma_maps\":65535}}";
 
     (void)state;
     test_client_negotiate(&client);

@@ -6,7 +6,10 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
+
+#include "vfio_user/protocol.h"
 
 enum {
     TEXT_MAX = 16384,
@@ -48,15 +51,20 @@ int vfio_user_capabilities_parse(const uint8_t *text, size_t size,
     get_number(object, "max_msg_fds", &capabilities->max_msg_fds);
     get_number(object, "max_data_xfer_size", &capabilities->max_data_xfer_size);
     get_number(object, "pgsizes", &capabilities->pgsizes);
+    capabilities->twin_socket =
+        json_is_true(json_object_get(json_object_get(object, "twin_socket"), "supported"));
     json_decref(root);
     return 0;
 }
 
-const char *vfio_user_capabilities_text(size_t *size)
+size_t vfio_user_capabilities_text(char text[VFIO_USER_CAPABILITIES_ROOM], unsigned maps_max,
+                                   bool twin_socket)
 {
-    static const char text[] = "{\"capabilities\":{\"max_msg_fds\":8,"
-                               "\"max_data_xfer_size\":1048576,\"pgsizes\":4096}}";
+    int size = snprintf(text, VFIO_USER_CAPABILITIES_ROOM,
+                        "{\"capabilities\":{\"max_msg_fds\":%d,\"max_data_xfer_size\":%d,"
+                        "\"pgsizes\":%d,\"max_dma_maps\":%u%s}}",
+                        VFIO_USER_MAX_FDS, VFIO_USER_MAX_DATA, VFIO_USER_PAGE_SIZES, maps_max,
+                        twin_socket ? ",\"twin_socket\":{\"supported\":true,\"fd_index\":0}" : "");
 
-    *size = sizeof(text);
-    return text;
+    return (size_t)size + 1;
 }

@@ -5,6 +5,7 @@
 #ifndef VIOMMU_SERVER_VFIO_USER_VERSION_H
 #define VIOMMU_SERVER_VFIO_USER_VERSION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,7 @@ struct vfio_user_capabilities {
     uint64_t max_msg_fds;
     uint64_t max_data_xfer_size;
     uint64_t pgsizes;
+    bool twin_socket; /* it takes a second connection, for our commands */
 };
 
 /*
@@ -22,7 +24,13 @@ struct vfio_user_capabilities {
 int vfio_user_capabilities_parse(const uint8_t *text, size_t size,
                                  struct vfio_user_capabilities *capabilities);
 
-/* Our own text. size counts the NUL. */
-const char *vfio_user_capabilities_text(size_t *size);
+enum {
+    VFIO_USER_CAPABILITIES_ROOM = 256,
+};
+
+/* Our own text: we take maps_max regions at one time, and a descriptor of the twin socket goes along,
+ * or not. Returns its size, which counts the NUL. */
+size_t vfio_user_capabilities_text(char text[VFIO_USER_CAPABILITIES_ROOM], unsigned maps_max,
+                                   bool twin_socket);
 
 #endif

@@ -35,6 +35,10 @@ struct serve_net_options {
     uint8_t mac[6];
 };
 
+struct serve_vfio_user_options {
+    bool isolate;
+};
+
 /* All zero, and what the command line said. Names point into text. */
 struct serve_device_options {
     char *text;
@@ -46,6 +50,9 @@ struct serve_device_options {
         struct serve_edu_options edu;
         struct serve_nvme_options nvme;
         struct serve_net_options net;
+};
+
+        struct serve_vfio_user_options vfio_user;
     };
 };
 

@@ -69,6 +69,12 @@ static const char help_text[] =
     "                 on SOCKET works on its rings, behind the unit\n"
     "    mac=ADDRESS  (02:76:69:6f and the requester id)\n"
     "\n"
+    "  vfio-user:SOCKET  the device of a vfio-user server (SPDK, anything that\n"
+    "            libvfio-user serves, `viommu serve --iommu none`), put behind the\n"
+    "            unit; a VT-d unit needs --caching-mode, but with isolate\n"
+    "    isolate      give that server no memory of the guest, but carry out what it\n"
+    "                 asks for: slower, and safe from a hostile one\n"
+    "\n"
     "A server that was started with --handover can be replaced while its virtual machine goes on, "
     "best with the guest paused: `viommu serve --takeover SOCKET`. What fails leaves the first "
     "server serving.\n"
@@ -243,6 +249,30 @@ static void check_unit(const struct serve_options *request, struct argp_state *s
     }
 }
 
+/* That a device can be what it is to be where it is to be. */
+static void check_device(const struct serve_options *request,
+                         const struct serve_device_options *device, struct argp_state *state)
+{
+    const struct serve_kind *kind = device->kind;
+    bool mirrors = request->iommu == SERVE_VIRTIO ||
+                   (request->iommu == SERVE_VTD && request->vtd.caching_mode);
+
+    if (request->iommu == SERVE_NONE && kind->needs_unit) {
+        argp_error(state, "--device: %s is put behind a unit, and --iommu none has none",
+                   kind->name);
+    }
+    if (kind == &serve_kind_edu && device->edu.mirror && !mirrors) {
+        argp_error(state, "--device: edu: mirror needs --caching-mode");
+    }
+    if (kind == &serve_kind_vfio_user && !device->vfio_user.isolate && !mirrors) {
+        argp_error(state, "--device: vfio-user needs --caching-mode (or isolate), for the far server "
+                          "has to hear of what the guest maps");
+    }
+    if (request->handover && !kind->save) {
+        argp_error(state, "--handover: a server with a %s cannot be handed over", kind->name);
+    }
+}
+
 /* What can be judged only when all is known. */
 static void check_all(struct serve_options *request, struct argp_state *state)
 {
@@ -256,19 +286,7 @@ static void check_all(struct serve_options *request, struct argp_state *state)
     check_unit(request, state);
     check_widths(request, state);
     for (unsigned i = 0; i < request->device_count; i++) {
-        if (request->iommu == SERVE_NONE && request->devices[i].kind->needs_unit) {
-            argp_error(state, "--device: %s is put behind a unit, and --iommu none has none",
-                       request->devices[i].kind->name);
-        }
-        if (request->handover && !request->devices[i].kind->save) {
-            argp_error(state, "--handover: a device of kind %s cannot be handed over",
-                       request->devices[i].kind->name);
-        }
-        if (request->devices[i].kind == &serve_kind_edu && request->devices[i].edu.mirror &&
-            (request->iommu == SERVE_NONE ||
-             (request->iommu == SERVE_VTD && !request->vtd.caching_mode))) {
-            argp_error(state, "--device: edu: mirror needs --caching-mode");
-        }
+        check_device(request, &request->devices[i], state);
     }
 }
 

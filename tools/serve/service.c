@@ -26,6 +26,14 @@ const char *service_socket_error(int error)
                                     : strerror(-error);
 }
 
+const char *service_far_error(int error)
+{
+    return error == -ECONNREFUSED   ? "nobody serves there"
+           : error == -EAGAIN       ? "it does not take another client"
+           : error == -ENAMETOOLONG ? "the name of a socket has 107 bytes at most"
+                                    : strerror(-error);
+}
+
 static void unit_ready(void *opaque, uint32_t events)
 {
     struct service *service = opaque;
@@ -87,6 +95,7 @@ static int init_unit(struct service *service)
         service->unit_function = &service->vtd.function;
         service->unit = ret < 0 ? NULL : &service->vtd.unit;
     }
+    service->unit_function->memory_max = CLIENT_MAPPINGS_MAX;
     return ret;
 }
 
@@ -219,11 +228,11 @@ int service_place(struct service *service, const struct serve_device_options *op
                              : place_alone(service, served, options->requester);
 }
 
-void service_connect(struct served_device *served)
+void service_connect(const struct service *service, struct served_device *served)
 {
     if (!served->behind) {
-        served->function->memory = &direct_memory_ops;
-        served->function->memory_opaque = &served->direct;
+        direct_memory_attach(&served->direct, served->function);
+        served->function->memory_max = CLIENT_MAPPINGS_MAX / service->options->device_count;
     }
 }
 
@@ -240,7 +249,7 @@ static int open_device(struct service *service, const struct serve_device_option
         leave_place(served);
         return ret;
     }
-    service_connect(served);
+    service_connect(service, served);
     ret = port_open(&served->port, &service->loop, served->function, options->socket);
     if (ret < 0) {
         server_log("cannot serve %s on %s: %s", served->name, options->socket, service_socket_error(ret));

@@ -19,6 +19,7 @@
 #include "nvme/nvme.h"
 #include "options.h"
 #include "port.h"
+#include "relay/relay.h"
 #include "trace.h"
 #include "unit.h"
 #include "virtio/iommu.h"
@@ -47,6 +48,7 @@ struct served_device {
         struct served_edu edu;
         struct nvme *nvme;
         struct virtio_net *net;
+        struct relay *relay;
     };
 };
 
@@ -94,6 +96,9 @@ const char *service_unit_name(const struct service *service);
 /* What an error of listening on a socket means, for people. */
 const char *service_socket_error(int error);
 
+/* The same, of connecting to one that another process serves. */
+const char *service_far_error(int error);
+
 /* Parts of opening, for who makes a service of saved state (state.h). */
 int service_prepare(struct service *service, const struct serve_options *options);
 int service_make_unit(struct service *service);
@@ -103,6 +108,6 @@ int service_save_unit(const struct service *service, struct save_writer *writer)
 int service_place(struct service *service, const struct serve_device_options *options,
                   struct served_device **out);
 /* The kind has made it: give it the memory that it is to use. */
-void service_connect(struct served_device *served);
+void service_connect(const struct service *service, struct served_device *served);
 
 #endif

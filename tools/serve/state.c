@@ -183,7 +183,7 @@ static int load_device(struct service *service, struct save_reader *reader,
         ret = finish(&section, served->kind->load(served, options, &section, fds));
     }
     if (ret == 0) {
-        service_connect(served);
+        service_connect(service, served);
         service->device_count++;
         ret = load_port(service, reader, service->device_count, &served->port, served->function,
                         options->socket, fds);

@@ -29,7 +29,7 @@ ROOT, CONTEXT, TABLE, DATA = 0x1000, 0x2000, 0x3000, 0x10000
 IOVA = 0x7000
 GCMD, GSTS, RTADDR, FSTS, IOTLB = 0x18, 0x1c, 0x20, 0x34, 0xf8
 HELLO, STATE, REFUSAL, READY, GO = 1, 2, 3, 4, 5
-MAGIC = b"viommuHO"
+MAGIC, FORMAT = b"viommuHO", 2
 
 
 def expect(what, condition, detail=""):
@@ -351,7 +351,7 @@ class FakeSuccessor:
         self.socket.settimeout(20)
         self.socket.connect(os.path.join(folder, "over"))
 
-    def send(self, what, data=b"", version=1, fds=0):
+    def send(self, what, data=b"", version=FORMAT, fds=0):
         self.socket.sendall(MAGIC + struct.pack("<IIQII", version, what, len(data), fds, 0) + data)
 
     def receive(self):
@@ -404,7 +404,7 @@ def test_no_successor(folder):
 
         attempt("silence", "it went away", lambda fake: None)
         attempt("noise", "does not speak", lambda fake: fake.socket.sendall(b"x" * 32))
-        attempt("another version", "another version", says((HELLO, {"version": 2})))
+        attempt("another version", "another version", says((HELLO, {"version": FORMAT + 1})))
         attempt("half a hello", "it went away", lambda fake: fake.socket.sendall(MAGIC))
         attempt("the wrong word", "does not speak", says((GO, {})))
         attempt("a refusal", "no room here", says((HELLO, {}), None, (REFUSAL, {"data": b"no room here"})))
@@ -485,7 +485,7 @@ def test_state_is_damaged(folder):
         socket.send_fds(peer, [b"+"], got[1:] + got[:1])
 
     def newer(peer, head, data, _got):
-        peer.sendall(head[:8] + struct.pack("<I", 2) + head[12:] + data)
+        peer.sendall(head[:8] + struct.pack("<I", FORMAT + 1) + head[12:] + data)
 
     with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
         guest = Guest(folder)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The seeds of the relay fuzz target: clients and far servers that get far, and what goes wrong.
+
+The bytes are what relay_fuzz.c reads.
+"""
+import struct
+
+ANSWER, SAY, COMMAND, LEAVE, GO, HOLD, TIME, CLIENT, MEMORY, RAW = range(0xff, 0xf5, -1)
+NO_REPLY, FDS, UNREAD = 1, 2, 4
+ERROR, NUMBER, FD, NONE = 0x10, 0x20, 0x40, 0x80
+GET_INFO, REGION_INFO, IO_FDS, IRQ_INFO, SET_IRQS, READ, WRITE = range(4, 11)
+DMA_MAP, DMA_READ, DMA_WRITE, RESET = 2, 11, 12, 13
+# Far answers before it is up: VERSION, GET_INFO, 9 regions, 5 interrupt indices, RESET.
+REGIONS_AT, IRQS_AT = 2, 11
+
+
+def record(what, flags=0, data=b""):
+    return struct.pack("<BBH", what, flags, len(data)) + data
+
+
+def after(skip, flags=0, data=b""):
+    """Another answer, to the command after so many; a plan skips 15 at most, so it takes two for more."""
+    if skip <= 15:
+        return record(ANSWER, skip | flags, data)
+    return record(ANSWER, 15, b"") + record(ANSWER, (skip - 16) | flags, data)
+
+
+def read(offset=0, region=0, count=4, flags=0):
+    return record(READ, flags, struct.pack("<QII", offset, region, count))
+
+
+def write(offset=0, region=0, data=b"\1\2\3\4", flags=0):
+    return record(WRITE, flags, struct.pack("<QII", offset, region, len(data)) + data)
+
+
+def irqs(kind, index=2, start=0, count=1, fds=0, data=b""):
+    flags = FDS | (fds - 1) << 5 if fds else 0
+    return record(SET_IRQS, flags, struct.pack("<IIIII", 20, kind, index, start, count) + data)
+
+
+def region(index, flags, size=0x2000, caps=b"", argsz=None, cap_offset=32):
+    argsz = 32 + len(caps) if argsz is None else argsz
+    return struct.pack("<IIIIQQ", argsz, flags, index, cap_offset if caps else 0, size, 0) + caps
+
+
+def sparse(areas, following=0, number=1, count=None):
+    return struct.pack("<HHIII", number, 1, following, len(areas) if count is None else count, 0) + \
+        b"".join(struct.pack("<QQ", *area) for area in areas)
+
+
+UP = record(TIME) + record(TIME)
+INFOS = record(GET_INFO, 0, struct.pack("<IIII", 16, 0, 0, 0)) + \
+    b"".join(record(REGION_INFO, 0, struct.pack("<IIIIQQ", argsz, 0, index, 0, 0, 0))
+             for index in (0, 7, 9) for argsz in (32, 4096)) + \
+    b"".join(record(IRQ_INFO, 0, struct.pack("<IIII", 16, 0, index, 0)) for index in (0, 2, 5))
+TRIGGER = 0x24
+ALL = INFOS + irqs(TRIGGER, 2, 1, 3, 3) + read() + write(flags=NO_REPLY) + read(4, 7) + irqs(TRIGGER, 2, 2, 1) + \
+    irqs(0x21, 2, 0, 0) + irqs(0x09, 0) + irqs(0x22, 2, 0, 2, 0, b"\1\0") + record(RESET) + \
+    record(IO_FDS, 0, struct.pack("<IIII", 64, 0, 0, 0)) + record(MEMORY) + record(MEMORY)
+
+
+def seeds():
+    whole = {}
+    for isolate in 0, 1:
+        first = bytes([isolate])
+        name = "isolate-" if isolate else ""
+        whole[name + "all"] = first + UP + ALL
+        whole[name + "back"] = first + UP + ALL + record(LEAVE) + read() + write() + UP + ALL
+        whole[name + "gone"] = first + UP + INFOS + irqs(TRIGGER, 2, 0, 4, 4) + record(GO) + read() + \
+            irqs(TRIGGER, 2, 1, 2, 2) + irqs(TRIGGER, 2, 3, 1) + record(RESET) + record(GO) + record(RESET) + UP + read()
+        whole[name + "clients"] = first + UP + ALL + record(CLIENT) + UP + ALL + record(GO) + record(CLIENT) + ALL
+        whole[name + "dma"] = first + UP + b"".join(
+            record(COMMAND, 0, bytes([number]) + struct.pack("<QQ", address, 8) + data)
+            for number, data in ((DMA_READ, b""), (DMA_WRITE, b"12345678"), (5, b"")) for address in (0, 1 << 40))
+        whole[name + "hold"] = first + UP + INFOS + record(HOLD) + write(flags=NO_REPLY) * 40 + read(count=4096) + \
+            record(RESET) + record(MEMORY) + record(HOLD) + read() + UP + read()
+        whole[name + "unread"] = first + UP + INFOS + read(count=0x1000, flags=UNREAD) * 100 + \
+            record(REGION_INFO, UNREAD, struct.pack("<IIIIQQ", 32, 0, 0, 0, 0, 0)) * 20 + \
+            record(IO_FDS, 0, struct.pack("<IIII", 64, 0, 0, 0)) + read()
+    for skip in range(17):
+        for kind, flags, data in (("none", NONE, b""), ("error", ERROR, b"\x16"), ("number", NUMBER, b""),
+                                  ("odd", 0, b"\xa5" * 40), ("fd", FD, b"\0" * 16)):
+            whole["join-%s-%d" % (kind, skip)] = b"\0" + after(skip, flags, data) + UP + read() + record(TIME) + UP + read()
+    mmap = 3 | 4 | 8
+    for name, answer in {
+            "sparse": region(0, mmap, caps=sparse([(0, 0x1000), (0x1000, 0x1000)])),
+            "chain": region(0, mmap, caps=sparse([], 48, 9) + sparse([(0, 0x1000)])),
+            "loop": region(0, mmap, caps=sparse([], 32, 9)),
+            "outside": region(0, mmap, caps=sparse([(0x1000, 0x2000)])),
+            "many": region(0, mmap, caps=sparse([(0, 0x1000)] * 64)),
+            "too-many": region(0, mmap, caps=sparse([(0, 0x1000)] * 65)),
+            "lies": region(0, mmap, caps=sparse([(0, 0x1000)], count=0xffffffff)),
+            "argsz": region(0, mmap, caps=sparse([(0, 0x1000)]), argsz=8192),
+            "far-cap": region(0, mmap, caps=sparse([(0, 0x1000)]), cap_offset=0xfffffff0),
+            "huge": region(0, 3, 2**64 - 1)}.items():
+        whole["region-" + name] = b"\0" + after(REGIONS_AT, FD, answer) + UP + INFOS + read(2**64 - 16) + \
+            record(LEAVE) + UP + read() + record(TIME) + UP + read()
+    whole["irqs-many"] = b"\0" + after(IRQS_AT + 2, 0, struct.pack("<IIII", 16, 1, 2, 2048)) + UP + \
+        irqs(TRIGGER, 2, 2040, 8, 8) + record(LEAVE) + UP + read()
+    whole["irqs-too-many"] = b"\0" + after(IRQS_AT + 2, 0, struct.pack("<IIII", 16, 1, 2, 2049)) + UP + read()
+    for flags, data in ((0, b"\0" * 16), (0, b"\0" * 21), (ERROR, b"\x05"), (NUMBER, b""), (NONE, b""), (FD, b"\0" * 20)):
+        for name, asked in (("read", read()), ("write", write()), ("reset", record(RESET)),
+                            ("irqs", irqs(TRIGGER, 2, 0, 1, 1)),
+                            ("io-fds", record(IO_FDS, 0, struct.pack("<IIII", 64, 0, 0, 0)))):
+            whole["answer-%s-%d-%d" % (name, flags, len(data))] = b"\0" + UP + read() + after(0, flags, data) + asked + \
+                read() + record(LEAVE) + UP + read()
+    whole["odd-commands"] = b"\0" + UP + read(0x2000) + read(2**64 - 1) + read(region=99) + read(count=2**32 - 1) + \
+        record(READ, 0, b"\0" * 15) + record(READ, FDS, b"\0" * 16) + record(WRITE, 0, b"\0" * 20) + \
+        irqs(0, 0) + irqs(0xff, 2) + irqs(TRIGGER, 9, 0, 1, 1) + irqs(TRIGGER, 2, 2**32 - 1, 2, 2) + \
+        irqs(TRIGGER, 2, 0, 3, 2) + irqs(0x14, 0, 0, 1, 1) + record(RESET, 0, b"1") + record(14) + record(0) + \
+        record(IO_FDS, 0, struct.pack("<IIII", 8, 0, 0, 0)) + record(RAW, 0, b"\0" * 16) + UP + read()
+    whole["say"] = b"\0" + UP + record(SAY, 0, b"\xee" * 64) + UP + read() + record(SAY, 0, struct.pack("<HHIII", 1, 9, 16, 1, 0)) + \
+        UP + read()
+    return whole

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* --device vfio-user: a device in another process, behind our unit. */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kind.h"
+#include "log.h"
+#include "service.h"
+#include "summary.h"
+
+static bool set_isolate(struct serve_device_options *device, const char *value)
+{
+    device->vfio_user.isolate = true;
+    return value == NULL;
+}
+
+static const struct serve_key keys[] = {
+    {"isolate", NULL, false, set_isolate},
+    {0},
+};
+
+static int open_relay(struct served_device *served, const struct serve_device_options *options)
+{
+    const struct relay_config config = {
+        .name = served->name,
+        .path = options->far,
+        .device = served->behind,
+        .isolate = options->vfio_user.isolate,
+    };
+    struct relay *relay = calloc(1, sizeof(*relay));
+    int ret = relay ? relay_open(relay, served->loop, &config) : -ENOMEM;
+
+    if (ret < 0) {
+        server_log("%s: cannot connect to the far server at %s: %s", served->name, options->far,
+                   service_far_error(ret));
+        free(relay);
+        return ret;
+    }
+    served->relay = relay;
+    served->function = &relay->function;
+    return 0;
+}
+
+static int close_relay(struct served_device *served)
+{
+    relay_close(served->relay);
+    free(served->relay);
+    return 0;
+}
+
+static void summarize(const struct served_device *served)
+{
+    const struct relay *relay = served->relay;
+
+    summary_print_line("commands passed on", relay->passed_on);
+    summary_print_line("commands answered for a far server that was not there",
+                       relay->answered_dead);
+    summary_print_line("times that the far server was lost", relay->losses);
+}
+
+const struct serve_kind serve_kind_vfio_user = {
+    .name = "vfio-user",
+    .far = "the socket of the vfio-user server whose device it is",
+    .needs_unit = true,
+    .keys = keys,
+    .open = open_relay,
+    .close = close_relay,
+    .summarize = summarize,
+};
