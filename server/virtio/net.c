@@ -366,6 +366,7 @@ static int make_vhost(struct virtio_net *net, int fd)
         .fd = fd,
         .features = FAR_FEATURES,
         .rings = QUEUES,
+        .timeout_ms = net->setup.timeout_ms,
         .writable_is_readable = true, /* DPDK and Linux know each other so */
         .ready = ready,
         .stopped = stopped,

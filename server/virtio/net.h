@@ -37,7 +37,8 @@ struct virtio_net;
 enum { VIRTIO_NET_MAC_SIZE = 6 };
 
 struct virtio_net_setup {
-    const char *far; /* the socket of the far process */
+    const char *far;     /* the socket of the far process */
+    uint32_t timeout_ms; /* that it may take to answer; 0: 1000 */
     uint8_t mac[VIRTIO_NET_MAC_SIZE];
     struct viommu_device *device; /* whose translations hold */
     struct viommu_memory *memory; /* that of the device's IOMMU */

@@ -80,6 +80,7 @@ class Setup:
         unit.refuses = self.kind in ("failures", "killed")
         unit.reads_all = self.kind != "bench"
         unit.hands_over = self.kind == "takeover"
+        unit.patient = self.kind == "net"
         return unit
 
     def words(self, args, part):

@@ -33,6 +33,7 @@ struct serve_nvme_options {
 struct serve_net_options {
     bool mac_given;
     uint8_t mac[6];
+    unsigned timeout_ms; /* 0: the default */
 };
 
 struct serve_vfio_user_options {
@@ -50,8 +51,6 @@ struct serve_device_options {
         struct serve_edu_options edu;
         struct serve_nvme_options nvme;
         struct serve_net_options net;
-};
-
         struct serve_vfio_user_options vfio_user;
     };
 };

@@ -6,6 +6,7 @@
 
 #include "kind.h"
 #include "log.h"
+#include "parse.h"
 #include "service.h"
 #include "summary.h"
 #include "virtio/net.h"
@@ -13,6 +14,7 @@
 enum {
     MAC_GROUP = 1, /* in its first byte: an address of many */
     MAC_LOCAL = 2, /* given here, not by a maker */
+    TIMEOUT_MAX_MS = 60000,
 };
 
 static bool set_mac(struct serve_device_options *device, const char *value)
@@ -34,7 +36,19 @@ static bool set_mac(struct serve_device_options *device, const char *value)
     return true;
 }
 
+static bool set_timeout(struct serve_device_options *device, const char *value)
+{
+    uint64_t number;
+
+    if (!parse_number(value, &number) || number == 0 || number > TIMEOUT_MAX_MS) {
+        return false;
+    }
+    device->net.timeout_ms = (unsigned)number;
+    return true;
+}
+
 static const struct serve_key keys[] = {
+    {"timeout", "1 to 60000", false, set_timeout},
     {"mac", "the address of one interface, as 02:00:00:00:00:01", false, set_mac},
     {0},
 };
@@ -43,6 +57,7 @@ static int open_net(struct served_device *served, const struct serve_device_opti
 {
     struct virtio_net_setup setup = {
         .far = options->far,
+        .timeout_ms = options->net.timeout_ms,
         /* Devices of one guest differ. */
         .mac = {MAC_LOCAL, 'v', 'i', 'o', (uint8_t)(options->requester >> 8),
                 (uint8_t)options->requester},
