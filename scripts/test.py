@@ -325,6 +325,10 @@ def stage_guest(results):
              ("6.12", served, ["--disk", "--iommu", "none", "--smp", "4"]),
              ("6.12", served, ["--failures", "--smp", "4"]),
              ("6.12", served, ["--takeover", "--smp", "4"]),
+             ("6.12", served, ["--net", "--strict", "--smp", "2"]),
+             ("6.1", served, ["--net", "--lazy", "--smp", "2"]),
+             ("6.12", served, ["--crashes", "--smp", "2", "--frames", "2000"]),
+             ("6.12", virtio, ["--net", "--smp", "2"]),
              ("6.12", virtio, ["--strict", "--smp", "4"]),
              ("6.12", virtio, ["--disk", "--lazy", "--smp", "4"]),
              ("7.2", virtio, ["--strict", "--smp", "1"]))

@@ -472,6 +472,11 @@ static void power_on(void *opaque)
     drain(net);
 }
 
+static bool powering_on(void *opaque)
+{
+    return ((const struct virtio_net *)opaque)->draining;
+}
+
 static void config_read(void *opaque, uint32_t offset, void *data, uint32_t size)
 {
     const struct virtio_net *net = opaque;
@@ -497,6 +502,7 @@ static const struct virtio_device_ops ops = {
     .halted = halted,
     .reset = reset,
     .power_on = power_on,
+    .powering_on = powering_on,
     .config_read = config_read,
     .config_write = config_write,
 };
@@ -594,11 +600,6 @@ void virtio_net_destroy(struct virtio_net *net)
 struct pci_function *virtio_net_function(struct virtio_net *net)
 {
     return &net->pci.function;
-}
-
-bool virtio_net_quiet(const struct virtio_net *net)
-{
-    return !net->draining;
 }
 
 void virtio_net_summary(const struct virtio_net *net,

@@ -15,8 +15,8 @@
  * offered.
  *
  * A reset of the driver's ends when the far process has let go of the rings, or was cut off. One of
- * the platform returns at once; then virtio_net_quiet tells when that is so, and rings of the next
- * driver begin to run afterwards.
+ * the platform does the same: the client waits for it, and rings of the next driver begin to run
+ * afterwards.
  *
  * Threads: the server's one thread.
  */
@@ -56,9 +56,6 @@ int virtio_net_create(const struct virtio_net_setup *setup, const char *name,
 void virtio_net_destroy(struct virtio_net *net);
 
 struct pci_function *virtio_net_function(struct virtio_net *net);
-
-/* Whether the far process has let go of all that was there before the last reset. */
-bool virtio_net_quiet(const struct virtio_net *net);
 
 /* Counters for people, a call each. */
 void virtio_net_summary(const struct virtio_net *net,

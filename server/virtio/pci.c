@@ -563,12 +563,20 @@ static void power_on(void *opaque)
     pci->device.ops->power_on(pci->device.opaque);
 }
 
+static bool powering_on(void *opaque)
+{
+    const struct virtio_pci *pci = opaque;
+
+    return pci->device.ops->powering_on && pci->device.ops->powering_on(pci->device.opaque);
+}
+
 static const struct pci_function_ops ops = {
     .bar_read = bar_read,
     .bar_write = bar_write,
     .config_reading = config_reading,
     .config_written = config_written,
     .reset = power_on,
+    .resetting = powering_on,
 };
 
 /* A capability that says where a structure is. `more` bytes follow what all have. */

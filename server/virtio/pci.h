@@ -54,8 +54,10 @@ struct virtio_device_ops {
     /* Back to the beginning. Nothing of what was taken out of a queue may be given back. Returns 0,
      * or 1 when virtio_pci_reset_done will be called. */
     int (*reset)(void *opaque);
-    /* The platform's reset: complete when it returns. */
+    /* The platform's reset: complete when it returns, but for DMA that is still under way. */
     void (*power_on)(void *opaque);
+    /* Whether any is. May be NULL. */
+    bool (*powering_on)(void *opaque);
     /* The device's own configuration. Inside of it; any size. Writing returns whether it is another
      * now. */
     void (*config_read)(void *opaque, uint32_t offset, void *data, uint32_t size);

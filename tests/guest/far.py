@@ -15,6 +15,7 @@ import time
 from child import CannotRun, Child, Failed
 
 PEERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "peers")
+ECHO_SOURCES = ["vhost_echo.c", "vhost_echo_frames.c"]
 START_SECONDS = 10
 
 
@@ -49,7 +50,7 @@ class Far:
 
 
 class EchoFar(Far):
-    """Ours, built here and now: it is one file."""
+    """Ours, built here and now."""
 
     def __init__(self, directory):
         super().__init__(directory)
@@ -61,7 +62,7 @@ class EchoFar(Far):
         if os.path.exists(self.program):
             return
         command = [os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-o",
-                   self.program, os.path.join(PEERS, "vhost_echo.c")]
+                   self.program] + [os.path.join(PEERS, f) for f in ECHO_SOURCES]
         try:
             done = subprocess.run(command, check=False, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True)

@@ -251,7 +251,7 @@ def boot(args, setup, unit, initrd, log):
             kill_in_the_middle(args, setup, unit, initrd, log)
         child = start_qemu(command, log)
         console = Console(args, log, child.process.stdin, answers, unit.ask)
-        watch(child, console, args.timeout * (1 + len(answers)) * setup.patience())
+        watch(child, console, args.timeout * (1 + len(answers)) * setup.patience(args))
         judge(console, 1 + len(answers))
         if not args.keep_server:
             unit.stop()

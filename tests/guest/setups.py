@@ -61,9 +61,11 @@ class Setup:
                                                 "s" if self.smp > 1 else "", kinds[self.kind],
                                                 " (%s)" % self.far if self.far else "")
 
-    def patience(self):
+    def patience(self, args):
         """How many times as long as others it may take: waiting is part of some."""
-        return 3 if self.kind in DISK_KINDS or self.kind in NET_KINDS else 1
+        if self.kind in NET_KINDS:
+            return 3 + args.frames // 10000
+        return 3 if self.kind in DISK_KINDS else 1
 
     def unit(self, args, directory):
         disk = Disk(directory, args.disk_mib) if self.kind in DISK_KINDS else None

@@ -6,8 +6,8 @@
  *
  * It listens on SOCKET and serves one front-end after the other, until SIGTERM. It is what a far
  * process is to be, in small: it has an IOTLB of its own and reaches guest memory by nothing else;
- * what it does not find there it asks for once (MISS), and it acknowledges an INVALIDATE when it has
- * dropped what that names. Written from the protocol's text alone: it shares no code with the
+ * what it does not find there it asks for once (MISS), and it acknowledges an INVALIDATE when it
+ * has dropped what that names. Written from the protocol's text alone: it shares no code with the
  * front-end that it tests. Split rings, indirect descriptors.
  *
  * It looks at what a front-end must not do: change a translation in place, give one outside of the
@@ -16,8 +16,7 @@
  *
  * SIGUSR1 has it send the front-end what makes no sense.
  *
- * A frame is looked up whole before it is touched: ring words, descriptors and buffers of both rings.
- * If anything is missing nothing was done, and the same is tried again when a message has come.
+ * This is the conversation; what is done with frames is in vhost_echo_frames.c.
  */
 #include <errno.h>
 #include <linux/vhost_types.h>
@@ -30,11 +29,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "vhost_echo.h"
 
 enum {
     GET_FEATURES = 1,
@@ -61,13 +61,8 @@ enum {
     NEED_REPLY = 8,
 
     REGIONS = 8,
-    RINGS = 2, /* 0: the driver receives; 1: it sends */
     ENTRIES = 2048,
     ASKED = 64,
-    SEGMENTS = 64,
-    FRAME_MAX = 65536 + 12,
-    HEADER = 12, /* of virtio-net before each frame */
-    BATCH = 64,
 };
 
 #define F_MRG_RXBUF         (UINT64_C(1) << 15)
@@ -75,8 +70,7 @@ enum {
 #define F_PROTOCOL_FEATURES (UINT64_C(1) << 30)
 #define F_VERSION_1         (UINT64_C(1) << 32)
 #define F_ACCESS_PLATFORM   (UINT64_C(1) << 33)
-#define FEATURES                                                                                   \
-    (F_MRG_RXBUF | F_INDIRECT | F_PROTOCOL_FEATURES | F_VERSION_1 | F_ACCESS_PLATFORM)
+#define FEATURES            (F_MRG_RXBUF | F_INDIRECT | F_PROTOCOL_FEATURES | F_VERSION_1 | F_ACCESS_PLATFORM)
 /* REPLY_ACK, and the back-end's own requests. */
 #define PROTOCOL_FEATURES (UINT64_C(1) << 3 | UINT64_C(1) << 5)
 
@@ -112,27 +106,6 @@ struct entry {
     uint8_t perm;
 };
 
-struct ring {
-    unsigned size;
-    uint64_t descriptors, available, used; /* IOVAs */
-    uint16_t next, returned;
-    bool placed; /* `returned` is known */
-    bool runs, enabled;
-    int kick, call;
-};
-
-struct segment {
-    uint8_t *at;
-    uint32_t length;
-};
-
-struct chain {
-    uint16_t head;
-    unsigned count;
-    uint32_t bytes;
-    struct segment segments[SEGMENTS];
-};
-
 static struct {
     int front, back; /* the front-end's socket; ours to ask it, or -1 */
     uint64_t features;
@@ -146,13 +119,13 @@ static struct {
         uint8_t perm;
     } asked[ASKED];
     unsigned asked_next;
-    struct ring rings[RINGS];
+    struct echo_ring rings[ECHO_RINGS];
 } all;
 
 static volatile sig_atomic_t ending, garbage;
-static uint64_t frames, misses, updates, invalidations, front_ends, violations;
+static uint64_t misses, updates, invalidations, front_ends, violations;
 
-__attribute__((format(printf, 1, 2))) static void violation(const char *format, ...)
+void echo_violation(const char *format, ...)
 {
     va_list arguments;
 
@@ -218,10 +191,9 @@ static bool receive(struct message *message)
     if (!receive_rest((uint8_t *)&message->header + n, sizeof(message->header) - (size_t)n)) {
         return false;
     }
-    if (message->header.size > sizeof(message->payload) ||
-        (message->header.flags & 3) != VERSION) {
-        violation("a header of request %u, %u bytes, flags %x", message->header.request,
-                  message->header.size, message->header.flags);
+    if (message->header.size > sizeof(message->payload) || (message->header.flags & 3) != VERSION) {
+        echo_violation("a header of request %u, %u bytes, flags %x", message->header.request,
+                       message->header.size, message->header.flags);
         return false;
     }
     memset(&message->payload, 0, sizeof(message->payload));
@@ -275,7 +247,7 @@ static void forget_asked(uint64_t first, uint64_t last)
 }
 
 /* Where an address leads, and how far. NULL: it was asked for. */
-static uint8_t *look_up(uint64_t iova, uint8_t perm, uint64_t *length)
+uint8_t *echo_look_up(uint64_t iova, uint8_t perm, uint64_t *length)
 {
     for (unsigned i = 0; i < all.entry_count; i++) {
         const struct entry *entry = &all.entries[i];
@@ -289,13 +261,6 @@ static uint8_t *look_up(uint64_t iova, uint8_t perm, uint64_t *length)
     return NULL;
 }
 
-static uint8_t *word(uint64_t iova, uint8_t perm)
-{
-    uint64_t length;
-
-    return look_up(iova, perm, &length);
-}
-
 static void update(const struct vhost_iotlb_msg *message)
 {
     struct entry *entry;
@@ -303,11 +268,10 @@ static void update(const struct vhost_iotlb_msg *message)
 
     updates++;
     forget_asked(message->iova, last);
-    if (message->size == 0 || last < message->iova ||
-        !find_memory(message->uaddr, message->size)) {
-        violation("an update of %llx, %llx bytes, to %llx, which is not in the memory table",
-                  (unsigned long long)message->iova, (unsigned long long)message->size,
-                  (unsigned long long)message->uaddr);
+    if (message->size == 0 || last < message->iova || !find_memory(message->uaddr, message->size)) {
+        echo_violation("an update of %llx, %llx bytes, to %llx, which is not in the memory table",
+                       (unsigned long long)message->iova, (unsigned long long)message->size,
+                       (unsigned long long)message->uaddr);
         return;
     }
     for (unsigned i = 0; i < all.entry_count; i++) {
@@ -315,8 +279,8 @@ static void update(const struct vhost_iotlb_msg *message)
         if (message->iova <= entry->iova + (entry->size - 1) && entry->iova <= last &&
             (message->uaddr - message->iova != entry->uaddr - entry->iova ||
              message->perm != entry->perm)) {
-            violation("an update of %llx changes what is held there",
-                      (unsigned long long)message->iova);
+            echo_violation("an update of %llx changes what is held there",
+                           (unsigned long long)message->iova);
         }
     }
     if (all.entry_count < ENTRIES) {
@@ -347,171 +311,6 @@ static void invalidate(const struct vhost_iotlb_msg *message)
     forget_asked(message->iova, last);
 }
 
-/* ---- frames ---- */
-
-static bool add_segment(struct chain *chain, const struct vring_desc *descriptor, uint8_t perm)
-{
-    uint64_t iova = descriptor->addr, left = descriptor->len, length;
-
-    while (left > 0) {
-        struct segment *segment = &chain->segments[chain->count];
-
-        segment->at = look_up(iova, perm, &length);
-        if (!segment->at || chain->count + 1 == SEGMENTS) {
-            return false;
-        }
-        segment->length = (uint32_t)(length < left ? length : left);
-        chain->bytes += segment->length;
-        iova += segment->length;
-        left -= segment->length;
-        chain->count++;
-    }
-    return true;
-}
-
-static bool get_descriptor(uint64_t table, unsigned at, struct vring_desc *descriptor)
-{
-    const uint8_t *place = word(table + sizeof(*descriptor) * at, VHOST_ACCESS_RO);
-
-    if (place) {
-        memcpy(descriptor, place, sizeof(*descriptor));
-    }
-    return place != NULL;
-}
-
-/* The descriptors of a chain, and where they lead. */
-static bool gather(const struct ring *ring, struct chain *chain, uint8_t perm)
-{
-    uint64_t table = ring->descriptors;
-    struct vring_desc descriptor = {.next = chain->head, .flags = VRING_DESC_F_NEXT};
-    unsigned size = ring->size, left = size;
-
-    while (descriptor.flags & VRING_DESC_F_NEXT) {
-        if (left-- == 0 || descriptor.next >= size) {
-            violation("a chain that makes no sense");
-            return false;
-        }
-        if (!get_descriptor(table, descriptor.next, &descriptor)) {
-            return false;
-        }
-        if (descriptor.flags & VRING_DESC_F_INDIRECT) {
-            table = descriptor.addr;
-            left = size = descriptor.len / sizeof(descriptor);
-            descriptor = (struct vring_desc){.flags = VRING_DESC_F_NEXT};
-        } else if (!add_segment(chain, &descriptor, perm)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The next chain of a ring, and everything that returning it will need. */
-static bool peek(struct ring *ring, struct chain *chain, uint8_t perm)
-{
-    const uint8_t *index = word(ring->available + 2, VHOST_ACCESS_RO), *entry;
-    const uint8_t *used = word(ring->used + 2, VHOST_ACCESS_WO);
-    uint64_t element = ring->used + 4 + 8 * (uint64_t)(ring->returned % ring->size);
-
-    if (!index || !used) {
-        return false;
-    }
-    if (!ring->placed) {
-        memcpy(&ring->returned, used, 2);
-        ring->placed = true;
-        return peek(ring, chain, perm);
-    }
-    if (__atomic_load_n((const uint16_t *)index, __ATOMIC_ACQUIRE) == ring->next) {
-        return false;
-    }
-    entry = word(ring->available + 4 + 2 * (uint64_t)(ring->next % ring->size), VHOST_ACCESS_RO);
-    if (!entry || !word(element, VHOST_ACCESS_WO) || !word(element + 4, VHOST_ACCESS_WO) ||
-        !word(ring->available, VHOST_ACCESS_RO)) {
-        return false;
-    }
-    *chain = (struct chain){.count = 0};
-    memcpy(&chain->head, entry, 2);
-    return gather(ring, chain, perm);
-}
-
-/* All of it was found by peek. */
-static void give_back(struct ring *ring, const struct chain *chain, uint32_t length)
-{
-    uint64_t element = ring->used + 4 + 8 * (uint64_t)(ring->returned % ring->size);
-    uint32_t head = chain->head;
-
-    memcpy(word(element, VHOST_ACCESS_WO), &head, 4);
-    memcpy(word(element + 4, VHOST_ACCESS_WO), &length, 4);
-    ring->next++;
-    ring->returned++;
-    __atomic_store_n((uint16_t *)word(ring->used + 2, VHOST_ACCESS_WO), ring->returned,
-                     __ATOMIC_RELEASE);
-}
-
-static void interrupt(struct ring *ring)
-{
-    uint16_t flags;
-    uint64_t one = 1;
-
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    memcpy(&flags, word(ring->available, VHOST_ACCESS_RO), 2);
-    if (!(flags & VRING_AVAIL_F_NO_INTERRUPT) && ring->call >= 0 &&
-        write(ring->call, &one, sizeof(one)) < 0) {
-        perror("call");
-    }
-}
-
-/* Returns whether a frame went back. */
-static bool echo_one(void)
-{
-    static uint8_t frame[FRAME_MAX];
-    static struct chain out, in;
-    uint32_t size = 0, done = 0;
-
-    if (!peek(&all.rings[1], &out, VHOST_ACCESS_RO) ||
-        !peek(&all.rings[0], &in, VHOST_ACCESS_WO)) {
-        return false;
-    }
-    if (out.bytes > sizeof(frame) || out.bytes < HEADER || out.bytes > in.bytes) {
-        give_back(&all.rings[1], &out, 0); /* too large to go back: it is dropped */
-        return true;
-    }
-    for (unsigned i = 0; i < out.count; i++) {
-        memcpy(frame + size, out.segments[i].at, out.segments[i].length);
-        size += out.segments[i].length;
-    }
-    memset(frame, 0, HEADER);
-    frame[10] = 1; /* buffers */
-    for (unsigned i = 0; done < size; i++) {
-        uint32_t part = in.segments[i].length < size - done ? in.segments[i].length : size - done;
-
-        memcpy(in.segments[i].at, frame + done, part);
-        done += part;
-    }
-    give_back(&all.rings[1], &out, 0);
-    give_back(&all.rings[0], &in, size);
-    frames++;
-    return true;
-}
-
-/* Returns whether it should be called again at once. */
-static bool echo(void)
-{
-    unsigned count = 0;
-
-    for (unsigned i = 0; i < RINGS; i++) {
-        if (!all.rings[i].runs || !all.rings[i].enabled) {
-            return false;
-        }
-    }
-    while (count < BATCH && echo_one()) {
-        count++;
-    }
-    for (unsigned i = 0; count > 0 && i < RINGS; i++) {
-        interrupt(&all.rings[i]);
-    }
-    return count == BATCH;
-}
-
 /* ---- requests ---- */
 
 static void close_fd(int *fd)
@@ -537,8 +336,8 @@ static bool set_memory(struct message *message)
     forget_asked(0, UINT64_MAX);
     if (message->payload.memory.count > REGIONS ||
         message->payload.memory.count != message->fd_count) {
-        violation("%u regions with %u descriptors", message->payload.memory.count,
-                  message->fd_count);
+        echo_violation("%u regions with %u descriptors", message->payload.memory.count,
+                       message->fd_count);
         return false;
     }
     for (unsigned i = 0; i < message->fd_count; i++) {
@@ -547,7 +346,7 @@ static bool set_memory(struct message *message)
                         message->fds[i], 0);
 
         if (at == MAP_FAILED) {
-            violation("a region that cannot be mapped: %s", strerror(errno));
+            echo_violation("a region that cannot be mapped: %s", strerror(errno));
             return false;
         }
         all.regions[i] = *region;
@@ -557,12 +356,12 @@ static bool set_memory(struct message *message)
     return true;
 }
 
-static struct ring *ring_of(uint64_t number)
+static struct echo_ring *ring_of(uint64_t number)
 {
-    if (number < RINGS) {
+    if (number < ECHO_RINGS) {
         return &all.rings[number];
     }
-    violation("ring %llu", (unsigned long long)number);
+    echo_violation("ring %llu", (unsigned long long)number);
     return NULL;
 }
 
@@ -577,7 +376,7 @@ static void take_fd(struct message *message, int *fd)
 
 static bool set_address(const struct vhost_vring_addr *address)
 {
-    struct ring *ring = ring_of(address->index);
+    struct echo_ring *ring = ring_of(address->index);
 
     if (!ring) {
         return false;
@@ -591,7 +390,7 @@ static bool set_address(const struct vhost_vring_addr *address)
 
 static bool get_base(struct message *message)
 {
-    struct ring *ring = ring_of(message->payload.state.index);
+    struct echo_ring *ring = ring_of(message->payload.state.index);
 
     if (!ring) {
         return false;
@@ -608,7 +407,7 @@ static bool iotlb(const struct vhost_iotlb_msg *message)
     } else if (message->type == VHOST_IOTLB_INVALIDATE) {
         invalidate(message);
     } else {
-        violation("an IOTLB message of type %u", message->type);
+        echo_violation("an IOTLB message of type %u", message->type);
     }
     return true;
 }
@@ -616,7 +415,7 @@ static bool iotlb(const struct vhost_iotlb_msg *message)
 static bool set_state(const struct message *message)
 {
     const struct vhost_vring_state *state = &message->payload.state;
-    struct ring *ring = ring_of(state->index);
+    struct echo_ring *ring = ring_of(state->index);
 
     if (!ring) {
         return false;
@@ -633,7 +432,7 @@ static bool set_state(const struct message *message)
 
 static bool set_kick(struct message *message)
 {
-    struct ring *ring = ring_of(message->payload.number & 0xff);
+    struct echo_ring *ring = ring_of(message->payload.number & 0xff);
 
     if (!ring) {
         return false;
@@ -642,7 +441,7 @@ static bool set_kick(struct message *message)
     ring->runs = true;
     if (ring->size == 0 || (ring->size & (ring->size - 1)) || ring->available == 0 ||
         !(all.features & F_ACCESS_PLATFORM) || all.back < 0 || all.region_count == 0) {
-        violation("a ring starts, and not all was said before");
+        echo_violation("a ring starts, and not all was said before");
         ring->runs = false;
     }
     return true;
@@ -651,7 +450,7 @@ static bool set_kick(struct message *message)
 /* Returns whether the request is answered with 0, if the front-end wants that. */
 static bool obey(struct message *message)
 {
-    struct ring *ring;
+    struct echo_ring *ring;
 
     switch (message->header.request) {
     case SET_FEATURES:
@@ -684,7 +483,7 @@ static bool obey(struct message *message)
     case IOTLB_MSG:
         return iotlb(&message->payload.iotlb);
     default:
-        violation("request %u", message->header.request);
+        echo_violation("request %u", message->header.request);
         return false;
     }
 }
@@ -742,16 +541,16 @@ static void drain_kick(int fd)
 
 static void serve(void)
 {
-    struct pollfd fds[1 + RINGS];
+    struct pollfd fds[1 + ECHO_RINGS];
     bool again = false;
 
     for (;;) {
         fds[0] = (struct pollfd){.fd = all.front, .events = POLLIN};
-        for (unsigned i = 0; i < RINGS; i++) {
-            fds[1 + i] = (struct pollfd){
-                .fd = all.rings[i].runs ? all.rings[i].kick : -1, .events = POLLIN};
+        for (unsigned i = 0; i < ECHO_RINGS; i++) {
+            fds[1 + i] =
+                (struct pollfd){.fd = all.rings[i].runs ? all.rings[i].kick : -1, .events = POLLIN};
         }
-        if (poll(fds, 1 + RINGS, again ? 0 : -1) < 0 && errno != EINTR) {
+        if (poll(fds, 1 + ECHO_RINGS, again ? 0 : -1) < 0 && errno != EINTR) {
             return;
         }
         if (ending) {
@@ -764,12 +563,12 @@ static void serve(void)
         if (fds[0].revents && !next_message()) {
             return;
         }
-        for (unsigned i = 0; i < RINGS; i++) {
+        for (unsigned i = 0; i < ECHO_RINGS; i++) {
             if (fds[1 + i].revents & POLLIN) {
                 drain_kick(fds[1 + i].fd);
             }
         }
-        again = echo();
+        again = echo_frames(all.rings);
     }
 }
 
@@ -778,7 +577,7 @@ static void begin(int fd)
     memset(&all, 0, sizeof(all));
     all.front = fd;
     all.back = -1;
-    for (unsigned i = 0; i < RINGS; i++) {
+    for (unsigned i = 0; i < ECHO_RINGS; i++) {
         all.rings[i].kick = all.rings[i].call = -1;
     }
     front_ends++;
@@ -787,7 +586,7 @@ static void begin(int fd)
 static void end(void)
 {
     drop_memory();
-    for (unsigned i = 0; i < RINGS; i++) {
+    for (unsigned i = 0; i < ECHO_RINGS; i++) {
         close_fd(&all.rings[i].kick);
         close_fd(&all.rings[i].call);
     }
@@ -845,8 +644,8 @@ int main(int argc, char **argv)
     unlink(argv[1]);
     printf("front-ends %llu, frames %llu, misses %llu, updates %llu, invalidations %llu, "
            "violations %llu\n",
-           (unsigned long long)front_ends, (unsigned long long)frames, (unsigned long long)misses,
-           (unsigned long long)updates, (unsigned long long)invalidations,
-           (unsigned long long)violations);
+           (unsigned long long)front_ends, (unsigned long long)echo_count,
+           (unsigned long long)misses, (unsigned long long)updates,
+           (unsigned long long)invalidations, (unsigned long long)violations);
     return violations > 0;
 }
