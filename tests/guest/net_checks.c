@@ -110,17 +110,17 @@ void check_net_crashes(struct net *net, const struct net_plan *plan)
     if (!check_link(net, true, "before") || !check_echo(net, SOME_FRAMES, false, "before")) {
         return;
     }
-    crash(net, plan, "far: kill", "far: start");
-    crash(net, plan, "far: kill and start", NULL);
-    crash(net, plan, "far: garbage", NULL);
+    crash(net, plan, "echo: kill", "echo: start");
+    crash(net, plan, "echo: kill and start", NULL);
+    crash(net, plan, "echo: garbage", NULL);
     /* It hangs, and the driver resets the device: that ends. */
-    if (init_ask("far: stop")) {
+    if (init_ask("echo: stop")) {
         net_send_some(net, IN_THE_MIDDLE);
         check(net_unbind(net), "the far process hangs: the driver leaves");
         check(net_bind(net), "and returns");
         check_link(net, false, "the far process hangs");
         check_edu(plan, "the far process hangs");
-        if (init_ask("far: continue") && check_link(net, true, "it goes on")) {
+        if (init_ask("echo: continue") && check_link(net, true, "it goes on")) {
             check_echo(net, plan->frames, true, "it goes on");
         }
     }

@@ -35,7 +35,7 @@ import figures  # noqa: E402
 import initramfs  # noqa: E402
 import programs  # noqa: E402
 from child import CannotRun, Child, Failed  # noqa: E402
-from far import FARS  # noqa: E402
+from echo import ECHOES  # noqa: E402
 from setups import (DISK_KINDS, FRAMES, FRAMES_FULL, IOMMUS, KERNELS, KIND_OPTIONS,  # noqa: E402
                     VIRTIO_KERNELS, setups_of)
 
@@ -320,7 +320,7 @@ class Ready:
         return os.path.join(cache_directory(), "kernel-" + name)
 
     def unit(self, setup):
-        key = setup.kind, setup.iommu, setup.strict, setup.model, setup.far
+        key = setup.kind, setup.iommu, setup.strict, setup.model, setup.echo
         if key not in self.units:
             self.units[key] = setup.unit(self.args, self.directory)
         return self.units[key]
@@ -332,7 +332,7 @@ class Ready:
         key = name, setup.kernel, setup.model
         if key not in self.images:
             self.images[key] = build_initramfs(self.programs[name], self.kernel(setup.kernel),
-                                               setup.model, setup.far, self.directory)
+                                               setup.model, setup.echo, self.directory)
         return self.images[key]
 
     def stop(self):
@@ -401,8 +401,8 @@ def parse():
     p.add_argument("--threads", type=int, default=8, metavar="N",
                    help="that use the disk at once (8)")
     p.add_argument("--takeovers", type=int, default=3, metavar="N", help="in a row (3)")
-    p.add_argument("--far", choices=list(FARS), default="echo",
-                   help="what is behind an interface: a program of ours, or DPDK's testpmd (echo)")
+    p.add_argument("--echo", choices=list(ECHOES), default="ours",
+                   help="who has an interface's rings: a program of ours, or DPDK's testpmd (ours)")
     p.add_argument("--frames", type=int, metavar="N",
                    help="that an interface echoes (%d; %d with --full)" % (FRAMES, FRAMES_FULL))
     p.add_argument("--bench-ms", type=int, default=2000, metavar="MS", help="a figure (2000)")

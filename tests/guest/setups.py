@@ -6,7 +6,7 @@ Vocabulary.  "Setup": one way to run: what is tested, kernel, strict or lazy, nu
 """
 
 from disk_file import Disk
-from far import FARS
+from echo import ECHOES
 from units import BackendUnit, QemuUnit, ServedUnit
 
 KERNELS = ["6.1", "6.12", "7.2"]
@@ -40,14 +40,14 @@ KIND_OPTIONS = {
 class Setup:
     """One way to run.  kind: "device" (the unit and edu devices), "mirror" (and what a mirror of
     them is told); the backend that is tested, "vfio" or "iommufd"; or what is done with a disk
-    (DISK_KINDS) or an interface (NET_KINDS; far: what is behind it).  iommu: "on"; "off", where the kernel leaves the unit alone; or "none".  model:
-    "vtd" or "virtio"."""
+    (DISK_KINDS) or an interface (NET_KINDS; echo: who has its rings).  iommu: "on"; "off", where
+    the kernel leaves the unit alone; or "none".  model: "vtd" or "virtio"."""
 
     def __init__(self, kernel, strict=True, smp=1, kind="device", iommu="on", model="vtd",
-                 far="echo"):
+                 echo="ours"):
         self.kernel, self.strict, self.smp, self.kind = kernel, strict, smp, kind
         self.iommu, self.model = iommu, model
-        self.far = far if kind in NET_KINDS else None
+        self.echo = echo if kind in NET_KINDS else None
 
     def mode(self):
         if self.iommu != "on":
@@ -59,7 +59,7 @@ class Setup:
         kinds = dict(OTHER_KINDS, **DISK_KINDS, **NET_KINDS)
         return "kernel %s, %s, %d CPU%s%s%s" % (self.kernel, self.mode(), self.smp,
                                                 "s" if self.smp > 1 else "", kinds[self.kind],
-                                                " (%s)" % self.far if self.far else "")
+                                                " (%s)" % self.echo if self.echo else "")
 
     def patience(self, args):
         """How many times as long as others it may take: waiting is part of some."""
@@ -71,11 +71,11 @@ class Setup:
         disk = Disk(directory, args.disk_mib) if self.kind in DISK_KINDS else None
         if self.kind in ("vfio", "iommufd"):
             return BackendUnit(args, self.kind == "iommufd")
-        far = FARS[self.far](directory) if self.far else None
+        echo = ECHOES[self.echo](directory) if self.echo else None
         if self.kind != "mirror" and not args.viommu:
-            return QemuUnit(args, self.model, disk, self.iommu != "none", far)
+            return QemuUnit(args, self.model, disk, self.iommu != "none", echo)
         unit = ServedUnit(args, directory, self.model, self.kind == "mirror", disk,
-                          self.iommu != "none", far)
+                          self.iommu != "none", echo)
         unit.translates = self.iommu == "on"
         unit.cuts_off = self.kind == "failures"
         # A device that is cut off, or a machine that is killed.
@@ -135,8 +135,8 @@ def virtio_setups():
 def net_setups():
     """All that is done with an interface."""
     modes = [("6.12", True, "vtd"), ("6.1", False, "vtd"), ("6.12", True, "virtio")]
-    return [Setup(k, strict, 4, kind, model=model, far=far) for k, strict, model in modes
-            for kind in NET_KINDS for far in FARS]
+    return [Setup(k, strict, 4, kind, model=model, echo=echo) for k, strict, model in modes
+            for kind in NET_KINDS for echo in ECHOES]
 
 
 def bench_setups(args):
@@ -166,5 +166,5 @@ def setups_of(args):
         return matrix(kind, args.model)
     if kind == "bench":
         return bench_setups(args)
-    return [Setup(k, args.strict, args.smp, kind, args.iommu, args.model, args.far)
+    return [Setup(k, args.strict, args.smp, kind, args.iommu, args.model, args.echo)
             for k in args.kernel]

@@ -60,30 +60,30 @@ class Unit:
     pages = 64
     storm = 300
 
-    def __init__(self, args, disk=None, far=None):
+    def __init__(self, args, disk=None, echo=None):
         self.args = args
-        self.disk, self.far = disk, far
+        self.disk, self.echo = disk, echo
         if disk:
             self.program = "disk_test"
-        if far:
+        if echo:
             self.program = "net_test"
 
     def start(self, _log):
         """Before QEMU."""
         if self.disk:
             self.disk.create()
-        if self.far:
-            self.far.start()
+        if self.echo:
+            self.echo.start()
 
     def stop(self):
         """After it."""
-        if self.far:
-            self.far.stop()
+        if self.echo:
+            self.echo.stop()
 
     def kill(self):
         """Whatever happened: nothing of it stays."""
-        if self.far:
-            self.far.kill()
+        if self.echo:
+            self.echo.kill()
 
     def output(self):
         """What the processes behind it said."""
@@ -91,16 +91,16 @@ class Unit:
 
     def files(self):
         """What a failure should leave besides."""
-        return self.far.files() if self.far else []
+        return self.echo.files() if self.echo else []
 
     def slots(self):
         """Of the edu devices: one is enough beside another."""
-        return edu_slots(1 if self.disk or self.far else self.args.edu)
+        return edu_slots(1 if self.disk or self.echo else self.args.edu)
 
     def ask(self, what, _log):
         """What the guest asks for; raises Failed when it cannot be done."""
-        if self.far and what.startswith("far: "):
-            self.far.ask(what[len("far: "):])
+        if self.echo and what.startswith("echo: "):
+            self.echo.ask(what[len("echo: "):])
         elif not self.disk or not self.disk.ask(what):
             raise Failed("the guest asks for \"%s\"" % what)
 
@@ -108,7 +108,7 @@ class Unit:
         """Of the kernel command line."""
         if self.disk:
             return ["viommu.edu=1", "viommu.threads=%d" % self.args.threads]
-        if self.far:
+        if self.echo:
             return ["viommu.edu=1"]
         storm = self.storm if self.args.storm is None else self.args.storm
         return ["viommu.edu=%d" % self.args.edu, "viommu.storm=%d" % storm,
@@ -131,8 +131,8 @@ class QemuUnit(Unit):
 
     pages = 8               # this edu starts a DMA 100 ms after the command
 
-    def __init__(self, args, model="vtd", disk=None, iommu=True, far=None):
-        super().__init__(args, disk, far)
+    def __init__(self, args, model="vtd", disk=None, iommu=True, echo=None):
+        super().__init__(args, disk, echo)
         self.model, self.iommu = model, iommu
 
     def words(self):
@@ -157,16 +157,16 @@ class QemuUnit(Unit):
 
     def qemu_net(self):
         """QEMU's own virtio-net, and its own vhost-user in front of the far process."""
-        if not self.far:
+        if not self.echo:
             return []
-        return ["-chardev", "socket,id=far,path=%s,reconnect-ms=100" % self.far.socket,
-                "-netdev", "vhost-user,id=net,chardev=far", "-device",
+        return ["-chardev", "socket,id=echo,path=%s,reconnect-ms=100" % self.echo.socket,
+                "-netdev", "vhost-user,id=net,chardev=echo", "-device",
                 "virtio-net-pci,netdev=net,addr=%s,mac=%s,disable-legacy=on,iommu_platform=on,"
                 "romfile=" % (NET_SLOT, NET_MAC)]
 
     def judge(self, console):
-        if self.far:
-            return ["QEMU's own vhost-user" + self.far.judge()]
+        if self.echo:
+            return ["QEMU's own vhost-user" + self.echo.judge()]
         return [self.disk.judge(console)] if self.disk else []
 
 
@@ -204,8 +204,8 @@ class ServedUnit(Unit):
     the devices alone."""
 
     def __init__(self, args, directory, model="vtd", mirrored=False, disk=None, iommu=True,
-                 far=None):
-        super().__init__(args, disk, far)
+                 echo=None):
+        super().__init__(args, disk, echo)
         self.directory = directory
         self.model = model
         self.mirrored = mirrored
@@ -240,7 +240,7 @@ class ServedUnit(Unit):
         """Slot and socket of everything that is served."""
         out = [(IOMMU_SLOT, self.path(self.model))] if self.iommu else []
         out += [(slot, self.path("edu-" + slot)) for slot in self.slots()]
-        out += [(NET_SLOT, self.path("net"))] if self.far else []
+        out += [(NET_SLOT, self.path("net"))] if self.echo else []
         return out + ([(DISK_SLOT, self.path("disk"))] if self.disk else [])
 
     def make_table(self):
@@ -268,9 +268,9 @@ class ServedUnit(Unit):
             out += ["--device", "nvme,at=%s,socket=%s,file=%s,queues=%d,hold=%s,fail=%s"
                     % (requester(DISK_SLOT), self.path("disk"), self.disk.path, DISK_QUEUES,
                        self.disk.hold, self.disk.fail)]
-        if self.far:
+        if self.echo:
             device = "vhost-user-net:%s,at=%s,socket=%s,mac=%s" \
-                % (self.far.socket, requester(NET_SLOT), self.path("net"), NET_MAC)
+                % (self.echo.socket, requester(NET_SLOT), self.path("net"), NET_MAC)
             out += ["--device", device + (",timeout=%d" % PATIENT_MS if self.patient else "")]
             out += ["--ack-timeout", str(PATIENT_MS)] if self.patient else []
         return out
@@ -303,8 +303,8 @@ class ServedUnit(Unit):
                 os.unlink(path)
         if self.disk:
             self.disk.create()
-        if self.far:
-            self.far.start()
+        if self.echo:
+            self.echo.start()
         self.summary = os.path.join(self.directory, "server.log")
         command = self.command()
         if self.hands_over:
@@ -402,20 +402,20 @@ class ServedUnit(Unit):
             raise Failed("viommu serve ended early, with status %d" % early)
         if status != 0:
             raise Failed("viommu serve ended with status %d after SIGINT" % status)
-        if self.far:
-            self.far.stop()
+        if self.echo:
+            self.echo.stop()
 
     def kill(self):
         if self.child:
             self.child.stop()
-        if self.far:
-            self.far.kill()
+        if self.echo:
+            self.echo.kill()
 
     def judge(self, console):
         if self.disk:
             said = [self.disk.judge(console), self.judge_counters()]
-        elif self.far:
-            said = [self.judge_far()]
+        elif self.echo:
+            said = [self.judge_echo()]
         else:
             said = self.judge_refused(console)
         self.judge_requests()
@@ -444,7 +444,7 @@ class ServedUnit(Unit):
             if self.counter(name):
                 raise Failed("viommu serve: %s: %d" % (name, self.counter(name)))
 
-    def judge_far(self):
+    def judge_echo(self):
         """Did the far process use translations, and acknowledge what was taken back?"""
         given, back, acknowledged = (self.counter(name) for name in
                                      ("translations given", "translations taken back",
@@ -455,7 +455,7 @@ class ServedUnit(Unit):
         if acknowledged < back and self.counter("far process left") == 0:
             raise Failed("%d of %d acknowledged" % (acknowledged, back))
         return "%d translations given, %d taken back; the far process came %d times%s" \
-            % (given, back, self.counter("far process came"), self.far.judge())
+            % (given, back, self.counter("far process came"), self.echo.judge())
 
     def judge_counters(self):
         """Was it the unit that translated, and did data go without copies?"""

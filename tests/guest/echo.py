@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""far.py - the far process of a guest's network interface: who has its rings, and what is done to it.
+"""echo.py - the far process of a guest's network interface: who has its rings, and what is done to it.
 
 Vocabulary.  "Far process": a vhost-user back-end that sends every frame back; ours
 (tests/peers/vhost_echo.c), or DPDK's testpmd (tests/peers/testpmd.py).
@@ -19,13 +19,13 @@ ECHO_SOURCES = ["vhost_echo.c", "vhost_echo_frames.c"]
 START_SECONDS = 10
 
 
-class Far:
+class Echo:
     """What both have.  start() returns when it listens."""
 
     def __init__(self, directory):
         self.directory = directory
-        self.socket = os.path.join(directory, "far.sock")
-        self.log = os.path.join(directory, "far.log")
+        self.socket = os.path.join(directory, "echo.sock")
+        self.log = os.path.join(directory, "echo.log")
 
     def ask(self, what):
         """What the guest asks for; raises Failed when it cannot be done."""
@@ -38,7 +38,7 @@ class Far:
         elif what in ("stop", "continue"):
             self.signal(signal.SIGSTOP if what == "stop" else signal.SIGCONT)
         elif what != "kill":
-            raise Failed("the guest asks for \"far: %s\"" % what)
+            raise Failed("the guest asks for \"echo: %s\"" % what)
 
     def files(self):
         """What it said."""
@@ -49,7 +49,7 @@ class Far:
         return ""
 
 
-class EchoFar(Far):
+class OwnEcho(Echo):
     """Ours, built here and now."""
 
     def __init__(self, directory):
@@ -125,7 +125,7 @@ class EchoFar(Far):
         return "; %s frames, asked %s times" % frames.groups() if frames else ""
 
 
-class TestpmdFar(Far):
+class TestpmdEcho(Echo):
     """DPDK's testpmd."""
 
     def __init__(self, directory):
@@ -159,4 +159,4 @@ class TestpmdFar(Far):
         return "; %s frames through testpmd" % self.frames
 
 
-FARS = {"echo": EchoFar, "testpmd": TestpmdFar}
+ECHOES = {"ours": OwnEcho, "testpmd": TestpmdEcho}
