@@ -1,24 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Rows: paravirtual map and unmap, one page or 512 in a call, deferred or not, each in two layouts;
- * and the destruction of a VM with a million mappings.
+ * the destruction of a VM with a million mappings; and what a mapping costs in memory.
  *
- * Both sides do the same to the same hypervisor: a table of operations that counts references of a
- * page in an array and does nothing else. The baseline is what is commonly written: a GHashTable
- * from device frame to an entry that is allocated, a GTree by owner's frame and device frame for
- * the way back, a GPtrArray of what awaits its flush, and a mutex that is taken once a call. It is
- * called directly: it decodes nothing, checks no argument, looks at no reserved range, and never
- * gives its mutex up while it calls the hypervisor.
+ * Both sides are given the same calls, and do the same to the same hypervisor: a table of operations
+ * that counts references of a page in an array and does nothing else. The baseline (baseline_pv.h)
+ * keeps what the interface promises of these calls in the structures that are common, but for one
+ * thing: it holds its mutex while it calls the hypervisor, as is common, where the engine gives its
+ * own up and takes it back.
  */
+#include "baseline_pv.h"
 #include "bench.h"
 
-#include <viommu/pv.h>
-
 #include <errno.h>
-#include <glib.h>
-#include <pthread.h>
+#include <malloc.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum {
     OWNER = 1,
@@ -29,15 +25,10 @@ enum {
     RW = VIOMMU_PV_READ | VIOMMU_PV_WRITE,
 };
 
-struct entry {
-    uint64_t device_frame;
-    uint64_t frame;
-    uint32_t perm;
-};
-
 struct pv_bench {
     uint64_t live;  /* mappings that stay */
     uint64_t block; /* so many lie side by side */
+    uint64_t apart; /* 0, or: those that stay are so far from each other */
     bool near;      /* what comes and goes lies together */
     uint64_t frames;
     struct viommu_pv *pv;
@@ -45,11 +36,8 @@ struct pv_bench {
     uint32_t *types;
     uint64_t flushes;
     uint64_t at;
-    /* The baseline. */
-    pthread_mutex_t lock;
-    GHashTable *table;
-    GTree *tree;
-    GPtrArray *pending;
+    struct base_pv *base;
+    bool filled; /* the baseline has the mapper */
 };
 
 /* ---- the hypervisor ---- */
@@ -220,23 +208,30 @@ static const struct viommu_pv_ops ops = {
     .acknowledged = op_acknowledged,
 };
 
-/* The baseline calls through the same table, by a pointer that is not known when it is compiled. */
+/* Both sides call through a pointer that is not known when they are compiled. */
 static const struct viommu_pv_ops *volatile hypervisor = &ops;
 
 /* ---- the engine ---- */
 
-static bool call(struct pv_bench *b, unsigned operation, uint64_t frame, uint64_t device_frame,
-                 uint64_t count, uint32_t flags)
+/* A call of the mapper's: a frame of the owner's at the device frame of the same number. */
+static struct viommu_pv_map_call a_call(unsigned operation, uint64_t place, uint64_t count,
+                                        uint32_t flags)
 {
-    struct viommu_pv_map_call in = {
-        .head = {VIOMMU_PV_VERSION, (uint16_t)operation, sizeof(in)},
+    return (struct viommu_pv_map_call){
+        .head = {VIOMMU_PV_VERSION, (uint16_t)operation, sizeof(struct viommu_pv_map_call)},
         .vm = OWNER,
-        .frame = frame,
-        .device_frame = device_frame,
+        .frame = place,
+        .device_frame = place,
         .count = count,
         .perm = operation == VIOMMU_PV_MAP ? RW : 0,
         .flags = flags,
     };
+}
+
+static bool call(struct pv_bench *b, unsigned operation, uint64_t place, uint64_t count,
+                 uint32_t flags)
+{
+    struct viommu_pv_map_call in = a_call(operation, place, count, flags);
     struct viommu_pv_answer out;
     size_t written;
 
@@ -262,6 +257,9 @@ static bool mapper_add(struct pv_bench *b)
  */
 static uint64_t stays(const struct pv_bench *b, uint64_t number)
 {
+    if (b->apart) {
+        return number * b->apart;
+    }
     return b->near ? number : number / b->block * 2 * b->block + number % b->block;
 }
 
@@ -282,8 +280,8 @@ static bool engine(struct pv_bench *b, uint64_t count, uint64_t batch, uint32_t 
     for (uint64_t i = 0; ok && i < count; i += batch) {
         uint64_t place = next_place(b);
 
-        ok = call(b, VIOMMU_PV_MAP, place, place, batch, 0) &&
-             call(b, VIOMMU_PV_UNMAP, place, place, batch, flags);
+        ok = call(b, VIOMMU_PV_MAP, place, batch, 0) &&
+             call(b, VIOMMU_PV_UNMAP, place, batch, flags);
     }
     return ok;
 }
@@ -310,114 +308,47 @@ static bool engine_batch_deferred(void *state, uint64_t count)
 
 /* ---- the baseline ---- */
 
-static gint compare(gconstpointer a, gconstpointer b, gpointer data)
+static bool base_call(struct pv_bench *b, unsigned operation, uint64_t place, uint64_t count,
+                      uint32_t flags)
 {
-    const struct entry *x = a;
-    const struct entry *y = b;
+    struct viommu_pv_map_call in = a_call(operation, place, count, flags);
+    struct viommu_pv_answer out;
 
-    (void)data;
-    if (x->frame != y->frame) {
-        return x->frame < y->frame ? -1 : 1;
-    }
-    return x->device_frame < y->device_frame ? -1 : x->device_frame > y->device_frame;
+    base_pv_call(b->base, MAPPER, &in, sizeof(in), &out);
+    return out.status == VIOMMU_PV_OK;
 }
 
-static bool base_map(struct pv_bench *b, uint64_t frame, uint64_t device_frame)
-{
-    struct viommu_pv_page page;
-    struct entry *entry;
-
-    if (hypervisor->lookup(b, OWNER, frame, 0, &page) ||
-        !hypervisor->may_use(b, MAPPER, OWNER, RW) ||
-        g_hash_table_lookup(b->table, &device_frame) ||
-        hypervisor->get_page(b, OWNER, frame, 0, page.handle) ||
-        hypervisor->get_type(b, 0, page.handle)) {
-        return false;
-    }
-    entry = g_new(struct entry, 1);
-    *entry = (struct entry){device_frame, frame, RW};
-    g_hash_table_insert(b->table, &entry->device_frame, entry);
-    g_tree_insert(b->tree, entry, entry);
-    return !hypervisor->map(b, b, device_frame, 0, page.handle, RW);
-}
-
-static void base_drop(struct pv_bench *b, struct entry *entry)
-{
-    g_tree_remove(b->tree, entry);
-    g_hash_table_remove(b->table, &entry->device_frame);
-    hypervisor->put_type(b, 0, entry->frame);
-    hypervisor->put_page(b, 0, entry->frame);
-    g_free(entry);
-}
-
-static void base_flush(struct pv_bench *b)
-{
-    (void)hypervisor->flush(b, b, 0, UINT64_MAX);
-    for (guint i = 0; i < b->pending->len; i++) {
-        base_drop(b, g_ptr_array_index(b->pending, i));
-    }
-    g_ptr_array_set_size(b->pending, 0);
-}
-
-static bool base_unmap(struct pv_bench *b, uint64_t device_frame)
-{
-    struct entry *entry = g_hash_table_lookup(b->table, &device_frame);
-
-    if (!entry || hypervisor->unmap(b, b, device_frame, 0)) {
-        return false;
-    }
-    if (b->pending->len >= DEFERRED) {
-        base_flush(b);
-    }
-    g_ptr_array_add(b->pending, entry);
-    return true;
-}
-
-static bool base(struct pv_bench *b, uint64_t count, uint64_t batch, bool deferred)
+static bool base(struct pv_bench *b, uint64_t count, uint64_t batch, uint32_t flags)
 {
     bool ok = true;
 
     for (uint64_t i = 0; ok && i < count; i += batch) {
         uint64_t place = next_place(b);
 
-        pthread_mutex_lock(&b->lock);
-        if (b->pending->len && g_hash_table_contains(b->table, &place)) {
-            base_flush(b);
-        }
-        for (uint64_t j = 0; ok && j < batch; j++) {
-            ok = base_map(b, place + j, place + j);
-        }
-        pthread_mutex_unlock(&b->lock);
-        pthread_mutex_lock(&b->lock);
-        for (uint64_t j = 0; ok && j < batch; j++) {
-            ok = base_unmap(b, place + j);
-        }
-        if (!deferred) {
-            base_flush(b);
-        }
-        pthread_mutex_unlock(&b->lock);
+        ok = base_call(b, VIOMMU_PV_MAP, place, batch, 0) &&
+             base_call(b, VIOMMU_PV_UNMAP, place, batch, flags);
     }
     return ok;
 }
 
 static bool base_one(void *state, uint64_t count)
 {
-    return base(state, count, 1, false);
+    return base(state, count, 1, 0);
 }
 
 static bool base_one_deferred(void *state, uint64_t count)
 {
-    return base(state, count, 1, true);
+    return base(state, count, 1, VIOMMU_PV_DEFER);
 }
 
 static bool base_batch(void *state, uint64_t count)
 {
-    return base(state, count, BATCH, false);
+    return base(state, count, BATCH, 0);
 }
 
 static bool base_batch_deferred(void *state, uint64_t count)
 {
-    return base(state, count, BATCH, true);
+    return base(state, count, BATCH, VIOMMU_PV_DEFER);
 }
 
 /* ---- destruction ---- */
@@ -428,7 +359,7 @@ static void engine_fill(void *state)
     bool ok = mapper_add(b);
 
     for (uint64_t at = 0; ok && at < b->live; at += b->block) {
-        ok = call(b, VIOMMU_PV_MAP, stays(b, at), stays(b, at), b->block, 0);
+        ok = call(b, VIOMMU_PV_MAP, stays(b, at), b->block, 0);
     }
     if (!ok) {
         abort();
@@ -444,42 +375,25 @@ static bool engine_destroy(void *state, uint64_t count)
 static void base_fill(void *state)
 {
     struct pv_bench *b = state;
+    bool ok = true;
 
-    for (uint64_t i = 0; i < b->live; i++) {
-        if (!base_map(b, stays(b, i), stays(b, i))) {
-            abort();
-        }
+    base_pv_vm_add(b->base, MAPPER);
+    for (uint64_t at = 0; ok && at < b->live; at += b->block) {
+        ok = base_call(b, VIOMMU_PV_MAP, stays(b, at), b->block, 0);
     }
-}
-
-static gboolean collect(gpointer key, gpointer value, gpointer data)
-{
-    (void)key;
-    g_ptr_array_add(data, value);
-    return FALSE;
+    if (!ok) {
+        abort();
+    }
+    b->filled = true;
 }
 
 static bool base_destroy(void *state, uint64_t count)
 {
     struct pv_bench *b = state;
-    GPtrArray *all = g_ptr_array_new();
 
     (void)count;
-    pthread_mutex_lock(&b->lock);
-    base_flush(b);
-    g_tree_foreach(b->tree, collect, all);
-    for (guint i = 0; i < all->len; i++) {
-        struct entry *entry = g_ptr_array_index(all, i);
-
-        (void)hypervisor->unmap(b, b, entry->device_frame, 0);
-        g_ptr_array_add(b->pending, entry);
-        if (b->pending->len >= DEFERRED) {
-            base_flush(b);
-        }
-    }
-    base_flush(b);
-    pthread_mutex_unlock(&b->lock);
-    g_ptr_array_unref(all);
+    base_pv_vm_destroy(b->base, MAPPER);
+    b->filled = false;
     return true;
 }
 
@@ -504,11 +418,11 @@ static void teardown(void *state)
     (void)viommu_pv_vm_destroy(b->pv, MAPPER);
     (void)viommu_pv_vm_destroy(b->pv, OWNER);
     (void)viommu_pv_destroy(b->pv);
-    (void)base_destroy(b, 0);
-    g_hash_table_unref(b->table);
-    g_tree_unref(b->tree);
-    g_ptr_array_unref(b->pending);
-    pthread_mutex_destroy(&b->lock);
+    if (b->filled) {
+        (void)base_destroy(b, 0);
+    }
+    base_pv_vm_destroy(b->base, OWNER);
+    base_pv_destroy(b->base);
     free(b->refs);
     free(b->types);
     free(b);
@@ -517,8 +431,10 @@ static void teardown(void *state)
 static struct pv_bench *setup(uint64_t live, uint64_t block, bool near)
 {
     struct pv_bench *b = calloc(1, sizeof(*b));
-    struct viommu_pv_config config = {.ops = &ops,
+    struct viommu_pv_config config = {.ops = hypervisor,
                                       .opaque = b,
+                                      .frame_max = UINT32_MAX,
+                                      .device_frame_max = UINT32_MAX,
                                       .mappings_max = 1 << 21,
                                       .count_max = 1 << 21,
                                       .deferred_max = DEFERRED};
@@ -532,10 +448,8 @@ static struct pv_bench *setup(uint64_t live, uint64_t block, bool near)
     b->frames = 2 * live;
     b->refs = calloc(b->frames, sizeof(*b->refs));
     b->types = calloc(b->frames, sizeof(*b->types));
-    pthread_mutex_init(&b->lock, NULL);
-    b->table = g_hash_table_new(g_int64_hash, g_int64_equal);
-    b->tree = g_tree_new_full(compare, NULL, NULL, NULL);
-    b->pending = g_ptr_array_new();
+    b->base = base_pv_create(&config);
+    base_pv_vm_add(b->base, OWNER);
     if (!b->refs || !b->types || viommu_pv_create(&config, &b->pv) ||
         viommu_pv_vm_add(b->pv, OWNER, true)) {
         abort();
@@ -582,6 +496,66 @@ static void *setup_destroy(bool quick)
 static uint64_t live_of(void *state)
 {
     return ((struct pv_bench *)state)->live;
+}
+
+/* ---- memory ---- */
+
+static double bytes_in_use(void)
+{
+    struct mallinfo2 info = mallinfo2();
+
+    return (double)info.uordblks + (double)info.hblkhd;
+}
+
+/* What filling adds, a mapping. */
+static double bytes_of(struct pv_bench *b, void (*fill)(void *state))
+{
+    double before = bytes_in_use();
+
+    fill(b);
+    return (bytes_in_use() - before) / (double)b->live;
+}
+
+static void *setup_memory(bool quick)
+{
+    return setup(quick ? 8 * BATCH : 200 * BATCH, BATCH, true);
+}
+
+/* In a world of its own, with pages that far from each other. */
+static double engine_bytes_of(uint64_t live, uint64_t apart)
+{
+    struct pv_bench *b = setup(live, 1, false);
+    double bytes;
+
+    b->apart = apart;
+    b->frames = live * apart;
+    free(b->refs);
+    free(b->types);
+    b->refs = calloc(b->frames, sizeof(*b->refs));
+    b->types = calloc(b->frames, sizeof(*b->types));
+    if (!b->refs || !b->types) {
+        abort();
+    }
+    bytes = bytes_of(b, engine_fill);
+    teardown(b);
+    return bytes;
+}
+
+static int memory_figures(void *state, struct figure *figures)
+{
+    struct pv_bench *b = state;
+    const struct figure all[] = {
+        {"viommu, side by side", "bytes a mapping", bytes_of(b, engine_fill), 0},
+        {"GHashTable and GTree, wherever", "bytes a mapping", bytes_of(b, base_fill), 0},
+        {"viommu, every eighth page", "bytes a mapping", engine_bytes_of(b->live, 8), 0},
+        {"viommu, every 512th page", "bytes a mapping", engine_bytes_of(8 * BATCH, 512), 0},
+    };
+    int count = sizeof(all) / sizeof(all[0]);
+
+    for (int i = 0; i < count; i++) {
+        figures[i] = all[i];
+    }
+    return count;
 }
 
 #define LIVE(set, engine_run, base_run)                                                            \
@@ -660,6 +634,14 @@ static const struct row rows[] = {
                  .run = base_destroy,
                  .check = check_gone},
             },
+    },
+    {
+        .name = "pv-memory",
+        .text = "memory that a mapping of a page takes",
+        .unit = "mapping",
+        .setup = setup_memory,
+        .teardown = teardown,
+        .figures = memory_figures,
     },
 };
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
-spaces, MPC, shadow map, save, trace, takeover, virtio, virtio_ring, vhost, nvme, pv, relay and
+spaces, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, vhost, nvme, pv, relay and
 vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
@@ -861,6 +861,35 @@ def save_seeds():
     write("save", "empty", CONFIGS[2] + bytes([S_FRAMED, 0]))
 
 
+# ---- client_dma
+
+def client_dma_seeds():
+    def record(what, how, access, data=b""):
+        return struct.pack("<BBHH", what, how, access, len(data)) + data
+
+    def change(*changes):
+        return b"".join(struct.pack("<HB", at, bits) for at, bits in changes)
+
+    def reply(number, command, flags=1, address=0x7ffff000, count=4, error=0, data=b"\xda" * 4):
+        return struct.pack("<HHIIIQQ", number, command, 32 + len(data), flags, error, address, count) + data
+
+    for most in range(4):
+        write("client_dma", "good-%d" % most, bytes([most]) + b"".join(
+            record(what, how, access) for what in (0, 1) for how in (1, 3, 7) for access in (0, 1, 4096, 9000)))
+    # In the header: id, command, size, flags, error; in the payload: address, count, data.
+    for at in (0, 2, 4, 5, 7, 8, 9, 12, 16, 24, 28, 32):
+        for bits in (1, 0x20, 0xff):
+            write("client_dma", "wrong-%d-%d" % (at, bits), b"\0" + b"".join(
+                record(what, 1, 64, change((at, bits))) + record(what, 1, 64) for what in (0, 1)))
+    write("client_dma", "late-error", b"\2" + record(0, 1, 300, change((2 * 132 + 8, 0x20))) + record(1, 1, 4))
+    write("client_dma", "refusals", b"\0" + b"".join(
+        record(0, 0, 4, reply(n, 11, 0x21, error=14, data=b"")) for n in range(3)) + record(0, 0, 4, reply(3, 11)))
+    write("client_dma", "posts", b"\0" + record(2, 0, 4) * 30 + record(0, 1, 4) + record(3, 0, 0))
+    write("client_dma", "silence", b"\0" + record(0, 0, 4) + record(1, 1, 4))
+    write("client_dma", "half", b"\0" + record(0, 0, 4, reply(0, 11)[:20]) + record(1, 1, 4))
+    write("client_dma", "unasked", b"\0" + record(3, 4, 0, reply(0, 11)) + record(0, 0, 4) + record(1, 1, 4))
+
+
 # ---- takeover
 
 def takeover_seeds():
@@ -1192,6 +1221,7 @@ virtio_more_seeds()
 virtio_ring_seeds()
 virtio_ring_more_seeds()
 takeover_seeds()
+client_dma_seeds()
 trace_seeds()
 queue_seeds()
 save_seeds()

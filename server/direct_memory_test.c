@@ -326,6 +326,32 @@ static void memory_that_is_cut_short(void **state)
     assert_int_equal(ftruncate(ram_fd, RAM_SIZE), 0);
 }
 
+/* A client behind an IOMMU maps page by page. All of one file: a page here, a page there. */
+static void thousands_of_regions(void **state)
+{
+    const uint32_t rw = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
+    const uint64_t base = UINT64_C(1) << 40;
+    unsigned place = 0;
+    uint8_t value;
+
+    (void)state;
+    for (unsigned i = 0; i < CLIENT_MAPPINGS_MAX - 3; i++) {
+        /* In no order. */
+        place = i * 7919 % 16411 + 1; /* a prime: each once */
+        assert_int_equal(test_client_map(&client, base + 2 * PAGE * (uint64_t)place, PAGE,
+                                         PAGE * (i % 16), rw, ram_fd), 0);
+        assert_int_equal(dma.read(dma.opaque, base + 2 * PAGE * (uint64_t)place, &value, 1), 0);
+        assert_int_equal(value, i % 16);
+    }
+    assert_int_equal(test_client_map(&client, base, PAGE, 0, rw, ram_fd), -ENOSPC);
+    assert_int_equal(dma.read(dma.opaque, base + 2 * PAGE * (uint64_t)place + PAGE, &value, 1),
+                     -ENXIO);
+    assert_int_equal(test_client_unmap(&client, base + 2 * PAGE * (uint64_t)place, PAGE, 0), 0);
+    assert_int_equal(test_client_map(&client, base, PAGE, 0, rw, ram_fd), 0);
+    assert_int_equal(test_client_unmap(&client, 0, 0, VFIO_DMA_UNMAP_FLAG_ALL), 0);
+    assert_int_equal(memory.count, 0);
+}
+
 static void edu_writes(void **state)
 {
     const uint16_t command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
@@ -355,6 +381,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_keeps_a_pin_is_denied, setup, teardown),
         cmocka_unit_test_setup_teardown(client_leaves_with_pins, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_that_is_cut_short, setup, teardown),
+        cmocka_unit_test_setup_teardown(thousands_of_regions, setup, teardown),
         cmocka_unit_test_setup_teardown(edu_writes, setup, teardown),
     };
 

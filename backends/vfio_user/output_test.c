@@ -22,7 +22,7 @@ static uint8_t block[100000];
 static int setup(void **state)
 {
     (void)state;
-    fds_at_start = test_open_fds();
+    fds_at_start = test_far_open_fds();
     far = (struct test_far){.fd = -1};
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
     vfio_user_output_init(&output, pair[0]);
@@ -40,7 +40,7 @@ static int teardown(void **state)
     test_far_forget(&far);
     close(pair[0]);
     close(pair[1]);
-    assert_int_equal(test_open_fds(), fds_at_start);
+    assert_int_equal(test_far_open_fds(), fds_at_start);
     return 0;
 }
 
@@ -118,10 +118,10 @@ static void the_descriptors_of_what_waits_are_our_own(void **state)
     int fd = memfd_create("x", MFD_CLOEXEC);
 
     (void)state;
-    before = test_open_fds();
+    before = test_far_open_fds();
     assert_int_equal(send_one(id, 0, 0, &fd, 1), 0);
     close(fd);
-    assert_int_equal(test_open_fds(), before);
+    assert_int_equal(test_far_open_fds(), before);
     for (unsigned i = 0; i < id; i++) {
         expect_one((uint16_t)i, 100, 0, 0);
         assert_int_equal(vfio_user_output_flush(&output), 0);

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-unsigned test_open_fds(void)
+unsigned test_far_open_fds(void)
 {
     DIR *dir = opendir("/proc/self/fd");
     unsigned n = 0;
@@ -457,7 +457,7 @@ void test_world_open(struct test_world *world, const struct test_wanted *wanted)
 
     wanted = wanted ? wanted : &usual;
     memset(world, 0, sizeof(*world));
-    world->fds_at_start = test_open_fds();
+    world->fds_at_start = test_far_open_fds();
     world->clock = 1000000000;
     world->far.fd = world->far.twin = -1;
     config = (struct guest_config){
@@ -492,7 +492,7 @@ void test_world_close(struct test_world *world)
     viommu_memory_destroy(world->memory);
     munmap(world->ram, world->guest.ram_size);
     close(world->memory_fd);
-    assert_int_equal(test_open_fds(), world->fds_at_start);
+    assert_int_equal(test_far_open_fds(), world->fds_at_start);
 }
 
 void test_world_settle(struct test_world *world)

@@ -172,6 +172,6 @@ int test_world_write(struct test_world *world, int fd, uint64_t address, const v
 struct viommu_vfio_user_statistics test_world_statistics(const struct test_world *world);
 
 /* How many descriptors this process has open. */
-unsigned test_open_fds(void);
+unsigned test_far_open_fds(void);
 
 #endif

@@ -11,13 +11,16 @@
  * The device (iommu.h) runs all the time, and never forgets a page that it could reach once. So
  * when the newcomer's bytes are as it left them, nobody wrote to the page after it was reused.
  *
- *     hypervisor                the mapper gives the page back when it is asked
- *     hypervisor --refuses      it does not, and the page is taken away by force
- *     hypervisor --dies         its process ends instead
- *     hypervisor --careless     the hypervisor does not flush: the newcomer has to notice
+ *     hypervisor                  the mapper gives the page back when it is asked
+ *     hypervisor --refuses        it does not, and the page is taken away by force
+ *     hypervisor --dies           its process ends instead
+ *     hypervisor --dies-in-call   it ends while it gives the page back: it takes no answer any more
+ *     hypervisor --guest-dies     the guest ends while it gives the page away: all its pages go
+ *     hypervisor --careless       the hypervisor does not flush: the newcomer has to notice
  *
- * Exit status 0: all was as told. Only public headers of the library are used. One thread answers
- * the VMs; the other one is the device's.
+ * A process that ends, at whatever it was, ends its VM and nothing else. Exit status 0: all was as
+ * told. Only public headers of the library are used. One thread answers the VMs; the other one is
+ * the device's.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -173,11 +176,12 @@ static void tell(unsigned vm, enum kind kind, uint64_t value)
     (void)wire_send(vms[vm].events, &message); /* who does not read is late, and found so */
 }
 
+/* Who is gone takes no answer, and is found to be gone by serve(). */
 static void answer(unsigned vm, uint64_t value)
 {
     const struct message message = {.kind = ANSWER, .value = value};
 
-    check(wire_send(vms[vm].calls, &message), "an answer is taken");
+    (void)wire_send(vms[vm].calls, &message);
 }
 
 /* ---- the balloon ---- */
@@ -208,12 +212,14 @@ static void reuse(void)
     int64_t page = machine_page(GUEST, BALLOONED);
 
     check(machine_take(GUEST, BALLOONED), "nobody refers to a page that has drained");
-    check(!viommu_pv_page_settle(pv, GUEST, BALLOONED), "its removal is over");
+    check(!vms[GUEST].there || !viommu_pv_page_settle(pv, GUEST, BALLOONED), "its removal is over");
     say("hypervisor: machine page %" PRId64 " is free; the newcomer gets it", page);
     machine_give(NEWCOMER, (uint64_t)page, 1);
     tell(NEWCOMER, EVENT_BEGIN, (uint64_t)page);
     waits = false;
-    answer(GUEST, 0);
+    if (vms[GUEST].there) {
+        answer(GUEST, 0);
+    }
 }
 
 /*
@@ -263,7 +269,17 @@ static void pv_call(unsigned vm, const struct message *in)
         out.value = EINVAL;
     }
     out.size = (uint32_t)written;
-    check(wire_send(vms[vm].calls, &out), "an answer is taken");
+    (void)wire_send(vms[vm].calls, &out);
+}
+
+static uint64_t doorbell(unsigned vm, uint64_t ring)
+{
+    if (vm != MAPPER || !device_start(ring)) {
+        say("hypervisor: refuses VM %u the doorbell", vm);
+        return EPERM;
+    }
+    say("mapper: has mapped the guest's pages; the device works on them");
+    return 0;
 }
 
 static void on_ready(unsigned vm)
@@ -298,8 +314,7 @@ static void on_message(unsigned vm, const struct message *in)
         on_ready(vm);
         break;
     case CALL_DOORBELL:
-        value = vm == MAPPER && device_start(in->value) ? 0 : EPERM;
-        say("mapper: has mapped the guest's pages; the device works on them");
+        value = doorbell(vm, in->value);
         break;
     case CALL_BALLOON:
         value = vm == GUEST ? balloon(in->value) : EPERM;
@@ -330,15 +345,28 @@ static void destroy_vm(unsigned vm)
     check(error == 0, "a VM can be destroyed");
 }
 
+/* A process is gone; its VM goes, unless it has done its part. */
 static void on_end(unsigned vm)
 {
     (void)close(vms[vm].calls);
     vms[vm].calls = -1;
-    if (vm == MAPPER && !guest_done) {
-        check(manner == DIES, "the mapper stays as long as it is needed");
-        say("hypervisor: the mapper has died; all that it mapped goes");
-        destroy_vm(MAPPER);
-        look_again = true;
+    if ((vm == GUEST && guest_done) || (vm == NEWCOMER && newcomer_done)) {
+        return;
+    }
+    say("hypervisor: %s has died; all that it mapped goes, and what others mapped of its pages",
+        vm == GUEST    ? "the guest"
+        : vm == MAPPER ? "the mapper"
+                       : "the newcomer");
+    destroy_vm(vm);
+    look_again = true;
+    check((vm == MAPPER && (manner == DIES || manner == DIES_IN_CALL)) ||
+              (vm == GUEST && manner == GUEST_DIES),
+          "a process stays as long as it is needed");
+    if (vm == GUEST) {
+        guest_done = true;
+        if (waits) {
+            reuse();
+        }
     }
 }
 
@@ -421,6 +449,7 @@ static void run(void)
 static void finish(void)
 {
     say("newcomer: the page is %s", newcomer_untouched ? "as I left it" : "NOT as I left it");
+    check(vms[GUEST].there == (manner != GUEST_DIES), "the guest is there, if it did not die");
     check(newcomer_untouched == (manner != CARELESS), "nobody wrote, unless nobody flushed");
     check(was_forced == (manner == REFUSES), "force is used where it is needed, and only there");
     tell(MAPPER, EVENT_END, 0);
@@ -437,8 +466,11 @@ static void finish(void)
 
 static bool read_manner(int argc, char **argv)
 {
-    static const char *const names[] = {
-        [REFUSES] = "--refuses", [DIES] = "--dies", [CARELESS] = "--careless"};
+    static const char *const names[] = {[REFUSES] = "--refuses",
+                                        [DIES] = "--dies",
+                                        [DIES_IN_CALL] = "--dies-in-call",
+                                        [GUEST_DIES] = "--guest-dies",
+                                        [CARELESS] = "--careless"};
 
     for (unsigned i = REFUSES; argc == 2 && i <= CARELESS; i++) {
         if (strcmp(argv[1], names[i]) == 0) {
@@ -454,7 +486,8 @@ int main(int argc, char **argv)
     int machine;
 
     if (!read_manner(argc, argv)) {
-        fprintf(stderr, "usage: hypervisor [--refuses | --dies | --careless]\n");
+        fprintf(stderr, "usage: hypervisor [--refuses | --dies | --dies-in-call | --guest-dies | "
+                        "--careless]\n");
         return 2;
     }
     machine = memfd_create("machine", MFD_CLOEXEC);

@@ -47,6 +47,14 @@ static bool tell(const struct process *process, enum kind kind, uint64_t value)
     return ask(process, &message) && message.value == 0;
 }
 
+/* Asks, and takes no answer: whoever sends one finds that nobody is there. */
+static void ask_and_die(const struct process *process, const struct message *message)
+{
+    bool ok = shutdown(process->calls, SHUT_RD) == 0 && wire_send(process->calls, message);
+
+    _exit(!ok);
+}
+
 static bool wait_for(const struct process *process, enum kind kind)
 {
     struct message message;
@@ -127,10 +135,13 @@ int guest_main(const struct process *process)
         *word(process, frame, WORD_IN) = GREETING * (frame + 1);
     }
     ok = tell(process, CALL_READY, 0) && sees_device_everywhere(process, GUEST_PAGES) &&
-         munmap(process->pages + (size_t)BALLOONED * PAGE, PAGE) == 0 &&
-         tell(process, CALL_BALLOON, BALLOONED);
+         munmap(process->pages + (size_t)BALLOONED * PAGE, PAGE) == 0;
+    if (ok && process->manner == GUEST_DIES) {
+        ask_and_die(process, &(struct message){.kind = CALL_BALLOON, .value = BALLOONED});
+    }
+    ok = ok && tell(process, CALL_BALLOON, BALLOONED);
     /* Its other pages are as before, as long as there is somebody who models the device. */
-    if (ok && process->manner != DIES) {
+    if (ok && process->manner != DIES && process->manner != DIES_IN_CALL) {
         ok = sees_device_everywhere(process, BALLOONED);
     }
     (void)tell(process, CALL_DONE, ok);
@@ -211,6 +222,12 @@ static bool give_back(const struct process *process, uint64_t device_frame)
     struct viommu_pv_answer unmapped;
     struct viommu_pv_acknowledged acknowledged;
 
+    if (process->manner == DIES_IN_CALL) {
+        struct message message = {.kind = CALL_PV, .size = sizeof(unmap)};
+
+        memcpy(message.body, &unmap, sizeof(unmap));
+        ask_and_die(process, &message);
+    }
     return call(process, &unmap, sizeof(unmap), &unmapped, sizeof(unmapped)) &&
            call(process, &acknowledge, sizeof(acknowledge), &acknowledged, sizeof(acknowledged)) &&
            acknowledged.remaining == 0;
@@ -231,7 +248,8 @@ int mapper_main(const struct process *process)
             return 0;
         }
         if (ok && event.kind == EVENT_GIVE_BACK && process->manner != REFUSES) {
-            ok = give_back(process, event.value);
+            /* Of a guest that has died meanwhile there is nothing to give back. */
+            ok = give_back(process, event.value) || process->manner == GUEST_DIES;
         }
     }
     fprintf(stderr, "mapper: failed\n");

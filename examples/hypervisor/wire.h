@@ -33,11 +33,14 @@ enum {
 
 #define GREETING UINT64_C(0x1000000)
 
-/* What the mapper does when it is asked to give a page back; and what the hypervisor leaves out. */
+/* What the mapper does when it is asked to give a page back; what the guest does, and what the
+   hypervisor leaves out. */
 enum manner {
     GIVES_BACK = 0,
-    REFUSES,  /* it goes on as if it had not been asked */
-    DIES,     /* its process ends at once */
+    REFUSES,      /* it goes on as if it had not been asked */
+    DIES,         /* its process ends at once */
+    DIES_IN_CALL, /* it ends in the middle of the call that gives the page back */
+    GUEST_DIES,   /* it gives back; the guest ends in the middle of giving its page away */
     CARELESS, /* it gives back, but the hypervisor does not flush: the example's proof must fail */
 };
 

@@ -82,7 +82,9 @@ struct viommu_pv_ops {
     void (*mark_dirty)(void *opaque, unsigned order, uint64_t handle);
     /* Whether a VM may make a call of that kind at all (enum viommu_pv_operation). */
     bool (*may_call)(void *opaque, uint32_t vm, unsigned operation);
-    /* Whether a VM may map pages of another one; never asked for its own. */
+    /* Whether a VM may map pages of another one; never asked for its own. Also whether it may know,
+       of a page that it does not map, that it is about to be removed (with each of READ and WRITE).
+     */
     bool (*may_use)(void *opaque, uint32_t vm, uint32_t other, uint32_t perm);
     /*
      * The ranges that a device needs one to one: at most `room` are written, *count is how many
@@ -188,9 +190,10 @@ int viommu_pv_vm_destroy(struct viommu_pv *pv, uint32_t vm);
 
 /*
  * A device is a VM's from now on, attached to context 0; its reserved ranges are mapped there.
- * Returns 0; -ENOENT without such a VM; -ESHUTDOWN for one that is dying; -EEXIST;
- * -EADDRNOTAVAIL when something is mapped where the device has reserved ranges; -EINVAL for ranges
- * that are no ranges; -EBUSY in the middle of another device of the VM; -ENODEV, -ENOMEM.
+ * Returns 0; -ENOENT without such a VM; -ESHUTDOWN for one that is dying; -EEXIST; -EIO while
+ * context 0 is isolated, as a flush failed; -EADDRNOTAVAIL when something is mapped where the
+ * device has reserved ranges; -EINVAL for ranges that are no ranges; -EBUSY in the middle of
+ * another device of the VM; -ENODEV, -ENOMEM.
  */
 int viommu_pv_device_add(struct viommu_pv *pv, uint32_t vm, uint32_t device);
 

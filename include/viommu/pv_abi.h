@@ -6,10 +6,10 @@
  * structures below, whole, in little-endian order; the answer is another. How they travel is the
  * hypervisor's. docs/pv.md tells the rules, this header the layout.
  *
- * A *VM* is a domain of the hypervisor. A *frame* is a number of a 4 KiB page of a VM's own physical
- * addresses, never of the machine's. A *device frame* is a number of a 4 KiB page of the addresses
- * that a device uses. A *context* is a set of mappings that devices are attached to. A page of
- * *order* n is 2^n frames, aligned to that in frames and device frames.
+ * A *VM* is a domain of the hypervisor. A *frame* is a number of a 4 KiB page of a VM's own
+ * physical addresses, never of the machine's. A *device frame* is a number of a 4 KiB page of the
+ * addresses that a device uses. A *context* is a set of mappings that devices are attached to. A
+ * page of *order* n is 2^n frames, aligned to that in frames and device frames.
  *
  * What is not named here is zero: padding, unknown flags. Otherwise the answer is EINVAL.
  */
@@ -48,26 +48,26 @@ enum viommu_pv_operation {
 /* What a call comes to; each has one reason. */
 enum viommu_pv_status {
     VIOMMU_PV_OK = 0,
-    VIOMMU_PV_EPERM = 1,           /* the caller may not do that, or not to that VM or page */
-    VIOMMU_PV_ENOENT = 2,          /* no page there, or it is about to be removed */
-    VIOMMU_PV_ESRCH = 3,           /* no such VM */
-    VIOMMU_PV_EIO = 5,             /* a flush failed; the context is isolated */
-    VIOMMU_PV_ENXIO = 6,           /* not mapped */
-    VIOMMU_PV_EBADF = 9,           /* no such context */
-    VIOMMU_PV_EAGAIN = 11,         /* not ready, try again: the page, the slot, or `enable` */
-    VIOMMU_PV_EACCES = 13,         /* the page is read-only */
-    VIOMMU_PV_EBUSY = 16,          /* the page is in use as something that is not writable */
-    VIOMMU_PV_EEXIST = 17,         /* the slot is in use; what is there stays */
-    VIOMMU_PV_ENODEV = 19,         /* no such device, or it cannot be attached */
-    VIOMMU_PV_EINVAL = 22,         /* the call is malformed */
-    VIOMMU_PV_ENOSPC = 28,         /* a quota is used up */
-    VIOMMU_PV_ERANGE = 34,         /* a number past the largest that `caps` tells, or an overflow */
-    VIOMMU_PV_ENOTEMPTY = 39,      /* devices are attached to the context */
-    VIOMMU_PV_EOPNOTSUPP = 95,     /* MMIO without the flag; or an operation there is not */
-    VIOMMU_PV_EADDRNOTAVAIL = 99,  /* a device frame is reserved */
-    VIOMMU_PV_ESHUTDOWN = 108,     /* a VM is dying */
-    VIOMMU_PV_EALREADY = 114,      /* enabled before */
-    VIOMMU_PV_ESTALE = 116,        /* something else is mapped there */
+    VIOMMU_PV_EPERM = 1,          /* the caller may not do that, or not to that VM or page */
+    VIOMMU_PV_ENOENT = 2,         /* no page there, or it is about to be removed */
+    VIOMMU_PV_ESRCH = 3,          /* no such VM */
+    VIOMMU_PV_EIO = 5,            /* a flush failed; the context is isolated */
+    VIOMMU_PV_ENXIO = 6,          /* not mapped */
+    VIOMMU_PV_EBADF = 9,          /* no such context */
+    VIOMMU_PV_EAGAIN = 11,        /* not ready, try again: the page, the slot, or `enable` */
+    VIOMMU_PV_EACCES = 13,        /* the page is read-only */
+    VIOMMU_PV_EBUSY = 16,         /* the page is in use as something that is not writable */
+    VIOMMU_PV_EEXIST = 17,        /* the slot is in use; what is there stays */
+    VIOMMU_PV_ENODEV = 19,        /* no such device, or it cannot be attached */
+    VIOMMU_PV_EINVAL = 22,        /* the call is malformed */
+    VIOMMU_PV_ENOSPC = 28,        /* a quota is used up */
+    VIOMMU_PV_ERANGE = 34,        /* a number past the largest that `caps` tells, or an overflow */
+    VIOMMU_PV_ENOTEMPTY = 39,     /* devices are attached to the context */
+    VIOMMU_PV_EOPNOTSUPP = 95,    /* MMIO without the flag; or an operation there is not */
+    VIOMMU_PV_EADDRNOTAVAIL = 99, /* a device frame is reserved */
+    VIOMMU_PV_ESHUTDOWN = 108,    /* a VM is dying */
+    VIOMMU_PV_EALREADY = 114,     /* enabled before */
+    VIOMMU_PV_ESTALE = 116,       /* something else is mapped there */
 };
 
 /* What a device may do with a page. */
@@ -204,7 +204,8 @@ struct viommu_pv_lookup {
     uint32_t zero;
 };
 
-/* FIND: at which of the caller's device frames a frame is mapped. */
+/* FIND: at which of the caller's device frames a frame is mapped. Of what others map it says
+   nothing, so no privilege over the VM is needed. */
 struct viommu_pv_find_call {
     struct viommu_pv_head head;
     uint32_t vm;
@@ -243,7 +244,8 @@ struct viommu_pv_item {
     uint32_t zero;
 };
 
-/* ACKNOWLEDGE: the caller has given a frame back that it was asked for. */
+/* ACKNOWLEDGE: the caller has given a frame back that it was asked for. EPERM: it maps nothing of
+   it, and may map no page of the VM, so it is not told which are about to be removed. */
 struct viommu_pv_acknowledge_call {
     struct viommu_pv_head head;
     uint32_t vm;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Paravirtual operations: the adapter to backends, with one that is a bit mask, and with a trace.
  */
-#include "pv/test_world.h"
+#include "pv/test_calls.h"
 
 #include <pthread.h>
 #include <setjmp.h>

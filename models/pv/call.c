@@ -9,6 +9,7 @@
 #include "pv/engine.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -24,6 +25,11 @@ _Static_assert(EPERM == VIOMMU_PV_EPERM && ENOENT == VIOMMU_PV_ENOENT && ESRCH =
                    EADDRNOTAVAIL == VIOMMU_PV_EADDRNOTAVAIL && ESHUTDOWN == VIOMMU_PV_ESHUTDOWN &&
                    EALREADY == VIOMMU_PV_EALREADY && ESTALE == VIOMMU_PV_ESTALE,
                "statuses are this system's numbers");
+
+_Static_assert(sizeof(struct viommu_pv_range) == sizeof(struct viommu_pv_frames) &&
+                   offsetof(struct viommu_pv_range, last) ==
+                       offsetof(struct viommu_pv_frames, last),
+               "ranges are answered as they are kept");
 
 enum {
     RANGES_MAX = 65536,
@@ -140,38 +146,42 @@ struct kind {
     int (*check)(const struct viommu_pv *pv, const struct viommu_pv_call *call);
     int (*run)(struct pv_run *run);
     bool enabled; /* only once the VM has enabled the interface */
+    /* What is entered, with the lock, when the call begins or goes on; or NULL. What that comes to
+       is told when the call's turn comes: `entered`. */
+    int (*enter)(struct pv_run *run);
 };
 
 static const struct kind kinds[] = {
     [VIOMMU_PV_CAPS] = {sizeof(struct viommu_pv_head), sizeof(struct viommu_pv_caps), check_head,
-                        run_caps, false},
+                        run_caps, false, NULL},
     [VIOMMU_PV_RESERVED] = {sizeof(struct viommu_pv_reserved_call),
                             sizeof(struct viommu_pv_reserved), check_reserved, pv_run_reserved,
-                            false},
+                            false, NULL},
     [VIOMMU_PV_ENABLE] = {sizeof(struct viommu_pv_head), sizeof(struct viommu_pv_answer),
-                          check_head, pv_run_enable, false},
+                          check_head, pv_run_enable, false, NULL},
     [VIOMMU_PV_CONTEXT_ALLOC] = {sizeof(struct viommu_pv_alloc_call),
-                                 sizeof(struct viommu_pv_alloc), check_alloc, pv_run_alloc, true},
+                                 sizeof(struct viommu_pv_alloc), check_alloc, pv_run_alloc, true,
+                                 NULL},
     [VIOMMU_PV_CONTEXT_FREE] = {sizeof(struct viommu_pv_free_call), sizeof(struct viommu_pv_answer),
-                                check_free, pv_run_free, true},
+                                check_free, pv_run_free, true, NULL},
     [VIOMMU_PV_ATTACH] = {sizeof(struct viommu_pv_attach_call), sizeof(struct viommu_pv_answer),
-                          check_head, pv_run_attach, true},
+                          check_head, pv_run_attach, true, NULL},
     [VIOMMU_PV_MAP] = {sizeof(struct viommu_pv_map_call), sizeof(struct viommu_pv_answer),
-                       check_map, pv_run_map, true},
+                       check_map, pv_run_map, true, pv_enter_map},
     [VIOMMU_PV_UNMAP] = {sizeof(struct viommu_pv_map_call), sizeof(struct viommu_pv_answer),
-                         check_unmap, pv_run_unmap, false},
+                         check_unmap, pv_run_unmap, false, pv_enter_unmap},
     [VIOMMU_PV_FLUSH] = {sizeof(struct viommu_pv_flush_call), sizeof(struct viommu_pv_answer),
-                         check_flush, pv_run_flush, false},
+                         check_flush, pv_run_flush, false, NULL},
     [VIOMMU_PV_LOOKUP] = {sizeof(struct viommu_pv_lookup_call), sizeof(struct viommu_pv_lookup),
-                          check_lookup, pv_run_lookup, false},
+                          check_lookup, pv_run_lookup, false, NULL},
     [VIOMMU_PV_FIND] = {sizeof(struct viommu_pv_find_call), sizeof(struct viommu_pv_find),
-                        check_find, pv_run_find, false},
+                        check_find, pv_run_find, false, NULL},
     [VIOMMU_PV_MAP_FOREIGN] = {sizeof(struct viommu_pv_foreign_call),
-                               sizeof(struct viommu_pv_answer), check_foreign, pv_run_foreign,
-                               true},
+                               sizeof(struct viommu_pv_answer), check_foreign, pv_run_foreign, true,
+                               NULL},
     [VIOMMU_PV_ACKNOWLEDGE] = {sizeof(struct viommu_pv_acknowledge_call),
                                sizeof(struct viommu_pv_acknowledged), check_acknowledge,
-                               pv_run_acknowledge, false},
+                               pv_run_acknowledge, false, NULL},
 };
 
 static const struct kind *kind_of(unsigned operation)
@@ -180,6 +190,13 @@ static const struct kind *kind_of(unsigned operation)
 }
 
 /* ---- reading ---- */
+
+/* Copies what a guest may change meanwhile; nothing is read again, by the compiler neither. */
+static void copy_in(void *to, const void *from, size_t size)
+{
+    memcpy(to, from, size);
+    atomic_signal_fence(memory_order_seq_cst);
+}
 
 /* Bytes that follow the structure of a call. */
 static size_t in_rest(const struct viommu_pv_call *call)
@@ -234,7 +251,11 @@ static int decode(const struct viommu_pv *pv, struct viommu_pv_call *call,
     if (head->size < kind->in || head->size > in_size) {
         return -EINVAL;
     }
-    memcpy((uint8_t *)&call->in + sizeof(*head), in + sizeof(*head), kind->in - sizeof(*head));
+    copy_in((uint8_t *)&call->in + sizeof(*head), in + sizeof(*head), kind->in - sizeof(*head));
+    if (kind->out > sizeof(call->out.answer)) {
+        memset((uint8_t *)&call->out + sizeof(call->out.answer), 0,
+               kind->out - sizeof(call->out.answer));
+    }
     error = kind->check(pv, call);
     if (error) {
         return error;
@@ -244,29 +265,26 @@ static int decode(const struct viommu_pv *pv, struct viommu_pv_call *call,
     }
     error = allocate(call);
     if (!error && call->frames) {
-        memcpy(call->frames, in + kind->in, in_rest(call));
+        copy_in(call->frames, in + kind->in, in_rest(call));
     }
     return error;
 }
 
 /* ---- carrying out ---- */
 
-static int enter(struct pv_run *run)
+/* The caller, as it was when the call began, and what else is entered then. With the lock. */
+static int enter(struct pv_run *run, struct pv_vm *vm)
 {
-    struct pv_vm *vm;
-    int error = 0;
+    const struct kind *kind = kind_of(run->call->operation);
 
-    pv_lock(run->pv);
-    vm = pv_vm_find(run->pv, run->call->caller);
     if (!vm || vm->serial != run->call->caller_serial || vm->dying) {
-        error = -ESHUTDOWN;
-    } else {
-        vm->users++;
-        run->vm = vm;
-        run->enabled = vm->enabling == PV_ENABLED;
+        return -ESHUTDOWN;
     }
-    pv_unlock(run->pv);
-    return error;
+    vm->users++;
+    run->vm = vm;
+    run->enabled = vm->enabling == PV_ENABLED;
+    run->entered = kind->enter ? kind->enter(run) : 0;
+    return 0;
 }
 
 int pv_enter_context_locked(struct pv_run *run, uint32_t id)
@@ -328,10 +346,10 @@ int pv_enter_named(struct pv_run *run, uint32_t id)
     return error;
 }
 
-static void leave(struct pv_run *run)
+void pv_leave(struct pv_run *run)
 {
-    pv_lock(run->pv);
     if (run->named) {
+        run->named->putting -= run->held;
         run->named->users--;
     }
     if (run->context) {
@@ -340,29 +358,48 @@ static void leave(struct pv_run *run)
     if (run->vm) {
         run->vm->users--;
     }
-    pv_unlock(run->pv);
+    run->held = false;
+    run->named = NULL;
+    run->context = NULL;
+    run->vm = NULL;
 }
 
-/* Carries a call out as far as it comes: 0, VIOMMU_PENDING, or the negative status. */
-static int carry_out(struct viommu_pv *pv, struct viommu_pv_call *call)
+/* Carries a call out that was entered (`error`) as far as it comes: 0, VIOMMU_PENDING, or the
+   negative status. */
+static int carry_out(struct pv_run *run, int error)
 {
-    const struct kind *kind = kind_of(call->operation);
-    struct pv_run run = {.pv = pv, .call = call};
-    int error = enter(&run);
+    struct viommu_pv *pv = run->pv;
+    const struct kind *kind = kind_of(run->call->operation);
 
-    if (!error && !pv->ops->may_call(pv->opaque, run.vm->id, call->operation)) {
+    if (!error && !pv->ops->may_call(pv->opaque, run->vm->id, run->call->operation)) {
         error = -EPERM;
     }
-    if (!error && kind->enabled && !run.enabled) {
+    if (!error && kind->enabled && !run->enabled) {
         error = -EAGAIN;
     }
     if (!error) {
-        error = kind->run(&run);
-    } else if (call->operation == VIOMMU_PV_UNMAP) {
-        pv_unmap_stopped(&run);
+        error = kind->run(run);
+    } else if (run->call->operation == VIOMMU_PV_UNMAP) {
+        pv_unmap_stopped(run);
     }
-    leave(&run);
+    if (run->vm) {
+        pv_lock(pv);
+        pv_leave(run);
+        pv_unlock(pv);
+    }
     return error;
+}
+
+/* A call goes on. */
+static int go_on(struct viommu_pv *pv, struct viommu_pv_call *call)
+{
+    struct pv_run run = {.pv = pv, .call = call};
+    int error;
+
+    pv_lock(pv);
+    error = enter(&run, pv_vm_find(pv, call->caller));
+    pv_unlock(pv);
+    return carry_out(&run, error);
 }
 
 /* ---- answering ---- */
@@ -377,10 +414,12 @@ static void fail_rest(struct viommu_pv_call *call, int error)
 
 static void release(struct viommu_pv_call *call)
 {
-    base_free(call->frames);
-    base_free(call->items);
-    base_free(call->ranges);
-    base_free(call->places);
+    if (call->frames || call->items || call->ranges || call->places) {
+        base_free(call->frames);
+        base_free(call->items);
+        base_free(call->ranges);
+        base_free(call->places);
+    }
 }
 
 /* Writes the answer: of `fixed` bytes, and what follows. Returns its size. */
@@ -404,9 +443,14 @@ static size_t answer(struct viommu_pv_call *call, int error, size_t fixed, uint8
     head->operation = call->operation;
     head->size = (uint32_t)(fixed + size);
     head->status = (uint32_t)-error;
+    head->zero = 0;
     head->done = call->done;
     head->stopped = error ? call->stopped : 0;
-    memcpy(out, &call->out, fixed);
+    memcpy(out, head, sizeof(*head));
+    if (fixed > sizeof(*head)) {
+        memcpy(out + sizeof(*head), (const uint8_t *)&call->out + sizeof(*head),
+               fixed - sizeof(*head));
+    }
     if (size) {
         memcpy(out + fixed, rest, size);
     }
@@ -418,59 +462,91 @@ static size_t answer_kind(struct viommu_pv_call *call, int error, uint8_t *out)
     return answer(call, error, kind_of(call->operation)->out, out);
 }
 
-static int begin(struct viommu_pv *pv, struct viommu_pv_call *call, uint32_t id)
+/* A new call. What is read, and what is answered, is written when it is known how much. */
+static void begin(struct viommu_pv_call *call, uint32_t vm, bool may_yield)
 {
-    struct pv_vm *vm;
-    int error = 0;
+    call->operation = 0;
+    call->caller = vm;
+    call->caller_serial = 0;
+    call->named_serial = 0;
+    call->context_serial = 0;
+    call->may_yield = may_yield;
+    call->done = 0;
+    call->stopped = 0;
+    call->place = 0;
+    call->frames = NULL;
+    call->items = NULL;
+    call->ranges = NULL;
+    call->places = NULL;
+}
 
-    pv_lock(pv);
-    vm = pv_vm_find(pv, id);
-    if (vm) {
-        call->caller = id;
-        call->caller_serial = vm->serial;
-    } else {
-        error = -ENOENT;
+/* Reads what came, where there is enough for a head and for an answer. */
+static int read_in(const struct viommu_pv *pv, struct viommu_pv_call *call, const void *in,
+                   size_t in_size, size_t out_size)
+{
+    struct viommu_pv_head head;
+
+    if (in_size < sizeof(head) || out_size < sizeof(struct viommu_pv_answer)) {
+        return 0;
     }
-    pv_unlock(pv);
-    return error;
+    copy_in(&head, in, sizeof(head));
+    call->operation = head.operation;
+    return decode(pv, call, &head, in, in_size, out_size);
+}
+
+/* Keeps a call that yielded, or carries it out to its end. */
+static int keep(struct viommu_pv *pv, struct viommu_pv_call *call, struct viommu_pv_call **rest)
+{
+    struct viommu_pv_call *kept = base_alloc(sizeof(*kept));
+
+    if (kept) {
+        *kept = *call;
+        *rest = kept;
+        return VIOMMU_PENDING;
+    }
+    call->may_yield = false;
+    return go_on(pv, call);
 }
 
 int viommu_pv_call(struct viommu_pv *pv, uint32_t vm, const void *in, size_t in_size, void *out,
                    size_t out_size, size_t *written, struct viommu_pv_call **rest)
 {
-    struct viommu_pv_call call = {.may_yield = rest != NULL};
-    struct viommu_pv_head head;
-    int error = begin(pv, &call, vm);
+    struct viommu_pv_call call;
+    struct pv_run run = {.pv = pv, .call = &call};
+    bool fits =
+        in_size >= sizeof(struct viommu_pv_head) && out_size >= sizeof(struct viommu_pv_answer);
+    struct pv_vm *caller;
+    int malformed;
+    int error = 0;
 
+    begin(&call, vm, rest != NULL);
+    malformed = read_in(pv, &call, in, in_size, out_size);
     *written = 0;
-    if (error) {
-        return error;
+    pv_lock(pv);
+    caller = pv_vm_find(pv, vm);
+    if (caller && fits && !malformed) {
+        call.caller_serial = caller->serial;
+        error = enter(&run, caller);
     }
-    if (in_size < sizeof(head) || out_size < sizeof(struct viommu_pv_answer)) {
-        return -EINVAL;
+    pv_unlock(pv);
+    if (!caller || !fits) {
+        release(&call);
+        return caller ? -EINVAL : -ENOENT;
     }
-    memcpy(&head, in, sizeof(head));
-    call.operation = head.operation;
-    error = decode(pv, &call, &head, in, in_size, out_size);
-    if (error) {
+    if (malformed) {
         release(&call);
         call.frames = NULL;
         call.items = NULL;
         call.places = NULL;
-        *written = answer(&call, error, sizeof(struct viommu_pv_answer), out);
+        *written = answer(&call, malformed, sizeof(struct viommu_pv_answer), out);
         return 0;
     }
-    error = carry_out(pv, &call);
+    error = carry_out(&run, error);
     if (error == VIOMMU_PENDING) {
-        struct viommu_pv_call *kept = base_alloc(sizeof(*kept));
-
-        if (kept) {
-            *kept = call;
-            *rest = kept;
-            return VIOMMU_PENDING;
+        error = keep(pv, &call, rest);
+        if (error == VIOMMU_PENDING) {
+            return error;
         }
-        call.may_yield = false;
-        error = carry_out(pv, &call);
     }
     fail_rest(&call, error);
     *written = answer_kind(&call, error, out);
@@ -487,7 +563,7 @@ int viommu_pv_resume(struct viommu_pv *pv, struct viommu_pv_call *rest, void *ou
     if (out_size < kind_of(rest->operation)->out + out_room(rest)) {
         return -EINVAL;
     }
-    error = carry_out(pv, rest);
+    error = go_on(pv, rest);
     if (error == VIOMMU_PENDING) {
         return error;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The ABI: what is malformed, what answers look like, and tables that lack an operation. */
-#include "pv/test_world.h"
+#include "pv/test_calls.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -60,11 +60,32 @@ static void test_caps(void **state)
     assert_int_equal(out.orders, 1 | 1 << 9 | 1 << 18);
     assert_int_equal(out.deferred_max, 1024);
     assert_int_equal(out.contexts_max, 16);
+    assert_int_equal(out.count_max, 1 << 20);
+    assert_int_equal(out.mappings_max, 1 << 20);
+    assert_int_equal(out.tables_max, 1 << 14);
+    assert_int_equal(out.items_max, 512);
     assert_int_equal(out.zero, 0);
+    world_end(world);
+    world = world_create(&(struct viommu_pv_config){.orders = 1,
+                                                    .count_max = 11,
+                                                    .mappings_max = 12,
+                                                    .tables_max = 13,
+                                                    .contexts_max = 14,
+                                                    .items_max = 15,
+                                                    .deferred_max = 16},
+                         1);
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.orders, 1);
+    assert_int_equal(out.count_max, 11);
+    assert_int_equal(out.mappings_max, 12);
+    assert_int_equal(out.tables_max, 13);
+    assert_int_equal(out.contexts_max, 14);
+    assert_int_equal(out.items_max, 15);
+    assert_int_equal(out.deferred_max, 16);
     world_end(world);
 }
 
-/* Calls, each of which is answered OK or ENXIO as it is, and the places of what must be zero in it.
+/* Calls, each of which is well-formed, and the places of what must be zero in it.
  */
 struct sample {
     union {
@@ -88,6 +109,8 @@ struct sample {
 
 static const struct sample samples[] = {
     {{.head = WORLD_HEAD(VIOMMU_PV_CAPS, struct viommu_pv_head)}, {-1}},
+    {{.head = WORLD_HEAD(VIOMMU_PV_ENABLE, struct viommu_pv_head)}, {-1}},
+    {{.attach = {.head = WORLD_HEAD(VIOMMU_PV_ATTACH, struct viommu_pv_attach_call)}}, {-1}},
     {{.reserved = {.head = WORLD_HEAD(VIOMMU_PV_RESERVED, struct viommu_pv_reserved_call),
                    .device = VIOMMU_PV_ALL}},
      {-1}},
@@ -239,12 +262,192 @@ static void test_a_call_is_read_once(void **state)
     world_end(world);
 }
 
+/* Pages of order 18, so many that their frames are more than a number holds: 2^64 and what is left
+   over, which alone would be in range. */
+static void test_numbers_that_overflow(void **state)
+{
+    static const uint64_t counts[] = {UINT64_C(1) << 46, (UINT64_C(1) << 46) + 1, UINT64_C(3) << 46,
+                                      (UINT64_C(1) << 52) - 1};
+    struct world *world =
+        world_create(&(struct viommu_pv_config){.count_max = (UINT64_C(1) << 52) - 1}, 1);
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        for (unsigned operation = VIOMMU_PV_MAP; operation <= VIOMMU_PV_UNMAP; operation++) {
+            struct world_range range = {
+                .of = VIOMMU_PV_SELF, .count = counts[i], .order = 18, .perm = 1};
+            struct viommu_pv_answer answer;
+
+            assert_int_equal(world_ranged(world, 0, operation, &range, &answer), VIOMMU_PV_ERANGE);
+            assert_int_equal(answer.done, 0);
+            range.order = 9;
+            assert_int_equal(world_ranged(world, 0, operation, &range, NULL), VIOMMU_PV_ERANGE);
+        }
+    }
+    world_end(world);
+}
+
+/* A number past the largest that CAPS tells, of each call that has one. */
+static void test_numbers_past_the_largest(void **state)
+{
+    struct world *world = world_create(&defaults, 1);
+    struct viommu_pv_lookup_call look = {.head = WORLD_HEAD(VIOMMU_PV_LOOKUP, look)};
+    struct viommu_pv_find_call find = {.head = WORLD_HEAD(VIOMMU_PV_FIND, find), .vm = 9};
+    struct viommu_pv_flush_call flush = {.head = WORLD_HEAD(VIOMMU_PV_FLUSH, flush)};
+    struct viommu_pv_reserved_call reserved = {.head = WORLD_HEAD(VIOMMU_PV_RESERVED, reserved),
+                                               .device = VIOMMU_PV_ALL};
+    uint8_t out[256];
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    look.device_frame = WORLD_DEVICE - 1;
+    assert_int_equal(world_call(world, 0, &look, sizeof(look), out, 256), VIOMMU_PV_ENXIO);
+    look.device_frame = WORLD_DEVICE;
+    assert_int_equal(world_call(world, 0, &look, sizeof(look), out, 256), VIOMMU_PV_ERANGE);
+    look.device_frame = UINT64_MAX;
+    assert_int_equal(world_call(world, 0, &look, sizeof(look), out, 256), VIOMMU_PV_ERANGE);
+    find.frame = 2 * WORLD_FRAMES;
+    assert_int_equal(world_call(world, 0, &find, sizeof(find), out, 256), VIOMMU_PV_ERANGE);
+    find.frame--;
+    assert_int_equal(world_call(world, 0, &find, sizeof(find), out, 256), VIOMMU_PV_ESRCH);
+    flush.last = WORLD_DEVICE;
+    assert_int_equal(world_call(world, 0, &flush, sizeof(flush), out, 256), VIOMMU_PV_ERANGE);
+    flush.last--;
+    assert_int_equal(world_call(world, 0, &flush, sizeof(flush), out, 256), VIOMMU_PV_OK);
+    flush.first = WORLD_DEVICE;
+    assert_int_equal(world_call(world, 0, &flush, sizeof(flush), out, 256), VIOMMU_PV_EINVAL);
+    reserved.room = 65537;
+    assert_int_equal(world_call(world, 0, &reserved, sizeof(reserved), out, 256), VIOMMU_PV_ERANGE);
+    world_end(world);
+}
+
+/* What functions find on the stack that do not write there. */
+__attribute__((noinline)) static void leave_behind(uint8_t byte)
+{
+    volatile uint8_t stack[16384];
+
+    for (size_t i = 0; i < sizeof(stack); i++) {
+        stack[i] = byte;
+    }
+}
+
+/* The whole answer to a call, in a world of its own. Steps of it fail, from one on. */
+static size_t answer_of(const struct sample *sample, size_t size, unsigned long fail, uint8_t byte,
+                        uint8_t *out)
+{
+    struct world *world = world_create(&defaults, 1);
+    size_t written;
+
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0);
+    memset(out, 0, 256);
+    world->fail_at = fail ? world->steps + fail : 0;
+    world->fail_more = 99;
+    leave_behind(byte);
+    assert_int_equal(
+        viommu_pv_call(world->pv, 0, sample->call.bytes, size, out, 256, &written, NULL), 0);
+    world->fail_at = 0;
+    world_end(world);
+    return written;
+}
+
+/* An answer, of whatever call, says nothing of what is in the hypervisor's memory. */
+static void test_answers_tell_nothing_else(void **state)
+{
+    uint8_t answers[2][256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+        for (unsigned how = 0; how < 9; how++) {
+            struct sample sample = samples[i];
+            size_t size = sample.call.head.size;
+            size_t written;
+
+            if (sample.call.head.operation == VIOMMU_PV_MAP_FOREIGN) {
+                sample.call.foreign.count = 2;
+                sample.call.head.size = (uint32_t)(size += 16);
+            } else if (sample.call.head.operation == VIOMMU_PV_RESERVED) {
+                sample.call.reserved.room = how & 1 ? 8 : 0;
+            }
+            sample.call.head.version = how == 7 ? 9 : VIOMMU_PV_VERSION;
+            size = how == 8 ? sizeof(struct viommu_pv_head) : size;
+            written = answer_of(&sample, size, how < 6 ? how : 0, 0x55, answers[0]);
+            assert_int_equal(answer_of(&sample, size, how < 6 ? how : 0, 0xaa, answers[1]),
+                             written);
+            assert_memory_equal(answers[0], answers[1], 256);
+        }
+    }
+}
+
+static union {
+    uint8_t bytes[256];
+    struct viommu_pv_answer answer;
+} shared; /* by guest and hypervisor: the call comes and the answer goes here */
+
+static void scribble(struct world *world)
+{
+    (void)world;
+    memset(shared.bytes, 0xff, sizeof(shared.bytes));
+}
+
+/* Makes a call in the shared page, which the guest overwrites at a step (0: at none); returns
+   whether there was such a step. */
+static bool send_shared(const struct sample *sample, unsigned long at, struct viommu_pv_answer *out)
+{
+    struct world *world = world_create(&defaults, 1);
+    size_t size = sample->call.head.size;
+    size_t written;
+    bool done;
+
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    memcpy(shared.bytes, sample->call.bytes, size);
+    world->intrude = scribble;
+    world->intrude_at = at ? world->steps + at : 0;
+    assert_int_equal(viommu_pv_call(world->pv, 0, shared.bytes, size, shared.bytes,
+                                    sizeof(shared.bytes), &written, NULL),
+                     0);
+    done = at && world->steps >= world->intrude_at;
+    *out = shared.answer;
+    world_check(world);
+    world_end(world);
+    return done;
+}
+
+/* At any step of any call the guest may change what it wrote, and nothing comes of it. */
+static void test_a_call_in_a_shared_page(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+        struct sample sample = samples[i];
+        struct viommu_pv_answer expected;
+        struct viommu_pv_answer out;
+
+        if (sample.call.head.operation == VIOMMU_PV_MAP_FOREIGN) {
+            sample.call.foreign.count = 2; /* frames 0 and 0 */
+            sample.call.foreign.device_frame_max = 9;
+            sample.call.head.size += 16;
+        }
+        (void)send_shared(&sample, 0, &expected);
+        assert_int_equal(expected.operation, sample.call.head.operation);
+        for (unsigned long at = 1; send_shared(&sample, at, &out); at++) {
+            assert_memory_equal(&out, &expected, sizeof(out));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_incomplete_tables),   cmocka_unit_test(test_caps),
-        cmocka_unit_test(test_malformed),           cmocka_unit_test(test_buffers),
+        cmocka_unit_test(test_incomplete_tables),
+        cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_buffers),
         cmocka_unit_test(test_a_call_is_read_once),
+        cmocka_unit_test(test_a_call_in_a_shared_page),
+        cmocka_unit_test(test_numbers_that_overflow),
+        cmocka_unit_test(test_numbers_past_the_largest),
+        cmocka_unit_test(test_answers_tell_nothing_else),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,9 @@
 
 #ifdef VIOMMU_TESTING
 
+_Thread_local unsigned long pv_steps;
+_Thread_local struct pv_held pv_held;
+
 /* What is counted on the way. */
 struct counts {
     struct viommu_pv *pv;
@@ -14,6 +17,24 @@ struct counts {
     uint64_t revoked;
 };
 
+/* Whether the index of the VM that it names has the slot, the only one of its page. */
+static bool is_indexed(struct viommu_pv *pv, const struct pv_slot *slot)
+{
+    struct pv_vm *vm = pv_vm_find(pv, slot->vm);
+    const struct pv_slot *at;
+    struct pv_walk walk;
+
+    if (!vm) {
+        return false;
+    }
+    pv_walk_begin(&vm->index, &walk, slot->frame);
+    do {
+        at = pv_walk_next(&vm->index, &walk);
+    } while (at && at != slot);
+    pv_walk_end(&vm->index, &walk);
+    return at;
+}
+
 static const char *check_slot(void *opaque, const struct pv_slot *slot)
 {
     struct counts *counts = opaque;
@@ -22,7 +43,7 @@ static const char *check_slot(void *opaque, const struct pv_slot *slot)
     switch (slot->state) {
     case PV_SLOT_REVOKED:
         counts->revoked++;
-        return slot->at || slot->alias ? "a revoked slot is in an index" : NULL;
+        return slot->at || slot->next || slot->alias ? "a revoked slot is in an index" : NULL;
     case PV_SLOT_PENDING:
         counts->pending++;
         counts->frames += UINT64_C(1) << slot->order;
@@ -36,7 +57,7 @@ static const char *check_slot(void *opaque, const struct pv_slot *slot)
         return "a slot is on its way, and nobody is at work";
     }
     counts->linked++;
-    if (!slot->at || *slot->at != slot || !pv_vm_find(counts->pv, slot->vm)) {
+    if (slot->at ? *slot->at != slot : !is_indexed(counts->pv, slot)) {
         return "a slot with references is in no index";
     }
     if (slot->state == PV_SLOT_LIVE &&
@@ -51,7 +72,7 @@ static const char *check_queue(const struct viommu_pv *pv, const struct pv_conte
     uint64_t pending = 0;
 
     for (uint64_t place = context->head; place != context->tail; place++) {
-        const struct pv_slot *slot = context->queue[place % pv->config.deferred_max];
+        const struct pv_slot *slot = context->queue[place & pv->ring];
 
         if (slot && (slot->state != PV_SLOT_PENDING || slot->context != context)) {
             return "what is in the queue does not await a flush";

@@ -6,6 +6,10 @@
 
 #include "base/alloc.h"
 
+enum {
+    SOME = 64, /* slots that are unmapped together */
+};
+
 /* ---- they come and go ---- */
 
 /* Puts a context at its id, or the lowest; it is not found there by calls yet. */
@@ -58,7 +62,7 @@ int pv_context_create(struct viommu_pv *pv, struct pv_vm *vm, uint32_t *id)
     context->vm = vm;
     context->closing = true;
     context->users = 1;
-    context->queue = base_alloc_array(pv->config.deferred_max, sizeof(struct pv_slot *));
+    context->queue = base_alloc_array(pv->ring + 1, sizeof(struct pv_slot *));
     pv_tree_init(&context->tree, context, pv->config.device_frame_max, &vm->tables,
                  pv->config.tables_max);
     error = context->queue ? insert(pv, vm, context, id) : -ENOMEM;
@@ -119,6 +123,32 @@ static bool clear_slot(struct viommu_pv *pv, struct pv_slot *slot, int *error)
     }
 }
 
+/*
+ * Takes a slot away, or several that are LIVE and lie side by side; *at becomes the place behind
+ * them. True when that is another call's to end. *error may be that it should yield.
+ */
+static bool clear_some(struct viommu_pv *pv, struct pv_slot *slot, uint64_t *at, bool may_yield,
+                       int *error)
+{
+    struct pv_tree *tree = &slot->context->tree;
+    uint64_t first = slot->device_frame;
+    unsigned most = slot->order ? 0 : pv_tree_used_run(tree, first, SOME, &slot);
+    unsigned count = 0;
+
+    while (count < most && slot[count].state == PV_SLOT_LIVE) {
+        count++;
+    }
+    if (count > 1) {
+        *error = pv_unmap_run(pv, slot, &count, may_yield);
+        if (*error != -EAGAIN) {
+            *at = first + count;
+            return false;
+        }
+    }
+    *at = pv_slot_last(slot) + 1;
+    return clear_slot(pv, slot, error);
+}
+
 int pv_context_clear(struct viommu_pv *pv, struct pv_context *context, bool may_yield)
 {
     struct pv_slot *slot;
@@ -130,12 +160,11 @@ int pv_context_clear(struct viommu_pv *pv, struct pv_context *context, bool may_
         bool busy;
 
         error = 0; /* that of a slot before was -EAGAIN: its turn comes again */
-        at = pv_slot_last(slot) + 1;
-        busy = clear_slot(pv, slot, &error);
-        if (error && !busy) {
+        busy = clear_some(pv, slot, &at, may_yield, &error);
+        if (error < 0 && !busy) {
             return error;
         }
-        yield = may_yield && yields(pv);
+        yield = error == VIOMMU_PENDING || (may_yield && yields(pv));
     }
     error = pv_flush(pv, context, 0, context->tree.last);
     if (error) {
@@ -235,8 +264,8 @@ static int drop_default(struct pv_run *run, struct pv_context *context)
     pv_lock(pv);
     if (error) {
         error = pv_isolate(pv, context);
-    } else if (failures == context->failures) {
-        context->isolated = false; /* that was a flush of everything */
+    } else {
+        pv_isolation_ends(context, failures);
     }
     pv_unlock(pv);
     return error;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Contexts, devices with reserved ranges, and enabling. */
-#include "pv/test_world.h"
+#include "pv/test_calls.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -87,6 +87,10 @@ static void test_contexts(void **state)
     assert_int_equal(world_free(world, 0, 1), VIOMMU_PV_EIO);
     assert_int_equal(world->pages[0].refs, 1);
     world->flush_fails = false;
+    /* It stays, as one that is isolated. */
+    assert_int_equal(world_do_map(world, 0, pages(1, 30, 1)), VIOMMU_PV_EIO);
+    assert_int_equal(world_do_flush(world, 0, 1), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, pages(1, 30, 1)), VIOMMU_PV_OK);
     assert_int_equal(world_free(world, 0, 1), VIOMMU_PV_OK);
     assert_int_equal(world->pages[0].refs, 0);
     assert_int_equal(world_do_map(world, 0, pages(1, 0, 1)), VIOMMU_PV_EBADF);
@@ -216,9 +220,12 @@ static void test_reserved_ranges(void **state)
     assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
     assert_int_equal(reserved(world, VIOMMU_PV_ALL, 8, frames).count, 0);
     assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0);
-    assert_int_equal(viommu_pv_device_add(world->pv, 0, 2), 0);
-    assert_int_equal(viommu_pv_device_add(world->pv, 0, 2), -EEXIST);
     generation = reserved(world, VIOMMU_PV_ALL, 8, frames).generation;
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 2), 0);
+    assert_true(reserved(world, VIOMMU_PV_ALL, 8, frames).generation != generation);
+    generation = reserved(world, VIOMMU_PV_ALL, 8, frames).generation;
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 2), -EEXIST);
+    assert_int_equal(reserved(world, VIOMMU_PV_ALL, 0, frames).generation, generation);
     assert_int_equal(reserved(world, VIOMMU_PV_ALL, 8, frames).answer.done, 3);
     assert_int_equal(frames[0].first, 64);
     assert_int_equal(frames[1].first, 80);
@@ -226,6 +233,7 @@ static void test_reserved_ranges(void **state)
     assert_int_equal(frames[2].last, 129);
     assert_int_equal(reserved(world, VIOMMU_PV_ALL, 2, frames).answer.done, 0);
     assert_int_equal(reserved(world, VIOMMU_PV_ALL, 2, frames).count, 3);
+    assert_int_equal(reserved(world, VIOMMU_PV_ALL, 3, frames).answer.done, 3);
     assert_int_equal(reserved(world, 1, 2, frames).count, 2);
     assert_int_equal(reserved(world, 9, 2, frames).answer.status, VIOMMU_PV_ENODEV);
     /* At each frame of a range, in each context; the first one that is refused has done nothing. */

@@ -28,8 +28,8 @@ enum {
 
 /* ---- reserved ranges ---- */
 
-bool pv_reserved_meets(const struct pv_vm *vm, uint64_t first, uint64_t last,
-                       struct viommu_pv_range *met)
+bool pv_reserved_search(const struct pv_vm *vm, uint64_t first, uint64_t last,
+                        struct viommu_pv_range *met)
 {
     size_t low = 0;
     size_t high = vm->reserved_count;
@@ -478,7 +478,7 @@ int viommu_pv_device_add_functions(struct viommu_pv *pv, uint32_t id, const uint
     } else if (has_any(vm, functions, count)) {
         error = -EEXIST;
     } else {
-        error = vm->contexts[0]->isolated ? -EBUSY : begin_move(vm);
+        error = vm->contexts[0]->isolated ? -EIO : begin_move(vm);
     }
     pv_unlock(pv);
     if (error) {
@@ -588,7 +588,8 @@ int pv_run_attach(struct pv_run *run)
         device->context = run->context;
         from->devices--;
         if (run->context->isolated) {
-            error = pv_isolate(pv, run->context); /* a flush failed before the device was there */
+            /* A flush failed before the device was there. It has come, and is cut off. */
+            (void)pv_isolate(pv, run->context);
         }
     }
     from->users--;

@@ -63,6 +63,11 @@ int viommu_pv_create(const struct viommu_pv_config *config, struct viommu_pv **o
     pv->config = all;
     pv->ops = all.ops;
     pv->opaque = all.opaque;
+    pv->ring = 1;
+    while (pv->ring < all.deferred_max) {
+        pv->ring *= 2;
+    }
+    pv->ring--;
     if (getrandom(&pv->seed, sizeof(pv->seed), GRND_NONBLOCK) < 0) {
         pv->seed = (uintptr_t)pv; /* then it takes a guest a little less to find long chains */
     }
@@ -104,11 +109,15 @@ static size_t vm_place(const struct viommu_pv *pv, uint32_t id)
     return low;
 }
 
-struct pv_vm *pv_vm_find(const struct viommu_pv *pv, uint32_t id)
+struct pv_vm *pv_vm_search(struct viommu_pv *pv, uint32_t id)
 {
     size_t place = vm_place(pv, id);
 
-    return place < pv->vm_count && pv->vms[place]->id == id ? pv->vms[place] : NULL;
+    if (place == pv->vm_count || pv->vms[place]->id != id) {
+        return NULL;
+    }
+    pv->near[id % PV_NEAR] = pv->vms[place];
+    return pv->vms[place];
 }
 
 /* Takes a VM among all. With the lock. */
@@ -136,7 +145,7 @@ void pv_vm_free(struct pv_vm *vm)
 {
     pv_index_fini(&vm->index);
     base_free(vm->reserved);
-    base_free(vm->leaving);
+    range_set_fini(&vm->leaving);
     base_free(vm->contexts);
     base_free(vm);
 }
@@ -161,6 +170,7 @@ int viommu_pv_vm_add(struct viommu_pv *pv, uint32_t id, bool empty)
     vm->coming = true;
     vm->generation = 1;
     pv_index_init(&vm->index, pv->seed);
+    range_set_init(&vm->leaving);
     vm->contexts = base_alloc_array(pv->config.contexts_max, sizeof(struct pv_context *));
     if (!vm->contexts) {
         pv_vm_free(vm);
@@ -193,6 +203,9 @@ void pv_vm_take_out(struct viommu_pv *pv, struct pv_vm *vm)
 {
     size_t place = vm_place(pv, vm->id);
 
+    if (pv->near[vm->id % PV_NEAR] == vm) {
+        pv->near[vm->id % PV_NEAR] = NULL;
+    }
     pv->vm_count--;
     memmove(pv->vms + place, pv->vms + place + 1, (pv->vm_count - place) * sizeof(struct pv_vm *));
 }

@@ -14,11 +14,11 @@
  * writable one the type reference, too (one of MMIO: none). References are dropped in one place,
  * pv_flush(), after a flush of the real IOMMU that began when the slot was PENDING.
  *
- * Locking. One mutex an engine, held for a step of one slot and never while an operation of the
- * embedder runs. What must outlive such a gap is counted: `users` of a VM and of a context. A VM or
- * context that is about to go says so (dying, closing), is not found by new calls, and is freed
- * when nobody uses it. So whatever happens inside an operation of the embedder happens between two
- * steps.
+ * Locking. One mutex an engine, held for a step of one slot, or a few dozen, and never while an
+ * operation of the embedder runs. What must outlive such a gap is counted: `users` of a VM and of a
+ * context. A VM or context that is about to go says so (dying, closing), is not found by new calls,
+ * and is freed when nobody uses it. So whatever happens inside an operation of the embedder happens
+ * between two steps.
  */
 #ifndef VIOMMU_PV_ENGINE_H
 #define VIOMMU_PV_ENGINE_H
@@ -29,14 +29,18 @@
 
 #include <viommu/pv.h>
 
+#include "range/range_set.h"
+
 /* A slot's references, to be dropped outside the lock. */
 struct pv_put {
-    struct pv_vm *vm;    /* that was named; used until it is done */
-    struct pv_vm *owner; /* likewise, when it is another; or NULL */
+    struct pv_vm *vm;    /* that was named */
+    struct pv_vm *owner; /* that the page belongs to, when it is another; or NULL. Used until it is
+                            done */
     uint64_t handle;
     uint8_t order;
     uint8_t perm;
     uint8_t flags;
+    bool holds; /* `vm` is used until it is done; false: another sees to that */
 };
 
 /* A reserved range that devices of a context need. */
@@ -50,11 +54,12 @@ struct pv_context {
     void *space;
     uint32_t id;
     uint64_t serial;
-    unsigned users;    /* calls that are in it */
-    unsigned devices;  /* attached, or about to be */
-    bool closing;      /* being freed */
-    bool isolated;     /* a flush failed, and no whole one has succeeded since */
-    uint64_t failures; /* how many flushes failed */
+    unsigned users;     /* calls that are in it */
+    unsigned devices;   /* attached, or about to be */
+    bool closing;       /* being freed */
+    bool isolated;      /* a flush failed, and no whole one was called for that succeeded since */
+    unsigned isolating; /* calls that are about to cut its devices off */
+    uint64_t failures;  /* how many flushes failed */
     struct pv_tree tree;
     /* The queue: places head to tail of a ring; NULL where a slot has been flushed already. */
     struct pv_slot **queue;
@@ -100,7 +105,6 @@ struct pv_vm {
     bool removing; /* a call takes the VM apart */
     enum pv_enabling enabling;
     uint64_t cursor;              /* of drop_default */
-    uint64_t position;            /* in the index, while the VM dies */
     struct pv_context **contexts; /* by id; NULL where there is none */
     uint64_t context_count;
     uint64_t mappings; /* slots in all contexts */
@@ -112,9 +116,15 @@ struct pv_vm {
     struct pv_index index;
     struct pv_alias *aliases; /* of its pages that others have as theirs */
     uint64_t alias_count;
-    uint64_t *leaving; /* frames that are about to be removed, sorted */
-    size_t leaving_count;
-    size_t leaving_room;
+    struct range_set leaving; /* frames that are about to be removed */
+    /* While it dies, where the call that takes it apart has come to. */
+    struct pv_walk walk; /* in the index, where that has begun */
+    bool walking;
+    struct pv_alias *alias; /* the next one, or NULL */
+};
+
+enum {
+    PV_NEAR = 16,
 };
 
 struct viommu_pv {
@@ -123,9 +133,11 @@ struct viommu_pv {
     const struct viommu_pv_ops *ops;
     void *opaque;
     uint64_t seed;
-    uint64_t serial; /* the last one given */
-    struct pv_vm **vms;
+    uint64_t ring;      /* places of a context's queue, a power of two, less one */
+    uint64_t serial;    /* the last one given */
+    struct pv_vm **vms; /* sorted by id */
     size_t vm_count;
+    struct pv_vm *near[PV_NEAR]; /* those that were found last, by the end of their ids; or NULL */
 };
 
 /* A call that runs, or is to go on. */
@@ -136,12 +148,9 @@ struct viommu_pv_call {
     uint64_t named_serial;   /* 0: not looked at yet */
     uint64_t context_serial; /* likewise */
     bool may_yield;
-    uint32_t status;
     uint64_t done;
     uint64_t stopped;
     uint64_t place; /* map_foreign: items that were looked at */
-    uint64_t first; /* unmap: what is to be flushed at the end */
-    uint64_t last;
     union {
         struct viommu_pv_reserved_call reserved;
         struct viommu_pv_alloc_call alloc;
@@ -178,22 +187,49 @@ struct pv_run {
     struct pv_vm *vm;
     struct pv_context *context; /* or NULL */
     struct pv_vm *named;        /* or NULL */
+    int entered;                /* what entering the context and so on came to */
+    unsigned some;              /* map: so many pages may be mapped together now */
+    bool held;                  /* map: for them the pages of the named VM do not drain */
 };
 
 /* ---- engine.c ---- */
 
+#ifdef VIOMMU_TESTING
+/* The most steps that this thread made while it held a lock. */
+extern _Thread_local struct pv_held {
+    unsigned long before;
+    unsigned long most;
+} pv_held;
+#endif
+
 static inline void pv_lock(struct viommu_pv *pv)
 {
     pthread_mutex_lock(&pv->lock);
+#ifdef VIOMMU_TESTING
+    pv_held.before = pv_steps;
+#endif
 }
 
 static inline void pv_unlock(struct viommu_pv *pv)
 {
+#ifdef VIOMMU_TESTING
+    if (pv_steps - pv_held.before > pv_held.most) {
+        pv_held.most = pv_steps - pv_held.before;
+    }
+#endif
     pthread_mutex_unlock(&pv->lock);
 }
 
+struct pv_vm *pv_vm_search(struct viommu_pv *pv, uint32_t id);
+
 /* Under the lock. A VM that is dying is found, too. */
-struct pv_vm *pv_vm_find(const struct viommu_pv *pv, uint32_t id);
+static inline struct pv_vm *pv_vm_find(struct viommu_pv *pv, uint32_t id)
+{
+    struct pv_vm *near = pv->near[id % PV_NEAR];
+
+    return near && near->id == id ? near : pv_vm_search(pv, id);
+}
+
 static inline void pv_vm_hold(struct pv_vm *vm)
 {
     vm->users++;
@@ -210,9 +246,23 @@ static inline void pv_vm_let_go(struct pv_vm *vm)
 void pv_vm_take_out(struct viommu_pv *pv, struct pv_vm *vm);
 void pv_vm_free(struct pv_vm *vm);
 /* Whether a frame of the VM's, or any in [first, last], is about to be removed. */
-bool pv_vm_leaving(const struct pv_vm *vm, uint64_t first, uint64_t last);
+static inline bool pv_vm_leaving(const struct pv_vm *vm, uint64_t first, uint64_t last)
+{
+    return vm->leaving.map.root && range_set_meets(&vm->leaving, first, last);
+}
+
 /* The first such frame in [*frame, last], which *frame becomes. */
-bool pv_vm_leaving_next(const struct pv_vm *vm, uint64_t *frame, uint64_t last);
+static inline bool pv_vm_leaving_next(const struct pv_vm *vm, uint64_t *frame, uint64_t last)
+{
+    struct range_run run;
+
+    if (!vm->leaving.map.root || !range_map_from(&vm->leaving.map, *frame, &run) ||
+        run.first > last) {
+        return false;
+    }
+    *frame = run.first > *frame ? run.first : *frame;
+    return true;
+}
 
 /* ---- context.c: contexts and devices ---- */
 
@@ -229,8 +279,14 @@ int pv_context_clear(struct viommu_pv *pv, struct pv_context *context, bool may_
 int pv_devices_remove(struct viommu_pv *pv, struct pv_vm *vm);
 /* Whether device frames meet what is reserved; *met (or NULL) becomes the first range that they
    meet. With the lock. */
-bool pv_reserved_meets(const struct pv_vm *vm, uint64_t first, uint64_t last,
-                       struct viommu_pv_range *met);
+bool pv_reserved_search(const struct pv_vm *vm, uint64_t first, uint64_t last,
+                        struct viommu_pv_range *met);
+
+static inline bool pv_reserved_meets(const struct pv_vm *vm, uint64_t first, uint64_t last,
+                                     struct viommu_pv_range *met)
+{
+    return vm->reserved_count && pv_reserved_search(vm, first, last, met);
+}
 
 int pv_run_reserved(struct pv_run *run);
 int pv_run_enable(struct pv_run *run);
@@ -241,28 +297,29 @@ int pv_run_attach(struct pv_run *run);
 /* ---- flush.c: from unmapped to free ---- */
 
 /*
- * Makes a LIVE slot PENDING: unmaps it in the real IOMMU. With the lock; gives it up meanwhile.
- * Flushes before where there is no room to wait, and afterwards where the page is larger than what
- * may. Returns 0; -EAGAIN when the slot is not LIVE any more, or a queue of others' making is in
- * the way; -EIO: it is as it was.
- */
-int pv_unmap_slot(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags);
-/* The same of a slot that the caller has made LEAVING; an error other than -EAGAIN is -EIO. */
-int pv_unmap_leaving(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags);
-/*
  * Flushes what is PENDING in [first, last] now, and drops its references. With the lock; gives it
  * up meanwhile. Returns 0 or -EIO.
  */
 int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, uint64_t last);
 /*
- * A flush failed, or an unmapping: devices may reach what they should not, and are cut off. With
- * the lock; gives it up meanwhile. Returns -EIO.
+ * A flush failed, or an unmapping: devices may reach what they should not, and are cut off. From
+ * the first moment no call changes the context. With the lock; gives it up meanwhile. Returns -EIO.
  */
 int pv_isolate(struct viommu_pv *pv, struct pv_context *context);
+/*
+ * All of the context has been flushed since `failures` was what the context had: that ends its
+ * isolation, unless another flush failed, or one that did is still cutting devices off. With the
+ * lock.
+ */
+void pv_isolation_ends(struct pv_context *context, uint64_t failures);
 /* Takes a slot into the index of the VM it names, and makes an alias for an owner (or NULL). */
 int pv_slot_link(struct pv_slot *slot, struct pv_vm *named, struct pv_vm *owner);
-/* Takes it out; what there is to be dropped for it. With the lock. */
-struct pv_put pv_slot_unlink(struct viommu_pv *pv, struct pv_slot *slot);
+/*
+ * Takes it out; what there is to be dropped for it. `held` (or NULL) is a VM that is held until
+ * that is done, and so need not be once more. With the lock.
+ */
+void pv_slot_unlink(struct viommu_pv *pv, struct pv_slot *slot, struct pv_vm *held,
+                    struct pv_put *put);
 /* A slot's context has it no more. With the lock. */
 void pv_slot_remove(struct pv_slot *slot);
 /* With the lock again, when it has been dropped: the VMs that it names are held no more. */
@@ -286,16 +343,50 @@ struct pv_item {
 /* Maps it, whole, or nothing has changed. Without the lock. Returns 0 or the negative status. */
 int pv_map_item(struct pv_run *run, const struct pv_item *item);
 
-int pv_run_map(struct pv_run *run);
-int pv_run_unmap(struct pv_run *run);
-/* One that yielded must not go on: what it has unmapped is flushed. Without the lock. */
-void pv_unmap_stopped(struct pv_run *run);
-int pv_run_foreign(struct pv_run *run);
+/*
+ * The real IOMMU says that it may have mapped a slot that is CLAIMED, or will: what may be there is
+ * taken away as any mapping is, and keeps its references until a flush has succeeded. With the
+ * lock; gives it up meanwhile.
+ */
+void pv_map_unknown(struct viommu_pv *pv, struct pv_slot *slot);
 
 /* Whether the call should yield now. Without the lock. */
 bool pv_should_yield(const struct pv_run *run);
 /* The privilege of the caller over the pages of another VM. Without the lock. */
 bool pv_may_use(const struct pv_run *run, uint32_t vm, uint32_t perm);
+
+int pv_run_foreign(struct pv_run *run);
+
+/* ---- range.c: the pages of a call, several together ---- */
+
+/* Whether the numbers of a call that maps or unmaps are in range. */
+int pv_check_numbers(const struct viommu_pv *pv, const struct viommu_pv_map_call *in);
+/* What is checked before the first page is looked at. With the lock. */
+int pv_enter_map(struct pv_run *run);
+int pv_run_map(struct pv_run *run);
+
+/* ---- unmap.c ---- */
+
+/*
+ * Makes a LIVE slot PENDING: unmaps it in the real IOMMU. With the lock; gives it up meanwhile.
+ * Flushes before where there is no room to wait, and afterwards where the page is larger than what
+ * may. Returns 0; -EAGAIN when the slot is not LIVE any more, or a queue of others' making is in
+ * the way; -EIO: it is as it was.
+ */
+int pv_unmap_slot(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags);
+/* The same of a slot that the caller has made LEAVING; an error other than -EAGAIN is -EIO. */
+int pv_unmap_leaving(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags);
+/*
+ * The same of slots of order 0 that are LIVE, side by side in one table, as many as the queue has
+ * room for: *count becomes how many are PENDING; those after them are as they were. Asks whether to
+ * yield between two, if that may be. Returns 0; -EAGAIN: there is no room; VIOMMU_PENDING; or -EIO.
+ */
+int pv_unmap_run(struct viommu_pv *pv, struct pv_slot *slots, unsigned *count, bool may_yield);
+
+int pv_enter_unmap(struct pv_run *run);
+int pv_run_unmap(struct pv_run *run);
+/* One that yielded must not go on: what it has unmapped is flushed. Without the lock. */
+void pv_unmap_stopped(struct pv_run *run);
 
 /* ---- lookup.c ---- */
 
@@ -313,6 +404,10 @@ int pv_run_find(struct pv_run *run);
 int pv_run_acknowledge(struct pv_run *run);
 
 /* ---- call.c ---- */
+
+/* A call is in its VM, context and named VM no more, and does not look at them again. With the
+   lock. */
+void pv_leave(struct pv_run *run);
 
 /*
  * Takes the context and the VM that a call names, and counts them as used. Without the lock.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Paravirtual operations: from LIVE to PENDING to FREE.
+ * Paravirtual operations: from PENDING to FREE, and what a slot refers to.
  *
  * Each context has a queue of what awaits its flush. A flush notes where the queue ends, has the
  * real IOMMU flushed without the lock, and then drops what lies before that place: what came later
@@ -44,21 +44,29 @@ int pv_slot_link(struct pv_slot *slot, struct pv_vm *named, struct pv_vm *owner)
     return error;
 }
 
-struct pv_put pv_slot_unlink(struct viommu_pv *pv, struct pv_slot *slot)
+void pv_slot_unlink(struct viommu_pv *pv, struct pv_slot *slot, struct pv_vm *held,
+                    struct pv_put *put)
 {
-    struct pv_put put = {.vm = pv_vm_find(pv, slot->vm),
-                         .handle = slot->handle,
-                         .order = slot->order,
-                         .perm = slot->perm,
-                         .flags = slot->flags};
     struct pv_alias *alias = slot->alias;
 
-    pv_index_remove(&put.vm->index, slot);
-    pv_vm_hold(put.vm);
+    put->vm = held && held->id == slot->vm ? held : pv_vm_find(pv, slot->vm);
+    put->owner = NULL;
+    put->handle = slot->handle;
+    put->order = slot->order;
+    put->perm = slot->perm;
+    put->flags = slot->flags;
+    put->holds = put->vm != held;
+    pv_index_remove(&put->vm->index, slot);
+    if (put->holds) {
+        pv_vm_hold(put->vm);
+    }
     if (alias) {
-        put.owner = pv_vm_find(pv, alias->owner);
-        pv_vm_hold(put.owner);
-        put.owner->alias_count--;
+        put->owner = pv_vm_find(pv, alias->owner);
+        pv_vm_hold(put->owner);
+        put->owner->alias_count--;
+        if (put->owner->alias == alias) {
+            put->owner->alias = alias->next;
+        }
         *alias->at = alias->next;
         if (alias->next) {
             alias->next->at = alias->at;
@@ -66,7 +74,6 @@ struct pv_put pv_slot_unlink(struct viommu_pv *pv, struct pv_slot *slot)
         base_free(alias);
         slot->alias = NULL;
     }
-    return put;
 }
 
 void pv_slot_remove(struct pv_slot *slot)
@@ -79,7 +86,9 @@ void pv_slot_remove(struct pv_slot *slot)
 
 void pv_put_end(const struct pv_put *put)
 {
-    pv_vm_let_go(put->vm);
+    if (put->holds) {
+        pv_vm_let_go(put->vm);
+    }
     if (put->owner) {
         pv_vm_let_go(put->owner);
     }
@@ -103,82 +112,19 @@ int pv_isolate(struct viommu_pv *pv, struct pv_context *context)
 {
     context->isolated = true;
     context->failures++;
+    context->isolating++;
     pv_unlock(pv);
     pv->ops->isolate(pv->opaque, context->space);
     pv_lock(pv);
+    context->isolating--;
     return -EIO;
 }
 
-/* ---- unmapping ---- */
-
-static uint64_t frames_of(const struct pv_slot *slot)
+void pv_isolation_ends(struct pv_context *context, uint64_t failures)
 {
-    return UINT64_C(1) << slot->order;
-}
-
-static bool has_room(const struct viommu_pv *pv, const struct pv_context *context, uint64_t frames)
-{
-    uint64_t max = pv->config.deferred_max;
-
-    return context->tail - context->head + context->leaving < max &&
-           (context->frames == 0 || context->frames + frames <= max);
-}
-
-/* Makes room in the queue, for a slot that is LEAVING. */
-static int make_room(struct viommu_pv *pv, struct pv_context *context, uint64_t frames)
-{
-    int error = 0;
-
-    if (!has_room(pv, context, frames)) {
-        error = pv_flush(pv, context, 0, context->tree.last);
-        if (!error && !has_room(pv, context, frames)) {
-            error = -EAGAIN; /* other calls are about to fill it */
-        }
+    if (failures == context->failures && !context->isolating) {
+        context->isolated = false;
     }
-    return error;
-}
-
-int pv_unmap_leaving(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags)
-{
-    struct pv_context *context = slot->context;
-    uint64_t frames = frames_of(slot);
-    uint64_t first = slot->device_frame;
-    uint64_t last = pv_slot_last(slot);
-    int error;
-
-    error = make_room(pv, context, frames);
-    if (error) {
-        slot->state = PV_SLOT_LIVE;
-        return error;
-    }
-    context->leaving++;
-    context->frames += frames;
-    pv_unlock(pv);
-    error = pv->ops->unmap(pv->opaque, context->space, first, slot->order);
-    pv_lock(pv);
-    context->leaving--;
-    if (error) {
-        context->frames -= frames;
-        slot->state = PV_SLOT_LIVE;
-        return pv_isolate(pv, context);
-    }
-    slot->state = PV_SLOT_PENDING;
-    slot->flags |= flags;
-    context->queue[context->tail++ % pv->config.deferred_max] = slot;
-    context->pending++;
-    if (frames > pv->config.deferred_max) {
-        (void)pv_flush(pv, context, first, last); /* a failure is in `isolated` */
-    }
-    return 0;
-}
-
-int pv_unmap_slot(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags)
-{
-    if (slot->state != PV_SLOT_LIVE) {
-        return -EAGAIN;
-    }
-    slot->state = PV_SLOT_LEAVING;
-    return pv_unmap_leaving(pv, slot, flags);
 }
 
 /* ---- flushing ---- */
@@ -186,7 +132,7 @@ int pv_unmap_slot(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags)
 static struct pv_slot **queue_at(const struct viommu_pv *pv, const struct pv_context *context,
                                  uint64_t place)
 {
-    return &context->queue[place % pv->config.deferred_max];
+    return &context->queue[place & pv->ring];
 }
 
 /* Widens [first, last] to the pages that meet it; false when none does. */
@@ -200,6 +146,7 @@ static bool widen(const struct viommu_pv *pv, const struct pv_context *context, 
     for (uint64_t place = context->head; place != context->tail; place++) {
         const struct pv_slot *slot = *queue_at(pv, context, place);
 
+        pv_step();
         if (slot && slot->device_frame <= to && pv_slot_last(slot) >= from) {
             any = true;
             *first = slot->device_frame < *first ? slot->device_frame : *first;
@@ -222,13 +169,15 @@ static unsigned take(struct viommu_pv *pv, struct pv_context *context, uint64_t 
         struct pv_slot **at = queue_at(pv, context, *place);
         struct pv_slot *slot = *at;
 
+        pv_step();
         if (!slot || slot->device_frame < range->first || pv_slot_last(slot) > range->last) {
             continue;
         }
         *at = NULL;
         context->pending--;
-        context->frames -= frames_of(slot);
-        puts[count++] = pv_slot_unlink(pv, slot);
+        context->frames -= UINT64_C(1) << slot->order;
+        pv_slot_unlink(pv, slot, count ? puts[count - 1].vm : NULL, &puts[count]);
+        count++;
         if (slot->flags & PV_FLAG_REVOKING) {
             slot->state = PV_SLOT_REVOKED;
             slot->flags = 0;
@@ -250,15 +199,16 @@ int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, u
     struct viommu_pv_range range = {first, last};
     struct pv_put puts[PUTS];
     bool whole = first == 0 && last >= context->tree.last;
-    uint64_t failures = context->failures;
     unsigned count;
     int error;
 
-    if (!widen(pv, context, &range.first, &range.last) && !(whole && context->isolated)) {
-        return 0;
-    }
     if (whole) {
-        range = (struct viommu_pv_range){0, context->tree.last};
+        range.last = context->tree.last;
+        if (!context->pending && !context->isolated) {
+            return 0;
+        }
+    } else if (!widen(pv, context, &range.first, &range.last)) {
+        return 0;
     }
     pv_unlock(pv);
     error = pv->ops->flush(pv->opaque, context->space, range.first, range.last);
@@ -276,9 +226,6 @@ int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, u
             pv_put_end(&puts[i]);
         }
     }
-    if (whole && failures == context->failures) {
-        context->isolated = false;
-    }
     return 0;
 }
 
@@ -286,6 +233,7 @@ int pv_run_flush(struct pv_run *run)
 {
     const struct viommu_pv_flush_call *in = &run->call->in.flush;
     uint64_t last = in->last;
+    uint64_t failures;
     int error = pv_enter_context(run, in->context);
 
     if (error) {
@@ -297,7 +245,11 @@ int pv_run_flush(struct pv_run *run)
         return -ERANGE;
     }
     pv_lock(run->pv);
+    failures = run->context->failures;
     error = pv_flush(run->pv, run->context, in->first, last);
+    if (!error && in->first == 0 && last == run->pv->config.device_frame_max) {
+        pv_isolation_ends(run->context, failures);
+    }
     pv_unlock(run->pv);
     return error;
 }

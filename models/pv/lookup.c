@@ -42,7 +42,7 @@ int pv_run_lookup(struct pv_run *run)
 static void found(const struct pv_run *run, const struct pv_slot *slot, uint64_t frame, bool live,
                   struct viommu_pv_place *places, uint32_t room, uint64_t *count)
 {
-    bool counts = live ? slot->state == PV_SLOT_LIVE : slot->at != NULL;
+    bool counts = live ? slot->state == PV_SLOT_LIVE : slot->state != PV_SLOT_REVOKED;
 
     if (!counts || slot->context->vm != run->vm || slot->vm != run->named->id ||
         frame < slot->frame || (frame - slot->frame) >> slot->order) {
@@ -63,12 +63,15 @@ uint64_t pv_places(struct pv_run *run, uint64_t frame, bool live, struct viommu_
 {
     uint64_t count = 0;
     unsigned seen = 0;
-    const struct pv_slot *slot = pv_index_find(&run->named->index, frame);
+    const struct pv_slot *slot;
+    struct pv_walk walk;
 
-    for (; slot && seen < CHAIN; slot = pv_index_after(&run->named->index, frame, slot)) {
+    pv_walk_begin(&run->named->index, &walk, frame);
+    while ((slot = pv_walk_next(&run->named->index, &walk)) && seen < CHAIN) {
         found(run, slot, frame, live, places, room, &count);
         seen++;
     }
+    pv_walk_end(&run->named->index, &walk);
     if (!slot) {
         return count;
     }
@@ -102,13 +105,10 @@ int pv_run_find(struct pv_run *run)
     struct viommu_pv_call *call = run->call;
     const struct viommu_pv_find_call *in = &call->in.find;
     uint64_t count = 0;
-    int error = pv_enter_named(run, in->vm);
+    int error = in->frame > run->pv->config.frame_max ? -ERANGE : pv_enter_named(run, in->vm);
 
     if (error) {
         return error;
-    }
-    if (in->frame > run->pv->config.frame_max) {
-        return -ERANGE;
     }
     pv_lock(run->pv);
     count = pv_places(run, in->frame, true, call->places, in->room);

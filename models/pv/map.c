@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Paravirtual operations: map and unmap.
+ * Paravirtual operations: one page is mapped.
  *
- * One page: looked up and judged without side effects; then made ready, and looked up and judged
+ * It is looked up and judged without side effects; then made ready, and looked up and judged
  * again; then references, the slot, the real mapping; undone in reverse where one fails.
  */
 #include "pv/engine.h"
@@ -27,6 +27,7 @@ struct way {
     const struct pv_item *item;
     struct viommu_pv_page page;
     struct pv_vm *owner; /* counted as used, when it is neither the named VM nor NULL */
+    uint64_t tables;     /* of the VM, before the slot was claimed */
     bool held;           /* references are ours and no slot's: the VMs' pages do not drain */
     bool kept;           /* it failed, and a slot has the references */
 };
@@ -199,6 +200,7 @@ static int glance(struct way *way)
         if (error == -EAGAIN) {
             error = pv_flush(run->pv, run->context, item->device_frame,
                              item->device_frame + (UINT64_C(1) << item->order) - 1);
+            error = error ? error : admit(way); /* things happened meanwhile */
             error = error ? error : in_the_way(run, item);
         }
     }
@@ -207,6 +209,22 @@ static int glance(struct way *way)
     }
     pv_unlock(run->pv);
     return error;
+}
+
+static bool is_logged(const struct way *way)
+{
+    return way->page.state == VIOMMU_PV_PAGE_DIRTY_LOGGED && (way->item->perm & VIOMMU_PV_WRITE);
+}
+
+/* The slot is not claimed any more; nor is room for it, which counts. */
+static void give_up(const struct way *way, struct pv_slot *slot)
+{
+    struct pv_run *run = way->run;
+
+    pv_slot_remove(slot);
+    if (run->vm->tables > way->tables) {
+        pv_tree_trim(&run->context->tree);
+    }
 }
 
 static int claim(struct way *way, struct pv_slot **out)
@@ -222,6 +240,7 @@ static int claim(struct way *way, struct pv_slot **out)
         error = -ENOSPC;
     }
     if (!error) {
+        way->tables = run->vm->tables;
         error = pv_tree_claim(&run->context->tree, item->device_frame, item->order, &slot);
         error = error == -EEXIST ? in_the_way(run, item) : error ? -ENOSPC : 0;
     }
@@ -231,10 +250,12 @@ static int claim(struct way *way, struct pv_slot **out)
         slot->handle = way->page.handle;
         slot->vm = run->named->id;
         slot->perm = (uint8_t)item->perm;
-        slot->flags = way->page.state == VIOMMU_PV_PAGE_MMIO ? PV_FLAG_UNREFERENCED : 0;
+        slot->flags = way->page.state == VIOMMU_PV_PAGE_MMIO ? PV_FLAG_UNREFERENCED
+                      : is_logged(way)                       ? PV_FLAG_DIRTY
+                                                             : 0;
         *out = slot;
         if (pv_slot_link(slot, run->named, way->owner)) {
-            pv_slot_remove(slot);
+            give_up(way, slot);
             error = -ENOSPC;
         } else {
             let_go(way); /* the slot says it now */
@@ -249,26 +270,20 @@ static void unclaim(struct way *way, struct pv_slot *slot)
     struct pv_put put;
 
     pv_lock(way->run->pv);
-    put = pv_slot_unlink(way->run->pv, slot);
+    pv_slot_unlink(way->run->pv, slot, NULL, &put);
     pv_put_end(&put); /* the call itself sees to it that the VMs stay */
     hold(way);
-    pv_slot_remove(slot);
+    give_up(way, slot);
     pv_unlock(way->run->pv);
 }
 
 static void publish(struct way *way, struct pv_slot *slot)
 {
     struct viommu_pv *pv = way->run->pv;
-    bool dirty =
-        way->page.state == VIOMMU_PV_PAGE_DIRTY_LOGGED && (way->item->perm & VIOMMU_PV_WRITE);
     uint64_t frame;
     uint64_t last;
 
-    if (dirty) {
-        pv->ops->mark_dirty(pv->opaque, way->item->order, way->page.handle);
-    }
     pv_lock(pv);
-    slot->flags |= dirty ? PV_FLAG_DIRTY : 0;
     slot->state = PV_SLOT_LIVE;
     /* Whoever began to remove a frame of it meanwhile did not ask for what was not mapped yet. */
     frame = way->item->frame;
@@ -287,28 +302,17 @@ static void publish(struct way *way, struct pv_slot *slot)
     pv_unlock(pv);
 }
 
-/*
- * Nobody knows whether it was mapped, or will be: what may be there is taken away as any mapping
- * is, and keeps its references until a flush has succeeded.
- */
-static int map_failed(struct way *way, struct pv_slot *slot)
+void pv_map_unknown(struct viommu_pv *pv, struct pv_slot *slot)
 {
-    struct viommu_pv *pv = way->run->pv;
-    struct pv_context *context = way->run->context;
-    const struct pv_item *item = way->item;
+    struct pv_context *context = slot->context;
+    uint64_t first = slot->device_frame;
+    uint64_t last = pv_slot_last(slot);
 
-    way->kept = true;
-    pv_lock(pv);
     slot->state = PV_SLOT_LEAVING;
+    (void)pv_isolate(pv, context); /* before another call can use it */
     if (pv_unmap_leaving(pv, slot, 0) == 0) {
-        (void)pv_flush(pv, context, item->device_frame,
-                       item->device_frame + (UINT64_C(1) << item->order) - 1);
+        (void)pv_flush(pv, context, first, last);
     }
-    if (!context->isolated) {
-        (void)pv_isolate(pv, context);
-    }
-    pv_unlock(pv);
-    return -EIO;
 }
 
 /* With the references taken. */
@@ -324,12 +328,19 @@ static int map_page(struct way *way)
     }
     error = pv->ops->map(pv->opaque, way->run->context->space, item->device_frame, item->order,
                          way->page.handle, item->perm);
-    if (error == -EIO) {
-        return map_failed(way, slot);
-    }
-    if (error) {
+    if (error && error != -EIO) {
         unclaim(way, slot);
         return -ENOSPC;
+    }
+    if (is_logged(way)) {
+        pv->ops->mark_dirty(pv->opaque, item->order, way->page.handle);
+    }
+    if (error) {
+        way->kept = true;
+        pv_lock(pv);
+        pv_map_unknown(pv, slot);
+        pv_unlock(pv);
+        return -EIO;
     }
     publish(way, slot);
     return 0;
@@ -349,8 +360,7 @@ static int reference_held(struct way *way)
 
         /* There is no reference that would tell whether it still is there. */
         if (pv->ops->lookup(pv->opaque, way->run->named->id, item->frame, item->order, &now) ||
-            now.state != way->page.state || now.handle != handle ||
-            now.owner != way->page.owner) {
+            now.state != way->page.state || now.handle != handle || now.owner != way->page.owner) {
             return -ENOENT;
         }
         return map_page(way);
@@ -385,10 +395,10 @@ static int reference(struct way *way)
     int error;
 
     pv_lock(pv);
-    error = pv_vm_leaving(way->run->named, item->frame,
-                          item->frame + (UINT64_C(1) << item->order) - 1)
-                ? -ENOENT
-                : 0;
+    error =
+        pv_vm_leaving(way->run->named, item->frame, item->frame + (UINT64_C(1) << item->order) - 1)
+            ? -ENOENT
+            : 0;
     if (!error) {
         hold(way);
     }
@@ -405,214 +415,47 @@ static int reference(struct way *way)
     return error;
 }
 
+/* Looks at the page, and makes it ready if its state asks for that. */
+static int ready(struct way *way)
+{
+    int error = look(way);
+
+    if (!error && needs_preparing(way)) {
+        error = glance(way);
+        error = error ? error : prepare(way);
+    }
+    return error;
+}
+
+/* What a page of a VM that is dying comes to is no news. */
+static bool is_dying(const struct way *way)
+{
+    const struct pv_run *run = way->run;
+    bool dying;
+
+    pv_lock(run->pv);
+    dying = run->vm->dying || run->named->dying || (way->owner && way->owner->dying);
+    pv_unlock(run->pv);
+    return dying;
+}
+
 int pv_map_item(struct pv_run *run, const struct pv_item *item)
 {
     struct way way = {.run = run, .item = item};
-    int error = look(&way);
+    int error = ready(&way);
 
-    if (!error && needs_preparing(&way)) {
-        error = glance(&way);
-        error = error ? error : prepare(&way);
-    }
     if (!error) {
         error = reference(&way);
         if (error == -EAGAIN) {
-            error = glance(&way); /* the slot awaits its flush */
+            /* The slot awaits its flush, which takes its time: the page may be another then. */
+            error = glance(&way);
+            error = error ? error : ready(&way);
             error = error ? error : reference(&way);
         }
     }
+    if (error && error != -EIO && is_dying(&way)) {
+        error = -ESHUTDOWN;
+    }
     leave_owner(&way);
     return error;
-}
-
-/* ---- ranges ---- */
-
-/* Whether numbers are in range; orders and alignment, too. */
-static int check_numbers(const struct viommu_pv *pv, const struct viommu_pv_map_call *in)
-{
-    uint64_t frames;
-
-    if (in->order > 63 || !(pv->config.orders >> in->order & 1) ||
-        in->count > pv->config.count_max) {
-        return -ERANGE;
-    }
-    /* Below 2^52 items of up to 2^18 frames: */
-    if (in->count > UINT64_MAX >> in->order) {
-        return -ERANGE;
-    }
-    frames = in->count << in->order;
-    if (in->frame > pv->config.frame_max || in->device_frame > pv->config.device_frame_max ||
-        (frames && (frames - 1 > pv->config.frame_max - in->frame ||
-                    frames - 1 > pv->config.device_frame_max - in->device_frame))) {
-        return -ERANGE;
-    }
-    if ((in->frame | in->device_frame) & ((UINT64_C(1) << in->order) - 1)) {
-        return -EINVAL;
-    }
-    return 0;
-}
-
-static int check_reserved(const struct pv_run *run, const struct viommu_pv_map_call *in)
-{
-    return in->count && pv_reserved_meets(run->vm, in->device_frame,
-                                          in->device_frame + (in->count << in->order) - 1, NULL)
-               ? -EADDRNOTAVAIL
-               : 0;
-}
-
-/* What is checked before the first page is looked at. */
-static int enter_map(struct pv_run *run, const struct viommu_pv_map_call *in)
-{
-    int numbers = check_numbers(run->pv, in);
-    int error;
-
-    pv_lock(run->pv);
-    error = pv_enter_context_locked(run, in->context);
-    error = error ? error : numbers;
-    error = error ? error : check_reserved(run, in);
-    error = error ? error : pv_enter_named_locked(run, in->vm);
-    pv_unlock(run->pv);
-    return error ? error : pv_may_use(run, run->named->id, in->perm) ? 0 : -EPERM;
-}
-
-int pv_run_map(struct pv_run *run)
-{
-    struct viommu_pv_call *call = run->call;
-    const struct viommu_pv_map_call *in = &call->in.map;
-    int error = enter_map(run, in);
-    bool begun = false;
-
-    call->stopped = in->device_frame + (call->done << (in->order & 63));
-    while (!error && call->done < in->count) {
-        uint64_t offset = call->done << in->order;
-        struct pv_item item = {.frame = in->frame + offset,
-                               .device_frame = in->device_frame + offset,
-                               .order = in->order,
-                               .perm = in->perm,
-                               .flags = in->flags};
-
-        if (begun && pv_should_yield(run)) {
-            return VIOMMU_PENDING;
-        }
-        begun = true;
-        call->stopped = item.device_frame;
-        error = pv_map_item(run, &item);
-        call->done += !error;
-    }
-    return error;
-}
-
-/* ---- unmap ---- */
-
-static bool is_what(const struct pv_slot *slot, uint32_t vm, uint64_t frame, uint64_t device_frame,
-                    unsigned order)
-{
-    return slot->vm == vm && slot->frame == frame && slot->device_frame == device_frame &&
-           slot->order == order;
-}
-
-/* With the lock. */
-static int unmap_item(struct pv_run *run, uint32_t vm, uint64_t frame, uint64_t device_frame,
-                      unsigned order)
-{
-    struct pv_context *context = run->context;
-    struct pv_slot *slot = pv_tree_find(&context->tree, device_frame);
-    bool revoking = slot && (slot->flags & PV_FLAG_REVOKING);
-
-    if (!slot || slot->state == PV_SLOT_CLAIMED || (slot->state == PV_SLOT_PENDING && !revoking)) {
-        return -ENXIO;
-    }
-    if (slot->state == PV_SLOT_LEAVING) {
-        return -EAGAIN;
-    }
-    if (!is_what(slot, vm, frame, device_frame, order)) {
-        return -ESTALE;
-    }
-    switch (slot->state) {
-    case PV_SLOT_REVOKED:
-        context->revoked--;
-        pv_slot_remove(slot);
-        return 0;
-    case PV_SLOT_PENDING:
-        slot->flags &= (uint8_t)~PV_FLAG_REVOKING;
-        return 0;
-    default:
-        return context->isolated ? -EIO : pv_unmap_slot(run->pv, slot, 0);
-    }
-}
-
-/* What was unmapped is flushed before the call returns, whatever stopped it. */
-static int unmap_end(struct pv_run *run, int error)
-{
-    struct viommu_pv_call *call = run->call;
-    const struct viommu_pv_map_call *in = &call->in.map;
-    int failed = 0;
-
-    pv_lock(run->pv);
-    if (call->done && !(in->flags & VIOMMU_PV_DEFER)) {
-        failed = pv_flush(run->pv, run->context, in->device_frame,
-                          in->device_frame + (call->done << in->order) - 1);
-    }
-    if (run->context->isolated) {
-        failed = -EIO;
-    }
-    pv_unlock(run->pv);
-    return failed ? failed : error;
-}
-
-void pv_unmap_stopped(struct pv_run *run)
-{
-    /* A VM that is dying is flushed whole, and so is a context that goes. */
-    if (run->vm && run->call->done && !pv_enter_context(run, run->call->in.map.context)) {
-        (void)unmap_end(run, 0);
-    }
-}
-
-/*
- * Whether the call should yield. With the lock; gives it up to ask. One that never yields is not
- * asked; it gives the lock up for each item that is live, and now and then for those that are not.
- */
-static bool gives_way(const struct pv_run *run)
-{
-    bool yes;
-
-    if (!run->call->may_yield && run->call->done % 64) {
-        return false;
-    }
-    pv_unlock(run->pv);
-    yes = pv_should_yield(run);
-    pv_lock(run->pv);
-    return yes;
-}
-
-int pv_run_unmap(struct pv_run *run)
-{
-    struct viommu_pv_call *call = run->call;
-    const struct viommu_pv_map_call *in = &call->in.map;
-    uint32_t vm = in->vm == VIOMMU_PV_SELF ? run->vm->id : in->vm;
-    int error = pv_enter_context(run, in->context);
-    bool begun = false;
-
-    error = error ? error : check_numbers(run->pv, in);
-    call->stopped = in->device_frame + (call->done << (in->order & 63));
-    if (error) {
-        return error;
-    }
-    pv_lock(run->pv);
-    while (!error && call->done < in->count) {
-        uint64_t offset = call->done << in->order;
-
-        if (begun && gives_way(run)) {
-            pv_unlock(run->pv);
-            return VIOMMU_PENDING;
-        }
-        begun = true;
-        call->stopped = in->device_frame + offset;
-        error = run->vm->dying
-                    ? -ESHUTDOWN
-                    : unmap_item(run, vm, in->frame + offset, in->device_frame + offset, in->order);
-        call->done += !error;
-    }
-    pv_unlock(run->pv);
-    return unmap_end(run, error);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Map, unmap, flush and look-ups: each rule, and each status for its one reason. */
-#include "pv/test_world.h"
+#include "pv/test_calls.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -113,6 +113,17 @@ static void test_numbers(void **state)
     assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_ERANGE);
     assert_int_equal(world_do_map(world, 0, large(one(512, 1, RW))), VIOMMU_PV_EINVAL);
     assert_int_equal(world_do_map(world, 0, large(one(1, 512, RW))), VIOMMU_PV_EINVAL);
+    /* Counted in frames, whatever the order; the last one is one. */
+    range = many(large(one(512, WORLD_DEVICE - 512, RW)), 2);
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_ERANGE);
+    range = many(large(one(2 * WORLD_FRAMES - 512, 512, RW)), 2);
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_ERANGE);
+    assert_int_equal(world_do_map(world, 0, one(2 * WORLD_FRAMES - 1, 0, RW)), VIOMMU_PV_ENOENT);
+    assert_int_equal(world_do_map(world, 0, many(one(0, WORLD_DEVICE - 2, RW), 2)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, many(one(0, WORLD_DEVICE - 2, 0), 3)),
+                     VIOMMU_PV_ERANGE);
+    assert_int_equal(world_do_unmap(world, 0, many(one(0, WORLD_DEVICE - 2, 0), 2)), VIOMMU_PV_OK);
+    range = one(0, 0, RW);
     assert_int_equal(world_do_map(world, 0, many(one(0, 0, RW), 0)), VIOMMU_PV_OK);
     range = one(0, 0, RW);
     range.context = 3;
@@ -192,6 +203,83 @@ static void test_privileges_come_before_side_effects(void **state)
     world_end(world);
 }
 
+/* What can be wrong with one map, in the order in which it is looked at. */
+enum wrong {
+    WRONG_CALLER,
+    WRONG_NOT_ENABLED,
+    WRONG_CONTEXT,
+    WRONG_RANGE,
+    WRONG_RESERVED,
+    WRONG_VM,
+    WRONG_NAMED,
+    WRONG_PAGE,
+    WRONG_OWNER,
+    WRONG_STATE,
+    WRONG_TYPE,
+    WRONG_SLOT,
+    WRONGS,
+};
+
+static const uint32_t statuses[WRONGS] = {
+    [WRONG_CALLER] = VIOMMU_PV_EPERM,
+    [WRONG_NOT_ENABLED] = VIOMMU_PV_EAGAIN,
+    [WRONG_CONTEXT] = VIOMMU_PV_EBADF,
+    [WRONG_RANGE] = VIOMMU_PV_ERANGE,
+    [WRONG_RESERVED] = VIOMMU_PV_EADDRNOTAVAIL,
+    [WRONG_VM] = VIOMMU_PV_ESRCH,
+    [WRONG_NAMED] = VIOMMU_PV_EPERM,
+    [WRONG_PAGE] = VIOMMU_PV_ENOENT,
+    [WRONG_OWNER] = VIOMMU_PV_EPERM,
+    [WRONG_STATE] = VIOMMU_PV_EACCES,
+    [WRONG_TYPE] = VIOMMU_PV_EBUSY,
+    [WRONG_SLOT] = VIOMMU_PV_EEXIST,
+};
+
+/* A map of VM 0, of a page that VM 1 has, with these things wrong (bit n: enum wrong n). */
+static uint32_t map_wrongly(unsigned wrong)
+{
+    struct world *world = world_create(&(struct viommu_pv_config){.count_max = 1}, 3);
+    struct world_range range = of(one(5, 60, RW), 1);
+    struct world_frame *at = &world->vms[1].frames[5];
+    uint32_t status;
+
+    assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0); /* reserves 64 to 65 */
+    if (!(wrong & 1u << WRONG_NOT_ENABLED)) {
+        assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+        if (wrong & 1u << WRONG_SLOT) {
+            assert_int_equal(world_do_map(world, 0, of(one(9, 60, RW), 1)), VIOMMU_PV_OK);
+        }
+    }
+    world->refuse_call = wrong & 1u << WRONG_CALLER ? 1u << VIOMMU_PV_MAP : 0;
+    range.context = wrong & 1u << WRONG_CONTEXT ? 9 : 0;
+    range.count = wrong & 1u << WRONG_RANGE ? 2 : 1;
+    range.device_frame = wrong & 1u << WRONG_RESERVED ? 65 : 60;
+    range.of = wrong & 1u << WRONG_VM ? 3 : 1;
+    world->refuse_use[0] |= wrong & 1u << WRONG_NAMED ? 1u << 1 : 0;
+    world->refuse_use[0] |= wrong & 1u << WRONG_OWNER ? 1u << 2 : 0;
+    world->pages[at->machine].owner = wrong & 1u << WRONG_OWNER ? 2 : 1;
+    world->pages[at->machine].other_type = wrong >> WRONG_TYPE & 1;
+    at->state = wrong & 1u << WRONG_STATE ? VIOMMU_PV_PAGE_READ_ONLY : VIOMMU_PV_PAGE_RAM;
+    at->machine = wrong & 1u << WRONG_PAGE ? -1 : at->machine;
+    status = world_do_map(world, 0, range);
+    world_check(world);
+    world_end(world);
+    return status;
+}
+
+/* Of two things that are wrong the status says the one that is looked at first. */
+static void test_the_order_of_checks(void **state)
+{
+    (void)state;
+    assert_int_equal(map_wrongly(0), VIOMMU_PV_OK);
+    for (unsigned first = 0; first < WRONGS; first++) {
+        for (unsigned then = first; then < WRONGS; then++) {
+            assert_int_equal(map_wrongly(1u << first | 1u << then), statuses[first]);
+        }
+        assert_int_equal(map_wrongly(((1u << WRONGS) - 1) & ~((1u << first) - 1)), statuses[first]);
+    }
+}
+
 static void test_in_use(void **state)
 {
     struct world *world = begin(&defaults);
@@ -213,6 +301,10 @@ static void test_in_use(void **state)
     assert_int_equal(world_do_map(world, 0, large(one(512, 512, RW))), VIOMMU_PV_OK);
     assert_int_equal(world_do_map(world, 0, one(0, 600, RW)), VIOMMU_PV_EEXIST);
     assert_int_equal(world_do_unmap(world, 0, one(600, 600, 0)), VIOMMU_PV_ESTALE);
+    assert_int_equal(world_do_unmap(world, 0, one(512, 512, 0)), VIOMMU_PV_ESTALE);
+    assert_int_equal(world_do_map(world, 0, one(512, 1024, RW)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_unmap(world, 0, large(one(512, 1024, 0))), VIOMMU_PV_ESTALE);
+    assert_int_equal(world_do_unmap(world, 0, one(512, 1024, 0)), VIOMMU_PV_OK);
     assert_int_equal(look(world, 0, 600).frame, 600);
     assert_int_equal(page(world, 0, 1000)->refs, 1);
     assert_int_equal(world_do_unmap(world, 0, large(one(512, 512, 0))), VIOMMU_PV_OK);
@@ -400,6 +492,11 @@ static void test_find(void **state)
     world_end(world);
 }
 
+static void refuse_foreign(struct world *world)
+{
+    world->refuse_call = 1u << VIOMMU_PV_MAP_FOREIGN;
+}
+
 static void test_map_foreign(void **state)
 {
     struct world *world = begin(&defaults);
@@ -450,6 +547,27 @@ static void test_map_foreign(void **state)
         assert_int_equal(out.items[i].status, VIOMMU_PV_EPERM);
     }
     world->refuse_call = 0;
+    world->intrude = refuse_foreign;
+    world->intrude_at = world->steps + 5; /* it yields after the first page */
+    in.call.device_frame_max = WORLD_DEVICE - 1;
+    in.call.vm = 1;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_EPERM);
+    assert_true(out.answer.done >= 1);
+    assert_int_equal(out.items[0].status, VIOMMU_PV_OK);
+    assert_int_equal(out.items[3].status, VIOMMU_PV_EPERM);
+    assert_int_equal(world_do_unmap(world, 0, of(one(1, out.items[0].device_frame, 0), 1)), 0);
+    world->refuse_call = 0;
+    /* Nor may it map pages of that VM; nor is there such a device frame. */
+    in.call.vm = 1;
+    world->refuse_use[0] = 1u << 1;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_EPERM);
+    assert_int_equal(out.items[0].status, VIOMMU_PV_EPERM);
+    world->refuse_use[0] = 0;
+    in.call.device_frame_max = WORLD_DEVICE;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_ERANGE);
+    in.call.device_frame_max = WORLD_DEVICE - 1;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.answer.done, 2);
     world_check(world);
     world_end(world);
 }
@@ -533,7 +651,7 @@ static void test_the_limit_of_what_is_deferred(void **state)
     assert_int_equal(world_status(world, 0).mappings, 2);
     world_end(world);
 
-    world = world_create(&(struct viommu_pv_config){.deferred_max = 1000}, 1);
+    world = world_create(&(struct viommu_pv_config){.deferred_max = 1023}, 1);
     assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
     for (uint64_t at = 1024; at < 2048; at += 512) {
         range = (struct world_range){0, VIOMMU_PV_SELF, 512, at, 1, 9, 1, 0};
@@ -614,6 +732,7 @@ int main(void)
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_page_states),
         cmocka_unit_test(test_privileges_come_before_side_effects),
+        cmocka_unit_test(test_the_order_of_checks),
         cmocka_unit_test(test_in_use),
         cmocka_unit_test(test_references_wait_for_the_flush),
         cmocka_unit_test(test_a_flush_of_a_range),

@@ -5,6 +5,7 @@
  * step goes beside one that never does, and answers the same.
  */
 #include "pv/test_random.h"
+#include "pv/test_snapshot.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,27 +35,6 @@ static void begin(struct world *world)
     for (unsigned i = 0; i < WORLD_VMS; i++) {
         assert_int_equal(world_enable(world, i), VIOMMU_PV_OK);
     }
-}
-
-/* Whether anything of what a failed map must not change has changed. */
-struct snapshot {
-    struct viommu_pv_vm_status status[WORLD_VMS];
-    unsigned refs;
-    unsigned types;
-};
-
-static struct snapshot take(struct world *world)
-{
-    struct snapshot snapshot = {.refs = 0};
-
-    for (unsigned i = 0; i < WORLD_VMS; i++) {
-        snapshot.status[i] = world_status(world, i);
-    }
-    for (unsigned i = 0; i < WORLD_MACHINE; i++) {
-        snapshot.refs += world->pages[i].refs;
-        snapshot.types += world->pages[i].types;
-    }
-    return snapshot;
 }
 
 static void test_random(void **state)
@@ -110,18 +90,19 @@ static void test_yielding_changes_nothing(void **state)
     }
 }
 
+/* See steps_test.c, which does it one by one. A page may have been made ready. */
 static void test_a_failed_map_changes_nothing(void **state)
 {
     struct world *world = world_create(&small, WORLD_VMS);
     uint64_t seed = 99;
+    unsigned failures = 0;
 
     (void)state;
     begin(world);
-    for (unsigned i = 0; i < 4000; i++) {
+    for (unsigned i = 0; i < 2000; i++) {
         uint64_t bytes = next(&seed);
         struct world_range range = random_range((const uint8_t *)&bytes);
-        struct snapshot before;
-        struct snapshot after;
+        struct snapshot *before;
         uint32_t vm = bytes >> 60 & 3;
 
         if (i % 3 == 2) {
@@ -131,23 +112,23 @@ static void test_a_failed_map_changes_nothing(void **state)
         for (unsigned v = 0; v < WORLD_VMS; v++) {
             (void)world_do_flush(world, v, range.context); /* or mapping again may flush */
         }
-        before = take(world);
+        before = snapshot_take(world);
         range.count = 1;
         world->fail_at = bytes & 1 ? world->steps + 1 + (bytes >> 8) % 9 : 0;
         base_alloc_fail_at(bytes & 2 ? 1 + (bytes >> 16) % 3 : 0);
         if (world_do_map(world, vm, range) != VIOMMU_PV_OK) {
-            after = take(world);
-            for (unsigned v = 0; v < WORLD_VMS; v++) {
-                assert_int_equal(before.status[v].mappings, after.status[v].mappings);
-                assert_int_equal(before.status[v].mapped, after.status[v].mapped);
-            }
-            assert_int_equal(before.refs, after.refs);
-            assert_int_equal(before.types, after.types);
+            struct snapshot *after = snapshot_take(world);
+
+            assert_null(snapshot_differs(before, after));
+            failures++;
+            free(after);
         }
         base_alloc_fail_at(0);
         world->fail_at = 0;
+        free(before);
         world_check(world);
     }
+    assert_true(failures > 500);
     world_end(world);
 }
 

@@ -29,20 +29,17 @@ struct batch {
     bool retry;  /* only contexts that are isolated are left, and are tried again */
 };
 
-/* Takes a slot in, if that is to be; false when there is no room for it. With the lock. */
-static bool batch_take(struct batch *batch, struct pv_slot *slot)
+/* Takes a slot in, if that is to be. With the lock. */
+static void batch_take(struct batch *batch, struct pv_slot *slot)
 {
     struct pv_context *context = slot->context;
 
     if (context->isolated && !batch->retry) {
-        return true;
+        return;
     }
     if (slot->state != PV_SLOT_LIVE && slot->state != PV_SLOT_PENDING) {
         batch->busy = true;
-        return true;
-    }
-    if (batch->count == BATCH) {
-        return false;
+        return;
     }
     batch->entries[batch->count].slot = slot->state == PV_SLOT_LIVE ? slot : NULL;
     batch->entries[batch->count].context = context;
@@ -52,7 +49,6 @@ static bool batch_take(struct batch *batch, struct pv_slot *slot)
     if (slot->state == PV_SLOT_LIVE) {
         slot->state = PV_SLOT_LEAVING;
     }
-    return true;
 }
 
 /* Unmaps and flushes what was taken. With the lock; gives it up meanwhile. */
@@ -71,7 +67,9 @@ static void batch_run(struct viommu_pv *pv, struct batch *batch)
     for (unsigned i = 0; i < batch->count; i++) {
         struct pv_context *context = batch->entries[i].context;
 
-        batch->failed |= pv_flush(pv, context, 0, context->tree.last) != 0;
+        if (i + 1 == batch->count || batch->entries[i + 1].context != context) {
+            batch->failed |= pv_flush(pv, context, 0, context->tree.last) != 0;
+        }
         context->users--;
         context->vm->users--;
     }
@@ -89,105 +87,66 @@ static bool yields(struct viommu_pv *pv)
     return yes;
 }
 
+/* What is revoked: a way through slots, which begins anew, and whether there is anything left. */
+struct revoked {
+    struct pv_slot *(*next)(struct pv_vm *vm, struct pv_walk *walk);
+    void (*anew)(struct pv_vm *vm, struct pv_walk *walk);
+    bool (*left)(struct pv_vm *vm, const struct pv_walk *walk);
+};
+
+/* Looks at some slots, and takes in what is to be; false at the end of the way. */
+static bool batch_fill(struct batch *batch, struct pv_vm *vm, struct pv_walk *walk,
+                       const struct revoked *what)
+{
+    struct pv_slot *slot = NULL;
+
+    for (unsigned looked = 0; looked < BATCH && (slot = what->next(vm, walk)); looked++) {
+        batch_take(batch, slot);
+    }
+    return slot;
+}
+
 /*
- * Runs a batch that may be empty; true when there is no more to do in this call, and what it comes
- * to: 0 when nothing is left.
+ * Revokes what is on the way, which it goes again and again until nothing is left of it, or nothing
+ * more can be done now. With the lock, and the VM there to stay; gives the lock up meanwhile.
  */
-static bool batch_ends(struct viommu_pv *pv, struct batch *batch, bool left, int *result)
+static int revoke(struct viommu_pv *pv, struct pv_vm *vm, struct pv_walk *walk,
+                  const struct revoked *what)
 {
-    *result = VIOMMU_PENDING;
-    if (!left) {
-        *result = 0;
-        return true;
-    }
-    if (batch->count == 0) {
-        if (batch->retry || batch->busy) {
-            return true; /* others have to end what they are at */
+    struct batch batch = {.count = 0};
+    bool progress = false;
+
+    while (what->left(vm, walk)) {
+        bool more = batch_fill(&batch, vm, walk, what);
+        bool taken = batch.count > 0;
+
+        progress |= taken;
+        batch_run(pv, &batch);
+        if (batch.retry && batch.failed) {
+            return -EIO;
         }
-        batch->retry = true;
-        return false;
-    }
-    batch_run(pv, batch);
-    if (batch->retry && batch->failed) {
-        *result = -EIO;
-        return true;
-    }
-    batch->retry = false;
-    return yields(pv) || batch->stuck;
-}
-
-/* ---- pages ---- */
-
-/* Where a frame is in the list of those to be removed, or would be. */
-static size_t leaving_place(const struct pv_vm *vm, uint64_t frame)
-{
-    size_t low = 0;
-    size_t high = vm->leaving_count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (vm->leaving[middle] < frame) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-bool pv_vm_leaving_next(const struct pv_vm *vm, uint64_t *frame, uint64_t last)
-{
-    size_t place = leaving_place(vm, *frame);
-
-    if (place == vm->leaving_count || vm->leaving[place] > last) {
-        return false;
-    }
-    *frame = vm->leaving[place];
-    return true;
-}
-
-bool pv_vm_leaving(const struct pv_vm *vm, uint64_t first, uint64_t last)
-{
-    return pv_vm_leaving_next(vm, &first, last);
-}
-
-/* *fresh: it was not in the list. */
-static int leaving_add(struct pv_vm *vm, uint64_t frame, bool *fresh)
-{
-    size_t place = leaving_place(vm, frame);
-
-    *fresh = false;
-    if (pv_vm_leaving(vm, frame, frame)) {
-        return 0;
-    }
-    if (vm->leaving_count == vm->leaving_room) {
-        size_t room = vm->leaving_room ? vm->leaving_room * 2 : 16;
-        uint64_t *more = base_realloc_array(vm->leaving, room, sizeof(*more));
-
         if (!more) {
-            return -ENOMEM;
+            if (!progress && (batch.retry || batch.busy)) {
+                what->anew(vm, walk);
+                return VIOMMU_PENDING; /* others have to end what they are at */
+            }
+            batch.retry = !progress;
+            batch.busy = false;
+            progress = false;
+            what->anew(vm, walk);
         }
-        vm->leaving = more;
-        vm->leaving_room = room;
+        if (taken && (yields(pv) || batch.stuck)) {
+            return VIOMMU_PENDING;
+        }
+        if (!taken && more) {
+            pv_unlock(pv); /* only for a moment */
+            pv_lock(pv);
+        }
     }
-    memmove(vm->leaving + place + 1, vm->leaving + place,
-            (vm->leaving_count - place) * sizeof(*vm->leaving));
-    vm->leaving[place] = frame;
-    vm->leaving_count++;
-    *fresh = true;
     return 0;
 }
 
-/* It is in the list. */
-static void leaving_remove(struct pv_vm *vm, uint64_t frame)
-{
-    size_t place = leaving_place(vm, frame);
-
-    vm->leaving_count--;
-    memmove(vm->leaving + place, vm->leaving + place + 1,
-            (vm->leaving_count - place) * sizeof(*vm->leaving));
-}
+/* ---- pages ---- */
 
 /* Whom to ask. */
 struct asked {
@@ -202,52 +161,50 @@ static bool is_to_be_told(const struct pv_slot *slot, bool fresh)
     return slot->state == PV_SLOT_LIVE && (fresh || !(slot->flags & PV_FLAG_TOLD));
 }
 
-/* Lists those who have not been asked yet; *out is to be freed. With the lock. */
-static int list_asked(const struct pv_vm *vm, uint64_t frame, bool fresh, struct asked **out,
-                      size_t *count)
+/*
+ * Asks those who have not been asked yet, some at a time. With the lock, and the VM in use; gives
+ * the lock up meanwhile.
+ */
+static void ask(struct viommu_pv *pv, struct pv_vm *vm, uint64_t frame, bool fresh)
 {
-    struct asked *list;
-    size_t total = 0;
+    struct asked list[BATCH];
+    struct pv_walk walk;
+    struct pv_slot *slot;
 
-    for (struct pv_slot *slot = pv_index_find(&vm->index, frame); slot;
-         slot = pv_index_after(&vm->index, frame, slot)) {
-        total += is_to_be_told(slot, fresh);
-    }
-    *count = 0;
-    *out = NULL;
-    if (total == 0) {
-        return 0;
-    }
-    list = base_alloc_array(total, sizeof(*list));
-    if (!list) {
-        return -ENOMEM;
-    }
-    for (struct pv_slot *slot = pv_index_find(&vm->index, frame); slot;
-         slot = pv_index_after(&vm->index, frame, slot)) {
-        if (is_to_be_told(slot, fresh)) {
-            slot->flags |= PV_FLAG_TOLD;
-            list[(*count)++] = (struct asked){
-                .device_frame = slot->device_frame + (frame - slot->frame),
-                .mapper = slot->context->vm->id,
-                .context = slot->context->id,
-            };
+    pv_walk_begin(&vm->index, &walk, frame);
+    do {
+        unsigned count = 0;
+
+        for (unsigned looked = 0; looked < BATCH && (slot = pv_walk_next(&vm->index, &walk));
+             looked++) {
+            if (is_to_be_told(slot, fresh)) {
+                slot->flags |= PV_FLAG_TOLD;
+                list[count++] = (struct asked){
+                    .device_frame = slot->device_frame + (frame - slot->frame),
+                    .mapper = slot->context->vm->id,
+                    .context = slot->context->id,
+                };
+            }
         }
-    }
-    *out = list;
-    return 0;
+        pv_unlock(pv);
+        for (unsigned i = 0; i < count; i++) {
+            pv->ops->give_back(pv->opaque, list[i].mapper, list[i].context, list[i].device_frame,
+                               vm->id, frame);
+        }
+        pv_lock(pv);
+    } while (slot);
+    pv_walk_end(&vm->index, &walk);
 }
 
 /* With the lock: whether nobody maps the page, and no reference of the VM's is just being dropped.
  */
 static bool is_drained(const struct pv_vm *vm, uint64_t frame)
 {
-    return !pv_index_find(&vm->index, frame) && vm->putting == 0;
+    return !pv_index_has(&vm->index, frame) && vm->putting == 0;
 }
 
 int viommu_pv_page_remove(struct viommu_pv *pv, uint32_t id, uint64_t frame)
 {
-    struct asked *list = NULL;
-    size_t count = 0;
     struct pv_vm *vm;
     bool fresh;
     int error;
@@ -255,49 +212,41 @@ int viommu_pv_page_remove(struct viommu_pv *pv, uint32_t id, uint64_t frame)
     pv_lock(pv);
     vm = pv_vm_find(pv, id);
     vm = vm && vm->coming ? NULL : vm;
-    error = vm ? leaving_add(vm, frame, &fresh) : -ENOENT;
-    if (!error) {
-        error = list_asked(vm, frame, fresh, &list, &count);
-        if (error && fresh) {
-            leaving_remove(vm, frame); /* the next call begins anew, and asks all */
-        }
-    }
+    fresh = vm && !pv_vm_leaving(vm, frame, frame);
+    error = !vm ? -ENOENT : fresh ? range_set_add(&vm->leaving, frame, frame) : 0;
     if (!error) {
         vm->users++;
+        ask(pv, vm, frame, fresh);
+        error = is_drained(vm, frame) ? 0 : VIOMMU_PENDING;
+        vm->users--;
     }
-    pv_unlock(pv);
-    if (error) {
-        return error;
-    }
-    for (size_t i = 0; i < count; i++) {
-        pv->ops->give_back(pv->opaque, list[i].mapper, list[i].context, list[i].device_frame, id,
-                           frame);
-    }
-    base_free(list);
-    pv_lock(pv);
-    error = is_drained(vm, frame) ? 0 : VIOMMU_PENDING;
-    vm->users--;
     pv_unlock(pv);
     return error;
 }
 
-/* Revokes what maps the frame. With the lock, and the VM in use. */
-static int revoke_frame(struct viommu_pv *pv, struct pv_vm *vm, uint64_t frame)
+static struct pv_slot *next_of_frame(struct pv_vm *vm, struct pv_walk *walk)
 {
-    struct batch batch = {.count = 0};
-    int result;
-
-    do {
-        batch.busy = false;
-        for (struct pv_slot *slot = pv_index_find(&vm->index, frame);
-             slot && batch_take(&batch, slot); slot = pv_index_after(&vm->index, frame, slot)) {
-        }
-    } while (!batch_ends(pv, &batch, !is_drained(vm, frame), &result));
-    return result;
+    return pv_walk_next(&vm->index, walk);
 }
+
+static void frame_anew(struct pv_vm *vm, struct pv_walk *walk)
+{
+    uint64_t frame = walk->frame;
+
+    pv_walk_end(&vm->index, walk);
+    pv_walk_begin(&vm->index, walk, frame);
+}
+
+static bool frame_left(struct pv_vm *vm, const struct pv_walk *walk)
+{
+    return !is_drained(vm, walk->frame);
+}
+
+static const struct revoked of_frame = {next_of_frame, frame_anew, frame_left};
 
 int viommu_pv_page_revoke(struct viommu_pv *pv, uint32_t id, uint64_t frame)
 {
+    struct pv_walk walk;
     struct pv_vm *vm;
     int error = 0;
 
@@ -307,101 +256,127 @@ int viommu_pv_page_revoke(struct viommu_pv *pv, uint32_t id, uint64_t frame)
         error = vm ? -EINVAL : -ENOENT;
     } else {
         vm->users++;
-        error = revoke_frame(pv, vm, frame);
+        pv_walk_begin(&vm->index, &walk, frame);
+        error = revoke(pv, vm, &walk, &of_frame);
+        pv_walk_end(&vm->index, &walk);
         vm->users--;
     }
     pv_unlock(pv);
     return error;
 }
 
+/* What was asked for may be asked for again. With the lock; gives it up now and then. */
+static void forget_told(struct viommu_pv *pv, struct pv_vm *vm, uint64_t frame)
+{
+    struct pv_walk walk;
+    struct pv_slot *slot;
+    unsigned looked = 0;
+
+    pv_walk_begin(&vm->index, &walk, frame);
+    while ((slot = pv_walk_next(&vm->index, &walk))) {
+        if (!pv_vm_leaving(vm, slot->frame, slot->frame + (UINT64_C(1) << slot->order) - 1)) {
+            slot->flags &= (uint8_t)~PV_FLAG_TOLD;
+        }
+        if (++looked % BATCH == 0) {
+            pv_unlock(pv);
+            pv_lock(pv);
+        }
+    }
+    pv_walk_end(&vm->index, &walk);
+}
+
 int viommu_pv_page_settle(struct viommu_pv *pv, uint32_t id, uint64_t frame)
 {
     struct pv_vm *vm;
-    int error = 0;
+    int error;
 
     pv_lock(pv);
     vm = pv_vm_find(pv, id);
     if (!vm || !pv_vm_leaving(vm, frame, frame)) {
         error = -ENOENT;
     } else {
-        leaving_remove(vm, frame);
-        for (struct pv_slot *slot = pv_index_find(&vm->index, frame); slot;
-             slot = pv_index_after(&vm->index, frame, slot)) {
-            if (!pv_vm_leaving(vm, slot->frame, slot->frame + (UINT64_C(1) << slot->order) - 1)) {
-                slot->flags &= (uint8_t)~PV_FLAG_TOLD;
-            }
-        }
+        error = range_set_subtract(&vm->leaving, frame, frame);
+    }
+    if (!error) {
+        vm->users++;
+        forget_told(pv, vm, frame);
+        vm->users--;
     }
     pv_unlock(pv);
     return error;
 }
 
+/*
+ * Which frames of a VM are about to be removed is told to those who map the frame in question, and
+ * to those who may map any of the VM's: who has just given it back is one.
+ */
 int pv_run_acknowledge(struct pv_run *run)
 {
     const struct viommu_pv_acknowledge_call *in = &run->call->in.acknowledge;
     struct viommu_pv *pv = run->pv;
-    uint64_t remaining = 0;
-    int error = pv_enter_named(run, in->vm);
+    uint64_t remaining;
+    bool leaving;
+    int error = in->frame > pv->config.frame_max ? -ERANGE : pv_enter_named(run, in->vm);
 
     if (error) {
         return error;
     }
     pv_lock(pv);
-    if (!pv_vm_leaving(run->named, in->frame, in->frame)) {
-        error = -ENOENT;
-    }
-    if (!error) {
-        remaining = pv_places(run, in->frame, false, NULL, 0);
-    }
+    remaining = pv_places(run, in->frame, false, NULL, 0);
+    leaving = pv_vm_leaving(run->named, in->frame, in->frame);
     pv_unlock(pv);
-    if (!error) {
-        run->call->out.acknowledged.remaining = remaining;
-        pv->ops->acknowledged(pv->opaque, run->vm->id, run->named->id, in->frame, remaining);
+    if (!remaining && !pv_may_use(run, run->named->id, VIOMMU_PV_READ) &&
+        !pv_may_use(run, run->named->id, VIOMMU_PV_WRITE)) {
+        return -EPERM;
     }
-    return error;
+    if (!leaving) {
+        return -ENOENT;
+    }
+    run->call->out.acknowledged.remaining = remaining;
+    pv->ops->acknowledged(pv->opaque, run->vm->id, run->named->id, in->frame, remaining);
+    return 0;
 }
 
 /* ---- VMs ---- */
 
-/* Fills a batch with slots that map the VM's frames, from where the last one ended. */
-static void take_index(struct pv_vm *vm, struct batch *batch)
+/* Slots that map the VM's frames, then those that map pages of it as another's. */
+static struct pv_slot *next_of_all(struct pv_vm *vm, struct pv_walk *walk)
 {
-    struct pv_slot *slot;
+    struct pv_slot *slot = pv_walk_all_next(&vm->index, walk);
+    struct pv_alias *alias = vm->alias;
 
-    while ((slot = pv_index_any(&vm->index, &vm->position))) {
-        for (; slot; slot = slot->next) {
-            if (!batch_take(batch, slot)) {
-                return;
-            }
-        }
-        vm->position++;
+    if (!slot && alias) {
+        vm->alias = alias->next;
+        slot = alias->slot;
     }
+    return slot;
 }
 
-static void take_aliases(struct pv_vm *vm, struct batch *batch)
+static void all_anew(struct pv_vm *vm, struct pv_walk *walk)
 {
-    for (struct pv_alias *alias = vm->aliases; alias; alias = alias->next) {
-        if (!batch_take(batch, alias->slot)) {
-            return;
-        }
+    if (vm->walking) {
+        pv_walk_end(&vm->index, walk);
     }
+    pv_walk_all_begin(&vm->index, walk);
+    vm->walking = true;
+    vm->alias = vm->aliases;
 }
 
-/* Takes away what others map of a VM's pages. */
+static bool all_left(struct pv_vm *vm, const struct pv_walk *walk)
+{
+    (void)walk;
+    return vm->index.count || vm->alias_count;
+}
+
+static const struct revoked of_all = {next_of_all, all_anew, all_left};
+
+/* Takes away what others map of a VM's pages; goes on where it was when it is called again. */
 static int revoke_all(struct viommu_pv *pv, struct pv_vm *vm)
 {
-    struct batch batch = {.count = 0};
-    int result;
-
-    do {
-        batch.busy = false;
-        take_index(vm, &batch);
-        take_aliases(vm, &batch);
-        if (batch.count == 0) {
-            vm->position = 0;
-        }
-    } while (!batch_ends(pv, &batch, vm->index.count || vm->alias_count, &result));
-    return result;
+    if (!vm->walking) {
+        all_anew(vm, &vm->walk);
+    }
+    return revoke(pv, vm, &vm->walk, &of_all);
 }
 
 /* Takes away what a VM maps. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Pages are asked back, and taken by force; VMs die, at any point of anything. */
-#include "pv/test_world.h"
+/* Pages are asked back, and taken by force; VMs die. At any point of anything: steps_test.c. */
+#include "pv/test_calls.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -85,6 +85,35 @@ static void test_give_back(void **state)
     world_end(world);
 }
 
+/* Which pages are about to go is not for everybody. */
+static void test_who_may_acknowledge(void **state)
+{
+    struct world *world = begin(&defaults);
+
+    (void)state;
+    assert_int_equal(world_do_map(world, 1, pages(0, 5, 5, 1)), VIOMMU_PV_OK);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 5), VIOMMU_PENDING);
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 6), 0);
+    world->refuse_use[1] = 1u << 0;
+    world->refuse_use[2] = 1u << 0;
+    /* It learns nothing: neither that a frame goes nor that it does not. */
+    (void)acknowledge(world, 2, 0, 5, VIOMMU_PV_EPERM);
+    (void)acknowledge(world, 2, 0, 7, VIOMMU_PV_EPERM);
+    (void)acknowledge(world, 1, 0, 6, VIOMMU_PV_EPERM);
+    (void)acknowledge(world, 2, 0, 2 * WORLD_FRAMES, VIOMMU_PV_ERANGE);
+    (void)acknowledge(world, 2, 3, 5, VIOMMU_PV_ESRCH);
+    assert_int_equal(world->acknowledged, 0);
+    /* It maps it, whatever it may map from now on; and what is its own is its own. */
+    assert_int_equal(acknowledge(world, 1, 0, 5, VIOMMU_PV_OK), 1);
+    assert_int_equal(acknowledge(world, 0, 0, 6, VIOMMU_PV_OK), 0);
+    assert_int_equal(world->acknowledged, 2);
+    world->refuse_use[2] = 0;
+    assert_int_equal(acknowledge(world, 2, 0, 5, VIOMMU_PV_OK), 0);
+    (void)acknowledge(world, 2, 0, 7, VIOMMU_PV_ENOENT);
+    world_check(world);
+    world_end(world);
+}
+
 static void test_revoke(void **state)
 {
     struct world *world = begin(&defaults);
@@ -109,6 +138,8 @@ static void test_revoke(void **state)
     assert_int_equal(world->pages[5].refs, 1);
     assert_int_equal(world_status(world, 1).revoked, 1);
     assert_true(world_release_frame(world, 0, 6));
+    assert_int_equal(world_do_map(world, 1, pages(1, 9, 9, 1)), VIOMMU_PV_EIO);
+    assert_int_equal(world_do_flush(world, 1, 0), VIOMMU_PV_OK);
     /* The slot says so until it is unmapped, which puts nothing. */
     assert_int_equal(world_call(world, 1, &look, sizeof(look), &found, sizeof(found)),
                      VIOMMU_PV_ESTALE);
@@ -233,191 +264,7 @@ static void test_calls_of_the_dying(void **state)
     world_end(world);
 }
 
-/* ---- at any point ---- */
-
-static uint32_t victim;
-static uint64_t mapped_then; /* of its frames, when it began to die */
 static bool taken;
-
-static void kill_victim(struct world *world)
-{
-    int ret = viommu_pv_vm_destroy(world->pv, victim);
-
-    assert_true(ret == VIOMMU_PENDING || ret == 0);
-    mapped_then = world_status(world, victim).mapped;
-    if (ret == 0) {
-        world_forget_vm(world, victim);
-    }
-}
-
-static void take_page(struct world *world)
-{
-    int ret = viommu_pv_page_remove(world->pv, 0, 3);
-
-    taken = true;
-    assert_true(ret == 0 || ret == VIOMMU_PENDING);
-    (void)viommu_pv_page_revoke(world->pv, 0, 3);
-}
-
-/* A page that drained, by what the engine says, is nobody's: it can be reused at once. */
-static void take_drained_page(struct world *world)
-{
-    if (viommu_pv_page_remove(world->pv, 0, 3) == 0) {
-        assert_int_equal(world->pages[3].refs, 0);
-        assert_true(world_release_frame(world, 0, 3));
-        assert_int_equal(viommu_pv_page_settle(world->pv, 0, 3), 0);
-    }
-}
-
-static void test_a_page_drains_at_every_step(void **state)
-{
-    (void)state;
-    for (unsigned long n = 1; n < 20; n++) {
-        for (unsigned failing = 0; failing < 20; failing++) {
-            struct world *world = begin(&defaults);
-
-            world->intrude = take_drained_page;
-            world->intrude_at = world->steps + n;
-            world->fail_at = failing ? world->steps + failing : 0;
-            (void)world_do_map(world, 1, pages(0, 3, 3, 1));
-            world_check(world);
-            world_end(world);
-        }
-    }
-}
-
-/* A little of everything, by VM 1 on pages of VM 0, one of which belongs to VM 2. */
-static void work(struct world *world)
-{
-    struct world_range deferred = pages(0, 1, 1, 4);
-    struct world_range big = pages(0, 512, 1024, 1);
-    uint32_t context = 0;
-
-    deferred.flags = VIOMMU_PV_DEFER;
-    big.order = 9;
-    (void)world_do_map(world, 1, pages(0, 0, 0, 6));
-    world->vms[0].frames[3].state = VIOMMU_PV_PAGE_RAM;
-    (void)world_do_map(world, 1, big);
-    (void)world_do_unmap(world, 1, deferred);
-    (void)world_do_map(world, 1, pages(0, 7, 2, 1));
-    (void)world_alloc(world, 1, &context);
-    (void)viommu_pv_device_add(world->pv, 1, 3);
-    (void)world_move(world, 1, 3, context);
-    (void)world_do_flush(world, 1, 0);
-    (void)world_do_unmap(world, 1, big);
-    (void)world_move(world, 1, 3, 0);
-    (void)world_free(world, 1, context);
-}
-
-static struct world *prepared(void)
-{
-    struct world *world = begin(&(struct viommu_pv_config){.deferred_max = 3});
-
-    world->vms[0].frames[3].state = VIOMMU_PV_PAGE_SHARED;
-    world->vms[0].frames[5].machine = world->vms[2].frames[5].machine;
-    return world;
-}
-
-/* Steps that the work takes when nothing intrudes. */
-static unsigned long steps_of_work(void)
-{
-    struct world *world = prepared();
-    unsigned long start = world->steps;
-    unsigned long steps;
-
-    work(world);
-    steps = world->steps - start;
-    world_check(world);
-    world_end(world);
-    assert_true(steps > 60);
-    return steps;
-}
-
-static void test_death_at_every_step(void **state)
-{
-    unsigned long last = steps_of_work();
-
-    (void)state;
-    for (victim = 0; victim < 3; victim++) {
-        for (unsigned long n = 1; n <= last; n++) {
-            struct world *world = prepared();
-
-            world->intrude = kill_victim;
-            world->intrude_at = world->steps + n;
-            work(world);
-            assert_true(world_status(world, victim).mapped <= mapped_then);
-            (void)world_destroy_vm(world, victim);
-            world_check(world);
-            world_end(world);
-        }
-    }
-}
-
-static void test_a_page_goes_at_every_step(void **state)
-{
-    unsigned long last = steps_of_work();
-
-    (void)state;
-    for (unsigned long n = 1; n <= last; n++) {
-        struct world *world = prepared();
-        int ret;
-
-        taken = false;
-        world->intrude = take_page;
-        world->intrude_at = world->steps + n;
-        work(world);
-        if (taken) {
-            do {
-                ret = viommu_pv_page_revoke(world->pv, 0, 3);
-            } while (ret == VIOMMU_PENDING);
-            assert_int_equal(ret, 0);
-            assert_int_equal(world->pages[3].refs, 0);
-            assert_true(world_release_frame(world, 0, 3));
-        }
-        world_check(world);
-        world_end(world);
-    }
-}
-
-static void test_every_step_fails(void **state)
-{
-    (void)state;
-    for (unsigned long n = 1;; n++) {
-        struct world *world = prepared();
-        bool failed;
-
-        world->fail_at = world->steps + n;
-        work(world);
-        failed = world->failed;
-        world_check(world);
-        world_end(world);
-        if (!failed) {
-            assert_true(n > 40);
-            return;
-        }
-    }
-}
-
-static void test_every_allocation_fails(void **state)
-{
-    (void)state;
-    for (unsigned long n = 1;; n++) {
-        struct world *world = prepared();
-        int failed;
-
-        world->yield_every = n & 1;
-        base_alloc_fail_at(n / 2 + 1);
-        work(world);
-        failed = base_alloc_failed();
-        base_alloc_fail_at(0);
-        world_check(world);
-        world_end(world);
-        if (!failed) {
-            assert_true(n > 8);
-            return;
-        }
-    }
-}
 
 /* Two frames of one large page: each is asked for. */
 static void test_each_frame_is_asked_for(void **state)
@@ -444,21 +291,35 @@ static void remove_once(struct world *world)
     (void)viommu_pv_page_remove(world->pv, 0, 3);
 }
 
-/* It is asked for whenever the removal began: while it was being mapped, too. */
-static void test_asked_while_it_is_mapped(void **state)
+/* It is asked for, once, whenever the removal began: while it was being mapped, too. */
+static void asked_while_it_is_mapped(enum viommu_pv_page_state page)
 {
-    (void)state;
+    unsigned asked = 0;
+
     for (unsigned long n = 1; n < 20; n++) {
         struct world *world = begin(&defaults);
 
+        world->vms[0].frames[3].state = page;
         world->intrude = remove_once;
         world->intrude_at = world->steps + n;
         taken = false;
         if (world_do_map(world, 1, pages(0, 3, 3, 1)) == VIOMMU_PV_OK && taken) {
             assert_int_equal(world->told, 1);
+            assert_int_equal(viommu_pv_page_remove(world->pv, 0, 3), VIOMMU_PENDING);
+            assert_int_equal(world->told, 1);
+            asked++;
         }
         world_end(world);
     }
+    assert_true(asked);
+}
+
+static void test_asked_while_it_is_mapped(void **state)
+{
+    (void)state;
+    asked_while_it_is_mapped(VIOMMU_PV_PAGE_RAM);
+    asked_while_it_is_mapped(VIOMMU_PV_PAGE_DIRTY_LOGGED);
+    asked_while_it_is_mapped(VIOMMU_PV_PAGE_SHARED);
 }
 
 /* A removal that was called off is forgotten: the next one asks again. */
@@ -503,6 +364,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_give_back),
+        cmocka_unit_test(test_who_may_acknowledge),
         cmocka_unit_test(test_revoke),
         cmocka_unit_test(test_unmap_of_what_is_being_revoked),
         cmocka_unit_test(test_a_context_goes_while_a_page_is_revoked),
@@ -512,11 +374,6 @@ int main(void)
         cmocka_unit_test(test_the_owner_dies),
         cmocka_unit_test(test_one_context_fails_and_others_do_not_wait),
         cmocka_unit_test(test_calls_of_the_dying),
-        cmocka_unit_test(test_death_at_every_step),
-        cmocka_unit_test(test_a_page_goes_at_every_step),
-        cmocka_unit_test(test_a_page_drains_at_every_step),
-        cmocka_unit_test(test_every_step_fails),
-        cmocka_unit_test(test_every_allocation_fails),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,7 @@ enum {
     BITS = 9,
     ENTRIES = 1 << BITS,
     WORDS = ENTRIES / 64,
+    LINE = 64,
 };
 
 /* What an entry of a table above level 0 points to. */
@@ -24,16 +25,21 @@ struct pv_table {
     uint64_t first; /* device frame */
     uint16_t place; /* in the parent */
     uint16_t used;
-    uint16_t filled; /* entries that are full */
+    uint16_t filled; /* entries that are full; level 0: not used, nor the bits for it */
     uint8_t level;
+    bool stays; /* when it is empty */
     uint64_t present[WORDS];
-    uint64_t full[WORDS];  /* level 0: as `present` */
-    uint64_t large[WORDS]; /* the entry is a slot; level 0: unused */
     union {
-        struct pv_slot slots[ENTRIES]; /* level 0 */
-        union entry entries[ENTRIES];
+        _Alignas(LINE) struct pv_slot slots[ENTRIES]; /* level 0 */
+        struct {
+            uint64_t full[WORDS];
+            uint64_t large[WORDS]; /* the entry is a slot */
+            union entry entries[ENTRIES];
+        };
     };
 };
+
+_Static_assert(sizeof(struct pv_slot) == LINE || sizeof(void *) < 8, "a slot is a cache line");
 
 static bool bit(const uint64_t *words, unsigned place)
 {
@@ -90,8 +96,10 @@ void pv_tree_init(struct pv_tree *tree, struct pv_context *context, uint64_t las
 
 static struct pv_table *allocate(unsigned level)
 {
-    return base_alloc(level ? offsetof(struct pv_table, entries) + ENTRIES * sizeof(union entry)
-                            : sizeof(struct pv_table));
+    return base_alloc_aligned(_Alignof(struct pv_table), level
+                                                             ? offsetof(struct pv_table, entries) +
+                                                                   ENTRIES * sizeof(union entry)
+                                                             : sizeof(struct pv_table));
 }
 
 static struct pv_table *table_create(struct pv_tree *tree, struct pv_table *parent, unsigned level,
@@ -117,6 +125,7 @@ static struct pv_table *table_create(struct pv_tree *tree, struct pv_table *pare
     table->parent = parent;
     table->level = (uint8_t)level;
     table->first = device_frame & ~reach(level + 1);
+    table->stays = false;
     if (parent) {
         table->place = (uint16_t)place_of(device_frame, level + 1);
         parent->entries[table->place].below = table;
@@ -152,6 +161,17 @@ static void clear_full(struct pv_table *table, unsigned place)
     }
 }
 
+static void stay_no_more(struct pv_tree *tree, struct pv_table *table)
+{
+    unsigned i = 0;
+
+    while (tree->stay[i] != table) {
+        i++;
+    }
+    tree->stay[i] = NULL;
+    table->stays = false;
+}
+
 /* Frees a table without entries, and those above that have none then. */
 static void prune(struct pv_tree *tree, struct pv_table *table)
 {
@@ -165,8 +185,11 @@ static void prune(struct pv_tree *tree, struct pv_table *table)
         } else {
             tree->root = NULL;
         }
-        if (tree->idle == table) {
-            tree->idle = NULL;
+        if (table->stays) {
+            stay_no_more(tree, table);
+        }
+        if (tree->recent == table) {
+            tree->recent = NULL;
         }
         if (table->level == 0 && !tree->spare) {
             tree->spare = table;
@@ -178,45 +201,110 @@ static void prune(struct pv_tree *tree, struct pv_table *table)
     }
 }
 
-static void prune_idle(struct pv_tree *tree)
+/* A table stays no more; it is freed if it is empty. */
+static void leave(struct pv_tree *tree, struct pv_table *table)
 {
-    struct pv_table *idle = tree->idle;
+    stay_no_more(tree, table);
+    prune(tree, table);
+}
 
-    tree->idle = NULL;
-    if (idle) {
-        prune(tree, idle);
+void pv_tree_trim(struct pv_tree *tree)
+{
+    for (unsigned i = 0; i < PV_STAY; i++) {
+        if (tree->stay[i]) {
+            leave(tree, tree->stay[i]);
+        }
     }
+}
+
+/* A table of level 0 has become empty: it stays instead of the one that does so longest, unless a
+   good part of what the VM may have is there. */
+static void emptied(struct pv_tree *tree, struct pv_table *table)
+{
+    if (table->stays) {
+        return;
+    }
+    if (tree->stay[tree->stays]) {
+        leave(tree, tree->stay[tree->stays]);
+    }
+    if (*tree->tables > tree->tables_max / 2) {
+        pv_tree_trim(tree);
+    }
+    tree->stay[tree->stays] = table;
+    tree->stays = (tree->stays + 1) % PV_STAY;
+    table->stays = true;
 }
 
 void pv_tree_fini(struct pv_tree *tree)
 {
-    prune_idle(tree);
+    pv_tree_trim(tree);
     base_free(tree->spare);
     tree->spare = NULL;
 }
 
-struct pv_slot *pv_tree_find(const struct pv_tree *tree, uint64_t device_frame)
+/*
+ * The table of level 0 that a device frame is in, which is remembered; or NULL. *large becomes the
+ * slot of a larger page that covers it, or NULL.
+ */
+static struct pv_table *leaf_of(struct pv_tree *tree, uint64_t device_frame, struct pv_slot **large)
 {
-    struct pv_table *table = tree->root;
+    struct pv_table *table = tree->recent;
 
-    if (device_frame > tree->last) {
-        return NULL;
+    *large = NULL;
+    if (table && table->first == (device_frame & ~reach(1))) {
+        return table;
     }
-    while (table) {
+    table = device_frame > tree->last ? NULL : tree->root;
+    while (table && table->level) {
         unsigned place = place_of(device_frame, table->level);
 
-        if (!bit(table->present, place)) {
-            return NULL;
-        }
-        if (table->level == 0) {
-            return &table->slots[place];
-        }
         if (bit(table->large, place)) {
-            return table->entries[place].slot;
+            *large = table->entries[place].slot;
+            return NULL;
         }
         table = table->entries[place].below;
     }
-    return NULL;
+    tree->recent = table ? table : tree->recent;
+    return table;
+}
+
+struct pv_slot *pv_tree_find(struct pv_tree *tree, uint64_t device_frame)
+{
+    struct pv_slot *large;
+    struct pv_table *table = leaf_of(tree, device_frame, &large);
+    unsigned place = place_of(device_frame, 0);
+
+    return table ? bit(table->present, place) ? &table->slots[place] : NULL : large;
+}
+
+unsigned pv_tree_free_run(struct pv_tree *tree, uint64_t device_frame, unsigned max)
+{
+    struct pv_slot *large;
+    struct pv_table *table = leaf_of(tree, device_frame, &large);
+    unsigned place = place_of(device_frame, 0);
+    unsigned end = ENTRIES;
+
+    if (table) {
+        __builtin_prefetch(&table->slots[place], 1);
+        end = bit_next(table->present, 0, place);
+    }
+    return large ? 0 : end - place < max ? end - place : max;
+}
+
+unsigned pv_tree_used_run(struct pv_tree *tree, uint64_t device_frame, unsigned max,
+                          struct pv_slot **out)
+{
+    struct pv_slot *large;
+    struct pv_table *table = leaf_of(tree, device_frame, &large);
+    unsigned place = place_of(device_frame, 0);
+    unsigned end;
+
+    if (!table) {
+        return 0;
+    }
+    *out = &table->slots[place];
+    end = bit_next(table->present, UINT64_MAX, place);
+    return end - place < max ? end - place : max;
 }
 
 struct pv_slot *pv_tree_next(const struct pv_tree *tree, uint64_t from)
@@ -230,6 +318,7 @@ struct pv_slot *pv_tree_next(const struct pv_tree *tree, uint64_t from)
         unsigned place = place_of(from, table->level);
         unsigned next = bit_next(table->present, 0, place);
 
+        pv_step();
         if (next == ENTRIES) {
             /* Behind all that this table covers. */
             uint64_t end = table->first + reach(table->level + 1u);
@@ -285,6 +374,74 @@ static int table_for(struct pv_tree *tree, uint64_t device_frame, unsigned level
     return table ? 0 : error;
 }
 
+/* The table that a page of an order is to be in, made if need be; of level 0 it is remembered. */
+static int table_to_claim(struct pv_tree *tree, uint64_t device_frame, unsigned level,
+                          struct pv_table **out)
+{
+    int error;
+
+    *out = tree->recent;
+    if (level == 0 && tree->recent && tree->recent->first == (device_frame & ~reach(1))) {
+        return 0;
+    }
+    error = table_for(tree, device_frame, level, out);
+    if (error == -ENOSPC) {
+        pv_tree_trim(tree);
+        error = table_for(tree, device_frame, level, out);
+    }
+    if (!error && level == 0) {
+        tree->recent = *out;
+    }
+    return error;
+}
+
+/* Marks slots of a table of level 0 that are free as used. */
+static void take_run(struct pv_tree *tree, struct pv_table *table, unsigned place, unsigned count)
+{
+    for (unsigned at = place, end = place + count; at < end;) {
+        unsigned many = 64 - at % 64 < end - at ? 64 - at % 64 : end - at;
+
+        table->present[at / 64] |= UINT64_MAX >> (64 - many) << at % 64;
+        at += many;
+    }
+    table->used = (uint16_t)(table->used + count);
+    tree->slots += count;
+    if (table->used == ENTRIES) {
+        set_full(table->parent, table->place);
+    }
+}
+
+int pv_tree_claim_run(struct pv_tree *tree, uint64_t device_frame, unsigned *count,
+                      struct pv_slot **out)
+{
+    unsigned place = place_of(device_frame, 0);
+    struct pv_table *table;
+    unsigned end;
+    int error = table_to_claim(tree, device_frame, 0, &table);
+
+    if (error) {
+        return error;
+    }
+    end = bit_next(table->present, 0, place);
+    if (end == place) {
+        return -EEXIST;
+    }
+    *count = end - place < *count ? end - place : *count;
+    *out = &table->slots[place];
+    take_run(tree, table, place, *count);
+    return 0;
+}
+
+/* Empty tables that are in the way of a larger page do not stay. */
+static void trim_range(struct pv_tree *tree, uint64_t first, uint64_t last)
+{
+    for (unsigned i = 0; i < PV_STAY; i++) {
+        if (tree->stay[i] && tree->stay[i]->first >= first && tree->stay[i]->first <= last) {
+            leave(tree, tree->stay[i]);
+        }
+    }
+}
+
 int pv_tree_claim(struct pv_tree *tree, uint64_t device_frame, unsigned order, struct pv_slot **out)
 {
     unsigned level = order / BITS;
@@ -299,15 +456,9 @@ int pv_tree_claim(struct pv_tree *tree, uint64_t device_frame, unsigned order, s
         if (slot && slot->device_frame <= last) {
             return -EEXIST;
         }
-        if (tree->idle && tree->idle->first >= device_frame && tree->idle->first <= last) {
-            prune_idle(tree);
-        }
+        trim_range(tree, device_frame, last);
     }
-    error = table_for(tree, device_frame, level, &table);
-    if (error == -ENOSPC && tree->idle && tree->idle->used == 0) {
-        prune_idle(tree);
-        error = table_for(tree, device_frame, level, &table);
-    }
+    error = table_to_claim(tree, device_frame, level, &table);
     if (error) {
         return error;
     }
@@ -323,25 +474,23 @@ int pv_tree_claim(struct pv_tree *tree, uint64_t device_frame, unsigned order, s
         }
         table->entries[place].slot = slot;
         bit_set(table->large, place);
+        bit_set(table->present, place);
+        table->used++;
+        set_full(table, place);
+        tree->slots++;
     } else {
         slot = &table->slots[place];
-        if (tree->idle == table) {
-            tree->idle = NULL;
-        }
+        take_run(tree, table, place, 1);
     }
-    bit_set(table->present, place);
-    table->used++;
-    set_full(table, place);
     *slot = (struct pv_slot){.device_frame = device_frame,
                              .context = tree->context,
                              .order = (uint8_t)order,
                              .state = PV_SLOT_CLAIMED};
-    tree->slots++;
     *out = slot;
     return 0;
 }
 
-/* The table that a slot lies in. */
+/* The table that a slot of a larger page lies in. */
 static struct pv_table *table_of(const struct pv_tree *tree, const struct pv_slot *slot)
 {
     struct pv_table *table = tree->root;
@@ -352,7 +501,7 @@ static struct pv_table *table_of(const struct pv_tree *tree, const struct pv_slo
     return table;
 }
 
-void pv_tree_remove(struct pv_tree *tree, struct pv_slot *slot)
+static void remove_large(struct pv_tree *tree, struct pv_slot *slot)
 {
     struct pv_table *table = table_of(tree, slot);
     unsigned place = place_of(slot->device_frame, table->level);
@@ -360,16 +509,30 @@ void pv_tree_remove(struct pv_tree *tree, struct pv_slot *slot)
     bit_clear(table->present, place);
     clear_full(table, place);
     table->used--;
+    bit_clear(table->large, place);
+    table->entries[place].slot = NULL;
+    base_free(slot);
+    prune(tree, table);
+}
+
+void pv_tree_remove(struct pv_tree *tree, struct pv_slot *slot)
+{
+    unsigned place = place_of(slot->device_frame, 0);
+    struct pv_table *table;
+
     tree->slots--;
     slot->state = PV_SLOT_FREE;
-    if (table->level) {
-        bit_clear(table->large, place);
-        table->entries[place].slot = NULL;
-        base_free(slot);
-        prune(tree, table);
-    } else if (table->used == 0) {
-        prune_idle(tree);
-        tree->idle = table;
+    if (slot->order) {
+        remove_large(tree, slot);
+        return;
+    }
+    table = (struct pv_table *)(void *)((char *)(slot - place) - offsetof(struct pv_table, slots));
+    bit_clear(table->present, place);
+    if (table->used == ENTRIES) {
+        clear_full(table->parent, table->place);
+    }
+    if (--table->used == 0) {
+        emptied(tree, table);
     }
 }
 
@@ -386,7 +549,7 @@ bool pv_tree_gap(const struct pv_tree *tree, uint64_t from, uint64_t to, uint64_
             return true;
         }
         place = place_of(from, table->level);
-        next = bit_next(table->full, UINT64_MAX, place);
+        next = bit_next(table->level ? table->full : table->present, UINT64_MAX, place);
         if (next == ENTRIES) {
             uint64_t end = table->first + reach(table->level + 1u);
 
@@ -413,6 +576,7 @@ struct checking {
     void *opaque;
     uint64_t slots;
     uint64_t tables;
+    unsigned stay;
 };
 
 static const char *check_slot(struct checking *checking, const struct pv_table *table,
@@ -451,25 +615,39 @@ static const char *check_table(struct checking *checking, const struct pv_table 
             } else {
                 const struct pv_table *below = table->entries[place].below;
 
-                full = below->filled == ENTRIES;
+                full = (below->level ? below->filled : below->used) == ENTRIES;
                 if (below->parent != table || below->place != place ||
                     below->level + 1 != table->level) {
                     return "a table is not where it says";
                 }
                 wrong = check_table(checking, below);
             }
-        } else if (bit(table->large, place) || (table->level && table->entries[place].below)) {
+        } else if (table->level && (bit(table->large, place) || table->entries[place].below)) {
             return "an entry that is not there";
         }
         filled += full;
-        if (full != bit(table->full, place)) {
+        if (table->level && full != bit(table->full, place)) {
             return "full or not";
         }
     }
-    if (!wrong && (used != table->used || filled != table->filled)) {
+    if (!wrong && (used != table->used || (table->level && filled != table->filled))) {
         return "a table's count is wrong";
     }
-    return !wrong && used == 0 && table != checking->tree->idle ? "an empty table" : wrong;
+    checking->stay += table->level == 0 && table->stays;
+    return !wrong && used == 0 && (table->level || !table->stays) ? "an empty table" : wrong;
+}
+
+/* The table of level 0 for a device frame, whatever is remembered. */
+static const struct pv_table *leaf_by_walk(const struct pv_tree *tree, uint64_t device_frame)
+{
+    const struct pv_table *table = tree->root;
+
+    while (table && table->level) {
+        unsigned place = place_of(device_frame, table->level);
+
+        table = bit(table->large, place) ? NULL : table->entries[place].below;
+    }
+    return table;
 }
 
 const char *pv_tree_check(const struct pv_tree *tree,
@@ -481,6 +659,15 @@ const char *pv_tree_check(const struct pv_tree *tree,
 
     if (!wrong && checking.slots != tree->slots) {
         wrong = "the tree's count is wrong";
+    }
+    for (unsigned i = 0; i < PV_STAY; i++) {
+        checking.stay -= tree->stay[i] && tree->stay[i]->stays;
+    }
+    if (!wrong && checking.stay) {
+        wrong = "tables that stay are not known";
+    }
+    if (!wrong && tree->recent && tree->recent != leaf_by_walk(tree, tree->recent->first)) {
+        wrong = "a table is remembered that is not there";
     }
     return wrong;
 }

@@ -5,9 +5,10 @@
  * Tables of level 0 hold 512 slots for pages of order 0. In those above, an entry is the table
  * below it, or one slot of order 9 (in level 1) or 18 (in level 2). A table knows which of its
  * entries are there, and which of those are full: so the next slot and the next gap are found
- * without a search through what lies between, and an emptied table is freed. One empty table of
- * level 0 may stay, the last that became empty, and one more is kept for its memory: mapping and
- * unmapping a page again and again allocates nothing.
+ * without a search through what lies between, and an emptied table is freed. A few tables of level 0
+ * stay when they become empty, unless there are many, and one more is kept for its memory: mapping
+ * and unmapping a page again and again allocates nothing. The table of level 0 that was used last is
+ * remembered. A slot takes one line of the CPU's caches.
  *
  * The slot's other members are the engine's; the tree knows where it lies. All of it is under the
  * engine's lock; a slot stays where it is until it is removed.
@@ -21,6 +22,20 @@
 struct pv_alias;
 struct pv_context;
 
+/* A step of a loop whose length is not known beforehand: tests count them. */
+#ifdef VIOMMU_TESTING
+extern _Thread_local unsigned long pv_steps;
+
+static inline void pv_step(void)
+{
+    pv_steps++;
+}
+#else
+static inline void pv_step(void)
+{
+}
+#endif
+
 enum pv_slot_state {
     PV_SLOT_FREE = 0,
     PV_SLOT_CLAIMED, /* a call is about to map it */
@@ -28,6 +43,7 @@ enum pv_slot_state {
     PV_SLOT_LEAVING, /* a call is about to unmap it */
     PV_SLOT_PENDING, /* unmapped, and awaits a flush; its references are held */
     PV_SLOT_REVOKED, /* taken away by force: no references, in no index */
+    PV_SLOT_GROUP,   /* no slot at all: it stands for several in the index */
 };
 
 enum pv_slot_flag {
@@ -41,8 +57,8 @@ struct pv_slot {
     uint64_t device_frame; /* its first */
     uint64_t frame;        /* its first, of the VM that was named */
     uint64_t handle;
-    struct pv_slot *next; /* in the index of the VM that was named */
-    struct pv_slot **at;  /* what points to this one there; NULL: it is in none */
+    struct pv_slot *next; /* in the index, among those that map the same page */
+    struct pv_slot **at;  /* what points to this one there; NULL: no other maps it */
     struct pv_context *context;
     struct pv_alias *alias; /* when the page belongs to another VM than the named one */
     uint32_t vm;            /* that was named */
@@ -52,13 +68,19 @@ struct pv_slot {
     uint8_t flags;
 };
 
+enum {
+    PV_STAY = 8,
+};
+
 struct pv_table;
 
 struct pv_tree {
     struct pv_context *context; /* for its slots */
     struct pv_table *root;      /* or NULL */
-    struct pv_table *idle;      /* the empty table that stays, or NULL */
+    struct pv_table *stay[PV_STAY]; /* tables that stay, empty or not; or NULL */
+    unsigned stays;                 /* the one that does so longest */
     struct pv_table *spare;     /* an empty table that is in no place, and not counted, or NULL */
+    struct pv_table *recent;    /* of level 0; or NULL */
     unsigned levels;
     uint64_t last;    /* the largest device frame */
     uint64_t *tables; /* how many there are, and may be, in the VM */
@@ -77,7 +99,7 @@ void pv_tree_init(struct pv_tree *tree, struct pv_context *context, uint64_t las
 void pv_tree_fini(struct pv_tree *tree);
 
 /* The slot in use that covers a device frame, or NULL. */
-struct pv_slot *pv_tree_find(const struct pv_tree *tree, uint64_t device_frame);
+struct pv_slot *pv_tree_find(struct pv_tree *tree, uint64_t device_frame);
 
 /* The first slot in use that ends at `from` or behind it, or NULL. */
 struct pv_slot *pv_tree_next(const struct pv_tree *tree, uint64_t from);
@@ -89,8 +111,26 @@ struct pv_slot *pv_tree_next(const struct pv_tree *tree, uint64_t from);
 int pv_tree_claim(struct pv_tree *tree, uint64_t device_frame, unsigned order,
                   struct pv_slot **out);
 
+/*
+ * Pages of order 0 side by side, in one table: how many slots from a device frame on are free, or
+ * in use, `max` at most; the memory of the first one is on its way into the CPU's caches. Where
+ * there is no table yet they are all free.
+ */
+unsigned pv_tree_free_run(struct pv_tree *tree, uint64_t device_frame, unsigned max);
+unsigned pv_tree_used_run(struct pv_tree *tree, uint64_t device_frame, unsigned max,
+                          struct pv_slot **out);
+/*
+ * As many as *count free ones, as pv_tree_free_run() says, become in use; *count becomes how many,
+ * not 0. The caller writes all of each of them. Errors as of pv_tree_claim().
+ */
+int pv_tree_claim_run(struct pv_tree *tree, uint64_t device_frame, unsigned *count,
+                      struct pv_slot **out);
+
 /* The slot is free, and no more. */
 void pv_tree_remove(struct pv_tree *tree, struct pv_slot *slot);
+
+/* No empty table stays. */
+void pv_tree_trim(struct pv_tree *tree);
 
 /* The first device frame in [from, to] that no slot covers. */
 bool pv_tree_gap(const struct pv_tree *tree, uint64_t from, uint64_t to, uint64_t *out);

@@ -125,6 +125,7 @@ static void test_index(void **state)
     enum { SLOTS = 3000 };
     struct pv_slot *slots = calloc(SLOTS, sizeof(*slots));
     struct pv_index index;
+    struct pv_walk walk;
     uint64_t seed = 12345;
 
     (void)state;
@@ -132,14 +133,15 @@ static void test_index(void **state)
     for (unsigned i = 0; i < 40000; i++) {
         struct pv_slot *slot = &slots[next(&seed) % SLOTS];
 
-        if (slot->at) {
+        if (slot->state) {
             pv_index_remove(&index, slot);
+            slot->state = PV_SLOT_FREE;
         } else {
             slot->order = next(&seed) % 40 == 0 ? 9 : next(&seed) % 40 == 0 ? 18 : 0;
             slot->frame = next(&seed) % (i % 8000 < 4000 ? 500 : 1 << 20);
             slot->frame &= ~((UINT64_C(1) << slot->order) - 1);
             base_alloc_fail_at(i % 3 == 0);
-            (void)pv_index_add(&index, slot);
+            slot->state = pv_index_add(&index, slot) ? PV_SLOT_FREE : PV_SLOT_LIVE;
             base_alloc_fail_at(0);
         }
         if (i % 500 == 0) {
@@ -149,19 +151,24 @@ static void test_index(void **state)
 
             assert_null(pv_index_check(&index, 0));
             for (unsigned j = 0; j < SLOTS; j++) {
-                expected += slots[j].at && frame >= slots[j].frame &&
+                expected += slots[j].state && frame >= slots[j].frame &&
                             frame < slots[j].frame + (UINT64_C(1) << slots[j].order);
             }
-            for (struct pv_slot *at = pv_index_find(&index, frame); at;
-                 at = pv_index_after(&index, frame, at)) {
+            pv_walk_begin(&index, &walk, frame);
+            while (pv_walk_next(&index, &walk)) {
                 found++;
             }
+            pv_walk_end(&index, &walk);
             assert_int_equal(found, expected);
+            assert_int_equal(pv_index_has(&index, frame), expected > 0);
         }
     }
-    for (uint64_t position = 0; index.count;) {
-        pv_index_remove(&index, pv_index_any(&index, &position));
+    pv_walk_all_begin(&index, &walk);
+    for (struct pv_slot *slot; (slot = pv_walk_all_next(&index, &walk));) {
+        pv_index_remove(&index, slot);
     }
+    pv_walk_end(&index, &walk);
+    assert_int_equal(index.count, 0);
     pv_index_fini(&index);
     free(slots);
 }

@@ -7,7 +7,7 @@
 #ifndef VIOMMU_PV_TEST_RANDOM_H
 #define VIOMMU_PV_TEST_RANDOM_H
 
-#include "pv/test_world.h"
+#include "pv/test_calls.h"
 
 enum {
     RANDOM_CONTEXTS = 3,
@@ -86,13 +86,20 @@ static inline uint64_t random_find(struct world *world, uint32_t vm, const uint8
         .head = WORLD_HEAD(VIOMMU_PV_LOOKUP, struct viommu_pv_lookup_call),
         .context = bytes[4] & 3,
         .device_frame = bytes[5]};
+    struct viommu_pv_acknowledge_call told = {
+        .head = WORLD_HEAD(VIOMMU_PV_ACKNOWLEDGE, struct viommu_pv_acknowledge_call),
+        .vm = bytes[2] & 3,
+        .frame = bytes[3] & 31};
     struct viommu_pv_find out = {.count = 0};
     struct viommu_pv_lookup found = {.frame = 0};
+    struct viommu_pv_acknowledged acknowledged = {.remaining = 0};
     uint64_t sum;
 
     (void)world_call(world, vm, &in, sizeof(in), &out, sizeof(out));
     (void)world_call(world, vm, &look, sizeof(look), &found, sizeof(found));
-    sum = random_mix(random_answer(0, &out.answer), out.count);
+    (void)world_call(world, vm, &told, sizeof(told), &acknowledged, sizeof(acknowledged));
+    sum = random_mix(random_answer(0, &acknowledged.answer), acknowledged.remaining);
+    sum = random_mix(random_answer(sum, &out.answer), out.count);
     sum = random_mix(random_mix(sum, found.frame), found.answer.status);
     return random_mix(random_mix(sum, found.vm), found.perm);
 }

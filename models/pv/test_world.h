@@ -5,7 +5,8 @@
  *
  * world_check() judges: the engine's own structures; that references are as many as live and
  * remembered translations, references as a writable page as many as those that allow writing; that
- * no device can reach a free page; that reserved ranges are as they were.
+ * no device can reach a free page; that reserved ranges are as they were; that what devices may
+ * have written is in the log of what is written.
  *
  * Every operation of the table counts as a step. The n-th step can fail (`fail_at`, where it may)
  * or call something back (`intrude_at`); `yield_every` says how often a long call is made to yield.
@@ -48,6 +49,8 @@ struct world_page {
     unsigned types;
     bool other_type; /* in use as something that is not writable */
     bool free;
+    bool logged;   /* as it was looked up last */
+    bool unmarked; /* a device may have written what the log does not know of */
     unsigned dirty;
 };
 
@@ -64,6 +67,7 @@ struct world_vm {
 
 struct world_translation {
     bool there;
+    bool logged; /* what is written by it has to be in the log */
     uint8_t order;
     uint8_t perm;
     uint64_t device_frame;
@@ -144,6 +148,9 @@ static inline int world_lookup(void *opaque, uint32_t vm, uint64_t frame, unsign
         if (order && (at[i].state != at->state || at[i].machine != at->machine + (int)i)) {
             return -ENOENT;
         }
+    }
+    if (at->machine >= 0) {
+        world->pages[at->machine].logged = at->state == VIOMMU_PV_PAGE_DIRTY_LOGGED;
     }
     *page = (struct viommu_pv_page){
         .handle = at->state == VIOMMU_PV_PAGE_MMIO ? WORLD_MACHINE + frame
@@ -261,6 +268,7 @@ static inline void world_mark_dirty(void *opaque, unsigned order, uint64_t handl
     (void)world_step(world);
     for (unsigned i = 0; i < 1u << order; i++) {
         world->pages[handle + i].dirty++;
+        world->pages[handle + i].unmarked = false;
     }
 }
 
@@ -377,10 +385,12 @@ static inline int world_identity(void *opaque, void *space, uint64_t first, uint
 static inline int world_map(void *opaque, void *space, uint64_t device_frame, unsigned order,
                             uint64_t handle, uint32_t perm)
 {
+    struct world *world = opaque;
     struct world_space *it = space;
     struct world_translation *at = &it->live[device_frame];
+    bool logged = handle < WORLD_MACHINE && world->pages[handle].logged && (perm & VIOMMU_PV_WRITE);
 
-    if (world_step(opaque)) {
+    if (world_step(world)) {
         return -ENOMEM;
     }
     WORLD_CHECK(device_frame + (1u << order) <= WORLD_DEVICE && !at->there);
@@ -390,19 +400,30 @@ static inline int world_map(void *opaque, void *space, uint64_t device_frame, un
                     it->stale[i].device_frame >= device_frame + (1u << order));
     }
     it->live_count++;
-    *at = (struct world_translation){true, (uint8_t)order, (uint8_t)perm, device_frame, handle};
+    *at = (struct world_translation){true,          logged,       (uint8_t)order,
+                                     (uint8_t)perm, device_frame, handle};
+    if (logged) {
+        world->pages[handle].unmarked = true;
+    }
     return 0;
 }
 
 static inline int world_unmap(void *opaque, void *space, uint64_t device_frame, unsigned order)
 {
+    struct world *world = opaque;
     struct world_space *it = space;
     struct world_translation *at = &it->live[device_frame];
+    uint64_t frames = UINT64_C(1) << order;
 
-    if (world_step(opaque)) {
+    if (world_step(world)) {
         return -EIO;
     }
     WORLD_CHECK(at->there && at->order == order && it->stale_count < WORLD_STALE);
+    /* Never does more await a flush than the limit, but for a page that is larger, alone. */
+    for (unsigned i = 0; i < it->stale_count; i++) {
+        frames += UINT64_C(1) << it->stale[i].order;
+    }
+    WORLD_CHECK(it->stale_count == 0 || frames <= world->pv->config.deferred_max);
     it->stale[it->stale_count++] = *at;
     at->there = false;
     it->live_count--;
@@ -426,6 +447,8 @@ static inline int world_flush(void *opaque, void *space, uint64_t first, uint64_
         if (i >= before || at->device_frame < first ||
             at->device_frame + (1u << at->order) - 1 > last) {
             it->stale[kept++] = *at;
+        } else if (at->logged) {
+            world->pages[at->handle].unmarked = true;
         }
     }
     it->stale_count = kept;
@@ -593,6 +616,7 @@ static inline void world_check(struct world *world)
     }
     for (unsigned i = 0; i < WORLD_MACHINE; i++) {
         WORLD_CHECK(world->pages[i].refs == refs[i] && world->pages[i].types == types[i]);
+        WORLD_CHECK(!world->pages[i].unmarked);
     }
 }
 
@@ -665,135 +689,6 @@ static inline bool world_release_frame(struct world *world, uint32_t vm, uint64_
     }
     *at = (struct world_frame){.machine = -1};
     return true;
-}
-
-/* ---- calls ---- */
-
-/* Makes a call and goes on with it until it is answered; returns its status. */
-static inline uint32_t world_call(struct world *world, uint32_t vm, const void *in, size_t in_size,
-                                  void *out, size_t out_size)
-{
-    struct viommu_pv_call *rest = NULL;
-    size_t written = 0;
-    int ret = viommu_pv_call(world->pv, vm, in, in_size, out, out_size, &written,
-                             world->yield_every ? &rest : NULL);
-
-    while (ret == VIOMMU_PENDING) {
-        ret = viommu_pv_resume(world->pv, rest, out, out_size, &written);
-    }
-    WORLD_CHECK(ret == 0 || ret == -ENOENT);
-    WORLD_CHECK(ret || written >= sizeof(struct viommu_pv_answer));
-    return ret ? VIOMMU_PV_ESHUTDOWN : ((struct viommu_pv_answer *)out)->status;
-}
-
-#define WORLD_HEAD(op, type)                                                                       \
-    {                                                                                              \
-        .version = VIOMMU_PV_VERSION, .operation = (op), .size = sizeof(type)                      \
-    }
-
-static inline uint32_t world_enable(struct world *world, uint32_t vm)
-{
-    struct viommu_pv_head in = WORLD_HEAD(VIOMMU_PV_ENABLE, struct viommu_pv_head);
-    struct viommu_pv_answer out;
-
-    return world_call(world, vm, &in, sizeof(in), &out, sizeof(out));
-}
-
-static inline uint32_t world_alloc(struct world *world, uint32_t vm, uint32_t *context)
-{
-    struct viommu_pv_alloc_call in = {
-        .head = WORLD_HEAD(VIOMMU_PV_CONTEXT_ALLOC, struct viommu_pv_alloc_call)};
-    struct viommu_pv_alloc out = {.context = 0};
-    uint32_t status = world_call(world, vm, &in, sizeof(in), &out, sizeof(out));
-
-    *context = out.context;
-    return status;
-}
-
-static inline uint32_t world_free(struct world *world, uint32_t vm, uint32_t context)
-{
-    struct viommu_pv_free_call in = {
-        .head = WORLD_HEAD(VIOMMU_PV_CONTEXT_FREE, struct viommu_pv_free_call), .context = context};
-    struct viommu_pv_answer out;
-
-    return world_call(world, vm, &in, sizeof(in), &out, sizeof(out));
-}
-
-static inline uint32_t world_move(struct world *world, uint32_t vm, uint32_t device,
-                                  uint32_t context)
-{
-    struct viommu_pv_attach_call in = {
-        .head = WORLD_HEAD(VIOMMU_PV_ATTACH, struct viommu_pv_attach_call),
-        .device = device,
-        .context = context};
-    struct viommu_pv_answer out;
-
-    return world_call(world, vm, &in, sizeof(in), &out, sizeof(out));
-}
-
-/* What map and unmap are about. */
-struct world_range {
-    uint32_t context;
-    uint32_t of; /* whose frames */
-    uint64_t frame;
-    uint64_t device_frame;
-    uint64_t count;
-    uint32_t order;
-    uint32_t perm; /* of map */
-    uint32_t flags;
-};
-
-static inline uint32_t world_ranged(struct world *world, uint32_t vm, unsigned operation,
-                                    const struct world_range *range,
-                                    struct viommu_pv_answer *answer)
-{
-    struct viommu_pv_map_call in = {
-        .head = WORLD_HEAD((uint16_t)operation, struct viommu_pv_map_call),
-        .context = range->context,
-        .vm = range->of,
-        .frame = range->frame,
-        .device_frame = range->device_frame,
-        .count = range->count,
-        .order = range->order,
-        .perm = operation == VIOMMU_PV_MAP ? range->perm : 0,
-        .flags = range->flags,
-    };
-    struct viommu_pv_answer out = {.done = 0};
-    uint32_t status = world_call(world, vm, &in, sizeof(in), &out, sizeof(out));
-
-    if (answer) {
-        *answer = out;
-    }
-    return status;
-}
-
-static inline uint32_t world_do_map(struct world *world, uint32_t vm, struct world_range range)
-{
-    return world_ranged(world, vm, VIOMMU_PV_MAP, &range, NULL);
-}
-
-static inline uint32_t world_do_unmap(struct world *world, uint32_t vm, struct world_range range)
-{
-    return world_ranged(world, vm, VIOMMU_PV_UNMAP, &range, NULL);
-}
-
-static inline uint32_t world_do_flush(struct world *world, uint32_t vm, uint32_t context)
-{
-    struct viommu_pv_flush_call in = {.head =
-                                          WORLD_HEAD(VIOMMU_PV_FLUSH, struct viommu_pv_flush_call),
-                                      .context = context,
-                                      .flags = VIOMMU_PV_WHOLE};
-    struct viommu_pv_answer out;
-
-    return world_call(world, vm, &in, sizeof(in), &out, sizeof(out));
-}
-
-static inline struct viommu_pv_vm_status world_status(struct world *world, uint32_t vm)
-{
-    struct viommu_pv_vm_status status = {0};
-
-    (void)viommu_pv_vm_status(world->pv, vm, &status, sizeof(status));
-    return status;
 }
 
 #endif

@@ -129,6 +129,31 @@ static void memory_that_is_refused(void **state)
     assert_int_equal(guest.pinned, 0);
 }
 
+/* What was read is the guest's when it is told so, and only what was read well. */
+static void data_is_committed(void **state)
+{
+    struct nvme_sqe flush = {.opcode = NVME_IO_FLUSH, .nsid = 1};
+
+    (void)state;
+    assert_int_equal(run(rw(false, 0, 8)), NVME_OK);
+    assert_int_equal(guest.commits, 1);
+    assert_int_equal(run(rw(true, 0, 8)), NVME_OK);
+    assert_int_equal(run(flush), NVME_OK);
+    close(open(fail_path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    assert_int_equal(run(rw(false, 0, 8)), NVME_UNRECOVERED_READ_ERROR);
+    unlink(fail_path);
+    assert_int_equal(guest.commits, 1);
+    guest.commit_error = -EFAULT;
+    assert_int_equal(run(rw(false, 0, 8)), NVME_DATA_TRANSFER_ERROR);
+    assert_int_equal(guest.commits, 2);
+    /* A reset came before the end was seen. */
+    guest_submit(&guest, 1, rw(false, 0, 8));
+    assert_true(nvme_run_job(guest.nvme));
+    guest_write32(&guest, NVME_REG_CC, 0);
+    guest_settle(&guest);
+    assert_int_equal(guest.commits, 2);
+}
+
 static void a_file_that_fails(void **state)
 {
     const struct nvme_sqe flush = {.opcode = NVME_IO_FLUSH, .nsid = NVME_NSID_ALL};
@@ -563,6 +588,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(commands_that_are_refused),
         TEST(memory_that_is_refused),
+        TEST(data_is_committed),
         TEST(a_file_that_fails),
         TEST(a_file_that_is_full),
         TEST(data_is_where_it_belongs),

@@ -168,6 +168,15 @@ void guest_revoke(struct guest *guest, uint64_t offset, size_t size)
     }
 }
 
+static int dma_commit(void *opaque, struct device_dma_pin *pin)
+{
+    struct guest *guest = opaque;
+
+    assert_true(pin->used && pin->request.to_memory);
+    guest->commits++;
+    return guest->commit_error;
+}
+
 /* ---- the bus and the registers ------------------------------------------------------------- */
 
 static void count_reset(void *opaque)
@@ -250,6 +259,7 @@ void guest_open(struct guest *guest, const struct nvme_config *config)
         .read = dma_read,
         .write = dma_write,
         .pin = dma_pin,
+        .commit = dma_commit,
         .unpin = dma_unpin,
         .reset = count_reset,
         .opaque = guest,

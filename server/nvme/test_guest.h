@@ -58,6 +58,8 @@ struct guest {
     unsigned pinned;
     unsigned iov_max; /* pieces that pin makes of memory at most; 0: as few as can be */
     int pin_error;    /* what pin returns, if not 0 */
+    int commit_error; /* likewise */
+    unsigned commits;
     struct guest_queue queues[GUEST_QUEUES];
     unsigned messages[NVME_QUEUES_MAX + 1];
     bool line;

@@ -14,7 +14,8 @@
 void vfio_user_dma_table_fini(struct vfio_user_dma_table *table)
 {
     for (size_t i = 0; i < table->n; i++) {
-        client_file_put(table->ranges[i].file);
+        client_file_put(table->ranges[i]->file);
+        free(table->ranges[i]);
     }
     free(table->ranges);
     memset(table, 0, sizeof(*table));
@@ -28,7 +29,7 @@ static size_t find(const struct vfio_user_dma_table *table, uint64_t address)
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (table->ranges[middle].last < address) {
+        if (table->ranges[middle]->last < address) {
             low = middle + 1;
         } else {
             high = middle;
@@ -39,7 +40,7 @@ static size_t find(const struct vfio_user_dma_table *table, uint64_t address)
 
 static int reserve(struct vfio_user_dma_table *table)
 {
-    struct vfio_user_dma_range *ranges;
+    struct vfio_user_dma_range **ranges;
     size_t room = table->room ? 2 * table->room : 16;
 
     if (table->n < table->room) {
@@ -58,9 +59,10 @@ int vfio_user_dma_table_add(struct vfio_user_dma_table *table, uint64_t first, u
                             struct vfio_user_dma_range **out)
 {
     size_t i = find(table, first);
+    struct vfio_user_dma_range *range;
     int ret;
 
-    if (i < table->n && table->ranges[i].first <= last) {
+    if (i < table->n && table->ranges[i]->first <= last) {
         return -EEXIST;
     }
     if (table->n == VFIO_USER_MAX_DMA_REGIONS) {
@@ -70,10 +72,16 @@ int vfio_user_dma_table_add(struct vfio_user_dma_table *table, uint64_t first, u
     if (ret < 0) {
         return ret;
     }
+    range = calloc(1, sizeof(*range));
+    if (!range) {
+        return -ENOMEM;
+    }
+    range->first = first;
+    range->last = last;
     memmove(&table->ranges[i + 1], &table->ranges[i], (table->n - i) * sizeof(table->ranges[0]));
-    table->ranges[i] = (struct vfio_user_dma_range){.first = first, .last = last};
+    table->ranges[i] = range;
     table->n++;
-    *out = &table->ranges[i];
+    *out = range;
     return 0;
 }
 
@@ -81,12 +89,14 @@ int vfio_user_dma_table_remove(struct vfio_user_dma_table *table, uint64_t first
                                void **cookie)
 {
     size_t i = find(table, first);
+    struct vfio_user_dma_range *range = i < table->n ? table->ranges[i] : NULL;
 
-    if (i == table->n || table->ranges[i].first != first || table->ranges[i].last != last) {
+    if (!range || range->first != first || range->last != last) {
         return -ENOENT;
     }
-    *cookie = table->ranges[i].cookie;
-    client_file_put(table->ranges[i].file);
+    *cookie = range->cookie;
+    client_file_put(range->file);
+    free(range);
     table->n--;
     memmove(&table->ranges[i], &table->ranges[i + 1], (table->n - i) * sizeof(table->ranges[0]));
     return 0;

@@ -4,7 +4,8 @@
  * another process. It is what lets an endpoint refuse overlapping maps and inexact unmaps before a
  * function hears of them.
  *
- * A sorted array of inclusive ranges. Invariant: ranges ascend and do not overlap; there are at
+ * A sorted array of pointers to inclusive ranges: a client may have thousands, and change them all the
+ * time, so what moves with a change is small. Invariant: ranges ascend and do not overlap; there are at
  * most VFIO_USER_MAX_DMA_REGIONS.
  */
 #ifndef VIOMMU_SERVER_VFIO_USER_DMA_TABLE_H
@@ -28,7 +29,7 @@ struct vfio_user_dma_range {
 };
 
 struct vfio_user_dma_table {
-    struct vfio_user_dma_range *ranges;
+    struct vfio_user_dma_range **ranges;
     size_t n;
     size_t room;
 };
@@ -36,7 +37,7 @@ struct vfio_user_dma_table {
 /* Give up all regions, and their files. */
 void vfio_user_dma_table_fini(struct vfio_user_dma_table *table);
 
-/* Add [first, last]; *out is its entry, good until the next change of the table. Returns 0, -EEXIST
+/* Add [first, last]; *out is its entry, good until it is removed. Returns 0, -EEXIST
  * when it meets another range, -ENOSPC when there are too many, -ENOMEM. */
 int vfio_user_dma_table_add(struct vfio_user_dma_table *table, uint64_t first, uint64_t last,
                             struct vfio_user_dma_range **out);

@@ -170,7 +170,7 @@ static void unmap_all(struct vfio_user_endpoint *endpoint)
     const struct pci_function *function = endpoint->function;
 
     for (size_t i = 0; i < endpoint->dma.n && function->memory; i++) {
-        const struct vfio_user_dma_range *range = &endpoint->dma.ranges[i];
+        const struct vfio_user_dma_range *range = endpoint->dma.ranges[i];
 
         function->memory->unmap(function->memory_opaque, range->first, range->last, range->cookie);
     }

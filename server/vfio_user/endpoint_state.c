@@ -29,7 +29,7 @@ const char *vfio_user_endpoint_unsaveable(const struct vfio_user_endpoint *endpo
         return "client memory is still in use";
     }
     for (size_t i = 0; i < endpoint->dma.n; i++) {
-        if (endpoint->dma.ranges[i].file_lost) {
+        if (endpoint->dma.ranges[i]->file_lost) {
             return "its client has more memory files than are kept";
         }
     }
@@ -210,7 +210,7 @@ static void save_regions(const struct vfio_user_dma_table *dma, struct save_writ
 {
     save_put32(writer, (uint32_t)dma->n);
     for (size_t i = 0; i < dma->n; i++) {
-        const struct vfio_user_dma_range *range = &dma->ranges[i];
+        const struct vfio_user_dma_range *range = dma->ranges[i];
 
         save_put64(writer, range->first);
         save_put64(writer, range->last);

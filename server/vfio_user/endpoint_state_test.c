@@ -15,8 +15,10 @@
 
 #include <cmocka.h>
 
+#include "../clock.h"
 #include "../log.h"
 #include "test_fixture.h"
+#include "test_twin.h"
 
 enum {
     PAGE = 4096,
@@ -85,6 +87,12 @@ static int setup_memory(void **state)
 {
     server_log_to(NULL);
     return setup(state);
+}
+
+static int setup_raw_memory(void **state)
+{
+    server_log_to(NULL);
+    return setup_raw(state);
 }
 
 static int memory_file(size_t size)
@@ -258,6 +266,38 @@ static void messages_of_its_own(void **state)
     assert_int_equal(client.header.command, VFIO_USER_DMA_WRITE);
 }
 
+/* The client notices nothing on its twin socket either. */
+static void twin_goes_on(void **state)
+{
+    struct test_twin twin;
+    const struct pci_bus_ops *bus;
+    uint32_t value;
+
+    (void)state;
+    test_twin_start(&twin, test_twin_negotiate(&client, TEST_TWIN_WANTED));
+    bus = recorder.function.bus;
+    assert_int_equal(bus->read_memory(&endpoint, TEST_TWIN_BASE, &value, 4, clock_ms() + 10000), 0);
+    move();
+    assert_true(next_endpoint.client.twin_socket);
+    bus = next_recorder.function.bus;
+    assert_int_equal(bus->read_memory(&next_endpoint, TEST_TWIN_BASE, &value, 4,
+                                      clock_ms() + 10000), 0);
+    assert_int_equal(twin.reads, 2);
+    assert_int_equal(next_endpoint.client_dma.next_id, 2);
+    assert_int_equal(bus->write_message(&next_endpoint, 0xfee00000, 1), 0);
+    /* One that cannot be asked any more is given up by the next process, too. */
+    twin.how = TWIN_OTHER_ID;
+    assert_int_equal(bus->read_memory(&next_endpoint, TEST_TWIN_BASE, &value, 4,
+                                      clock_ms() + 10000), -EPROTO);
+    endpoint = next_endpoint;
+    next_recorder.function.bus_opaque = &endpoint;
+    move();
+    assert_int_equal(bus->read_memory(&next_endpoint, TEST_TWIN_BASE, &value, 4, 0), -EPROTO);
+    assert_int_equal(vfio_user_endpoint_ready(&next_endpoint), -EPROTO);
+    assert_int_equal(twin.reads, 3);
+    test_twin_stop(&twin);
+}
+
 static void twice(void **state)
 {
     uint32_t value = 3;
@@ -330,6 +370,7 @@ static int try(const struct saved *saved, const uint8_t *bytes, size_t size)
 
 static void state_that_is_wrong(void **state)
 {
+    int twin = test_twin_negotiate(&client, TEST_TWIN_WANTED);
     const uint32_t flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
     struct save_section section;
     struct saved saved;
@@ -369,6 +410,7 @@ static void state_that_is_wrong(void **state)
     free(bytes);
     close(fd);
     close(event);
+    close(twin);
 }
 
 int main(void)
@@ -386,7 +428,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(twice, setup_memory, teardown),
         cmocka_unit_test_setup_teardown(held_back, setup_memory, teardown),
         cmocka_unit_test_setup_teardown(more_files_than_are_kept, setup_memory, teardown),
-        cmocka_unit_test_setup_teardown(state_that_is_wrong, setup_memory, teardown),
+        cmocka_unit_test_setup_teardown(state_that_is_wrong, setup_raw_memory, teardown),
+        cmocka_unit_test_setup_teardown(twin_goes_on, setup_raw_memory, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,6 +39,21 @@ static void version_is_answered(void **state)
     assert_int_equal(test_client_command(&client, VFIO_USER_VERSION, "\0\0\0\0", 4), -EINVAL);
 }
 
+/* A function that takes few regions says so, and means it. */
+static void limit_is_told_and_kept(void **state)
+{
+    (void)state;
+    recorder.function.memory_max = 2;
+    test_client_negotiate(&client);
+    assert_non_null(strstr((char *)client.payload + 4, "\"max_dma_maps\":2}"));
+    assert_int_equal(test_client_map(&client, 0, 4096, 0, 3, -1), 0);
+    assert_int_equal(test_client_map(&client, 4096, 4096, 0, 3, -1), 0);
+    assert_int_equal(test_client_map(&client, 8192, 4096, 0, 3, -1), -ENOSPC);
+    assert_int_equal(recorder.maps, 2);
+    assert_int_equal(test_client_unmap(&client, 0, 4096, 0), 0);
+    assert_int_equal(test_client_map(&client, 8192, 4096, 0, 3, -1), 0);
+}
+
 static void version_text_may_be_odd(void **state)
 {
     static const char *const texts[] = {
@@ -438,6 +453,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_RAW(version_is_answered),
+        TEST_RAW(limit_is_told_and_kept),
         TEST_RAW(version_text_may_be_odd),
         TEST_RAW(version_that_cannot_be),
         TEST_RAW(nothing_before_version),

@@ -30,6 +30,9 @@ void check_disk_killed(struct disk *disk, const struct disk_plan *plan);
 /* Another process takes the server's place. */
 void check_disk_takeover(struct disk *disk, const struct disk_plan *plan);
 
+/* It is in a process of its own, which maps no more than it may, dies, and comes again. */
+void check_disk_far(struct disk *disk, const struct disk_plan *plan);
+
 /* How fast it is: no figure is judged. */
 void measure_disk(struct disk *disk, const struct disk_plan *plan);
 

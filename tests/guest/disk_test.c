@@ -4,7 +4,7 @@
  * driver, behind VT-d, a virtio-iommu, or behind nothing.
  *
  * Words of the kernel command line:
- *   viommu.part=WHAT  disk, failures, killed, takeover, or bench (disk_checks.h)
+ *   viommu.part=WHAT  disk, failures, killed, takeover, far, or bench (disk_checks.h)
  *   viommu.threads=N  threads that use the disk at once (default 8)
  *   viommu.edu=N      an edu that is used meanwhile is there (0: none)
  *   viommu.virtio     the unit is a virtio-iommu, not VT-d
@@ -47,7 +47,7 @@ static void check_part(struct disk *disk, const struct disk_plan *plan)
     } parts[] = {
         {"disk", check_disk}, {"failures", check_disk_failures},
         {"killed", check_disk_killed},
-        {"takeover", check_disk_takeover}, {"bench", measure_disk},
+        {"takeover", check_disk_takeover}, {"far", check_disk_far}, {"bench", measure_disk},
     };
     const char *wanted = init_word("viommu.part=");
 

@@ -33,10 +33,10 @@ class Qmp:
         self.lines.readline()
         self.command("qmp_capabilities")
 
-    def command(self, name):
+    def command(self, name, **arguments):
         """Do it; returns what QEMU answers."""
         try:
-            self.socket.sendall(json.dumps({"execute": name}).encode() + b"\n")
+            self.socket.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
             for line in self.lines:
                 answer = json.loads(line)
                 if "error" in answer:

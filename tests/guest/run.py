@@ -10,8 +10,8 @@
     run.py --backend vfio       the library's backends in a guest on QEMU's own unit
 
 What runs in the guest is guest_test.c, mirror_test.c with --backend, or disk_test.c with a disk;
-net_test.c with an interface; its "ok"/"not ok" lines come over the serial console.  QEMU and the kernel come from the cache that
-fetch.sh fills (and is asked to fill first).
+net_test.c with an interface; its "ok"/"not ok" lines come over the serial console.  QEMU and the
+kernel come from the cache that fetch.sh fills (and is asked to fill first).
 
 Vocabulary.  "Boot": one QEMU process (with --reboot the guest starts in it more than once).
 "Setup": see setups.py.  "Unit": see units.py.  "Child": see child.py.
@@ -36,8 +36,8 @@ import initramfs  # noqa: E402
 import programs  # noqa: E402
 from child import CannotRun, Child, Failed  # noqa: E402
 from echo import ECHOES  # noqa: E402
-from setups import (DISK_KINDS, FRAMES, FRAMES_FULL, IOMMUS, KERNELS, KIND_OPTIONS,  # noqa: E402
-                    VIRTIO_KERNELS, setups_of)
+from setups import (DISK_KINDS, FARS, FRAMES, FRAMES_FULL, IOMMUS, KERNELS,  # noqa: E402
+                    KIND_OPTIONS, VIRTIO_KERNELS, setups_of)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # A guest has done most of its checks by then.
@@ -320,7 +320,7 @@ class Ready:
         return os.path.join(cache_directory(), "kernel-" + name)
 
     def unit(self, setup):
-        key = setup.kind, setup.iommu, setup.strict, setup.model, setup.echo
+        key = setup.kind, setup.iommu, setup.strict, setup.model, setup.far, setup.echo
         if key not in self.units:
             self.units[key] = setup.unit(self.args, self.directory)
         return self.units[key]
@@ -397,6 +397,9 @@ def parse():
                    help="which IOMMU the guest has (vtd)")
     p.add_argument("--iommu", choices=list(IOMMUS), default="on",
                    help="with a disk: off, the kernel leaves the unit alone; none, there is none")
+    p.add_argument("--process", choices=[f for f in FARS if f],
+                   help="the disk is in another process: that maps guest memory, or is given none "
+                   "and asks for each piece of it (isolated)")
     p.add_argument("--disk-mib", type=int, default=64, metavar="N", help="the disk's size (64)")
     p.add_argument("--threads", type=int, default=8, metavar="N",
                    help="that use the disk at once (8)")
@@ -469,6 +472,11 @@ def parse():
         p.error("--reboot, --keep-server and --kills go with none of the other tests")
     if args.iommu != "on" and (args.kind not in DISK_KINDS or not args.viommu):
         p.error("--iommu goes with a disk and --viommu")
+    if args.process and (args.kind not in ("disk", "failures", "far", "bench") or not args.viommu
+                         or args.iommu != "on"):
+        p.error("--process goes with --disk, --failures, --far and --bench, --viommu, and a unit")
+    if args.kind == "far" and not args.viommu:
+        p.error("--far needs --viommu")
     return args
 
 

@@ -15,10 +15,13 @@ IOMMUFD_KERNEL = "6.12-iommufd"
 # hangs now and then when it shuts down with a disk.
 VIRTIO_KERNELS = ["6.12", "7.2"]
 DISK_KINDS = {"disk": ", a disk", "failures": ", a disk that fails",
-              "killed": ", killed with a disk", "takeover": ", taken over", "bench": ", figures"}
+              "killed": ", killed with a disk", "takeover": ", taken over",
+              "far": ", a disk's process that dies", "bench": ", figures"}
 NET_KINDS = {"net": ", an interface", "crashes": ", an interface whose far process crashes"}
 OTHER_KINDS = {"device": "", "mirror": ", mirrored", "vfio": ", VFIO backend",
                "iommufd": ", iommufd backend"}
+# Where the disk is in a process of its own: what that has of the guest's memory.
+FARS = {None: "", "mapped": ", in another process", "isolated": ", isolated"}
 IOMMUS = {"on": "", "off": "intel_iommu=off", "none": "no unit"}
 # Of the kernel's own limits some are too patient for a test.
 FRAMES, FRAMES_FULL = 5000, 100000
@@ -33,6 +36,7 @@ KIND_OPTIONS = {
     "takeover": "another server takes over while the guest uses disk and edu",
     "net": "an interface whose rings another process has: all frames come back",
     "crashes": "that process dies, hangs, and says what makes no sense",
+    "far": "the disk is in another process: what that maps; it is killed, and started again",
     "bench": "reads a second and mappings a second, with the unit and without",
 }
 
@@ -40,20 +44,22 @@ KIND_OPTIONS = {
 class Setup:
     """One way to run.  kind: "device" (the unit and edu devices), "mirror" (and what a mirror of
     them is told); the backend that is tested, "vfio" or "iommufd"; or what is done with a disk
-    (DISK_KINDS) or an interface (NET_KINDS; echo: who has its rings).  iommu: "on"; "off", where
-    the kernel leaves the unit alone; or "none".  model: "vtd" or "virtio"."""
+    (DISK_KINDS) or an interface (NET_KINDS).  iommu: "on"; "off", where the kernel leaves the unit
+    alone; or "none".  model: "vtd" or "virtio".  far: of a disk, None, "mapped" or "isolated".
+    echo: of an interface, who has its rings."""
 
-    def __init__(self, kernel, strict=True, smp=1, kind="device", iommu="on", model="vtd",
+    def __init__(self, kernel, strict=True, smp=1, kind="device", iommu="on", model="vtd", far=None,
                  echo="ours"):
         self.kernel, self.strict, self.smp, self.kind = kernel, strict, smp, kind
         self.iommu, self.model = iommu, model
+        self.far = far or ("mapped" if kind == "far" else None)
         self.echo = echo if kind in NET_KINDS else None
 
     def mode(self):
         if self.iommu != "on":
             return IOMMUS[self.iommu]
         return ("virtio, " if self.model == "virtio" else "") + \
-            ("strict" if self.strict else "lazy")
+            ("strict" if self.strict else "lazy") + FARS[self.far]
 
     def __str__(self):
         kinds = dict(OTHER_KINDS, **DISK_KINDS, **NET_KINDS)
@@ -75,11 +81,12 @@ class Setup:
         if self.kind != "mirror" and not args.viommu:
             return QemuUnit(args, self.model, disk, self.iommu != "none", echo)
         unit = ServedUnit(args, directory, self.model, self.kind == "mirror", disk,
-                          self.iommu != "none", echo)
-        unit.translates = self.iommu == "on"
+                          self.iommu != "none", self.far, echo)
+        # A process that maps the guest's memory reaches it without a word.
+        unit.translates = self.iommu == "on" and self.far != "mapped"
         unit.cuts_off = self.kind == "failures"
         # A device that is cut off, or a machine that is killed.
-        unit.refuses = self.kind in ("failures", "killed")
+        unit.refuses = self.kind in ("failures", "killed", "far")
         unit.reads_all = self.kind != "bench"
         unit.hands_over = self.kind == "takeover"
         unit.patient = self.kind == "net"
@@ -100,7 +107,7 @@ class Setup:
             words.append("viommu.bench-ms=%d" % args.bench_ms)
         if self.kind == "takeover":
             words.append("viommu.takeovers=%d" % args.takeovers)
-        return words + (IMPATIENT if self.kind == "failures" else [])
+        return words + (IMPATIENT if self.kind in ("failures", "far") else [])
 
 
 def modes_of(model):
@@ -139,12 +146,37 @@ def net_setups():
             for kind in NET_KINDS for echo in ECHOES]
 
 
+def far_setups():
+    """A disk in another process, but for figures."""
+    out = []
+    for far in ("mapped", "isolated"):
+        for smp in (1, 4):
+            out += [Setup("6.12", True, smp, "disk", far=far), Setup("6.1", False, smp, "disk", far=far),
+                    Setup("6.12", False, smp, "disk", model="virtio", far=far)]
+        out += [Setup("6.12", True, 4, "far", far=far), Setup("6.1", False, 1, "far", far=far),
+                Setup("6.12", True, 4, "far", model="virtio", far=far)]
+    return out
+
+
 def bench_setups(args):
     """What is compared, in one run."""
+    if args.process:
+        return far_bench_setups(args)
     modes = [("none", True, "vtd"), ("off", True, "vtd"), ("on", False, "vtd"), ("on", True, "vtd"),
              ("on", False, "virtio"), ("on", True, "virtio")]
     return [Setup(k, strict, args.smp, "bench", iommu, model) for k in args.kernel
             for iommu, strict, model in modes if model == "vtd" or k in VIRTIO_KERNELS]
+
+
+def far_bench_setups(args):
+    """A disk in another process against one in the unit's own.  Where a mirror follows a VT-d unit the
+    kernel is strict, whatever it is asked for; behind a virtio-iommu it need not be."""
+    modes = [("none", True, "vtd", None)]
+    for far in (None, "mapped", "isolated"):
+        modes += [("on", strict, "vtd", far) for strict in (False, True) if strict or far != "mapped"]
+        modes += [("on", strict, "virtio", far) for strict in (False, True)]
+    return [Setup(k, strict, args.smp, "bench", iommu, model, far) for k in args.kernel
+            for iommu, strict, model, far in modes if model == "vtd" or k in VIRTIO_KERNELS]
 
 
 def backend_setups(args):
@@ -158,7 +190,7 @@ def setups_of(args):
         kinds = [(k, kind) for kind in ("mirror", "vfio") for k in ("6.1", "6.12")]
         kinds.append((IOMMUFD_KERNEL, "iommufd"))
         return matrix() + [Setup(k, smp=4, kind=kind) for k, kind in kinds] + disk_setups() + \
-            net_setups() + virtio_setups()
+            net_setups() + virtio_setups() + far_setups()
     if args.backend:
         return backend_setups(args)
     kind = args.kind or "device"
@@ -166,5 +198,5 @@ def setups_of(args):
         return matrix(kind, args.model)
     if kind == "bench":
         return bench_setups(args)
-    return [Setup(k, args.strict, args.smp, kind, args.iommu, args.model, args.echo)
+    return [Setup(k, args.strict, args.smp, kind, args.iommu, args.model, args.process, args.echo)
             for k in args.kernel]

@@ -15,6 +15,7 @@ import time
 
 import mirror_trace
 from child import CannotRun, Child, Failed
+from far import FarProcess, GuestMemory
 from qmp import Qmp
 
 IOMMU_SLOT = "04.0"
@@ -36,7 +37,7 @@ HELD_SECONDS = 0.3
 # How long those stay connected that do not take over.
 STRANGER_SECONDS = 0.05
 # What a successor says first: server/handover/channel.h.
-HANDOVER_HELLO = struct.pack("<8sIIQII", b"viommuHO", 1, 1, 0, 0, 0)
+HANDOVER_HELLO = struct.pack("<8sIIQII", b"viommuHO", 2, 1, 0, 0, 0)
 # The server's words for what a virtio-iommu's guest may get wrong.
 BAD_REQUESTS = ["of them not carried out", "that made no sense to the queue",
                 "fault buffers refused", "fault buffers not in memory", "queues broken"]
@@ -201,9 +202,9 @@ class BackendUnit(Unit):
 
 class ServedUnit(Unit):
     """Our own unit and devices: one server process, one socket a function.  Without `iommu` it is
-    the devices alone."""
+    the devices alone.  far: the disk is in another process, "mapped" or "isolated"."""
 
-    def __init__(self, args, directory, model="vtd", mirrored=False, disk=None, iommu=True,
+    def __init__(self, args, directory, model="vtd", mirrored=False, disk=None, iommu=True, far=None,
                  echo=None):
         super().__init__(args, disk, echo)
         self.directory = directory
@@ -216,6 +217,8 @@ class ServedUnit(Unit):
         if mirrored:
             self.storm = MIRRORED_STORM
         self.child = None
+        self.far = FarProcess(args, directory, self.disk_device("SOCKET"), far == "isolated") \
+            if far else None
         self.summary = None
         self.qmp = os.path.join(directory, "qmp.sock")
         self.handover = os.path.join(directory, "handover.sock")
@@ -257,6 +260,12 @@ class ServedUnit(Unit):
         if done.returncode != 0:
             raise Failed("viommu acpi: " + done.stdout.strip())
 
+    def disk_device(self, socket_path):
+        """As the process that has it is told."""
+        return "nvme,at=%s,socket=%s,file=%s,queues=%d,hold=%s,fail=%s" \
+            % (requester(DISK_SLOT), socket_path, self.disk.path, DISK_QUEUES, self.disk.hold,
+               self.disk.fail)
+
     def device_arguments(self):
         out = []
         for slot in self.slots():
@@ -264,10 +273,12 @@ class ServedUnit(Unit):
             if self.mirrored:
                 device += ",mirror=" + self.trace(slot)
             out += ["--device", device]
-        if self.disk:
-            out += ["--device", "nvme,at=%s,socket=%s,file=%s,queues=%d,hold=%s,fail=%s"
-                    % (requester(DISK_SLOT), self.path("disk"), self.disk.path, DISK_QUEUES,
-                       self.disk.hold, self.disk.fail)]
+        if self.far:
+            out += ["--device", "vfio-user:%s,at=%s,socket=%s%s"
+                    % (self.far.path, requester(DISK_SLOT), self.path("disk"),
+                       ",isolate" if self.far.isolated else "")]
+        elif self.disk:
+            out += ["--device", self.disk_device(self.path("disk"))]
         if self.echo:
             device = "vhost-user-net:%s,at=%s,socket=%s,mac=%s" \
                 % (self.echo.socket, requester(NET_SLOT), self.path("net"), NET_MAC)
@@ -282,7 +293,8 @@ class ServedUnit(Unit):
         if self.args.width:
             command += ["--width", str(self.args.width)]
         # A guest of a virtio-iommu tells of every mapping.
-        if self.args.caching_mode == "on" or (self.mirrored and self.model == "vtd"):
+        mirrored = self.mirrored or (self.far and not self.far.isolated)
+        if self.args.caching_mode == "on" or (mirrored and self.model == "vtd"):
             command.append("--caching-mode")
         return command + self.args.serve_arg
 
@@ -306,6 +318,8 @@ class ServedUnit(Unit):
         if self.echo:
             self.echo.start()
         self.summary = os.path.join(self.directory, "server.log")
+        if self.far:
+            self.far.start(log)
         command = self.command()
         if self.hands_over:
             command += ["--handover", self.handover]
@@ -324,8 +338,32 @@ class ServedUnit(Unit):
             self.take_over(log)
         elif what == "a takeover that fails":
             self.fail_to_take_over(log)
+        elif what == "compare what is mapped":
+            self.compare_mapped()
+        elif what == "kill the far process":
+            self.far.kill()
+        elif what == "start the far process":
+            self.far.start(log, "ab")
         else:
             super().ask(what, log)
+
+    def compare_mapped(self):
+        """With the guest stopped, and transfers under way that do not end meanwhile."""
+        qmp = Qmp(self.qmp)
+        self.disk.ask("hold")
+        time.sleep(HELD_SECONDS)
+        qmp.command("stop")
+        try:
+            memory = GuestMemory(qmp)
+            bus_slot, function = DISK_SLOT.split(".")
+            wanted = memory.reachable(int(VTD_BASE, 16), int(bus_slot, 16) << 3 | int(function)) \
+                if self.model == "vtd" else None
+            memory.close()
+            self.far.compare(wanted)
+        finally:
+            self.disk.ask("release")
+            qmp.command("cont")
+            qmp.close()
 
     def successor(self, log):
         command = self.args.wrap + [self.args.viommu, "serve", "--takeover", self.handover]
@@ -384,7 +422,7 @@ class ServedUnit(Unit):
         if not self.summary:
             return ""
         with open(self.summary, encoding="utf-8", errors="replace") as f:
-            return f.read()
+            return f.read() + (self.far.output() if self.far else "")
 
     def counter(self, name):
         """The summary's number of this name, or 0."""
@@ -404,10 +442,14 @@ class ServedUnit(Unit):
             raise Failed("viommu serve ended with status %d after SIGINT" % status)
         if self.echo:
             self.echo.stop()
+        if self.far:
+            self.far.stop()
 
     def kill(self):
         if self.child:
             self.child.stop()
+        if self.far:
+            self.far.end()
         if self.echo:
             self.echo.kill()
 
@@ -418,6 +460,7 @@ class ServedUnit(Unit):
             said = [self.judge_echo()]
         else:
             said = self.judge_refused(console)
+        said += [self.far.judge()] if self.far else []
         self.judge_requests()
         for slot in self.slots() if self.mirrored else []:
             try:

@@ -2,16 +2,19 @@
 """vfio_user_client.py - the client's side of vfio-user, small, for tests of the server.
 
 A command is sent and its reply awaited; messages that the server sends of its own accord meanwhile
-(DMA_WRITE: interrupt messages) are kept in Client.messages.
+(DMA_WRITE: interrupt messages) are kept in Client.messages. With a twin socket they come there, and a
+thread (Twin) answers them from the guest's memory.
 """
 
 import array
 import os
 import socket
 import struct
+import threading
 import time
 
-VERSION, DMA_MAP, DMA_UNMAP, SET_IRQS, REGION_READ, REGION_WRITE, DMA_WRITE, RESET = 1, 2, 3, 8, 9, 10, 12, 13
+VERSION, DMA_MAP, DMA_UNMAP, SET_IRQS, REGION_READ, REGION_WRITE = 1, 2, 3, 8, 9, 10
+DMA_READ, DMA_WRITE, RESET = 11, 12, 13
 REPLY, NO_REPLY, ERROR = 1, 0x10, 0x20
 INTX, MSI, MSIX = 0, 1, 2
 CONFIG = 7
@@ -27,20 +30,78 @@ class Refused(Exception):
     """The server answered with an error."""
 
 
+class Twin(threading.Thread):
+    """Answers DMA from a file that is the guest's memory from address 0, of this size. It can be told
+    to be silent, and which addresses to refuse."""
+
+    def __init__(self, fd, memory, size):
+        super().__init__(daemon=True)
+        self.socket = socket.socket(fileno=fd)
+        self.memory, self.size = memory, size
+        self.silent = False
+        self.refused = range(0)
+        self.reads, self.writes = [], []    # (address, count)
+        self.start()
+
+    def receive(self, count):
+        data = b""
+        while len(data) < count:
+            more = self.socket.recv(count - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+    def serve(self):
+        number, command, size, flags, _ = struct.unpack("<HHIII", self.receive(16))
+        address, count = struct.unpack("<QQ", self.receive(16))
+        data = self.receive(size - 32)
+        if self.silent or flags & NO_REPLY:
+            return
+        answer, error = struct.pack("<QQ", address, count), 0
+        if address + count > self.size or address in self.refused:
+            answer, error = b"", 14
+        elif command == DMA_READ:
+            self.reads.append((address, count))
+            answer += os.pread(self.memory, count, address)
+        else:
+            self.writes.append((address, count))
+            os.pwrite(self.memory, data, address)
+        self.socket.sendall(struct.pack("<HHIII", number, command, 16 + len(answer),
+                                        REPLY | (ERROR if error else 0), error) + answer)
+
+    def run(self):
+        try:
+            while True:
+                self.serve()
+        except (EOFError, OSError):
+            pass
+
+
 class Client:
     """One connection."""
 
-    def __init__(self, path, negotiate=True):
+    def __init__(self, path, negotiate=True, twin=None):
+        """twin: the guest's memory, and its size, for a twin socket."""
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(SECONDS)
         self.socket.connect(path)
         self.next_id = 1
         self.messages = []
-        if negotiate:
-            self.command(VERSION, struct.pack("<HH", 0, 0) + b'{"capabilities":{"max_msg_fds":8}}\0')
+        self.fds = array.array("i")
+        self.twin = None
+        if negotiate or twin:
+            wanted = b',"twin_socket":{"supported":true}' if twin else b""
+            self.command(VERSION, struct.pack("<HH", 0, 0) + b'{"capabilities":{"max_msg_fds":8' + wanted + b"}}\0")
+        if twin:
+            self.twin = Twin(self.fds.pop(), *twin)
 
     def close(self):
         self.socket.close()
+        if self.twin:
+            self.twin.socket.shutdown(socket.SHUT_RDWR)
+            self.twin.join()
+            self.twin.socket.close()
 
     def frame(self, command, payload, flags=0):
         self.next_id = (self.next_id + 1) & 0xffff
@@ -54,9 +115,11 @@ class Client:
     def receive_bytes(self, count):
         data = b""
         while len(data) < count:
-            more = self.socket.recv(count - len(data))
+            more, rights, _, _ = self.socket.recvmsg(count - len(data), socket.CMSG_SPACE(8 * 4))
             if not more:
                 raise EOFError("the server closed the connection")
+            for _, _, fds in rights:
+                self.fds.frombytes(fds)
             data += more
         return data
 
@@ -98,7 +161,9 @@ class Client:
         self.write(region, offset, struct.pack("<Q", value))
 
     def map(self, address, size, fd, offset=0, flags=3):
-        self.command(DMA_MAP, struct.pack("<IIQQQ", 32, flags, offset, address, size), [fd])
+        """Without a file if fd is None."""
+        self.command(DMA_MAP, struct.pack("<IIQQQ", 32, flags, offset, address, size),
+                     [] if fd is None else [fd])
 
     def unmap(self, address, size):
         self.command(DMA_UNMAP, struct.pack("<IIQQ", 24, 0, address, size))

@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One page that is mapped very many times: by two VMs, in two contexts each, by its own frame and
+ * by one of a VM that has another's page. Whatever is done takes steps in proportion to the
+ * mappings, and few of them without giving the lock up. Steps are counted, not time.
+ */
+#include "pv/engine.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/alloc.h"
+
+enum {
+    MAPPINGS = 100000,
+    CONTEXTS = 4,
+    EACH = MAPPINGS / CONTEXTS, /* of a context */
+    OWNER = 0,
+    OTHER = 3, /* has the owner's page as its frame */
+    FRAME = 77,
+    HANDLE = 5000,
+    DEFERRED = 64,
+    ITEMS = 5000, /* of a call */
+    STEPS = 4,    /* for a mapping */
+    HELD = 200,   /* under one lock */
+};
+
+/* The hypervisor: counts. */
+static struct {
+    long refs;
+    long types;
+    long mapped; /* in the IOMMU, or not flushed */
+    long unmapped;
+    unsigned long told;
+    unsigned yield_every;
+    unsigned asked;
+    void *fails; /* flushes of this space */
+} now;
+
+static int op_lookup(void *opaque, uint32_t vm, uint64_t frame, unsigned order,
+                     struct viommu_pv_page *page)
+{
+    (void)opaque;
+    if (order) {
+        return -ENOENT;
+    }
+    *page = frame == FRAME ? (struct viommu_pv_page){.handle = HANDLE, .owner = OWNER}
+                           : (struct viommu_pv_page){.handle = HANDLE + frame, .owner = vm};
+    return 0;
+}
+
+static int op_prepare(void *opaque, uint32_t vm, uint64_t frame, unsigned order, bool write)
+{
+    (void)opaque, (void)vm, (void)frame, (void)order, (void)write;
+    return -EAGAIN;
+}
+
+static int op_get_page(void *opaque, uint32_t vm, uint64_t frame, unsigned order, uint64_t handle)
+{
+    (void)opaque, (void)vm, (void)frame, (void)order;
+    now.refs += handle == HANDLE;
+    return 0;
+}
+
+static void op_put_page(void *opaque, unsigned order, uint64_t handle)
+{
+    (void)opaque, (void)order;
+    now.refs -= handle == HANDLE;
+}
+
+static int op_get_type(void *opaque, unsigned order, uint64_t handle)
+{
+    (void)opaque, (void)order;
+    now.types += handle == HANDLE;
+    return 0;
+}
+
+static void op_put_type(void *opaque, unsigned order, uint64_t handle)
+{
+    (void)opaque, (void)order;
+    now.types -= handle == HANDLE;
+}
+
+static void op_mark_dirty(void *opaque, unsigned order, uint64_t handle)
+{
+    (void)opaque, (void)order, (void)handle;
+}
+
+static bool op_may_call(void *opaque, uint32_t vm, unsigned operation)
+{
+    (void)opaque, (void)vm, (void)operation;
+    return true;
+}
+
+static bool op_may_use(void *opaque, uint32_t vm, uint32_t other, uint32_t perm)
+{
+    (void)opaque, (void)vm, (void)other, (void)perm;
+    return true;
+}
+
+static int op_reserved(void *opaque, uint32_t vm, uint32_t device, struct viommu_pv_range *ranges,
+                       size_t room, size_t *count)
+{
+    (void)opaque, (void)vm, (void)device, (void)ranges, (void)room;
+    *count = 0;
+    return 0;
+}
+
+static int op_context_create(void *opaque, uint32_t vm, uint32_t context, void **space)
+{
+    (void)opaque;
+    *space = (void *)(uintptr_t)(1 + vm * 16 + context);
+    return 0;
+}
+
+static void op_context_destroy(void *opaque, void *space)
+{
+    (void)opaque, (void)space;
+}
+
+static int op_attach(void *opaque, uint32_t device, void *from, void *to)
+{
+    (void)opaque, (void)device, (void)from, (void)to;
+    return 0;
+}
+
+static int op_identity(void *opaque, void *space, uint64_t first, uint64_t last, bool mapped)
+{
+    (void)opaque, (void)space, (void)first, (void)last, (void)mapped;
+    return 0;
+}
+
+static int op_map(void *opaque, void *space, uint64_t device_frame, unsigned order, uint64_t handle,
+                  uint32_t perm)
+{
+    (void)opaque, (void)space, (void)device_frame, (void)order, (void)handle, (void)perm;
+    now.mapped++;
+    return 0;
+}
+
+static int op_unmap(void *opaque, void *space, uint64_t device_frame, unsigned order)
+{
+    (void)opaque, (void)space, (void)device_frame, (void)order;
+    now.unmapped++;
+    return 0;
+}
+
+static int op_flush(void *opaque, void *space, uint64_t first, uint64_t last)
+{
+    (void)opaque, (void)first, (void)last;
+    return space == now.fails ? -EIO : 0;
+}
+
+static void op_isolate(void *opaque, void *space)
+{
+    (void)opaque, (void)space;
+}
+
+static int op_drop_default(void *opaque, uint32_t vm, void *space, uint64_t *cursor)
+{
+    (void)opaque, (void)vm, (void)space, (void)cursor;
+    return 0;
+}
+
+static bool op_yield(void *opaque)
+{
+    (void)opaque;
+    return now.yield_every && ++now.asked % now.yield_every == 0;
+}
+
+static void op_give_back(void *opaque, uint32_t mapper, uint32_t context, uint64_t device_frame,
+                         uint32_t vm, uint64_t frame)
+{
+    (void)opaque, (void)mapper, (void)context, (void)device_frame, (void)vm, (void)frame;
+    now.told++;
+}
+
+static void op_acknowledged(void *opaque, uint32_t mapper, uint32_t vm, uint64_t frame,
+                            uint64_t remaining)
+{
+    (void)opaque, (void)mapper, (void)vm, (void)frame, (void)remaining;
+}
+
+static const struct viommu_pv_ops ops = {
+    .lookup = op_lookup,
+    .prepare = op_prepare,
+    .get_page = op_get_page,
+    .put_page = op_put_page,
+    .get_type = op_get_type,
+    .put_type = op_put_type,
+    .mark_dirty = op_mark_dirty,
+    .may_call = op_may_call,
+    .may_use = op_may_use,
+    .reserved = op_reserved,
+    .context_create = op_context_create,
+    .context_destroy = op_context_destroy,
+    .attach = op_attach,
+    .identity = op_identity,
+    .map = op_map,
+    .unmap = op_unmap,
+    .flush = op_flush,
+    .isolate = op_isolate,
+    .drop_default = op_drop_default,
+    .yield = op_yield,
+    .give_back = op_give_back,
+    .acknowledged = op_acknowledged,
+};
+
+/* ---- steps ---- */
+
+static void count_steps(void)
+{
+    pv_steps = 0;
+    pv_held.before = 0;
+    pv_held.most = 0;
+}
+
+/* What was done since took no more than it may. */
+static void assert_steps(void)
+{
+    assert_in_range(pv_steps, 0, (unsigned long)STEPS * MAPPINGS);
+    assert_in_range(pv_held.most, 0, HELD);
+}
+
+/* ---- calls ---- */
+
+static uint32_t call(struct viommu_pv *pv, uint32_t vm, const void *in, size_t in_size, void *out,
+                     size_t out_size)
+{
+    struct viommu_pv_call *rest = NULL;
+    size_t written;
+    int ret = viommu_pv_call(pv, vm, in, in_size, out, out_size, &written, &rest);
+
+    while (ret == VIOMMU_PENDING) {
+        ret = viommu_pv_resume(pv, rest, out, out_size, &written);
+    }
+    assert_int_equal(ret, 0);
+    return ((struct viommu_pv_answer *)out)->status;
+}
+
+#define HEAD(op, type)                                                                             \
+    {                                                                                              \
+        .version = VIOMMU_PV_VERSION, .operation = (op), .size = sizeof(type)                      \
+    }
+
+static void enable(struct viommu_pv *pv, uint32_t vm)
+{
+    struct viommu_pv_head head = HEAD(VIOMMU_PV_ENABLE, struct viommu_pv_head);
+    struct viommu_pv_alloc_call in = {.head = HEAD(VIOMMU_PV_CONTEXT_ALLOC, in)};
+    struct viommu_pv_alloc out;
+
+    assert_int_equal(call(pv, vm, &head, sizeof(head), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(call(pv, vm, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.context, 1);
+}
+
+/* Maps the page so often; at device frames from 0 on, as there is nothing else. */
+static void map(struct viommu_pv *pv, uint32_t vm, uint32_t context, uint32_t of, unsigned count)
+{
+    static struct {
+        struct viommu_pv_foreign_call call;
+        uint64_t frames[ITEMS];
+    } in;
+    static struct {
+        struct viommu_pv_answer answer;
+        struct viommu_pv_item items[ITEMS];
+    } out;
+
+    for (; count; count -= ITEMS) {
+        in.call = (struct viommu_pv_foreign_call){
+            .head = HEAD(VIOMMU_PV_MAP_FOREIGN, in),
+            .context = context,
+            .vm = of,
+            .device_frame_max = MAPPINGS,
+            .perm = VIOMMU_PV_READ | VIOMMU_PV_WRITE,
+            .count = ITEMS,
+        };
+        for (unsigned i = 0; i < ITEMS; i++) {
+            in.frames[i] = FRAME;
+        }
+        assert_int_equal(call(pv, vm, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+        assert_int_equal(out.answer.done, ITEMS);
+    }
+}
+
+static uint32_t unmap(struct viommu_pv *pv, uint32_t vm, uint32_t context, uint32_t of,
+                      uint64_t device_frame)
+{
+    struct viommu_pv_map_call in = {.head = HEAD(VIOMMU_PV_UNMAP, in),
+                                    .context = context,
+                                    .vm = of,
+                                    .frame = FRAME,
+                                    .device_frame = device_frame,
+                                    .count = 1,
+                                    .flags = VIOMMU_PV_DEFER};
+    struct viommu_pv_answer out;
+
+    return call(pv, vm, &in, sizeof(in), &out, sizeof(out));
+}
+
+static uint32_t flush(struct viommu_pv *pv, uint32_t vm, uint32_t context)
+{
+    struct viommu_pv_flush_call in = {
+        .head = HEAD(VIOMMU_PV_FLUSH, in), .context = context, .flags = VIOMMU_PV_WHOLE};
+    struct viommu_pv_answer out;
+
+    return call(pv, vm, &in, sizeof(in), &out, sizeof(out));
+}
+
+static uint64_t acknowledge(struct viommu_pv *pv, uint32_t vm)
+{
+    struct viommu_pv_acknowledge_call in = {
+        .head = HEAD(VIOMMU_PV_ACKNOWLEDGE, in), .vm = OWNER, .frame = FRAME};
+    struct viommu_pv_acknowledged out;
+
+    assert_int_equal(call(pv, vm, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    return out.remaining;
+}
+
+/* ---- the world ---- */
+
+/* The last EACH are those of OTHER's frame. */
+static uint32_t named(unsigned which)
+{
+    return which == CONTEXTS - 1 ? OTHER : OWNER;
+}
+
+static struct viommu_pv *begin(void)
+{
+    struct viommu_pv_config config = {
+        .ops = &ops, .items_max = ITEMS, .deferred_max = DEFERRED, .contexts_max = 2};
+    struct viommu_pv *pv;
+
+    memset(&now, 0, sizeof(now));
+    assert_int_equal(viommu_pv_create(&config, &pv), 0);
+    for (uint32_t vm = 0; vm <= OTHER; vm++) {
+        assert_int_equal(viommu_pv_vm_add(pv, vm, true), 0);
+        enable(pv, vm);
+    }
+    count_steps();
+    for (unsigned i = 0; i < CONTEXTS; i++) {
+        map(pv, 1 + i / 2, i % 2, named(i), EACH);
+    }
+    assert_steps();
+    assert_int_equal(now.refs, MAPPINGS);
+    assert_null(pv_check(pv));
+    count_steps();
+    return pv;
+}
+
+static int until_done(int (*what)(struct viommu_pv *pv, uint32_t vm), struct viommu_pv *pv,
+                      uint32_t vm)
+{
+    int ret;
+
+    do {
+        ret = what(pv, vm);
+    } while (ret == VIOMMU_PENDING);
+    return ret;
+}
+
+static void end(struct viommu_pv *pv)
+{
+    for (uint32_t vm = 0; vm <= OTHER; vm++) {
+        int ret = until_done(viommu_pv_vm_destroy, pv, vm);
+
+        assert_true(ret == 0 || ret == -ENOENT);
+    }
+    assert_int_equal(now.refs, 0);
+    assert_int_equal(now.types, 0);
+    assert_int_equal(now.mapped, now.unmapped);
+    assert_int_equal(viommu_pv_destroy(pv), 0);
+}
+
+static int revoke(struct viommu_pv *pv, uint32_t vm)
+{
+    return viommu_pv_page_revoke(pv, vm, FRAME);
+}
+
+/* ---- tests ---- */
+
+static void test_unmapped(void **state)
+{
+    struct viommu_pv *pv = begin();
+
+    (void)state;
+    /* Neither in the order in which it was mapped, nor backwards. */
+    for (unsigned i = 0; i < EACH; i++) {
+        for (unsigned c = 0; c < CONTEXTS; c++) {
+            assert_int_equal(unmap(pv, 1 + c / 2, c % 2, named(c), (i * 7919ul + 1) % EACH),
+                             VIOMMU_PV_OK);
+        }
+        if (i == EACH / 2) {
+            assert_null(pv_check(pv));
+        }
+    }
+    for (unsigned c = 0; c < CONTEXTS; c++) {
+        assert_int_equal(flush(pv, 1 + c / 2, c % 2), VIOMMU_PV_OK);
+    }
+    assert_steps();
+    assert_int_equal(now.refs, 0);
+    end(pv);
+}
+
+static void test_asked_for(void **state)
+{
+    struct viommu_pv *pv = begin();
+
+    (void)state;
+    assert_int_equal(viommu_pv_page_remove(pv, OWNER, FRAME), VIOMMU_PENDING);
+    assert_int_equal(now.told, MAPPINGS - EACH);
+    assert_steps();
+    assert_int_equal(viommu_pv_page_remove(pv, OTHER, FRAME), VIOMMU_PENDING);
+    assert_int_equal(now.told, MAPPINGS);
+    count_steps();
+    assert_int_equal(viommu_pv_page_remove(pv, OWNER, FRAME), VIOMMU_PENDING);
+    assert_int_equal(now.told, MAPPINGS); /* once */
+    assert_steps();
+    count_steps();
+    assert_int_equal(acknowledge(pv, 1), 2 * EACH);
+    assert_in_range(pv_steps, 0, STEPS * MAPPINGS);
+    count_steps();
+    assert_int_equal(viommu_pv_page_settle(pv, OWNER, FRAME), 0);
+    assert_steps();
+    /* It stayed after all; it may be asked for anew, and then is. */
+    assert_int_equal(viommu_pv_page_remove(pv, OWNER, FRAME), VIOMMU_PENDING);
+    assert_int_equal(now.told, 2 * MAPPINGS - EACH);
+    end(pv);
+}
+
+static void revoke_all(unsigned yield_every, void *fails)
+{
+    struct viommu_pv *pv = begin();
+
+    assert_int_equal(viommu_pv_page_remove(pv, OWNER, FRAME), VIOMMU_PENDING);
+    now.yield_every = yield_every;
+    now.fails = fails;
+    count_steps();
+    assert_int_equal(until_done(revoke, pv, OWNER), fails ? -EIO : 0);
+    assert_steps();
+    assert_int_equal(now.refs, fails ? 2 * EACH : EACH);
+    now.fails = NULL;
+    assert_int_equal(until_done(revoke, pv, OWNER), 0);
+    assert_steps();
+    assert_int_equal(now.refs, EACH);
+    assert_null(pv_check(pv));
+    end(pv);
+}
+
+static void test_taken(void **state)
+{
+    (void)state;
+    revoke_all(0, NULL);
+    revoke_all(3, NULL);
+}
+
+/* What is in the way of one context is gone around, and tried again when it is all that is left. */
+static void test_taken_where_a_flush_fails(void **state)
+{
+    (void)state;
+    revoke_all(0, (void *)(uintptr_t)(1 + 16));
+    revoke_all(0, (void *)(uintptr_t)(1 + 2 * 16));
+}
+
+static void die(uint32_t vm, unsigned yield_every, void *fails)
+{
+    struct viommu_pv *pv = begin();
+
+    now.yield_every = yield_every;
+    now.fails = fails;
+    assert_int_equal(until_done(viommu_pv_vm_destroy, pv, vm), fails ? -EIO : 0);
+    assert_steps();
+    assert_null(pv_check(pv));
+    count_steps();
+    now.fails = NULL;
+    assert_int_equal(until_done(viommu_pv_vm_destroy, pv, vm), fails ? 0 : -ENOENT);
+    assert_steps();
+    assert_null(pv_check(pv));
+    end(pv);
+}
+
+static void test_death(void **state)
+{
+    void *first = (void *)(uintptr_t)(1 + 16);
+
+    (void)state;
+    for (uint32_t vm = 0; vm <= OTHER; vm++) {
+        die(vm, 0, NULL);
+        die(vm, 1000, NULL);
+    }
+    die(OWNER, 0, first);
+    die(OWNER, 10, first);
+    die(1, 0, first);
+}
+
+/* A VM gives every second page of very many back, and gets them again. */
+static void test_balloon(void **state)
+{
+    struct viommu_pv *pv = begin();
+
+    (void)state;
+    for (uint64_t frame = 0; frame < 2 * MAPPINGS; frame += 2) {
+        assert_int_equal(viommu_pv_page_remove(pv, 2, (frame * 7919) % (2 * MAPPINGS)), 0);
+    }
+    assert_null(pv_check(pv));
+    for (uint64_t frame = 0; frame < 2 * MAPPINGS; frame++) {
+        assert_int_equal(viommu_pv_page_settle(pv, 2, frame), frame % 2 ? -ENOENT : 0);
+    }
+    assert_steps();
+    end(pv);
+}
+
+/* Without memory for what stands for several, a second mapping fails whole. */
+static void test_without_memory(void **state)
+{
+    struct viommu_pv_map_call in = {.head = HEAD(VIOMMU_PV_MAP, in),
+                                    .vm = OWNER,
+                                    .frame = FRAME,
+                                    .count = 1,
+                                    .perm = VIOMMU_PV_READ};
+    struct viommu_pv_config config = {.ops = &ops};
+    struct viommu_pv_answer out;
+    struct viommu_pv *pv;
+
+    (void)state;
+    memset(&now, 0, sizeof(now));
+    assert_int_equal(viommu_pv_create(&config, &pv), 0);
+    for (uint32_t vm = 0; vm <= OTHER; vm++) {
+        assert_int_equal(viommu_pv_vm_add(pv, vm, true), 0);
+        enable(pv, vm);
+    }
+    assert_int_equal(call(pv, 1, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    in.device_frame = 1;
+    base_alloc_fail_at(1);
+    assert_int_equal(call(pv, 1, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_true(base_alloc_failed()); /* for several together; it was tried for one then */
+    base_alloc_fail_at(0);
+    assert_null(pv_check(pv));
+    assert_int_equal(now.refs, 2);
+    end(pv);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_unmapped),       cmocka_unit_test(test_asked_for),
+        cmocka_unit_test(test_taken),          cmocka_unit_test(test_taken_where_a_flush_fails),
+        cmocka_unit_test(test_death),          cmocka_unit_test(test_balloon),
+        cmocka_unit_test(test_without_memory),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
