@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -211,8 +212,8 @@ static uint64_t right_answer(const struct bed *bed, uint32_t request)
 {
     switch (request) {
     case VHOST_USER_GET_FEATURES:
-        return VHOST_F_VERSION_1 | VHOST_F_ACCESS_PLATFORM |
-               (bed->small ? 0 : VHOST_F_PROTOCOL_FEATURES);
+        return VHOST_FEATURE_VERSION_1 | VHOST_FEATURE_ACCESS_PLATFORM |
+               (bed->small ? 0 : VHOST_FEATURE_PROTOCOL_FEATURES);
     case VHOST_USER_GET_PROTOCOL_FEATURES:
         return VHOST_USER_F_REPLY_ACK | VHOST_USER_F_BACKEND_REQ | VHOST_USER_F_MQ;
     case VHOST_USER_GET_QUEUE_NUM:

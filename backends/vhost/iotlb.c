@@ -325,7 +325,6 @@ static int look(struct viommu_vhost *vhost, uint64_t iova, uint32_t perm, struct
         .perm = translation.perm,
         .level = found.level,
     };
-    clip(piece, 0, VHOST_LAST);
     return 0;
 }
 
@@ -353,11 +352,10 @@ static bool refuse_aloud(struct viommu_vhost *vhost, uint64_t iova, uint32_t per
 
 /* ---- runs ---- */
 
-/* Whether `next` continues the run at `at`, an address of both. */
+/* Whether `next`, which allows what the run does, continues it at `at`, an address of both. */
 static bool continues(const struct piece *run, const struct piece *next, uint64_t at)
 {
-    return next->region == run->region && key_at(next, at) == key_at(run, at) &&
-           !(run->perm & ~next->perm);
+    return next->region == run->region && key_at(next, at) == key_at(run, at);
 }
 
 static void grow(struct viommu_vhost *vhost, struct piece *run, uint64_t first, uint64_t last)

@@ -53,6 +53,20 @@ void vhost_kernel_receive(struct viommu_vhost *vhost)
     }
 }
 
+/*
+ * Before the descriptor is closed, of which the embedder has copies as a rule: the kernel then still
+ * uses what it holds. Where it does not take this either, the change that met it has failed.
+ */
+void vhost_kernel_end(const struct viommu_vhost *vhost)
+{
+    struct vhost_msg_v2 message = {
+        .type = VHOST_IOTLB_MSG_V2,
+        .iotlb = {.size = VHOST_LAST + 1, .type = VHOST_IOTLB_INVALIDATE},
+    };
+
+    (void)!write(vhost->fd, &message, sizeof(message));
+}
+
 void vhost_kernel_put(struct viommu_vhost *vhost, const struct vhost_iotlb_msg *iotlb)
 {
     struct vhost_msg_v2 message = {.type = VHOST_IOTLB_MSG_V2, .iotlb = *iotlb};

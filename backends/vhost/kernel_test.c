@@ -234,6 +234,10 @@ static void test_kernel_says_nonsense(void **state)
         assert_true(send(bed.far.fd, &message, sizeof(message) - (i == 2), 0) > 0);
         assert_int_equal(viommu_vhost_process(bed.vhost), -EPROTO);
         assert_int_equal(bed.failed, 1);
+        /* Who has a copy of its descriptor has nothing of the guest's. */
+        message = kernel_read(&bed);
+        assert_int_equal(message.iotlb.type, VHOST_IOTLB_INVALIDATE);
+        assert_true(message.iotlb.iova == 0 && message.iotlb.size == UINT64_MAX);
         bed_fini(&bed);
     }
 }

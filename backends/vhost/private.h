@@ -202,6 +202,8 @@ void vhost_ring_close(struct vhost_ring *ring);
 int vhost_kernel_begin(int fd);
 void vhost_kernel_receive(struct viommu_vhost *vhost);
 void vhost_kernel_put(struct viommu_vhost *vhost, const struct vhost_iotlb_msg *message);
+/* The last thing that it is told: to drop everything. */
+void vhost_kernel_end(const struct viommu_vhost *vhost);
 
 /* ---- iotlb.c ---- */
 

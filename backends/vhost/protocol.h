@@ -52,11 +52,11 @@ struct vhost_user_header {
 };
 
 /* Device features that concern the transport; the others are the device's own. */
-#define VHOST_F_LOG_ALL (UINT64_C(1) << 26)
-#define VHOST_F_PROTOCOL_FEATURES (UINT64_C(1) << 30)
-#define VHOST_F_VERSION_1 (UINT64_C(1) << 32)
-#define VHOST_F_ACCESS_PLATFORM (UINT64_C(1) << 33)
-#define VHOST_F_RING_PACKED (UINT64_C(1) << 34)
+#define VHOST_FEATURE_LOG_ALL (UINT64_C(1) << 26)
+#define VHOST_FEATURE_PROTOCOL_FEATURES (UINT64_C(1) << 30)
+#define VHOST_FEATURE_VERSION_1 (UINT64_C(1) << 32)
+#define VHOST_FEATURE_ACCESS_PLATFORM (UINT64_C(1) << 33)
+#define VHOST_FEATURE_RING_PACKED (UINT64_C(1) << 34)
 
 /* Protocol features. */
 #define VHOST_USER_F_MQ (UINT64_C(1) << 0)

@@ -39,7 +39,7 @@
 #define FAR_LEVELS 3
 #define FAR_MS UINT64_C(1000000)
 #define FAR_FEATURES                                                                               \
-    (VHOST_F_VERSION_1 | VHOST_F_ACCESS_PLATFORM | VHOST_F_PROTOCOL_FEATURES | 0xff)
+    (VHOST_FEATURE_VERSION_1 | VHOST_FEATURE_ACCESS_PLATFORM | VHOST_FEATURE_PROTOCOL_FEATURES | 0xff)
 #define FAR_PROTOCOL (VHOST_USER_F_REPLY_ACK | VHOST_USER_F_BACKEND_REQ | VHOST_USER_F_MQ)
 
 struct far_entry {

@@ -108,6 +108,7 @@ static void cut_off(struct viommu_vhost *vhost)
     vhost->tell_failed = true;
     vhost_front_close(vhost);
     if (vhost->fd >= 0) {
+        vhost_kernel_end(vhost);
         close(vhost->fd);
         vhost->fd = -1;
     }

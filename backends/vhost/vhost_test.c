@@ -18,15 +18,15 @@ static void test_negotiates(void **state)
     assert_int_equal(bed.ready, 1);
     assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_READY);
     assert_true(viommu_vhost_features(bed.vhost) ==
-                (0x0f | VHOST_F_VERSION_1 | VHOST_F_ACCESS_PLATFORM));
+                (0x0f | VHOST_FEATURE_VERSION_1 | VHOST_FEATURE_ACCESS_PLATFORM));
     assert_int_equal(viommu_vhost_accept(bed.vhost, 0x10), -EINVAL);
     assert_int_equal(viommu_vhost_accept(bed.vhost, 0x05), 0);
     assert_true(bed.far.requests >= 0);
 
     from = bed.far.log_count;
     bed_start_ring(&bed, 1, 0x100000);
-    assert_true(bed.far.accepted == (0x05 | VHOST_F_VERSION_1 | VHOST_F_ACCESS_PLATFORM |
-                                     VHOST_F_PROTOCOL_FEATURES));
+    assert_true(bed.far.accepted == (0x05 | VHOST_FEATURE_VERSION_1 | VHOST_FEATURE_ACCESS_PLATFORM |
+                                     VHOST_FEATURE_PROTOCOL_FEATURES));
     assert_int_equal(far_count(&bed.far, from, VHOST_USER_SET_MEM_TABLE, 0), 1);
     assert_int_equal(bed.far.memory.count, 1);
     assert_int_equal(bed.far.memory.regions[0].size, FAR_PAGES * 4096);
@@ -50,9 +50,9 @@ static void test_refuses_what_lacks_something(void **state)
         uint64_t queues;
         unsigned rings;
     } cases[] = {
-        {FAR_FEATURES & ~VHOST_F_VERSION_1, FAR_PROTOCOL, 1, 2},
-        {FAR_FEATURES & ~VHOST_F_ACCESS_PLATFORM, FAR_PROTOCOL, 1, 2},
-        {FAR_FEATURES & ~VHOST_F_PROTOCOL_FEATURES, FAR_PROTOCOL, 1, 2},
+        {FAR_FEATURES & ~VHOST_FEATURE_VERSION_1, FAR_PROTOCOL, 1, 2},
+        {FAR_FEATURES & ~VHOST_FEATURE_ACCESS_PLATFORM, FAR_PROTOCOL, 1, 2},
+        {FAR_FEATURES & ~VHOST_FEATURE_PROTOCOL_FEATURES, FAR_PROTOCOL, 1, 2},
         {FAR_FEATURES, FAR_PROTOCOL & ~VHOST_USER_F_REPLY_ACK, 1, 2},
         {FAR_FEATURES, FAR_PROTOCOL & ~VHOST_USER_F_BACKEND_REQ, 1, 2},
         {FAR_FEATURES, FAR_PROTOCOL & ~VHOST_USER_F_MQ, 1, 3},
@@ -248,10 +248,43 @@ static void test_rom_is_read_only(void **state)
     bed_fini(&bed);
 }
 
+/* For far sides that ask for more than they use. */
+static void test_writable_is_readable(void **state)
+{
+    (void)state;
+    for (unsigned lenient = 0; lenient < 2; lenient++) {
+        struct viommu_vhost_config config;
+        struct bed bed;
+
+        bed_init(&bed);
+        config = bed_config(&bed);
+        config.fd = bed_pair(&bed);
+        config.writable_is_readable = lenient;
+        assert_int_equal(viommu_vhost_create(&config, &bed.vhost), 0);
+        bed_run(&bed);
+        bed_start_ring(&bed, 0, 0x100000);
+        bed_map(&bed, 0x200000, 0x50000, SPEC_W);
+        bed_map(&bed, 0x201000, 0x52000, SPEC_R);
+        far_miss(&bed.far, 0x200000, 3);
+        far_miss(&bed.far, 0x201000, 3);
+        bed_run(&bed);
+        assert_int_equal(far_find(&bed.far, 0x200000, 3) != NULL, lenient);
+        assert_null(far_find(&bed.far, 0x201000, 1));
+        assert_int_equal(bed_faults(&bed), lenient ? 1 : 2);
+        /* What is only to be read is as the tables say. */
+        far_miss(&bed.far, 0x201000, 1);
+        bed_run(&bed);
+        assert_non_null(far_find(&bed.far, 0x201000, 1));
+        assert_null(far_find(&bed.far, 0x201000, 2));
+        bed_fini(&bed);
+    }
+}
+
 /* A part of a large page is invalidated: all of the page goes, also what another UPDATE told. */
 static void test_large_page_goes_whole(void **state)
 {
     const struct vhost_iotlb_msg *message;
+    struct viommu_memory_slot extra;
     struct bed bed;
 
     (void)state;
@@ -268,10 +301,16 @@ static void test_large_page_goes_whole(void **state)
     assert_true(message->iova == 0x400000 && message->size == 0x200000);
 
     /* Held only as far as there is memory. */
-    bed_map_large(&bed, 0x400000, FAR_PAGES * 4096 - 0x200000);
-    far_miss(&bed.far, 0x400000, 1);
+    extra = bed_slot(&bed, 16, 31, 0);
+    extra.first += 1u << 30;
+    extra.last += 1u << 30;
+    bed_slots(&bed, &extra, 1);
     bed_run(&bed);
-    assert_non_null(far_find(&bed.far, 0x400000, 1));
+    bed_map_large(&bed, 0x600000, 1u << 30);
+    far_miss(&bed.far, 0x618123, 1);
+    bed_run(&bed);
+    message = far_last(&bed.far, VHOST_IOTLB_UPDATE);
+    assert_true(message->iova == 0x610000 && message->size == 0x10000);
     bed_fini(&bed);
 }
 
@@ -393,6 +432,58 @@ static void test_ring_is_told_anew(void **state)
     bed_fini(&bed);
 }
 
+static void assert_ring_is_told(struct bed *bed, uint64_t iova)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        assert_non_null(far_find(&bed->far, iova + i * 0x1000, 3));
+    }
+}
+
+/* It drops what begins where an invalidation ends. */
+static void test_ring_behind_an_invalidation(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_map(&bed, 0xff000, 0x50000, 3);
+    far_miss(&bed.far, 0xff000, 1);
+    bed_run(&bed);
+    bed_flush_begin(&bed, 0xff000, 0);
+    bed_run(&bed);
+    assert_true(bed_flushed(&bed));
+    assert_ring_is_told(&bed, 0x100000);
+    bed_fini(&bed);
+}
+
+/* A ring in the midst of something larger, which it drops whole. */
+static void test_ring_inside_of_an_entry(void **state)
+{
+    (void)state;
+    for (uint64_t hit = 0x1fe000; hit < 0x206000; hit += 0x1000) {
+        struct viommu_vhost_ring ring = {.size = 256, .descriptors = 0x200000,
+                                         .available = 0x201000, .used = 0x202000, .kick = -1,
+                                         .call = -1};
+        struct bed bed;
+
+        bed_start(&bed);
+        for (uint64_t i = 0; i < 8; i++) {
+            bed_map(&bed, 0x1fe000 + i * 0x1000, 0x80000 + i * 0x1000, 3);
+        }
+        far_miss(&bed.far, 0x200000, 3);
+        bed_run(&bed);
+        assert_true(far_find(&bed.far, 0x200000, 3)->size == 0x8000);
+        assert_int_equal(viommu_vhost_ring_start(bed.vhost, 1, &ring), 0);
+        bed_run(&bed);
+        bed_flush_begin(&bed, hit, 0);
+        bed_run(&bed);
+        assert_true(bed_flushed(&bed));
+        assert_ring_is_told(&bed, 0x200000);
+        assert_ring_is_told(&bed, 0x100000);
+        bed_fini(&bed);
+    }
+}
+
 static void test_ring_stops(void **state)
 {
     struct bed bed;
@@ -503,12 +594,15 @@ int main(void)
         cmocka_unit_test(test_many_are_denied),
         cmocka_unit_test(test_denied_ends_with_rings),
         cmocka_unit_test(test_rom_is_read_only),
+        cmocka_unit_test(test_writable_is_readable),
         cmocka_unit_test(test_large_page_goes_whole),
         cmocka_unit_test(test_run_leaves_held_alone),
         cmocka_unit_test(test_more_than_is_remembered),
         cmocka_unit_test(test_own_invalidation_is_waited_for),
         cmocka_unit_test(test_another_id),
         cmocka_unit_test(test_ring_is_told_anew),
+        cmocka_unit_test(test_ring_behind_an_invalidation),
+        cmocka_unit_test(test_ring_inside_of_an_entry),
         cmocka_unit_test(test_ring_stops),
         cmocka_unit_test(test_far_side_leaves),
         cmocka_unit_test(test_writable_is_readable),

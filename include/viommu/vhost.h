@@ -53,7 +53,7 @@ struct viommu_vhost_config {
     enum viommu_vhost_kind kind;
     struct viommu_device *device; /* whose translations it uses; it outlives the object */
     struct viommu_memory *memory; /* guest memory: the IOMMU's own, whose slots have files */
-    int fd;                       /* taken over when creating succeeds */
+    int fd;                       /* taken over when creating succeeds; your ioctls need a copy */
     /* Wanted at most: the device's features, and of the transport's INDIRECT_DESC, EVENT_IDX and
        others that concern rings. VERSION_1 and ACCESS_PLATFORM are always there, packed rings never. */
     uint64_t features;
