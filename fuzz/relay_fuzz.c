@@ -3,13 +3,13 @@
  * Fuzz target: a device in another process behind a unit (server/relay/), with both of its sides in
  * the input's hands: what a client may ask, and what a far server may answer and say.
  *
- * The first byte: whether it is isolated. Then records, each a 4-byte head (what, flags, size low, size
- * high) and so many bytes. `what` is the command of a client's message whose header is made here, or
- * one of enum action. The far server answers as one should, but where the input gave it other answers
- * before: `flags` of ANSWER say to which of the next commands, and how it differs.
+ * The first byte: whether it is isolated. Then records, each a 4-byte head (what, flags, size low,
+ * size high) and so many bytes. `what` is the command of a client's message whose header is made
+ * here, or one of enum action. The far server answers as one should, but where the input gave it
+ * other answers before: `flags` of ANSWER say to which of the next commands, and how it differs.
  *
- * Numbers are little endian. One run makes a fresh unit, and may not leak anything: memory is watched
- * by the leak checker, descriptors by a count here.
+ * Numbers are little endian. One run makes a fresh unit, and may not leak anything: memory is
+ * watched by the leak checker, descriptors by a count here.
  */
 #include <dirent.h>
 #include <stdbool.h>
@@ -36,19 +36,19 @@ enum action {
     ACTION_SAY = 0xfe,     /* it sends these bytes */
     ACTION_COMMAND = 0xfd, /* it sends a command: its number is the first byte */
     ACTION_LEAVE = 0xfc,
-    ACTION_GO = 0xfb,      /* nobody listens any more; or somebody again */
-    ACTION_HOLD = 0xfa,    /* it answers nothing; or again */
-    ACTION_TIME = 0xf9,    /* the relay's timer fires */
-    ACTION_CLIENT = 0xf8,  /* the client leaves, and another comes */
-    ACTION_MEMORY = 0xf7,  /* guest memory leaves, or comes */
-    ACTION_RAW = 0xf6,     /* the client sends these bytes */
+    ACTION_GO = 0xfb,     /* nobody listens any more; or somebody again */
+    ACTION_HOLD = 0xfa,   /* it answers nothing; or again */
+    ACTION_TIME = 0xf9,   /* the relay's timer fires */
+    ACTION_CLIENT = 0xf8, /* the client leaves, and another comes */
+    ACTION_MEMORY = 0xf7, /* guest memory leaves, or comes */
+    ACTION_RAW = 0xf6,    /* the client sends these bytes */
 
     FLAG_NO_REPLY = 1, /* of a client's command */
     FLAG_FDS = 2,      /* as many eventfds as the flags' top three bits say, plus one */
     FLAG_UNREAD = 4,   /* leave the answers in the socket */
 
-    ANSWER_SKIP = 0x0f,  /* flags of ANSWER: so many right ones come before */
-    ANSWER_ERROR = 0x10, /* it is an error */
+    ANSWER_SKIP = 0x0f,   /* flags of ANSWER: so many right ones come before */
+    ANSWER_ERROR = 0x10,  /* it is an error */
     ANSWER_NUMBER = 0x20, /* to a command that nobody sent */
     ANSWER_FD = 0x40,     /* with a descriptor */
     ANSWER_NONE = 0x80,   /* there is none */
@@ -218,7 +218,7 @@ static size_t right_answer(const struct vfio_user_message *command, uint8_t data
             return sizeof(access);
         }
         return access.count < MESSAGE_MAX - sizeof(access) ? sizeof(access) + access.count
-                                                            : sizeof(access);
+                                                           : sizeof(access);
     case VFIO_USER_DMA_UNMAP:
     case VFIO_USER_DEVICE_GET_REGION_IO_FDS:
         memcpy(data, command->payload, command->payload_size);
@@ -380,8 +380,8 @@ static void memory(struct world *world)
         unit_memory_ops.unmap(&world->vtd.unit, ram_region.first, ram_region.last, world->cookie);
         world->memory = false;
     } else if (!unit_memory_ops.unmapping(&world->vtd.unit)) {
-        world->memory = unit_memory_ops.map(&world->vtd.unit, &ram_region, ram_fd, &world->cookie) ==
-                        0;
+        world->memory =
+            unit_memory_ops.map(&world->vtd.unit, &ram_region, ram_fd, &world->cookie) == 0;
     }
 }
 

@@ -458,7 +458,11 @@ int viommu_vfio_user_process(struct viommu_vfio_user *far)
         return far->error;
     }
     far->processing = true;
-    wake_clear(&far->wake);
+    pthread_mutex_lock(&far->lock);
+    if (atomic_load(&far->wake.kicked)) { /* under the lock, as all kicks: no system call for none */
+        wake_clear(&far->wake);
+    }
+    pthread_mutex_unlock(&far->lock);
     ret = serve(far, &far->main);
     if (ret == 0) {
         ret = serve(far, &far->twin);

@@ -148,7 +148,7 @@ void far_count_mapping(struct viommu_vfio_user *far, const struct request *reque
     switch (request->kind) {
     case REQUEST_MAP:
         far->statistics.mappings += status == 0;
-        far->exposed -= status < 0 && current;
+        far->exposed -= status < 0 && current && far->exposed;
         break;
     case REQUEST_UNMAP:
         far->statistics.mappings -= status == 0 && far->statistics.mappings;

@@ -376,6 +376,8 @@ void test_world_connect(struct test_world *world, const struct test_wanted *want
     };
     config.device = world->device;
     config.fd = pair[1];
+    /* Machines that run tests are busy. */
+    config.timeout_ms = config.timeout_ms ? config.timeout_ms : 30000;
     config.ready = on_ready;
     config.failed = on_failed;
     config.opaque = world;

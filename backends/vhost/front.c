@@ -33,7 +33,7 @@ static uint64_t deadline_of(const struct viommu_vhost *vhost, const struct vhost
     uint64_t ms = vhost->config.timeout_ms ? vhost->config.timeout_ms : 1000;
     uint64_t of_guest = vhost->iommu->ack_timeout - vhost->iommu->ack_timeout / 4;
 
-    return iommu_now(vhost->iommu) + (wait->kind == VHOST_WAIT_CHANGE ? of_guest : ms * MS);
+    return vhost_now(vhost) + (wait->kind == VHOST_WAIT_CHANGE ? of_guest : ms * MS);
 }
 
 static void await(struct viommu_vhost *vhost, const struct vhost_wait *wait, uint32_t request)
@@ -166,6 +166,8 @@ int vhost_front_open(struct viommu_vhost *vhost, int fd)
 
 void vhost_front_close(struct viommu_vhost *vhost)
 {
+    vhost_unwatch(vhost, vhost->main.fd);
+    vhost_unwatch(vhost, vhost->requests.fd);
     vhost_channel_fini(&vhost->main);
     vhost_channel_fini(&vhost->requests);
     if (vhost->requests_fd >= 0) {
@@ -275,7 +277,7 @@ void vhost_front_start_ring(struct viommu_vhost *vhost, unsigned ring)
     put_eventfd(vhost, VHOST_USER_SET_VRING_CALL, ring, it->setup.call);
     put_eventfd(vhost, VHOST_USER_SET_VRING_KICK, ring, it->setup.kick);
     put_state(vhost, VHOST_USER_SET_VRING_ENABLE, ring, 1, VHOST_WAIT_ACK);
-    vhost_iotlb_work(vhost, iommu_now(vhost->iommu));
+    vhost_iotlb_work(vhost, vhost_now(vhost));
 }
 
 void vhost_front_stop_ring(struct viommu_vhost *vhost, unsigned ring)

@@ -155,7 +155,7 @@ static void tell_short(struct far *far)
 
 static void tell_empty(struct far *far)
 {
-    far_send(far->fd, VHOST_USER_IOTLB_MSG, VHOST_USER_REPLY, NULL, 0);
+    far_send(far->fd, VHOST_USER_IOTLB_MSG, VHOST_USER_REPLY, "", 0);
 }
 
 static void tell_long(struct far *far)
@@ -447,6 +447,43 @@ static void test_does_not_read_invalidations(void **state)
     bed_fini(&bed);
 }
 
+/* Somebody has a copy of the socket: there is nothing to do all the same. */
+static void test_copies_are_not_polled(void **state)
+{
+    struct bed bed;
+    int copy;
+
+    (void)state;
+    bed_start(&bed);
+    copy = fcntl(bed.vhost->main.fd, F_DUPFD_CLOEXEC, 0);
+    assert_true(copy >= 0);
+    tell_huge(&bed.far);
+    bed_run(&bed);
+    assert_failed(&bed, -EPROTO);
+    assert_false(bed_has_work(&bed));
+    close(copy);
+    bed_fini(&bed);
+}
+
+/* New refusals do not put off those that are remembered. */
+static void test_refusals_without_end(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    for (unsigned i = 0; i < 10; i++) {
+        bed.clock += FAR_MS / 2;
+        far_miss(&bed.far, 0x300000 + i * 0x1000, 1);
+        bed_run(&bed);
+    }
+    assert_non_null(far_find(&bed.far, 0x200000, 1));
+    bed_fini(&bed);
+}
+
 /* ---- no memory, no descriptors ---- */
 
 static void use_everything(struct bed *bed)
@@ -599,6 +636,8 @@ int main(void)
         cmocka_unit_test(test_floods_and_does_not_read),
         cmocka_unit_test(test_does_not_read_replies),
         cmocka_unit_test(test_does_not_read_invalidations),
+        cmocka_unit_test(test_copies_are_not_polled),
+        cmocka_unit_test(test_refusals_without_end),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_configuration_is_checked),
         cmocka_unit_test(test_rings_are_checked),

@@ -443,11 +443,16 @@ static void update(struct viommu_vhost *vhost, uint64_t iova, struct piece *piec
 
 /* ---- refusals ---- */
 
+/* Not later than a moment from now, whatever else is refused meanwhile. */
 static void retry_soon(struct viommu_vhost *vhost, uint64_t pause)
 {
+    uint64_t at = vhost_now(vhost) + pause;
+
     vhost->retry_pause = pause;
-    vhost->retry_at = iommu_now(vhost->iommu) + pause;
-    wake_kick(&vhost->wake);
+    if (!vhost->retry_at || at < vhost->retry_at) {
+        vhost->retry_at = at;
+        wake_kick(&vhost->wake);
+    }
 }
 
 static void deny(struct viommu_vhost *vhost, uint64_t iova, uint32_t perm)

@@ -158,6 +158,12 @@ struct viommu_vhost {
 
 /* ---- vhost.c ---- */
 
+/* The IOMMU's time. Without its lock. */
+uint64_t vhost_now(const struct viommu_vhost *vhost);
+
+/* A descriptor is about to be closed; who has a copy of it keeps it, but not what is polled. */
+void vhost_unwatch(struct viommu_vhost *vhost, int fd);
+
 /* It is to be cut off. The first reason counts. */
 void vhost_break(struct viommu_vhost *vhost, int error);
 

@@ -9,14 +9,13 @@
 #include "support/random.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 
 #define PAGES 16
 #define IOVA 0x200000ull
 #define POOL 512 /* guest pages from here on */
-#define ROUNDS 3000
-#define MEMORY_ROUNDS 100
+#define ROUNDS 400
+#define MEMORY_ROUNDS 20
 #define EXTRA (1ull << 30)
 
 struct meeting {
@@ -67,7 +66,9 @@ static void *change_memory(void *arg)
         }
         assert_true(viommu_memory_batch_commit(batch, NULL, NULL) >= 0);
         while (viommu_memory_process(memory) == VIOMMU_PENDING) {
-            sched_yield();
+            struct pollfd poller = {.fd = viommu_memory_event_fd(memory), .events = POLLIN};
+
+            (void)poll(&poller, 1, 10);
         }
     }
     return NULL;

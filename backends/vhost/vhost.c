@@ -24,7 +24,28 @@ void vhost_break(struct viommu_vhost *vhost, int error)
     }
 }
 
+uint64_t vhost_now(const struct viommu_vhost *vhost)
+{
+    uint64_t now;
+
+    if (!vhost->iommu->clock) {
+        return iommu_now(vhost->iommu);
+    }
+    /* The embedder's is called under the lock, and may count on that. */
+    iommu_lock(vhost->iommu);
+    now = iommu_now(vhost->iommu);
+    iommu_unlock(vhost->iommu);
+    return now;
+}
+
 /* ---- what is polled for ---- */
+
+void vhost_unwatch(struct viommu_vhost *vhost, int fd)
+{
+    if (fd >= 0) {
+        (void)epoll_ctl(vhost->poll_fd, EPOLL_CTL_DEL, fd, NULL);
+    }
+}
 
 static void watch(struct viommu_vhost *vhost, unsigned which, int fd, uint32_t events)
 {
@@ -109,6 +130,7 @@ static void cut_off(struct viommu_vhost *vhost)
     vhost_front_close(vhost);
     if (vhost->fd >= 0) {
         vhost_kernel_end(vhost);
+        vhost_unwatch(vhost, vhost->fd);
         close(vhost->fd);
         vhost->fd = -1;
     }
@@ -240,7 +262,7 @@ static int on_slots(void *opaque, const struct viommu_memory_slot *slots, size_t
 
 static void work(struct viommu_vhost *vhost)
 {
-    uint64_t now = iommu_now(vhost->iommu);
+    uint64_t now = vhost_now(vhost);
 
     if (vhost->timer_at && vhost->timer_at <= now) {
         vhost->timer_at = 0;

@@ -534,55 +534,6 @@ static void test_far_side_leaves(void **state)
     bed_fini(&bed);
 }
 
-static void begin_with_write_only_page(struct bed *bed, bool readable)
-{
-    struct viommu_vhost_config config;
-
-    bed_init(bed);
-    config = bed_config(bed);
-    config.fd = bed_pair(bed);
-    config.writable_is_readable = readable;
-    assert_int_equal(viommu_vhost_create(&config, &bed->vhost), 0);
-    bed_run(bed);
-    bed_start_ring(bed, 0, 0x100000);
-    bed_map(bed, 0x200000, 0x50000, SPEC_W);
-    bed_map(bed, 0x202000, 0x52000, SPEC_R);
-}
-
-/* For far sides that ask to read and write where they only write. */
-static void check_write_only_page(bool readable)
-{
-    struct bed bed;
-
-    begin_with_write_only_page(&bed, readable);
-    far_miss(&bed.far, 0x200010, 3);
-    bed_run(&bed);
-    assert_true((far_find(&bed.far, 0x200000, 3) != NULL) == readable);
-    assert_int_equal(bed_faults(&bed), readable ? 0 : 1);
-    /* What may only be read stays so. */
-    far_miss(&bed.far, 0x202010, 3);
-    bed_run(&bed);
-    assert_null(far_find(&bed.far, 0x202000, 2));
-    assert_int_equal(bed_faults(&bed), 1);
-    assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_READY);
-    bed_fini(&bed);
-
-    /* To read alone is not what is meant. */
-    begin_with_write_only_page(&bed, readable);
-    far_miss(&bed.far, 0x200010, 1);
-    bed_run(&bed);
-    assert_null(far_find(&bed.far, 0x200000, 1));
-    assert_int_equal(bed_faults(&bed), 1);
-    bed_fini(&bed);
-}
-
-static void test_writable_is_readable(void **state)
-{
-    (void)state;
-    check_write_only_page(false);
-    check_write_only_page(true);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -605,7 +556,6 @@ int main(void)
         cmocka_unit_test(test_ring_inside_of_an_entry),
         cmocka_unit_test(test_ring_stops),
         cmocka_unit_test(test_far_side_leaves),
-        cmocka_unit_test(test_writable_is_readable),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

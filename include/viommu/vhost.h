@@ -102,7 +102,6 @@ int viommu_vhost_event_fd(struct viommu_vhost *vhost);
 int viommu_vhost_process(struct viommu_vhost *vhost);
 
 /* How it stands. */
-
 enum viommu_vhost_state viommu_vhost_state(const struct viommu_vhost *vhost);
 
 /* Device features that both sides have; 0 before it is READY. */

@@ -159,6 +159,23 @@ static const char *check_vm(struct viommu_pv *pv, const struct pv_vm *vm, uint64
                : wrong;
 }
 
+/* VMs that were found last are there. */
+static const char *check_near(struct viommu_pv *pv)
+{
+    for (unsigned i = 0; i < PV_NEAR; i++) {
+        const struct pv_vm *near = pv->near[i];
+        bool there = !near;
+
+        for (size_t j = 0; j < pv->vm_count && !there; j++) {
+            there = pv->vms[j] == near && near->id % PV_NEAR == i;
+        }
+        if (!there) {
+            return "a VM is remembered that is not there";
+        }
+    }
+    return NULL;
+}
+
 const char *pv_check(struct viommu_pv *pv)
 {
     uint64_t linked = 0;
@@ -166,6 +183,7 @@ const char *pv_check(struct viommu_pv *pv)
     const char *wrong = NULL;
 
     pv_lock(pv);
+    wrong = check_near(pv);
     for (size_t i = 0; i < pv->vm_count && !wrong; i++) {
         wrong = check_vm(pv, pv->vms[i], &linked);
         indexed += pv->vms[i]->index.count;

@@ -663,6 +663,16 @@ static void test_the_limit_of_what_is_deferred(void **state)
         assert_int_equal(world_status(world, 0).pending, 1);
         world_check(world);
     }
+    /* Many small ones after a large one: the world looks at each whether they are too many. */
+    range = (struct world_range){0, VIOMMU_PV_SELF, 0, 2048, 600, 0, 1, 0};
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_OK);
+    range.flags = VIOMMU_PV_DEFER;
+    assert_int_equal(world_do_unmap(world, 0, range), VIOMMU_PV_OK);
+    range = (struct world_range){0, VIOMMU_PV_SELF, 512, 1536, 1, 9, 1, 0};
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, range), VIOMMU_PV_OK);
+    range.flags = VIOMMU_PV_DEFER;
+    assert_int_equal(world_do_unmap(world, 0, range), VIOMMU_PV_OK);
     /* A flush of a part of a page flushes it whole. */
     flush.first = flush.last = 1600;
     assert_int_equal(world_call(world, 0, &flush, sizeof(flush), &out, sizeof(out)), VIOMMU_PV_OK);

@@ -360,6 +360,36 @@ static void test_a_context_goes_while_a_page_is_revoked(void **state)
     world_end(world);
 }
 
+/* An owner that dies yields; meanwhile the mapper takes its mappings away itself. */
+static void test_aliases_go_while_their_owner_dies(void **state)
+{
+    enum {
+        COUNT = 200,
+    };
+
+    (void)state;
+    for (uint64_t kept = 0; kept < COUNT; kept += 33) {
+        struct world *world = begin(&(struct viommu_pv_config){.deferred_max = 16});
+
+        for (uint64_t i = 0; i < COUNT; i++) {
+            world->pages[i].owner = 2; /* VM 0 has it at frame i */
+        }
+        assert_int_equal(world_do_map(world, 1, pages(0, 0, 0, COUNT)), VIOMMU_PV_OK);
+        assert_int_equal(world_status(world, 2).mapped, COUNT);
+        world->yield_every = 1;
+        assert_int_equal(viommu_pv_vm_destroy(world->pv, 2), VIOMMU_PENDING);
+        assert_true(world_status(world, 2).mapped > 0);
+        world->yield_every = 0;
+        /* The others, from either end: those that are revoked by then are cleared. */
+        assert_int_equal(unmap(world, 1, pages(0, kept, kept, COUNT - kept)), VIOMMU_PV_OK);
+        assert_true(world_status(world, 2).mapped <= kept);
+        world_check(world);
+        assert_int_equal(destroy(world, 2), 0);
+        world_check(world);
+        world_end(world);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -369,6 +399,7 @@ int main(void)
         cmocka_unit_test(test_unmap_of_what_is_being_revoked),
         cmocka_unit_test(test_a_context_goes_while_a_page_is_revoked),
         cmocka_unit_test(test_asked_again),
+        cmocka_unit_test(test_aliases_go_while_their_owner_dies),
         cmocka_unit_test(test_each_frame_is_asked_for),
         cmocka_unit_test(test_asked_while_it_is_mapped),
         cmocka_unit_test(test_the_owner_dies),

@@ -24,8 +24,8 @@ static void answer_error(struct relay *relay, const struct vfio_user_header *hea
     answer(relay, header, error, NULL);
 }
 
-static void answer_data(struct relay *relay, const struct vfio_user_header *header, const void *data,
-                        size_t size)
+static void answer_data(struct relay *relay, const struct vfio_user_header *header,
+                        const void *data, size_t size)
 {
     const struct vfio_user_remote_answer what = {.head = data, .head_size = size};
 
@@ -66,14 +66,15 @@ static void end_command(struct relay_command *command)
     command->used = false;
 }
 
-static bool is_access(const struct relay_command *command, const struct viommu_vfio_user_reply *reply,
-                      size_t data_size)
+static bool is_access(const struct relay_command *command,
+                      const struct viommu_vfio_user_reply *reply, size_t data_size)
 {
     return reply->size == sizeof(command->access) + data_size &&
            memcmp(reply->data, &command->access, sizeof(command->access)) == 0;
 }
 
-static bool is_io_fds(const struct relay_command *command, const struct viommu_vfio_user_reply *reply)
+static bool is_io_fds(const struct relay_command *command,
+                      const struct viommu_vfio_user_reply *reply)
 {
     return reply->size >= sizeof(struct vfio_user_region_io_fds) && reply->size <= command->room &&
            reply->fd_count <= VFIO_USER_MAX_FDS;
@@ -213,8 +214,8 @@ void relay_commands_drop(struct relay *relay)
 /* ---- the client's commands ------------------------------------------------------------------ */
 
 /* A place for a command; there is one, else none would have been taken in. */
-static struct relay_command *begin_command(struct relay *relay, const struct vfio_user_header *header,
-                                           size_t bytes)
+static struct relay_command *begin_command(struct relay *relay,
+                                           const struct vfio_user_header *header, size_t bytes)
 {
     for (unsigned i = 0; i < RELAY_COMMANDS_MAX; i++) {
         struct relay_command *command = &relay->commands[i];
@@ -316,8 +317,8 @@ static void get_io_fds(struct relay *relay, const struct vfio_user_message *mess
     memcpy(&io, message->payload, sizeof(io));
     if (relay->config.isolate) {
         answer_error(relay, &message->header, -ENOTSUP);
-    } else if (message->payload_size != sizeof(io) || message->n_fds > 0 ||
-               io.argsz < sizeof(io) || io.index >= relay->info.region_count) {
+    } else if (message->payload_size != sizeof(io) || message->n_fds > 0 || io.argsz < sizeof(io) ||
+               io.index >= relay->info.region_count) {
         answer_error(relay, &message->header, -EINVAL);
     } else if (relay->state != RELAY_UP) {
         answer_error(relay, &message->header, -EIO);
@@ -401,8 +402,7 @@ static void set_irqs(struct relay *relay, struct vfio_user_message *message)
     command->index = set.index;
     command->start = set.start;
     command->count = set.count;
-    pass_on(command, message,
-            sizeof(set) + (set.flags & VFIO_IRQ_SET_DATA_BOOL ? set.count : 0));
+    pass_on(command, message, sizeof(set) + (set.flags & VFIO_IRQ_SET_DATA_BOOL ? set.count : 0));
     if (command->used) {
         remember(relay, &set, message);
     }

@@ -59,14 +59,16 @@ int far_info_device(struct far_info *info, const void *data, size_t size)
     return 0;
 }
 
-static bool is_area(const struct far_region *region, const struct vfio_region_sparse_mmap_area *area)
+static bool is_area(const struct far_region *region,
+                    const struct vfio_region_sparse_mmap_area *area)
 {
     return area->size > 0 && area->offset <= region->size &&
            area->size <= region->size - area->offset &&
            ((area->offset | area->size) & (MAP_ALIGNMENT - 1)) == 0;
 }
 
-/* The areas that follow a capability's header. Returns 0, -EPROTO, or -ENOSPC: there are too many. */
+/* The areas that follow a capability's header. Returns 0, -EPROTO, or -ENOSPC: there are too many.
+ */
 static int take_areas(struct far_region *region, const uint8_t *data, size_t size)
 {
     struct vfio_region_info_cap_sparse_mmap cap;

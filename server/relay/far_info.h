@@ -2,12 +2,12 @@
 /*
  * What a far device server says of its device: its regions and interrupts.
  *
- * The answers are decoded and checked here, once; the client is told what was understood of them, and
- * nothing else: regions and interrupts past those of PCI, and capabilities of a region other than its
- * mappable areas, stay with the far server.
+ * The answers are decoded and checked here, once; the client is told what was understood of them,
+ * and nothing else: regions and interrupts past those of PCI, and capabilities of a region other
+ * than its mappable areas, stay with the far server.
  *
- * A region that can be mapped has a file, which the client maps itself. Invariants: areas lie inside
- * their region; a region without a file is not MMAP, and has no areas.
+ * A region that can be mapped has a file, which the client maps itself. Invariants: areas lie
+ * inside their region; a region without a file is not MMAP, and has no areas.
  */
 #ifndef VIOMMU_SERVER_RELAY_FAR_INFO_H
 #define VIOMMU_SERVER_RELAY_FAR_INFO_H
@@ -26,8 +26,8 @@ enum {
 struct far_region {
     uint32_t flags; /* VFIO_REGION_INFO_FLAG_READ, _WRITE, _MMAP */
     uint64_t size;
-    uint64_t offset; /* where it begins in the file */
-    int fd;          /* the file, or -1 */
+    uint64_t offset;     /* where it begins in the file */
+    int fd;              /* the file, or -1 */
     unsigned area_count; /* 0: all of it can be mapped, if any */
     struct vfio_region_sparse_mmap_area areas[FAR_AREAS_MAX];
 };
@@ -57,8 +57,8 @@ void far_info_init(struct far_info *info);
 void far_info_fini(struct far_info *info);
 
 /*
- * Take an answer in: to GET_INFO, and of each region and interrupt index that it names. Return 0, or
- * -EPROTO for what makes no sense. Of fds[] the one that is kept is replaced by -1; with `files`
+ * Take an answer in: to GET_INFO, and of each region and interrupt index that it names. Return 0,
+ * or -EPROTO for what makes no sense. Of fds[] the one that is kept is replaced by -1; with `files`
  * false none is, and no region can be mapped.
  */
 int far_info_device(struct far_info *info, const void *data, size_t size);

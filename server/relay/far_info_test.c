@@ -140,7 +140,8 @@ static void regions_without_files(void **state)
     assert_int_equal(info.regions[3].flags, 0);
     assert_int_equal(fd, 0);
     assert_int_equal(far_info_region(&info, 2, &region, sizeof(region), NULL, 0, true), -EPROTO);
-    assert_int_equal(far_info_region(&info, 3, &region, sizeof(region) - 1, NULL, 0, true), -EPROTO);
+    assert_int_equal(far_info_region(&info, 3, &region, sizeof(region) - 1, NULL, 0, true),
+                     -EPROTO);
 }
 
 static void files(void **state)
@@ -177,9 +178,16 @@ static void capabilities_that_cannot_be(void **state)
     const uint32_t with_caps = VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_CAPS;
     static const uint32_t firsts[] = {1, 31, 89, 96, 97, 0x7fffffff, UINT32_MAX};
     static const struct vfio_region_sparse_mmap_area areas[] = {
-        {0, 0},      {0, 0x11000},           {0xf000, 0x2000},      {0x10000, 0x1000},
-        {1, 0x1000}, {0, 0x1001},            {UINT64_MAX, 0x1000},  {0x1000, UINT64_MAX},
-        {0, 0x800},  {UINT64_MAX - 0xfff, 0x1000},
+        {0, 0},
+        {0, 0x11000},
+        {0xf000, 0x2000},
+        {0x10000, 0x1000},
+        {1, 0x1000},
+        {0, 0x1001},
+        {UINT64_MAX, 0x1000},
+        {0x1000, UINT64_MAX},
+        {0, 0x800},
+        {UINT64_MAX - 0xfff, 0x1000},
     };
     bool mapped;
 

@@ -53,9 +53,27 @@ static void set_timer(struct relay *relay, uint64_t ms)
 
 /* ---- down ----------------------------------------------------------------------------------- */
 
+struct viommu_vfio_user_statistics relay_statistics(const struct relay *relay)
+{
+    struct viommu_vfio_user_statistics all = relay->past, now;
+
+    all.mappings = 0;
+    if (relay->far) {
+        viommu_vfio_user_statistics(relay->far, &now, sizeof(now));
+        all.maps += now.maps;
+        all.unmaps += now.unmaps;
+        all.mappings = now.mappings;
+        all.reads += now.reads;
+        all.writes += now.writes;
+        all.refused += now.refused;
+    }
+    return all;
+}
+
 /* Leave the far server, if there is one. */
 static void leave(struct relay *relay)
 {
+    relay->past = relay_statistics(relay);
     if (relay->subscriber) {
         viommu_subscriber_destroy(relay->subscriber);
         relay->subscriber = NULL;
@@ -403,7 +421,8 @@ static void go_up(struct relay *relay)
     relay_commands_reset(relay, 0);
 }
 
-/* Was the far server told of all that is mapped? Who goes on mapping does not hold it up for ever. */
+/* Was the far server told of all that is mapped? Who goes on mapping does not hold it up for ever.
+ */
 static void look_at_memory(struct relay *relay)
 {
     struct viommu_subscriber_status status = {.behind = false};
@@ -463,8 +482,8 @@ static void client_left(void *opaque)
     }
 }
 
-/* Nothing is taken in from a client that has to wait for what the device is, nor while the far server
- * is given what the client has. */
+/* Nothing is taken in from a client that has to wait for what the device is, nor while the far
+ * server is given what the client has. */
 static bool full(const void *opaque)
 {
     const struct relay *relay = opaque;

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A device in another process, put behind a unit: to our client we are the device, to the far device
- * server we are its client.
+ * A device in another process, put behind a unit: to our client we are the device, to the far
+ * device server we are its client.
  *
- * What the client asks of registers, interrupts and resets is checked against what the far server said
- * of its device, passed on, and answered when the far server has answered (commands.c). What the device
- * may reach of the guest's memory is the unit's to say: the far server is told of mappings as they are
- * made and taken away, by the vfio-user backend (viommu/vfio_user.h). Memory that the client offers on
- * the device's own connection is nobody's: the unit has its own.
+ * What the client asks of registers, interrupts and resets is checked against what the far server
+ * said of its device, passed on, and answered when the far server has answered (commands.c). What
+ * the device may reach of the guest's memory is the unit's to say: the far server is told of
+ * mappings as they are made and taken away, by the vfio-user backend (viommu/vfio_user.h). Memory
+ * that the client offers on the device's own connection is nobody's: the unit has its own.
  *
  * States.
  *
- *     down      there is no far server, or it failed. Registers read as all ones, writes go nowhere,
- *               as of a device that has left the bus.
- *     joining   connected; it is asked what it has, reset, given the client's eventfds, and told of
- *               mappings, one step after the other.
- *     up        commands are passed on.
+ * - down: there is no far server, or it failed. Registers read as all ones, writes go nowhere, as
+ *   of a device that has left the bus.
+ * - joining: connected. It is asked what it has, reset, given the client's eventfds, and told of
+ *   mappings, one step after the other.
+ * - up: commands are passed on.
  *
- * A far server that leaves, takes too long, or says what makes no sense is dropped: the connection is
- * closed, what was under way is answered as by a device that is down, and no invalidation waits for it
- * any more. It is joined again when the client resets the device, when another client comes, and by a
- * timer in between; the device is then as after power-on. What it has must be what the client was
- * told; else it stays down, for a client cannot be told anew.
+ * A far server that leaves, takes too long, or says what makes no sense is dropped: the connection
+ * is closed, what was under way is answered as by a device that is down, and no invalidation waits
+ * for it any more. It is joined again when the client resets the device, when another client comes,
+ * and by a timer in between; the device is then as after power-on. What it has must be what the
+ * client was told; else it stays down, for a client cannot be told anew.
  *
  * One client of ours is one connection there: when the client leaves, the far server is left, and
  * joined again for the next one.
@@ -46,8 +46,8 @@ enum {
     /* Commands under way, and bytes of theirs: with so much no more are taken in. */
     RELAY_COMMANDS_MAX = 32,
     RELAY_BYTES_MAX = 65536,
-    /* What the far server may take for an answer, and all of joining. A client waits 5 s (QEMU), and a
-     * reset may have to wait for both. */
+    /* What the far server may take for an answer, and all of joining. A client waits 5 s (QEMU),
+     * and a reset may have to wait for both. */
     RELAY_ANSWER_MS = 2000,
     RELAY_JOIN_MS = 2000,
 };
@@ -87,11 +87,11 @@ struct relay_command {
 };
 
 struct relay_config {
-    const char *name; /* this and the next one outlive the relay */
-    const char *path; /* the far server's socket */
+    const char *name;             /* this and the next one outlive the relay */
+    const char *path;             /* the far server's socket */
     struct viommu_device *device; /* its place behind the unit */
-    bool isolate;         /* pass no files, neither way */
-    uint32_t answer_ms;   /* 0: RELAY_ANSWER_MS, RELAY_JOIN_MS */
+    bool isolate;                 /* pass no files, neither way */
+    uint32_t answer_ms;           /* 0: RELAY_ANSWER_MS, RELAY_JOIN_MS */
     uint32_t join_ms;
 };
 
@@ -111,15 +111,15 @@ struct relay {
     uint64_t deadline;
     unsigned pause_ms; /* before the next try */
     uint64_t up_since;
-    int told_error;    /* that people were told of, since it was up */
-    unsigned lines;    /* that were printed */
+    int told_error; /* that people were told of, since it was up */
+    unsigned lines; /* that were printed */
 
     enum relay_step step;
     uint32_t index; /* in a step: a region, an interrupt index, and a vector of that */
     uint32_t vector;
     struct far_info fresh; /* what is being learnt */
     struct far_info info;  /* what it has, once it was up */
-    bool told;   /* this client knows `info` */
+    bool told;             /* this client knows `info` */
     bool io_fds; /* and was given descriptors of the far server's that cannot be replaced */
 
     struct relay_vectors vectors;
@@ -127,20 +127,24 @@ struct relay {
     unsigned command_count;
     size_t command_bytes;
 
-    uint64_t passed_on;   /* commands */
+    uint64_t passed_on; /* commands */
     uint64_t answered_dead;
     uint64_t joins;
     uint64_t losses;
+    struct viommu_vfio_user_statistics past; /* of connections that are over */
 };
 
 /*
- * Connects to the far server. Returns 0: joining goes on in the loop, and what fails from now on makes
- * the device one that is down; or a negative errno of connecting, with nothing open.
+ * Connects to the far server. Returns 0: joining goes on in the loop, and what fails from now on
+ * makes the device one that is down; or a negative errno of connecting, with nothing open.
  */
 int relay_open(struct relay *relay, struct loop *loop, const struct relay_config *config);
 
 /* With the port closed. */
 void relay_close(struct relay *relay);
+
+/* What went over all connections; `mappings` is of the one that there is. */
+struct viommu_vfio_user_statistics relay_statistics(const struct relay *relay);
 
 /* For commands.c: the client wants the device back at once. */
 void relay_join_now(struct relay *relay);

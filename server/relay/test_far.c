@@ -21,7 +21,7 @@
 #include "vfio_user/test_client.h"
 
 enum {
-    PATIENCE_MS = 10000,
+    PATIENCE_MS = 30000,
 };
 
 /* ---- the far server -------------------------------------------------------------------------- */
@@ -125,8 +125,8 @@ static bool far_answer(struct test_far *far, const struct vfio_user_message *com
     default:
         break;
     }
-    if (vfio_user_connection_send_fds(&far->connection, header, bytes, size, NULL, 0, &fd, fd >= 0) <
-        0) {
+    if (vfio_user_connection_send_fds(&far->connection, header, bytes, size, NULL, 0, &fd,
+                                      fd >= 0) < 0) {
         drop(far);
     }
     return far->connected;
@@ -345,7 +345,8 @@ void test_relay_attach(struct test_relay *test)
     assert_int_equal(vfio_user_connection_init(&test->client, fds[0]), 0);
     assert_int_equal(vfio_user_endpoint_init(&test->endpoint, &test->relay.function, fds[1]), 0);
     test->attached = true;
-    assert_int_equal(test_relay_command(test, VFIO_USER_VERSION, version, sizeof(version), NULL), 0);
+    assert_int_equal(test_relay_command(test, VFIO_USER_VERSION, version, sizeof(version), NULL),
+                     0);
 }
 
 void test_relay_detach(struct test_relay *test)
@@ -388,6 +389,17 @@ void test_relay_until(struct test_relay *test, enum relay_state state)
     } while (test->relay.state != state);
 }
 
+void test_relay_wait(struct test_relay *test, bool (*condition)(const struct test_relay *test))
+{
+    uint64_t end = clock_ms() + PATIENCE_MS;
+
+    while (!condition(test)) {
+        assert_true(clock_ms() < end);
+        test_relay_step(test);
+        nap();
+    }
+}
+
 void test_relay_for(struct test_relay *test, unsigned ms)
 {
     uint64_t end = clock_ms() + ms;
@@ -403,9 +415,8 @@ uint16_t test_relay_send(struct test_relay *test, uint16_t command, uint32_t fla
 {
     struct vfio_user_header header = {.id = ++test->next_id, .command = command, .flags = flags};
 
-    assert_int_equal(vfio_user_connection_send_fds(&test->client, header, data, size, NULL, 0, fds,
-                                                   n_fds),
-                     0);
+    assert_int_equal(
+        vfio_user_connection_send_fds(&test->client, header, data, size, NULL, 0, fds, n_fds), 0);
     return header.id;
 }
 
@@ -490,9 +501,8 @@ void test_relay_map(struct test_relay *test, unsigned pages)
     test->memory_fd = memfd_create("ram", MFD_CLOEXEC);
     test->memory_last = region.last;
     assert_int_equal(ftruncate(test->memory_fd, 4096 * pages), 0);
-    assert_int_equal(unit_memory_ops.map(&test->vtd.unit, &region, test->memory_fd,
-                                         &test->memory_cookie),
-                     0);
+    assert_int_equal(
+        unit_memory_ops.map(&test->vtd.unit, &region, test->memory_fd, &test->memory_cookie), 0);
 }
 
 void test_relay_unmap(struct test_relay *test)
@@ -500,4 +510,62 @@ void test_relay_unmap(struct test_relay *test)
     unit_memory_ops.unmap(&test->vtd.unit, 0, test->memory_last, test->memory_cookie);
     close(test->memory_fd);
     test->memory_fd = -1;
+}
+
+int test_relay_set_eventfds(struct test_relay *test, uint32_t index, uint32_t start, uint32_t count,
+                            const int *fds, unsigned n_fds)
+{
+    const struct vfio_irq_set set = {
+        .argsz = sizeof(set),
+        .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+        .index = index,
+        .start = start,
+        .count = count,
+    };
+    struct test_answer answer;
+    uint64_t end = clock_ms() + 30000;
+
+    test_relay_send(test, VFIO_USER_DEVICE_SET_IRQS, 0, &set, sizeof(set), fds, n_fds);
+    while (!test_relay_receive(test, &answer)) {
+        test_relay_step(test);
+        assert_true(clock_ms() < end);
+    }
+    return answer.error;
+}
+
+int test_relay_set_irqs(struct test_relay *test, uint32_t flags, uint32_t index, uint32_t start,
+                        uint32_t count, const char *data, size_t size)
+{
+    const struct vfio_irq_set set = {
+        .argsz = sizeof(set),
+        .flags = flags,
+        .index = index,
+        .start = start,
+        .count = count,
+    };
+    char message[128];
+
+    memcpy(message, &set, sizeof(set));
+    memcpy(message + sizeof(set), data, size);
+    return test_relay_command(test, VFIO_USER_DEVICE_SET_IRQS, message, sizeof(set) + size, NULL);
+}
+
+void test_relay_ask_for_bar(struct test_relay *test, uint32_t argsz, struct test_answer *answer)
+{
+    struct vfio_region_info region = {.argsz = argsz};
+
+    assert_int_equal(
+        test_relay_command(test, VFIO_USER_DEVICE_GET_REGION_INFO, &region, sizeof(region), answer),
+        0);
+}
+
+/* While the far server is there, and no good. */
+void test_relay_stays_away(struct test_relay *test)
+{
+    unsigned connections = test->far.connections;
+
+    while (test->far.connections < connections + 2) {
+        test_relay_step(test);
+        assert_int_not_equal(test->relay.state, RELAY_UP);
+    }
 }

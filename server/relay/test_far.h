@@ -2,8 +2,8 @@
 /*
  * A far device server for tests of the relay, in the same process and on the same thread: it does
  * something when a test lets it (test_far_step), right or wrong. Around it: a VT-d unit in caching
- * mode whose translation is off, so that a device reaches all of the guest's memory; the relay; and a
- * client of it. Only for unit tests.
+ * mode whose translation is off, so that a device reaches all of the guest's memory; the relay; and
+ * a client of it. Only for unit tests.
  */
 #ifndef VIOMMU_SERVER_RELAY_TEST_FAR_H
 #define VIOMMU_SERVER_RELAY_TEST_FAR_H
@@ -17,22 +17,23 @@
 enum {
     TEST_BAR_SIZE = 0x4000,
     TEST_VECTORS = 40,
-    TEST_ANSWER_MS = 150,
-    TEST_JOIN_MS = 300,
+    /* Long enough for a machine that has much else to do. */
+    TEST_ANSWER_MS = 600,
+    TEST_JOIN_MS = 1500,
     TEST_LOG_MAX = 256,
 };
 
 /* How it answers a command that is named by `odd_command`. */
 enum test_odd {
     TEST_ODD_NONE,
-    TEST_ODD_SILENT,   /* not */
-    TEST_ODD_LEAVE,    /* it closes the connection instead */
-    TEST_ODD_SHORT,    /* two bytes too few */
-    TEST_ODD_LONG,     /* two bytes too many */
-    TEST_ODD_OTHER,    /* bytes that differ */
-    TEST_ODD_FRAME,    /* a header that cannot be */
-    TEST_ODD_NUMBER,   /* to a command that nobody sent */
-    TEST_ODD_REFUSE,   /* with an error */
+    TEST_ODD_SILENT, /* not */
+    TEST_ODD_LEAVE,  /* it closes the connection instead */
+    TEST_ODD_SHORT,  /* two bytes too few */
+    TEST_ODD_LONG,   /* two bytes too many */
+    TEST_ODD_OTHER,  /* bytes that differ */
+    TEST_ODD_FRAME,  /* a header that cannot be */
+    TEST_ODD_NUMBER, /* to a command that nobody sent */
+    TEST_ODD_REFUSE, /* with an error */
 };
 
 struct test_far {
@@ -43,20 +44,20 @@ struct test_far {
     unsigned connections; /* ever */
     uint16_t odd_command;
     enum test_odd odd;
-    unsigned odd_skip;    /* answer so many of them as one should */
-    bool hold;            /* take nothing in */
+    unsigned odd_skip; /* answer so many of them as one should */
+    bool hold;         /* take nothing in */
 
     /* The device. */
     uint8_t bar[TEST_BAR_SIZE];
     uint8_t config[256];
     uint32_t vectors;
-    int file;             /* -1: BAR0 cannot be mapped */
-    unsigned areas;       /* of it, that can; 0: all */
+    int file;       /* -1: BAR0 cannot be mapped */
+    unsigned areas; /* of it, that can; 0: all */
     bool no_reset;
     int eventfds[TEST_VECTORS]; /* of MSI-X, on this connection */
 
-    unsigned count[16];   /* commands, by number, on this connection */
-    unsigned mapped_files; /* DMA_MAP with a descriptor, ever */
+    unsigned count[16];         /* commands, by number, on this connection */
+    unsigned mapped_files;      /* DMA_MAP with a descriptor, ever */
     uint16_t log[TEST_LOG_MAX]; /* commands, on this connection */
     unsigned log_count;
 };
@@ -101,8 +102,10 @@ void test_relay_detach(struct test_relay *test);
 /* All that can be done now. */
 void test_relay_step(struct test_relay *test);
 
-/* Goes on until the relay is in a state; fails the test when that takes long. */
+/* Goes on until the relay is in a state, or something else has come about; fails the test when that
+ * takes long. Or for so long. */
 void test_relay_until(struct test_relay *test, enum relay_state state);
+void test_relay_wait(struct test_relay *test, bool (*condition)(const struct test_relay *test));
 void test_relay_for(struct test_relay *test, unsigned ms);
 
 /* Sends a command of the client; waits for an answer; both. */
@@ -114,6 +117,18 @@ int test_relay_command(struct test_relay *test, uint16_t command, const void *da
 
 int test_relay_read32(struct test_relay *test, uint32_t region, uint64_t offset, uint32_t *value);
 int test_relay_write32(struct test_relay *test, uint32_t region, uint64_t offset, uint32_t value);
+
+/* SET_IRQS, of eventfds or otherwise. */
+int test_relay_set_eventfds(struct test_relay *test, uint32_t index, uint32_t start, uint32_t count,
+                            const int *fds, unsigned n_fds);
+int test_relay_set_irqs(struct test_relay *test, uint32_t flags, uint32_t index, uint32_t start,
+                        uint32_t count, const char *data, size_t size);
+
+/* GET_REGION_INFO of BAR0, with this room. */
+void test_relay_ask_for_bar(struct test_relay *test, uint32_t argsz, struct test_answer *answer);
+
+/* While the far server is there, and no good. */
+void test_relay_stays_away(struct test_relay *test);
 
 /* Memory of the guest, of this many pages, over the unit's own connection. */
 void test_relay_map(struct test_relay *test, unsigned pages);

@@ -41,8 +41,8 @@ int relay_vectors_reserve(struct relay_vectors *vectors, const struct far_info *
     return 0;
 }
 
-void relay_vectors_set(struct relay_vectors *vectors, uint32_t index, uint32_t start, uint32_t count,
-                       int *fds)
+void relay_vectors_set(struct relay_vectors *vectors, uint32_t index, uint32_t start,
+                       uint32_t count, int *fds)
 {
     for (uint32_t i = 0; i < count; i++) {
         int *place = &vectors->fds[index][start + i];

@@ -3,8 +3,8 @@
  * The eventfds that a client has given for a far device's interrupts, remembered: a far server that
  * comes back is given them again.
  *
- * For each interrupt index a row, as long as the far server said. Invariant: an entry is a descriptor
- * of ours, or -1.
+ * For each interrupt index a row, as long as the far server said. Invariant: an entry is a
+ * descriptor of ours, or -1.
  */
 #ifndef VIOMMU_SERVER_RELAY_VECTORS_H
 #define VIOMMU_SERVER_RELAY_VECTORS_H
@@ -27,8 +27,8 @@ int relay_vectors_reserve(struct relay_vectors *vectors, const struct far_info *
 
 /* A range of a row that there is. Closes what was there; takes fds[] over, replacing them by -1;
  * NULL: none any more. */
-void relay_vectors_set(struct relay_vectors *vectors, uint32_t index, uint32_t start, uint32_t count,
-                       int *fds);
+void relay_vectors_set(struct relay_vectors *vectors, uint32_t index, uint32_t start,
+                       uint32_t count, int *fds);
 
 /* From this place on, the next one that has an eventfd, which stays theirs: -1: there is none. */
 int relay_vectors_next(const struct relay_vectors *vectors, uint32_t *index, uint32_t *vector);

@@ -21,6 +21,8 @@ from vfio_user_client import (CONFIG, Client, EDU_BUFFER, INTERRUPT, MSI, RESET,
 VIOMMU = sys.argv[1]
 RAM = 1 << 20
 ONES = 0xffffffff
+IN_TIME_S = 1.8  # less than a far server may take for an answer
+SOON_S = 10      # however slow the machine is
 EDU_ID = 0x010000ed
 failures = []
 
@@ -40,6 +42,10 @@ def relay_server(folder, keys="", more=()):
     options = list(more) + ["--device", "vfio-user:far,at=06.0,socket=near" + keys,
                             "--device", "edu,at=07.0,socket=other"]
     return Server(VIOMMU, folder, ([] if "isolate" in keys else ["--caching-mode"]) + options)
+
+
+def counter(output, name):
+    return [int(line.split()[-1]) for line in output.splitlines() if line.strip().startswith(name)][0]
 
 
 class Machine:
@@ -71,19 +77,19 @@ class Machine:
         os.pwrite(self.ram, text + b"\0" * 16, 0x3000)
         os.pwrite(self.ram, bytes(64), 0x5000)
         self.device.edu_dma(0x3000, EDU_BUFFER, len(text), INTERRUPT)
-        first = signalled(self.event, 5)
+        first = signalled(self.event)
         self.device.edu_dma(EDU_BUFFER, 0x5000, len(text), TO_MEMORY | INTERRUPT)
-        return first == 1 and signalled(self.event, 5) == 1 and \
+        return first == 1 and signalled(self.event) == 1 and \
             os.pread(self.ram, len(text), 0x5000) == text
 
     def others_go_on(self):
         """Our own device answers, and at once."""
         begin = time.monotonic()
         right = self.other.read32(0, 0) == EDU_ID
-        return right and time.monotonic() - begin < 1
+        return right and time.monotonic() - begin < IN_TIME_S
 
 
-def wait_until(condition, seconds=15):
+def wait_until(condition, seconds=30):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -126,6 +132,10 @@ def test_edu(folder, keys):
                    server.output())
             expect("it ends well%s" % keys, server.stop() == 0 and "commands passed on" in server.output(),
                    server.output())
+            asked = counter(server.output(), "reads that it asked for")
+            told = counter(server.output(), "mappings told to the far server")
+            expect("%s DMA by messages%s" % ("all" if keys else "no", keys),
+                   asked > 0 if keys else asked == 0 and told > 1, server.output())
 
 
 def dma_arrives(machine):
@@ -157,13 +167,13 @@ def test_stopped(folder):
         device.send(device.frame(9, struct.pack("<QII", 0, 0, 4)))
         expect("while it hangs the others go on", machine.others_go_on())
         expect("it is given up in time", device.reply(device.next_id)[16:] == b"\xff" * 4
-               and time.monotonic() - begin < 4, time.monotonic() - begin)
+               and time.monotonic() - begin < SOON_S, time.monotonic() - begin)
         begin = time.monotonic()
         machine.unit.unmap(0, RAM)
-        expect("memory leaves", time.monotonic() - begin < 4)
+        expect("memory leaves", time.monotonic() - begin < SOON_S)
         machine.unit.map(0, RAM, machine.ram)
         begin = time.monotonic()
-        expect("a reset fails in time", refused(device, RESET) and time.monotonic() - begin < 5)
+        expect("a reset fails in time", refused(device, RESET) and time.monotonic() - begin < SOON_S)
         far.process.send_signal(signal.SIGCONT)
         expect("it is back", wait_until(lambda: device.read32(0, 0) == EDU_ID), server.output())
         expect("as after power-on", device.read32(0, 4) != 0xfffffffa)
@@ -174,7 +184,7 @@ def test_stopped(folder):
         far.process.send_signal(signal.SIGSTOP)
         begin = time.monotonic()
         machine.unit.unmap(0, RAM)
-        expect("memory leaves one that hangs", time.monotonic() - begin < 4, time.monotonic() - begin)
+        expect("memory leaves one that hangs", time.monotonic() - begin < SOON_S, time.monotonic() - begin)
         expect("and the others go on", machine.others_go_on())
         far.process.send_signal(signal.SIGCONT)
         far.process.kill()

@@ -53,11 +53,16 @@ static int close_relay(struct served_device *served)
 static void summarize(const struct served_device *served)
 {
     const struct relay *relay = served->relay;
+    const struct viommu_vfio_user_statistics statistics = relay_statistics(relay);
 
     summary_print_line("commands passed on", relay->passed_on);
-    summary_print_line("commands answered for a far server that was not there",
-                       relay->answered_dead);
+    summary_print_line("commands answered without it", relay->answered_dead);
     summary_print_line("times that the far server was lost", relay->losses);
+    summary_print_line("mappings told to the far server", statistics.maps);
+    summary_print_line("mappings taken back from it", statistics.unmaps);
+    summary_print_line("reads that it asked for", statistics.reads);
+    summary_print_line("writes that it asked for", statistics.writes);
+    summary_print_line("of these two, refused", statistics.refused);
 }
 
 const struct serve_kind serve_kind_vfio_user = {

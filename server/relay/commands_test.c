@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Tests of what a client may ask of a device in another process, and of what it may not. */
+#include "commands.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "clock.h"
+#include "log.h"
+#include "test_far.h"
+#include "vfio_user/test_client.h"
+
+static struct test_relay test;
+static uint32_t value;
+
+static int setup(void **state)
+{
+    (void)state;
+    test_relay_open(&test, false);
+    return 0;
+}
+
+static int setup_attached(void **state)
+{
+    setup(state);
+    test_relay_attach(&test);
+    return 0;
+}
+
+static int setup_isolated(void **state)
+{
+    (void)state;
+    test_relay_open(&test, true);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    test_relay_close(&test);
+    return 0;
+}
+
+static bool is_full(const struct test_relay *what)
+{
+    return what->relay.command_count == RELAY_COMMANDS_MAX;
+}
+
+/* ---- all is well ----------------------------------------------------------------------------- */
+
+static void registers_are_the_far_servers(void **state)
+{
+    (void)state;
+    test.far.bar[0x10] = 0x77;
+    assert_int_equal(test_relay_read32(&test, 0, 0x10, &value), 0);
+    assert_int_equal(value, 0x77);
+    assert_int_equal(test_relay_write32(&test, 0, 0x20, 0x12345678), 0);
+    assert_memory_equal(test.far.bar + 0x20, "\x78\x56\x34\x12", 4);
+    assert_int_equal(test_relay_write32(&test, VFIO_PCI_CONFIG_REGION_INDEX, 4, 6), 0);
+    assert_int_equal(test.far.config[4], 6);
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_RESET, NULL, 0, NULL), 0);
+    assert_int_equal(test_relay_read32(&test, 0, 0x20, &value), 0);
+    assert_int_equal(value, 0);
+    assert_int_equal(test.far.count[VFIO_USER_DEVICE_RESET], 2); /* one of joining */
+}
+
+static void posted_writes_keep_their_order(void **state)
+{
+    struct {
+        struct vfio_user_region_access access;
+        uint32_t value;
+    } data = {{.offset = 0x30, .count = 4}, 0};
+
+    (void)state;
+    for (uint32_t i = 1; i <= 100; i++) {
+        data.value = i;
+        test_relay_send(&test, VFIO_USER_REGION_WRITE, VFIO_USER_NO_REPLY, &data, 20, NULL, 0);
+    }
+    assert_int_equal(test_relay_read32(&test, 0, 0x30, &value), 0);
+    assert_int_equal(value, 100);
+    assert_int_equal(test.far.count[VFIO_USER_REGION_WRITE], 100);
+}
+
+/* No more is taken in than is bounded, and nothing is lost. */
+static void a_slow_far_server_slows_its_client(void **state)
+{
+    struct {
+        struct vfio_user_region_access access;
+        uint32_t value;
+    } data = {{.offset = 0x30, .count = 4}, 0};
+
+    (void)state;
+    test.far.hold = true;
+    for (uint32_t i = 1; i <= 100; i++) {
+        data.value = i;
+        test_relay_send(&test, VFIO_USER_REGION_WRITE, VFIO_USER_NO_REPLY, &data, 20, NULL, 0);
+    }
+    test_relay_wait(&test, is_full);
+    test_relay_for(&test, 10);
+    assert_int_equal(test.relay.command_count, RELAY_COMMANDS_MAX);
+    test.far.hold = false;
+    assert_int_equal(test_relay_read32(&test, 0, 0x30, &value), 0);
+    assert_int_equal(value, 100);
+    assert_int_equal(test.relay.command_count, 0);
+    assert_int_equal(test.relay.command_bytes, 0);
+}
+
+static void what_the_device_has_is_told(void **state)
+{
+    struct vfio_user_device_info device = {.argsz = sizeof(device)};
+    struct vfio_region_info region = {.argsz = sizeof(region)};
+    struct vfio_irq_info irqs = {.argsz = sizeof(irqs), .index = VFIO_PCI_MSIX_IRQ_INDEX};
+    struct test_answer answer;
+
+    (void)state;
+    assert_int_equal(
+        test_relay_command(&test, VFIO_USER_DEVICE_GET_INFO, &device, sizeof(device), &answer), 0);
+    memcpy(&device, answer.data, sizeof(device));
+    assert_int_equal(device.flags, VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET);
+    assert_int_equal(device.num_regions, VFIO_PCI_NUM_REGIONS); /* it says two more */
+    assert_int_equal(device.num_irqs, VFIO_PCI_NUM_IRQS);
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_GET_REGION_INFO, &region,
+                                        sizeof(region), &answer),
+                     0);
+    assert_int_equal(answer.size, sizeof(region));
+    assert_int_equal(answer.fd, -1);
+    memcpy(&region, answer.data, sizeof(region));
+    assert_int_equal(region.size, TEST_BAR_SIZE);
+    assert_int_equal(region.flags, VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE);
+    assert_int_equal(
+        test_relay_command(&test, VFIO_USER_DEVICE_GET_IRQ_INFO, &irqs, sizeof(irqs), &answer), 0);
+    memcpy(&irqs, answer.data, sizeof(irqs));
+    assert_int_equal(irqs.count, TEST_VECTORS);
+    assert_int_equal(irqs.index, VFIO_PCI_MSIX_IRQ_INDEX);
+    region.index = VFIO_PCI_NUM_REGIONS;
+    assert_int_equal(
+        test_relay_command(&test, VFIO_USER_DEVICE_GET_REGION_INFO, &region, sizeof(region), NULL),
+        -EINVAL);
+    irqs.index = VFIO_PCI_NUM_IRQS;
+    assert_int_equal(
+        test_relay_command(&test, VFIO_USER_DEVICE_GET_IRQ_INFO, &irqs, sizeof(irqs), NULL),
+        -EINVAL);
+    region = (struct vfio_region_info){.argsz = sizeof(region) - 1};
+    assert_int_equal(
+        test_relay_command(&test, VFIO_USER_DEVICE_GET_REGION_INFO, &region, sizeof(region), NULL),
+        -EINVAL);
+}
+
+static void registers_that_can_be_mapped(void **state)
+{
+    struct vfio_region_info_cap_sparse_mmap cap;
+    struct vfio_region_sparse_mmap_area areas[2];
+    struct vfio_region_info region;
+    struct test_answer answer;
+    struct stat ours, theirs;
+    int file = memfd_create("bar", MFD_CLOEXEC);
+
+    (void)state;
+    test.far.file = file;
+    test.far.areas = 2;
+    test_relay_attach(&test);
+    test_relay_ask_for_bar(&test, sizeof(region), &answer);
+    memcpy(&region, answer.data, sizeof(region));
+    assert_int_equal(answer.size, sizeof(region));
+    assert_int_equal(region.argsz, sizeof(region) + sizeof(cap) + sizeof(areas));
+    assert_int_equal(region.cap_offset, 0);
+    assert_true(answer.fd >= 0);
+    close(answer.fd);
+    test_relay_ask_for_bar(&test, region.argsz, &answer);
+    memcpy(&region, answer.data, sizeof(region));
+    assert_int_equal(answer.size, region.argsz);
+    assert_int_equal(region.flags, VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
+                                       VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_CAPS);
+    assert_int_equal(region.offset, 0x1000);
+    memcpy(&cap, answer.data + region.cap_offset, sizeof(cap));
+    assert_int_equal(cap.header.id, VFIO_REGION_INFO_CAP_SPARSE_MMAP);
+    assert_int_equal(cap.nr_areas, 2);
+    memcpy(areas, answer.data + region.cap_offset + sizeof(cap), sizeof(areas));
+    assert_int_equal(areas[1].offset, 0x1000);
+    assert_int_equal(areas[1].size, 0x1000);
+    assert_int_equal(fstat(file, &ours), 0);
+    assert_int_equal(fstat(answer.fd, &theirs), 0);
+    assert_int_equal(ours.st_ino, theirs.st_ino);
+    close(answer.fd);
+    test.far.file = -1;
+    close(file);
+}
+
+static void isolated_nothing_is_passed(void **state)
+{
+    struct vfio_user_region_io_fds io = {.argsz = sizeof(io)};
+    struct vfio_region_info region;
+    struct test_answer answer;
+
+    (void)state;
+    test.far.file = memfd_create("bar", MFD_CLOEXEC);
+    test_relay_map(&test, 16);
+    test_relay_attach(&test);
+    assert_true(test.far.count[VFIO_USER_DMA_MAP] > 0);
+    assert_int_equal(test.far.mapped_files, 0);
+    test_relay_ask_for_bar(&test, sizeof(region), &answer);
+    memcpy(&region, answer.data, sizeof(region));
+    assert_int_equal(region.flags, VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE);
+    assert_int_equal(answer.fd, -1);
+    assert_int_equal(
+        test_relay_command(&test, VFIO_USER_DEVICE_GET_REGION_IO_FDS, &io, sizeof(io), NULL),
+        -ENOTSUP);
+    close(test.far.file);
+    test.far.file = -1;
+}
+
+static void io_fds_are_passed(void **state)
+{
+    struct vfio_user_region_io_fds io = {.argsz = sizeof(io)};
+    struct test_answer answer;
+
+    (void)state;
+    test.far.file = memfd_create("io", MFD_CLOEXEC);
+    assert_int_equal(
+        test_relay_command(&test, VFIO_USER_DEVICE_GET_REGION_IO_FDS, &io, sizeof(io), &answer), 0);
+    assert_int_equal(answer.size, sizeof(io));
+    assert_true(answer.fd >= 0);
+    close(answer.fd);
+    close(test.far.file);
+    test.far.file = -1;
+    /* They cannot be replaced, so this client's device cannot come back. */
+    test_far_leave(&test.far);
+    test_far_listen(&test.far);
+    test_relay_stays_away(&test);
+    test_relay_detach(&test);
+    test_relay_attach(&test);
+}
+
+static void eventfds_go_to_the_far_server(void **state)
+{
+    int fds[3];
+
+    (void)state;
+    test_open_eventfds(fds, 3);
+    assert_int_equal(test_relay_set_eventfds(&test, VFIO_PCI_MSIX_IRQ_INDEX, 5, 3, fds, 3), 0);
+    assert_int_equal(eventfd_write(test.far.eventfds[6], 1), 0);
+    assert_int_equal(test_eventfd_count(fds[1]), 1);
+    assert_int_equal(test_relay_set_eventfds(&test, VFIO_PCI_MSIX_IRQ_INDEX, 6, 1, NULL, 0), 0);
+    assert_int_equal(test.far.eventfds[6], -1);
+    assert_true(test.far.eventfds[5] >= 0 && test.far.eventfds[7] >= 0);
+    /* Mask and trigger go on as they are. */
+    assert_int_equal(test_relay_set_irqs(&test, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK,
+                                         0, 0, 1, "", 0),
+                     0);
+    assert_int_equal(test_relay_set_irqs(&test,
+                                         VFIO_IRQ_SET_DATA_BOOL | VFIO_IRQ_SET_ACTION_TRIGGER, 2,
+                                         38, 2, "\1\0", 2),
+                     0);
+    assert_int_equal(test.far.count[VFIO_USER_DEVICE_SET_IRQS], 4);
+    test_close_all(fds, 3);
+}
+
+static void a_refusal_is_passed_on(void **state)
+{
+    int fd;
+
+    (void)state;
+    test.far.odd = TEST_ODD_REFUSE;
+    test.far.odd_command = VFIO_USER_REGION_READ;
+    assert_int_equal(test_relay_read32(&test, 0, 0, &value), -EBUSY);
+    test.far.odd_command = VFIO_USER_DEVICE_RESET;
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_RESET, NULL, 0, NULL), -EBUSY);
+    test.far.odd_command = VFIO_USER_DEVICE_SET_IRQS;
+    test_open_eventfds(&fd, 1);
+    assert_int_equal(test_relay_set_eventfds(&test, VFIO_PCI_MSIX_IRQ_INDEX, 0, 1, &fd, 1), -EBUSY);
+    assert_int_equal(test.relay.vectors.fds[VFIO_PCI_MSIX_IRQ_INDEX][0], -1);
+    assert_int_equal(test.relay.state, RELAY_UP);
+    close(fd);
+}
+
+/* ---- what a client may not ask --------------------------------------------------------------- */
+
+static void accesses_that_cannot_be(void **state)
+{
+    static const struct {
+        struct vfio_user_region_access access;
+        size_t more; /* bytes that follow */
+    } cases[] = {
+        {{.offset = TEST_BAR_SIZE - 3, .count = 4}, 4},
+        {{.offset = TEST_BAR_SIZE + 1, .count = 0}, 0},
+        {{.offset = UINT64_MAX, .count = 4}, 4},
+        {{.offset = 0, .region = 1, .count = 4}, 4},
+        {{.offset = 0, .region = VFIO_PCI_NUM_REGIONS, .count = 4}, 4},
+        {{.offset = 0, .region = UINT32_MAX, .count = 4}, 4},
+        {{.offset = 0, .count = UINT32_MAX}, 4},
+        {{.offset = 0, .region = VFIO_PCI_ROM_REGION_INDEX, .count = 4}, 4}, /* a write */
+        {{.offset = 0, .count = 4}, 3},
+        {{.offset = 0, .count = 4}, 5},
+    };
+    const struct vfio_user_region_access nothing = {.offset = TEST_BAR_SIZE};
+    const int fd = 0;
+    unsigned sent;
+
+    (void)state;
+    sent = test.far.log_count;
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint8_t data[32] = {0};
+
+        memcpy(data, &cases[i].access, sizeof(cases[i].access));
+        assert_int_equal(
+            test_relay_command(&test, VFIO_USER_REGION_WRITE, data, 16 + cases[i].more, NULL),
+            -EINVAL);
+        if (i < 7) {
+            assert_int_equal(test_relay_command(&test, VFIO_USER_REGION_READ, data, 16, NULL),
+                             -EINVAL);
+        }
+    }
+    assert_int_equal(test_relay_command(&test, VFIO_USER_REGION_READ, cases, 20, NULL), -EINVAL);
+    assert_int_equal(test_relay_command(&test, VFIO_USER_REGION_READ, &nothing, 16, NULL), 0);
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_RESET, cases, 1, NULL), -EINVAL);
+    assert_int_equal(test_relay_command(&test, 14, NULL, 0, NULL), -ENOTSUP);
+    test_relay_send(&test, VFIO_USER_DEVICE_RESET, VFIO_USER_NO_REPLY, NULL, 0, &fd, 1);
+    assert_int_equal(test_relay_command(&test, 14, NULL, 0, NULL), -ENOTSUP);
+    assert_int_equal(test.far.log_count, sent); /* nothing of this went there */
+}
+
+static void interrupts_that_cannot_be(void **state)
+{
+    const uint32_t msix = VFIO_PCI_MSIX_IRQ_INDEX;
+    const uint32_t trigger = VFIO_IRQ_SET_ACTION_TRIGGER;
+    unsigned sent = test.far.log_count;
+    int fds[2];
+
+    (void)state;
+    test_open_eventfds(fds, 2);
+    assert_int_equal(test_relay_set_eventfds(&test, msix, TEST_VECTORS - 1, 2, fds, 2), -EINVAL);
+    assert_int_equal(test_relay_set_eventfds(&test, msix, UINT32_MAX, 2, fds, 2), -EINVAL);
+    assert_int_equal(test_relay_set_eventfds(&test, msix, 2, UINT32_MAX, fds, 2), -EINVAL);
+    assert_int_equal(test_relay_set_eventfds(&test, msix, 0, 3, fds, 2), -EINVAL);
+    assert_int_equal(test_relay_set_eventfds(&test, msix, 0, 0, NULL, 0), -EINVAL);
+    assert_int_equal(test_relay_set_eventfds(&test, VFIO_PCI_NUM_IRQS, 0, 1, fds, 1), -EINVAL);
+    assert_int_equal(test_relay_set_eventfds(&test, UINT32_MAX, 0, 1, fds, 1), -EINVAL);
+    assert_int_equal(test_relay_set_irqs(&test,
+                                         VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_UNMASK, 0,
+                                         0, 1, "", 0),
+                     -ENOTSUP);
+    assert_int_equal(
+        test_relay_set_irqs(&test, VFIO_IRQ_SET_DATA_BOOL | trigger, msix, 0, 2, "\1", 1), -EINVAL);
+    assert_int_equal(test_relay_set_irqs(&test,
+                                         VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_DATA_BOOL | trigger,
+                                         msix, 0, 1, "\1", 1),
+                     -EINVAL);
+    assert_int_equal(test_relay_set_irqs(&test, VFIO_IRQ_SET_DATA_NONE, msix, 0, 1, "", 0),
+                     -EINVAL);
+    assert_int_equal(
+        test_relay_set_irqs(&test, VFIO_IRQ_SET_DATA_NONE | trigger | 0x100, msix, 0, 1, "", 0),
+        -EINVAL);
+    assert_int_equal(test.far.log_count, sent);
+    test_close_all(fds, 2);
+}
+
+#define TEST(name)          cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST_ATTACHED(name) cmocka_unit_test_setup_teardown(name, setup_attached, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST_ATTACHED(registers_are_the_far_servers),
+        TEST_ATTACHED(posted_writes_keep_their_order),
+        TEST_ATTACHED(a_slow_far_server_slows_its_client),
+        TEST_ATTACHED(what_the_device_has_is_told),
+        TEST(registers_that_can_be_mapped),
+        cmocka_unit_test_setup_teardown(isolated_nothing_is_passed, setup_isolated, teardown),
+        TEST_ATTACHED(io_fds_are_passed),
+        TEST_ATTACHED(eventfds_go_to_the_far_server),
+        TEST_ATTACHED(accesses_that_cannot_be),
+        TEST_ATTACHED(interrupts_that_cannot_be),
+        TEST_ATTACHED(a_refusal_is_passed_on),
+    };
+
+    server_log_to(NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
