@@ -5,11 +5,11 @@
  * questions; sockets that are closed. Behind it is a small guest, which maps, unmaps, invalidates,
  * starts and stops rings; memory comes and goes, time passes, devices are reset, allocations fail.
  *
- * Held: what is sent is well formed and of a bounded amount; no descriptor is left open; when all is
- * over no invalidation is left that waits, and no removal of memory.
+ * Held: what is sent is well formed and of a bounded amount; no descriptor is left open; when all
+ * is over no invalidation is left that waits, and no removal of memory.
  *
- * The first byte says how it begins; then each operation is a byte, the low four bits what, and where
- * the highest is set the next four say which allocation fails in it.
+ * The first byte says how it begins; then each operation is a byte, the low four bits what, and
+ * where the highest is set the next four say which allocation fails in it.
  */
 #include "bytes.h"
 #include "support/guest.h"
@@ -29,20 +29,20 @@
 #include <vhost/private.h>
 #include <viommu/vhost.h>
 
-#define PAGES 64
-#define LEVELS 3
-#define BASE 0x100000ull
+#define PAGES     64
+#define LEVELS    3
+#define BASE      0x100000ull
 #define REQUESTER 0x18
-#define EXTRA 0x40000000ull /* a slot that comes and goes: the last pages of the file */
-#define OWED_MAX 256
-#define FDS_MAX 128
-#define MS UINT64_C(1000000)
+#define EXTRA     0x40000000ull /* a slot that comes and goes: the last pages of the file */
+#define OWED_MAX  256
+#define FDS_MAX   128
+#define MS        UINT64_C(1000000)
 
 /* The first byte. */
 enum {
     START_KERNEL = 1,
-    START_RINGS = 2,  /* negotiated, with two rings that run */
-    START_SMALL = 4,  /* it lacks features */
+    START_RINGS = 2, /* negotiated, with two rings that run */
+    START_SMALL = 4, /* it lacks features */
 };
 
 enum operation {
@@ -153,7 +153,9 @@ static bool read_message(struct bed *bed)
     struct vhost_user_header header;
     uint8_t payload[512];
     struct iovec iov = {&header, sizeof(header)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.room,
                          .msg_controllen = sizeof(control.room)};
     ssize_t n = bed->far[0] < 0 ? -1 : recvmsg(bed->far[0], &msg, MSG_DONTWAIT);
 
@@ -167,8 +169,7 @@ static bool read_message(struct bed *bed)
     }
     if ((is_question(header.request) || (header.flags & VHOST_USER_NEED_REPLY)) &&
         bed->owed_count < OWED_MAX) {
-        bed->owed[bed->owed_count++] =
-            (struct owed){header.request, is_question(header.request)};
+        bed->owed[bed->owed_count++] = (struct owed){header.request, is_question(header.request)};
     }
     return true;
 }
@@ -178,8 +179,7 @@ static void read_all(struct bed *bed)
     struct vhost_msg_v2 message;
 
     if (bed->kernel) {
-        while (bed->far[0] >= 0 &&
-               recv(bed->far[0], &message, sizeof(message), MSG_DONTWAIT) > 0) {
+        while (bed->far[0] >= 0 && recv(bed->far[0], &message, sizeof(message), MSG_DONTWAIT) > 0) {
             if (message.type != VHOST_IOTLB_MSG_V2 || !message.iotlb.size) {
                 guest_die("a message to the kernel: %u", message.type);
             }
@@ -264,7 +264,9 @@ static void send_fds(struct bed *bed, unsigned socket, unsigned count)
     } control = {0};
     uint8_t bytes[20] = {0};
     struct iovec iov = {bytes, sizeof(bytes)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.room,
                          .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 
@@ -469,8 +471,8 @@ static void operate(struct bed *bed, struct fuzz_input *input)
         break;
     case OP_LIE:
         b = fuzz_byte(input);
-        send_answer(bed, bed->owed_count && !(a & 1) ? bed->owed[0].request : b,
-                    a & 2 ? a >> 2 : 5, fuzz_number(input, 8));
+        send_answer(bed, bed->owed_count && !(a & 1) ? bed->owed[0].request : b, a & 2 ? a >> 2 : 5,
+                    fuzz_number(input, 8));
         break;
     case OP_MISS:
         b = fuzz_byte(input);
@@ -536,8 +538,8 @@ static bool begin(struct bed *bed, uint8_t start)
     struct viommu_memory_slot all = slot(0, 0, PAGES);
     struct viommu_memory_batch *batch;
 
-    *bed = (struct bed){.clock = MS, .far = {-1, -1}, .kernel = start & START_KERNEL,
-                        .small = start & START_SMALL};
+    *bed = (struct bed){
+        .clock = MS, .far = {-1, -1}, .kernel = start & START_KERNEL, .small = start & START_SMALL};
     guest_ok(viommu_memory_create(&config.memory), "memory");
     guest_ok(viommu_memory_batch_begin(config.memory, &batch), "batch");
     guest_ok(viommu_memory_batch_add(batch, &all), "slot");

@@ -68,8 +68,8 @@ static bool refuse_fds(struct msghdr *msg)
     for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg); cmsg; cmsg = CMSG_NXTHDR(msg, cmsg)) {
         size_t count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 
-        for (size_t i = 0; cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS &&
-                           i < count; i++) {
+        for (size_t i = 0;
+             cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS && i < count; i++) {
             int fd;
 
             memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(fd), sizeof(fd));
@@ -127,8 +127,7 @@ int vhost_channel_receive(struct vhost_channel *channel)
             return (int)n;
         }
         channel->received += (size_t)n;
-        if (channel->received >= head &&
-            channel->header.size > VHOST_USER_PAYLOAD_IN_MAX) {
+        if (channel->received >= head && channel->header.size > VHOST_USER_PAYLOAD_IN_MAX) {
             return -EPROTO;
         }
     }

@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MS UINT64_C(1000000)
+#define MS              UINT64_C(1000000)
 #define FEATURES_NEEDED (VHOST_FEATURE_VERSION_1 | VHOST_FEATURE_ACCESS_PLATFORM)
 #define PROTOCOL_NEEDED (VHOST_USER_F_REPLY_ACK | VHOST_USER_F_BACKEND_REQ)
 
@@ -247,7 +247,8 @@ static void configure(struct viommu_vhost *vhost)
 {
     if (!vhost->features_told) {
         put_number(vhost, VHOST_USER_SET_FEATURES,
-                   vhost->accepted | FEATURES_NEEDED | VHOST_FEATURE_PROTOCOL_FEATURES, VHOST_WAIT_ACK);
+                   vhost->accepted | FEATURES_NEEDED | VHOST_FEATURE_PROTOCOL_FEATURES,
+                   VHOST_WAIT_ACK);
         vhost->features_told = true;
     }
     if (!vhost->table_told) {
@@ -319,7 +320,8 @@ static void on_stopped(struct viommu_vhost *vhost, const struct vhost_wait *wait
 static void on_features(struct viommu_vhost *vhost, uint64_t features)
 {
     uint64_t needed = FEATURES_NEEDED | VHOST_FEATURE_PROTOCOL_FEATURES;
-    uint64_t others = ~(VHOST_FEATURE_RING_PACKED | VHOST_FEATURE_LOG_ALL | VHOST_FEATURE_PROTOCOL_FEATURES);
+    uint64_t others =
+        ~(VHOST_FEATURE_RING_PACKED | VHOST_FEATURE_LOG_ALL | VHOST_FEATURE_PROTOCOL_FEATURES);
 
     if ((features & needed) != needed) {
         vhost_break(vhost, -ENOTSUP);

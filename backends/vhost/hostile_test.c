@@ -188,7 +188,9 @@ static void send_with_fds(int to, uint32_t request, uint32_t flags, size_t size,
         uint8_t payload[32];
     } message = {.header = {request, flags | 1, (uint32_t)size}};
     struct iovec iov = {&message, sizeof(message.header) + size};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.room,
                          .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 
@@ -375,8 +377,8 @@ static void test_floods_and_does_not_read(void **state)
     struct {
         struct vhost_user_header header;
         struct vhost_iotlb_msg m;
-    } __attribute__((packed)) question = {
-        {VHOST_USER_BACKEND_IOTLB_MSG, VHOST_USER_VERSION, 32}, m};
+    } __attribute__((packed))
+    question = {{VHOST_USER_BACKEND_IOTLB_MSG, VHOST_USER_VERSION, 32}, m};
     struct bed bed;
     unsigned idle = 0;
 
@@ -405,9 +407,9 @@ static void test_does_not_read_replies(void **state)
     struct {
         struct vhost_user_header header;
         struct vhost_iotlb_msg m;
-    } __attribute__((packed)) question = {
-        {VHOST_USER_BACKEND_IOTLB_MSG, VHOST_USER_VERSION | VHOST_USER_NEED_REPLY, 32},
-        {.iova = 0x200000, .perm = 1, .type = VHOST_IOTLB_MISS}};
+    } __attribute__((packed))
+    question = {{VHOST_USER_BACKEND_IOTLB_MSG, VHOST_USER_VERSION | VHOST_USER_NEED_REPLY, 32},
+                {.iova = 0x200000, .perm = 1, .type = VHOST_IOTLB_MISS}};
     struct bed bed;
 
     (void)state;
@@ -488,9 +490,12 @@ static void test_refusals_without_end(void **state)
 
 static void use_everything(struct bed *bed)
 {
-    struct viommu_vhost_ring ring = {
-        .size = 16, .descriptors = 0x100000, .available = 0x101000, .used = 0x102000,
-        .kick = bed->ram_fd, .call = -1};
+    struct viommu_vhost_ring ring = {.size = 16,
+                                     .descriptors = 0x100000,
+                                     .available = 0x101000,
+                                     .used = 0x102000,
+                                     .kick = bed->ram_fd,
+                                     .call = -1};
 
     bed_run(bed);
     (void)viommu_vhost_ring_start(bed->vhost, 0, &ring);
@@ -577,8 +582,21 @@ static void test_configuration_is_checked(void **state)
 
 static void test_rings_are_checked(void **state)
 {
-    const struct viommu_vhost_ring good = {.size = 256, .descriptors = 0x1000, .available = 0x2000,
-                                           .used = 0x3000, .kick = -1, .call = -1};
+    const struct viommu_vhost_ring good = {.size = 256,
+                                           .descriptors = 0x1000,
+                                           .available = 0x2000,
+                                           .used = 0x3000,
+                                           .kick = -1,
+                                           .call = -1};
+    static const uint16_t sizes[] = {0, 3, 65535};
+    static const struct viommu_vhost_ring places[] = {
+        {.descriptors = 0x1008, .available = 0x2000, .used = 0x3000},
+        {.descriptors = 0x1000, .available = 0x2001, .used = 0x3000},
+        {.descriptors = 0x1000, .available = 0x2000, .used = 0x3002},
+        {.descriptors = UINT64_MAX - 15, .available = 0x2000, .used = 0x3000},
+        {.descriptors = UINT64_MAX - 4095, .available = 0x2000, .used = 0x3000},
+        {.descriptors = 0x1000, .available = 0x2000, .used = UINT64_MAX - 3},
+    };
     struct viommu_vhost_ring bad;
     struct bed bed;
 
@@ -590,21 +608,21 @@ static void test_rings_are_checked(void **state)
     bed_run(&bed);
     assert_int_equal(viommu_vhost_ring_start(bed.vhost, 2, &good), -EINVAL);
     assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 2), -EINVAL);
-#define BAD(member, value)                                                                         \
-    bad = good;                                                                                    \
-    bad.member = value;                                                                            \
-    assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EINVAL)
-    BAD(size, 0);
-    BAD(size, 3);
-    BAD(size, 65535);
-    BAD(descriptors, 0x1008);
-    BAD(available, 0x2001);
-    BAD(used, 0x3002);
-    BAD(descriptors, UINT64_MAX - 15);
-    BAD(descriptors, UINT64_MAX - 4095);
-    BAD(used, UINT64_MAX - 3);
-    BAD(kick, -2);
-#undef BAD
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        bad = good;
+        bad.size = sizes[i];
+        assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EINVAL);
+    }
+    for (unsigned i = 0; i < sizeof(places) / sizeof(*places); i++) {
+        bad = good;
+        bad.descriptors = places[i].descriptors;
+        bad.available = places[i].available;
+        bad.used = places[i].used;
+        assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EINVAL);
+    }
+    bad = good;
+    bad.kick = -2;
+    assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EINVAL);
     bad = good;
     bad.call = 1000;
     assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EBADF);

@@ -21,7 +21,7 @@
 
 #include <string.h>
 
-#define PERMS ((uint32_t)VIOMMU_READ | VIOMMU_WRITE)
+#define PERMS           ((uint32_t)VIOMMU_READ | VIOMMU_WRITE)
 #define TAG_LEVEL_SHIFT 2
 
 /* ---- what is held ---- */
@@ -86,8 +86,7 @@ static bool holds_in(const struct viommu_vhost *vhost, uint64_t first, uint64_t 
 {
     struct range_run run;
 
-    return vhost->all_held ||
-           (range_map_from(&vhost->held, first, &run) && run.first <= last);
+    return vhost->all_held || (range_map_from(&vhost->held, first, &run) && run.first <= last);
 }
 
 /* Whether pages of a level, or larger ones, may be held in [first, last]. */
@@ -398,8 +397,8 @@ static void make_room(struct viommu_vhost *vhost, uint64_t iova, const struct pi
         invalidate_own(vhost, 0, VHOST_LAST);
     }
     if (range_map_find(&vhost->held, iova, &run)) {
-        if (range_run_target(&run, iova) == key_at(piece, iova) &&
-            held_perm(&run) == piece->perm && held_level(&run) >= piece->level) {
+        if (range_run_target(&run, iova) == key_at(piece, iova) && held_perm(&run) == piece->perm &&
+            held_level(&run) >= piece->level) {
             limits->first = run.first > limits->first ? run.first : limits->first;
             limits->last = run.last < limits->last ? run.last : limits->last;
             return;

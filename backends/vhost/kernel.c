@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The kernel's vhost: IOTLB messages of version 2, read from and written to the device's descriptor,
- * one a call. A write has been done when it returns; there is no other acknowledgement. All else is
- * done by ioctls, and is the embedder's.
+ * The kernel's vhost: IOTLB messages of version 2, read from and written to the device's
+ * descriptor, one a call. A write has been done when it returns; there is no other acknowledgement.
+ * All else is done by ioctls, and is the embedder's.
  */
 #include "vhost/private.h"
 
@@ -54,8 +54,8 @@ void vhost_kernel_receive(struct viommu_vhost *vhost)
 }
 
 /*
- * Before the descriptor is closed, of which the embedder has copies as a rule: the kernel then still
- * uses what it holds. Where it does not take this either, the change that met it has failed.
+ * Before the descriptor is closed, of which the embedder has copies as a rule: the kernel then
+ * still uses what it holds. Where it does not take this either, the change that met it has failed.
  */
 void vhost_kernel_end(const struct viommu_vhost *vhost)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The kernel's vhost, whose descriptor is one end of a pair of sockets here and whose ioctls are the
- * test's: the messages are as the kernel's header has them.
+ * The kernel's vhost, whose descriptor is one end of a pair of sockets here and whose ioctls are
+ * the test's: the messages are as the kernel's header has them.
  */
 #include "vhost/test_far.h"
 
@@ -245,10 +245,8 @@ static void test_kernel_says_nonsense(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kernel_is_told),
-        cmocka_unit_test(test_memory_goes),
-        cmocka_unit_test(test_kernel_lacks_something),
-        cmocka_unit_test(test_kernel_fails),
+        cmocka_unit_test(test_kernel_is_told),         cmocka_unit_test(test_memory_goes),
+        cmocka_unit_test(test_kernel_lacks_something), cmocka_unit_test(test_kernel_fails),
         cmocka_unit_test(test_kernel_says_nonsense),
     };
 

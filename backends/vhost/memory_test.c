@@ -33,8 +33,10 @@ static void files_fini(struct files *files)
 static struct viommu_memory_slot slot_of(struct files *files, uint64_t first, uint64_t size,
                                          int file, uint64_t offset)
 {
-    return (struct viommu_memory_slot){.first = first, .last = first + size - 1,
-                                       .host = files->byte, .fd = file < 0 ? -1 : files->fds[file],
+    return (struct viommu_memory_slot){.first = first,
+                                       .last = first + size - 1,
+                                       .host = files->byte,
+                                       .fd = file < 0 ? -1 : files->fds[file],
                                        .fd_offset = offset};
 }
 
@@ -76,8 +78,8 @@ static void test_slots_become_regions(void **state)
         assert_false(vhost_table_find(&table, 0x304000, &place));
         assert_false(vhost_table_find(&table, 0xeffff, &place));
         for (unsigned i = 1; i < 4; i++) {
-            assert_true(table.regions[i].uaddr > table.regions[i - 1].uaddr +
-                                                     table.regions[i - 1].size);
+            assert_true(table.regions[i].uaddr >
+                        table.regions[i - 1].uaddr + table.regions[i - 1].size);
         }
         assert_true(vhost_table_remove(&table, &slots[2], 1));
         assert_false(vhost_table_remove(&table, &slots[2], 1));
@@ -172,7 +174,7 @@ static void bed_start_with_extra(struct bed *bed)
 }
 
 #define EXTRA_FIRST (EXTRA + FAR_PAGES - 16)
-#define EXTRA_LAST (EXTRA + FAR_PAGES - 1)
+#define EXTRA_LAST  (EXTRA + FAR_PAGES - 1)
 
 static void test_memory_comes_and_goes(void **state)
 {
@@ -354,8 +356,8 @@ static void test_the_very_top(void **state)
     bed.ram_fd = memfd_create("ram", MFD_CLOEXEC);
     assert_int_equal(ftruncate(bed.ram_fd, MODEL_RAM), 0);
     {
-        struct viommu_memory_slot slot = {.first = 0, .last = MODEL_RAM - 1, .host = model.ram,
-                                          .fd = bed.ram_fd};
+        struct viommu_memory_slot slot = {
+            .first = 0, .last = MODEL_RAM - 1, .host = model.ram, .fd = bed.ram_fd};
         struct viommu_memory_batch *batch;
 
         assert_int_equal(viommu_memory_batch_begin(model.memory, &batch), 0);
@@ -370,8 +372,12 @@ static void test_the_very_top(void **state)
     assert_int_equal(viommu_vhost_create(&config, &bed.vhost), 0);
     bed_run(&bed);
     {
-        struct viommu_vhost_ring ring = {.size = 16, .descriptors = 0, .available = 0x1000,
-                                         .used = 0x2000, .kick = -1, .call = -1};
+        struct viommu_vhost_ring ring = {.size = 16,
+                                         .descriptors = 0,
+                                         .available = 0x1000,
+                                         .used = 0x2000,
+                                         .kick = -1,
+                                         .call = -1};
 
         assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &ring), 0);
     }

@@ -8,8 +8,8 @@
  * side knows it; channel.c a socket.
  *
  * Vocabulary. What the far side may *hold* are pieces of device addresses that an UPDATE told it
- * of, and no INVALIDATE took back. It may hold less: it forgets when it likes. A *wait* is a message
- * that it has still to answer.
+ * of, and no INVALIDATE took back. It may hold less: it forgets when it likes. A *wait* is a
+ * message that it has still to answer.
  *
  * Invariants:
  * - `held` covers all that the far side may hold, or `all_held` is set. No piece overlaps another:
@@ -42,12 +42,12 @@
 #include "vhost/table.h"
 
 /* What waits to be sent to a back-end. While it is more than the second it is asked nothing new. */
-#define VHOST_OUT_ROOM (256u << 10)
-#define VHOST_OUT_MUCH (64u << 10)
+#define VHOST_OUT_ROOM     (256u << 10)
+#define VHOST_OUT_MUCH     (64u << 10)
 #define VHOST_REPLIES_ROOM (16u << 10)
-#define VHOST_WAITS_MAX 4096u
+#define VHOST_WAITS_MAX    4096u
 /* Pieces that are remembered to be held; refusals that are remembered. */
-#define VHOST_HELD_MAX 4096u
+#define VHOST_HELD_MAX   4096u
 #define VHOST_DENIED_MAX 128u
 /* Pages that are looked at to either side of one that is asked for. */
 #define VHOST_LOOK_PAGES 64u
@@ -55,7 +55,7 @@
 #define VHOST_BUDGET 64u
 /* How long until refusals are looked at again: at first, and at most. */
 #define VHOST_RETRY_FIRST_NS UINT64_C(1000000)
-#define VHOST_RETRY_LAST_NS UINT64_C(1000000000)
+#define VHOST_RETRY_LAST_NS  UINT64_C(1000000000)
 
 #define VHOST_LAST (UINT64_MAX - 1) /* of device addresses: so iova + size never wraps */
 
@@ -89,7 +89,7 @@ enum vhost_ring_state {
 struct vhost_ring {
     enum vhost_ring_state state;
     struct viommu_vhost_ring setup; /* descriptors are our copies, or -1 */
-    bool resend;       /* its memory is to be told anew */
+    bool resend;                    /* its memory is to be told anew */
     bool tell_stopped;
     uint16_t stopped_at;
 };
@@ -111,10 +111,10 @@ struct viommu_vhost {
 
     pthread_mutex_t lock;
     enum viommu_vhost_state state;
-    int error;        /* why it failed, or is about to */
+    int error; /* why it failed, or is about to */
     bool tell_ready;
     bool tell_failed;
-    uint64_t features;  /* of both sides */
+    uint64_t features; /* of both sides */
     uint64_t accepted;
     uint64_t protocol;
     bool features_told;
@@ -131,16 +131,16 @@ struct viommu_vhost {
     unsigned wait_count;
 
     struct vhost_table table;
-    unsigned tables_out;  /* memory tables that are not acknowledged */
-    bool table_due;       /* another one is to follow */
-    bool memory_lost;     /* what there is could not be remembered */
-    bool memory_waits;    /* a removal of memory, with this token: */
+    unsigned tables_out; /* memory tables that are not acknowledged */
+    bool table_due;      /* another one is to follow */
+    bool memory_lost;    /* what there is could not be remembered */
+    bool memory_waits;   /* a removal of memory, with this token: */
     uint64_t memory_token;
 
     struct range_map held; /* iova -> key, tag as held_tag() makes it */
     bool all_held;
-    unsigned held_level;   /* the largest level of what is held, or was */
-    unsigned dropping;     /* INVALIDATEs that are not acknowledged */
+    unsigned held_level; /* the largest level of what is held, or was */
+    unsigned dropping;   /* INVALIDATEs that are not acknowledged */
     uint64_t dropped_first;
     uint64_t dropped_last;
 
@@ -149,10 +149,10 @@ struct viommu_vhost {
     unsigned denied_next; /* the one that has to go when there are too many */
     uint64_t retry_at;    /* 0: nothing is to be tried again */
     uint64_t retry_pause;
-    uint64_t timer_at;    /* what the timer is set to, or a time before; 0: it is not set */
+    uint64_t timer_at; /* what the timer is set to, or a time before; 0: it is not set */
 
     struct vhost_ring rings[VIOMMU_VHOST_RINGS_MAX];
-    bool rings_due;       /* some are to be told anew, now */
+    bool rings_due; /* some are to be told anew, now */
     struct viommu_vhost_statistics statistics;
 };
 

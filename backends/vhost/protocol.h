@@ -40,10 +40,10 @@ enum vhost_user_backend_request {
 };
 
 /* Of vhost_user_header.flags. */
-#define VHOST_USER_VERSION 1u
+#define VHOST_USER_VERSION      1u
 #define VHOST_USER_VERSION_MASK 3u
-#define VHOST_USER_REPLY 4u
-#define VHOST_USER_NEED_REPLY 8u
+#define VHOST_USER_REPLY        4u
+#define VHOST_USER_NEED_REPLY   8u
 
 struct vhost_user_header {
     uint32_t request;
@@ -52,15 +52,15 @@ struct vhost_user_header {
 };
 
 /* Device features that concern the transport; the others are the device's own. */
-#define VHOST_FEATURE_LOG_ALL (UINT64_C(1) << 26)
+#define VHOST_FEATURE_LOG_ALL           (UINT64_C(1) << 26)
 #define VHOST_FEATURE_PROTOCOL_FEATURES (UINT64_C(1) << 30)
-#define VHOST_FEATURE_VERSION_1 (UINT64_C(1) << 32)
-#define VHOST_FEATURE_ACCESS_PLATFORM (UINT64_C(1) << 33)
-#define VHOST_FEATURE_RING_PACKED (UINT64_C(1) << 34)
+#define VHOST_FEATURE_VERSION_1         (UINT64_C(1) << 32)
+#define VHOST_FEATURE_ACCESS_PLATFORM   (UINT64_C(1) << 33)
+#define VHOST_FEATURE_RING_PACKED       (UINT64_C(1) << 34)
 
 /* Protocol features. */
-#define VHOST_USER_F_MQ (UINT64_C(1) << 0)
-#define VHOST_USER_F_REPLY_ACK (UINT64_C(1) << 3)
+#define VHOST_USER_F_MQ          (UINT64_C(1) << 0)
+#define VHOST_USER_F_REPLY_ACK   (UINT64_C(1) << 3)
 #define VHOST_USER_F_BACKEND_REQ (UINT64_C(1) << 5)
 
 /* So many regions a table has at most. */

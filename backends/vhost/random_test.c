@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A model-based test: a guest changes its tables at random, and invalidates; a far side obeys, asks,
- * forgets, is slow, and is replaced. What it holds is compared with what it may hold.
+ * A model-based test: a guest changes its tables at random, and invalidates; a far side obeys,
+ * asks, forgets, is slow, and is replaced. What it holds is compared with what it may hold.
  *
  * The model remembers, for each page of device addresses, every translation that was in the tables
  * at some time after the last invalidation of it that is complete began: those are what a cache may
@@ -15,14 +15,14 @@
 #include "support/random.h"
 #include "vhost/private.h"
 
-#define PAGES 40          /* of device addresses: those of a ring, and others */
-#define BASE 0x100000ull  /* the first of them */
-#define RING_PAGES 3
-#define POOL 64           /* guest pages that they lead to, from: */
-#define POOL_FIRST 512
-#define EXTRA_PAGES 8     /* the last of these, which are a slot that comes and goes */
-#define HISTORY 128
-#define FLUSHES 64
+#define PAGES       40          /* of device addresses: those of a ring, and others */
+#define BASE        0x100000ull /* the first of them */
+#define RING_PAGES  3
+#define POOL        64 /* guest pages that they lead to, from: */
+#define POOL_FIRST  512
+#define EXTRA_PAGES 8 /* the last of these, which are a slot that comes and goes */
+#define HISTORY     128
+#define FLUSHES     64
 
 /* A translation. perm 0: nothing. */
 struct target {
@@ -231,8 +231,8 @@ static void on_left(void *opaque)
 static void change_memory(struct world *world)
 {
     struct bed *bed = &world->bed;
-    struct viommu_memory_slot slot = bed_slot(bed, POOL_FIRST + POOL - EXTRA_PAGES,
-                                              POOL_FIRST + POOL - 1, 0);
+    struct viommu_memory_slot slot =
+        bed_slot(bed, POOL_FIRST + POOL - EXTRA_PAGES, POOL_FIRST + POOL - 1, 0);
     struct viommu_memory_batch *batch;
 
     if (world->extra_leaves) {

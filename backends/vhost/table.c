@@ -11,7 +11,7 @@
 
 /* Keys of regions begin here, with room between them: none continues another. */
 #define KEY_FIRST (UINT64_C(1) << 44)
-#define KEY_GAP (UINT64_C(1) << 30)
+#define KEY_GAP   (UINT64_C(1) << 30)
 
 void vhost_table_fini(struct vhost_table *table)
 {
@@ -62,8 +62,8 @@ static size_t slot_from(const struct vhost_table *table, uint64_t gpa)
 int vhost_table_add(struct vhost_table *table, const struct viommu_memory_slot *slots, size_t count)
 {
     if (table->room - table->count < count) {
-        size_t room = 2 * table->room > table->count + count ? 2 * table->room
-                                                             : table->count + count;
+        size_t room =
+            2 * table->room > table->count + count ? 2 * table->room : table->count + count;
         struct vhost_slot *larger = base_realloc_array(table->slots, room, sizeof(*larger));
 
         if (!larger) {
@@ -167,8 +167,8 @@ static unsigned lay_out(struct vhost_table *table, struct vhost_slot **sorted, s
         }
         region = &table->regions[slot->region];
         if (!i || sorted[i - 1]->region != slot->region) {
-            *region = (struct vhost_user_region){.gpa = slot->slot.first,
-                                                 .offset = slot->slot.fd_offset};
+            *region =
+                (struct vhost_user_region){.gpa = slot->slot.first, .offset = slot->slot.fd_offset};
             table->fds[slot->region] = slot->slot.fd;
         }
         end = slot->slot.fd_offset - region->offset + size_of(slot);

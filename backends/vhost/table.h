@@ -29,9 +29,9 @@ struct vhost_slot {
     dev_t device; /* of its file */
     ino_t inode;
     bool has_file;
-    bool placed;     /* the far side has it */
+    bool placed; /* the far side has it */
     unsigned region;
-    uint64_t key;    /* of its first byte */
+    uint64_t key; /* of its first byte */
 };
 
 struct vhost_table {

@@ -34,12 +34,13 @@
 #include <cmocka.h>
 
 #define FAR_ENTRIES 8192
-#define FAR_LOG 4096
-#define FAR_PAGES 1024ull /* of guest RAM */
-#define FAR_LEVELS 3
-#define FAR_MS UINT64_C(1000000)
+#define FAR_LOG     4096
+#define FAR_PAGES   1024ull /* of guest RAM */
+#define FAR_LEVELS  3
+#define FAR_MS      UINT64_C(1000000)
 #define FAR_FEATURES                                                                               \
-    (VHOST_FEATURE_VERSION_1 | VHOST_FEATURE_ACCESS_PLATFORM | VHOST_FEATURE_PROTOCOL_FEATURES | 0xff)
+    (VHOST_FEATURE_VERSION_1 | VHOST_FEATURE_ACCESS_PLATFORM | VHOST_FEATURE_PROTOCOL_FEATURES |   \
+     0xff)
 #define FAR_PROTOCOL (VHOST_USER_F_REPLY_ACK | VHOST_USER_F_BACKEND_REQ | VHOST_USER_F_MQ)
 
 struct far_entry {
@@ -141,8 +142,8 @@ static inline void far_close(struct far *far)
 static inline void far_init(struct far *far, int fd)
 {
     struct far_message *log = far->log ? far->log : malloc(FAR_LOG * sizeof(*log));
-    struct far_entry *entries = far->entries ? far->entries
-                                             : malloc(FAR_ENTRIES * sizeof(*entries));
+    struct far_entry *entries =
+        far->entries ? far->entries : malloc(FAR_ENTRIES * sizeof(*entries));
 
     *far = (struct far){
         .fd = fd,
@@ -227,8 +228,7 @@ static inline void far_update(struct far *far, const struct vhost_iotlb_msg *m)
         }
     }
     assert_true(far->entry_count < FAR_ENTRIES);
-    far->entries[far->entry_count++] =
-        (struct far_entry){m->iova, m->size, m->uaddr, m->perm};
+    far->entries[far->entry_count++] = (struct far_entry){m->iova, m->size, m->uaddr, m->perm};
 }
 
 /* The entry that allows an access, or NULL. Of several the one that begins first counts. */
@@ -356,7 +356,9 @@ static inline bool far_step(struct far *far)
     } control;
     struct far_message *m = &far->log[far->log_count % FAR_LOG];
     struct iovec iov = {m, sizeof(struct vhost_user_header)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.room,
                          .msg_controllen = sizeof(control.room)};
     int fds[VHOST_USER_REGIONS_MAX];
     ssize_t n = far->fd < 0 ? -1 : recvmsg(far->fd, &msg, MSG_CMSG_CLOEXEC);

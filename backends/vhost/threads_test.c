@@ -11,12 +11,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define PAGES 16
-#define IOVA 0x200000ull
-#define POOL 512 /* guest pages from here on */
-#define ROUNDS 400
+#define PAGES         16
+#define IOVA          0x200000ull
+#define POOL          512 /* guest pages from here on */
+#define ROUNDS        400
 #define MEMORY_ROUNDS 20
-#define EXTRA (1ull << 30)
+#define EXTRA         (1ull << 30)
 
 struct meeting {
     struct bed bed;
@@ -106,8 +106,8 @@ static void remap(struct meeting *meeting)
         } else {
             bed_unmap(&meeting->bed, IOVA + page * 0x1000ull);
         }
-        guest_queue_put(guest, spec_iotlb_invalidate(SPEC_SELECTIVE, 1, IOVA + page * 0x1000ull, 0,
-                                                     false));
+        guest_queue_put(
+            guest, spec_iotlb_invalidate(SPEC_SELECTIVE, 1, IOVA + page * 0x1000ull, 0, false));
         guest_queue_wait(guest);
         check_page(meeting, page, gpa);
     }

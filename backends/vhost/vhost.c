@@ -81,8 +81,9 @@ static void settle(struct viommu_vhost *vhost)
 }
 
 /*
- * Sees to it that it is told when the next answer is late, or something is to be tried again. A timer
- * that is set too early stays: most answers come, and each time that is set costs a system call.
+ * Sees to it that it is told when the next answer is late, or something is to be tried again. A
+ * timer that is set too early stays: most answers come, and each time that is set costs a system
+ * call.
  */
 static void set_timer(struct viommu_vhost *vhost)
 {
@@ -437,17 +438,16 @@ static void release(struct viommu_vhost *vhost)
 
 static int begin(struct viommu_vhost *vhost)
 {
-    int ret = memory_listener_begin(vhost->config.memory, &memory_ops, vhost, on_slots,
-                                    &vhost->listener);
+    int ret =
+        memory_listener_begin(vhost->config.memory, &memory_ops, vhost, on_slots, &vhost->listener);
 
     if (!ret) {
         ret = subscribe(vhost);
     }
     if (!ret) {
         pthread_mutex_lock(&vhost->lock);
-        ret = vhost->config.kind == VIOMMU_VHOST_KERNEL
-                  ? begin_kernel(vhost)
-                  : vhost_front_open(vhost, vhost->config.fd);
+        ret = vhost->config.kind == VIOMMU_VHOST_KERNEL ? begin_kernel(vhost)
+                                                        : vhost_front_open(vhost, vhost->config.fd);
         if (!ret) {
             settle(vhost);
             set_timer(vhost);
@@ -515,8 +515,8 @@ void viommu_vhost_destroy(struct viommu_vhost *vhost)
 }
 
 /*
- * Where it could not remember what memory there is: it is told from the beginning. It has failed for
- * that, so nobody waits for the old listener's answer.
+ * Where it could not remember what memory there is: it is told from the beginning. It has failed
+ * for that, so nobody waits for the old listener's answer.
  */
 static int listen_again(struct viommu_vhost *vhost)
 {
@@ -537,8 +537,8 @@ static int listen_again(struct viommu_vhost *vhost)
         vhost->listener = NULL;
     }
     vhost_table_fini(&vhost->table);
-    ret = memory_listener_begin(vhost->config.memory, &memory_ops, vhost, on_slots,
-                                &vhost->listener);
+    ret =
+        memory_listener_begin(vhost->config.memory, &memory_ops, vhost, on_slots, &vhost->listener);
     vhost->memory_lost = ret != 0;
     return ret;
 }

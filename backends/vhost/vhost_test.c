@@ -25,8 +25,9 @@ static void test_negotiates(void **state)
 
     from = bed.far.log_count;
     bed_start_ring(&bed, 1, 0x100000);
-    assert_true(bed.far.accepted == (0x05 | VHOST_FEATURE_VERSION_1 | VHOST_FEATURE_ACCESS_PLATFORM |
-                                     VHOST_FEATURE_PROTOCOL_FEATURES));
+    assert_true(bed.far.accepted ==
+                (0x05 | VHOST_FEATURE_VERSION_1 | VHOST_FEATURE_ACCESS_PLATFORM |
+                 VHOST_FEATURE_PROTOCOL_FEATURES));
     assert_int_equal(far_count(&bed.far, from, VHOST_USER_SET_MEM_TABLE, 0), 1);
     assert_int_equal(bed.far.memory.count, 1);
     assert_int_equal(bed.far.memory.regions[0].size, FAR_PAGES * 4096);
@@ -338,6 +339,18 @@ static void test_run_leaves_held_alone(void **state)
     bed_run(&bed);
     message = far_last(&bed.far, VHOST_IOTLB_UPDATE);
     assert_true(message->iova == 0x201000 && message->size == 0x2000);
+    /* And what comes before something held ends there: it is dropped by itself. */
+    bed_map(&bed, 0x301000, 0x71000, SPEC_R);
+    far_miss(&bed.far, 0x301000, 1);
+    bed_run(&bed);
+    bed_map(&bed, 0x300000, 0x70000, SPEC_R);
+    far_miss(&bed.far, 0x300000, 1);
+    bed_run(&bed);
+    message = far_last(&bed.far, VHOST_IOTLB_UPDATE);
+    assert_true(message->iova == 0x300000 && message->size == 0x1000);
+    bed_flush_begin(&bed, 0x300000, 0);
+    bed_run(&bed);
+    assert_null(far_find(&bed.far, 0x300000, 1));
     /* Only the target changed. */
     bed_map(&bed, 0x202000, 0x60000, SPEC_R);
     bed_flush_begin(&bed, 0x202000, 0);
@@ -461,8 +474,11 @@ static void test_ring_inside_of_an_entry(void **state)
 {
     (void)state;
     for (uint64_t hit = 0x1fe000; hit < 0x206000; hit += 0x1000) {
-        struct viommu_vhost_ring ring = {.size = 256, .descriptors = 0x200000,
-                                         .available = 0x201000, .used = 0x202000, .kick = -1,
+        struct viommu_vhost_ring ring = {.size = 256,
+                                         .descriptors = 0x200000,
+                                         .available = 0x201000,
+                                         .used = 0x202000,
+                                         .kick = -1,
                                          .call = -1};
         struct bed bed;
 

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The vhost backend: a virtio device whose rings are worked on elsewhere (a vhost-user back-end such
- * as DPDK, or the kernel's vhost), behind a device of an IOMMU.
+ * The vhost backend: a virtio device whose rings are worked on elsewhere (a vhost-user back-end
+ * such as DPDK, or the kernel's vhost), behind a device of an IOMMU.
  *
- * The far side has guest memory, but not the guest's tables. It asks for a translation when it meets
- * an address that it does not know (MISS), keeps what it is answered (UPDATE), and is told to drop
- * it (INVALIDATE). This is that conversation, and of a vhost-user back-end everything else besides:
- * negotiation, memory table, rings.
+ * The far side has guest memory, but not the guest's tables. It asks for a translation when it
+ * meets an address that it does not know (MISS), keeps what it is answered (UPDATE), and is told to
+ * drop it (INVALIDATE). This is that conversation, and of a vhost-user back-end everything else
+ * besides: negotiation, memory table, rings.
  *
  * What holds. The guest's invalidation of a range completes only when the far side has acknowledged
- * that it dropped it, or was cut off. What it is given never reaches further than the guest's tables
- * do, nor than one piece of memory contiguous in this process, nor gives more than they permit. What
- * it holds is never changed in place: it is told to drop it first. A MISS that the guest's tables
- * refuse is a fault that the guest sees; it is remembered, and answered when they allow it.
+ * that it dropped it, or was cut off. What it is given never reaches further than the guest's
+ * tables do, nor than one piece of memory contiguous in this process, nor gives more than they
+ * permit. What it holds is never changed in place: it is told to drop it first. A MISS that the
+ * guest's tables refuse is a fault that the guest sees; it is remembered, and answered when they
+ * allow it.
  *
  * Nothing here blocks, and there is no hidden thread: what the far side says is read, and what it
  * waits for is done, by viommu_vhost_process(), when viommu_vhost_event_fd() polls readable.
@@ -55,10 +56,11 @@ struct viommu_vhost_config {
     struct viommu_memory *memory; /* guest memory: the IOMMU's own, whose slots have files */
     int fd;                       /* taken over when creating succeeds; your ioctls need a copy */
     /* Wanted at most: the device's features, and of the transport's INDIRECT_DESC, EVENT_IDX and
-       others that concern rings. VERSION_1 and ACCESS_PLATFORM are always there, packed rings never. */
+       others that concern rings. VERSION_1 and ACCESS_PLATFORM are always there, packed rings
+       never. */
     uint64_t features;
-    unsigned rings;               /* 1 to VIOMMU_VHOST_RINGS_MAX; of the kernel it does not count */
-    uint32_t timeout_ms;          /* for answers other than to an INVALIDATE; 0: 1000 */
+    unsigned rings;      /* 1 to VIOMMU_VHOST_RINGS_MAX; of the kernel it does not count */
+    uint32_t timeout_ms; /* for answers other than to an INVALIDATE; 0: 1000 */
     /*
      * Where the far side asks to read and write, and the guest's tables allow to write only, it may
      * read, too. DPDK asks so for buffers that it only writes, and can do nothing with less; and
@@ -66,8 +68,8 @@ struct viommu_vhost_config {
      */
     bool writable_is_readable;
     /*
-     * Any member may be NULL. Called from viommu_vhost_process(), with nothing locked; they may call
-     * everything here but viommu_vhost_process and viommu_vhost_destroy.
+     * Any member may be NULL. Called from viommu_vhost_process(), with nothing locked; they may
+     * call everything here but viommu_vhost_process and viommu_vhost_destroy.
      */
     void (*ready)(void *opaque); /* READY now */
     /* A ring is stopped, and would go on at this place of its available ring. */
@@ -86,8 +88,8 @@ struct viommu_vhost_config {
 
 /*
  * Begins. Returns 0; -EINVAL for a configuration that makes no sense; -ENOTSUP for a kernel without
- * IOTLB messages; -ENOMEM, -EMFILE, -ENFILE; and the errors of viommu_device_subscribe. The kernel's
- * is READY from the first viommu_vhost_process() on; of its rings nothing is known here.
+ * IOTLB messages; -ENOMEM, -EMFILE, -ENFILE; and the errors of viommu_device_subscribe. The
+ * kernel's is READY from the first viommu_vhost_process() on; of its rings nothing is known here.
  */
 int viommu_vhost_create(const struct viommu_vhost_config *config, struct viommu_vhost **out);
 
@@ -97,8 +99,8 @@ void viommu_vhost_destroy(struct viommu_vhost *vhost);
 /* Polls readable when viommu_vhost_process() has work, time-outs included. Owned by the object. */
 int viommu_vhost_event_fd(struct viommu_vhost *vhost);
 
-/* Reads and answers, a bounded amount; sends what is waiting. Never blocks. Returns 0; the error that
-   `failed` was told; or -ENOMEM on a thread's first call: nothing was done, call again. */
+/* Reads and answers, a bounded amount; sends what is waiting. Never blocks. Returns 0; the error
+   that `failed` was told; or -ENOMEM on a thread's first call: nothing was done, call again. */
 int viommu_vhost_process(struct viommu_vhost *vhost);
 
 /* How it stands. */
@@ -111,7 +113,8 @@ uint64_t viommu_vhost_features(const struct viommu_vhost *vhost);
    -EAGAIN before READY; -EBUSY while a ring runs. */
 int viommu_vhost_accept(struct viommu_vhost *vhost, uint64_t features);
 
-/* A split ring as its driver has set it up. Addresses are the device's, through its translations. */
+/* A split ring as its driver has set it up. Addresses are the device's, through its translations.
+ */
 struct viommu_vhost_ring {
     uint16_t size; /* a power of two up to 32,768 */
     uint16_t next; /* where to go on in the available ring; 0 at first */
@@ -123,25 +126,25 @@ struct viommu_vhost_ring {
 };
 
 /*
- * Starts a ring. Returns 0 (the far side may still be told); -EINVAL for a ring that makes no sense;
- * -EAGAIN before READY; -EBUSY while it runs or is stopping, or would go on with another connection;
- * -EPIPE when FAILED; -ENOMEM, -EMFILE.
+ * Starts a ring. Returns 0 (the far side may still be told); -EINVAL for a ring that makes no
+ * sense; -EAGAIN before READY; -EBUSY while it runs or is stopping, or would go on with another
+ * connection; -EPIPE when FAILED; -ENOMEM, -EMFILE.
  */
 int viommu_vhost_ring_start(struct viommu_vhost *vhost, unsigned ring,
                             const struct viommu_vhost_ring *setup);
 
 /*
- * Stops it; `stopped` is called when the far side has let go of it, or `failed`. When FAILED, it does
- * not go on with another connection; nothing is called. Returns 0, or -EINVAL for one that does not
- * run.
+ * Stops it; `stopped` is called when the far side has let go of it, or `failed`. When FAILED, it
+ * does not go on with another connection; nothing is called. Returns 0, or -EINVAL for one that
+ * does not run.
  */
 int viommu_vhost_ring_stop(struct viommu_vhost *vhost, unsigned ring);
 
 /*
- * Another connection, after the first has FAILED: the far side was started again. Everything is said
- * anew; rings that ran, and were not stopped since, go on where their used rings say, before `ready`
- * is called. Returns 0 (negotiating); -EBUSY unless FAILED; -ENOTSUP for the kernel; -ENOMEM,
- * -EMFILE. fd is taken over when it succeeds.
+ * Another connection, after the first has FAILED: the far side was started again. Everything is
+ * said anew; rings that ran, and were not stopped since, go on where their used rings say, before
+ * `ready` is called. Returns 0 (negotiating); -EBUSY unless FAILED; -ENOTSUP for the kernel;
+ * -ENOMEM, -EMFILE. fd is taken over when it succeeds.
  */
 int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd);
 
