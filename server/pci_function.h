@@ -55,6 +55,9 @@ struct pci_function_ops {
 
     /* Back to the state after power-on. config was reset before. Mapped memory stays. */
     void (*reset)(void *opaque);
+    /* Is DMA of before the reset still under way? The client is told that the reset is done when it
+     * is not. May be NULL. */
+    bool (*resetting)(void *opaque);
 };
 
 /* What a function may ask of the bus it is on. */

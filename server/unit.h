@@ -37,7 +37,7 @@ struct unit {
 
 /*
  * Makes the memory, and a configuration with which to create unit->iommu: with what `caches` says
- * of caches (NULL: the defaults), callbacks, and the unit as their opaque. Returns 0 or a negative
+ * of caches and of time (NULL: the defaults), callbacks, and the unit as their opaque. Returns 0 or a negative
  * errno; either way _fini gives all back.
  */
 int unit_init(struct unit *unit, const struct pci_function *function,

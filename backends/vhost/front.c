@@ -386,9 +386,14 @@ static void resume_rings(struct viommu_vhost *vhost)
 
 static void on_connected(struct viommu_vhost *vhost)
 {
-    if (vhost->accepted & ~vhost->features) {
-        vhost_break(vhost, -ENOTSUP); /* another back-end, which can less */
-        return;
+    if (vhost->accepted & ~vhost->features) { /* another back-end, which can less */
+        for (unsigned i = 0; i < vhost->config.rings; i++) {
+            if (vhost->rings[i].state == VHOST_RING_CUT) {
+                vhost_break(vhost, -ENOTSUP);
+                return;
+            }
+        }
+        vhost->accepted = 0; /* whose rings they were settles anew */
     }
     vhost->state = VIOMMU_VHOST_READY;
     vhost->tell_ready = true;

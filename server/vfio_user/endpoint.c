@@ -496,17 +496,24 @@ void vfio_user_endpoint_answer(struct vfio_user_endpoint *endpoint,
     }
 }
 
-static bool unmapping(const struct vfio_user_endpoint *endpoint)
+static bool unfinished(const struct vfio_user_endpoint *endpoint, uint16_t command)
 {
     const struct pci_function *function = endpoint->function;
 
-    return function->memory && function->memory->unmapping(function->memory_opaque);
+    switch (command) {
+    case VFIO_USER_DMA_UNMAP:
+        return function->memory && function->memory->unmapping(function->memory_opaque);
+    case VFIO_USER_DEVICE_RESET:
+        return function->ops->resetting && function->ops->resetting(function->opaque);
+    default:
+        return false;
+    }
 }
 
 static int answer(struct vfio_user_endpoint *endpoint, const struct vfio_user_header *header,
                   int error, const struct reply *reply)
 {
-    if (header->command == VFIO_USER_DMA_UNMAP && error == 0 && unmapping(endpoint)) {
+    if (error == 0 && unfinished(endpoint, header->command)) {
         endpoint->holding = true;
         endpoint->held = *header;
         endpoint->held_reply = reply->head.dma_unmap;
@@ -520,11 +527,12 @@ static int release(struct vfio_user_endpoint *endpoint)
 {
     struct reply reply = {
         .head.dma_unmap = endpoint->held_reply,
-        .head_size = sizeof(endpoint->held_reply),
+        .head_size =
+            endpoint->held.command == VFIO_USER_DMA_UNMAP ? sizeof(endpoint->held_reply) : 0,
         .fd = -1,
     };
 
-    if (!endpoint->holding || unmapping(endpoint)) {
+    if (!endpoint->holding || unfinished(endpoint, endpoint->held.command)) {
         return 0;
     }
     endpoint->holding = false;

@@ -428,6 +428,24 @@ static void an_edu_behind_an_endpoint(void **state)
     close(fd);
 }
 
+static void a_reset_that_takes_time(void **state)
+{
+    (void)state;
+    recorder.resetting = true;
+    test_client_send(&client, VFIO_USER_DEVICE_RESET, 0, NULL, 0, NULL, 0);
+    assert_int_equal(vfio_user_endpoint_ready(&endpoint), 0);
+    assert_int_equal(recorder.resets, 1);
+    assert_int_equal(test_client_receive(&client), 0);
+    vfio_user_endpoint_update(&endpoint);
+    assert_int_equal(test_client_receive(&client), 0);
+    recorder.resetting = false;
+    vfio_user_endpoint_update(&endpoint);
+    assert_int_equal(test_client_receive(&client), 1);
+    assert_int_equal(client.header.command, VFIO_USER_DEVICE_RESET);
+    assert_int_equal(client.payload_size, 0);
+    assert_int_equal(test_client_command(&client, VFIO_USER_DEVICE_RESET, NULL, 0), 0);
+}
+
 #define TEST(name)     cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define TEST_RAW(name) cmocka_unit_test_setup_teardown(name, setup_raw, teardown)
 
@@ -449,6 +467,7 @@ int main(void)
         TEST(dma_map_and_unmap),
         TEST(dma_maps_that_cannot_be),
         TEST(there_is_a_limit_to_dma_maps),
+        TEST(a_reset_that_takes_time),
         TEST(reset_and_leave),
         TEST(an_edu_behind_an_endpoint),
     };

@@ -45,6 +45,11 @@ static void recorder_reset(void *opaque)
     ((struct recorder *)opaque)->resets++;
 }
 
+static bool recorder_resetting(void *opaque)
+{
+    return ((struct recorder *)opaque)->resetting;
+}
+
 static int recorder_map(void *opaque, const struct pci_dma_region *region, int fd, void **cookie)
 {
     struct recorder *r = opaque;
@@ -76,6 +81,7 @@ static const struct pci_function_ops recorder_ops = {
     .bar_write = recorder_write,
     .config_written = recorder_config_written,
     .reset = recorder_reset,
+    .resetting = recorder_resetting,
 };
 
 static const struct pci_memory_ops recorder_memory_ops = {

@@ -23,6 +23,7 @@ struct recorder {
     bool with_fd;
     int map_error;
     bool unmapping; /* what it says of memory that was unmapped */
+    bool resetting; /* and of its resets */
     uint64_t unmapped_first, unmapped_last;
     void *unmapped_cookie;
 };

@@ -49,7 +49,14 @@ enum {
 
 static uint64_t offered(const struct virtio_pci *pci)
 {
-    return pci->device.features | TRANSPORT_FEATURES;
+    return pci->device.features | (pci->device.elsewhere ? 0 : TRANSPORT_FEATURES);
+}
+
+/* Without these the device cannot be driven. */
+static uint64_t needed(const struct virtio_pci *pci)
+{
+    return UINT64_C(1) << VIRTIO_F_VERSION_1 |
+           (pci->device.elsewhere ? UINT64_C(1) << VIRTIO_F_ACCESS_PLATFORM : 0);
 }
 
 static unsigned vectors(const struct virtio_pci *pci)
@@ -109,10 +116,14 @@ static void notified(struct virtio_pci *pci, unsigned queue)
     }
 }
 
-static void notified_all(struct virtio_pci *pci)
+/* Whether the device runs may have changed. */
+static void run_or_halt(struct virtio_pci *pci)
 {
     for (unsigned i = 0; i < pci->device.queues; i++) {
         notified(pci, i);
+    }
+    if (!runs(pci) && pci->device.ops->halted) {
+        pci->device.ops->halted(pci->device.opaque);
     }
 }
 
@@ -130,6 +141,31 @@ void virtio_pci_returned(struct virtio_pci *pci, unsigned queue)
     } else if (ret) {
         interrupt(pci, own->vector, ISR_QUEUE);
     }
+}
+
+void virtio_pci_interrupt(struct virtio_pci *pci, unsigned queue)
+{
+    if (virtio_pci_queue_runs(pci, queue)) {
+        interrupt(pci, pci->queues[queue].vector, ISR_QUEUE);
+    }
+}
+
+void virtio_pci_config_changed(struct virtio_pci *pci)
+{
+    pci->generation++;
+    if (pci->status & VIRTIO_CONFIG_S_DRIVER_OK && !pci->resetting) {
+        interrupt(pci, pci->config_vector, ISR_CONFIG);
+    }
+}
+
+void virtio_pci_offer(struct virtio_pci *pci, uint64_t features)
+{
+    pci->device.features = features;
+}
+
+uint64_t virtio_pci_settled(const struct virtio_pci *pci)
+{
+    return pci->status & VIRTIO_CONFIG_S_FEATURES_OK ? pci->driver_features : 0;
 }
 
 void virtio_pci_broken(struct virtio_pci *pci, unsigned queue, int error)
@@ -193,7 +229,7 @@ static bool accept_features(struct virtio_pci *pci)
 {
     uint64_t features = pci->driver_features;
 
-    if ((features & ~offered(pci)) || !(features & UINT64_C(1) << VIRTIO_F_VERSION_1) ||
+    if ((features & ~offered(pci)) || (needed(pci) & ~features) ||
         pci->device.ops->accept(pci->device.opaque, features & pci->device.features) < 0) {
         return false;
     }
@@ -217,8 +253,8 @@ static void write_status(struct virtio_pci *pci, uint8_t value)
         appeared &= (uint8_t)~VIRTIO_CONFIG_S_DRIVER_OK;
     }
     pci->status |= appeared;
-    if (appeared & VIRTIO_CONFIG_S_DRIVER_OK) {
-        notified_all(pci);
+    if (appeared & (VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)) {
+        run_or_halt(pci);
     }
 }
 
@@ -514,7 +550,7 @@ static void config_written(void *opaque, uint64_t offset, size_t size)
     }
     /* What the driver notified of while bus mastering was off has to wait no longer. */
     if (offset < PCI_COMMAND + 2) {
-        notified_all(pci);
+        run_or_halt(pci);
     }
 }
 
@@ -527,12 +563,20 @@ static void power_on(void *opaque)
     pci->device.ops->power_on(pci->device.opaque);
 }
 
+static bool powering_on(void *opaque)
+{
+    const struct virtio_pci *pci = opaque;
+
+    return pci->device.ops->powering_on && pci->device.ops->powering_on(pci->device.opaque);
+}
+
 static const struct pci_function_ops ops = {
     .bar_read = bar_read,
     .bar_write = bar_write,
     .config_reading = config_reading,
     .config_written = config_written,
     .reset = power_on,
+    .resetting = powering_on,
 };
 
 /* A capability that says where a structure is. `more` bytes follow what all have. */
@@ -684,7 +728,7 @@ static bool is_status(const struct virtio_pci *pci)
     return !(status & ~(STATUS_DRIVERS | VIRTIO_CONFIG_S_NEEDS_RESET)) &&
            (settled || !(status & VIRTIO_CONFIG_S_DRIVER_OK)) && (status || !pci->resetting) &&
            (!settled || (!(pci->driver_features & ~offered(pci)) &&
-                         pci->driver_features & UINT64_C(1) << VIRTIO_F_VERSION_1));
+                         !(needed(pci) & ~pci->driver_features)));
 }
 
 int virtio_pci_load(struct virtio_pci *pci, struct save_section *section)

@@ -44,8 +44,10 @@ suite_of() {
 # have_kernel KERNEL: is it there, with all modules that are wanted now?
 have_kernel() {
     case $1 in
-    6.1 | *-iommufd) [ -d "$dir/kernel-$1" ] ;; # without a driver of virtio-iommu
-    *) [ -f "$dir/kernel-$1/modules/virtio-iommu.ko" ] ;;
+    *-iommufd) [ -d "$dir/kernel-$1" ] ;; # what it needs is built in
+    6.1) [ -f "$dir/kernel-$1/modules/virtio_net.ko" ] ;; # without a driver of virtio-iommu
+    *) [ -f "$dir/kernel-$1/modules/virtio-iommu.ko" ] &&
+        [ -f "$dir/kernel-$1/modules/virtio_net.ko" ] ;;
     esac
 }
 
@@ -172,7 +174,7 @@ source_kernel() {
     say "kernel $1: $(cat "$out/version")"
 }
 
-# collect_kernel FROM TO: the image, and the modules of VFIO and of IOMMUs, out of unpacked packages
+# collect_kernel FROM TO: the image, and the modules of VFIO, of IOMMUs and of virtio-net, out of unpacked packages
 collect_kernel() {
     mods=$(find "$1/lib/modules" "$1/usr/lib/modules" -name modules.builtin 2>/dev/null | head -n 1)
     [ -n "$mods" ] || die "the kernel package has no modules.builtin"
@@ -181,7 +183,8 @@ collect_kernel() {
     basename "$mods" >"$2/version"
     find "$mods" \( -name 'vfio*.ko*' -o -name 'irqbypass.ko*' -o \
         -name 'virtio-iommu.ko*' -o -name 'virtio.ko*' -o -name 'virtio_ring.ko*' -o \
-        -name 'virtio_pci*.ko*' \) \
+        -name 'virtio_pci*.ko*' -o -name 'virtio_net.ko*' -o -name 'net_failover.ko*' -o \
+        -name 'failover.ko*' \) \
         -exec cp {} "$2/modules/" \;
     for m in "$2"/modules/*; do
         case $m in

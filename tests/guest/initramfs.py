@@ -22,6 +22,7 @@ import sys
 DEFAULT_MODULES = ["vfio_iommu_type1", "vfio-pci"]
 # Devices behind a virtio-iommu wait for its driver: it comes first.
 VIRTIO_MODULES = ["virtio-iommu"] + DEFAULT_MODULES
+NET_MODULES = ["virtio_pci", "virtio_net"]
 
 
 class Cpio:

@@ -22,6 +22,7 @@ PROGRAMS = {
     "guest_test": ["guest_test.c", "shuffle.c", "hostile.c", "unit_checks.c"] + SHARED,
     "disk_test": ["disk_test.c", "disk.c", "load.c", "disk_checks.c", "disk_failures.c",
                   "disk_takeover.c", "disk_far.c", "disk_bench.c", "unit_checks.c"] + SHARED,
+    "net_test": ["net_test.c", "net.c", "net_checks.c", "unit_checks.c"] + SHARED,
     "mirror_test": ["mirror_test.c", "mirror.c", "mirror_checks.c", "mirror_many.c", "host.c",
                     "sources_checks.c", "../support/guest.c",
                     "../../tools/iova/kernel.c"] + SHARED,

@@ -5,12 +5,13 @@
     run.py --viommu PATH        the IOMMU and its edu devices are served by "PATH serve" (vfio-user)
     run.py --qemu-intel-iommu   the same guest on QEMU's own unit and edu: to develop the guest side
     run.py --viommu PATH --disk the same with an NVMe disk, which the kernel's own driver uses
+    run.py --viommu PATH --net  the same with a virtio-net interface, whose rings another process has
     run.py --viommu PATH --model virtio         a virtio-iommu in place of the VT-d unit
     run.py --backend vfio       the library's backends in a guest on QEMU's own unit
 
 What runs in the guest is guest_test.c, mirror_test.c with --backend, or disk_test.c with a disk;
-its "ok"/"not ok" lines come over the serial console.  QEMU and the kernel come from the cache that
-fetch.sh fills (and is asked to fill first).
+net_test.c with an interface; its "ok"/"not ok" lines come over the serial console.  QEMU and the
+kernel come from the cache that fetch.sh fills (and is asked to fill first).
 
 Vocabulary.  "Boot": one QEMU process (with --reboot the guest starts in it more than once).
 "Setup": see setups.py.  "Unit": see units.py.  "Child": see child.py.
@@ -34,7 +35,9 @@ import figures  # noqa: E402
 import initramfs  # noqa: E402
 import programs  # noqa: E402
 from child import CannotRun, Child, Failed  # noqa: E402
-from setups import DISK_KINDS, IOMMUS, KERNELS, KIND_OPTIONS, VIRTIO_KERNELS, setups_of  # noqa: E402
+from echo import ECHOES  # noqa: E402
+from setups import (DISK_KINDS, FRAMES, FRAMES_FULL, IOMMUS, KERNELS,  # noqa: E402
+                     KIND_OPTIONS, VIRTIO_KERNELS, setups_of)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # A guest has done most of its checks by then.
@@ -73,11 +76,12 @@ def fetch(kernels):
         raise CannotRun("no QEMU or no kernel (see above)")
 
 
-def build_initramfs(program, kernel, model, directory):
+def build_initramfs(program, kernel, model, net, directory):
     path = os.path.join(directory, "%s-%s-%s.cpio" % (os.path.basename(program),
                                                       os.path.basename(kernel), model))
     wanted = initramfs.VIRTIO_MODULES if model == "virtio" else initramfs.DEFAULT_MODULES
     wanted = [] if kernel.endswith("-iommufd") else wanted
+    wanted = wanted + (initramfs.NET_MODULES if net else [])
     modules = initramfs.load_order(os.path.join(kernel, "modules"), wanted)
     with open(path, "wb") as f:
         f.write(initramfs.build(program, modules))
@@ -247,7 +251,7 @@ def boot(args, setup, unit, initrd, log):
             kill_in_the_middle(args, setup, unit, initrd, log)
         child = start_qemu(command, log)
         console = Console(args, log, child.process.stdin, answers, unit.ask)
-        watch(child, console, args.timeout * (1 + len(answers)) * setup.patience())
+        watch(child, console, args.timeout * (1 + len(answers)) * setup.patience(args))
         judge(console, 1 + len(answers))
         if not args.keep_server:
             unit.stop()
@@ -316,7 +320,7 @@ class Ready:
         return os.path.join(cache_directory(), "kernel-" + name)
 
     def unit(self, setup):
-        key = setup.kind, setup.iommu, setup.strict, setup.model, setup.far
+        key = setup.kind, setup.iommu, setup.strict, setup.model, setup.far, setup.echo
         if key not in self.units:
             self.units[key] = setup.unit(self.args, self.directory)
         return self.units[key]
@@ -328,7 +332,7 @@ class Ready:
         key = name, setup.kernel, setup.model
         if key not in self.images:
             self.images[key] = build_initramfs(self.programs[name], self.kernel(setup.kernel),
-                                               setup.model, self.directory)
+                                               setup.model, setup.echo, self.directory)
         return self.images[key]
 
     def stop(self):
@@ -400,10 +404,14 @@ def parse():
     p.add_argument("--threads", type=int, default=8, metavar="N",
                    help="that use the disk at once (8)")
     p.add_argument("--takeovers", type=int, default=3, metavar="N", help="in a row (3)")
+    p.add_argument("--echo", choices=list(ECHOES), default="ours",
+                   help="who has an interface's rings: a program of ours, or DPDK's testpmd (ours)")
+    p.add_argument("--frames", type=int, metavar="N",
+                   help="that an interface echoes (%d; %d with --full)" % (FRAMES, FRAMES_FULL))
     p.add_argument("--bench-ms", type=int, default=2000, metavar="MS", help="a figure (2000)")
     p.add_argument("--full", action="store_true",
                    help="--matrix, --mirror with both kernels, all backends, all with a disk, all "
-                   "with a virtio-iommu")
+                   "with an interface, all with a virtio-iommu")
     p.add_argument("--kernel", action="append", choices=KERNELS,
                    help="kernel (default 6.12; may be repeated)")
     mode = p.add_mutually_exclusive_group()
@@ -449,6 +457,7 @@ def parse():
                    help="run the server under this, such as valgrind")
     args = p.parse_args()
     args.kernel = args.kernel or ["6.12"]
+    args.frames = args.frames or (FRAMES_FULL if args.full else FRAMES)
     if args.qemu_virtio_iommu:
         args.model = "virtio"
     if args.model == "virtio" and (args.qemu_intel_iommu or args.backend):
@@ -457,8 +466,8 @@ def parse():
         p.error("kernel 6.1 of Debian has no driver of virtio-iommu")
     if args.model == "virtio" and (args.caching_mode or args.iommu == "off"):
         p.error("--caching-mode and --iommu off are of VT-d")
-    if (args.kind == "mirror" or args.full) and not args.viommu:
-        p.error("--mirror and --full need --viommu")
+    if (args.kind in ("mirror", "crashes") or args.full) and not args.viommu:
+        p.error("--mirror, --crashes and --full need --viommu")
     if (args.kind or args.full) and (args.reboot or args.keep_server or args.kills):
         p.error("--reboot, --keep-server and --kills go with none of the other tests")
     if args.iommu != "on" and (args.kind not in DISK_KINDS or not args.viommu):

@@ -6,6 +6,7 @@ Vocabulary.  "Setup": one way to run: what is tested, kernel, strict or lazy, nu
 """
 
 from disk_file import Disk
+from echo import ECHOES
 from units import BackendUnit, QemuUnit, ServedUnit
 
 KERNELS = ["6.1", "6.12", "7.2"]
@@ -16,12 +17,14 @@ VIRTIO_KERNELS = ["6.12", "7.2"]
 DISK_KINDS = {"disk": ", a disk", "failures": ", a disk that fails",
               "killed": ", killed with a disk", "takeover": ", taken over",
               "far": ", a disk's process that dies", "bench": ", figures"}
+NET_KINDS = {"net": ", an interface", "crashes": ", an interface whose far process crashes"}
 OTHER_KINDS = {"device": "", "mirror": ", mirrored", "hostile": ", a hostile device", "vfio": ", VFIO backend",
                "iommufd": ", iommufd backend"}
 # Where the disk is in a process of its own: what that has of the guest's memory.
 FARS = {None: "", "mapped": ", in another process", "isolated": ", isolated", "hostile": ""}
 IOMMUS = {"on": "", "off": "intel_iommu=off", "none": "no unit"}
 # Of the kernel's own limits some are too patient for a test.
+FRAMES, FRAMES_FULL = 5000, 100000
 IMPATIENT = ["nvme_core.io_timeout=4", "nvme_core.admin_timeout=4", "nvme_core.max_retries=1"]
 
 
@@ -31,6 +34,8 @@ KIND_OPTIONS = {
     "failures": "the disk's file fails, transfers do not end, the controller is reset",
     "killed": "QEMU is killed while it uses the disk, and the next one connects",
     "takeover": "another server takes over while the guest uses disk and edu",
+    "net": "an interface whose rings another process has: all frames come back",
+    "crashes": "that process dies, hangs, and says what makes no sense",
     "far": "the disk is in another process: what that maps; it is killed, and started again",
     "hostile": "a device in a process that tries to reach everything",
     "bench": "reads a second and mappings a second, with the unit and without",
@@ -40,13 +45,16 @@ KIND_OPTIONS = {
 class Setup:
     """One way to run.  kind: "device" (the unit and edu devices), "mirror" (and what a mirror of
     them is told); the backend that is tested, "vfio" or "iommufd"; or what is done with a disk
-    (DISK_KINDS).  iommu: "on"; "off", where the kernel leaves the unit alone; or "none".  model:
-    "vtd" or "virtio".  far: None, "mapped", "isolated", or of the kind "hostile"."""
+    (DISK_KINDS) or an interface (NET_KINDS).  iommu: "on"; "off", where the kernel leaves the unit
+    alone; or "none".  model: "vtd" or "virtio".  far: of a disk, None, "mapped" or "isolated"; of
+    the kind "hostile", that.  echo: of an interface, who has its rings."""
 
-    def __init__(self, kernel, strict=True, smp=1, kind="device", iommu="on", model="vtd", far=None):
+    def __init__(self, kernel, strict=True, smp=1, kind="device", iommu="on", model="vtd", far=None,
+                 echo="ours"):
         self.kernel, self.strict, self.smp, self.kind = kernel, strict, smp, kind
         self.iommu, self.model = iommu, model
         self.far = "hostile" if kind == "hostile" else far or ("mapped" if kind == "far" else None)
+        self.echo = echo if kind in NET_KINDS else None
 
     def mode(self):
         if self.iommu != "on":
@@ -55,22 +63,26 @@ class Setup:
             ("strict" if self.strict else "lazy") + FARS[self.far]
 
     def __str__(self):
-        return "kernel %s, %s, %d CPU%s%s" % (self.kernel, self.mode(), self.smp,
-                                              "s" if self.smp > 1 else "",
-                                              dict(OTHER_KINDS, **DISK_KINDS)[self.kind])
+        kinds = dict(OTHER_KINDS, **DISK_KINDS, **NET_KINDS)
+        return "kernel %s, %s, %d CPU%s%s%s" % (self.kernel, self.mode(), self.smp,
+                                                "s" if self.smp > 1 else "", kinds[self.kind],
+                                                " (%s)" % self.echo if self.echo else "")
 
-    def patience(self):
+    def patience(self, args):
         """How many times as long as others it may take: waiting is part of some."""
+        if self.kind in NET_KINDS:
+            return 3 + args.frames // 10000
         return 3 if self.kind in DISK_KINDS or self.kind == "hostile" else 1
 
     def unit(self, args, directory):
         disk = Disk(directory, args.disk_mib) if self.kind in DISK_KINDS else None
         if self.kind in ("vfio", "iommufd"):
             return BackendUnit(args, self.kind == "iommufd")
+        echo = ECHOES[self.echo](directory) if self.echo else None
         if self.kind != "mirror" and not args.viommu:
-            return QemuUnit(args, self.model, disk, self.iommu != "none")
+            return QemuUnit(args, self.model, disk, self.iommu != "none", echo)
         unit = ServedUnit(args, directory, self.model, self.kind == "mirror", disk,
-                          self.iommu != "none", self.far)
+                          self.iommu != "none", self.far, echo)
         # A process that maps the guest's memory reaches it without a word.
         unit.translates = self.iommu == "on" and self.far != "mapped"
         unit.cuts_off = self.kind == "failures"
@@ -78,6 +90,7 @@ class Setup:
         unit.refuses = self.kind in ("failures", "killed", "far")
         unit.reads_all = self.kind != "bench"
         unit.hands_over = self.kind == "takeover"
+        unit.patient = self.kind == "net"
         return unit
 
     def words(self, args, part):
@@ -89,6 +102,10 @@ class Setup:
             words += ["iommu.strict=1"] if self.strict else []
         if self.kind in DISK_KINDS:
             words.append("viommu.part=" + part)
+        if self.kind in NET_KINDS:
+            words += ["viommu.part=" + part, "viommu.frames=%d" % args.frames]
+            # It gives a frame up that has waited for 0.4 s, which an emulated CPU may take.
+            words += ["viommu.lossy"] if self.echo == "testpmd" else []
         if self.kind == "bench":
             words.append("viommu.bench-ms=%d" % args.bench_ms)
         if self.kind == "takeover":
@@ -123,6 +140,13 @@ def virtio_setups():
         out += [Setup(k, strict, 4, kind, model="virtio") for k, strict in modes_of("virtio")
                 if strict or kind != "mirror"]
     return out
+
+
+def net_setups():
+    """All that is done with an interface."""
+    modes = [("6.12", True, "vtd"), ("6.1", False, "vtd"), ("6.12", True, "virtio")]
+    return [Setup(k, strict, 4, kind, model=model, echo=echo) for k, strict, model in modes
+            for kind in NET_KINDS for echo in ECHOES]
 
 
 def far_setups():
@@ -169,7 +193,7 @@ def setups_of(args):
         kinds = [(k, kind) for kind in ("mirror", "vfio") for k in ("6.1", "6.12")]
         kinds.append((IOMMUFD_KERNEL, "iommufd"))
         return matrix() + [Setup(k, smp=4, kind=kind) for k, kind in kinds] + disk_setups() + \
-            virtio_setups() + far_setups()
+            net_setups() + virtio_setups() + far_setups()
     if args.backend:
         return backend_setups(args)
     kind = args.kind or "device"
@@ -177,5 +201,5 @@ def setups_of(args):
         return matrix(kind, args.model, args.process)
     if kind == "bench":
         return bench_setups(args)
-    return [Setup(k, args.strict, args.smp, kind, args.iommu, args.model, args.process)
+    return [Setup(k, args.strict, args.smp, kind, args.iommu, args.model, args.process, args.echo)
             for k in args.kernel]

@@ -22,6 +22,10 @@ IOMMU_SLOT = "04.0"
 FIRST_EDU_SLOT = 5
 DISK_SLOT = "10.0"
 DISK_QUEUES = 4
+NET_SLOT = "11.0"
+# A far process that polls leaves little of a small machine to others.
+PATIENT_MS = 30000
+NET_MAC = "02:00:00:00:00:11"
 # Where firmware puts a 16 MiB BAR when there is no VGA and RAM is 256 MiB to 6 GiB.
 VTD_BASE = "0xfd000000"
 SERVER_START_SECONDS = 10
@@ -60,22 +64,30 @@ class Unit:
     storm = 300
     hostile = False
 
-    def __init__(self, args, disk=None):
+    def __init__(self, args, disk=None, echo=None):
         self.args = args
-        self.disk = disk
+        self.disk, self.echo = disk, echo
         if disk:
             self.program = "disk_test"
+        if echo:
+            self.program = "net_test"
 
     def start(self, _log):
         """Before QEMU."""
         if self.disk:
             self.disk.create()
+        if self.echo:
+            self.echo.start()
 
     def stop(self):
         """After it."""
+        if self.echo:
+            self.echo.stop()
 
     def kill(self):
         """Whatever happened: nothing of it stays."""
+        if self.echo:
+            self.echo.kill()
 
     def output(self):
         """What the processes behind it said."""
@@ -83,21 +95,25 @@ class Unit:
 
     def files(self):
         """What a failure should leave besides."""
-        return []
+        return self.echo.files() if self.echo else []
 
     def slots(self):
-        """Of the edu devices: one is enough beside a disk."""
-        return edu_slots(1 if self.disk or self.hostile else self.args.edu)
+        """Of the edu devices: one is enough beside another."""
+        return edu_slots(1 if self.disk or self.echo or self.hostile else self.args.edu)
 
     def ask(self, what, _log):
         """What the guest asks for; raises Failed when it cannot be done."""
-        if not self.disk or not self.disk.ask(what):
+        if self.echo and what.startswith("echo: "):
+            self.echo.ask(what[len("echo: "):])
+        elif not self.disk or not self.disk.ask(what):
             raise Failed("the guest asks for \"%s\"" % what)
 
     def words(self):
         """Of the kernel command line."""
         if self.disk:
             return ["viommu.edu=1", "viommu.threads=%d" % self.args.threads]
+        if self.echo:
+            return ["viommu.edu=1"]
         storm = self.storm if self.args.storm is None else self.args.storm
         return ["viommu.edu=%d" % len(self.slots()), "viommu.storm=%d" % storm,
                 "viommu.pages=%d" % (self.args.pages or self.pages)]
@@ -119,8 +135,8 @@ class QemuUnit(Unit):
 
     pages = 8               # this edu starts a DMA 100 ms after the command
 
-    def __init__(self, args, model="vtd", disk=None, iommu=True):
-        super().__init__(args, disk)
+    def __init__(self, args, model="vtd", disk=None, iommu=True, echo=None):
+        super().__init__(args, disk, echo)
         self.model, self.iommu = model, iommu
 
     def words(self):
@@ -128,7 +144,7 @@ class QemuUnit(Unit):
 
     def qemu_arguments(self, setup):
         caching = self.args.caching_mode or ("on" if setup.strict else "off")
-        devices = qemu_edu(self.slots()) + self.qemu_disk()
+        devices = qemu_edu(self.slots()) + self.qemu_disk() + self.qemu_net()
         if not self.iommu:
             return devices
         if self.model == "virtio":
@@ -143,7 +159,18 @@ class QemuUnit(Unit):
                 "-device", "nvme,drive=disk,serial=viommu,addr=%s,max_ioqpairs=%d"
                 % (DISK_SLOT, DISK_QUEUES)]
 
+    def qemu_net(self):
+        """QEMU's own virtio-net, and its own vhost-user in front of the far process."""
+        if not self.echo:
+            return []
+        return ["-chardev", "socket,id=echo,path=%s,reconnect-ms=100" % self.echo.socket,
+                "-netdev", "vhost-user,id=net,chardev=echo", "-device",
+                "virtio-net-pci,netdev=net,addr=%s,mac=%s,disable-legacy=on,iommu_platform=on,"
+                "romfile=" % (NET_SLOT, NET_MAC)]
+
     def judge(self, console):
+        if self.echo:
+            return ["QEMU's own vhost-user" + self.echo.judge()]
         return [self.disk.judge(console)] if self.disk else []
 
 
@@ -181,14 +208,15 @@ class ServedUnit(Unit):
     the devices alone.  far: the disk is in another process, "mapped" or "isolated"; or "hostile": the
     first edu is."""
 
-    def __init__(self, args, directory, model="vtd", mirrored=False, disk=None, iommu=True, far=None):
-        super().__init__(args, disk)
+    def __init__(self, args, directory, model="vtd", mirrored=False, disk=None, iommu=True, far=None,
+                 echo=None):
+        super().__init__(args, disk, echo)
         self.directory = directory
         self.model = model
         self.mirrored = mirrored
         self.iommu = iommu
         self.translates = iommu
-        self.refuses = self.cuts_off = self.hands_over = False
+        self.refuses = self.cuts_off = self.hands_over = self.patient = False
         self.reads_all = True
         if mirrored:
             self.storm = MIRRORED_STORM
@@ -211,7 +239,7 @@ class ServedUnit(Unit):
 
     def files(self):
         traces = [self.trace(slot) for slot in self.slots()]
-        return [path for path in traces if os.path.exists(path)]
+        return super().files() + [path for path in traces if os.path.exists(path)]
 
     def words(self):
         return super().words() + (["viommu.record"] if self.mirrored else []) + \
@@ -221,6 +249,7 @@ class ServedUnit(Unit):
         """Slot and socket of everything that is served."""
         out = [(IOMMU_SLOT, self.path(self.model))] if self.iommu else []
         out += [(slot, self.path("edu-" + slot)) for slot in self.slots()]
+        out += [(NET_SLOT, self.path("net"))] if self.echo else []
         return out + ([(DISK_SLOT, self.path("disk"))] if self.disk else [])
 
     def make_table(self):
@@ -257,6 +286,11 @@ class ServedUnit(Unit):
                        ",isolate" if self.far.isolated else "")]
         elif self.disk:
             out += ["--device", self.disk_device(self.path("disk"))]
+        if self.echo:
+            device = "vhost-user-net:%s,at=%s,socket=%s,mac=%s" \
+                % (self.echo.socket, requester(NET_SLOT), self.path("net"), NET_MAC)
+            out += ["--device", device + (",timeout=%d" % PATIENT_MS if self.patient else "")]
+            out += ["--ack-timeout", str(PATIENT_MS)] if self.patient else []
         return out
 
     def command(self):
@@ -290,6 +324,8 @@ class ServedUnit(Unit):
                 os.unlink(path)
         if self.disk:
             self.disk.create()
+        if self.echo:
+            self.echo.start()
         self.summary = os.path.join(self.directory, "server.log")
         if self.far:
             self.far.start(log)
@@ -415,6 +451,8 @@ class ServedUnit(Unit):
             raise Failed("viommu serve ended early, with status %d" % early)
         if status != 0:
             raise Failed("viommu serve ended with status %d after SIGINT" % status)
+        if self.echo:
+            self.echo.stop()
         if self.far:
             self.far.stop()
 
@@ -423,10 +461,16 @@ class ServedUnit(Unit):
             self.child.stop()
         if self.far:
             self.far.end()
+        if self.echo:
+            self.echo.kill()
 
     def judge(self, console):
-        said = [self.disk.judge(console), self.judge_counters()] if self.disk else \
-            [] if self.hostile else self.judge_refused(console)
+        if self.disk:
+            said = [self.disk.judge(console), self.judge_counters()]
+        elif self.echo:
+            said = [self.judge_echo()]
+        else:
+            said = [] if self.hostile else self.judge_refused(console)
         said += [self.far.judge()] if self.far else []
         self.judge_requests()
         for slot in self.slots() if self.mirrored else []:
@@ -453,6 +497,19 @@ class ServedUnit(Unit):
         for name in BAD_REQUESTS if self.model == "virtio" else []:
             if self.counter(name):
                 raise Failed("viommu serve: %s: %d" % (name, self.counter(name)))
+
+    def judge_echo(self):
+        """Did the far process use translations, and acknowledge what was taken back?"""
+        given, back, acknowledged = (self.counter(name) for name in
+                                     ("translations given", "translations taken back",
+                                      "of them acknowledged"))
+        if not given or not back:
+            raise Failed("%d translations given, %d taken back: the unit was not used"
+                         % (given, back))
+        if acknowledged < back and self.counter("far process left") == 0:
+            raise Failed("%d of %d acknowledged" % (acknowledged, back))
+        return "%d translations given, %d taken back; the far process came %d times%s" \
+            % (given, back, self.counter("far process came"), self.echo.judge())
 
     def judge_counters(self):
         """Was it the unit that translated, and did data go without copies?"""

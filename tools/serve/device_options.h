@@ -30,6 +30,12 @@ struct serve_nvme_options {
     const char *fail;
 };
 
+struct serve_net_options {
+    bool mac_given;
+    uint8_t mac[6];
+    unsigned timeout_ms; /* 0: the default */
+};
+
 struct serve_vfio_user_options {
     bool isolate;
 };
@@ -44,6 +50,7 @@ struct serve_device_options {
     union {
         struct serve_edu_options edu;
         struct serve_nvme_options nvme;
+        struct serve_net_options net;
         struct serve_vfio_user_options vfio_user;
     };
 };

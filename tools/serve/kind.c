@@ -8,6 +8,7 @@
 static const struct serve_kind *const kinds[] = {
     &serve_kind_edu,
     &serve_kind_nvme,
+    &serve_kind_vhost_user_net,
     &serve_kind_vfio_user,
 };
 

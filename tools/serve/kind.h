@@ -40,8 +40,9 @@ struct serve_kind {
     int (*close)(struct served_device *served);
     /*
      * Handing over. quiesce: begin nothing new; quiet: is nothing under way; resume: go on.
-     * All NULL: it is always quiet. save writes what it is into the section that is open. load is
-     * in place of open: makes the device, quiesced, as it was saved; a negative errno otherwise.
+     * All NULL: it is always quiet. No save and load: it cannot be handed over. save writes what it
+     * is into the section that is open. load is in place of open: makes the device, quiesced, as it
+     * was saved; a negative errno otherwise.
      */
     void (*quiesce)(struct served_device *served);
     bool (*quiet)(const struct served_device *served);
@@ -55,6 +56,7 @@ struct serve_kind {
 
 extern const struct serve_kind serve_kind_edu;
 extern const struct serve_kind serve_kind_nvme;
+extern const struct serve_kind serve_kind_vhost_user_net;
 extern const struct serve_kind serve_kind_vfio_user;
 
 /* NULL when there is none. */

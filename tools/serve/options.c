@@ -35,6 +35,7 @@ enum option_key {
     OPTION_PROBE_SIZE,
     /* Of both. */
     OPTION_HOST_WIDTH,
+    OPTION_ACK_TIMEOUT,
     OPTION_CACHE_MODE,
     OPTION_ACK_TIMEOUT,
     OPTION_IOTLB,
@@ -65,6 +66,10 @@ static const char help_text[] =
     "    serial=TEXT  1 to 20 printable characters (what --device calls it)\n"
     "    hold=PATH    for tests: while a file is there, I/O does not end\n"
     "    fail=PATH    for tests: while a file is there, I/O fails\n"
+    "\n"
+    "  vhost-user-net:SOCKET  virtio-net; a vhost-user back-end works on its rings\n"
+    "    mac=ADDRESS  (02:76:69:6f and the requester id)\n"
+    "    timeout=MS   that it may take to answer (1000)\n"
     "\n"
     "  vfio-user:SOCKET  the device of a vfio-user server (SPDK, anything that\n"
     "            libvfio-user serves, `viommu serve --iommu none`), put behind the\n"
@@ -140,6 +145,9 @@ static const struct argp_option options[] = {
      "Take over from the server that offers it there: all other options, but --handover and "
      "--trace, are those of that server", 1},
     {NULL, 0, NULL, 0, "Of both:", 2},
+    {"ack-timeout", OPTION_ACK_TIMEOUT, "MS", 0,
+     "How long a device may take to give memory back that the guest takes away, 1 to 60000 (500); "
+     "then it is cut off", 2},
     {"width", OPTION_WIDTH, "BITS", 0,
      "Widest device address (48): 39, 48 or 57; of the virtio-iommu 32 to 64", 2},
     {"host-width", OPTION_HOST_WIDTH, "BITS", 0,
@@ -462,6 +470,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPTION_MAPPINGS:
         insist(value >= 1 && value <= 1u << 31, state, "--mappings-max", arg, "1 to 2g");
         request->virtio.mappings_max = (uint32_t)value;
+        break;
+    case OPTION_ACK_TIMEOUT:
+        insist(value > 0 && value <= 60000, state, "--ack-timeout", arg, "1 to 60000");
+        request->caches.ack_timeout_ms = (uint32_t)value;
         break;
     case OPTION_PROBE_SIZE:
         insist(value >= 24 && value <= 65536, state, "--probe-size", arg, "24 to 64k");

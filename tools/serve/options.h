@@ -31,7 +31,7 @@ struct serve_options {
     const char *socket_option; /* that named it */
     struct viommu_vtd_config vtd;
     struct viommu_virtio_config virtio;
-    struct viommu_config caches; /* what it says of these, and nothing else */
+    struct viommu_config caches; /* what it says of these and of time, and nothing else */
     const char *trace; /* the file to write what the unit does into, or NULL */
     bool iommu_given;
     unsigned width; /* as given, for either unit; 0: not given */

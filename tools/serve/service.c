@@ -175,6 +175,7 @@ static int place_behind(struct service *service, struct served_device *served, u
                    ret == -EEXIST ? "two devices cannot have one requester id" : strerror(-ret));
         return ret;
     }
+    served->memory = service->unit->memory;
     served->dma = unit_dma;
     served->dma.opaque = served->behind;
     return 0;

@@ -23,6 +23,7 @@
 #include "trace.h"
 #include "unit.h"
 #include "virtio/iommu.h"
+#include "virtio/net.h"
 #include "vtd_function.h"
 
 struct served_edu {
@@ -38,6 +39,7 @@ struct served_device {
     uint16_t requester;
     struct loop *loop;
     struct viommu_device *behind; /* its place behind the unit, or NULL: it is not behind one */
+    struct viommu_memory *memory; /* then the unit's */
     struct direct_memory direct;  /* then it has memory of its own */
     struct device_dma dma;
     struct pci_function *function; /* of the kind's own */
@@ -45,6 +47,7 @@ struct served_device {
     union {
         struct served_edu edu;
         struct nvme *nvme;
+        struct virtio_net *net;
         struct relay *relay;
     };
 };
