@@ -28,7 +28,7 @@ static const struct row_list *const lists[] = {
     &section_rows,   &invalidate_rows, &disturbed_rows,
     &range_rows,     &sync_rows,       &sync_page_rows,
     &sync_first_rows, &watch_rows,     &virtio_rows,
-    &virtio_translate_rows, &pv_rows, &space_rows,
+    &virtio_translate_rows, &pv_rows, &space_rows, &vfio_user_rows,
     &iova_rows,
 #ifdef BENCH_SERVER
     &virtio_queue_rows,

@@ -100,5 +100,6 @@ extern const struct row_list virtio_translate_rows;
 extern const struct row_list virtio_queue_rows; /* where the server is built */
 extern const struct row_list iova_rows;
 extern const struct row_list pv_rows;
+extern const struct row_list vfio_user_rows;
 
 #endif

@@ -97,7 +97,8 @@ static void add_devices(struct mirrored *m)
 void mirrored_init(struct mirrored *m, const struct mirrored_layout *layout)
 {
     uint64_t tables = layout->tables + layout->tables / MIRRORED_ENTRIES + 64;
-    struct guest_config config = {.vtd = {.caching_mode = true}};
+    /* Patience, for a mirror that answers later may share a busy machine with us. */
+    struct guest_config config = {.vtd = {.caching_mode = true}, .ack_timeout_ms = 20000};
 
     *m = (struct mirrored){.layout = *layout};
     m->pages = layout->tables * layout->per_table;

@@ -47,7 +47,11 @@ static int write_message(void *opaque, uint64_t address, uint32_t data)
     return 0;
 }
 
-static const struct pci_bus_ops bus = {message_interrupt, line_interrupt, write_message};
+static const struct pci_bus_ops bus = {
+    .message_interrupt = message_interrupt,
+    .line_interrupt = line_interrupt,
+    .write_message = write_message,
+};
 
 /* ---- registers ---- */
 

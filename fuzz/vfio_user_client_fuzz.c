@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Fuzzes the vfio-user client: what a far server may say, at any time, on both of its sockets, while
- * a mirror follows a guest's tables, commands are sent, and DMA is asked for.
+ * Fuzzes the vfio-user client: what a far server may say, at any time, on both of its sockets,
+ * while a mirror follows a guest's tables, commands are sent, and DMA is asked for.
  *
  * The first two bytes choose the world, and what the server says first. Then operations: bytes as
  * they are, messages with a header that is half right, answers to what came last, and a server that
  * for once does what it is asked; the guest, who maps and invalidates; the embedder.
  *
  * At the end everything is taken down. Nothing may leak, descriptors neither; the guest's
- * invalidation completes, whatever the server did; and a page that no table ever leads to was neither
- * written nor read. A file of memory is given to the server without `isolate`, but it is not malice
- * of that kind that is looked for here: only what the client does.
+ * invalidation completes, whatever the server did; and a page that no table ever leads to was
+ * neither written nor read. A file of memory is given to the server without `isolate`, but it is
+ * not malice of that kind that is looked for here: only what the client does.
  *
- * Memory: 64 pages. Tables are in the first half, what is mapped in pages 32 to 47; page 48 is the one
- * that is not.
+ * Memory: 64 pages. Tables are in the first half, what is mapped in pages 32 to 47; page 48 is the
+ * one that is not.
  */
 #include "bytes.h"
 #include "support/guest.h"
@@ -148,8 +148,8 @@ static void send_bytes(int fd, const void *data, size_t size, const int *fds, un
 }
 
 /* A message of which the input gives the payload, in front of it what is given. */
-static void send_message(int fd, struct vfio_user_header header, const void *first, size_t first_size,
-                         struct fuzz_input *input, size_t size, unsigned n_fds)
+static void send_message(int fd, struct vfio_user_header header, const void *first,
+                         size_t first_size, struct fuzz_input *input, size_t size, unsigned n_fds)
 {
     int fds[16];
 
@@ -208,7 +208,8 @@ static bool receive(int fd)
         world.last = header;
     }
     while (left) {
-        ssize_t n = recv(fd, message, left < sizeof(message) ? left : sizeof(message), MSG_DONTWAIT);
+        ssize_t n =
+            recv(fd, message, left < sizeof(message) ? left : sizeof(message), MSG_DONTWAIT);
 
         if (n <= 0) {
             if (!world.client || viommu_vfio_user_process(world.client) < 0) {
@@ -227,7 +228,8 @@ static bool receive(int fd)
 
 static void answer_version(struct fuzz_input *input)
 {
-    static const char usual[] = "\0\0\0\0{\"capabilities\":{\"max_msg_fds\":8,\"max_dma_maps\":50}}";
+    static const char usual[] =
+        "\0\0\0\0{\"capabilities\":{\"max_msg_fds\":8,\"max_dma_maps\":50}}";
     static const char with_twin[] =
         "\0\0\0\0{\"capabilities\":{\"twin_socket\":{\"supported\":true,\"fd_index\":0}}}";
     struct vfio_user_header header = world.last;
@@ -245,7 +247,8 @@ static void answer_version(struct fuzz_input *input)
     memcpy(message, &header, sizeof(header));
     memcpy(message + sizeof(header), text, size);
     if (twin && world.twin < 0) {
-        check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0, "pair");
+        check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0,
+              "pair");
         world.twin = pair[0];
         send_bytes(world.fd, message, header.size, &pair[1], 1);
         close(pair[1]);
@@ -409,9 +412,9 @@ static void send_command(struct fuzz_input *input, uint8_t kind)
     static uint8_t payload[70000];
     size_t size = kind & 1 ? fuzz_number(input, 2) : kind;
 
-    if (viommu_vfio_user_send(world.client, fuzz_byte(input), payload, size, payload, kind & 31, &event_fd,
-                              kind & 2 && !(world.mode & MODE_ISOLATE), kind & 4 ? on_reply : NULL,
-                              NULL) == 0 &&
+    if (viommu_vfio_user_send(world.client, fuzz_byte(input), payload, size, payload, kind & 31,
+                              &event_fd, kind & 2 && !(world.mode & MODE_ISOLATE),
+                              kind & 4 ? on_reply : NULL, NULL) == 0 &&
         kind & 4) {
         world.replies++;
     }

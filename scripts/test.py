@@ -11,8 +11,8 @@ counted: a test of meson, a fuzz target, a benchmark, a check, a boot.  Each tes
 counts by itself.
 
 What each program says goes to a log under build/test/; a failure prints the end of it and its name.
-A test is skipped only where a program of others (QEMU, a kernel) cannot run on this machine: exit
-status 77.
+A test is skipped only where a program of others (QEMU, a kernel, DPDK) cannot run on this machine:
+exit status 77.
 
 The last line is "N passed, N failed, N skipped".  Exit status: 0 none failed, 1 some failed, 2
 usage, 130 Ctrl-C.
@@ -275,12 +275,14 @@ def stage_bench(results):
         meson_test(results, "plain", "--suite", "bench")
         boot_guest(results, "6.12", ["--viommu", VIOMMU, "--bench", "--bench-ms", "100"],
                    "bench: guest")
+        run_alone(results, "bench-peers", [sys.executable, "-B", "tests/peers/run.py", "--bench",
+                                           "build/plain/tests/peers/dpdk_bench", "--rounds", "1"])
 
 
-def run_checks(results, name, command):
+def run_checks(results, name, command, env=None):
     """A program that prints 'ok NAME' or 'not ok NAME: WHY' for each check that it made."""
     start = time.monotonic()
-    status, log = run(name, command)
+    status, log = run(name, command, env)
     good = bad = 0
     with open(log, errors="replace") as f:
         for line in f:
@@ -290,7 +292,10 @@ def run_checks(results, name, command):
                 bad += 1
                 results.fail("%s: %s" % (name, line[len("not ok "):].strip()))
     results.ok(good)
-    if not good and not bad or status and not bad:
+    if status == SKIP_STATUS and not good and not bad:
+        with open(log, errors="replace") as f:
+            results.skip(name, skip_reason(f.read()))
+    elif not good and not bad or status and not bad:
         results.fail(name, log)
     step("%d passed, %d failed" % (good, bad), start)
 
@@ -322,8 +327,12 @@ def stage_guest(results):
              ("6.12", served, ["--disk", "--iommu", "none", "--smp", "4"]),
              ("6.12", served, ["--failures", "--smp", "4"]),
              ("6.12", served, ["--takeover", "--smp", "4"]),
+             ("6.12", served, ["--far", "--strict", "--smp", "4"]),
+             ("6.1", served, ["--disk", "--process", "isolated", "--lazy", "--smp", "1"]),
+             ("6.12", served, ["--hostile", "--smp", "4"]),
              ("6.12", virtio, ["--strict", "--smp", "4"]),
              ("6.12", virtio, ["--disk", "--lazy", "--smp", "4"]),
+             ("6.12", virtio, ["--disk", "--process", "mapped", "--lazy", "--smp", "4"]),
              ("7.2", virtio, ["--strict", "--smp", "1"]))
     for kernel, unit, options in boots:
         words = [o.lstrip("-") for o in unit[len(served):] + options]
@@ -332,9 +341,14 @@ def stage_guest(results):
 
 def boot_guest(results, kernel, options, name):
     """Runs the guest test once and counts it as one test."""
+    run_alone(results, name, [sys.executable, "-B", "tests/guest/run.py", "--kernel", kernel,
+                              *options])
+
+
+def run_alone(results, name, command):
+    """Runs a program and counts it as one test."""
     start = time.monotonic()
     log_name = re.sub(r"[^a-z0-9.]+", "-", name)
-    command = [sys.executable, "-B", "tests/guest/run.py", "--kernel", kernel, *options]
     status, log = run(log_name, command, timeout=900)
     step(name, start)
     if status == SKIP_STATUS:
@@ -344,6 +358,17 @@ def boot_guest(results, kernel, options, name):
         results.fail(name, log)
     else:
         results.ok()
+
+
+def stage_peers(results):
+    """DPDK's testpmd behind our IOMMU, by our vhost front-end"""
+    if not needs_plain(results):
+        return
+    command = [sys.executable, "-B", "tests/peers/run.py", "--test"]
+    run_checks(results, "peers", [*command, "build/plain/tests/peers/dpdk_test"])
+    if results.built.get("asan"):
+        run_checks(results, "peers-asan", [*command, "build/asan/tests/peers/dpdk_test",
+                                           "--scale", "20"], HALT_ON_ERROR)
 
 
 STAGES = {
@@ -356,6 +381,7 @@ STAGES = {
     "fuzz": stage_fuzz,
     "bench": stage_bench,
     "guest": stage_guest,
+    "peers": stage_peers,
 }
 
 

@@ -463,7 +463,7 @@ static int dma_pin(void *opaque, const struct device_dma_request *request, struc
     if (ret == 0) {
         ret = create_pin(memory, &extent, &pin);
     }
-    if (ret < 0) {
+    if (ret != 0) {
         return ret;
     }
     ret = gather(memory, request, iov, iov_count, pin);

@@ -3,8 +3,8 @@
  * A small reader of JSON; capabilities.h says what for.
  *
  * One pass, from left to right. `depth` is how many objects and arrays are open; `path` holds, for
- * the first levels, which of the names that matter led there. A name with an escape in it is none of
- * those.
+ * the first levels, which of the names that matter led there. A name with an escape in it is none
+ * of those.
  */
 #include "vfio_user/capabilities.h"
 
@@ -43,8 +43,8 @@ static bool read_value(struct text *text, enum place place, const struct name *n
 
 static void skip_space(struct text *text)
 {
-    while (text->at < text->end && (*text->at == ' ' || *text->at == '\t' || *text->at == '\n' ||
-                                    *text->at == '\r')) {
+    while (text->at < text->end &&
+           (*text->at == ' ' || *text->at == '\t' || *text->at == '\n' || *text->at == '\r')) {
         text->at++;
     }
 }

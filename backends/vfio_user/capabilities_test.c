@@ -52,8 +52,13 @@ static void expect_defaults(void)
 static void what_is_not_said_has_its_default(void **state)
 {
     static const char *const texts[] = {
-        "", "{}", " { } ", "{\"capabilities\":{}}", "{\"capabilities\" : { } }\n",
-        "{\"other\":{\"max_msg_fds\":3}}", "{\"max_msg_fds\":3}",
+        "",
+        "{}",
+        " { } ",
+        "{\"capabilities\":{}}",
+        "{\"capabilities\" : { } }\n",
+        "{\"other\":{\"max_msg_fds\":3}}",
+        "{\"max_msg_fds\":3}",
         "{\"capabilities\":{\"migration\":{\"max_msg_fds\":3}}}",
         "{\"capabilities\":{\"twin_socket\":{\"supported\":false}}}",
         "{\"capabilities\":{\"twin_socket\":{}}}",
@@ -73,7 +78,8 @@ static void what_is_said_is_read(void **state)
 {
     (void)state;
     assert_int_equal(
-        parse("{\"x\":[1,-2.5e+3,[],{},null,true,false,\"\\\"}\"],\"capabilities\":{\"max_msg_fds\":8,"
+        parse("{\"x\":[1,-2.5e+3,[],{},null,true,false,\"\\\"}\"],\"capabilities\":{\"max_msg_"
+              "fds\":8,"
               "\"max_data_xfer_size\" : 65536 ,\"max_dma_maps\":64,\"pgsizes\":2101248,"
               "\"twin_socket\":{\"supported\":true,\"fd_index\":3},\"write_multiple\":true}}"),
         0);
@@ -90,17 +96,49 @@ static void what_is_said_is_read(void **state)
 static void what_makes_no_sense_is_refused(void **state)
 {
     static const char *const texts[] = {
-        "{", "}", "[]", "1", "\"x\"", "null", "{}{}", "{} x", "{,}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}",
-        "{a:1}", "{\"a\":1 \"b\":2}", "{\"a\":+1}", "{\"a\":-}", "{\"a\":1.}", "{\"a\":.5}",
-        "{\"a\":1e}", "{\"a\":1e+}", "{\"a\":tru}", "{\"a\":nul}", "{\"a\":falsE}", "{\"a\":\"x}",
-        "{\"a\":\"\\", "{\"a\":\"\n\"}", "{\"a\":[1,]}", "{\"a\":[1 2]}", "{\"a\":[}", "{\"a\":x}",
-        "{\"capabilities\":1}", "{\"capabilities\":[]}", "{\"capabilities\":null}",
-        "{\"capabilities\":{\"max_msg_fds\":-1}}", "{\"capabilities\":{\"max_msg_fds\":1.0}}",
-        "{\"capabilities\":{\"max_msg_fds\":1e3}}", "{\"capabilities\":{\"max_msg_fds\":\"1\"}}",
+        "{",
+        "}",
+        "[]",
+        "1",
+        "\"x\"",
+        "null",
+        "{}{}",
+        "{} x",
+        "{,}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{\"a\":1 \"b\":2}",
+        "{\"a\":+1}",
+        "{\"a\":-}",
+        "{\"a\":1.}",
+        "{\"a\":.5}",
+        "{\"a\":1e}",
+        "{\"a\":1e+}",
+        "{\"a\":tru}",
+        "{\"a\":nul}",
+        "{\"a\":falsE}",
+        "{\"a\":\"x}",
+        "{\"a\":\"\\",
+        "{\"a\":\"\n\"}",
+        "{\"a\":[1,]}",
+        "{\"a\":[1 2]}",
+        "{\"a\":[}",
+        "{\"a\":x}",
+        "{\"capabilities\":1}",
+        "{\"capabilities\":[]}",
+        "{\"capabilities\":null}",
+        "{\"capabilities\":{\"max_msg_fds\":-1}}",
+        "{\"capabilities\":{\"max_msg_fds\":1.0}}",
+        "{\"capabilities\":{\"max_msg_fds\":1e3}}",
+        "{\"capabilities\":{\"max_msg_fds\":\"1\"}}",
         "{\"capabilities\":{\"max_msg_fds\":18446744073709551616}}",
         "{\"capabilities\":{\"max_msg_fds\":99999999999999999999999999}}",
-        "{\"capabilities\":{\"max_data_xfer_size\":0}}", "{\"capabilities\":{\"max_dma_maps\":0}}",
-        "{\"capabilities\":{\"pgsizes\":0}}", "{\"capabilities\":{\"pgsizes\":true}}",
+        "{\"capabilities\":{\"max_data_xfer_size\":0}}",
+        "{\"capabilities\":{\"max_dma_maps\":0}}",
+        "{\"capabilities\":{\"pgsizes\":0}}",
+        "{\"capabilities\":{\"pgsizes\":true}}",
         "{\"capabilities\":{\"twin_socket\":true}}",
         "{\"capabilities\":{\"twin_socket\":{\"supported\":1}}}",
         "{\"capabilities\":{\"twin_socket\":{\"supported\":true}}}",
@@ -153,7 +191,8 @@ static void anything_else_ends(void **state)
 
         memcpy(text, usual, sizeof(usual));
         for (unsigned n = 1 + random_below(&random, 4); n; n--) {
-            text[random_below(&random, sizeof(usual))] = bytes[random_below(&random, sizeof(bytes))];
+            text[random_below(&random, sizeof(usual))] =
+                bytes[random_below(&random, sizeof(bytes))];
         }
         (void)parse_bytes(text, random_below(&random, sizeof(usual) + 1));
     }

@@ -152,8 +152,8 @@ static int sent(struct viommu_vfio_user *far, struct channel *channel, int ret)
 }
 
 int far_request(struct viommu_vfio_user *far, const struct request *request, const void *first,
-                   size_t first_size, const void *second, size_t second_size, const int *fds,
-                   unsigned n_fds)
+                size_t first_size, const void *second, size_t second_size, const int *fds,
+                unsigned n_fds)
 {
     struct vfio_user_header header = {.command = request->command};
     int ret;
@@ -174,8 +174,8 @@ int far_request(struct viommu_vfio_user *far, const struct request *request, con
 }
 
 int far_answer(struct viommu_vfio_user *far, struct channel *channel,
-                  const struct vfio_user_header *command, int error, const void *first,
-                  size_t first_size, const void *second, size_t second_size)
+               const struct vfio_user_header *command, int error, const void *first,
+               size_t first_size, const void *second, size_t second_size)
 {
     struct vfio_user_header header = {
         .id = command->id,
@@ -188,9 +188,10 @@ int far_answer(struct viommu_vfio_user *far, struct channel *channel,
     pthread_mutex_lock(&far->lock);
     ret = far->broken;
     if (ret == 0) {
-        ret = sent(far, channel,
-                   vfio_user_output_send(&channel->output, header, first, error < 0 ? 0 : first_size,
-                                         second, error < 0 ? 0 : second_size, NULL, 0));
+        ret =
+            sent(far, channel,
+                 vfio_user_output_send(&channel->output, header, first, error < 0 ? 0 : first_size,
+                                       second, error < 0 ? 0 : second_size, NULL, 0));
     }
     pthread_mutex_unlock(&far->lock);
     return ret;
@@ -339,9 +340,8 @@ static int error_of(const struct vfio_user_message *message)
     if (!(message->header.flags & VFIO_USER_ERROR)) {
         return message->fds_lost ? -EMFILE : 0;
     }
-    return message->header.error && message->header.error <= ERRNO_MAX
-               ? -(int)message->header.error
-               : -EIO;
+    return message->header.error && message->header.error <= ERRNO_MAX ? -(int)message->header.error
+                                                                       : -EIO;
 }
 
 /* Takes the request that a message answers. The lock is held. Returns 0 or -EPROTO. */
@@ -459,7 +459,8 @@ int viommu_vfio_user_process(struct viommu_vfio_user *far)
     }
     far->processing = true;
     pthread_mutex_lock(&far->lock);
-    if (atomic_load(&far->wake.kicked)) { /* under the lock, as all kicks: no system call for none */
+    /* All kicks are under the lock, so where there was none no system call is needed. */
+    if (atomic_load(&far->wake.kicked)) {
         wake_clear(&far->wake);
     }
     pthread_mutex_unlock(&far->lock);
@@ -554,7 +555,7 @@ static int begin(struct viommu_vfio_user *far)
 
     pthread_mutex_lock(&far->lock);
     ret = far_request(far, &request, &version, sizeof(version), our_capabilities,
-                         sizeof(our_capabilities), NULL, 0);
+                      sizeof(our_capabilities), NULL, 0);
     if (far->broken) {
         /* It left already: told by viommu_vfio_user_process, as any other time. */
         ret = 0;

@@ -2,26 +2,27 @@
 /*
  * The inside of the vfio-user client (viommu/vfio_user.h).
  *
- * Words. A *channel* is a socket to the far server: `main`, where our commands go, and `twin`, where
- * its commands come if it offered that. A *request* is a command of ours that wants an answer; what
- * its kind says is done when the answer is there, or when there will be none.
+ * Words. A *channel* is a socket to the far server: `main`, where our commands go, and `twin`,
+ * where its commands come if it offered that. A *request* is a command of ours that wants an
+ * answer; what its kind says is done when the answer is there, or when there will be none.
  *
- * A request has one of requests[] until it is answered, in any order. Its id is the index there, and
- * how often that was used: a late answer of another is seen to be wrong. `waiting` lists them in the
- * order in which they were sent; all have the same time-out, so the first is the first that is
- * overdue. Ids have 15 bits; those with the 16th are of commands that want no answer.
+ * A request has one of requests[] until it is answered, in any order. Its id is the index there,
+ * and how often that was used: a late answer of another is seen to be wrong. `waiting` lists them
+ * in the order in which they were sent; all have the same time-out, so the first is the first that
+ * is overdue. Ids have 15 bits; those with the 16th are of commands that want no answer.
  *
  * Files of guest memory that the far server may have mapped are counted in `exposed`: from when a
  * DMA_MAP is sent, until it is refused, or unmapped by an answer. What was mapped before a fence
  * belongs to an older `generation`, and its answers count no more.
  *
- * Locking. `lock` covers requests, output, `exposed`, statistics and whether it failed. Receiving, and
- * all functions of others, are only in viommu_vfio_user_process(), without the lock. A change
+ * Locking. `lock` covers requests, output, `exposed`, statistics and whether it failed. Receiving,
+ * and all functions of others, are only in viommu_vfio_user_process(), without the lock. A change
  * callback sends under the lock; where sending fails it leaves that in `broken`, and
  * viommu_vfio_user_process() does the rest.
  *
- * Invariants: a request is in exactly one of the lists `waiting` and `unused`, and has a kind in the
- * first; once `error` is set no channel is open, no request waits, and nothing is sent any more.
+ * Invariants: a request is in exactly one of the lists `waiting` and `unused`, and has a kind in
+ * the first; once `error` is set no channel is open, no request waits, and nothing is sent any
+ * more.
  */
 #ifndef VIOMMU_BACKENDS_VFIO_USER_CLIENT_H
 #define VIOMMU_BACKENDS_VFIO_USER_CLIENT_H
@@ -40,8 +41,8 @@ enum {
     REQUESTS_OWN = 8,
     /* With more waiting to be written the embedder's commands are refused... */
     COMMANDS_LIMIT = 1 << 20,
-    /* ...and with more than that no command of the far server's is taken in. Larger, so that our own
-     * commands alone never keep us from reading what answers them. */
+    /* ...and with more than that no command of the far server's is taken in. Larger, so that our
+     * own commands alone never keep us from reading what answers them. */
     ANSWERS_LIMIT = 4 << 20,
     /* Regions that stand for everything, where no file is passed: 8 TiB each. */
     REGIONS = 32,
@@ -90,11 +91,11 @@ struct viommu_vfio_user {
     struct channel main, twin;
 
     struct vfio_user_far_capabilities capabilities;
-    bool agreed;    /* VERSION is answered */
-    bool ready;     /* the embedder may send */
+    bool agreed; /* VERSION is answered */
+    bool ready;  /* the embedder may send */
     bool processing;
-    int error;      /* it failed, and was told */
-    int broken;     /* it failed, and is to be told */
+    int error;  /* it failed, and was told */
+    int broken; /* it failed, and is to be told */
 
     struct request requests[REQUESTS_MAX];
     struct request *unused;
@@ -123,13 +124,13 @@ struct viommu_vfio_user {
  * what vfio_user_output_send returns. When the connection broke, that is noted.
  */
 int far_request(struct viommu_vfio_user *far, const struct request *request, const void *first,
-                   size_t first_size, const void *second, size_t second_size, const int *fds,
-                   unsigned n_fds);
+                size_t first_size, const void *second, size_t second_size, const int *fds,
+                unsigned n_fds);
 
 /* Sends an answer of ours. The lock is not held. Returns 0 or a negative errno: it is over. */
 int far_answer(struct viommu_vfio_user *far, struct channel *channel,
-                  const struct vfio_user_header *command, int error, const void *first,
-                  size_t first_size, const void *second, size_t second_size);
+               const struct vfio_user_header *command, int error, const void *first,
+               size_t first_size, const void *second, size_t second_size);
 
 /* Versions are agreed on, and what else is needed is there. The lock is not held. */
 void far_ready(struct viommu_vfio_user *far);
@@ -149,6 +150,6 @@ int far_region_answered(struct viommu_vfio_user *far, int status);
 /* Carries out a command of the far server, and answers. The lock is not held. Returns 0, or a
  * negative errno: it is over. */
 int far_serve_dma(struct viommu_vfio_user *far, struct channel *channel,
-              const struct vfio_user_message *message);
+                  const struct vfio_user_message *message);
 
 #endif

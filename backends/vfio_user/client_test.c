@@ -53,13 +53,15 @@ static void agrees_on_a_version(void **state)
     assert_int_equal(viommu_vfio_user_transfer_max(world.client), 0);
     assert_int_equal(viommu_vfio_user_send(world.client, 13, NULL, 0, NULL, 0, NULL, 0, NULL, NULL),
                      -EAGAIN);
-    test_far_answer_version(&world.far, 0, 0, "{\"capabilities\":{\"max_data_xfer_size\":5000}}", 0, NULL, 0);
+    test_far_answer_version(&world.far, 0, 0, "{\"capabilities\":{\"max_data_xfer_size\":5000}}", 0,
+                            NULL, 0);
     assert_true(test_world_is_readable(&world));
     assert_int_equal(viommu_vfio_user_process(world.client), 0);
     assert_int_equal(world.ready, 1);
     assert_int_equal(viommu_vfio_user_transfer_max(world.client), 5000);
     test_world_connect_silently(&world, 0);
-    test_far_answer_version(&world.far, 0, 0, "{\"capabilities\":{\"max_data_xfer_size\":500000000}}", 0, NULL, 0);
+    test_far_answer_version(&world.far, 0, 0,
+                            "{\"capabilities\":{\"max_data_xfer_size\":500000000}}", 0, NULL, 0);
     assert_int_equal(viommu_vfio_user_process(world.client), 0);
     assert_int_equal(viommu_vfio_user_transfer_max(world.client), 1048576);
 }
@@ -69,8 +71,11 @@ static void versions_that_do_not_fit(void **state)
     (void)state;
     for (unsigned i = 0; i < 6; i++) {
         test_world_connect_silently(&world, 0);
-        test_far_answer_version(&world.far, i == 0, i == 1, i == 2 ? "{" : i == 3 ? "{\"capabilities\":7}" : "",
-                       i == 4 ? VFIO_USER_ERROR : 0, NULL, 0);
+        test_far_answer_version(&world.far, i == 0, i == 1,
+                                i == 2   ? "{"
+                                : i == 3 ? "{\"capabilities\":7}"
+                                         : "",
+                                i == 4 ? VFIO_USER_ERROR : 0, NULL, 0);
         if (i < 5) {
             test_world_expect_failed(&world, -EPROTO);
         } else {
@@ -134,7 +139,7 @@ static struct {
     uint8_t data[64];
     unsigned fd_count;
     int taken;
-    unsigned again; /* so often it sends another from inside */
+    unsigned again;          /* so often it sends another from inside */
     int opaque[REGIONS_MAX]; /* of each call, in order */
 } replies;
 
@@ -208,7 +213,8 @@ static void commands_are_answered(void **state)
 
         assert_int_equal(send_command(VFIO_USER_REGION_READ, NULL, 0, 6), 0);
         assert_int_equal(test_far_receive(&world.far, world.far.fd), 1);
-        answer(&world.far.header, i < 3 ? VFIO_USER_ERROR : 0, errors[i], NULL, 0, many, i < 3 ? 0 : 9);
+        answer(&world.far.header, i < 3 ? VFIO_USER_ERROR : 0, errors[i], NULL, 0, many,
+               i < 3 ? 0 : 9);
         assert_int_equal(viommu_vfio_user_process(world.client), 0);
         assert_int_equal(replies.error, i == 0 ? -ENOENT : i < 3 ? -EIO : -EMFILE);
         if (replies.taken >= 0) {
@@ -229,18 +235,19 @@ static void commands_that_are_refused(void **state)
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
         assert_int_equal(send_command(own[i], NULL, 0, 0), -EINVAL);
     }
-    assert_int_equal(viommu_vfio_user_send(world.client, 9, NULL, VFIO_USER_MAX_PAYLOAD + 1, NULL, 0,
-                                           NULL, 0, NULL, NULL),
+    assert_int_equal(viommu_vfio_user_send(world.client, 9, NULL, VFIO_USER_MAX_PAYLOAD + 1, NULL,
+                                           0, NULL, 0, NULL, NULL),
                      -EINVAL);
-    assert_int_equal(viommu_vfio_user_send(world.client, 9, fds, 1, fds, VFIO_USER_MAX_PAYLOAD, NULL, 0,
-                                           NULL, NULL),
+    assert_int_equal(viommu_vfio_user_send(world.client, 9, fds, 1, fds, VFIO_USER_MAX_PAYLOAD,
+                                           NULL, 0, NULL, NULL),
                      -EINVAL);
     assert_int_equal(viommu_vfio_user_send(world.client, 8, NULL, 0, NULL, 0, fds, 9, NULL, NULL),
                      -EINVAL);
     assert_int_equal(viommu_vfio_user_send(world.client, 8, NULL, 0, NULL, 0, &bad, 1, NULL, NULL),
                      -EBADF);
     assert_int_equal(test_far_receive(&world.far, world.far.fd), 0);
-    assert_int_equal(viommu_vfio_user_send(world.client, 8, NULL, 0, NULL, 0, fds, 8, NULL, NULL), 0);
+    assert_int_equal(viommu_vfio_user_send(world.client, 8, NULL, 0, NULL, 0, fds, 8, NULL, NULL),
+                     0);
     assert_int_equal(test_far_receive(&world.far, world.far.fd), 1);
     assert_int_equal(world.far.n_fds, 8);
     /* A server that takes one descriptor gets no two. */
@@ -249,7 +256,8 @@ static void commands_that_are_refused(void **state)
     assert_int_equal(viommu_vfio_user_process(world.client), 0);
     assert_int_equal(viommu_vfio_user_send(world.client, 8, NULL, 0, NULL, 0, fds, 2, NULL, NULL),
                      -EINVAL);
-    assert_int_equal(viommu_vfio_user_send(world.client, 8, NULL, 0, NULL, 0, fds, 1, NULL, NULL), 0);
+    assert_int_equal(viommu_vfio_user_send(world.client, 8, NULL, 0, NULL, 0, fds, 1, NULL, NULL),
+                     0);
 }
 
 static void answers_in_any_order(void **state)
@@ -318,8 +326,8 @@ static void too_many_commands_are_refused(void **state)
     assert_int_equal(world.far.region_count, 1);
     /* Bytes that nobody reads are bounded, too. */
     sent = 0;
-    while (viommu_vfio_user_send(world.client, 10, large, sizeof(large), NULL, 0, NULL, 0, NULL, NULL) ==
-           0) {
+    while (viommu_vfio_user_send(world.client, 10, large, sizeof(large), NULL, 0, NULL, 0, NULL,
+                                 NULL) == 0) {
         assert_true(++sent < 10);
     }
     assert_true(sent >= 1 && sent <= 3);
@@ -338,7 +346,8 @@ static void answers_that_nobody_asked_for(void **state)
     (void)state;
     /* Any id, with nothing waiting. */
     for (unsigned id = 0; id < 0x10000; id += 0x1111) {
-        answer(&(struct vfio_user_header){.id = (uint16_t)id, .command = 9}, 0, 0, NULL, 0, NULL, 0);
+        answer(&(struct vfio_user_header){.id = (uint16_t)id, .command = 9}, 0, 0, NULL, 0, NULL,
+               0);
         test_world_expect_failed(&world, -EPROTO);
         test_world_reconnect(&world);
     }
@@ -384,8 +393,8 @@ static void answers_that_nobody_asked_for(void **state)
 
 static void answers_of_the_wrong_size(void **state)
 {
-    struct viommu_change map = {.kind = VIOMMU_CHANGE_MAP, .first = 0x1000, .last = 0x1fff, .fd = -1,
-                                .perm = 3};
+    struct viommu_change map = {
+        .kind = VIOMMU_CHANGE_MAP, .first = 0x1000, .last = 0x1fff, .fd = -1, .perm = 3};
     struct viommu_change unmap = {.kind = VIOMMU_CHANGE_UNMAP, .first = 0x1000, .last = 0x1fff};
 
     (void)state;
@@ -490,7 +499,8 @@ static void time_is_limited(void **state)
     assert_int_equal(viommu_vfio_user_process(world.client), 0);
     do { /* it tells of the time by itself */
         assert_int_equal(
-            poll(&(struct pollfd){viommu_vfio_user_event_fd(world.client), POLLIN, 0}, 1, 20000), 1);
+            poll(&(struct pollfd){viommu_vfio_user_event_fd(world.client), POLLIN, 0}, 1, 20000),
+            1);
     } while (viommu_vfio_user_process(world.client) == 0);
     assert_true(now_ms() - begin >= 900);
     assert_int_equal(world.error, -ETIMEDOUT);
@@ -509,7 +519,7 @@ static void no_reply_after_the_end_of_the_object(void **state)
     assert_int_equal(world.failed, 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)           cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define TEST_IN(name, setup) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)

@@ -76,7 +76,7 @@ static int carry_out(struct viommu_vfio_user *far, const struct vfio_user_messag
 }
 
 int far_serve_dma(struct viommu_vfio_user *far, struct channel *channel,
-              const struct vfio_user_message *message)
+                  const struct vfio_user_message *message)
 {
     struct vfio_user_dma_access access = {0};
     bool reads = message->header.command == VFIO_USER_DMA_READ;
@@ -94,7 +94,7 @@ int far_serve_dma(struct viommu_vfio_user *far, struct channel *channel,
     pthread_mutex_unlock(&far->lock);
     if (!(message->header.flags & VFIO_USER_NO_REPLY)) {
         ret = far_answer(far, channel, &message->header, error, &access, sizeof(access),
-                            far->buffer, reads && error == 0 ? access.count : 0);
+                         far->buffer, reads && error == 0 ? access.count : 0);
     }
     if (far->buffer_room > BUFFER_KEEP) {
         base_free(far->buffer);

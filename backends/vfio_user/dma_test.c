@@ -137,7 +137,8 @@ static void the_largest_dma(void **state)
     uint8_t *data = malloc(VFIO_USER_MAX_DATA), *got = malloc(VFIO_USER_MAX_DATA);
     size_t have = 0, size = VFIO_USER_MAX_DATA + 32;
     uint8_t *message = malloc(size);
-    struct vfio_user_header header = {.id = 3, .command = VFIO_USER_DMA_WRITE, .size = (uint32_t)size};
+    struct vfio_user_header header = {
+        .id = 3, .command = VFIO_USER_DMA_WRITE, .size = (uint32_t)size};
     struct vfio_user_dma_access access = {.address = 0x100008, .count = VFIO_USER_MAX_DATA};
 
     (void)state;

@@ -13,8 +13,8 @@
  *   is there.
  *
  * A fence cannot wait for an answer. It sends UNMAP of all, and reports honestly that it is not
- * confirmed, unless nothing was mapped. When the answer does not come, or says no, the connection is
- * given up, and a server that lives drops all when it sees that. What no one can do is to take
+ * confirmed, unless nothing was mapped. When the answer does not come, or says no, the connection
+ * is given up, and a server that lives drops all when it sees that. What no one can do is to take
  * mapped pages of a file away from a process that means to keep them.
  *
  * With `isolate` nothing is mirrored. The far server gets regions without a file that cover every

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of the client as a mirror: what the far server has mapped is what the guest's tables say, by
- * hand and against a brute-force model; fences; a new connection; and isolation, which needs no
+ * Tests of the client as a mirror: what the far server has mapped is what the guest's tables say,
+ * by hand and against a brute-force model; fences; a new connection; and isolation, which needs no
  * mirror.
  */
 #include "vfio_user/test_far.h"
@@ -267,7 +267,7 @@ static void few_regions_are_enough_for_many_pages(void **state)
 /* ---- against a model ------------------------------------------------------------------------- */
 
 #define PAGES 1024u
-#define BASE UINT64_C(0x40000000)
+#define BASE  UINT64_C(0x40000000)
 
 /* What the tables say of a page: 0, or its target and permissions, as in a leaf entry. */
 static uint64_t model[PAGES];
@@ -538,8 +538,7 @@ static void one_region_of_everything_is_isolation(void **state)
 
 static void isolate(unsigned regions_max, uint64_t size_max, uint64_t mappings_max)
 {
-    const struct test_wanted wanted = {
-        .client = {.isolate = true, .mappings_max = mappings_max}};
+    const struct test_wanted wanted = {.client = {.isolate = true, .mappings_max = mappings_max}};
 
     test_world_disconnect(&world);
     world.ready = 0;
@@ -643,10 +642,9 @@ static void changes_come_on_another_thread(void **state)
         while (!test_world_invalidated(&world)) {
             assert_int_equal(viommu_vfio_user_process(world.client), 0);
             test_far_step(&world.far);
-            assert_int_equal(
-                viommu_vfio_user_send(world.client, VFIO_USER_DEVICE_RESET, NULL, 0, NULL, 0, NULL, 0,
-                                      NULL, NULL),
-                0);
+            assert_int_equal(viommu_vfio_user_send(world.client, VFIO_USER_DEVICE_RESET, NULL, 0,
+                                                   NULL, 0, NULL, 0, NULL, NULL),
+                             0);
             (void)test_world_statistics(&world);
             test_far_dma(world.far.fd, VFIO_USER_DMA_READ, 0, 1, BASE, 4, NULL, 0);
         }
@@ -657,7 +655,7 @@ static void changes_come_on_another_thread(void **state)
     pthread_join(thread, NULL);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)           cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define TEST_IN(name, setup) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)

@@ -36,9 +36,9 @@ void vfio_user_output_fini(struct vfio_user_output *output);
 /*
  * Send a message whose payload is in two parts (either may be empty), with n_fds descriptors
  * (VFIO_USER_MAX_FDS at most), which stay the caller's. header.size is filled in here. Returns 0
- * (sent or kept) or a negative errno. After -ENOMEM, -EMFILE, -ENFILE, -EBADF (of a descriptor to go
- * along), -ETOOMANYREFS and -ENOBUFS nothing was sent, and the connection is as it was; after another
- * it is to be closed.
+ * (sent or kept) or a negative errno. After -ENOMEM, -EMFILE, -ENFILE, -EBADF (of a descriptor to
+ * go along), -ETOOMANYREFS and -ENOBUFS nothing was sent, and the connection is as it was; after
+ * another it is to be closed.
  */
 int vfio_user_output_send(struct vfio_user_output *output, struct vfio_user_header header,
                           const void *first, size_t first_size, const void *second,

@@ -145,8 +145,8 @@ static void a_long_one_goes_in_parts(void **state)
     for (size_t i = 0; i < 3000000; i++) {
         data[i] = (uint8_t)(i >> 5);
     }
-    assert_int_equal(vfio_user_output_send(&output, header, data, 1500000, data + 1500000, 1500000, &fd, 1),
-                     0);
+    assert_int_equal(
+        vfio_user_output_send(&output, header, data, 1500000, data + 1500000, 1500000, &fd, 1), 0);
     assert_true(output.bytes > 0 && output.bytes < 3000000);
     assert_int_equal(send_one(2, 5, 0, NULL, 0), 0);
     while (have < sizeof(got)) {
@@ -202,7 +202,8 @@ static void half_a_message_is_the_end(void **state)
 
     (void)state;
     base_alloc_fail_at(1);
-    assert_int_equal(vfio_user_output_send(&output, header, data, 3000000, NULL, 0, NULL, 0), -EPIPE);
+    assert_int_equal(vfio_user_output_send(&output, header, data, 3000000, NULL, 0, NULL, 0),
+                     -EPIPE);
     base_alloc_fail_at(0);
     free(data);
 }

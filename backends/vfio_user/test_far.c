@@ -165,7 +165,8 @@ static int map(struct test_far *far)
     assert_int_equal(region.map.argsz, sizeof(region.map));
     assert_true(far->n_fds <= 1);
     assert_int_equal(region.map.flags & ~3u, 0);
-    assert_true(region.map.size && region.map.address + (region.map.size - 1) >= region.map.address);
+    assert_true(region.map.size &&
+                region.map.address + (region.map.size - 1) >= region.map.address);
     far->maps++;
     far->files += far->n_fds;
     if (error || (far->region_size_max && region.map.size > far->region_size_max)) {
@@ -247,8 +248,8 @@ static void answer(struct test_far *far, const struct vfio_user_header *command,
     };
 
     test_far_send(far->fd, header, unmapped,
-                  command->command == VFIO_USER_DMA_UNMAP && !error ? sizeof(*unmapped) : 0, NULL, 0,
-                  NULL, 0);
+                  command->command == VFIO_USER_DMA_UNMAP && !error ? sizeof(*unmapped) : 0, NULL,
+                  0, NULL, 0);
 }
 
 void test_far_release(struct test_far *far)
@@ -510,7 +511,8 @@ void test_world_settle(struct test_world *world)
         if (world->far.fd >= 0) {
             test_far_step(&world->far);
         }
-        quiet = before == world->far.maps + world->far.unmaps + world->far.unmap_alls ? quiet + 1 : 0;
+        quiet =
+            before == world->far.maps + world->far.unmaps + world->far.unmap_alls ? quiet + 1 : 0;
     }
 }
 
@@ -527,8 +529,8 @@ void test_world_map(struct test_world *world, uint64_t iova, uint64_t gpa, unsig
                     uint64_t flags)
 {
     for (unsigned i = 0; i < pages; i++) {
-        guest_map(&world->guest, world->table, LEVELS, iova + i * GUEST_PAGE, gpa + i * GUEST_PAGE, 1,
-                  flags);
+        guest_map(&world->guest, world->table, LEVELS, iova + i * GUEST_PAGE, gpa + i * GUEST_PAGE,
+                  1, flags);
     }
 }
 
@@ -597,6 +599,7 @@ struct viommu_vfio_user_statistics test_world_statistics(const struct test_world
 {
     struct viommu_vfio_user_statistics statistics;
 
-    assert_int_equal(viommu_vfio_user_statistics(world->client, &statistics, sizeof(statistics)), 0);
+    assert_int_equal(viommu_vfio_user_statistics(world->client, &statistics, sizeof(statistics)),
+                     0);
     return statistics;
 }

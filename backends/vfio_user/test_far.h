@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A far device server for tests of the client: in the same process, at the other end of a socket
- * pair, and only as far as a test lets it (test_far_step). It keeps the exact set of regions that it
- * was given, and fails the test when one overlaps another, or an UNMAP is not exactly one.
+ * pair, and only as far as a test lets it (test_far_step). It keeps the exact set of regions that
+ * it was given, and fails the test when one overlaps another, or an UNMAP is not exactly one.
  *
- * The rest is the world around the client: a guest with a VT-d unit in caching mode, whose memory is
- * a file; a device; the client; and a mirror of the device, if it is wanted. Only for unit tests.
+ * The rest is the world around the client: a guest with a VT-d unit in caching mode, whose memory
+ * is a file; a device; the client; and a mirror of the device, if it is wanted. Only for unit
+ * tests.
  */
 #ifndef VIOMMU_VFIO_USER_TEST_FAR_H
 #define VIOMMU_VFIO_USER_TEST_FAR_H
@@ -24,13 +25,13 @@
 #include "support/guest.h"
 #include "vfio_user/protocol.h"
 
-#define REQUESTER 0x28
-#define DOMAIN 7
-#define LEVELS 3
+#define REQUESTER   0x28
+#define DOMAIN      7
+#define LEVELS      3
 #define REGIONS_MAX 1100
 
 #define USUAL_CAPABILITIES "{\"capabilities\":{\"max_msg_fds\":8,\"max_data_xfer_size\":1048576}}"
-#define TWIN_CAPABILITIES \
+#define TWIN_CAPABILITIES                                                                          \
     "{\"capabilities\":{\"max_msg_fds\":8,\"twin_socket\":{\"supported\":true,\"fd_index\":0}}}"
 
 struct test_region {
@@ -80,9 +81,9 @@ struct test_world {
     struct test_far far;
     struct viommu_vfio_user *client;
     struct viommu_subscriber *mirror;
-    unsigned ready;  /* calls of the functions */
+    unsigned ready; /* calls of the functions */
     unsigned failed;
-    int error;       /* the last that `failed` was told */
+    int error;           /* the last that `failed` was told */
     unsigned events[32]; /* of the unit, by kind */
     unsigned interrupts;
     struct viommu_interrupt interrupt;
@@ -134,8 +135,8 @@ void test_world_close(struct test_world *world);
 void test_world_connect(struct test_world *world, const struct test_wanted *wanted);
 void test_world_disconnect(struct test_world *world);
 
-/* The same, but VERSION is received and not answered: then with test_far_answer_version, as far.header
- * is that of VERSION. An error is answered where flags say so. */
+/* The same, but VERSION is received and not answered: then with test_far_answer_version, as
+ * far.header is that of VERSION. An error is answered where flags say so. */
 void test_world_connect_silently(struct test_world *world, uint32_t timeout_ms);
 void test_far_answer_version(struct test_far *far, uint16_t major, uint16_t minor, const char *text,
                              uint32_t flags, const int *fds, unsigned n_fds);

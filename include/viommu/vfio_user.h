@@ -15,11 +15,12 @@
  * What it is worth. A server that is given a file of guest memory can map all of that file, and
  * keep what it has mapped: that protects against mistakes, not against malice. The guest's
  * invalidation completes when the server has answered that it unmapped. When it does not answer it
- * is asked to drop everything, and disconnected if that is not answered, either; an event of the unit
- * says that it may still reach what it should not, because nobody can take mapped pages of a file
- * away from a process. With `isolate` no file is passed at all, and every DMA is a message that is
- * translated and checked when it comes: after an invalidation nothing old is reached, whatever the
- * server does. (Servers that only work on memory that they have mapped do not work so.)
+ * is asked to drop everything, and disconnected if that is not answered, either; an event of the
+ * unit says that it may still reach what it should not, because nobody can take mapped pages of a
+ * file away from a process. With `isolate` no file is passed at all, and every DMA is a message
+ * that is translated and checked when it comes: after an invalidation nothing old is reached,
+ * whatever the server does. (Servers that only work on memory that they have mapped do not work
+ * so.)
  *
  * Nothing here blocks, and there is no hidden thread. Threads: calls on one object by one thread at
  * a time; the subscription's change callback may come on another.
@@ -51,27 +52,27 @@ struct viommu_vfio_user_config {
     struct viommu_device *device; /* whose translations it uses; it outlives the object */
     int fd;                       /* a connected stream socket; taken over when creating succeeds */
     bool isolate;                 /* pass no file of guest memory */
-    uint64_t mappings_max;        /* at most so many; 0: as many as the server says it takes */
+    uint64_t mappings_max;        /* regions at most; 0: as many as the server says it takes */
     uint32_t timeout_ms;          /* for an answer to anything; 0: 1000 */
     /* Any may be NULL. Called from viommu_vfio_user_process() with nothing locked; they may call
        everything here but viommu_vfio_user_destroy. */
     void (*ready)(void *opaque); /* versions are agreed on: commands can be sent */
-    /* The connection is over, `error` says why: -ECONNRESET it left; -ETIMEDOUT; -EPROTO it said what
-       makes no sense; ... Commands without an answer got one, with this error, before. */
+    /* The connection is over, `error` says why: -ECONNRESET it left; -ETIMEDOUT; -EPROTO it said
+       what makes no sense; ... Commands without an answer got one, with this error, before. */
     void (*failed)(void *opaque, int error);
     void *opaque;
 };
 
-/* Begins to agree on a version. Returns 0; -EINVAL for a configuration that makes no sense; -ENOMEM,
-   -EMFILE, -ENFILE. */
+/* Begins to agree on a version. Returns 0; -EINVAL for a configuration that makes no sense;
+   -ENOMEM, -EMFILE, -ENFILE. */
 int viommu_vfio_user_create(const struct viommu_vfio_user_config *config,
                             struct viommu_vfio_user **out);
 
-/* Disconnects; unsubscribe first. NULL is accepted. No function of the configuration is called, and no
-   `reply` of a command that has no answer yet. */
+/* Disconnects; unsubscribe first. NULL is accepted. No function of the configuration is called, and
+   no `reply` of a command that has no answer yet. */
 void viommu_vfio_user_destroy(struct viommu_vfio_user *far);
 
-/* Polls readable when viommu_vfio_user_process() has work, time-outs included. Owned by the object. */
+/* Polls readable when viommu_vfio_user_process() has work, time-outs included. The object owns it. */
 int viommu_vfio_user_event_fd(struct viommu_vfio_user *far);
 
 /* Reads and answers, a bounded amount; sends what is waiting. Never blocks. Returns 0, or the error
@@ -79,9 +80,9 @@ int viommu_vfio_user_event_fd(struct viommu_vfio_user *far);
 int viommu_vfio_user_process(struct viommu_vfio_user *far);
 
 /* Fills in a subscription of this backend, once it is ready. What it points to lives as long as the
-   backend. Returns 0; -EAGAIN before; -ENOTSUP with `isolate`: there is nothing to subscribe to, and no
-   caching mode is needed. The far server asks for every access, and is answered by what the tables
-   say then. */
+   backend. Returns 0; -EAGAIN before; -ENOTSUP with `isolate`: there is nothing to subscribe to,
+   and no caching mode is needed. The far server asks for every access, and is answered by what the
+   tables say then. */
 int viommu_vfio_user_subscription(struct viommu_vfio_user *far, struct viommu_subscription *out);
 
 /* The largest amount of data in one region access that the server takes; 0 before it is ready. */
@@ -93,8 +94,10 @@ size_t viommu_vfio_user_transfer_max(const struct viommu_vfio_user *far);
  * is there or there will be none; NULL: no answer is asked for. Commands are sent in order.
  *
  * Returns 0; -EAGAIN before it is ready; -EPIPE after it failed; -ENOBUFS when too much is waiting
- * already; -EINVAL for a command that is the backend's own (VERSION, DMA_MAP, DMA_UNMAP), a payload
- * that is too long or too many descriptors; -ENOMEM.
+ * already; -EINVAL for a command that is the backend's own (VERSION, DMA_MAP, DMA_UNMAP) or the
+ * server's (DMA_READ, DMA_WRITE), a payload that is too long, or more descriptors than the server
+ * takes; -EBADF for one that is none; -ENOMEM; -EMFILE or -ENFILE, when they have to wait. After all
+ * but -EPIPE nothing was sent, and all is as it was.
  */
 int viommu_vfio_user_send(struct viommu_vfio_user *far, uint16_t command, const void *first,
                           size_t first_size, const void *second, size_t second_size, const int *fds,
@@ -104,12 +107,12 @@ int viommu_vfio_user_send(struct viommu_vfio_user *far, uint16_t command, const 
 
 /* Since it was created. Members are only ever added, at the end. */
 struct viommu_vfio_user_statistics {
-    uint64_t maps;     /* DMA_MAP and DMA_UNMAP that were sent */
+    uint64_t maps; /* DMA_MAP and DMA_UNMAP that were sent */
     uint64_t unmaps;
     uint64_t mappings; /* that the server has now */
     uint64_t reads;    /* DMA_READ and DMA_WRITE that were carried out */
     uint64_t writes;
-    uint64_t refused;  /* and those that were not */
+    uint64_t refused; /* and those that were not */
 };
 
 /* `size` bytes at most. Returns 0. */

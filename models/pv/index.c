@@ -451,6 +451,7 @@ struct pv_slot *pv_walk_all_next(const struct pv_index *index, struct pv_walk *w
             walk->chain += !walk->block;
         }
     }
+    pv_step();
     walk->slot = slot ? slot->next : NULL;
     return slot;
 }

@@ -108,12 +108,13 @@ static bool batch_fill(struct batch *batch, struct pv_vm *vm, struct pv_walk *wa
 
 /*
  * Revokes what is on the way, which it goes again and again until nothing is left of it, or nothing
- * more can be done now. With the lock, and the VM there to stay; gives the lock up meanwhile.
+ * more can be done now. *retry says whether contexts that are isolated are tried, and is kept for
+ * the next call. With the lock, and the VM there to stay; gives the lock up meanwhile.
  */
 static int revoke(struct viommu_pv *pv, struct pv_vm *vm, struct pv_walk *walk,
-                  const struct revoked *what)
+                  const struct revoked *what, bool *retry)
 {
-    struct batch batch = {.count = 0};
+    struct batch batch = {.count = 0, .retry = *retry};
     bool progress = false;
 
     while (what->left(vm, walk)) {
@@ -131,6 +132,7 @@ static int revoke(struct viommu_pv *pv, struct pv_vm *vm, struct pv_walk *walk,
                 return VIOMMU_PENDING; /* others have to end what they are at */
             }
             batch.retry = !progress;
+            *retry = batch.retry;
             batch.busy = false;
             progress = false;
             what->anew(vm, walk);
@@ -248,6 +250,7 @@ int viommu_pv_page_revoke(struct viommu_pv *pv, uint32_t id, uint64_t frame)
 {
     struct pv_walk walk;
     struct pv_vm *vm;
+    bool retry = false;
     int error = 0;
 
     pv_lock(pv);
@@ -257,7 +260,7 @@ int viommu_pv_page_revoke(struct viommu_pv *pv, uint32_t id, uint64_t frame)
     } else {
         vm->users++;
         pv_walk_begin(&vm->index, &walk, frame);
-        error = revoke(pv, vm, &walk, &of_frame);
+        error = revoke(pv, vm, &walk, &of_frame, &retry);
         pv_walk_end(&vm->index, &walk);
         vm->users--;
     }
@@ -376,7 +379,7 @@ static int revoke_all(struct viommu_pv *pv, struct pv_vm *vm)
     if (!vm->walking) {
         all_anew(vm, &vm->walk);
     }
-    return revoke(pv, vm, &vm->walk, &of_all);
+    return revoke(pv, vm, &vm->walk, &of_all, &vm->retrying);
 }
 
 /* Takes away what a VM maps. */

@@ -22,10 +22,11 @@ enum {
     OWNER = 0,
     OTHER = 3, /* has the owner's page as its frame */
     FRAME = 77,
+    NOTHING = 1001, /* no page */
     HANDLE = 5000,
     DEFERRED = 64,
     ITEMS = 5000, /* of a call */
-    STEPS = 4,    /* for a mapping */
+    STEPS = 8,    /* for a mapping */
     HELD = 200,   /* under one lock */
 };
 
@@ -38,14 +39,15 @@ static struct {
     unsigned long told;
     unsigned yield_every;
     unsigned asked;
-    void *fails; /* flushes of this space */
+    void *fails;           /* flushes of this space */
+    void (*intrude)(void); /* when the first is asked for it */
 } now;
 
 static int op_lookup(void *opaque, uint32_t vm, uint64_t frame, unsigned order,
                      struct viommu_pv_page *page)
 {
     (void)opaque;
-    if (order) {
+    if (order || frame == NOTHING) {
         return -ENOENT;
     }
     *page = frame == FRAME ? (struct viommu_pv_page){.handle = HANDLE, .owner = OWNER}
@@ -177,6 +179,9 @@ static void op_give_back(void *opaque, uint32_t mapper, uint32_t context, uint64
 {
     (void)opaque, (void)mapper, (void)context, (void)device_frame, (void)vm, (void)frame;
     now.told++;
+    if (now.told == 1 && now.intrude) {
+        now.intrude();
+    }
 }
 
 static void op_acknowledged(void *opaque, uint32_t mapper, uint32_t vm, uint64_t frame,
@@ -329,7 +334,7 @@ static uint32_t named(unsigned which)
     return which == CONTEXTS - 1 ? OTHER : OWNER;
 }
 
-static struct viommu_pv *begin(void)
+static struct viommu_pv *begin_empty(void)
 {
     struct viommu_pv_config config = {
         .ops = &ops, .items_max = ITEMS, .deferred_max = DEFERRED, .contexts_max = 2};
@@ -341,6 +346,13 @@ static struct viommu_pv *begin(void)
         assert_int_equal(viommu_pv_vm_add(pv, vm, true), 0);
         enable(pv, vm);
     }
+    return pv;
+}
+
+static struct viommu_pv *begin(void)
+{
+    struct viommu_pv *pv = begin_empty();
+
     count_steps();
     for (unsigned i = 0; i < CONTEXTS; i++) {
         map(pv, 1 + i / 2, i % 2, named(i), EACH);
@@ -494,7 +506,32 @@ static void test_death(void **state)
     }
     die(OWNER, 0, first);
     die(OWNER, 10, first);
+    die(OWNER, 1, (void *)(uintptr_t)(1 + 2 * 16)); /* in front of the others */
     die(1, 0, first);
+}
+
+/* While its mappers are asked, the mapping that would be next goes. */
+static struct viommu_pv *intruded;
+
+static void the_next_goes(void)
+{
+    /* New ones are in front, and so many are asked at a time. */
+    assert_int_equal(unmap(intruded, 1, 0, OWNER, ITEMS - 1 - 64), VIOMMU_PV_OK);
+    assert_int_equal(flush(intruded, 1, 0), VIOMMU_PV_OK);
+}
+
+static void test_the_next_goes(void **state)
+{
+    struct viommu_pv *pv = begin_empty();
+
+    (void)state;
+    intruded = pv;
+    map(pv, 1, 0, OWNER, ITEMS);
+    now.intrude = the_next_goes;
+    assert_int_equal(viommu_pv_page_remove(pv, OWNER, FRAME), VIOMMU_PENDING);
+    assert_int_equal(now.told, ITEMS - 1);
+    assert_null(pv_check(pv));
+    end(pv);
 }
 
 /* A VM gives every second page of many back, and gets them again. */
@@ -514,43 +551,64 @@ static void test_balloon(void **state)
     end(pv);
 }
 
-/* Without memory for what stands for several, a second mapping fails whole. */
-static void test_without_memory(void **state)
+static uint32_t map_pages(struct viommu_pv *pv, uint64_t frame, uint64_t device_frame,
+                          uint64_t count, struct viommu_pv_answer *out)
 {
     struct viommu_pv_map_call in = {.head = HEAD(VIOMMU_PV_MAP, in),
                                     .vm = OWNER,
-                                    .frame = FRAME,
-                                    .count = 1,
+                                    .frame = frame,
+                                    .device_frame = device_frame,
+                                    .count = count,
                                     .perm = VIOMMU_PV_READ};
-    struct viommu_pv_config config = {.ops = &ops};
+
+    return call(pv, 1, &in, sizeof(in), out, sizeof(*out));
+}
+
+/* Without memory for what stands for several, a second mapping fails whole; and is tried again, by
+   itself. */
+static void test_without_memory(void **state)
+{
+    struct viommu_pv *pv = begin_empty();
     struct viommu_pv_answer out;
-    struct viommu_pv *pv;
 
     (void)state;
-    memset(&now, 0, sizeof(now));
-    assert_int_equal(viommu_pv_create(&config, &pv), 0);
-    for (uint32_t vm = 0; vm <= OTHER; vm++) {
-        assert_int_equal(viommu_pv_vm_add(pv, vm, true), 0);
-        enable(pv, vm);
-    }
-    assert_int_equal(call(pv, 1, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
-    in.device_frame = 1;
+    assert_int_equal(map_pages(pv, FRAME, 0, 1, &out), VIOMMU_PV_OK);
     base_alloc_fail_at(1);
-    assert_int_equal(call(pv, 1, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
-    assert_true(base_alloc_failed()); /* for several together; it was tried for one then */
+    assert_int_equal(map_pages(pv, FRAME, 1, 1, &out), VIOMMU_PV_OK);
+    assert_true(base_alloc_failed());
     base_alloc_fail_at(0);
     assert_null(pv_check(pv));
     assert_int_equal(now.refs, 2);
     end(pv);
 }
 
+/* One of several has no memory in the index, and a later one has no page: that is told in its turn.
+ */
+static void test_two_fail(void **state)
+{
+    struct viommu_pv *pv = begin_empty();
+    struct viommu_pv_answer out;
+
+    (void)state;
+    assert_int_equal(map_pages(pv, FRAME, 0, 1, &out), VIOMMU_PV_OK);
+    base_alloc_fail_at(2);
+    assert_int_equal(map_pages(pv, NOTHING - 2, 1, 3, &out), VIOMMU_PV_ENOENT);
+    assert_true(base_alloc_failed());
+    base_alloc_fail_at(0);
+    assert_int_equal(out.done, 2);
+    assert_int_equal(out.stopped, 3);
+    assert_null(pv_check(pv));
+    end(pv);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unmapped),       cmocka_unit_test(test_asked_for),
-        cmocka_unit_test(test_taken),          cmocka_unit_test(test_taken_where_a_flush_fails),
-        cmocka_unit_test(test_death),          cmocka_unit_test(test_balloon),
-        cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_unmapped),      cmocka_unit_test(test_asked_for),
+        cmocka_unit_test(test_taken),         cmocka_unit_test(test_taken_where_a_flush_fails),
+        cmocka_unit_test(test_death),         cmocka_unit_test(test_balloon),
+        cmocka_unit_test(test_the_next_goes), cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_two_fail),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

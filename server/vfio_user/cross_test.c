@@ -18,9 +18,9 @@
 #include "../log.h"
 #include "endpoint.h"
 
-#define RW (SPEC_R | SPEC_W)
+#define RW   (SPEC_R | SPEC_W)
 #define IOVA UINT64_C(0x10000)
-#define GPA UINT64_C(0x80000)
+#define GPA  UINT64_C(0x80000)
 
 static struct test_world world;
 static struct {
@@ -176,8 +176,8 @@ static void bus_master_on(void)
 {
     uint16_t command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
 
-    assert_int_equal(access_region(VFIO_USER_REGION_WRITE, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND,
-                                   &command, sizeof(command)),
+    assert_int_equal(access_region(VFIO_USER_REGION_WRITE, VFIO_PCI_CONFIG_REGION_INDEX,
+                                   PCI_COMMAND, &command, sizeof(command)),
                      0);
 }
 
@@ -232,8 +232,8 @@ static void expect_copies(void)
         test_world_map(&world, IOVA + 0x10000, GPA + 0x10000, 2, RW);
         invalidate();
         copy(IOVA + 16, IOVA + 0x10000 + 200);
-        assert_memory_equal(to + 200, (uint8_t *)guest_host(&world.guest, GPA + i % 4 * GUEST_PAGE) + 16,
-                            4000);
+        assert_memory_equal(
+            to + 200, (uint8_t *)guest_host(&world.guest, GPA + i % 4 * GUEST_PAGE) + 16, 4000);
         assert_int_equal(to[199], 0);
         assert_int_equal(to[4200], 0);
     }
@@ -303,7 +303,8 @@ static void many_regions_and_a_fence(void **state)
 
     (void)state;
     for (unsigned i = 0; i < 400; i++) {
-        test_world_map(&world, 0x100000 + i * 2 * GUEST_PAGE, 0x100000 + i % 512 * GUEST_PAGE, 1, RW);
+        test_world_map(&world, 0x100000 + i * 2 * GUEST_PAGE, 0x100000 + i % 512 * GUEST_PAGE, 1,
+                       RW);
     }
     assert_int_equal(viommu_vfio_user_subscription(world.client, &what), 0);
     assert_int_equal(viommu_device_subscribe(world.device, &what, &world.mirror), 0);

@@ -47,4 +47,7 @@ void check_isolation(struct station *a, struct station *b);
 /* Two devices in one domain.  Both must be closed before. */
 void check_shared_domain(struct edu *a, struct edu *b);
 
+/* The device's process tries to reach what is none of its own. */
+void check_hostile(struct station *s);
+
 #endif

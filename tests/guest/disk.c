@@ -26,6 +26,7 @@ enum {
     GENERATION_SHIFT = 32,
     WORD_SHIFT = 56,
     APPEARS_MS = 20000,
+    BIND_TRIES = 15,        /* a second apart: who serves it may have to come first */
     STATUS_MASK = 0x7ff,    /* without "more" and "do not retry" */
 };
 
@@ -262,24 +263,35 @@ bool disk_open(struct disk *disk)
     return true;
 }
 
-/* Errors are seen by what comes of it. */
-static void write_word(const char *path, const char *word)
+static bool write_word(const char *path, const char *word)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && write(fd, word, strlen(word)) >= 0;
 
+    if (!ok) {
+        note("%s: %s", path, strerror(errno));
+    }
     if (fd >= 0) {
-        if (write(fd, word, strlen(word)) < 0) {
-            note("%s: %s", path, strerror(errno));
-        }
         close(fd);
     }
+    return ok;
 }
 
 bool disk_revive(struct disk *disk)
 {
+    char bound[96];
+
     disk_close(disk);
-    write_word("/sys/bus/pci/drivers/nvme/unbind", disk->bdf);
-    write_word("/sys/bus/pci/drivers/nvme/bind", disk->bdf);
+    snprintf(bound, sizeof(bound), "/sys/bus/pci/drivers/nvme/%s", disk->bdf);
+    if (access(bound, F_OK) == 0) {
+        write_word("/sys/bus/pci/drivers/nvme/unbind", disk->bdf);
+    }
+    for (unsigned i = 0; i < BIND_TRIES; i++) {
+        if (write_word("/sys/bus/pci/drivers/nvme/bind", disk->bdf)) {
+            break;
+        }
+        sleep(1);
+    }
     return wait_and_open(disk);
 }
 

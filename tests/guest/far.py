@@ -11,14 +11,19 @@ guest-physical addresses are places in QEMU's memory file.
 
 import glob
 import os
+import random
 import re
 import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 
 from child import Child, Failed
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "peers"))
+from hostile_far import HostileFar  # noqa: E402
 
 START_SECONDS = 10
 SETTLE_SECONDS = 5
@@ -28,6 +33,10 @@ RTADDR = 0x20
 MAPS_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ \d+ +(.*)$")
 ADDRESS = 0x000ffffffffff000
 LARGE = 1 << 7
+# Of the guest of a hostile device: its memory, and what it lets the device reach (iova.h).
+HOSTILE_RAM = 512 << 20
+HOSTILE_WINDOW = (0x08000000, 0x08000fff)
+ATTACK_SECONDS = 5
 
 
 class GuestMemory:
@@ -169,3 +178,60 @@ class FarProcess:
             return "the disk's process maps nothing of the guest's memory, seen %d times" % self.compared
         return "the disk's process maps what the guest's tables say, compared %d times, and at most " \
             "%d KiB" % (self.compared, self.largest * 4)
+
+
+class HostileDevice:
+    """An edu of a server that is not to be trusted (hostile_far.py), in this process."""
+
+    isolated = True
+    said = ""
+
+    def __init__(self, directory):
+        self.path = os.path.join(directory, "hostile.sock")
+        self.far = None
+
+    def start(self, _log):
+        if not self.far:
+            self.far = HostileFar(self.path)
+
+    def stop(self):
+        if self.far:
+            self.far.close()
+            self.far = None
+
+    end = stop
+
+    @staticmethod
+    def output():
+        return ""
+
+    def reach_some(self, seconds, write=None):
+        """Pages of the guest, chosen at random: how many were tried. None may be reached."""
+        end = time.monotonic() + seconds
+        tried = 0
+        while time.monotonic() < end:
+            page = random.randrange(0, HOSTILE_RAM, PAGE)
+            if HOSTILE_WINDOW[0] <= page <= HOSTILE_WINDOW[1]:
+                continue
+            reached = self.far.reach(page, page, PAGE, write)
+            if reached:
+                raise Failed("the hostile device %s 0x%x" % ("writes" if write else "reads", page))
+            tried += 1
+        return tried
+
+    def attack(self):
+        """Less than the guest waits for (init.c)."""
+        wrong = self.far.catalogue([HOSTILE_WINDOW]) + self.far.strange_commands()
+        if wrong:
+            raise Failed("the hostile device: %s" % wrong)
+        read = self.reach_some(ATTACK_SECONDS)
+        written = self.reach_some(ATTACK_SECONDS, b"hostile." * 8)
+        if self.far.fds_seen:
+            raise Failed("the hostile device was given descriptors")
+        self.said = "the hostile device had no file, and reached nothing: %d pages read, %d written " \
+            "in vain" % (read, written)
+
+    def judge(self):
+        if not self.said:
+            raise Failed("there was no attack")
+        return self.said

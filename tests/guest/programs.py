@@ -19,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.join(HERE, "..", "..")
 SHARED = ["allowed.c", "refused.c", "edu.c", "init.c", "kmsg.c", "memory.c", "report.c", "vfio.c"]
 PROGRAMS = {
-    "guest_test": ["guest_test.c", "shuffle.c", "unit_checks.c"] + SHARED,
+    "guest_test": ["guest_test.c", "shuffle.c", "hostile.c", "unit_checks.c"] + SHARED,
     "disk_test": ["disk_test.c", "disk.c", "load.c", "disk_checks.c", "disk_failures.c",
                   "disk_takeover.c", "disk_far.c", "disk_bench.c", "unit_checks.c"] + SHARED,
     "mirror_test": ["mirror_test.c", "mirror.c", "mirror_checks.c", "mirror_many.c", "host.c",

@@ -34,7 +34,7 @@ import figures  # noqa: E402
 import initramfs  # noqa: E402
 import programs  # noqa: E402
 from child import CannotRun, Child, Failed  # noqa: E402
-from setups import DISK_KINDS, FARS, IOMMUS, KERNELS, KIND_OPTIONS, VIRTIO_KERNELS, setups_of  # noqa: E402
+from setups import DISK_KINDS, IOMMUS, KERNELS, KIND_OPTIONS, VIRTIO_KERNELS, setups_of  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # A guest has done most of its checks by then.
@@ -393,7 +393,7 @@ def parse():
                    help="which IOMMU the guest has (vtd)")
     p.add_argument("--iommu", choices=list(IOMMUS), default="on",
                    help="with a disk: off, the kernel leaves the unit alone; none, there is none")
-    p.add_argument("--process", choices=[f for f in FARS if f],
+    p.add_argument("--process", choices=["mapped", "isolated"],
                    help="the disk is in another process: that maps guest memory, or is given none "
                    "and asks for each piece of it (isolated)")
     p.add_argument("--disk-mib", type=int, default=64, metavar="N", help="the disk's size (64)")
@@ -466,8 +466,8 @@ def parse():
     if args.process and (args.kind not in ("disk", "failures", "far", "bench") or not args.viommu
                          or args.iommu != "on"):
         p.error("--process goes with --disk, --failures, --far and --bench, --viommu, and a unit")
-    if args.kind == "far" and not args.viommu:
-        p.error("--far needs --viommu")
+    if args.kind in ("far", "hostile") and not args.viommu:
+        p.error("--far and --hostile need --viommu")
     return args
 
 

@@ -16,10 +16,10 @@ VIRTIO_KERNELS = ["6.12", "7.2"]
 DISK_KINDS = {"disk": ", a disk", "failures": ", a disk that fails",
               "killed": ", killed with a disk", "takeover": ", taken over",
               "far": ", a disk's process that dies", "bench": ", figures"}
-OTHER_KINDS = {"device": "", "mirror": ", mirrored", "vfio": ", VFIO backend",
+OTHER_KINDS = {"device": "", "mirror": ", mirrored", "hostile": ", a hostile device", "vfio": ", VFIO backend",
                "iommufd": ", iommufd backend"}
 # Where the disk is in a process of its own: what that has of the guest's memory.
-FARS = {None: "", "mapped": ", in another process", "isolated": ", isolated"}
+FARS = {None: "", "mapped": ", in another process", "isolated": ", isolated", "hostile": ""}
 IOMMUS = {"on": "", "off": "intel_iommu=off", "none": "no unit"}
 # Of the kernel's own limits some are too patient for a test.
 IMPATIENT = ["nvme_core.io_timeout=4", "nvme_core.admin_timeout=4", "nvme_core.max_retries=1"]
@@ -32,6 +32,7 @@ KIND_OPTIONS = {
     "killed": "QEMU is killed while it uses the disk, and the next one connects",
     "takeover": "another server takes over while the guest uses disk and edu",
     "far": "the disk is in another process: what that maps; it is killed, and started again",
+    "hostile": "a device in a process that tries to reach everything",
     "bench": "reads a second and mappings a second, with the unit and without",
 }
 
@@ -40,12 +41,12 @@ class Setup:
     """One way to run.  kind: "device" (the unit and edu devices), "mirror" (and what a mirror of
     them is told); the backend that is tested, "vfio" or "iommufd"; or what is done with a disk
     (DISK_KINDS).  iommu: "on"; "off", where the kernel leaves the unit alone; or "none".  model:
-    "vtd" or "virtio".  far: None, "mapped" or "isolated"."""
+    "vtd" or "virtio".  far: None, "mapped", "isolated", or of the kind "hostile"."""
 
     def __init__(self, kernel, strict=True, smp=1, kind="device", iommu="on", model="vtd", far=None):
         self.kernel, self.strict, self.smp, self.kind = kernel, strict, smp, kind
         self.iommu, self.model = iommu, model
-        self.far = far or ("mapped" if kind == "far" else None)
+        self.far = "hostile" if kind == "hostile" else far or ("mapped" if kind == "far" else None)
 
     def mode(self):
         if self.iommu != "on":
@@ -60,7 +61,7 @@ class Setup:
 
     def patience(self):
         """How many times as long as others it may take: waiting is part of some."""
-        return 3 if self.kind in DISK_KINDS else 1
+        return 3 if self.kind in DISK_KINDS or self.kind == "hostile" else 1
 
     def unit(self, args, directory):
         disk = Disk(directory, args.disk_mib) if self.kind in DISK_KINDS else None
@@ -102,8 +103,8 @@ def modes_of(model):
     return [(k, strict) for k in ("6.1", "6.12") for strict in (True, False)]
 
 
-def matrix(kind="device", model="vtd"):
-    return [Setup(k, strict, smp, kind, model=model) for k, strict in modes_of(model)
+def matrix(kind="device", model="vtd", far=None):
+    return [Setup(k, strict, smp, kind, model=model, far=far) for k, strict in modes_of(model)
             for smp in (1, 4)]
 
 
@@ -125,8 +126,8 @@ def virtio_setups():
 
 
 def far_setups():
-    """A disk in another process, but for figures."""
-    out = []
+    """Devices in other processes, but for figures."""
+    out = [Setup("6.12", smp=4, kind="hostile"), Setup("6.12", smp=4, kind="hostile", model="virtio")]
     for far in ("mapped", "isolated"):
         for smp in (1, 4):
             out += [Setup("6.12", True, smp, "disk", far=far), Setup("6.1", False, smp, "disk", far=far),
@@ -173,7 +174,7 @@ def setups_of(args):
         return backend_setups(args)
     kind = args.kind or "device"
     if args.matrix:
-        return matrix(kind, args.model)
+        return matrix(kind, args.model, args.process)
     if kind == "bench":
         return bench_setups(args)
     return [Setup(k, args.strict, args.smp, kind, args.iommu, args.model, args.process)

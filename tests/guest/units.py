@@ -15,7 +15,7 @@ import time
 
 import mirror_trace
 from child import CannotRun, Child, Failed
-from far import FarProcess, GuestMemory
+from far import FarProcess, GuestMemory, HostileDevice
 from qmp import Qmp
 
 IOMMU_SLOT = "04.0"
@@ -28,6 +28,8 @@ SERVER_START_SECONDS = 10
 # One byte in so many: queue entries, lists of pages.
 COPIED_AT_MOST = 20
 TAKEOVER_SECONDS = 10
+# A process more has to run before an invalidation ends, on a machine that may be busy.
+FAR_ACK_MS = "10000"
 # Until transfers that are held are under way.
 HELD_SECONDS = 0.3
 # How long those stay connected that do not take over.
@@ -56,6 +58,7 @@ class Unit:
     program = "guest_test"  # /init
     pages = 64
     storm = 300
+    hostile = False
 
     def __init__(self, args, disk=None):
         self.args = args
@@ -84,7 +87,7 @@ class Unit:
 
     def slots(self):
         """Of the edu devices: one is enough beside a disk."""
-        return edu_slots(1 if self.disk else self.args.edu)
+        return edu_slots(1 if self.disk or self.hostile else self.args.edu)
 
     def ask(self, what, _log):
         """What the guest asks for; raises Failed when it cannot be done."""
@@ -96,7 +99,7 @@ class Unit:
         if self.disk:
             return ["viommu.edu=1", "viommu.threads=%d" % self.args.threads]
         storm = self.storm if self.args.storm is None else self.args.storm
-        return ["viommu.edu=%d" % self.args.edu, "viommu.storm=%d" % storm,
+        return ["viommu.edu=%d" % len(self.slots()), "viommu.storm=%d" % storm,
                 "viommu.pages=%d" % (self.args.pages or self.pages)]
 
     def judge(self, _console):
@@ -175,7 +178,8 @@ class BackendUnit(Unit):
 
 class ServedUnit(Unit):
     """Our own unit and devices: one server process, one socket a function.  Without `iommu` it is
-    the devices alone.  far: the disk is in another process, "mapped" or "isolated"."""
+    the devices alone.  far: the disk is in another process, "mapped" or "isolated"; or "hostile": the
+    first edu is."""
 
     def __init__(self, args, directory, model="vtd", mirrored=False, disk=None, iommu=True, far=None):
         super().__init__(args, disk)
@@ -189,8 +193,9 @@ class ServedUnit(Unit):
         if mirrored:
             self.storm = MIRRORED_STORM
         self.child = None
-        self.far = FarProcess(args, directory, self.disk_device("SOCKET"), far == "isolated") \
-            if far else None
+        self.hostile = far == "hostile"
+        self.far = HostileDevice(directory) if self.hostile else \
+            FarProcess(args, directory, self.disk_device("SOCKET"), far == "isolated") if far else None
         self.summary = None
         self.qmp = os.path.join(directory, "qmp.sock")
         self.handover = os.path.join(directory, "handover.sock")
@@ -209,7 +214,8 @@ class ServedUnit(Unit):
         return [path for path in traces if os.path.exists(path)]
 
     def words(self):
-        return super().words() + (["viommu.record"] if self.mirrored else [])
+        return super().words() + (["viommu.record"] if self.mirrored else []) + \
+            (["viommu.hostile"] if self.hostile else [])
 
     def functions(self):
         """Slot and socket of everything that is served."""
@@ -240,11 +246,12 @@ class ServedUnit(Unit):
     def device_arguments(self):
         out = []
         for slot in self.slots():
-            device = "edu,at=%s,socket=%s" % (requester(slot), self.path("edu-" + slot))
+            device = "vfio-user:%s,isolate" % self.far.path if self.hostile else "edu"
+            device += ",at=%s,socket=%s" % (requester(slot), self.path("edu-" + slot))
             if self.mirrored:
                 device += ",mirror=" + self.trace(slot)
             out += ["--device", device]
-        if self.far:
+        if self.far and self.disk:
             out += ["--device", "vfio-user:%s,at=%s,socket=%s%s"
                     % (self.far.path, requester(DISK_SLOT), self.path("disk"),
                        ",isolate" if self.far.isolated else "")]
@@ -262,6 +269,8 @@ class ServedUnit(Unit):
         mirrored = self.mirrored or (self.far and not self.far.isolated)
         if self.args.caching_mode == "on" or (mirrored and self.model == "vtd"):
             command.append("--caching-mode")
+        if self.far:
+            command += ["--ack-timeout", FAR_ACK_MS]
         return command + self.args.serve_arg
 
     def launch(self, command, log, mode):
@@ -302,6 +311,8 @@ class ServedUnit(Unit):
             self.take_over(log)
         elif what == "a takeover that fails":
             self.fail_to_take_over(log)
+        elif what == "attack":
+            self.far.attack()
         elif what == "compare what is mapped":
             self.compare_mapped()
         elif what == "kill the far process":
@@ -415,7 +426,7 @@ class ServedUnit(Unit):
 
     def judge(self, console):
         said = [self.disk.judge(console), self.judge_counters()] if self.disk else \
-            self.judge_refused(console)
+            [] if self.hostile else self.judge_refused(console)
         said += [self.far.judge()] if self.far else []
         self.judge_requests()
         for slot in self.slots() if self.mirrored else []:

@@ -104,7 +104,7 @@ class Edu:
     def transfer(self, command):
         source, destination, count = (self.number(offset) for offset in (0x80, 0x88, 0x90))
         place = (source if command & 2 else destination) - 0x40000
-        if 0 <= place <= 4096 - count:
+        if self.config[4] & 4 and 0 <= place <= 4096 - count:   # a bus master
             if command & 2:
                 self.far.ask(destination, count, bytes(self.buffer[place:place + count]))
             else:

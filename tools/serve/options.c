@@ -36,6 +36,7 @@ enum option_key {
     /* Of both. */
     OPTION_HOST_WIDTH,
     OPTION_CACHE_MODE,
+    OPTION_ACK_TIMEOUT,
     OPTION_IOTLB,
     OPTION_TRACE,
     OPTION_HANDOVER,
@@ -145,6 +146,9 @@ static const struct argp_option options[] = {
      "Guest-physical address width: 36 to 52 (48); of the virtio-iommu 32 to 64 (52)", 2},
     {"iotlb-entries", OPTION_IOTLB, "N", 0,
      "Entries of the translation cache, a power of two from 256 to 16m (16k)", 2},
+    {"ack-timeout", OPTION_ACK_TIMEOUT, "MS", 0,
+     "How long a mirror, another process, or a device that has memory pinned may keep an invalidation "
+     "waiting before it is cut off: 10 to 60000 (500)", 2},
     {"cache-mode", OPTION_CACHE_MODE, "MODE[,quota=N][,seed=N]", 0,
      "For tests of drivers: a faithful cache keeps all until the guest invalidates it, up to a "
      "quota of pages (64k); a hostile one loses things and invalidates late, by a seed (0). Normal "
@@ -494,6 +498,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         insist(value >= 256 && value <= 1u << 24 && !(value & (value - 1)), state,
                "--iotlb-entries", arg, "a power of two from 256 to 16m");
         request->caches.iotlb_entries = (uint32_t)value;
+        break;
+    case OPTION_ACK_TIMEOUT:
+        insist(value >= 10 && value <= 60000, state, "--ack-timeout", arg, "10 to 60000");
+        request->caches.ack_timeout_ms = (uint32_t)value;
         break;
     case OPTION_CACHE_MODE:
         insist(cache_mode_parse(arg, &request->caches), state, "--cache-mode", arg,

@@ -104,6 +104,7 @@ def test_usage(folder):
                             (["--vtd", "second"], "--vtd is given twice"),
                             (["--device", "edu,at=20.0,socket=a"], "up to ff:1f.7"),
                             (["--device", "edu:far,at=05.0,socket=a"], "is in no other process"),
+                            (["--ack-timeout", "9"], "10 to 60000"),
                             (["--vtd2"], "--vtd2")]:
         with Server(VIOMMU, folder, options, ready=False) as server:
             expect("%s: 2 and a message" % options[-1], server.wait() == 2
