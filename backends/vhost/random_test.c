@@ -15,7 +15,7 @@
 #include "support/random.h"
 #include "vhost/private.h"
 
-#define PAGES       40          /* of device addresses: those of a ring, and others */
+#define PAGES       20          /* of device addresses: those of a ring, and others */
 #define BASE        0x100000ull /* the first of them */
 #define RING_PAGES  3
 #define POOL        64 /* guest pages that they lead to, from: */
@@ -381,7 +381,7 @@ static void test_random(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= 8; seed++) {
         print_message("seed %llu\n", (unsigned long long)seed);
-        play(seed * 0x9e3779b9 + seed, steps ? (unsigned)atoi(steps) : 5000);
+        play(seed * 0x9e3779b9 + seed, steps ? (unsigned)atoi(steps) : 10000);
     }
 }
 
