@@ -196,7 +196,7 @@ static int receive_raw(struct raw_header header, size_t bytes, const struct hand
 
 static void noise(void **state)
 {
-    const struct raw_header good = {"viommuHO", 1, HANDOVER_STATE, 4, 0, 0};
+    const struct raw_header good = {"viommuHO", HANDOVER_VERSION, HANDOVER_STATE, 4, 0, 0};
     struct raw_header header = good;
     struct handover_fds fds = many(2);
 
@@ -205,7 +205,7 @@ static void noise(void **state)
     header.magic[7] = 'X';
     assert_int_equal(receive_raw(header, 4, NULL), -EPROTO);
     header = good;
-    header.version = 2;
+    header.version = HANDOVER_VERSION + 1;
     assert_int_equal(receive_raw(header, 4, NULL), -EPROTONOSUPPORT);
     header = good;
     header.what = 0;
@@ -218,9 +218,9 @@ static void noise(void **state)
     header = good;
     header.size = HANDOVER_SIZE_MAX + 1;
     assert_int_equal(receive_raw(header, 4, NULL), -EPROTO);
-    header = (struct raw_header){"viommuHO", 1, HANDOVER_REFUSAL, HANDOVER_TEXT_MAX + 1, 0, 0};
+    header = (struct raw_header){"viommuHO", HANDOVER_VERSION, HANDOVER_REFUSAL, HANDOVER_TEXT_MAX + 1, 0, 0};
     assert_int_equal(receive_raw(header, 4, NULL), -EPROTO);
-    header = (struct raw_header){"viommuHO", 1, HANDOVER_READY, 0, 1, 0};
+    header = (struct raw_header){"viommuHO", HANDOVER_VERSION, HANDOVER_READY, 0, 1, 0};
     assert_int_equal(receive_raw(header, 0, NULL), -EPROTO);
     header = good;
     header.fds = HANDOVER_FDS_MAX + 1;

@@ -123,6 +123,8 @@ static void refusals_end_nothing(void **state)
 /* What a wrong answer to a read and to a write ends with. */
 static int wrong(enum test_twin_how how, bool write)
 {
+    const bool silent = how == TWIN_SILENT || how == TWIN_STOPS_MIDWAY;
+    const unsigned ms = silent ? SHORT_MS : PATIENCE_MS;
     uint64_t begin;
     int ret, again;
 
@@ -130,7 +132,7 @@ static int wrong(enum test_twin_how how, bool write)
     twin.how = how;
     begin = clock_ms();
     memset(data, 0x11, 64);
-    ret = write ? write_ms(BASE + 64, 64, SHORT_MS) : read_ms(BASE + 64, 64, SHORT_MS);
+    ret = write ? write_ms(BASE + 64, 64, ms) : read_ms(BASE + 64, 64, ms);
     assert_true(ret < 0);
     assert_int_equal(dma.error, ret);
     if (ret == -ETIMEDOUT) {

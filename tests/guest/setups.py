@@ -103,8 +103,8 @@ def modes_of(model):
     return [(k, strict) for k in ("6.1", "6.12") for strict in (True, False)]
 
 
-def matrix(kind="device", model="vtd"):
-    return [Setup(k, strict, smp, kind, model=model) for k, strict in modes_of(model)
+def matrix(kind="device", model="vtd", far=None):
+    return [Setup(k, strict, smp, kind, model=model, far=far) for k, strict in modes_of(model)
             for smp in (1, 4)]
 
 
@@ -174,7 +174,7 @@ def setups_of(args):
         return backend_setups(args)
     kind = args.kind or "device"
     if args.matrix:
-        return matrix(kind, args.model)
+        return matrix(kind, args.model, args.process)
     if kind == "bench":
         return bench_setups(args)
     return [Setup(k, args.strict, args.smp, kind, args.iommu, args.model, args.process)
