@@ -37,7 +37,6 @@ enum option_key {
     OPTION_HOST_WIDTH,
     OPTION_ACK_TIMEOUT,
     OPTION_CACHE_MODE,
-    OPTION_ACK_TIMEOUT,
     OPTION_IOTLB,
     OPTION_TRACE,
     OPTION_HANDOVER,
@@ -145,9 +144,6 @@ static const struct argp_option options[] = {
      "Take over from the server that offers it there: all other options, but --handover and "
      "--trace, are those of that server", 1},
     {NULL, 0, NULL, 0, "Of both:", 2},
-    {"ack-timeout", OPTION_ACK_TIMEOUT, "MS", 0,
-     "How long a device may take to give memory back that the guest takes away, 1 to 60000 (500); "
-     "then it is cut off", 2},
     {"width", OPTION_WIDTH, "BITS", 0,
      "Widest device address (48): 39, 48 or 57; of the virtio-iommu 32 to 64", 2},
     {"host-width", OPTION_HOST_WIDTH, "BITS", 0,
@@ -470,10 +466,6 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPTION_MAPPINGS:
         insist(value >= 1 && value <= 1u << 31, state, "--mappings-max", arg, "1 to 2g");
         request->virtio.mappings_max = (uint32_t)value;
-        break;
-    case OPTION_ACK_TIMEOUT:
-        insist(value > 0 && value <= 60000, state, "--ack-timeout", arg, "1 to 60000");
-        request->caches.ack_timeout_ms = (uint32_t)value;
         break;
     case OPTION_PROBE_SIZE:
         insist(value >= 24 && value <= 65536, state, "--probe-size", arg, "24 to 64k");
