@@ -424,6 +424,7 @@ static void reconnect(struct bed *bed)
         return;
     }
     (void)old;
+    (void)viommu_device_reset(bed->device); /* it may be denied */
     fd = connect_far(bed);
     if (viommu_vhost_reconnect(bed->vhost, fd)) {
         close(fd);
