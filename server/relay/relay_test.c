@@ -137,6 +137,31 @@ static void memory_leaves_a_server_that_hangs(void **state)
     assert_int_equal(viommu_device_read(test.device, NULL, 0, &value, 4), 0);
 }
 
+static bool is_lost(const struct test_relay *what)
+{
+    return what->relay.losses == 1;
+}
+
+/* It lets go, but too late: it is left all the same, for it is told nothing more. The device comes
+ * back by itself. */
+static void memory_leaves_a_server_that_is_slow(void **state)
+{
+    (void)state;
+    test_relay_map(&test, 16);
+    test_relay_wait(&test, is_mapped);
+    test.far.hold = true;
+    test_relay_unmap(&test);
+    test_relay_wait(&test, memory_has_left);
+    test.far.hold = false;
+    test_relay_wait(&test, is_lost);
+    test_relay_until(&test, RELAY_UP);
+    assert_int_equal(test.far.connections, 2);
+    assert_int_equal(test.far.count[VFIO_USER_DEVICE_RESET], 1);
+    test_relay_map(&test, 16);
+    test_relay_wait(&test, is_mapped);
+    assert_int_equal(viommu_device_read(test.device, NULL, 0, &value, 4), 0);
+}
+
 /* One that does not let go when it is told is left. */
 static void memory_leaves_a_server_that_refuses(void **state)
 {
@@ -501,6 +526,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST_ATTACHED(the_far_server_hears_of_memory),
         TEST_ATTACHED(memory_leaves_a_server_that_hangs),
+        TEST_ATTACHED(memory_leaves_a_server_that_is_slow),
         TEST_ATTACHED(memory_leaves_a_server_that_refuses),
         TEST(joining_can_fail_anywhere),
         TEST_ATTACHED(what_is_under_way_when_it_dies),
