@@ -253,6 +253,21 @@ static void check_unit(const struct serve_options *request, struct argp_state *s
     }
 }
 
+/* The other process of a device cannot be this one. */
+static void check_far(const struct serve_options *request,
+                      const struct serve_device_options *device, struct argp_state *state)
+{
+    bool own = request->unit_socket && strcmp(device->far, request->unit_socket) == 0;
+
+    for (unsigned i = 0; i < request->device_count; i++) {
+        own |= strcmp(device->far, request->devices[i].socket) == 0;
+    }
+    if (own) {
+        argp_error(state, "--device: %s:%s: that is served here, and not by another process",
+                   device->kind->name, device->far);
+    }
+}
+
 /* That a device can be what it is to be where it is to be. */
 static void check_device(const struct serve_options *request,
                          const struct serve_device_options *device, struct argp_state *state)
@@ -271,6 +286,9 @@ static void check_device(const struct serve_options *request,
     if (kind == &serve_kind_vfio_user && !device->vfio_user.isolate && !mirrors) {
         argp_error(state, "--device: vfio-user needs --caching-mode (or isolate), for the far server "
                           "has to hear of what the guest maps");
+    }
+    if (device->far) {
+        check_far(request, device, state);
     }
     if (request->handover && !kind->save) {
         argp_error(state, "--handover: a server with a %s cannot be handed over", kind->name);
