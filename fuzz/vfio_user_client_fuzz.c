@@ -73,7 +73,8 @@ struct world {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct world world;
-static int memory_fd = -1, event_fd = -1;
+/* What a server can send: memory, an eventfd, and sockets of other kinds than the twin's. */
+static int memory_fd = -1, event_fd = -1, datagram_fd = -1, inet_fd = -1;
 static uint8_t *ram;
 static uint8_t secret[SECRET_SIZE];
 static uint8_t message[MESSAGE_MAX];
@@ -106,7 +107,10 @@ static void prepare(void)
     }
     memory_fd = memfd_create("fuzz", MFD_CLOEXEC);
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    check(memory_fd >= 0 && event_fd >= 0 && ftruncate(memory_fd, RAM_PAGES * GUEST_PAGE) == 0 &&
+    datagram_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    inet_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    check(memory_fd >= 0 && event_fd >= 0 && datagram_fd >= 0 &&
+              ftruncate(memory_fd, RAM_PAGES * GUEST_PAGE) == 0 &&
               getrandom(secret, sizeof(secret), 0) == sizeof(secret),
           "files");
     ram = mmap(NULL, RAM_PAGES * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
@@ -155,6 +159,7 @@ static void send_bytes(int fd, const void *data, size_t size, const int *fds, un
 static void send_message(int fd, struct vfio_user_header header, const void *first,
                          size_t first_size, struct fuzz_input *input, size_t size, unsigned n_fds)
 {
+    const int some[] = {memory_fd, event_fd, datagram_fd, inet_fd < 0 ? event_fd : inet_fd};
     int fds[16];
 
     size = size < input->size ? size : input->size;
@@ -167,7 +172,7 @@ static void send_message(int fd, struct vfio_user_header header, const void *fir
     input->data += size;
     input->size -= size;
     for (unsigned i = 0; i < n_fds; i++) {
-        fds[i] = i % 2 ? event_fd : memory_fd;
+        fds[i] = some[i % 4];
     }
     send_bytes(fd, message, header.size, fds, n_fds);
 }
@@ -307,7 +312,8 @@ static void say(struct fuzz_input *input, uint8_t kind)
         input->data += size;
         input->size -= size;
         break;
-    case 1: /* a message of any kind */
+    case 1: /* a message of any kind; its number may be the last command's */
+        header.id = kind & 128 ? world.last.id : kind;
         header.command = fuzz_byte(input);
         header.flags = fuzz_byte(input);
         header.error = fuzz_byte(input);
@@ -536,7 +542,9 @@ static void close_world(void)
 static void look(void)
 {
     struct viommu_vfio_user_statistics statistics;
+    struct viommu_subscription what;
 
+    (void)viommu_vfio_user_subscription(world.client, &what);
     check(viommu_vfio_user_transfer_max(world.client) <= VFIO_USER_MAX_DATA, "largest transfer");
     viommu_vfio_user_statistics(world.client, &statistics, sizeof(statistics));
     viommu_vfio_user_statistics(world.client, &statistics, sizeof(statistics.maps));
