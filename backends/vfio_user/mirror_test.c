@@ -437,6 +437,46 @@ static void with_nothing_mapped_a_fence_says_nothing(void **state)
     assert_int_equal(world.far.unmap_alls, 1);
 }
 
+/* What was unmapped or refused is not there; what an older answer says is of what was there before.
+ */
+static void a_fence_knows_what_may_be_there(void **state)
+{
+    struct viommu_change map = {
+        .kind = VIOMMU_CHANGE_MAP, .last = 0xfff, .fd = -1, .perm = VIOMMU_READ};
+    struct viommu_change unmap = {.kind = VIOMMU_CHANGE_UNMAP, .last = 0xfff};
+    struct vfio_user_header first;
+    struct viommu_subscription what;
+
+    (void)state;
+    assert_int_equal(viommu_vfio_user_subscription(world.client, &what), 0);
+    world.far.refuse = ENOSPC;
+    assert_int_equal(what.change(what.opaque, &map), VIOMMU_PENDING);
+    test_world_settle(&world);
+    assert_int_equal(what.fence(what.opaque), 0);
+    assert_int_equal(what.change(what.opaque, &map), VIOMMU_PENDING);
+    test_world_settle(&world);
+    assert_int_equal(what.change(what.opaque, &unmap), VIOMMU_PENDING);
+    test_world_settle(&world);
+    assert_int_equal(what.fence(what.opaque), 0);
+    assert_int_equal(world.far.unmap_alls, 0);
+    /* One that nobody answered, a fence, and another: then the first is refused after all. */
+    assert_int_equal(what.change(what.opaque, &map), VIOMMU_PENDING);
+    assert_int_equal(test_far_receive(&world.far, world.far.fd), 1);
+    first = world.far.header;
+    assert_int_equal(what.fence(what.opaque), -EINPROGRESS);
+    assert_int_equal(what.change(what.opaque, &map), VIOMMU_PENDING);
+    first.flags = VFIO_USER_TYPE_REPLY | VFIO_USER_ERROR;
+    first.error = ENOSPC;
+    test_far_send(world.far.fd, first, NULL, 0, NULL, 0, NULL, 0);
+    test_world_settle(&world);
+    assert_int_equal(world.far.unmap_alls, 1);
+    assert_int_equal(world.far.region_count, 1);
+    assert_int_equal(what.fence(what.opaque), -EINPROGRESS);
+    test_world_settle(&world);
+    assert_int_equal(world.far.region_count, 0);
+    assert_int_equal(world.failed, 0);
+}
+
 /* ---- the far server dies --------------------------------------------------------------------- */
 
 static void who_dies_fails_and_another_is_told_anew(void **state)
@@ -675,6 +715,7 @@ int main(void)
         TEST(an_answer_that_comes_too_late_is_ignored),
         TEST(a_fence_that_is_refused_is_the_end),
         TEST(with_nothing_mapped_a_fence_says_nothing),
+        TEST(a_fence_knows_what_may_be_there),
         TEST(who_dies_fails_and_another_is_told_anew),
         TEST(who_does_not_answer_fails_in_time),
         TEST_IN(one_region_of_everything_is_isolation, setup_isolated),
