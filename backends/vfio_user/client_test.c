@@ -351,7 +351,7 @@ static void answers_that_nobody_asked_for(void **state)
         test_world_expect_failed(&world, -EPROTO);
         test_world_reconnect(&world);
     }
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < 7; i++) {
         memset(&replies, 0, sizeof(replies));
         assert_int_equal(send_command(VFIO_USER_DEVICE_RESET, NULL, 0, 1), 0);
         assert_int_equal(test_far_receive(&world.far, world.far.fd), 1);
@@ -372,6 +372,12 @@ static void answers_that_nobody_asked_for(void **state)
             assert_int_equal(test_far_receive(&world.far, world.far.fd), 1);
             assert_int_equal(world.far.header.flags, VFIO_USER_NO_REPLY);
             commands[1] = world.far.header;
+            break;
+        case 6: /* a late one of another, which had the same place */
+            answer(&commands[0], 0, 0, NULL, 0, NULL, 0);
+            assert_int_equal(viommu_vfio_user_process(world.client), 0);
+            replies.count = 0;
+            assert_int_equal(send_command(VFIO_USER_DEVICE_RESET, NULL, 0, 1), 0);
             break;
         case 4: /* one of VERSION, again */
             commands[1].command = VFIO_USER_VERSION;
@@ -398,16 +404,25 @@ static void answers_of_the_wrong_size(void **state)
     struct viommu_change unmap = {.kind = VIOMMU_CHANGE_UNMAP, .first = 0x1000, .last = 0x1fff};
 
     (void)state;
-    for (unsigned i = 0; i < 6; i++) {
+    for (unsigned i = 0; i < 7; i++) {
         struct viommu_subscription what;
-        struct vfio_user_dma_unmap told = {.argsz = 24, .address = 0x1000, .size = 0x1000};
+        struct {
+            struct vfio_user_dma_unmap unmap;
+            uint8_t more;
+        } told = {.unmap = {.argsz = 24, .address = 0x1000, .size = 0x1000}};
 
         assert_int_equal(viommu_vfio_user_subscription(world.client, &what), 0);
         assert_int_equal(what.change(what.opaque, i ? &unmap : &map), VIOMMU_PENDING);
         assert_int_equal(test_far_receive(&world.far, world.far.fd), 1);
-        told.size -= i == 4;
-        told.address += i == 5;
-        answer(&world.far.header, 0, 0, &told, i == 0 ? 1 : i == 1 ? 0 : i == 2 ? 23 : 24, NULL, 0);
+        told.unmap.size -= i == 4;
+        told.unmap.address += i == 5;
+        answer(&world.far.header, 0, 0, &told,
+               i == 0   ? 1
+               : i == 1 ? 0
+               : i == 2 ? 23
+               : i == 6 ? 25
+                        : 24,
+               NULL, 0);
         if (i == 3) { /* the right one */
             assert_int_equal(viommu_vfio_user_process(world.client), 0);
         } else {
@@ -509,6 +524,46 @@ static void time_is_limited(void **state)
     assert_int_equal(replies.opaque[1], 2);
 }
 
+/* A send finds that it left: viommu_vfio_user_process is wanted, and says so. */
+static void who_left_is_found_by_a_send(void **state)
+{
+    struct viommu_subscription what;
+    struct viommu_change change = {
+        .kind = VIOMMU_CHANGE_MAP, .last = 0xfff, .fd = -1, .perm = VIOMMU_READ};
+
+    (void)state;
+    assert_int_equal(viommu_vfio_user_subscription(world.client, &what), 0);
+    close(world.far.fd);
+    world.far.fd = -1;
+    assert_int_equal(send_command(VFIO_USER_DEVICE_RESET, NULL, 0, 1), -EPIPE);
+    assert_int_equal(what.change(what.opaque, &change), -EPIPE);
+    assert_int_equal(world.failed, 0);
+    assert_true(test_world_is_readable(&world));
+    test_world_expect_failed(&world, -ECONNRESET);
+    assert_int_equal(what.change(what.opaque, &change), -EPIPE);
+}
+
+/* Though others have copies of our end. */
+static void the_server_sees_the_end(void **state)
+{
+    struct viommu_vfio_user_config config = {.device = world.device};
+    struct viommu_vfio_user *client;
+    uint8_t scrap[1000];
+    int pair[2], copy;
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    copy = fcntl(pair[0], F_DUPFD_CLOEXEC, 0);
+    assert_true(copy >= 0);
+    config.fd = pair[0];
+    assert_int_equal(viommu_vfio_user_create(&config, &client), 0);
+    viommu_vfio_user_destroy(client);
+    assert_true(recv(pair[1], scrap, sizeof(scrap), MSG_DONTWAIT) > 0); /* VERSION */
+    assert_int_equal(recv(pair[1], scrap, sizeof(scrap), MSG_DONTWAIT), 0);
+    close(copy);
+    close(pair[1]);
+}
+
 static void no_reply_after_the_end_of_the_object(void **state)
 {
     (void)state;
@@ -538,6 +593,8 @@ int main(void)
         TEST(sizes_that_cannot_be),
         TEST(the_end_of_the_stream_anywhere),
         TEST(time_is_limited),
+        TEST(who_left_is_found_by_a_send),
+        TEST(the_server_sees_the_end),
         TEST(no_reply_after_the_end_of_the_object),
     };
 

@@ -51,6 +51,29 @@ static void twin_sockets_carry_dma(void **state)
     assert_int_equal(recv(world.far.fd, &value, 1, MSG_DONTWAIT), 0);
 }
 
+/* What waits is answered where it was asked, not here. */
+static void an_answer_on_the_twin_is_none(void **state)
+{
+    struct vfio_user_header header;
+
+    (void)state;
+    world.far.capabilities = TWIN_CAPABILITIES;
+    test_world_disconnect(&world);
+    test_world_connect(&world, &(struct test_wanted){0});
+    test_world_settle(&world);
+    test_world_subscribe(&world);
+    test_world_map(&world, 0x10000, 0x80000, 1, SPEC_R);
+    test_world_invalidate(&world);
+    (void)viommu_process(world.guest.iommu, 0);
+    assert_int_equal(test_far_receive(&world.far, world.far.fd), 1);
+    header = world.far.header;
+    assert_int_equal(header.command, VFIO_USER_DMA_MAP);
+    header.flags = VFIO_USER_TYPE_REPLY;
+    test_far_send(world.far.twin, header, NULL, 0, NULL, 0, NULL, 0);
+    test_world_expect_failed(&world, -EPROTO);
+    assert_int_equal(test_world_statistics(&world).mappings, 0);
+}
+
 static void a_twin_that_leaves_is_the_end(void **state)
 {
     (void)state;
@@ -85,6 +108,11 @@ static void twins_that_are_none(void **state)
         test_far_answer_version(&world.far, 0, 0, twin, 0, sent, i < 2 ? i : 8);
         test_world_expect_failed(&world, -EPROTO);
         close(other);
+    }
+    /* It is there, but more came than may. */
+    for (unsigned i = 0; i < 9; i++) {
+        close(fds[i]);
+        fds[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     }
     test_world_connect_silently(&world, 0);
     test_far_answer_version(&world.far, 0, 0, twin, 0, fds, 9);
@@ -296,6 +324,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(twin_sockets_carry_dma),
+        TEST(an_answer_on_the_twin_is_none),
         TEST(a_twin_that_leaves_is_the_end),
         TEST(twins_that_are_none),
         TEST(dma_that_is_refused),

@@ -7,7 +7,9 @@
 #include "vfio_user/test_far.h"
 
 #include "base/alloc.h"
+#include "vfio_user/client.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -421,6 +423,29 @@ static void a_fence_that_is_refused_is_the_end(void **state)
     assert_int_equal(test_far_receive(&world.far, world.far.fd), 0); /* disconnected */
 }
 
+/* It cannot even be asked to drop everything: the fence itself ends the connection, whenever
+ * viommu_vfio_user_process is called. */
+static void a_server_that_does_not_read_is_cut_off_by_the_fence(void **state)
+{
+    struct pollfd poller = {.events = POLLRDHUP};
+    struct viommu_subscription what;
+
+    (void)state;
+    poller.fd = world.far.fd;
+    test_world_map(&world, 0x10000, 0x80000, 1, RW);
+    test_world_subscribe(&world);
+    assert_int_equal(viommu_vfio_user_subscription(world.client, &what), 0);
+    while (write(world.client->main.connection.fd, &what, sizeof(what)) > 0) {
+        /* until it is full */
+    }
+    assert_int_equal(poll(&poller, 1, 0), 0);
+    assert_int_equal(what.fence(what.opaque), -ETIMEDOUT);
+    assert_int_equal(poll(&poller, 1, 0), 1);
+    assert_int_equal(world.failed, 0);
+    assert_int_equal(viommu_vfio_user_process(world.client), -ETIMEDOUT);
+    assert_int_equal(world.failed, 1);
+}
+
 static void with_nothing_mapped_a_fence_says_nothing(void **state)
 {
     struct viommu_subscription what;
@@ -435,6 +460,46 @@ static void with_nothing_mapped_a_fence_says_nothing(void **state)
     assert_int_equal(world.far.unmap_alls, 1);
     assert_int_equal(what.fence(what.opaque), 0); /* it was confirmed */
     assert_int_equal(world.far.unmap_alls, 1);
+}
+
+/* What was unmapped or refused is not there; what an older answer says is of what was there before.
+ */
+static void a_fence_knows_what_may_be_there(void **state)
+{
+    struct viommu_change map = {
+        .kind = VIOMMU_CHANGE_MAP, .last = 0xfff, .fd = -1, .perm = VIOMMU_READ};
+    struct viommu_change unmap = {.kind = VIOMMU_CHANGE_UNMAP, .last = 0xfff};
+    struct vfio_user_header first;
+    struct viommu_subscription what;
+
+    (void)state;
+    assert_int_equal(viommu_vfio_user_subscription(world.client, &what), 0);
+    world.far.refuse = ENOSPC;
+    assert_int_equal(what.change(what.opaque, &map), VIOMMU_PENDING);
+    test_world_settle(&world);
+    assert_int_equal(what.fence(what.opaque), 0);
+    assert_int_equal(what.change(what.opaque, &map), VIOMMU_PENDING);
+    test_world_settle(&world);
+    assert_int_equal(what.change(what.opaque, &unmap), VIOMMU_PENDING);
+    test_world_settle(&world);
+    assert_int_equal(what.fence(what.opaque), 0);
+    assert_int_equal(world.far.unmap_alls, 0);
+    /* One that nobody answered, a fence, and another: then the first is refused after all. */
+    assert_int_equal(what.change(what.opaque, &map), VIOMMU_PENDING);
+    assert_int_equal(test_far_receive(&world.far, world.far.fd), 1);
+    first = world.far.header;
+    assert_int_equal(what.fence(what.opaque), -EINPROGRESS);
+    assert_int_equal(what.change(what.opaque, &map), VIOMMU_PENDING);
+    first.flags = VFIO_USER_TYPE_REPLY | VFIO_USER_ERROR;
+    first.error = ENOSPC;
+    test_far_send(world.far.fd, first, NULL, 0, NULL, 0, NULL, 0);
+    test_world_settle(&world);
+    assert_int_equal(world.far.unmap_alls, 1);
+    assert_int_equal(world.far.region_count, 1);
+    assert_int_equal(what.fence(what.opaque), -EINPROGRESS);
+    test_world_settle(&world);
+    assert_int_equal(world.far.region_count, 0);
+    assert_int_equal(world.failed, 0);
 }
 
 /* ---- the far server dies --------------------------------------------------------------------- */
@@ -674,7 +739,9 @@ int main(void)
         TEST(an_unmap_that_is_refused_fences),
         TEST(an_answer_that_comes_too_late_is_ignored),
         TEST(a_fence_that_is_refused_is_the_end),
+        TEST(a_server_that_does_not_read_is_cut_off_by_the_fence),
         TEST(with_nothing_mapped_a_fence_says_nothing),
+        TEST(a_fence_knows_what_may_be_there),
         TEST(who_dies_fails_and_another_is_told_anew),
         TEST(who_does_not_answer_fails_in_time),
         TEST_IN(one_region_of_everything_is_isolation, setup_isolated),

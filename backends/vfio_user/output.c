@@ -53,6 +53,7 @@ void vfio_user_output_fini(struct vfio_user_output *output)
     while (output->first) {
         drop_first(output);
     }
+    output->fd = -1;
 }
 
 /* One write. Returns the number of bytes taken, 0 for "not now", or a negative errno. */

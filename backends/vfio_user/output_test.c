@@ -131,13 +131,43 @@ static void the_descriptors_of_what_waits_are_our_own(void **state)
     assert_true(fcntl(far.fds[0], F_GET_SEALS) >= 0);
 }
 
-/* A message longer than the socket takes: the rest follows, the descriptors came with its head. */
+/* Takes all that is there; returns how many bytes, and adds up the descriptors. */
+static size_t take(uint8_t *to, size_t room, unsigned *n_fds)
+{
+    union {
+        char room[CMSG_SPACE(16 * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {.iov_base = to, .iov_len = room};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.room,
+                         .msg_controllen = sizeof(control.room)};
+    ssize_t n = recvmsg(pair[1], &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+    assert_true(n > 0);
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg); cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
+        for (size_t i = 0; i < (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
+            close(fd);
+            ++*n_fds;
+        }
+    }
+    return (size_t)n;
+}
+
+/*
+ * A message longer than the socket takes: the rest follows, the descriptors came with its head, and
+ * once; whether it was begun at once or has waited.
+ */
 static void a_long_one_goes_in_parts(void **state)
 {
     static uint8_t got[16 + 3000000];
-    size_t have = 0;
     struct vfio_user_header header = {.id = 1, .command = 9};
     uint8_t *data = calloc(3000000, 1);
+    unsigned before = test_far_open_fds();
     int fd = pair[0];
 
     (void)state;
@@ -145,20 +175,40 @@ static void a_long_one_goes_in_parts(void **state)
     for (size_t i = 0; i < 3000000; i++) {
         data[i] = (uint8_t)(i >> 5);
     }
-    assert_int_equal(
-        vfio_user_output_send(&output, header, data, 1500000, data + 1500000, 1500000, &fd, 1), 0);
-    assert_true(output.bytes > 0 && output.bytes < 3000000);
-    assert_int_equal(send_one(2, 5, 0, NULL, 0), 0);
-    while (have < sizeof(got)) {
-        ssize_t n = recv(pair[1], got + have, sizeof(got) - have, MSG_DONTWAIT);
+    for (unsigned waits = 0; waits < 2; waits++) {
+        uint16_t first = waits ? fill() : 0;
+        unsigned n_fds = 0;
+        size_t have = 0;
 
-        assert_true(n > 0);
-        have += (size_t)n;
-        assert_int_equal(vfio_user_output_flush(&output), 0);
+        assert_int_equal(
+            vfio_user_output_send(&output, header, data, 1500000, data + 1500000, 1500000, &fd, 1),
+            0);
+        assert_int_equal(test_far_open_fds(), before + waits);
+        assert_true(output.bytes > 0);
+        assert_int_equal(send_one(2, 5, 0, NULL, 0), 0);
+        for (unsigned i = 0; i < first; i++) {
+            expect_one((uint16_t)i, 100, 0, 0);
+            assert_int_equal(vfio_user_output_flush(&output), 0);
+        }
+        while (have < sizeof(got)) {
+            have += take(got + have, sizeof(got) - have, &n_fds);
+            assert_int_equal(vfio_user_output_flush(&output), 0);
+        }
+        assert_memory_equal(got + 16, data, 3000000);
+        assert_int_equal(n_fds, 1);
+        expect_one(2, 5, 0, 0);
+        assert_int_equal(test_far_open_fds(), before);
     }
-    assert_memory_equal(got + 16, data, 3000000);
-    expect_one(2, 5, 0, 0);
     free(data);
+}
+
+static void what_still_waits_is_dropped(void **state)
+{
+    int fd = pair[0];
+
+    (void)state;
+    fill();
+    assert_int_equal(send_one(1, 0, 0, &fd, 1), 0); /* teardown looks */
 }
 
 static void refusals_leave_the_connection_as_it_was(void **state)
@@ -216,7 +266,7 @@ static void who_left_is_told_of(void **state)
     pair[1] = -1;
     assert_int_equal(vfio_user_output_flush(&output), -EPIPE);
     vfio_user_output_fini(&output);
-    assert_int_equal(send_one(1, 0, 0, NULL, 0), -EPIPE);
+    assert_int_equal(send_one(1, 0, 0, NULL, 0), -EBADF);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -228,6 +278,7 @@ int main(void)
         TEST(what_does_not_fit_follows_in_order),
         TEST(the_descriptors_of_what_waits_are_our_own),
         TEST(a_long_one_goes_in_parts),
+        TEST(what_still_waits_is_dropped),
         TEST(refusals_leave_the_connection_as_it_was),
         TEST(half_a_message_is_the_end),
         TEST(who_left_is_told_of),
