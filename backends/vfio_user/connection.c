@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "common/socket.h"
 
 enum {
     /* Room for payloads is grown in one step to at least this. */
@@ -245,39 +246,6 @@ static int keep_output(struct vfio_user_connection *connection, const struct iov
     return 0;
 }
 
-/* One write. Returns the number of bytes taken, 0 for "not now", or a negative errno. Descriptors go
- * with the first byte. */
-static ssize_t send_bytes(struct vfio_user_connection *connection, struct iovec *iov, int n_iov,
-                          const int *fds, unsigned n_fds)
-{
-    union {
-        char room[CMSG_SPACE(VFIO_USER_MAX_FDS * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)n_iov};
-    ssize_t n;
-
-    if (n_fds > 0) {
-        struct cmsghdr *cmsg;
-
-        memset(&control, 0, sizeof(control));
-        msg.msg_control = control.room;
-        msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-        cmsg = CMSG_FIRSTHDR(&msg);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-        memcpy(CMSG_DATA(cmsg), fds, n_fds * sizeof(int));
-    }
-    do {
-        n = sendmsg(connection->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0) {
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-    }
-    return n;
-}
-
 int vfio_user_connection_send_fds(struct vfio_user_connection *connection,
                                   struct vfio_user_header header, const void *first,
                                   size_t first_size, const void *second, size_t second_size,
@@ -296,7 +264,7 @@ int vfio_user_connection_send_fds(struct vfio_user_connection *connection,
     }
     header.size = (uint32_t)size;
     if (!vfio_user_connection_pending(connection)) {
-        sent = send_bytes(connection, iov, 3, fds, n_fds);
+        sent = socket_send(connection->fd, iov, 3, fds, n_fds);
         if (sent < 0) {
             return (int)sent;
         }
@@ -322,7 +290,7 @@ int vfio_user_connection_flush(struct vfio_user_connection *connection)
             .iov_base = connection->output + connection->output_first,
             .iov_len = connection->output_end - connection->output_first,
         };
-        ssize_t n = send_bytes(connection, &iov, 1, NULL, 0);
+        ssize_t n = socket_send(connection->fd, &iov, 1, NULL, 0);
 
         if (n <= 0) {
             return (int)n;

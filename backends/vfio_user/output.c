@@ -5,6 +5,7 @@
 #include "vfio_user/output.h"
 
 #include "base/alloc.h"
+#include "common/socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -54,38 +55,6 @@ void vfio_user_output_fini(struct vfio_user_output *output)
         drop_first(output);
     }
     output->fd = -1;
-}
-
-/* One write. Returns the number of bytes taken, 0 for "not now", or a negative errno. */
-static ssize_t write_some(const struct vfio_user_output *output, struct iovec *iov, int n_iov,
-                          const int *fds, unsigned n_fds)
-{
-    union {
-        char room[CMSG_SPACE(VFIO_USER_MAX_FDS * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)n_iov};
-    ssize_t n;
-
-    if (n_fds > 0) {
-        struct cmsghdr *cmsg;
-
-        memset(&control, 0, sizeof(control));
-        msg.msg_control = control.room;
-        msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-        cmsg = CMSG_FIRSTHDR(&msg);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-        memcpy(CMSG_DATA(cmsg), fds, n_fds * sizeof(int));
-    }
-    do {
-        n = sendmsg(output->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0) {
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-    }
-    return n;
 }
 
 /* Copies the bytes of iov[] from the skip-th on. */
@@ -152,7 +121,7 @@ int vfio_user_output_send(struct vfio_user_output *output, struct vfio_user_head
 
     header.size = (uint32_t)size;
     if (!output->first) {
-        sent = write_some(output, iov, 3, fds, n_fds);
+        sent = socket_send(output->fd, iov, 3, fds, n_fds);
         if (sent < 0) {
             return (int)sent;
         }
@@ -171,7 +140,7 @@ int vfio_user_output_flush(struct vfio_user_output *output)
         struct vfio_user_kept *kept = output->first;
         struct iovec iov = {.iov_base = kept->data + kept->sent,
                             .iov_len = kept->size - kept->sent};
-        ssize_t n = write_some(output, &iov, 1, kept->fds, kept->n_fds);
+        ssize_t n = socket_send(output->fd, &iov, 1, kept->fds, kept->n_fds);
 
         if (n <= 0) {
             return (int)n;

@@ -3,6 +3,7 @@
 #include "vhost/channel.h"
 
 #include "base/alloc.h"
+#include "common/socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 
 /* Bytes of one write. Of more the kernel may take a part, if a socket's buffer is its smallest. */
 #define WRITE_MAX 2048u
+_Static_assert((int)VHOST_USER_REGIONS_MAX <= SOCKET_FDS_MAX, "a write has room for all files");
 _Static_assert(sizeof(struct vhost_user_header) + sizeof(struct vhost_user_memory) <= WRITE_MAX,
                "a write has room for every message");
 
@@ -235,31 +237,17 @@ static uint64_t whole_messages(const struct vhost_channel *channel, uint64_t end
  */
 static ssize_t send_some(struct vhost_channel *channel)
 {
-    union {
-        char room[CMSG_SPACE(VHOST_USER_REGIONS_MAX * sizeof(int))];
-        struct cmsghdr align;
-    } control = {0};
     const struct vhost_parcel *parcel = NULL;
     uint64_t end = channel->put;
     size_t at = (size_t)channel->sent & (channel->room - 1);
     struct iovec iov[2] = {{.iov_base = channel->out + at}, {.iov_base = channel->out}};
-    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
     unsigned next = channel->parcel_first;
     size_t size;
     ssize_t n;
 
     if (channel->parcel_count && channel->parcels[next].at == channel->sent) {
-        struct cmsghdr *cmsg;
-
         parcel = &channel->parcels[next];
         next = (next + 1) % CHANNEL_PARCELS;
-        msg.msg_control = control.room;
-        msg.msg_controllen = CMSG_SPACE(parcel->count * sizeof(int));
-        cmsg = CMSG_FIRSTHDR(&msg);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(parcel->count * sizeof(int));
-        memcpy(CMSG_DATA(cmsg), parcel->fds, parcel->count * sizeof(int));
     }
     if (channel->parcel_count > (parcel ? 1u : 0u)) {
         end = channel->parcels[next].at;
@@ -270,13 +258,8 @@ static ssize_t send_some(struct vhost_channel *channel)
     size = (size_t)(channel->whole - channel->sent);
     iov[0].iov_len = size < channel->room - at ? size : channel->room - at;
     iov[1].iov_len = size - iov[0].iov_len;
-    do {
-        n = sendmsg(channel->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0) {
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-    }
-    if (n && parcel) {
+    n = socket_send(channel->fd, iov, 2, parcel ? parcel->fds : NULL, parcel ? parcel->count : 0);
+    if (n > 0 && parcel) {
         drop_parcel(channel);
     }
     return n;
