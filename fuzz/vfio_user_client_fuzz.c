@@ -232,6 +232,8 @@ static bool receive(int fd)
 
         if (n <= 0) {
             if (!world.client || viommu_vfio_user_process(world.client) < 0) {
+                /* It was cut off in the middle of a message: what came of it is no header. */
+                close_end(fd == world.fd ? &world.fd : &world.twin);
                 return false;
             }
             continue;
