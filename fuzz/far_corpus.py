@@ -2,9 +2,9 @@
 """Seeds of the vfio_user_client fuzz target: far servers that get far, and some that do not."""
 import struct
 
-ISOLATE, MIRROR, TWIN, SILENT, TEXT, FEW = 1, 2, 4, 8, 16, 32
+ISOLATE, MIRROR, TWIN, SILENT, TEXT, FEW, HASTY = 1, 2, 4, 8, 16, 32, 64
 
-BEHAVE, RECEIVE, MAP, INVALIDATE, UNIT, SEND, CLOCK, RESET, CONNECT, PROCESS = 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+BEHAVE, RECEIVE, MAP, INVALIDATE, UNIT, SEND, CLOCK, RESET, CONNECT, PROCESS, FAIL = 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
 
 DMA_READ, DMA_WRITE = 11, 12
 
@@ -35,13 +35,103 @@ def command(number, size=4, answered=True, fd=False):
 process = op(PROCESS)
 behave = op(BEHAVE)
 unit = op(UNIT, 15)
-follow = op(INVALIDATE) + (unit + behave + process) * 4
+follow = op(INVALIDATE) + (unit + behave + process) * 14  # a change a round
 begin = process + unit + behave + process + unit + behave + process
 mapped = mapping(0, 4) + mapping(8, 3, 1) + mapping(20, 8, 3, True)
 
 
-def seeds():
+def text_seeds():
+    """What a server says of itself: each way in which such a text is right, and each in which it is not."""
+    twin = b'"twin_socket":{"supported":%s,"fd_index":%s}'
+    whole = [b' {\t"capabilities"\n:\r{ "max_msg_fds" : 8 , "pgsizes":4096 } } ', b'{"a":1} x', b'{"a":1}}', b'{"capabilities":{"max_msg_fds":x}}',
+             b'{"capabilities":{"max_msg_fds":1.}}', b'{"a":tru', b'{"a":nule}', b'{"a":nul',
+             b'{1:2}', b'{"a', b'{"a\x01":1}', b'{"a\\', b'{"a\\"":1}', b'{"a":-', b'{"a":1.', b'{"a":1.5', b'{"a":1e', b'{"a":1e+5}',
+             b'{"a":1E-5}', b'{"a":1e+}', b'{"a":12', b'{"a"1}', b'{"a":1', b'{"a":[1', b'{"a":[1,]}', b'{"a":[]}', b'{"a":',
+             b'{"a":true,"b":false,"c":"d","e":{},"f":null}', b'{"a":' + b'{"a":' * 20, b'{"a":' + b'[' * 20, b"x", b'{"a":1}' + b" " * 16384,
+             b'{"capabilities":{"max_msg_fds":"8"}}', b'{"capabilities":{"max_msg_fds":-8}}', b'{"capabilities":{"max_msg_fds":8.0}}',
+             b'{"capabilities":{"max_data_xfer_size":0}}', b'{"capabilities":{"max_dma_maps":0}}', b'{"capabilities":[]}',
+             b'{"capabilities":{"max_data_xfer_size":512,"max_dma_maps":2}}', b'{"capabilities":{"max_msg_fds":0}}']
+    for supported, index in ((b"true", b"0"), (b"true", b"9"), (b"1", b"0"), (b"true", b"-1"), (b"false", b"0")):
+        whole.append(b'{"capabilities":{' + twin % (supported, index) + b"}}")
+    whole.append(b'{"capabilities":{"twin_socket":{"supported":true}}}')
+    whole.append(b'{"capabilities":{"twin_socket":{"fd_index":0,"other":1}}}')
+    return whole
+
+
+def odd_seeds():
+    """Answers that are wrong in one way, servers that are late or full, allocations that fail."""
     out = {}
+    quiet = bytes([SILENT | MIRROR]) + op(RECEIVE)
+    for name, version in (("major", b"\1\0\0\0"), ("minor", b"\0\0\xff\xff"), ("cut", b"\0\0\0")):
+        out["version-" + name] = quiet + say(2, bytes([len(version)]), version) + process + behave + process
+    for text in (b"", b"\0"):
+        out["version-bare-%d" % len(text)] = quiet + say(2, bytes([4 + len(text)]), bytes(4), text) + begin + mapped + follow
+    for fds in range(1, 5):  # none is a stream socket of this host
+        text = b'\0\0\0\0{"capabilities":{"twin_socket":{"supported":true,"fd_index":%d}}}' % (fds - 1)
+        out["version-twin-%d" % fds] = quiet + say(2 | fds << 5, bytes([len(text)]), text) + process
+    up = bytes([MIRROR]) + begin + mapped
+    asked = up + follow + mapping(0, 4, 0) + op(INVALIDATE) + unit
+    for name, answer in (("unmap-short", say(2, b"\4", bytes(4))), ("unmap-other", say(2, b"\x18", bytes(24))),
+                         ("unmap-error-0", say(2 | 16, b"\0\0")), ("unmap-error-255", say(2 | 16, b"\xff\0")),
+                         ("unmap-fds", say(2 | 7 << 5, b"\x18", bytes(24)))):
+        out["answer-" + name] = asked + op(RECEIVE) + answer + process + unit + behave + process
+    out["answer-map-long"] = up + op(INVALIDATE) + unit + op(RECEIVE) + say(2, b"\4", bytes(4)) + process
+    for command_number, flags in ((2, 1), (0, 1), (9, 1), (9, 3), (2, 2), (3, 0x21)):
+        for number in (0x01, 0x11, 0x21, 0xf1):
+            out["id-%d-%d-%d" % (command_number, flags, number)] = asked + say(1 | number & 0xf0, bytes(
+                [command_number, flags, 0, 24]), bytes(24)) + process
+    hangs = asked + op(CLOCK, 15) + unit + op(CLOCK, 15) + unit
+    for name, answer in (("refused", say(2 | 16, b"\x10\0")), ("unanswered", op(CONNECT, 4)), ("done", say(3))):
+        out["fence-" + name] = hangs + op(RECEIVE) * 3 + answer + process + unit + process + op(RESET) + follow
+    for number, message in enumerate(((0, 1, 0, 24), (9, 1, 0, 24), (3, 0x21, 16, 0), (0, 1, 0, 0))):
+        out["same-id-%d" % number] = asked + op(RECEIVE) + say(1 | 128, bytes(message), bytes(24)) + process + follow
+    few = b'{"capabilities":{"max_dma_maps":2}}'
+    out["few-of-both"] = bytes([TEXT | MIRROR | FEW]) + struct.pack("<H", len(few)) + few + begin + mapped + follow
+    out["isolated-few-of-both"] = bytes([TEXT | ISOLATE | FEW]) + struct.pack("<H", len(few)) + few + begin
+    taken = up + command(9) * 3 + process + behave + process + command(9) * 3
+    out["id-of-before"] = taken + b"".join(say(1, bytes([9, 1, 0, 0])) + process for _ in range(2))
+    for name, message in (("read-short", say(1, b"\x0b\0\0\x08", bytes(8))), ("read-long", say(1, b"\x0b\0\0\x11", bytes(17))),
+                          ("read-fds", say(1 | 16, b"\x0b\0\0\x10", bytes(16))),
+                          ("read-lost", say(1 | 15 << 4, b"\x0b\0\0\x10", bytes(16))),
+                          ("write-cut", say(1, b"\x0c\0\0\x14", bytes(8) + b"\x08" + bytes(11))),
+                          ("write-huge", say(4 | 64, bytes(3), struct.pack("<Q", 2**20 + 1), bytes(64))),
+                          ("read-all", say(5 | 64, bytes(3), struct.pack("<Q", 2**64 - 1)))):
+        out["odd-" + name] = up + follow + message + process
+    out["answers-many"] = up + follow + (dma(1, 0, 0x4000) * 12 + process) * 24 + behave * 3 + process + behave
+    out["write-only"] = up + mapping(30, 2, 2) + follow + dma(0, 0x1e000 % 0x18000, 64, bytes(64)) + process + \
+        mapping(30, 2, 0) + op(INVALIDATE) + unit + op(RECEIVE) + op(RECEIVE) + say(2 | 16, b"\x10\0") + process + follow
+    out["sends"] = up + b"".join(command(number) for number in (1, 2, 3, 11, 12)) + op(SEND) + b"\xff\0\0\x09" + \
+        op(SEND) + b"\xf7\4\0\x09" + op(SEND) + b"\xef\4\0\x09" + op(SEND) + b"\xe7\4\0\x09" + process + behave + process
+    out["sends-many"] = up + command(9) * 300 + process + behave + process
+    out["sends-large"] = up + command(9, 0xffff, False) * 60 + process + behave + process
+    out["sends-dead"] = up + command(9) + op(CONNECT, 4) + command(9) + command(9) + process + command(9)
+    out["answers-unread"] = up + follow + (dma(1, 0, 0xf000) * 4 + process) * 12 + behave * 3 + process + behave
+    for mode in (MIRROR, ISOLATE, MIRROR | TWIN, SILENT):
+        hasty = bytes([mode | HASTY]) + begin + mapped
+        out["hasty-%d" % mode] = hasty + op(INVALIDATE) + unit + command(9) + op(CLOCK, 15) + process + command(9) + \
+            op(CONNECT) + begin + behave + process + op(CLOCK, 15) + process + command(9) + op(CLOCK, 15) + process
+    for isolated in (ISOLATE, ISOLATE | FEW):
+        refused = bytes([isolated | SILENT]) + op(RECEIVE) + say(3) + process + op(RECEIVE)
+        out["isolated-pieces-%d" % isolated] = refused + say(2 | 16, b"\x0c\0") + process + behave + process + \
+            dma(1, 0, 64, far=True) + process
+        out["isolated-refused-%d" % isolated] = refused + (say(2 | 16, b"\x0c\0") + process + op(RECEIVE)) * 40
+    for fail in range(8):
+        failing = b"".join(op(FAIL, fail) + one for one in (
+            op(CONNECT), behave, process, unit, mapping(0, 4), op(INVALIDATE), unit, behave, process, dma(1, 0, 64), process,
+            dma(0, 0, 64, bytes(64)), process, command(9, 300), process, behave, process))
+        for mode in (MIRROR, ISOLATE, MIRROR | TWIN):
+            out["fails-%d-%d" % (mode, fail)] = bytes([mode]) + op(FAIL, fail) + failing + begin + follow
+            out["fails-full-%d-%d" % (mode, fail)] = bytes([mode]) + begin + mapped + follow + \
+                command(9, 0xffff, False) * 6 + (op(FAIL, fail) + command(9, 0xf000, True, True)) * 2 + behave + \
+                (dma(1, 0, 0xf000) + op(FAIL, fail) + process) * 6 + (dma(0, 0, 0x2000, bytes(0x2000)) + op(FAIL, fail) +
+                                                                     process) * 2 + behave + process
+    for number, text in enumerate(text_seeds()):
+        out[f"says-{number}"] = bytes([TEXT | MIRROR]) + struct.pack("<H", len(text)) + text + begin + mapped + follow
+    return out
+
+
+def seeds():
+    out = odd_seeds()
     for name, mode in (("mirror", MIRROR), ("isolated", ISOLATE), ("twin", MIRROR | TWIN),
                        ("isolated-twin", ISOLATE | TWIN), ("few", MIRROR | FEW), ("plain", 0)):
         twin = bool(mode & TWIN)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
-spaces, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, vhost, nvme, pv, relay and
-vfio_user_client fuzz targets into corpus/.
+spaces, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
+pv, relay and vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -16,6 +16,7 @@ import sys
 sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
 import far_corpus  # noqa: E402
 import iova_corpus  # noqa: E402
+import net_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
 import relay_corpus  # noqa: E402
@@ -1240,6 +1241,8 @@ for seed, content in nvme_corpus.seeds().items():
     write("nvme", seed, content)
 for seed, content in pv_corpus.seeds().items():
     write("pv", seed, content)
+for seed, content in net_corpus.seeds().items():
+    write("virtio_net", seed, content)
 for seed, content in vhost_corpus.seeds().items():
     write("vhost", seed, content)
 for seed, content in relay_corpus.seeds().items():

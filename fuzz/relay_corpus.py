@@ -48,7 +48,8 @@ def sparse(areas, following=0, number=1, count=None):
         b"".join(struct.pack("<QQ", *area) for area in areas)
 
 
-UP = record(TIME) + record(TIME)
+# A turn in which it joins; the look at what it was told of memory. After it left: the next try, and that look.
+UP = record(RAW) + record(TIME) + record(TIME)
 INFOS = record(GET_INFO, 0, struct.pack("<IIII", 16, 0, 0, 0)) + \
     b"".join(record(REGION_INFO, 0, struct.pack("<IIIIQQ", argsz, 0, index, 0, 0, 0))
              for index in (0, 7, 9) for argsz in (32, 4096)) + \
@@ -111,4 +112,67 @@ def seeds():
         record(IO_FDS, 0, struct.pack("<IIII", 8, 0, 0, 0)) + record(RAW, 0, b"\0" * 16) + UP + read()
     whole["say"] = b"\0" + UP + record(SAY, 0, b"\xee" * 64) + UP + read() + record(SAY, 0, struct.pack("<HHIII", 1, 9, 16, 1, 0)) + \
         UP + read()
+    whole.update(odd_seeds())
+    whole.update(other_seeds())
+    return whole
+
+
+def odd_seeds():
+    """Commands that are wrong in one way; and what is allowed, but empty."""
+    odd = [record(GET_INFO, 0, struct.pack("<IIII", 8, 0, 0, 0)),
+           record(REGION_INFO, 0, struct.pack("<IIIIQQ", 16, 0, 0, 0, 0, 0)),
+           record(IRQ_INFO, 0, struct.pack("<IIII", 8, 0, 0, 0)),
+           record(IO_FDS, 0, struct.pack("<IIIII", 64, 0, 0, 0, 0)),
+           record(IO_FDS, FDS, struct.pack("<IIII", 64, 0, 0, 0)),
+           record(IO_FDS, 0, struct.pack("<IIII", 64, 0, 99, 0)),
+           record(SET_IRQS, 0, struct.pack("<IIIII", 8, 0x21, 2, 0, 0)),
+           irqs(0x23), irqs(0x19), irqs(0x01), irqs(TRIGGER, 2, 7, 2, 2), irqs(TRIGGER, 2, 0, 0), irqs(0x21, 2, 0, 1, 1),
+           irqs(0x22, 2, 0, 2, 0, b"\1"), irqs(0x21, 2, 1, 0), irqs(0x22, 2, 0, 0), irqs(0x09, 2, 0, 0),
+           read(count=0), write(data=b""), record(READ, 0, struct.pack("<QII", 0, 0, 4) + b"\0"),
+           record(READ, FDS, struct.pack("<QII", 0, 0, 4)), record(WRITE, FDS, struct.pack("<QII", 0, 0, 4) + b"1234"),
+           record(RESET, FDS), record(3), record(15), record(50)]
+    small = b"\0\0\0\0" + b'{"capabilities":{"max_data_xfer_size":8}}\0'
+    io = struct.pack("<IIII", 64, 0, 0, 0)
+    return {
+        "odd-each": b"\0" + UP + INFOS + b"".join(odd) + read(),
+        "odd-isolated": b"\1" + UP + INFOS + b"".join(odd) + read(),
+        "odd-down": b"\0" + UP + INFOS + irqs(TRIGGER, 2, 0, 4, 4) + record(GO) + b"".join(odd) + record(GO) + UP + read(),
+        "small-transfers": b"\0" + after(0, 0, small) + UP + read() + read(count=9) + write(data=b"1" * 9) + read(count=8),
+        "io-fds-large": b"\0" + UP + INFOS + after(0, FD, io + bytes(80)) + record(IO_FDS, 0, io) + read(),
+        "io-fds-small": b"\0" + UP + INFOS + after(0, FD, io) + record(IO_FDS, 0, io) + record(LEAVE) + UP + read(),
+        "held": b"\0" + UP + INFOS + record(HOLD) + read() * 200 + record(CLIENT) + record(HOLD) + UP + read(),
+        "held-bytes": b"\0" + UP + INFOS + record(HOLD) + read(count=0x2000) * 200 + record(HOLD) + UP + read(),
+        "held-reset": b"\0" + UP + INFOS + record(HOLD) + read() + record(RESET) + record(LEAVE) + record(HOLD) + UP + read(),
+        "come-and-go": b"\0" + (UP + read() + record(LEAVE)) * 110,
+        "answer-late": b"\0" + UP + read() + after(0, NONE) + read() + record(LEAVE) + UP + read(),
+    }
+
+
+def other_seeds():
+    """Far servers that come back, or come at first, as something else."""
+    info = struct.pack("<IIII", 16, 3, 9, 5)
+    whole = {}
+    for name, skip, flags, answer in (
+            ("short", 1, 0, info[:12]), ("long", 1, 0, info + b"1"), ("no-pci", 1, 0, struct.pack("<IIII", 16, 1, 9, 5)),
+            ("few-regions", 1, 0, struct.pack("<IIII", 16, 3, 7, 5)), ("no-vga", 1, 0, struct.pack("<IIII", 16, 3, 8, 5)),
+            ("few-irqs", 1, 0, struct.pack("<IIII", 16, 3, 9, 4)), ("no-reset", 1, 0, struct.pack("<IIII", 16, 2, 9, 5)),
+            ("irq-flags", 11, 0, struct.pack("<IIII", 16, 3, 0, 8)), ("irq-count", 13, 0, struct.pack("<IIII", 16, 1, 2, 7)),
+            ("no-irqs", 13, 0, struct.pack("<IIII", 16, 1, 2, 0)), ("irq-index", 11, 0, struct.pack("<IIII", 16, 1, 1, 8)),
+            ("region-size", 3, 0, region(1, 3, 0x3000)), ("region-none", 3, 0, region(1, 3, 0)),
+            ("region-short", 3, 0, region(1, 3)[:31]), ("region-index", 3, 0, region(2, 3)),
+            ("write-only", 3, 0, region(1, 2)), ("mmap-no-file", 2, 0, region(0, 7)),
+            ("offset", 2, FD, region(0, 7)[:24] + struct.pack("<Q", 4096)),
+            ("areas", 2, FD, region(0, 15, caps=sparse([(0, 0x1000)]))),
+            ("other-file", 2, FD | NONE, region(0, 7)), ("area-empty", 2, FD, region(0, 15, caps=sparse([(0, 0)]))),
+            ("area-beyond", 2, FD, region(0, 15, caps=sparse([(0x4000, 0x1000)]))),
+            ("area-odd", 2, FD, region(0, 15, caps=sparse([(0x10, 0x1000)]))),
+            ("area-none", 2, FD, region(0, 15, caps=sparse([]))),
+            ("cap-cut", 2, FD, region(0, 15, caps=sparse([])[:6])),
+            ("cap-short", 2, FD, region(0, 15, caps=sparse([])[:12]))):
+        use = INFOS + read() + read(region=1) + write(region=1) + irqs(TRIGGER, 2, 0, 1, 1) + irqs(0x21, 2, 0, 0)
+        whole["first-" + name] = b"\0" + after(skip, flags, answer) + UP + use + record(LEAVE) + UP + read()
+        whole["then-" + name] = b"\0" + UP + read() + record(LEAVE) + after(skip, flags, answer) + UP + use + UP + read()
+    one, two = (region(0, 15, caps=sparse([area])) for area in ((0, 0x1000), (0x1000, 0x1000)))
+    whole["then-other-areas"] = b"\0" + after(REGIONS_AT, FD, one) + UP + INFOS + record(LEAVE) + \
+        after(REGIONS_AT, FD, two) + UP + read()
     return whole

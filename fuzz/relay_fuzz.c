@@ -51,9 +51,10 @@ enum action {
     ANSWER_ERROR = 0x10,  /* it is an error */
     ANSWER_NUMBER = 0x20, /* to a command that nobody sent */
     ANSWER_FD = 0x40,     /* with a descriptor */
-    ANSWER_NONE = 0x80,   /* there is none */
+    ANSWER_NONE = 0x80,   /* there is none; with ANSWER_FD: there is, and it is of another file */
 
     ANSWERS_MAX = 16,
+    TURNS_MAX = 64,
     MESSAGE_MAX = 4096,
     RAM_SIZE = 1 << 16,
     BAR_SIZE = 0x2000,
@@ -158,10 +159,11 @@ static void far_go(struct far *far)
     far->listener = -1;
 }
 
+/* With a descriptor, where it is not negative. */
 static void far_send(struct far *far, struct vfio_user_header header, const void *data, size_t size,
-                     bool fd)
+                     int fd)
 {
-    if (vfio_user_connection_send_fds(&far->connection, header, data, size, NULL, 0, &ram_fd, fd) <
+    if (vfio_user_connection_send_fds(&far->connection, header, data, size, NULL, 0, &fd, fd >= 0) <
         0) {
         far_drop(far);
     }
@@ -244,7 +246,7 @@ static void far_answer(struct far *far, const struct vfio_user_message *command)
 
         far->answer_count--;
         memmove(&far->answers[0], &far->answers[1], far->answer_count * sizeof(far->answers[0]));
-        if (other.flags & ANSWER_NONE) {
+        if ((other.flags & (ANSWER_NONE | ANSWER_FD)) == ANSWER_NONE) {
             return;
         }
         header.id ^= other.flags & ANSWER_NUMBER;
@@ -253,28 +255,34 @@ static void far_answer(struct far *far, const struct vfio_user_message *command)
             header.error = other.size > 0 ? other.data[0] : 5;
         }
         far_send(far, header, other.data, other.flags & ANSWER_ERROR ? 0 : other.size,
-                 other.flags & ANSWER_FD);
+                 !(other.flags & ANSWER_FD)  ? -1
+                 : other.flags & ANSWER_NONE ? event_fd
+                                             : ram_fd);
         return;
     }
     if (far->answer_count > 0) {
         far->answers[0].flags--;
     }
     size = right_answer(command, data, &fd);
-    far_send(far, header, data, size, fd);
+    far_send(far, header, data, size, fd ? ram_fd : -1);
 }
 
-static void far_step(struct far *far)
+/* Takes in and answers all that came; returns whether there was anything. */
+static bool far_step(struct far *far)
 {
     struct vfio_user_message message;
+    bool any = false;
     int ret = 1;
 
     if (!far->connected && far->listener >= 0) {
         int fd = accept4(far->listener, NULL, NULL, SOCK_CLOEXEC);
 
         far->connected = fd >= 0 && vfio_user_connection_init(&far->connection, fd) == 0;
+        any = far->connected;
     }
     while (far->connected && !far->hold && ret > 0) {
         ret = vfio_user_connection_receive(&far->connection, &message);
+        any = any || ret > 0;
         if (ret > 0 && (message.header.flags & VFIO_USER_TYPE_MASK) == VFIO_USER_TYPE_COMMAND) {
             far_answer(far, &message);
         }
@@ -282,6 +290,7 @@ static void far_step(struct far *far)
     if (ret < 0) {
         far_drop(far);
     }
+    return any;
 }
 
 /* ---- the client ------------------------------------------------------------------------------ */
@@ -349,10 +358,10 @@ static void client_come(struct world *world)
 
 /* ---- all ------------------------------------------------------------------------------------- */
 
-/* Let everybody work, a while. */
+/* Let everybody work while the far server has something to do: it is asked much before it is up. */
 static void work(struct world *world)
 {
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0, quiet = 0; i < TURNS_MAX && quiet < 2; i++) {
         if (world->open && vfio_user_endpoint_ready(&world->endpoint) < 0) {
             client_leave(world);
             client_come(world);
@@ -360,7 +369,7 @@ static void work(struct world *world)
         for (int n = 0; n < 16 && loop_step(&world->loop, 0) > 0; n++) {
         }
         unit_process(&world->vtd.unit);
-        far_step(&world->far);
+        quiet = far_step(&world->far) ? 0 : quiet + 1;
     }
     check(world->relay.command_count <= RELAY_COMMANDS_MAX);
     check((world->relay.state == RELAY_DOWN) == (world->relay.far == NULL));
@@ -390,7 +399,7 @@ static void far_command(struct far *far, const uint8_t *data, size_t size)
     const struct vfio_user_header header = {.id = 7, .command = size > 0 ? data[0] : 0};
 
     if (far->connected && size > 0) {
-        far_send(far, header, data + 1, size - 1, false);
+        far_send(far, header, data + 1, size - 1, -1);
     }
 }
 

@@ -5,7 +5,8 @@
  *
  * The first two bytes choose the world, and what the server says first. Then operations: bytes as
  * they are, messages with a header that is half right, answers to what came last, and a server that
- * for once does what it is asked; the guest, who maps and invalidates; the embedder.
+ * for once does what it is asked; the guest, who maps and invalidates; the embedder. An allocation
+ * of any of them may fail.
  *
  * At the end everything is taken down. Nothing may leak, descriptors neither; the guest's
  * invalidation completes, whatever the server did; and a page that no table ever leads to was
@@ -18,6 +19,7 @@
 #include "bytes.h"
 #include "support/guest.h"
 
+#include <base/alloc.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -37,6 +39,7 @@ enum {
     MODE_SILENT = 8, /* VERSION is not answered but by the input */
     MODE_TEXT = 16,  /* what the server says of itself is the input's */
     MODE_FEW = 32,   /* few mappings */
+    MODE_HASTY = 64, /* a millisecond is all that it may take to answer */
 
     RAM_PAGES = 64,
     FIRST_DATA = 32,
@@ -56,6 +59,7 @@ struct world {
     struct viommu_vfio_user *client;
     struct viommu_subscriber *mirror;
     uint8_t mode;
+    uint8_t fail_at; /* which allocation of the next operation fails; 0: none */
     bool ready;
     uint64_t table;
     uint64_t clock;
@@ -69,7 +73,8 @@ struct world {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct world world;
-static int memory_fd = -1, event_fd = -1;
+/* What a server can send: memory, an eventfd, and sockets of other kinds than the twin's. */
+static int memory_fd = -1, event_fd = -1, datagram_fd = -1, inet_fd = -1;
 static uint8_t *ram;
 static uint8_t secret[SECRET_SIZE];
 static uint8_t message[MESSAGE_MAX];
@@ -102,7 +107,10 @@ static void prepare(void)
     }
     memory_fd = memfd_create("fuzz", MFD_CLOEXEC);
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    check(memory_fd >= 0 && event_fd >= 0 && ftruncate(memory_fd, RAM_PAGES * GUEST_PAGE) == 0 &&
+    datagram_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    inet_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    check(memory_fd >= 0 && event_fd >= 0 && datagram_fd >= 0 &&
+              ftruncate(memory_fd, RAM_PAGES * GUEST_PAGE) == 0 &&
               getrandom(secret, sizeof(secret), 0) == sizeof(secret),
           "files");
     ram = mmap(NULL, RAM_PAGES * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
@@ -151,6 +159,7 @@ static void send_bytes(int fd, const void *data, size_t size, const int *fds, un
 static void send_message(int fd, struct vfio_user_header header, const void *first,
                          size_t first_size, struct fuzz_input *input, size_t size, unsigned n_fds)
 {
+    const int some[] = {memory_fd, event_fd, datagram_fd, inet_fd < 0 ? event_fd : inet_fd};
     int fds[16];
 
     size = size < input->size ? size : input->size;
@@ -163,24 +172,24 @@ static void send_message(int fd, struct vfio_user_header header, const void *fir
     input->data += size;
     input->size -= size;
     for (unsigned i = 0; i < n_fds; i++) {
-        fds[i] = i % 2 ? event_fd : memory_fd;
+        fds[i] = some[i % 4];
     }
     send_bytes(fd, message, header.size, fds, n_fds);
 }
 
 /*
- * Looks through what came for what nobody may know. Byte by byte and to the end: the fuzzer learns
- * what is compared, by memmem for instance, and would soon write it itself.
+ * Looks through what came for what nobody may know; byte by byte: what is given to memmem the
+ * fuzzer sees, and puts into its inputs, and so a server may know it.
  */
 static void look_for_secret(const uint8_t *data, size_t size)
 {
-    for (size_t at = 0; at + sizeof(secret) <= size; at++) {
-        uint8_t differs = 0;
+    for (size_t i = 0; i + SECRET_SIZE <= size; i++) {
+        size_t same = 0;
 
-        for (size_t i = 0; i < sizeof(secret); i++) {
-            differs |= data[at + i] ^ secret[i];
+        while (same < SECRET_SIZE && data[i + same] == secret[same]) {
+            same++;
         }
-        check(differs, "the secret page was read");
+        check(same < SECRET_SIZE, "the secret page was read");
     }
 }
 
@@ -224,7 +233,7 @@ static bool receive(int *end)
 
         if (n <= 0) {
             /* One that failed may have sent a part: nothing follows that. */
-            if (viommu_vfio_user_process(world.client) < 0) {
+            if (!world.client || viommu_vfio_user_process(world.client) < 0) {
                 close_end(end);
                 return false;
             }
@@ -316,7 +325,8 @@ static void say(struct fuzz_input *input, uint8_t kind)
         input->data += size;
         input->size -= size;
         break;
-    case 1: /* a message of any kind */
+    case 1: /* a message of any kind; its number may be the last command's */
+        header.id = kind & 128 ? world.last.id : kind;
         header.command = fuzz_byte(input);
         header.flags = fuzz_byte(input);
         header.error = fuzz_byte(input);
@@ -392,16 +402,23 @@ static void connect_client(struct fuzz_input *input)
         .device = world.device,
         .isolate = world.mode & MODE_ISOLATE,
         .mappings_max = world.mode & MODE_FEW ? 3 : 0,
+        .timeout_ms = world.mode & MODE_HASTY ? 1 : 0,
         .ready = on_ready,
         .failed = on_failed,
         .opaque = &world,
     };
-    int pair[2];
+    int pair[2], ret;
 
     check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0, "pair");
     config.fd = pair[1];
     world.fd = pair[0];
-    guest_ok(viommu_vfio_user_create(&config, &world.client), "client");
+    base_alloc_fail_at(world.fail_at);
+    ret = viommu_vfio_user_create(&config, &world.client);
+    if (ret == -ENOMEM && world.fail_at) {
+        ret = viommu_vfio_user_create(&config, &world.client); /* the socket is ours still */
+    }
+    base_alloc_fail_at(0);
+    guest_ok(ret, "client");
     if (!(world.mode & MODE_SILENT)) {
         behave(input);
         (void)viommu_vfio_user_process(world.client);
@@ -424,9 +441,15 @@ static void send_command(struct fuzz_input *input, uint8_t kind)
 {
     static uint8_t payload[70000];
     size_t size = kind & 1 ? fuzz_number(input, 2) : kind;
+    unsigned fds = kind & 2 && !(world.mode & MODE_ISOLATE);
 
-    if (viommu_vfio_user_send(world.client, fuzz_byte(input), payload, size, payload, kind & 31,
-                              &event_fd, kind & 2 && !(world.mode & MODE_ISOLATE),
+    /* More than can be: none of it is looked at. */
+    if (viommu_vfio_user_send(world.client, fuzz_byte(input), payload,
+                              kind == 0xff ? SIZE_MAX : size, payload,
+                              kind == 0xf7 ? SIZE_MAX : kind & 31, &event_fd,
+                              kind == 0xef   ? 1000
+                              : kind == 0xe7 ? 9
+                                             : fds,
                               kind & 4 ? on_reply : NULL, NULL) == 0 &&
         kind & 4) {
         world.replies++;
@@ -529,11 +552,30 @@ static void close_world(void)
     viommu_memory_destroy(memory);
 }
 
+static void look(void)
+{
+    struct viommu_vfio_user_statistics statistics;
+    struct viommu_subscription what;
+
+    (void)viommu_vfio_user_subscription(world.client, &what);
+    check(viommu_vfio_user_transfer_max(world.client) <= VFIO_USER_MAX_DATA, "largest transfer");
+    viommu_vfio_user_statistics(world.client, &statistics, sizeof(statistics));
+    viommu_vfio_user_statistics(world.client, &statistics, sizeof(statistics.maps));
+}
+
 static void step(struct fuzz_input *input)
 {
     uint8_t op = fuzz_byte(input);
     uint8_t kind = op >> 4;
 
+    world.fail_at = 0;
+    if ((op & 15) == 14) {
+        world.fail_at = 1 + kind % 8;
+        op = fuzz_byte(input);
+        kind = op >> 4;
+        /* To begin anew is the embedder's, who would try again. */
+        base_alloc_fail_at((op & 15) == 11 || (op & 15) == 12 ? 0 : world.fail_at);
+    }
     switch (op & 15) {
     case 0:
     case 1:
@@ -562,6 +604,9 @@ static void step(struct fuzz_input *input)
         break;
     case 10:
         world.clock += kind * 50000000ull;
+        if (kind == 15 && world.mode & MODE_HASTY) {
+            usleep(2000);
+        }
         break;
     case 11:
         guest_ok(viommu_device_reset(world.device), "device reset");
@@ -577,8 +622,10 @@ static void step(struct fuzz_input *input)
     default:
         (void)viommu_vfio_user_process(world.client);
         subscribe();
+        look();
         break;
     }
+    base_alloc_fail_at(0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

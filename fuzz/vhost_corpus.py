@@ -4,7 +4,7 @@ import struct
 
 (RAW, ANSWER, LIE, MISS, FDS, MAP, FLUSH, RING, PROCESS, TIME, MEMORY, RECONNECT, DEVICE, READ, CLOSE,
  TABLES) = range(16)
-KERNEL, RINGS, SMALL = 1, 2, 4
+KERNEL, RINGS, SMALL, WRITES, FILES, MANY, FAILS = 1, 2, 4, 8, 16, 32, 64
 
 
 def op(what, *more, fail=0):
@@ -57,7 +57,7 @@ def seeds():
             "no-reply": raw(0, message(22, 1, bytes(8))), "pieces": raw(1, message(1, 9, miss)[:20]) + op(PROCESS) +
             raw(1, message(1, 9, miss)[20:]) + op(PROCESS), "other": raw(1, message(3, 1, miss)),
             "update": raw(1, message(1, 1, iotlb(0x101000, 1, 2, 4096))), "cut": raw(1, message(1, 1, miss[:26])),
-            "no-access": raw(1, message(1, 1, iotlb(0x101000, 0, 1))), "top": op(MISS, 0, 8) + op(MISS, 1, 8),
+            "no-access": raw(1, message(1, 1, iotlb(0x101000, 0, 1))), "top": op(MISS, 0x80, 8) + op(MISS, 0xff, 0xf8),
             "fds": op(FDS, 6), "fds-asked": op(FDS, 7), "closed": op(CLOSE, 1), "reply": raw(1, message(1, 5, miss)),
     }.items():
         out[f"lie-{name}"] = asked + data + op(PROCESS) + again
@@ -73,4 +73,38 @@ def seeds():
     out["kernel-old"] = kernel + raw(0, struct.pack("<II", 1, 0) + miss + bytes(32)) + op(PROCESS)
     out["kernel-gone"] = kernel + op(CLOSE) + op(PROCESS) + op(FLUSH, 1, 0) + op(PROCESS)
     out["another-id"] = bytes([RINGS]) + talk + op(DEVICE, 1) + TURN * 2 + op(DEVICE, 5) + TURN + op(DEVICE, 3) + TURN * 2
+    apart = b"".join(op(MAP, i, (i * 7) % 64, 3) for i in range(16, 32))
+    for fail in range(1, 8):
+        out[f"held-{fail}"] = (bytes([RINGS]) + apart + b"".join(op(MISS, 4 * i, 3) + op(PROCESS, fail=fail) for i in range(32)) +
+                               op(FLUSH, 20, 0, fail=fail) + op(PROCESS) + TURN + op(MISS, 80, 3) + op(PROCESS) + op(DEVICE, 0) +
+                               op(FLUSH, 0, 0x80) + op(PROCESS) + TURN * 2)
+        out[f"cut-{fail}"] = (bytes([RINGS]) + op(TABLES, 0) + op(MISS, 0, 3) + op(PROCESS) + b"".join(
+            op(MAP, i, 63 - i, 3) + op(FLUSH, i, 0, fail=fail) + TURN for i in range(3, 30, 4)))
+    far_apart = b"".join(op(MAP, i, (i * 7) % 64, 3) for i in range(78))
+    for fail in range(1, 4):
+        out[f"held-many-{fail}"] = (bytes([RINGS]) + far_apart + b"".join(op(MISS, 4 * i, 0xf3) + op(PROCESS, fail=fail) + op(READ)
+                                    for i in (0, 15, 30, 45, 60, 62)) + (op(FLUSH, 20, 0, fail=fail) + op(PROCESS) + TURN) * 2 +
+                                    op(MISS, 80, 3) + op(PROCESS) + op(RING, 0x40) + op(FLUSH, 0, 0x80) + op(DEVICE, 0) + TURN * 2)
+    large = op(MAP, 0, 0, 0x83) + op(MISS, 8, 0x1b) + op(PROCESS) + TURN + op(FLUSH, 0x41, 0) + op(PROCESS) + TURN
+    wide = large + op(MISS, 0x48, 0xb) + op(PROCESS) + op(FLUSH, 0x43, 1) + TURN + op(MAP, 0, 0, 0x81) + op(FLUSH, 0x50, 9) + TURN * 2
+    out["large"] = bytes([RINGS]) + wide + talk
+    for start in (RINGS | WRITES, RINGS | FILES, RINGS | WRITES | FILES, RINGS | MANY, MANY, MANY | SMALL, KERNEL | WRITES,
+                  KERNEL | FILES):
+        body = (TURN * 8 + wide + apart + b"".join(op(MAP, i, 60 + i, 3) + op(MISS, 4 * i, 2) + op(PROCESS) for i in range(4)) +
+                op(MAP, 6, 6, 2) + op(MISS, 24, 3) + op(MISS, 24, 1) + op(PROCESS) + TURN)
+        out[f"kinds-{start}"] = bytes([start]) + body + talk + denied + rings + memory + again
+    for fail in range(1, 12):
+        for start in (0, RINGS | FILES, KERNEL):
+            out[f"created-{start}-{fail}"] = bytes([start | FAILS, fail]) + TURN * 8 + op(MISS, 4, 3) + op(PROCESS) + TURN
+    out["odd-rings"] = bytes([RINGS]) + b"".join(op(RING, what) for what in (0xf0, 0xf8, 0xe8, 0xea, 0xe0, 0xd0)) + TURN * 2
+    out["stop-large"] = (bytes([RINGS]) + op(RING, 0x42) + op(PROCESS) + op(READ) +
+                         raw(0, message(11, 5, struct.pack("<II", 0, 70000))) + op(PROCESS) + again)
+    out["flood"] = bytes([RINGS]) + apart + (op(MISS, 64, 0xf3) * 8 + op(PROCESS)) * 20 + TURN * 3
+    out["flood-unread"] = bytes([RINGS]) + (op(MAP, 5, 20, 3) + op(MISS, 20, 3) + op(FLUSH, 5, 0) + op(PROCESS)) * 90 + TURN * 3
+    for start in (RINGS, KERNEL):
+        out[f"unread-{start}"] = bytes([start]) + (op(MAP, 5, 20, 3) + op(MISS, 20, 0xf3) + op(PROCESS)) * 120 + TURN
+    out["accept"] = (bytes([0]) + TURN * 12 + op(DEVICE, 2) + op(RING, 0x40) + TURN + op(DEVICE, 2) + op(CLOSE) + op(PROCESS) +
+                     op(RECONNECT) + op(READ) + op(LIE, 2 | 5 << 2, 0) + struct.pack("<Q", 1 << 32 | 1 << 33) + TURN * 8)
+    out["less-features"] = (bytes([RINGS]) + op(RING, 2) + op(RING, 3) + TURN * 3 + op(DEVICE, 2) + op(RING, 0x40) + TURN + op(CLOSE) +
+                            op(PROCESS) + op(RECONNECT) + TURN * 8)
     return out

@@ -30,9 +30,11 @@
 #include <viommu/vhost.h>
 
 #define PAGES     64
+#define PIECES    16
 #define LEVELS    3
 #define BASE      0x100000ull
 #define REQUESTER 0x18
+#define LARGE     0x200000ull   /* a large page of the guest's */
 #define EXTRA     0x40000000ull /* a slot that comes and goes: the last pages of the file */
 #define OWED_MAX  256
 #define FDS_MAX   128
@@ -41,8 +43,12 @@
 /* The first byte. */
 enum {
     START_KERNEL = 1,
-    START_RINGS = 2, /* negotiated, with two rings that run */
-    START_SMALL = 4, /* it lacks features */
+    START_RINGS = 2,  /* negotiated, with two rings that run */
+    START_SMALL = 4,  /* it lacks features */
+    START_WRITES = 8, /* who may write may read */
+    START_FILES = 16, /* memory lies in many pieces of its file; the last is read-only */
+    START_MANY = 32,  /* four rings are wanted */
+    START_FAILS = 64, /* the next bytes: allocations that fail when it is created */
 };
 
 enum operation {
@@ -87,6 +93,7 @@ struct bed {
 };
 
 static int ram_fd = -1;
+static int other_fd = -1;
 static uint8_t *ram;
 
 /* The kernel's. */
@@ -344,9 +351,9 @@ static void map(struct bed *bed, uint8_t where, uint8_t to, uint8_t perm)
     uint64_t gpa = to & 0x80 ? EXTRA + (to & 7) * 4096ull : (to % PAGES) * 4096ull;
 
     if (perm & 0x80) {
-        (void)guest_map(&bed->guest, bed->table, LEVELS, BASE + 0x200000, 0, 2, perm & 3);
+        (void)guest_map(&bed->guest, bed->table, LEVELS, LARGE, 0, 2, perm & 3);
     } else {
-        (void)guest_map(&bed->guest, bed->table, LEVELS, BASE + (where % 32) * 4096ull, gpa, 1,
+        (void)guest_map(&bed->guest, bed->table, LEVELS, BASE + (where % 128) * 4096ull, gpa, 1,
                         perm & 3);
     }
 }
@@ -356,8 +363,10 @@ static void flush(struct bed *bed, uint8_t where, uint8_t kind)
     struct guest *guest = &bed->guest;
     bool all = kind & 0x80;
 
-    guest_queue_put(guest, spec_iotlb_invalidate(all ? SPEC_DOMAIN : SPEC_SELECTIVE, 1,
-                                                 BASE + (where % 32) * 4096ull, kind % 10, false));
+    guest_queue_put(guest,
+                    spec_iotlb_invalidate(all ? SPEC_DOMAIN : SPEC_SELECTIVE, 1,
+                                          (where & 0x40 ? LARGE : BASE) + (where % 32) * 4096ull,
+                                          kind % 10, false));
     guest->status_value++;
     guest_queue_put(guest, spec_wait(SPEC_WAIT_STATUS, guest->status, guest->status_value));
     guest_queue_kick(guest);
@@ -375,7 +384,12 @@ static void ring(struct bed *bed, uint8_t what)
         .call = what & 4 ? ram_fd : -1,
     };
 
-    if (what & 2) {
+    if ((what & 0xf0) == 0xf0) {
+        setup.size = what & 8 ? 0 : 3; /* none, or no power of two */
+    } else if ((what & 0xf8) == 0xe8) {
+        setup.used = BASE + (what & 2 ? 0x2001 : 0x1000000000000000ull);
+    }
+    if (what & 2 && what < 0xe0) {
         (void)viommu_vhost_ring_stop(bed->vhost, what & 1);
     } else {
         (void)viommu_vhost_ring_start(bed->vhost, what & 1, &setup);
@@ -424,6 +438,7 @@ static void reconnect(struct bed *bed)
         return;
     }
     (void)old;
+    (void)viommu_device_reset(bed->device); /* it may be denied */
     fd = connect_far(bed);
     if (viommu_vhost_reconnect(bed->vhost, fd)) {
         close(fd);
@@ -477,7 +492,9 @@ static void operate(struct bed *bed, struct fuzz_input *input)
     case OP_MISS:
         b = fuzz_byte(input);
         for (unsigned i = 0; i <= (b >> 4); i++) {
-            miss(bed, b & 8 ? UINT64_MAX - a : BASE + a * 1024ull + i * 4096, b & 7 ? b & 3 : 3,
+            uint64_t base = !(b & 8) ? BASE : a & 0x80 ? UINT64_MAX - 0xff * 1024 : LARGE;
+
+            miss(bed, base + a * 1024ull + i * 4096, b & 7 ? b & 3 : 3,
                  b & 4 ? VHOST_USER_NEED_REPLY : 0);
         }
         break;
@@ -529,21 +546,87 @@ static void operate(struct bed *bed, struct fuzz_input *input)
     base_alloc_fail_at(0);
 }
 
-static bool begin(struct bed *bed, uint8_t start)
+static void on_ready(void *opaque)
+{
+    if (viommu_vhost_state(((struct bed *)opaque)->vhost) != VIOMMU_VHOST_READY) {
+        guest_die("ready, and is not");
+    }
+}
+
+static void on_stopped(void *opaque, unsigned ring, uint16_t next)
+{
+    (void)opaque;
+    (void)next;
+    if (ring >= VIOMMU_VHOST_RINGS_MAX) {
+        guest_die("ring %u stopped", ring);
+    }
+}
+
+static void on_failed(void *opaque, int error)
+{
+    (void)opaque;
+    if (error >= 0) {
+        guest_die("failed with %d", error);
+    }
+}
+
+/* In one piece, or in many: pages of the file in another order, the last of them read-only. */
+static void add_memory(struct viommu_memory *memory, bool pieces)
+{
+    struct viommu_memory_slot all = slot(0, 0, PAGES);
+    struct viommu_memory_batch *batch;
+
+    guest_ok(viommu_memory_batch_begin(memory, &batch), "batch");
+    if (!pieces) {
+        guest_ok(viommu_memory_batch_add(batch, &all), "slot");
+    }
+    for (unsigned i = 0; pieces && i < PIECES; i++) {
+        const unsigned pages = PAGES / PIECES;
+        struct viommu_memory_slot piece = slot(i * pages * 4096ull, i * pages, pages);
+
+        /* The file of an even one is the file; of an odd one no file at all, or another. */
+        piece.fd = i == 3 ? -1 : i == 5 ? other_fd : ram_fd;
+        piece.fd_offset = i % 2 && i != 5 ? (PIECES - i) * pages * 4096ull : piece.fd_offset;
+        piece.flags = i == PIECES - 1 ? VIOMMU_MEMORY_READONLY : 0;
+        guest_ok(viommu_memory_batch_add(batch, &piece), "piece");
+    }
+    guest_ok(viommu_memory_batch_commit(batch, NULL, NULL), "commit");
+}
+
+/* Creates it, with allocations that fail, and then again. */
+static void create(struct bed *bed, const struct viommu_vhost_config *config, unsigned fail)
+{
+    int ret;
+
+    base_alloc_fail_at(fail);
+    ret = viommu_vhost_create(config, &bed->vhost);
+    base_alloc_fail_at(0);
+    if (ret && (!fail || ret != -ENOMEM)) {
+        guest_die("created: %d", ret);
+    }
+    if (ret) {
+        guest_ok(viommu_vhost_create(config, &bed->vhost), "vhost");
+    }
+}
+
+static bool begin(struct bed *bed, uint8_t start, unsigned fail)
 {
     struct guest_config config = {
         .clock = on_clock, .opaque = bed, .ack_timeout_ms = 100, .ram_pages = PAGES, .ram = ram};
     struct viommu_device_config device_config = {.requester = REQUESTER};
-    struct viommu_vhost_config vhost = {.features = UINT64_MAX, .rings = 2};
-    struct viommu_memory_slot all = slot(0, 0, PAGES);
-    struct viommu_memory_batch *batch;
+    struct viommu_vhost_config vhost = {.features = UINT64_MAX,
+                                        .rings = start & START_MANY ? 4 : 2,
+                                        .timeout_ms = start & START_MANY ? 500 : 0,
+                                        .writable_is_readable = start & START_WRITES,
+                                        .ready = on_ready,
+                                        .stopped = on_stopped,
+                                        .failed = on_failed,
+                                        .opaque = bed};
 
     *bed = (struct bed){
         .clock = MS, .far = {-1, -1}, .kernel = start & START_KERNEL, .small = start & START_SMALL};
     guest_ok(viommu_memory_create(&config.memory), "memory");
-    guest_ok(viommu_memory_batch_begin(config.memory, &batch), "batch");
-    guest_ok(viommu_memory_batch_add(batch, &all), "slot");
-    guest_ok(viommu_memory_batch_commit(batch, NULL, NULL), "commit");
+    add_memory(config.memory, start & START_FILES);
     memset(ram, 0, PAGES * 4096);
     guest_ok(guest_init(&bed->guest, &config), "guest");
     guest_set_root(&bed->guest);
@@ -556,7 +639,7 @@ static bool begin(struct bed *bed, uint8_t start)
     vhost.device = bed->device;
     vhost.memory = bed->guest.memory;
     vhost.fd = connect_far(bed);
-    guest_ok(viommu_vhost_create(&vhost, &bed->vhost), "vhost");
+    create(bed, &vhost, fail);
     for (unsigned i = 0; (start & START_RINGS) && i < 20; i++) {
         read_all(bed);
         answer(bed, OWED_MAX);
@@ -604,8 +687,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fuzz_input input = {.data = data, .size = size};
     struct bed bed;
     unsigned fds;
+    uint8_t start;
 
     if (ram_fd < 0) {
+        other_fd = memfd_create("other", MFD_CLOEXEC);
         ram_fd = memfd_create("ram", MFD_CLOEXEC);
         if (ram_fd < 0 || ftruncate(ram_fd, (PAGES + 4) * 4096)) {
             guest_die("memory of the guest");
@@ -616,7 +701,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
     fds = open_fds();
-    begin(&bed, fuzz_byte(&input));
+    start = fuzz_byte(&input);
+    begin(&bed, start, start & START_FAILS ? fuzz_byte(&input) % 16 : 0);
     while (fuzz_more(&input)) {
         operate(&bed, &input);
     }

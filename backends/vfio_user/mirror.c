@@ -14,7 +14,9 @@
  *
  * A fence cannot wait for an answer. It sends UNMAP of all, and reports honestly that it is not
  * confirmed, unless nothing was mapped. When the answer does not come, or says no, the connection
- * is given up, and a server that lives drops all when it sees that. What no one can do is to take
+ * is given up, and a server that lives drops all when it sees that. When UNMAP of all cannot be
+ * written at once, or nothing can, the connection is shut down in the fence: viommu_vfio_user_process
+ * would write it later, but the guest's invalidation is over, and nobody may call it. What no one can do is to take
  * mapped pages of a file away from a process that means to keep them.
  *
  * With `isolate` nothing is mirrored. The far server gets regions without a file that cover every
@@ -25,6 +27,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "device/requester.h"
 #include "vfio_user/client.h"
@@ -111,6 +114,18 @@ static int on_change(void *opaque, const struct viommu_change *change)
     return ret;
 }
 
+/* Nothing more can be asked of it: that the connection is over it reads, when it reads. */
+static void cut(struct viommu_vfio_user *far, int error)
+{
+    if (far->main.open) {
+        (void)shutdown(far->main.connection.fd, SHUT_RDWR);
+    }
+    if (!far->error && !far->broken) {
+        far->broken = error;
+        wake_kick(&far->wake);
+    }
+}
+
 static int on_fence(void *opaque)
 {
     struct viommu_vfio_user *far = opaque;
@@ -128,13 +143,14 @@ static int on_fence(void *opaque)
             far->exposed = 0;
             far->generation++;
             ret = unmap(far, &request);
-            /* On its way, not confirmed; or it could not even be sent: then nothing else helps. */
+            /* It has it, not confirmed; or it could not even be sent: then nothing else helps. */
             if (ret == VIOMMU_PENDING) {
-                ret = -EINPROGRESS;
-            } else if (!far->broken) {
-                far->broken = ret;
-                wake_kick(&far->wake);
+                ret = vfio_user_output_flush(&far->main.output);
+                ret = ret < 0 ? ret : far->main.output.bytes ? -ETIMEDOUT : -EINPROGRESS;
             }
+        }
+        if (ret != -EINPROGRESS) {
+            cut(far, ret);
         }
     }
     pthread_mutex_unlock(&far->lock);

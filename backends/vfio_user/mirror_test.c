@@ -7,7 +7,9 @@
 #include "vfio_user/test_far.h"
 
 #include "base/alloc.h"
+#include "vfio_user/client.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -421,6 +423,29 @@ static void a_fence_that_is_refused_is_the_end(void **state)
     assert_int_equal(test_far_receive(&world.far, world.far.fd), 0); /* disconnected */
 }
 
+/* It cannot even be asked to drop everything: the fence itself ends the connection, whenever
+ * viommu_vfio_user_process is called. */
+static void a_server_that_does_not_read_is_cut_off_by_the_fence(void **state)
+{
+    struct pollfd poller = {.events = POLLRDHUP};
+    struct viommu_subscription what;
+
+    (void)state;
+    poller.fd = world.far.fd;
+    test_world_map(&world, 0x10000, 0x80000, 1, RW);
+    test_world_subscribe(&world);
+    assert_int_equal(viommu_vfio_user_subscription(world.client, &what), 0);
+    while (write(world.client->main.connection.fd, &what, sizeof(what)) > 0) {
+        /* until it is full */
+    }
+    assert_int_equal(poll(&poller, 1, 0), 0);
+    assert_int_equal(what.fence(what.opaque), -ETIMEDOUT);
+    assert_int_equal(poll(&poller, 1, 0), 1);
+    assert_int_equal(world.failed, 0);
+    assert_int_equal(viommu_vfio_user_process(world.client), -ETIMEDOUT);
+    assert_int_equal(world.failed, 1);
+}
+
 static void with_nothing_mapped_a_fence_says_nothing(void **state)
 {
     struct viommu_subscription what;
@@ -714,6 +739,7 @@ int main(void)
         TEST(an_unmap_that_is_refused_fences),
         TEST(an_answer_that_comes_too_late_is_ignored),
         TEST(a_fence_that_is_refused_is_the_end),
+        TEST(a_server_that_does_not_read_is_cut_off_by_the_fence),
         TEST(with_nothing_mapped_a_fence_says_nothing),
         TEST(a_fence_knows_what_may_be_there),
         TEST(who_dies_fails_and_another_is_told_anew),

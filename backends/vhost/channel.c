@@ -14,6 +14,11 @@
 /* Descriptors that may come at most: the kernel's limit of one message. */
 #define CONTROL_FDS 253
 
+/* Bytes of one write. Of more the kernel may take a part, if a socket's buffer is its smallest. */
+#define WRITE_MAX 2048u
+_Static_assert(sizeof(struct vhost_user_header) + sizeof(struct vhost_user_memory) <= WRITE_MAX,
+               "a write has room for every message");
+
 int vhost_channel_init(struct vhost_channel *channel, int fd, size_t room)
 {
     int flags = fcntl(fd, F_GETFL);
@@ -197,7 +202,37 @@ int vhost_channel_put(struct vhost_channel *channel, uint32_t request, uint32_t 
     return 0;
 }
 
-/* One write: up to the next message with descriptors, which are sent with what follows them. */
+/* What was put at `at`, as a header. */
+static struct vhost_user_header header_at(const struct vhost_channel *channel, uint64_t at)
+{
+    struct vhost_user_header header;
+
+    for (size_t i = 0; i < sizeof(header); i++) {
+        ((uint8_t *)&header)[i] = channel->out[(size_t)(at + i) & (channel->room - 1)];
+    }
+    return header;
+}
+
+/* Where a write that begins at a message ends, which is before `end` or there. */
+static uint64_t whole_messages(const struct vhost_channel *channel, uint64_t end)
+{
+    uint64_t at = channel->sent;
+
+    while (at < end) {
+        uint64_t next = at + sizeof(struct vhost_user_header) + header_at(channel, at).size;
+
+        if (at > channel->sent && next - channel->sent > WRITE_MAX) {
+            break;
+        }
+        at = next;
+    }
+    return at;
+}
+
+/*
+ * One write: whole messages, up to the next one with descriptors, which are sent with what follows
+ * them.
+ */
 static ssize_t send_some(struct vhost_channel *channel)
 {
     union {
@@ -207,9 +242,10 @@ static ssize_t send_some(struct vhost_channel *channel)
     const struct vhost_parcel *parcel = NULL;
     uint64_t end = channel->put;
     size_t at = (size_t)channel->sent & (channel->room - 1);
-    struct iovec iov = {.iov_base = channel->out + at};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    struct iovec iov[2] = {{.iov_base = channel->out + at}, {.iov_base = channel->out}};
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
     unsigned next = channel->parcel_first;
+    size_t size;
     ssize_t n;
 
     if (channel->parcel_count && channel->parcels[next].at == channel->sent) {
@@ -228,10 +264,12 @@ static ssize_t send_some(struct vhost_channel *channel)
     if (channel->parcel_count > (parcel ? 1u : 0u)) {
         end = channel->parcels[next].at;
     }
-    iov.iov_len = (size_t)(end - channel->sent);
-    if (iov.iov_len > channel->room - at) {
-        iov.iov_len = channel->room - at;
+    if (channel->sent == channel->whole) {
+        channel->whole = whole_messages(channel, end);
     }
+    size = (size_t)(channel->whole - channel->sent);
+    iov[0].iov_len = size < channel->room - at ? size : channel->room - at;
+    iov[1].iov_len = size - iov[0].iov_len;
     do {
         n = sendmsg(channel->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);

@@ -6,7 +6,9 @@
  * come is longer than an IOTLB message, and none has descriptors: they are closed, and the peer is
  * at fault.
  *
- * Out: a ring buffer of a fixed size. What the socket does not take waits there; a message that
+ * Out: a ring buffer of a fixed size. A write is of whole messages, and of so few bytes that the
+ * socket takes all or none: there are peers that read a header, then what it announces, and leave if
+ * that is not there at once (DPDK). What the socket does not take waits there; a message that
  * does not fit means that the peer does not read. Descriptors are copies, which are closed when
  * they have left; they go with the first byte of their message.
  *
@@ -46,6 +48,7 @@ struct vhost_channel {
     size_t room;   /* a power of two */
     uint64_t sent; /* bytes, ever */
     uint64_t put;
+    uint64_t whole; /* where the messages end that are being sent; not before `sent` */
     struct vhost_parcel parcels[CHANNEL_PARCELS];
     unsigned parcel_first;
     unsigned parcel_count;

@@ -158,6 +158,7 @@ int vhost_front_open(struct viommu_vhost *vhost, int fd)
         vhost_front_close(vhost);
         return ret;
     }
+    vhost_opened(vhost, fd);
     vhost->watched[0] = EPOLLIN;
     vhost->watched[1] = EPOLLIN;
     ask(vhost, VHOST_USER_GET_FEATURES, VHOST_WAIT_FEATURES);
@@ -166,6 +167,7 @@ int vhost_front_open(struct viommu_vhost *vhost, int fd)
 
 void vhost_front_close(struct viommu_vhost *vhost)
 {
+    vhost_opened(vhost, -1);
     vhost_unwatch(vhost, vhost->main.fd);
     vhost_unwatch(vhost, vhost->requests.fd);
     vhost_channel_fini(&vhost->main);

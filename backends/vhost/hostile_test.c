@@ -30,9 +30,30 @@ static void assert_failed(struct bed *bed, int error)
     assert_int_equal(viommu_vhost_features(bed->vhost), 0);
 }
 
-static void test_never_acknowledges(void **state)
+/* Denied, for who knows what the far side still does; let in again, with another one, it goes on. */
+static void assert_denied_and_healed(struct bed *bed)
 {
     struct viommu_translation translation;
+
+    assert_true(bed_flushed(bed));
+    assert_int_equal(viommu_device_translate(bed->device, NULL, 0x100000, 1, &translation), -EPERM);
+    assert_int_equal(viommu_device_reset(bed->device), 0);
+    assert_int_equal(viommu_vhost_reconnect(bed->vhost, bed_pair(bed)), 0);
+    bed_run(bed);
+    assert_int_equal(bed->ready, 2);
+    assert_non_null(far_find(&bed->far, 0x102000, 3));
+    assert_int_equal(viommu_vhost_process(bed->vhost), 0);
+}
+
+static bool far_is_cut_off(const struct far *far)
+{
+    char byte;
+
+    return recv(far->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static void test_never_acknowledges(void **state)
+{
     struct bed bed;
 
     (void)state;
@@ -47,19 +68,11 @@ static void test_never_acknowledges(void **state)
     assert_int_equal(viommu_vhost_process(bed.vhost), -ETIMEDOUT);
     assert_true(bed_flushed(&bed));
     assert_failed(&bed, -ETIMEDOUT);
-    /* Who knows what it still does. */
-    assert_int_equal(viommu_device_translate(bed.device, NULL, 0x100000, 1, &translation), -EPERM);
-
-    /* Let in again, it goes on. */
-    assert_int_equal(viommu_device_reset(bed.device), 0);
-    assert_int_equal(viommu_vhost_reconnect(bed.vhost, bed_pair(&bed)), 0);
-    bed_run(&bed);
-    assert_int_equal(bed.ready, 2);
-    assert_non_null(far_find(&bed.far, 0x102000, 3));
+    assert_denied_and_healed(&bed);
     bed_fini(&bed);
 }
 
-/* Nobody calls viommu_vhost_process: the library's own time-out does what it does. */
+/* Nobody calls viommu_vhost_process: by the library's own time-out it is cut off all the same. */
 static void test_nobody_processes(void **state)
 {
     struct bed bed;
@@ -67,14 +80,89 @@ static void test_nobody_processes(void **state)
     (void)state;
     bed_start(&bed);
     hold_and_flush(&bed);
-    bed.clock += 101 * FAR_MS;
-    guest_process(&bed.guest);
+    bed.clock += 99 * FAR_MS;
+    assert_false(bed_flushed(&bed));
+    assert_false(far_is_cut_off(&bed.far));
+    bed.clock += 2 * FAR_MS;
     assert_true(bed_flushed(&bed));
-    far_pay(&bed.far); /* too late */
-    assert_int_equal(viommu_vhost_process(bed.vhost), 0);
-    /* It is denied, and was told to drop everything. */
-    bed_run(&bed);
-    assert_int_equal(bed.far.entry_count, 0);
+    assert_true(far_is_cut_off(&bed.far));
+    /* Late, but all there is to say. */
+    assert_int_equal(bed.failed, 0);
+    assert_true(bed_has_work(&bed));
+    assert_int_equal(viommu_vhost_process(bed.vhost), -ETIMEDOUT);
+    assert_failed(&bed, -ETIMEDOUT);
+    assert_denied_and_healed(&bed);
+    bed_fini(&bed);
+}
+
+/* What is called meanwhile finds a far side that is gone, and does not hide why. */
+static void test_much_is_done_before_it_is_processed(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    hold_and_flush(&bed);
+    bed.clock += 101 * FAR_MS;
+    assert_true(bed_flushed(&bed));
+    assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 0), 0);
+    assert_int_equal(viommu_vhost_reconnect(bed.vhost, -1), -EBUSY);
+    assert_int_equal(viommu_vhost_process(bed.vhost), -ETIMEDOUT);
+    assert_int_equal(bed.stopped, 0);
+    assert_failed(&bed, -ETIMEDOUT);
+    bed_fini(&bed);
+}
+
+static void owe_refusal(struct far *far)
+{
+    far_answer(far, VHOST_USER_IOTLB_MSG, 1);
+}
+
+static void owe_garbage(struct far *far)
+{
+    far_send(far->fd, VHOST_USER_IOTLB_MSG, VHOST_USER_REPLY, "1234", 4);
+}
+
+/* However it ends, an INVALIDATE that is not acknowledged denies the device. */
+static void test_ends_instead_of_acknowledging(void **state)
+{
+    const struct {
+        void (*end)(struct far *far);
+        int error;
+    } ways[] = {
+        {owe_refusal, -EIO},
+        {owe_garbage, -EPROTO},
+        {far_close, -ECONNRESET},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        struct bed bed;
+
+        bed_start(&bed);
+        hold_and_flush(&bed);
+        ways[i].end(&bed.far);
+        assert_int_equal(viommu_vhost_process(bed.vhost), ways[i].error);
+        assert_failed(&bed, ways[i].error);
+        assert_denied_and_healed(&bed);
+        bed_fini(&bed);
+    }
+}
+
+/* Its owner ends it: then nothing is wrong with the device. */
+static void test_ended_before_it_acknowledges(void **state)
+{
+    struct viommu_translation translation;
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    hold_and_flush(&bed);
+    viommu_vhost_destroy(bed.vhost);
+    bed.vhost = NULL;
+    assert_true(bed_flushed(&bed));
+    assert_true(far_is_cut_off(&bed.far));
+    assert_int_equal(viommu_device_translate(bed.device, NULL, 0x100000, 1, &translation), 0);
     bed_fini(&bed);
 }
 
@@ -645,6 +733,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_never_acknowledges),
         cmocka_unit_test(test_nobody_processes),
+        cmocka_unit_test(test_much_is_done_before_it_is_processed),
+        cmocka_unit_test(test_ends_instead_of_acknowledging),
+        cmocka_unit_test(test_ended_before_it_acknowledges),
         cmocka_unit_test(test_never_answers),
         cmocka_unit_test(test_never_stops),
         cmocka_unit_test(test_lies),

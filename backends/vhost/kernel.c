@@ -55,16 +55,17 @@ void vhost_kernel_receive(struct viommu_vhost *vhost)
 
 /*
  * Before the descriptor is closed, of which the embedder has copies as a rule: the kernel then
- * still uses what it holds. Where it does not take this either, the change that met it has failed.
+ * still uses what it holds. Where it does not take this either nothing more can be done here: the
+ * change that met it has failed, and rings are the embedder's to stop.
  */
-void vhost_kernel_end(const struct viommu_vhost *vhost)
+void vhost_kernel_end(int fd)
 {
     struct vhost_msg_v2 message = {
         .type = VHOST_IOTLB_MSG_V2,
         .iotlb = {.size = VHOST_LAST + 1, .type = VHOST_IOTLB_INVALIDATE},
     };
 
-    (void)!write(vhost->fd, &message, sizeof(message));
+    (void)!write(fd, &message, sizeof(message));
 }
 
 void vhost_kernel_put(struct viommu_vhost *vhost, const struct vhost_iotlb_msg *iotlb)

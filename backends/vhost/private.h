@@ -22,13 +22,16 @@
  *   meets neither that nor what is held.
  * - Whatever goes wrong with the far side sets `error`; viommu_vhost_process then cuts it off.
  *   Nothing is put after that.
+ * - When the subscriber is fenced, on whatever thread, the connection is shut down there and then
+ *   (`fenced` says why): the guest's invalidation is over, and nobody may have called
+ *   viommu_vhost_process, nor ever do so.
  *
  * Threads that come to viommu_vhost_process and to what starts a ring have had a section
  * (epoch_prepare): epoch_enter does not fail.
  *
  * Locking. `lock` guards everything; changes of translations and of memory come on threads of
- * their own. It is taken before the IOMMU's lock and the memory's. `drop_wanted` is set under the
- * IOMMU's lock, so without this one. No callback of the embedder's is made under it.
+ * their own. It is taken before the IOMMU's lock and the memory's. `drop_wanted` and `fenced` are set
+ * under the IOMMU's lock, so without this one; and `open_fd` is that lock's. No callback of the embedder's is made under it.
  */
 #ifndef VIOMMU_VHOST_PRIVATE_H
 #define VIOMMU_VHOST_PRIVATE_H
@@ -108,6 +111,8 @@ struct viommu_vhost {
     struct wake wake;
     int poll_fd;
     _Atomic bool drop_wanted; /* the device is another, or denied: nothing old may be held */
+    _Atomic int fenced;       /* with this error: the far side is cut off, by halves as yet; or 0 */
+    int open_fd;              /* of the connection, while it is open; or -1 */
 
     pthread_mutex_t lock;
     enum viommu_vhost_state state;
@@ -164,6 +169,9 @@ uint64_t vhost_now(const struct viommu_vhost *vhost);
 /* A descriptor is about to be closed; who has a copy of it keeps it, but not what is polled. */
 void vhost_unwatch(struct viommu_vhost *vhost, int fd);
 
+/* A connection begins, with this descriptor (the kernel's, too), or is about to be closed: -1. */
+void vhost_opened(struct viommu_vhost *vhost, int fd);
+
 /* It is to be cut off. The first reason counts. */
 void vhost_break(struct viommu_vhost *vhost, int error);
 
@@ -209,7 +217,7 @@ int vhost_kernel_begin(int fd);
 void vhost_kernel_receive(struct viommu_vhost *vhost);
 void vhost_kernel_put(struct viommu_vhost *vhost, const struct vhost_iotlb_msg *message);
 /* The last thing that it is told: to drop everything. */
-void vhost_kernel_end(const struct viommu_vhost *vhost);
+void vhost_kernel_end(int fd);
 
 /* ---- iotlb.c ---- */
 

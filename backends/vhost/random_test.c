@@ -215,6 +215,8 @@ static void replace_far(struct world *world)
     bed->far.entry_count = 0;
     bed_run(bed);
     assert_int_equal(viommu_vhost_state(bed->vhost), VIOMMU_VHOST_FAILED);
+    /* It is denied where an invalidation was not acknowledged yet. */
+    assert_int_equal(viommu_device_reset(bed->device), 0);
     assert_int_equal(viommu_vhost_reconnect(bed->vhost, bed_pair(bed)), 0);
     bed->far.exact = exact;
 }

@@ -4,7 +4,9 @@
  *
  * The end of a far side comes in two steps. Whoever finds that something is wrong notes it
  * (vhost_break), on whatever thread that is; viommu_vhost_process then cuts it off, and answers all
- * that waited for it: in a change callback nothing can be completed.
+ * that waited for it: in a change callback nothing can be completed. A fence comes from the other
+ * side: the guest's invalidation is over by then, so the connection is shut down at once, and
+ * viommu_vhost_process does the rest.
  */
 #include "vhost/private.h"
 
@@ -14,6 +16,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 void vhost_break(struct viommu_vhost *vhost, int error)
@@ -22,6 +25,14 @@ void vhost_break(struct viommu_vhost *vhost, int error)
         vhost->error = error;
         wake_kick(&vhost->wake);
     }
+}
+
+void vhost_opened(struct viommu_vhost *vhost, int fd)
+{
+    iommu_lock(vhost->iommu);
+    vhost->open_fd = fd;
+    atomic_store(&vhost->fenced, 0);
+    iommu_unlock(vhost->iommu);
 }
 
 uint64_t vhost_now(const struct viommu_vhost *vhost)
@@ -62,8 +73,12 @@ static void settle(struct viommu_vhost *vhost)
 {
     struct vhost_channel *main = &vhost->main;
     struct vhost_channel *requests = &vhost->requests;
-    int ret = 0;
+    int ret = atomic_load(&vhost->fenced);
 
+    if (ret) {
+        vhost_break(vhost, ret); /* before what writing to it says */
+        ret = 0;
+    }
     if (vhost->config.kind == VIOMMU_VHOST_KERNEL) {
         return;
     }
@@ -103,15 +118,15 @@ static void set_timer(struct viommu_vhost *vhost)
 
 /* ---- the end of a far side ---- */
 
-static void answer_waits(struct viommu_vhost *vhost)
+/* `error` is why the guest's invalidations were not acknowledged; 0: they count as if they were. */
+static void answer_waits(struct viommu_vhost *vhost, int error)
 {
     for (; vhost->wait_count; vhost->wait_count--) {
         const struct vhost_wait *wait = &vhost->waits[vhost->wait_first];
 
         if (wait->kind == VHOST_WAIT_CHANGE) {
-            /* It may still be at work on what it did not drop, where it only took too long. */
-            (void)viommu_change_complete(vhost->iommu, wait->token,
-                                         vhost->error == -ETIMEDOUT ? -ETIMEDOUT : 0);
+            /* It never said that it dropped it, and may still be at work there. */
+            (void)viommu_change_complete(vhost->iommu, wait->token, error);
         }
         vhost->wait_first = (vhost->wait_first + 1) % VHOST_WAITS_MAX;
     }
@@ -123,19 +138,20 @@ static void answer_waits(struct viommu_vhost *vhost)
     }
 }
 
-static void cut_off(struct viommu_vhost *vhost)
+static void cut_off(struct viommu_vhost *vhost, int error)
 {
     vhost->state = VIOMMU_VHOST_FAILED;
     vhost->tell_ready = false;
     vhost->tell_failed = true;
     vhost_front_close(vhost);
     if (vhost->fd >= 0) {
-        vhost_kernel_end(vhost);
+        vhost_opened(vhost, -1);
+        vhost_kernel_end(vhost->fd);
         vhost_unwatch(vhost, vhost->fd);
         close(vhost->fd);
         vhost->fd = -1;
     }
-    answer_waits(vhost);
+    answer_waits(vhost, error);
     vhost_iotlb_forget(vhost);
     for (unsigned i = 0; i < vhost->config.rings; i++) {
         struct vhost_ring *ring = &vhost->rings[i];
@@ -187,6 +203,26 @@ static void on_drop(struct notify_follower *follower)
     struct viommu_vhost *vhost = (struct viommu_vhost *)follower;
 
     atomic_store(&vhost->drop_wanted, true);
+    wake_kick(&vhost->wake);
+}
+
+/*
+ * Likewise. Whoever has the other end of a socket reads that it is over, whatever we do from here
+ * on. There is no such thing to do to the kernel: it is told to drop everything once more.
+ */
+static void on_fence(struct notify_follower *follower, int error)
+{
+    struct viommu_vhost *vhost = (struct viommu_vhost *)follower;
+
+    if (vhost->open_fd < 0) {
+        return;
+    }
+    if (vhost->config.kind == VIOMMU_VHOST_KERNEL) {
+        vhost_kernel_end(vhost->open_fd);
+    } else {
+        (void)shutdown(vhost->open_fd, SHUT_RDWR);
+    }
+    atomic_store(&vhost->fenced, error);
     wake_kick(&vhost->wake);
 }
 
@@ -268,6 +304,9 @@ static void work(struct viommu_vhost *vhost)
     if (vhost->timer_at && vhost->timer_at <= now) {
         vhost->timer_at = 0;
     }
+    if (atomic_load(&vhost->fenced)) {
+        vhost_break(vhost, atomic_load(&vhost->fenced));
+    }
     if (atomic_exchange(&vhost->drop_wanted, false)) {
         vhost_iotlb_drop(vhost);
     }
@@ -282,7 +321,7 @@ static void work(struct viommu_vhost *vhost)
     }
     settle(vhost);
     if (vhost->error && vhost->state != VIOMMU_VHOST_FAILED) {
-        cut_off(vhost);
+        cut_off(vhost, vhost->error);
     }
     set_timer(vhost);
 }
@@ -386,6 +425,7 @@ static int begin_kernel(struct viommu_vhost *vhost)
     }
     if (!ret) {
         vhost->fd = vhost->config.fd;
+        vhost_opened(vhost, vhost->fd);
         vhost->state = VIOMMU_VHOST_READY;
         vhost->tell_ready = true;
         wake_kick(&vhost->wake);
@@ -474,7 +514,8 @@ int viommu_vhost_create(const struct viommu_vhost_config *config, struct viommu_
         base_free(vhost);
         return ret;
     }
-    vhost->follower = (struct notify_follower){.over = on_over, .drop = on_drop};
+    vhost->follower =
+        (struct notify_follower){.over = on_over, .drop = on_drop, .fence = on_fence};
     vhost->config = *config;
     if (config->kind == VIOMMU_VHOST_KERNEL) {
         vhost->config.rings = 0;
@@ -482,6 +523,7 @@ int viommu_vhost_create(const struct viommu_vhost_config *config, struct viommu_
     vhost->iommu = config->device->iommu;
     vhost->table.of_kernel = config->kind == VIOMMU_VHOST_KERNEL;
     vhost->fd = -1;
+    vhost->open_fd = -1;
     vhost->main.fd = -1;
     vhost->requests.fd = -1;
     vhost->requests_fd = -1;
@@ -508,7 +550,7 @@ void viommu_vhost_destroy(struct viommu_vhost *vhost)
     pthread_mutex_lock(&vhost->lock);
     if (vhost->state != VIOMMU_VHOST_FAILED) {
         vhost_break(vhost, -ECONNRESET);
-        cut_off(vhost);
+        cut_off(vhost, 0);
     }
     pthread_mutex_unlock(&vhost->lock);
     release(vhost);
@@ -555,14 +597,16 @@ int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd)
         return ret;
     }
     pthread_mutex_lock(&vhost->lock);
-    ret = vhost->state == VIOMMU_VHOST_FAILED ? 0 : -EBUSY;
+    ret = vhost->state != VIOMMU_VHOST_FAILED           ? -EBUSY
+          : atomic_load(&vhost->config.device->denied) ? -EPERM
+                                                       : 0;
     if (!ret) {
         vhost->state = VIOMMU_VHOST_NEGOTIATING;
         vhost->error = 0;
         vhost->features = 0;
         ret = vhost_front_open(vhost, fd);
         if (ret) {
-            answer_waits(vhost);
+            answer_waits(vhost, 0); /* of this connection, so none of the guest's */
             vhost->state = VIOMMU_VHOST_FAILED;
             vhost->error = ret;
         } else {

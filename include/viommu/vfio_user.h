@@ -15,9 +15,9 @@
  * What it is worth. A server that is given a file of guest memory can map all of that file, and
  * keep what it has mapped: that protects against mistakes, not against malice. The guest's
  * invalidation completes when the server has answered that it unmapped. When it does not answer it
- * is asked to drop everything, and disconnected if that is not answered, either; an event of the
- * unit says that it may still reach what it should not, because nobody can take mapped pages of a
- * file away from a process. With `isolate` no file is passed at all, and every DMA is a message
+ * is asked to drop everything, and disconnected if that is not answered, either; or there and then,
+ * where so much waits that it cannot even be asked. An event of the unit says that it may still
+ * reach what it should not, because nobody can take mapped pages of a file away from a process. With `isolate` no file is passed at all, and every DMA is a message
  * that is translated and checked when it comes: after an invalidation nothing old is reached,
  * whatever the server does. (Servers that only work on memory that they have mapped do not work
  * so.)

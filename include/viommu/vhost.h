@@ -9,7 +9,8 @@
  * besides: negotiation, memory table, rings.
  *
  * What holds. The guest's invalidation of a range completes only when the far side has acknowledged
- * that it dropped it, or was cut off. What it is given never reaches further than the guest's
+ * that it dropped it, or was cut off, and the device denied: however it ended, by time-out, nonsense,
+ * a refusal or its death. That does not depend on when viommu_vhost_process() is called. What it is given never reaches further than the guest's
  * tables do, nor than one piece of memory contiguous in this process, nor gives more than they
  * permit. What it holds is never changed in place: it is told to drop it first. A MISS that the
  * guest's tables refuse is a fault that the guest sees; it is remembered, and answered when they
@@ -20,7 +21,11 @@
  *
  * What it is worth. A vhost-user back-end is given descriptors of guest memory, all of it: the
  * IOMMU protects against mistakes of the guest and of an honest back-end, not against a malicious
- * one.
+ * one. One that is cut off is answered nothing more, and an honest one stops when it reads that its
+ * connection is over. But it keeps its mappings of guest memory, and until it has read that (it hangs,
+ * or is stopped) it may go on with what it had not dropped: the guest's invalidation does not wait for
+ * it. Only its end as a process is certain. The kernel acknowledges an INVALIDATE by taking it; when
+ * it does not, it is told once more to drop everything, and the rings are yours to stop.
  *
  * Threads: calls on one object by one thread at a time, but not those of other objects, devices or
  * of the IOMMU.
@@ -79,8 +84,9 @@ struct viommu_vhost_config {
      * said what makes no sense; -EIO it refused something; -ENOTSUP it lacks what is needed
      * (VERSION_1, ACCESS_PLATFORM, REPLY_ACK, BACKEND_REQ, so many rings); -ENOBUFS it does not
      * read; -ENOSPC guest memory lies in more files than it takes; an error of ours, as -ENOMEM.
-     * No ring runs, and the far side is cut off. Only where an INVALIDATE was not acknowledged is
-     * the device denied as well: viommu_device_reset admits it again.
+     * No ring runs, and the far side is cut off. Where an INVALIDATE of the guest's was not
+     * acknowledged, whatever the error, the device is denied as well, and an event of the unit says
+     * so: viommu_device_reset admits it again.
      */
     void (*failed)(void *opaque, int error);
     void *opaque;
@@ -93,7 +99,8 @@ struct viommu_vhost_config {
  */
 int viommu_vhost_create(const struct viommu_vhost_config *config, struct viommu_vhost **out);
 
-/* Ends it: the far side is disconnected, whatever it was doing. NULL is accepted. */
+/* Ends it: the far side is disconnected, whatever it was doing. What it had not acknowledged counts
+   as acknowledged: that it does no more is yours to know. NULL is accepted. */
 void viommu_vhost_destroy(struct viommu_vhost *vhost);
 
 /* Polls readable when viommu_vhost_process() has work, time-outs included. Owned by the object. */
@@ -143,8 +150,8 @@ int viommu_vhost_ring_stop(struct viommu_vhost *vhost, unsigned ring);
 /*
  * Another connection, after the first has FAILED: the far side was started again. Everything is
  * said anew; rings that ran, and were not stopped since, go on where their used rings say, before
- * `ready` is called. Returns 0 (negotiating); -EBUSY unless FAILED; -ENOTSUP for the kernel;
- * -ENOMEM, -EMFILE. fd is taken over when it succeeds.
+ * `ready` is called. Returns 0 (negotiating); -EBUSY unless FAILED; -EPERM while the device is
+ * denied: reset it first (its used rings could not be read); -ENOTSUP for the kernel; -ENOMEM, -EMFILE. fd is taken over when it succeeds.
  */
 int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd);
 

@@ -134,6 +134,9 @@ static void subscriber_fence(struct viommu *iommu, struct viommu_subscriber *sub
     };
 
     subscriber->fenced = true;
+    if (subscriber->follower && subscriber->follower->fence) {
+        subscriber->follower->fence(subscriber->follower, error);
+    }
     iommu_post_event(iommu, &event);
     device_deny(subscriber->device, error, text);
     wait->requester = change->requester;

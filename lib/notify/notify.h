@@ -41,7 +41,7 @@ struct delivery;
 /*
  * Who waits, inside the library, for something that nobody tells of (a drain of another epoch): a
  * subscriber whose PENDING answers viommu_process() asks after, again and again until they are over
- * or in time. Both functions are called under the IOMMU's lock, and never wait.
+ * or in time. The functions are called under the IOMMU's lock, and never wait.
  */
 struct notify_follower {
     /* Of the PENDING answer that it gave last; 0: it answers by viommu_change_complete. */
@@ -49,6 +49,11 @@ struct notify_follower {
     bool (*over)(struct notify_follower *follower, uint64_t target);
     /* Drop all that is cached: it is told no more, or the device has another id, or is denied. */
     void (*drop)(struct notify_follower *follower);
+    /*
+     * It is fenced, with this error: cut off now who may still use what it did not drop. What it was
+     * told of counts as done when this returns. NULL: there is nobody.
+     */
+    void (*fence)(struct notify_follower *follower, int error);
 };
 
 /* In order. Zeroed it is empty. */

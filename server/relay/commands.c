@@ -235,8 +235,9 @@ static struct relay_command *begin_command(struct relay *relay,
     return NULL;
 }
 
-/* Send a command that has its place: so much of what the client sent. */
-static void pass_on(struct relay_command *command, const struct vfio_user_message *message,
+/* Send a command that has its place: so much of what the client sent. Returns false when it was
+ * refused. */
+static bool pass_on(struct relay_command *command, const struct vfio_user_message *message,
                     size_t size)
 {
     struct relay *relay = command->relay;
@@ -249,7 +250,9 @@ static void pass_on(struct relay_command *command, const struct vfio_user_messag
     } else if (ret < 0) {
         answer_error(relay, &command->header, ret);
         end_command(command);
+        return false;
     }
+    return true;
 }
 
 static void get_info(struct relay *relay, const struct vfio_user_message *message)
@@ -402,8 +405,8 @@ static void set_irqs(struct relay *relay, struct vfio_user_message *message)
     command->index = set.index;
     command->start = set.start;
     command->count = set.count;
-    pass_on(command, message, sizeof(set) + (set.flags & VFIO_IRQ_SET_DATA_BOOL ? set.count : 0));
-    if (command->used) {
+    if (pass_on(command, message,
+                sizeof(set) + (set.flags & VFIO_IRQ_SET_DATA_BOOL ? set.count : 0))) {
         remember(relay, &set, message);
     }
 }

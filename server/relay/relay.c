@@ -25,6 +25,8 @@ enum {
     STEADY_MS = 10000,
     /* Between two looks at whether the far server was told of all mappings. */
     LOOK_MS = 2,
+    /* After a fence, which calls from where nothing can be left. */
+    FENCE_MS = 1,
     /* Lines about one device that are printed: a far server can cause them at will. */
     LINES_MAX = 100,
 };
@@ -250,6 +252,22 @@ static bool is_expected(struct relay *relay)
     return !difference;
 }
 
+static int on_change(void *opaque, const struct viommu_change *change)
+{
+    const struct relay *relay = opaque;
+
+    return relay->mirror.change(relay->mirror.opaque, change);
+}
+
+/* It is told nothing more, and the device is denied: to go on, it is left and joined again. */
+static int on_fence(void *opaque)
+{
+    struct relay *relay = opaque;
+
+    set_timer(relay, FENCE_MS);
+    return relay->mirror.fence(relay->mirror.opaque);
+}
+
 /* From here on the far server hears of mappings; or asks for each access, and need not. */
 static void subscribe(struct relay *relay)
 {
@@ -258,8 +276,12 @@ static void subscribe(struct relay *relay)
 
     viommu_device_reset(relay->config.device);
     if (!relay->config.isolate) {
-        ret = viommu_vfio_user_subscription(relay->far, &what);
+        ret = viommu_vfio_user_subscription(relay->far, &relay->mirror);
         if (ret == 0) {
+            what = relay->mirror;
+            what.change = on_change;
+            what.fence = on_fence;
+            what.opaque = relay;
             ret = viommu_device_subscribe(relay->config.device, &what, &relay->subscriber);
         }
         if (ret < 0) {
@@ -421,16 +443,21 @@ static void go_up(struct relay *relay)
     relay_commands_reset(relay, 0);
 }
 
-/* Was the far server told of all that is mapped? Who goes on mapping does not hold it up for ever.
- */
-static void look_at_memory(struct relay *relay)
+static struct viommu_subscriber_status mirror_status(const struct relay *relay)
 {
     struct viommu_subscriber_status status = {.behind = false};
 
     if (relay->subscriber) {
         viommu_subscriber_status(relay->subscriber, &status, sizeof(status));
     }
-    if (!status.behind || clock_ms() >= relay->deadline) {
+    return status;
+}
+
+/* Was the far server told of all that is mapped? Who goes on mapping does not hold it up for ever.
+ */
+static void look_at_memory(struct relay *relay)
+{
+    if (!mirror_status(relay).behind || clock_ms() >= relay->deadline) {
         go_up(relay);
     } else {
         set_timer(relay, LOOK_MS);
@@ -448,6 +475,8 @@ static void timer_ready(void *opaque, uint32_t events)
     }
     if (relay->state == RELAY_DOWN) {
         try_to_join(relay);
+    } else if (mirror_status(relay).fenced) {
+        lose(relay, -ESTALE, "it did not follow the guest's mappings");
     } else if (relay->state == RELAY_JOINING && relay->step == RELAY_STEP_MEMORY) {
         look_at_memory(relay);
     } else if (relay->state == RELAY_JOINING) {

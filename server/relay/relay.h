@@ -19,7 +19,8 @@
  *
  * A far server that leaves, takes too long, or says what makes no sense is dropped: the connection
  * is closed, what was under way is answered as by a device that is down, and no invalidation waits
- * for it any more. It is joined again when the client resets the device, when another client comes,
+ * for it any more. So is one that did not let go of memory in time and was fenced, though it may
+ * live: the unit tells it nothing more, and denies the device. It is joined again when the client resets the device, when another client comes,
  * and by a timer in between; the device is then as after power-on. What it has must be what the
  * client was told; else it stays down, for a client cannot be told anew.
  *
@@ -104,6 +105,7 @@ struct relay {
 
     struct viommu_vfio_user *far;
     struct viommu_subscriber *subscriber; /* NULL before it can be told of mappings */
+    struct viommu_subscription mirror;    /* of the backend's, what it wants */
     struct loop_source watch;             /* of far */
     int broken; /* a negative errno: it is to be dropped when its process function has returned */
 

@@ -137,6 +137,31 @@ static void memory_leaves_a_server_that_hangs(void **state)
     assert_int_equal(viommu_device_read(test.device, NULL, 0, &value, 4), 0);
 }
 
+static bool is_lost(const struct test_relay *what)
+{
+    return what->relay.losses == 1;
+}
+
+/* It lets go, but too late: it is left all the same, for it is told nothing more. The device comes
+ * back by itself. */
+static void memory_leaves_a_server_that_is_slow(void **state)
+{
+    (void)state;
+    test_relay_map(&test, 16);
+    test_relay_wait(&test, is_mapped);
+    test.far.hold = true;
+    test_relay_unmap(&test);
+    test_relay_wait(&test, memory_has_left);
+    test.far.hold = false;
+    test_relay_wait(&test, is_lost);
+    test_relay_until(&test, RELAY_UP);
+    assert_int_equal(test.far.connections, 2);
+    assert_int_equal(test.far.count[VFIO_USER_DEVICE_RESET], 1);
+    test_relay_map(&test, 16);
+    test_relay_wait(&test, is_mapped);
+    assert_int_equal(viommu_device_read(test.device, NULL, 0, &value, 4), 0);
+}
+
 /* One that does not let go when it is told is left. */
 static void memory_leaves_a_server_that_refuses(void **state)
 {
@@ -316,6 +341,35 @@ static void down_and_back(void **state)
     assert_int_equal(test_relay_read32(&test, 0, 0x10, &value), 0);
     assert_int_equal(value, 0);
     test_close_all(fds, 3);
+}
+
+/* It has left, and we are the last to hear: the client's eventfds are not forgotten for that. */
+static void interrupts_for_one_that_just_left(void **state)
+{
+    const struct vfio_irq_set set = {
+        .argsz = sizeof(set),
+        .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+        .index = VFIO_PCI_MSIX_IRQ_INDEX,
+        .start = 4,
+        .count = 1,
+    };
+    struct test_answer answer;
+    int fd;
+
+    (void)state;
+    assert_int_equal(test_relay_read32(&test, 0, 0x10, &value), 0);
+    test_open_eventfds(&fd, 1);
+    test_far_leave(&test.far);
+    test_relay_send(&test, VFIO_USER_DEVICE_SET_IRQS, 0, &set, sizeof(set), &fd, 1);
+    assert_int_equal(vfio_user_endpoint_ready(&test.endpoint), 0);
+    assert_int_equal(test.relay.state, RELAY_UP);
+    assert_true(test_relay_receive(&test, &answer));
+    assert_int_equal(answer.error, 0);
+    test_relay_until(&test, RELAY_DOWN);
+    test_far_listen(&test.far);
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_RESET, NULL, 0, NULL), 0);
+    assert_true(test.far.eventfds[4] >= 0);
+    test_close_all(&fd, 1);
 }
 
 /* What the client asks while the far server is given what there is waits for that. */
@@ -501,11 +555,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST_ATTACHED(the_far_server_hears_of_memory),
         TEST_ATTACHED(memory_leaves_a_server_that_hangs),
+        TEST_ATTACHED(memory_leaves_a_server_that_is_slow),
         TEST_ATTACHED(memory_leaves_a_server_that_refuses),
         TEST(joining_can_fail_anywhere),
         TEST_ATTACHED(what_is_under_way_when_it_dies),
         TEST_ATTACHED(nonsense_is_as_good_as_death),
         TEST_ATTACHED(down_and_back),
+        TEST_ATTACHED(interrupts_for_one_that_just_left),
         TEST_ATTACHED(nothing_changes_while_it_is_set_up),
         TEST_ATTACHED(it_comes_back_by_itself),
         TEST_ATTACHED(one_that_hangs_while_it_is_down),

@@ -16,6 +16,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <viommu/vhost.h>
@@ -37,6 +39,7 @@ enum {
     QUEUES = 2, /* what the driver receives, what it sends */
     QUEUE_SIZE = 256,
     CONFIG_SIZE = 8, /* MAC and status */
+    USED_INDEX = 2,  /* in the used ring */
 
     /* Pauses between attempts to reach the far process. */
     PAUSE_MIN_MS = 50,
@@ -66,6 +69,7 @@ struct net_ring {
     struct virtio_net *net;
     enum ring_state state;
     uint16_t next; /* where to go on */
+    bool lost;     /* the far process left without saying: the used ring has it */
     int kick;
     struct loop_source call;
 };
@@ -122,14 +126,30 @@ static void update_link(struct virtio_net *net)
 
 /* ---- rings ---- */
 
+/* One whose counter is full is readable as it is. The far process shares the flag that keeps us from
+ * waiting for room in it, and can turn that off: so it is asked first. */
 static void signal_fd(int fd)
 {
+    struct pollfd pollfd = {.fd = fd, .events = POLLOUT};
     uint64_t one = 1;
 
-    /* It can only fail when the counter is full: then it is readable. */
-    if (write(fd, &one, sizeof(one)) < 0) {
+    if (poll(&pollfd, 1, 0) != 1 || !(pollfd.revents & POLLOUT) ||
+        write(fd, &one, sizeof(one)) < 0) {
         return;
     }
+}
+
+/* Was it signalled? Never waits, whatever the far process has made of it. */
+static bool take_signal(int fd)
+{
+    uint64_t count;
+    const struct iovec into = {.iov_base = &count, .iov_len = sizeof(count)};
+    ssize_t n = preadv2(fd, &into, 1, -1, RWF_NOWAIT);
+
+    if (n < 0 && errno == EOPNOTSUPP) {
+        n = read(fd, &count, sizeof(count)); /* Linux before 5.12 */
+    }
+    return n == sizeof(count);
 }
 
 /* Has the far process told what the driver has settled on. Returns whether that holds now. */
@@ -153,6 +173,20 @@ static bool accept_far(struct virtio_net *net)
         say(net, "%s offers less than the driver uses: it has to start again", net->setup.far);
     }
     return net->accepted;
+}
+
+/* Where a ring goes on whose far process left, and did not say how far it was. */
+static void find_next(struct virtio_net *net, unsigned queue)
+{
+    struct net_ring *own = &net->rings[queue];
+    uint64_t place = net->pci.queues[queue].ring.used + USED_INDEX;
+    uint16_t index;
+
+    if (own->lost &&
+        viommu_device_read(net->setup.device, NULL, place, &index, sizeof(index)) == 0) {
+        own->next = le16toh(index);
+    }
+    own->lost = false;
 }
 
 static void start_ring(struct virtio_net *net, unsigned queue)
@@ -184,6 +218,7 @@ static void stop_ring(struct virtio_net *net, unsigned queue)
 
     if ((own->state == RING_RUNS || own->state == RING_CUT) &&
         viommu_vhost_ring_stop(net->vhost, queue) == 0) {
+        own->lost = own->state == RING_CUT;
         own->state = own->state == RING_CUT ? RING_IDLE : RING_STOPPING;
     }
 }
@@ -197,6 +232,7 @@ static void settle(struct virtio_net *net)
         if (net->draining || !virtio_pci_queue_runs(&net->pci, i)) {
             stop_ring(net, i);
         } else if (can && net->rings[i].state == RING_IDLE) {
+            find_next(net, i);
             start_ring(net, i);
         }
     }
@@ -218,6 +254,7 @@ static void forget_driver(struct virtio_net *net)
 {
     for (unsigned i = 0; i < QUEUES; i++) {
         net->rings[i].next = 0;
+        net->rings[i].lost = false;
     }
     net->accepted = net->unsuitable = false;
     if (!is_ready(net)) {
@@ -257,10 +294,9 @@ static void called(void *opaque, uint32_t events)
 {
     struct net_ring *ring = opaque;
     struct virtio_net *net = ring->net;
-    uint64_t count;
 
     (void)events;
-    if (read(ring->call.fd, &count, sizeof(count)) == sizeof(count)) {
+    if (take_signal(ring->call.fd)) {
         net->calls++;
         virtio_pci_interrupt(&net->pci, (unsigned)(ring - net->rings));
     }
@@ -313,6 +349,7 @@ static void stopped(void *opaque, unsigned ring, uint16_t next)
 
     net->rings[ring].state = RING_IDLE;
     net->rings[ring].next = next;
+    net->rings[ring].lost = false;
     look_whether_drained(net);
     settle(net);
 }
@@ -331,6 +368,7 @@ static void failed(void *opaque, int error)
     for (unsigned i = 0; i < QUEUES; i++) {
         struct net_ring *ring = &net->rings[i];
 
+        ring->lost |= ring->state == RING_STOPPING;
         ring->state = ring->state == RING_RUNS || ring->state == RING_CUT ? RING_CUT : RING_IDLE;
     }
     net->accepted = false;

@@ -7,6 +7,7 @@
 #include "virtio/net.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
@@ -598,6 +599,71 @@ static void memory_is_used_up(void **state)
     assert_int_equal(far.creations, 1);
 }
 
+static void write_used(unsigned queue, uint16_t index)
+{
+    memcpy(test_at(&all.driver, TEST_USED + queue * TEST_QUEUE_STRIDE + 2), &index, sizeof(index));
+}
+
+/* Rings stop, and it does not say how far it was: the used rings do. */
+static void it_leaves_while_rings_stop(void **state)
+{
+    (void)state;
+    begin();
+    write_used(0, 21);
+    write_used(1, 22);
+    test_config_put(&all.driver, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    far_failed(-ECONNRESET);
+    test_config_put(&all.driver, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    WAIT_UNTIL(far.reconnections == 1);
+    far_is_ready(MERGE);
+    assert_true(both_run());
+    check_setup(0, 21);
+    check_setup(1, 22);
+}
+
+static void rings_stop_when_it_has_left(void **state)
+{
+    (void)state;
+    begin();
+    write_used(0, 31);
+    write_used(1, 32);
+    far_failed(-ECONNRESET);
+    test_config_put(&all.driver, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    assert_false(far.rings[0].cut || far.rings[1].cut);
+    test_config_put(&all.driver, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    WAIT_UNTIL(far.reconnections == 1);
+    far_is_ready(MERGE);
+    assert_true(both_run());
+    check_setup(0, 31);
+    check_setup(1, 32);
+    far_failed(-ECONNRESET);
+    test_put(&all.driver, VIRTIO_PCI_COMMON_STATUS, 1, 0);
+    WAIT_UNTIL(far.reconnections == 2);
+    far_is_ready(MERGE);
+    test_begin(&all.driver, LEAST | MERGE); /* and not after a reset */
+    check_setup(0, 0);
+}
+
+/* It shares the eventfds' flags with us, and makes them such that we would wait. */
+static void it_would_have_us_wait(void **state)
+{
+    const uint64_t full = UINT64_MAX - 1;
+
+    (void)state;
+    begin();
+    use_msix();
+    assert_true(kicked(0));
+    assert_int_equal(fcntl(far.rings[0].setup.kick, F_SETFL, 0), 0);
+    assert_int_equal(fcntl(far.rings[0].setup.call, F_SETFL, 0), 0);
+    assert_int_equal(write(far.rings[0].setup.kick, &full, sizeof(full)), sizeof(full));
+    alarm(20);
+    test_notify(&all.driver, 0);
+    call(0);
+    assert_int_equal(all.driver.messages[1], 1);
+    alarm(0);
+    assert_true(kicked(0));
+}
+
 /* ---- what the far process needs of memory ---- */
 
 static struct viommu_memory_slot seen;
@@ -657,6 +723,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_leaves_for_longer, setup, teardown),
         cmocka_unit_test_setup_teardown(pauses_grow, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_is_used_up, setup_lonely, teardown),
+        cmocka_unit_test_setup_teardown(it_leaves_while_rings_stop, setup, teardown),
+        cmocka_unit_test_setup_teardown(rings_stop_when_it_has_left, setup, teardown),
+        cmocka_unit_test_setup_teardown(it_would_have_us_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_has_a_file, setup, teardown),
     };
 

@@ -28,9 +28,8 @@ enum {
     FRAME_MIN = 60,
     FRAME_MAX = 1514,
     IN_FLIGHT = 128,
-    QUIET_MS = 10000,       /* then no more will come */
+    QUIET_MS = 60000,       /* then no more will come */
     AGAIN_MS = 500,         /* then what is missing is sent again */
-    LOSSY_MS = 60000,
     WAIT_SECONDS = 20,
     SOCKET_BUFFER = 8 << 20,
 };
@@ -304,7 +303,7 @@ static void run_frames(struct run *run, bool lossy)
             send_missing(run, next);
             tried = now;
         }
-        if (now - run->last > (lossy ? LOSSY_MS : QUIET_MS)) {
+        if (now - run->last > QUIET_MS) {
             break;
         }
         if (run->echo->back < run->frames) {

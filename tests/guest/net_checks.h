@@ -14,7 +14,6 @@
 /* How much to do; from the kernel command line. */
 struct net_plan {
     unsigned frames;
-    bool lossy;             /* the far process may lose some: they are sent again */
     struct station *edu;    /* another device, to be used meanwhile; NULL: there is none */
 };
 

@@ -6,7 +6,6 @@
  * Words of the kernel command line:
  *   viommu.part=WHAT  net, or crashes (net_checks.h)
  *   viommu.frames=N   frames that are sent (default 5000)
- *   viommu.lossy      the far process may lose frames where there is no room for them
  *   viommu.edu=N      an edu that is used meanwhile is there (0: none)
  *   viommu.virtio     the unit is a virtio-iommu, not VT-d
  *   iommu.strict=1    checked against what the kernel made of it
@@ -48,7 +47,6 @@ int main(void)
     init_load_modules();
     plan.frames = init_number("viommu.frames=", 5000);
     plan.frames = plan.frames < NET_FRAMES_MAX ? plan.frames : NET_FRAMES_MAX;
-    plan.lossy = init_word("viommu.lossy") != NULL;
     part = init_word("viommu.part=");
     check_unit();
     if (net_open(&net)) {

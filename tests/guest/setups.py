@@ -104,8 +104,6 @@ class Setup:
             words.append("viommu.part=" + part)
         if self.kind in NET_KINDS:
             words += ["viommu.part=" + part, "viommu.frames=%d" % args.frames]
-            # It gives a frame up that has waited for 0.4 s, which an emulated CPU may take.
-            words += ["viommu.lossy"] if self.echo == "testpmd" else []
         if self.kind == "bench":
             words.append("viommu.bench-ms=%d" % args.bench_ms)
         if self.kind == "takeover":

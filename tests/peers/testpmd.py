@@ -108,9 +108,9 @@ class Testpmd:
         self.reader.start()
         try:
             self._wait(PROMPT, 0, START_SECONDS)
-            # A packet that finds no room waits for it, and is not dropped.
+            # A packet that finds no room waits for it, 20 s and more, and is not dropped.
             self.command("set fwd %s retry" % self.forward)
-            self.command("set burst tx delay 20 retry 20000")
+            self.command("set burst tx delay 20 retry 1000000")
             self.command("start")
             if not os.path.exists(self.socket):
                 raise Failed("testpmd does not listen at %s" % self.socket)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* --device vhost-user-net: a virtio-net function whose rings a vhost-user back-end works on. */
+#include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "kind.h"
 #include "log.h"
@@ -20,7 +22,7 @@ enum {
 static bool set_mac(struct serve_device_options *device, const char *value)
 {
     struct serve_net_options *own = &device->net;
-    unsigned bytes[VIRTIO_NET_MAC_SIZE];
+    unsigned bytes[VIRTIO_NET_MAC_SIZE], any = 0;
     int end = 0;
 
     if (strspn(value, "0123456789abcdefABCDEF:") != strlen(value) ||
@@ -31,9 +33,10 @@ static bool set_mac(struct serve_device_options *device, const char *value)
     }
     for (unsigned i = 0; i < VIRTIO_NET_MAC_SIZE; i++) {
         own->mac[i] = (uint8_t)bytes[i];
+        any |= bytes[i];
     }
     own->mac_given = true;
-    return true;
+    return any != 0;
 }
 
 static bool set_timeout(struct serve_device_options *device, const char *value)
@@ -69,6 +72,12 @@ static int open_net(struct served_device *served, const struct serve_device_opti
 
     if (options->net.mac_given) {
         memcpy(setup.mac, options->net.mac, sizeof(setup.mac));
+    }
+    if (strlen(options->far) >= sizeof(((struct sockaddr_un *)NULL)->sun_path)) {
+        /* Nobody will ever be there. */
+        server_log("%s: cannot connect to %s: %s", served->name, options->far,
+                   service_far_error(-ENAMETOOLONG));
+        return -ENAMETOOLONG;
     }
     ret = virtio_net_create(&setup, served->name, &served->net);
     if (ret < 0) {

@@ -73,8 +73,8 @@ static const char help_text[] =
     "  vfio-user:SOCKET  the device of a vfio-user server (SPDK, anything that\n"
     "            libvfio-user serves, `viommu serve --iommu none`), put behind the\n"
     "            unit; a VT-d unit needs --caching-mode, but with isolate\n"
-    "    isolate      give that server no memory of the guest, but carry out what it\n"
-    "                 asks for: slower, and safe from a hostile one\n"
+    "    isolate      give that server no memory of the guest, but carry out what\n"
+    "                 it asks for: slower, and safe from a hostile one\n"
     "\n"
     "A server that was started with --handover can be replaced while its virtual machine goes on, "
     "best with the guest paused: `viommu serve --takeover SOCKET`. What fails leaves the first "
@@ -253,6 +253,21 @@ static void check_unit(const struct serve_options *request, struct argp_state *s
     }
 }
 
+/* The other process of a device cannot be this one. */
+static void check_far(const struct serve_options *request,
+                      const struct serve_device_options *device, struct argp_state *state)
+{
+    bool own = request->unit_socket && strcmp(device->far, request->unit_socket) == 0;
+
+    for (unsigned i = 0; i < request->device_count; i++) {
+        own |= strcmp(device->far, request->devices[i].socket) == 0;
+    }
+    if (own) {
+        argp_error(state, "--device: %s:%s: that is served here, and not by another process",
+                   device->kind->name, device->far);
+    }
+}
+
 /* That a device can be what it is to be where it is to be. */
 static void check_device(const struct serve_options *request,
                          const struct serve_device_options *device, struct argp_state *state)
@@ -271,6 +286,9 @@ static void check_device(const struct serve_options *request,
     if (kind == &serve_kind_vfio_user && !device->vfio_user.isolate && !mirrors) {
         argp_error(state, "--device: vfio-user needs --caching-mode (or isolate), for the far server "
                           "has to hear of what the guest maps");
+    }
+    if (device->far) {
+        check_far(request, device, state);
     }
     if (request->handover && !kind->save) {
         argp_error(state, "--handover: a server with a %s cannot be handed over", kind->name);

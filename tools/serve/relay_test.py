@@ -180,6 +180,18 @@ def test_stopped(folder):
         machine.set_up()
         expect("DMA after", machine.dma_works(b"after"), server.output())
 
+        # Memory leaves while it hangs; it goes on before anything else was asked of it. It is reset, without a
+        # reset of the client's.
+        device.write32(0, 4, 5)
+        far.process.send_signal(signal.SIGSTOP)
+        machine.unit.unmap(0, RAM)
+        far.process.send_signal(signal.SIGCONT)
+        expect("it is back after a fence", wait_until(lambda: device.read32(0, 4) not in (0xfffffffa, ONES)),
+               server.output())
+        machine.unit.map(0, RAM, machine.ram)
+        machine.set_up()
+        expect("DMA after a fence", machine.dma_works(b"let in again"), server.output())
+
         # Memory leaves while it hangs, and it is not known yet that it does.
         far.process.send_signal(signal.SIGSTOP)
         begin = time.monotonic()
