@@ -202,9 +202,11 @@ static int map_page(const struct base_pv *pv, struct base_vm *vm, struct base_vm
         return error;
     }
     entry = g_new(struct entry, 1);
-    *entry = (struct entry){
-        .device_frame = device_frame, .frame = frame, .handle = page.handle, .owner = owner,
-        .perm = perm};
+    *entry = (struct entry){.device_frame = device_frame,
+                            .frame = frame,
+                            .handle = page.handle,
+                            .owner = owner,
+                            .perm = perm};
     g_tree_insert(vm->tree, key(device_frame), entry);
     vm->mappings++;
     link_in(entry);

@@ -2,9 +2,9 @@
 /*
  * A small reader of JSON; capabilities.h says what for.
  *
- * One pass, from left to right. `depth` is how many objects and arrays are open; `path` holds, for
- * the first levels, which of the names that matter led there. A name with an escape in it is none
- * of those.
+ * One pass, from left to right. `depth` is how many objects and arrays are open; a `place` is which
+ * object a value is a member of, as far as that matters. A name with an escape in it is none that
+ * does.
  */
 #include "vfio_user/capabilities.h"
 

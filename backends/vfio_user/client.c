@@ -229,6 +229,7 @@ static int fail(struct viommu_vfio_user *far, int error)
     channel_close(far, &far->main);
     channel_close(far, &far->twin);
     wake_at(&far->wake, 0);
+    wake_clear(&far->wake); /* there will be no more work */
     while (far->waiting) {
         struct request request = *far->waiting;
 
@@ -318,14 +319,15 @@ static int version_answered(struct viommu_vfio_user *far, struct vfio_user_messa
 static bool answer_is_right(const struct request *request, const struct vfio_user_message *message)
 {
     struct vfio_user_dma_unmap unmap;
+    bool with_fds = message->n_fds || message->fds_lost;
 
     switch (request->kind) {
     case REQUEST_MAP:
     case REQUEST_REGION:
-        return message->payload_size == 0;
+        return message->payload_size == 0 && !with_fds;
     case REQUEST_UNMAP:
     case REQUEST_FENCE:
-        if (message->payload_size != sizeof(unmap)) {
+        if (message->payload_size != sizeof(unmap) || with_fds) {
             return false;
         }
         memcpy(&unmap, message->payload, sizeof(unmap));

@@ -301,6 +301,20 @@ static void a_reply_may_send(void **state)
     assert_int_equal(replies.count, 51);
 }
 
+/* What broke in the midst of that is told, and then there is no more work. */
+static void a_reply_may_send_in_vain(void **state)
+{
+    (void)state;
+    memset(&replies, 0, sizeof(replies));
+    replies.again = 1;
+    assert_int_equal(send_command(VFIO_USER_DEVICE_RESET, NULL, 0, 1), 0);
+    test_far_step(&world.far);
+    assert_int_equal(shutdown(world.far.fd, SHUT_RD), 0);
+    assert_int_equal(viommu_vfio_user_process(world.client), -ECONNRESET);
+    assert_int_equal(world.failed, 1);
+    assert_false(test_world_is_readable(&world));
+}
+
 static void too_many_commands_are_refused(void **state)
 {
     static uint8_t large[VFIO_USER_MAX_PAYLOAD];
@@ -404,7 +418,7 @@ static void answers_of_the_wrong_size(void **state)
     struct viommu_change unmap = {.kind = VIOMMU_CHANGE_UNMAP, .first = 0x1000, .last = 0x1fff};
 
     (void)state;
-    for (unsigned i = 0; i < 7; i++) {
+    for (unsigned i = 0; i < 8; i++) {
         struct viommu_subscription what;
         struct {
             struct vfio_user_dma_unmap unmap;
@@ -422,7 +436,7 @@ static void answers_of_the_wrong_size(void **state)
                : i == 2 ? 23
                : i == 6 ? 25
                         : 24,
-               NULL, 0);
+               &world.far.fd, i == 7);
         if (i == 3) { /* the right one */
             assert_int_equal(viommu_vfio_user_process(world.client), 0);
         } else {
@@ -587,6 +601,7 @@ int main(void)
         TEST(commands_that_are_refused),
         TEST(answers_in_any_order),
         TEST(a_reply_may_send),
+        TEST(a_reply_may_send_in_vain),
         TEST(too_many_commands_are_refused),
         TEST(answers_that_nobody_asked_for),
         TEST(answers_of_the_wrong_size),

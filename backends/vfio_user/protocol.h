@@ -7,8 +7,8 @@
  * the kernel's own, from <linux/vfio.h>; only what differs from the ioctl interface is defined
  * here.
  *
- * "Client" is the virtual machine monitor, "server" is us. A "command" asks, a "reply" answers it
- * and carries the same id; either side may send commands.
+ * "Client" is who has the guest's memory, "server" is who has the device: we are either. A
+ * "command" asks, a "reply" answers it and carries the same id; either side may send commands.
  */
 #ifndef VIOMMU_BACKENDS_VFIO_USER_PROTOCOL_H
 #define VIOMMU_BACKENDS_VFIO_USER_PROTOCOL_H
@@ -19,7 +19,7 @@
 enum {
     VFIO_USER_MAJOR = 0,
     VFIO_USER_MINOR = 0,
-    /* What our VERSION reply promises to accept. */
+    /* What we promise to accept when a version is agreed on. */
     VFIO_USER_MAX_FDS = 8,
     VFIO_USER_MAX_DATA = 1048576,
     VFIO_USER_PAGE_SIZES = 4096,

@@ -458,34 +458,78 @@ static void test_speaks_slowly(void **state)
 
 /* ---- floods ---- */
 
-/* It asks, and does not read: it is asked for no more than fits, then it is not heard. */
-static void test_floods_and_does_not_read(void **state)
+/* More is to be answered than is remembered: the guest's invalidation does not wait for that. */
+static void test_no_room_to_wait(void **state)
 {
-    struct vhost_iotlb_msg m = {.perm = 1, .type = VHOST_IOTLB_MISS};
-    struct {
-        struct vhost_user_header header;
-        struct vhost_iotlb_msg m;
-    } __attribute__((packed))
-    question = {{VHOST_USER_BACKEND_IOTLB_MSG, VHOST_USER_VERSION, 32}, m};
+    struct viommu_subscriber_status status;
     struct bed bed;
-    unsigned idle = 0;
 
     (void)state;
     bed_start(&bed);
     bed_map(&bed, 0x200000, 0x50000, SPEC_R);
-    question.m.iova = 0x200000;
-    while (idle < 100) {
-        bool sent = send(bed.far.requests, &question, sizeof(question), MSG_DONTWAIT) > 0;
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    while (bed.vhost->wait_count < VHOST_WAITS_MAX) {
+        bed.vhost->waits[bed.vhost->wait_count++] = (struct vhost_wait){.deadline = UINT64_MAX};
+    }
+    bed_flush_begin(&bed, 0x200000, 0);
+    (void)viommu_subscriber_status(bed.vhost->subscriber, &status, sizeof(status));
+    assert_true(status.fenced);
+    assert_true(bed_flushed(&bed));
+    (void)viommu_vhost_process(bed.vhost);
+    assert_failed(&bed, -ENOBUFS);
+    bed_fini(&bed);
+}
 
-        assert_int_equal(viommu_vhost_process(bed.vhost), 0);
+/* It asks until it is not heard any more. */
+static void flood(struct bed *bed)
+{
+    struct {
+        struct vhost_user_header header;
+        struct vhost_iotlb_msg m;
+    } __attribute__((packed))
+    question = {{VHOST_USER_BACKEND_IOTLB_MSG, VHOST_USER_VERSION, 32},
+                {.iova = 0x200000, .perm = 1, .type = VHOST_IOTLB_MISS}};
+    unsigned idle = 0;
+
+    bed_start(bed);
+    bed_map(bed, 0x200000, 0x50000, SPEC_R);
+    while (idle < 100) {
+        bool sent = send(bed->far.requests, &question, sizeof(question), MSG_DONTWAIT) > 0;
+
+        assert_int_equal(viommu_vhost_process(bed->vhost), 0);
         idle = sent ? 0 : idle + 1;
     }
+}
+
+/* It asks, and does not read: it is asked for no more than fits, then it is not heard. */
+static void test_floods_and_does_not_read(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    flood(&bed);
     assert_true(vhost_channel_waiting(&bed.vhost->main) < VHOST_OUT_MUCH + 4096);
     assert_false(bed_has_work(&bed));
     /* It reads: all is as before. */
     bed_run(&bed);
     assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_READY);
     assert_non_null(far_find(&bed.far, 0x200000, 1));
+    bed_fini(&bed);
+}
+
+/* Nor is it heard when it then hangs up there: that keeps nobody awake. */
+static void test_floods_and_hangs_up(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    flood(&bed);
+    assert_int_equal(shutdown(bed.far.requests, SHUT_RDWR), 0);
+    (void)viommu_vhost_process(bed.vhost);
+    assert_false(bed_has_work(&bed));
+    bed_run(&bed);
+    assert_failed(&bed, -ECONNRESET);
     bed_fini(&bed);
 }
 
@@ -742,7 +786,9 @@ int main(void)
         cmocka_unit_test(test_says_something_unasked),
         cmocka_unit_test(test_stops_elsewhere),
         cmocka_unit_test(test_speaks_slowly),
+        cmocka_unit_test(test_no_room_to_wait),
         cmocka_unit_test(test_floods_and_does_not_read),
+        cmocka_unit_test(test_floods_and_hangs_up),
         cmocka_unit_test(test_does_not_read_replies),
         cmocka_unit_test(test_does_not_read_invalidations),
         cmocka_unit_test(test_copies_are_not_polled),

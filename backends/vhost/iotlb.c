@@ -672,6 +672,10 @@ int vhost_iotlb_changed(struct viommu_vhost *vhost, const struct viommu_change *
         vhost->statistics.skipped++;
         return 0;
     }
+    if (vhost->wait_count == VHOST_WAITS_MAX) {
+        vhost_break(vhost, -ENOBUFS);
+        return -ENOBUFS; /* nobody would remember to answer */
+    }
     invalidate(vhost, first, last, &wait);
     /* The kernel has done it when it has taken the message. */
     return vhost->config.kind == VIOMMU_VHOST_KERNEL ? vhost->error : VIOMMU_PENDING;

@@ -176,6 +176,35 @@ static void test_memory_goes(void **state)
     bed_fini(&bed);
 }
 
+static void on_done(void *opaque)
+{
+    *(bool *)opaque = true;
+}
+
+/* It cannot be told that memory goes: that stays until it is cut off. */
+static void test_memory_goes_untold(void **state)
+{
+    struct viommu_memory_batch *batch;
+    struct bed bed;
+    bool done = false;
+
+    (void)state;
+    bed_kernel_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    kernel_miss(&bed, 0x200000, VHOST_ACCESS_RO);
+    for (struct vhost_msg_v2 m = {0}; write(bed.vhost->fd, &m, sizeof(m)) > 0;) {
+        /* until it is full */
+    }
+    assert_int_equal(viommu_memory_batch_begin(bed.guest.memory, &batch), 0);
+    assert_int_equal(viommu_memory_batch_remove(batch, 0, FAR_PAGES * 4096 - 1), 0);
+    (void)viommu_memory_batch_commit(batch, on_done, &done);
+    assert_false(done);
+    assert_int_equal(viommu_vhost_process(bed.vhost), -EAGAIN);
+    viommu_memory_process(bed.guest.memory);
+    assert_true(done);
+    bed_fini(&bed);
+}
+
 static void test_kernel_lacks_something(void **state)
 {
     struct bed bed;
@@ -246,6 +275,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kernel_is_told),         cmocka_unit_test(test_memory_goes),
+        cmocka_unit_test(test_memory_goes_untold),
         cmocka_unit_test(test_kernel_lacks_something), cmocka_unit_test(test_kernel_fails),
         cmocka_unit_test(test_kernel_says_nonsense),
     };

@@ -139,6 +139,21 @@ static void test_many_slots_of_a_file(void **state)
     }
     assert_int_equal(vhost_table_build(&table), -ENOSPC);
     vhost_table_fini(&table);
+
+    /* The second reaches so far up that the third has no key. */
+    {
+        const uint64_t large = INT64_MAX;
+        const uint64_t rest = large - (UINT64_C(1) << 44) - (UINT64_C(3) << 30);
+        const struct viommu_memory_slot slots[] = {
+            slot_of(&files, 0, large, 0, 0),
+            slot_of(&files, large, rest, 1, 0),
+            slot_of(&files, large + rest, 0x1000, 2, 0),
+        };
+
+        assert_int_equal(vhost_table_add(&table, slots, 3), 0);
+        assert_int_equal(vhost_table_build(&table), -ENOSPC);
+        vhost_table_fini(&table);
+    }
     files_fini(&files);
 }
 

@@ -185,7 +185,7 @@ static bool give_keys(struct vhost_table *table)
     for (unsigned i = 0; i < table->region_count; i++) {
         struct vhost_user_region *region = &table->regions[i];
 
-        if (region->size > UINT64_MAX - 2 * KEY_GAP - key) {
+        if (key > UINT64_MAX - 2 * KEY_GAP || region->size > UINT64_MAX - 2 * KEY_GAP - key) {
             return false;
         }
         region->uaddr = key;

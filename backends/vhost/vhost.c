@@ -58,13 +58,23 @@ void vhost_unwatch(struct viommu_vhost *vhost, int fd)
     }
 }
 
+/* What is polled for nothing is taken out: that its peer hung up would be told all the same. */
 static void watch(struct viommu_vhost *vhost, unsigned which, int fd, uint32_t events)
 {
     struct epoll_event event = {.events = events};
+    int operation = EPOLL_CTL_MOD;
 
-    if (vhost->watched[which] != events && fd >= 0) {
-        vhost->watched[which] = events;
-        (void)epoll_ctl(vhost->poll_fd, EPOLL_CTL_MOD, fd, &event);
+    if (vhost->watched[which] == events || fd < 0) {
+        return;
+    }
+    if (!events) {
+        operation = EPOLL_CTL_DEL;
+    } else if (!vhost->watched[which]) {
+        operation = EPOLL_CTL_ADD;
+    }
+    vhost->watched[which] = events;
+    if (epoll_ctl(vhost->poll_fd, operation, fd, &event)) {
+        vhost_break(vhost, -errno);
     }
 }
 
@@ -190,13 +200,6 @@ static int on_change(void *opaque, const struct viommu_change *change)
     return ret;
 }
 
-static bool on_over(struct notify_follower *follower, uint64_t target)
-{
-    (void)follower;
-    (void)target;
-    return false; /* it answers by itself */
-}
-
 /* Under the IOMMU's lock. */
 static void on_drop(struct notify_follower *follower)
 {
@@ -235,7 +238,7 @@ static bool has_table(const struct viommu_vhost *vhost)
 static int on_changing(void *opaque, const struct viommu_memory_change *change)
 {
     struct viommu_vhost *vhost = opaque;
-    int ret = 0;
+    bool waits = false;
 
     pthread_mutex_lock(&vhost->lock);
     if (vhost_table_remove(&vhost->table, change->removed, change->removed_count) &&
@@ -244,20 +247,21 @@ static int on_changing(void *opaque, const struct viommu_memory_change *change)
             vhost_iotlb_drop(vhost);
         } else if (has_table(vhost)) {
             vhost_front_send_table(vhost);
-            vhost->memory_waits = true;
-            vhost->memory_token = change->token;
-            ret = VIOMMU_PENDING;
+            waits = true;
         }
-    } else if (vhost->error && vhost->state != VIOMMU_VHOST_FAILED) {
+    }
+    if (vhost->error && vhost->state != VIOMMU_VHOST_FAILED) {
         /* It is about to be cut off, and may have the memory until then. */
+        waits = true;
+    }
+    if (waits) {
         vhost->memory_waits = true;
         vhost->memory_token = change->token;
-        ret = VIOMMU_PENDING;
     }
     settle(vhost);
     wake_kick(&vhost->wake);
     pthread_mutex_unlock(&vhost->lock);
-    return ret;
+    return waits ? VIOMMU_PENDING : 0;
 }
 
 static void on_changed(void *opaque, const struct viommu_memory_change *change)
@@ -514,8 +518,7 @@ int viommu_vhost_create(const struct viommu_vhost_config *config, struct viommu_
         base_free(vhost);
         return ret;
     }
-    vhost->follower =
-        (struct notify_follower){.over = on_over, .drop = on_drop, .fence = on_fence};
+    vhost->follower = (struct notify_follower){.drop = on_drop, .fence = on_fence};
     vhost->config = *config;
     if (config->kind == VIOMMU_VHOST_KERNEL) {
         vhost->config.rings = 0;
@@ -579,9 +582,12 @@ static int listen_again(struct viommu_vhost *vhost)
         vhost->listener = NULL;
     }
     vhost_table_fini(&vhost->table);
+    vhost->memory_lost = false; /* until that is said again, which may be on another thread */
     ret =
         memory_listener_begin(vhost->config.memory, &memory_ops, vhost, on_slots, &vhost->listener);
-    vhost->memory_lost = ret != 0;
+    if (ret) {
+        vhost->memory_lost = true;
+    }
     return ret;
 }
 
@@ -692,12 +698,13 @@ int viommu_vhost_ring_start(struct viommu_vhost *vhost, unsigned ring,
 
 int viommu_vhost_ring_stop(struct viommu_vhost *vhost, unsigned number)
 {
-    struct vhost_ring *ring = &vhost->rings[number];
+    struct vhost_ring *ring;
     int ret = 0;
 
     if (number >= vhost->config.rings) {
         return -EINVAL;
     }
+    ring = &vhost->rings[number];
     pthread_mutex_lock(&vhost->lock);
     if (ring->state == VHOST_RING_ON) {
         vhost_front_stop_ring(vhost, number);

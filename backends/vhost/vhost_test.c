@@ -381,6 +381,42 @@ static void test_more_than_is_remembered(void **state)
     bed_fini(&bed);
 }
 
+static void assert_ring_is_told(struct bed *bed, uint64_t iova)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        assert_non_null(far_find(&bed->far, iova + i * 0x1000, 3));
+    }
+}
+
+/* To make room for one ring it is told to drop another, which was told before. */
+static void test_ring_drops_another(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_start_ring(&bed, 1, 0x108000);
+    /* Of each ring there are three pieces. */
+    for (uint64_t at = 0x400000; bed.vhost->held.count < VHOST_HELD_MAX; at += 0x2000) {
+        bed_map(&bed, at, 0x50000, SPEC_R);
+        far_miss(&bed.far, at, 1);
+        bed_run(&bed);
+    }
+    /* It loses both, and asks for so much that there is room for the first only. */
+    bed_flush_begin(&bed, 0x100000, 4);
+    for (uint64_t at = 0x200000; at < 0x208000; at += 0x2000) {
+        bed_map(&bed, at, 0x50000, SPEC_R);
+        far_miss(&bed.far, at, 1);
+    }
+    bed_run(&bed);
+    bed_wait(&bed, 2);
+    assert_true(bed_flushed(&bed));
+    assert_true(bed.far.entry_count < 100); /* all that was dropped */
+    assert_ring_is_told(&bed, 0x100000);
+    assert_ring_is_told(&bed, 0x108000);
+    bed_fini(&bed);
+}
+
 /* An INVALIDATE of our own is not acknowledged yet: a guest's for the same waits, too. */
 static void test_own_invalidation_is_waited_for(void **state)
 {
@@ -443,13 +479,6 @@ static void test_ring_is_told_anew(void **state)
         assert_non_null(far_find(&bed.far, at, 3));
     }
     bed_fini(&bed);
-}
-
-static void assert_ring_is_told(struct bed *bed, uint64_t iova)
-{
-    for (unsigned i = 0; i < 3; i++) {
-        assert_non_null(far_find(&bed->far, iova + i * 0x1000, 3));
-    }
 }
 
 /* It drops what begins where an invalidation ends. */
@@ -569,6 +598,7 @@ int main(void)
         cmocka_unit_test(test_large_page_goes_whole),
         cmocka_unit_test(test_run_leaves_held_alone),
         cmocka_unit_test(test_more_than_is_remembered),
+        cmocka_unit_test(test_ring_drops_another),
         cmocka_unit_test(test_own_invalidation_is_waited_for),
         cmocka_unit_test(test_another_id),
         cmocka_unit_test(test_ring_is_told_anew),

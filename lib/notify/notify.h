@@ -46,7 +46,7 @@ struct delivery;
 struct notify_follower {
     /* Of the PENDING answer that it gave last; 0: it answers by viommu_change_complete. */
     uint64_t target;
-    bool (*over)(struct notify_follower *follower, uint64_t target);
+    bool (*over)(struct notify_follower *follower, uint64_t target); /* NULL where it is always 0 */
     /* Drop all that is cached: it is told no more, or the device has another id, or is denied. */
     void (*drop)(struct notify_follower *follower);
     /*

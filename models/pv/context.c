@@ -154,6 +154,7 @@ int pv_context_clear(struct viommu_pv *pv, struct pv_context *context, bool may_
     struct pv_slot *slot;
     uint64_t at = 0;
     bool yield = false;
+    unsigned steps = 0;
     int error = 0;
 
     while (!yield && (slot = pv_tree_next(&context->tree, at))) {
@@ -165,6 +166,10 @@ int pv_context_clear(struct viommu_pv *pv, struct pv_context *context, bool may_
             return error;
         }
         yield = error == VIOMMU_PENDING || (may_yield && yields(pv));
+        if (!may_yield && ++steps % (SOME / 2) == 0) {
+            pv_unlock(pv); /* only for a moment: slots that are REVOKED go without that */
+            pv_lock(pv);
+        }
     }
     error = pv_flush(pv, context, 0, context->tree.last);
     if (error) {

@@ -478,6 +478,26 @@ static void test_taken_where_a_flush_fails(void **state)
     revoke_all(0, (void *)(uintptr_t)(1 + 2 * 16));
 }
 
+/* What was taken is no step's end; a call that never yields gives the lock up all the same. */
+static void test_context_freed_of_what_was_taken(void **state)
+{
+    struct viommu_pv_free_call in = {
+        .head = {VIOMMU_PV_VERSION, VIOMMU_PV_CONTEXT_FREE, sizeof(in)}, .context = 1};
+    struct viommu_pv_answer out;
+    struct viommu_pv *pv = begin();
+    size_t written;
+
+    (void)state;
+    assert_int_equal(viommu_pv_page_remove(pv, OWNER, FRAME), VIOMMU_PENDING);
+    assert_int_equal(until_done(revoke, pv, OWNER), 0);
+    count_steps();
+    assert_int_equal(viommu_pv_call(pv, 1, &in, sizeof(in), &out, sizeof(out), &written, NULL), 0);
+    assert_int_equal(out.status, VIOMMU_PV_OK);
+    assert_steps();
+    assert_null(pv_check(pv));
+    end(pv);
+}
+
 static void die(uint32_t vm, unsigned yield_every, void *fails)
 {
     struct viommu_pv *pv = begin();
@@ -604,10 +624,15 @@ static void test_two_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unmapped),      cmocka_unit_test(test_asked_for),
-        cmocka_unit_test(test_taken),         cmocka_unit_test(test_taken_where_a_flush_fails),
-        cmocka_unit_test(test_death),         cmocka_unit_test(test_balloon),
-        cmocka_unit_test(test_the_next_goes), cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_unmapped),
+        cmocka_unit_test(test_asked_for),
+        cmocka_unit_test(test_taken),
+        cmocka_unit_test(test_taken_where_a_flush_fails),
+        cmocka_unit_test(test_context_freed_of_what_was_taken),
+        cmocka_unit_test(test_death),
+        cmocka_unit_test(test_balloon),
+        cmocka_unit_test(test_the_next_goes),
+        cmocka_unit_test(test_without_memory),
         cmocka_unit_test(test_two_fail),
     };
 
