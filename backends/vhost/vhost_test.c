@@ -150,6 +150,7 @@ static void test_invalidation_waits_for_acknowledgement(void **state)
 static void test_denied_is_healed(void **state)
 {
     struct viommu_vhost_statistics s;
+    struct viommu_stats stats;
     struct bed bed;
 
     (void)state;
@@ -171,6 +172,9 @@ static void test_denied_is_healed(void **state)
     assert_int_equal(s.healed, 1);
     assert_int_equal(s.misses, 1);
     assert_int_equal(bed_faults(&bed), 0);
+    /* Nor did the device ask for what was looked at. */
+    assert_int_equal(viommu_stats_get(bed.guest.iommu, &stats, sizeof(stats)), 0);
+    assert_int_equal(stats.refused, 1);
 
     /* Where both are wanted the one that is refused is told. */
     bed_map(&bed, 0x300000, 0x51000, SPEC_R);

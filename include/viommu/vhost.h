@@ -10,11 +10,15 @@
  *
  * What holds. The guest's invalidation of a range completes only when the far side has acknowledged
  * that it dropped it, or was cut off, and the device denied: however it ended, by time-out, nonsense,
- * a refusal or its death. That does not depend on when viommu_vhost_process() is called. What it is given never reaches further than the guest's
- * tables do, nor than one piece of memory contiguous in this process, nor gives more than they
- * permit. What it holds is never changed in place: it is told to drop it first. A MISS that the
- * guest's tables refuse is a fault that the guest sees; it is remembered, and answered when they
- * allow it.
+ * a refusal or its death. That does not depend on when viommu_vhost_process() is called. What it is
+ * given never reaches further than the guest's tables do, nor than one piece of memory contiguous in
+ * this process, nor gives more than they permit. What it holds is never changed in place: it is told
+ * to drop it first. A MISS that the guest's tables refuse is a fault that the guest sees; it is
+ * remembered, and answered when they allow it.
+ *
+ * What is dropped for the embedder's sake and not the guest's (viommu_reset, another requester id, a
+ * device that is denied, addresses that its IOVA space closes) is not waited for: the far side is told
+ * by the next viommu_vhost_process(). Stop its rings before, where that matters.
  *
  * Nothing here blocks, and there is no hidden thread: what the far side says is read, and what it
  * waits for is done, by viommu_vhost_process(), when viommu_vhost_event_fd() polls readable.
@@ -100,7 +104,8 @@ struct viommu_vhost_config {
 int viommu_vhost_create(const struct viommu_vhost_config *config, struct viommu_vhost **out);
 
 /* Ends it: the far side is disconnected, whatever it was doing. What it had not acknowledged counts
-   as acknowledged: that it does no more is yours to know. NULL is accepted. */
+   as acknowledged: that it does no more is yours to know. NULL is accepted. Not from a callback of
+   changes (viommu/notify.h) or of memory. */
 void viommu_vhost_destroy(struct viommu_vhost *vhost);
 
 /* Polls readable when viommu_vhost_process() has work, time-outs included. Owned by the object. */

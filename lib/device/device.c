@@ -74,7 +74,8 @@ static int ask_model(const struct dma_request *request, struct viommu_translatio
     counter_add(&device->stats.iotlb_misses, 1);
     ret = is_denied(device) ? -EPERM : device->iommu->model->translate(device->iommu, request, out);
     if (ret) {
-        counter_add(&device->stats.refused, 1);
+        /* A look ahead of need is nothing that the device asked for. */
+        counter_add(&device->stats.refused, !request->quiet);
         watch_miss(request, ret, 0, 0, 0);
     } else {
         watch_miss(request, 0, out->gpa, out->mask, out->perm);
