@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A host that has no memory, and an embedder that asks for what makes no sense.
+ */
+#include "vhost/test_far.h"
+
+#include "vhost/private.h"
+
+static void use_everything(struct bed *bed)
+{
+    struct viommu_vhost_ring ring = {.size = 16,
+                                     .descriptors = 0x100000,
+                                     .available = 0x101000,
+                                     .used = 0x102000,
+                                     .kick = bed->ram_fd,
+                                     .call = -1};
+
+    bed_run(bed);
+    (void)viommu_vhost_ring_start(bed->vhost, 0, &ring);
+    bed_run(bed);
+    if (!bed->failed) {
+        far_miss(&bed->far, 0x200000, 1);
+    }
+    bed_run(bed);
+    bed_flush_begin(bed, 0x200000, 0);
+    bed_run(bed);
+    bed->clock += 200 * FAR_MS;
+    bed_run(bed);
+    (void)viommu_vhost_process(bed->vhost);
+}
+
+static void test_no_memory(void **state)
+{
+    unsigned long n = 0;
+    bool failed = true;
+
+    (void)state;
+    while (failed) {
+        struct viommu_vhost_config config;
+        struct bed bed;
+        int fd;
+
+        bed_init(&bed);
+        for (uint64_t i = 0; i < 3; i++) {
+            bed_map(&bed, 0x100000 + i * 0x1000, 0x40000 + i * 0x1000, 3);
+        }
+        bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+        config = bed_config(&bed);
+        fd = config.fd = bed_pair(&bed);
+        base_alloc_fail_at(++n);
+        if (viommu_vhost_create(&config, &bed.vhost)) {
+            bed.vhost = NULL;
+            assert_true(fcntl(fd, F_GETFD) >= 0); /* ours still */
+            close(fd);
+        } else {
+            use_everything(&bed);
+            assert_true(bed_flushed(&bed));
+            /* Whatever failed: it holds nothing that it should not. */
+            assert_true(bed.failed || !far_find(&bed.far, 0x200000, 1));
+        }
+        failed = base_alloc_failed();
+        base_alloc_fail_at(0);
+        bed_fini(&bed);
+    }
+    assert_true(n > 5);
+}
+
+static void test_configuration_is_checked(void **state)
+{
+    struct viommu_vhost_config config;
+    struct viommu_memory *other;
+    struct viommu_vhost *vhost;
+    struct bed bed;
+
+    (void)state;
+    bed_init(&bed);
+    config = bed_config(&bed);
+    config.fd = -1;
+    assert_int_equal(viommu_vhost_create(&config, &vhost), -EINVAL);
+    config.fd = bed_pair(&bed);
+    config.rings = 0;
+    assert_int_equal(viommu_vhost_create(&config, &vhost), -EINVAL);
+    config.rings = VIOMMU_VHOST_RINGS_MAX + 1;
+    assert_int_equal(viommu_vhost_create(&config, &vhost), -EINVAL);
+    config.rings = 1;
+    config.kind = 2;
+    assert_int_equal(viommu_vhost_create(&config, &vhost), -EINVAL);
+    config.kind = VIOMMU_VHOST_USER;
+    assert_int_equal(viommu_memory_create(&other), 0);
+    config.memory = other;
+    assert_int_equal(viommu_vhost_create(&config, &vhost), -EINVAL);
+    viommu_memory_destroy(other);
+    config.kind = VIOMMU_VHOST_KERNEL;
+    config.memory = bed.guest.memory;
+    assert_int_equal(viommu_vhost_create(&config, &vhost), -ENOTSUP); /* a socket */
+    close(config.fd);
+    viommu_vhost_destroy(NULL);
+    bed_fini(&bed);
+}
+
+static void test_rings_are_checked(void **state)
+{
+    const struct viommu_vhost_ring good = {.size = 256,
+                                           .descriptors = 0x1000,
+                                           .available = 0x2000,
+                                           .used = 0x3000,
+                                           .kick = -1,
+                                           .call = -1};
+    static const uint16_t sizes[] = {0, 3, 65535};
+    static const struct viommu_vhost_ring places[] = {
+        {.descriptors = 0x1008, .available = 0x2000, .used = 0x3000},
+        {.descriptors = 0x1000, .available = 0x2001, .used = 0x3000},
+        {.descriptors = 0x1000, .available = 0x2000, .used = 0x3002},
+        {.descriptors = UINT64_MAX - 15, .available = 0x2000, .used = 0x3000},
+        {.descriptors = UINT64_MAX - 4095, .available = 0x2000, .used = 0x3000},
+        {.descriptors = 0x1000, .available = 0x2000, .used = UINT64_MAX - 3},
+    };
+    struct viommu_vhost_ring bad;
+    struct bed bed;
+
+    (void)state;
+    bed_init(&bed);
+    bed_create(&bed);
+    assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &good), -EAGAIN);
+    assert_int_equal(viommu_vhost_accept(bed.vhost, 0), -EAGAIN);
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_ring_start(bed.vhost, 2, &good), -EINVAL);
+    assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 2), -EINVAL);
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        bad = good;
+        bad.size = sizes[i];
+        assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EINVAL);
+    }
+    for (unsigned i = 0; i < sizeof(places) / sizeof(*places); i++) {
+        bad = good;
+        bad.descriptors = places[i].descriptors;
+        bad.available = places[i].available;
+        bad.used = places[i].used;
+        assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EINVAL);
+    }
+    bad = good;
+    bad.kick = -2;
+    assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EINVAL);
+    bad = good;
+    bad.call = 1000;
+    assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EBADF);
+    assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &good), 0);
+    assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &good), -EBUSY);
+    bed_run(&bed);
+    /* Its memory is nowhere: that is no fault, and nothing that would end. */
+    assert_int_equal(bed_faults(&bed), 0);
+    assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_READY);
+    far_close(&bed.far);
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &good), -EPIPE);
+    assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 0), 0);
+    assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 0), -EINVAL);
+    bed_fini(&bed);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_configuration_is_checked),
+        cmocka_unit_test(test_rings_are_checked),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
