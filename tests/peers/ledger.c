@@ -29,7 +29,8 @@ void ledger_fini(struct ledger *ledger)
     pthread_mutex_destroy(&ledger->lock);
 }
 
-static void note_wrong(struct ledger *ledger, const char *format, va_list args)
+static void __attribute__((format(printf, 2, 0)))
+note_wrong(struct ledger *ledger, const char *format, va_list args)
 {
     if (!ledger->wrong++) {
         vsnprintf(ledger->what, sizeof(ledger->what), format, args);
