@@ -148,7 +148,9 @@ static void on_reply(void *opaque, const struct viommu_vfio_user_reply *reply)
     replies.opaque[replies.count++ % REGIONS_MAX] = (int)(intptr_t)opaque;
     replies.error = reply->error;
     replies.size = reply->size;
-    memcpy(replies.data, reply->data, reply->size < 64 ? reply->size : 64);
+    if (reply->size) {
+        memcpy(replies.data, reply->data, reply->size < 64 ? reply->size : 64);
+    }
     replies.fd_count = reply->fd_count;
     replies.taken = -1;
     if (reply->fd_count > 1) {
