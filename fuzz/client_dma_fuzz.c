@@ -15,7 +15,6 @@
  * Checked: an access that went wrong ends the connection, or was refused, and nothing is done after
  * that; right answers are taken; no descriptor is left.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,6 +26,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "support/fds.h"
 #include "vfio_user/client_dma.h"
 
 enum {
@@ -61,20 +61,6 @@ static void check(bool condition)
     if (!condition) {
         abort();
     }
-}
-
-static unsigned open_fds(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    while (dir && readdir(dir)) {
-        n++;
-    }
-    if (dir) {
-        closedir(dir);
-    }
-    return n;
 }
 
 /* The right answers to all messages of an access. Returns their size, or 0 when it is too large. */
@@ -134,31 +120,11 @@ static size_t make_answers(const struct vfio_user_client_dma *dma, const struct 
 
 static void send_answers(int fd, size_t size, unsigned how)
 {
-    union {
-        char room[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control = {.room = {0}};
     size_t piece = how & PIECES ? size / 8 + 1 : size;
 
     for (size_t done = 0; done < size; done += piece) {
-        struct iovec iov = {
-            .iov_base = answers + done,
-            .iov_len = size - done < piece ? size - done : piece,
-        };
-        struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-
-        if (how & FD) {
-            struct cmsghdr *cmsg;
-
-            msg.msg_control = control.room;
-            msg.msg_controllen = sizeof(control.room);
-            cmsg = CMSG_FIRSTHDR(&msg);
-            cmsg->cmsg_level = SOL_SOCKET;
-            cmsg->cmsg_type = SCM_RIGHTS;
-            cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-            memcpy(CMSG_DATA(cmsg), &file, sizeof(int));
-        }
-        (void)!sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)!support_send_fds(fd, answers + done, size - done < piece ? size - done : piece, &file,
+                                how & FD ? 1 : 0);
     }
 }
 
@@ -226,7 +192,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
         file = memfd_create("fuzz", MFD_CLOEXEC);
         check(file >= 0);
     }
-    fds = open_fds();
+    fds = support_open_fds();
     check(vfio_user_client_dma_open(&dma, most[input[0] % 4], &theirs) == 0);
     for (input++, size--; size >= HEAD;) {
         struct record record = {
@@ -245,6 +211,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     }
     vfio_user_client_dma_close(&dma);
     close(theirs);
-    check(open_fds() == fds);
+    check(support_open_fds() == fds);
     return 0;
 }

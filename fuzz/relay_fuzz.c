@@ -11,7 +11,6 @@
  * Numbers are little endian. One run makes a fresh unit, and may not leak anything: memory is
  * watched by the leak checker, descriptors by a count here.
  */
-#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +25,7 @@
 
 #include "log.h"
 #include "relay/relay.h"
+#include "support/fds.h"
 #include "unix_socket.h"
 #include "vfio_user/connection.h"
 #include "vfio_user/endpoint.h"
@@ -101,20 +101,6 @@ static void check(bool condition)
     if (!condition) {
         abort();
     }
-}
-
-static unsigned open_fds(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    while (dir && readdir(dir)) {
-        n++;
-    }
-    if (dir) {
-        closedir(dir);
-    }
-    return n;
 }
 
 static void remove_socket(void)
@@ -297,28 +283,12 @@ static bool far_step(struct far *far)
 
 static void client_send(struct world *world, const void *data, size_t size, unsigned n_fds)
 {
-    union {
-        char room[CMSG_SPACE(8 * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {.iov_base = (void *)data, .iov_len = size};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    int fds[VFIO_USER_MAX_FDS] = {0};
 
-    if (n_fds > 0) {
-        struct cmsghdr *cmsg;
-
-        memset(&control, 0, sizeof(control));
-        msg.msg_control = control.room;
-        msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-        cmsg = CMSG_FIRSTHDR(&msg);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-        for (unsigned i = 0; i < n_fds; i++) {
-            memcpy(CMSG_DATA(cmsg) + i * sizeof(int), &event_fd, sizeof(int));
-        }
+    for (unsigned i = 0; i < n_fds; i++) {
+        fds[i] = event_fd;
     }
-    (void)!sendmsg(world->client, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)!support_send_fds(world->client, data, size, fds, n_fds);
 }
 
 static void client_read(struct world *world)
@@ -519,7 +489,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     prepare();
-    fds = open_fds();
+    fds = support_open_fds();
     open_world(&world, data[0] & 1);
     client_come(&world);
     for (data++, size--; size >= 4;) {
@@ -531,6 +501,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size -= 4 + length;
     }
     close_world(&world);
-    check(open_fds() == fds);
+    check(support_open_fds() == fds);
     return 0;
 }

@@ -12,7 +12,6 @@
  * What is loaded goes on for a while, and may not leak: memory is watched by the leak checker,
  * descriptors by a count here.
  */
-#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,6 +27,7 @@
 #include "handover/channel.h"
 #include "log.h"
 #include "save/stream.h"
+#include "support/fds.h"
 #include "vfio_user/endpoint_state.h"
 #include "vtd_function.h"
 
@@ -58,19 +58,6 @@ static void check(bool condition)
     }
 }
 
-static unsigned open_fds(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    check(dir != NULL);
-    while (readdir(dir)) {
-        n++;
-    }
-    closedir(dir);
-    return n;
-}
-
 static void prepare(void)
 {
     if (ram_fd < 0) {
@@ -93,25 +80,7 @@ static void device_init(struct device *device)
 
 static void say(int fd, const void *data, size_t size, int with)
 {
-    union {
-        char room[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control = {.room = {0}};
-    struct iovec iov = {.iov_base = (void *)data, .iov_len = size};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-
-    if (with >= 0) {
-        struct cmsghdr *cmsg;
-
-        msg.msg_control = control.room;
-        msg.msg_controllen = sizeof(control.room);
-        cmsg = CMSG_FIRSTHDR(&msg);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(cmsg), &with, sizeof(int));
-    }
-    check(sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)size);
+    check(support_send_fds(fd, data, size, &with, with >= 0) == (ssize_t)size);
 }
 
 /* A client that has agreed, mapped memory, wants interrupts, and is in the middle of a message. */
@@ -314,7 +283,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     prepare();
-    fds = open_fds();
+    fds = support_open_fds();
     raw = data[0] & RAW;
     switch (data[0] & WHAT) {
     case CHANNEL:
@@ -330,6 +299,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         play_unit(raw, data + 1, size - 1);
         break;
     }
-    check(open_fds() == fds);
+    check(support_open_fds() == fds);
     return 0;
 }

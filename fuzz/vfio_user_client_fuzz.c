@@ -17,10 +17,10 @@
  * one that is not.
  */
 #include "bytes.h"
+#include "support/fds.h"
 #include "support/guest.h"
 
 #include <base/alloc.h>
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,20 +79,6 @@ static uint8_t *ram;
 static uint8_t secret[SECRET_SIZE];
 static uint8_t message[MESSAGE_MAX];
 
-static unsigned open_fds(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    while (dir && readdir(dir)) {
-        n++;
-    }
-    if (dir) {
-        closedir(dir);
-    }
-    return n;
-}
-
 static void check(bool condition, const char *what)
 {
     if (!condition) {
@@ -129,30 +115,10 @@ static void close_end(int *fd)
 
 static void send_bytes(int fd, const void *data, size_t size, const int *fds, unsigned n_fds)
 {
-    union {
-        char room[CMSG_SPACE(16 * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {.iov_base = (void *)data, .iov_len = size};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-
-    if (fd < 0) {
-        return;
-    }
-    if (n_fds > 0) {
-        struct cmsghdr *cmsg;
-
-        memset(&control, 0, sizeof(control));
-        msg.msg_control = control.room;
-        msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-        cmsg = CMSG_FIRSTHDR(&msg);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-        memcpy(CMSG_DATA(cmsg), fds, n_fds * sizeof(int));
-    }
     /* A socket that is full takes nothing, or a part: both are fine. */
-    (void)!sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (fd >= 0) {
+        (void)!support_send_fds(fd, data, size, fds, n_fds);
+    }
 }
 
 /* A message of which the input gives the payload, in front of it what is given. */
@@ -634,7 +600,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t mode;
 
     prepare();
-    fds = open_fds();
+    fds = support_open_fds();
     mode = fuzz_byte(&input);
     open_world(mode, mode & MODE_MIRROR);
     connect_client(&input);
@@ -642,6 +608,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         step(&input);
     }
     close_world();
-    check(open_fds() == fds, "descriptors leak");
+    check(support_open_fds() == fds, "descriptors leak");
     return 0;
 }

@@ -14,7 +14,6 @@
  * Numbers are little endian. One run makes a fresh unit, and may not leak anything: memory is
  * watched by the leak checker, descriptors by a count here.
  */
-#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,6 +26,7 @@
 
 #include "edu.h"
 #include "log.h"
+#include "support/fds.h"
 #include "vfio_user/endpoint.h"
 #include "vtd_function.h"
 
@@ -66,20 +66,6 @@ struct world {
 
 static int ram_fd = -1, event_fd = -1;
 static uint8_t *ram;
-
-static unsigned open_fds(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    while (dir && readdir(dir)) {
-        n++;
-    }
-    if (dir) {
-        closedir(dir);
-    }
-    return n;
-}
 
 static void check(bool condition)
 {
@@ -123,27 +109,8 @@ static void peer_close(struct peer *peer)
 static void peer_send(struct peer *peer, const void *data, size_t size, const int *fds,
                       unsigned n_fds)
 {
-    union {
-        char room[CMSG_SPACE(16 * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {.iov_base = (void *)data, .iov_len = size};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-
-    if (n_fds > 0) {
-        struct cmsghdr *cmsg;
-
-        memset(&control, 0, sizeof(control));
-        msg.msg_control = control.room;
-        msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-        cmsg = CMSG_FIRSTHDR(&msg);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-        memcpy(CMSG_DATA(cmsg), fds, n_fds * sizeof(int));
-    }
     /* A socket that is full takes nothing, or a part: both are fine. */
-    (void)!sendmsg(peer->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)!support_send_fds(peer->fd, data, size, fds, n_fds);
 }
 
 static void peer_read_all(struct peer *peer)
@@ -309,7 +276,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     prepare();
     memset(ram, 0, RAM_SIZE);
-    fds = open_fds();
+    fds = support_open_fds();
     open_world(&world, data[0]);
     if (data[0] & MODE_RAW) {
         play_raw(&world, data[0], data + 1, size - 1);
@@ -317,6 +284,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         play_records(&world, data + 1, size - 1);
     }
     close_world(&world);
-    check(open_fds() == fds);
+    check(support_open_fds() == fds);
     return 0;
 }

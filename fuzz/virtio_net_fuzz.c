@@ -16,7 +16,6 @@
  */
 #include "bytes.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
@@ -35,6 +34,7 @@
 
 #include "log.h"
 #include "loop.h"
+#include "support/fds.h"
 #include "unix_socket.h"
 #include "virtio/net.h"
 #include "virtio/pci.h"
@@ -89,20 +89,6 @@ static void check(bool right, const char *what)
         fprintf(stderr, "virtio_net: %s\n", what);
         abort();
     }
-}
-
-static unsigned open_fds(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    while (dir && readdir(dir)) {
-        n++;
-    }
-    if (dir) {
-        closedir(dir);
-    }
-    return n;
 }
 
 /* ---- the host's ---- */
@@ -645,7 +631,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         snprintf(path, sizeof(path), "/tmp/viommu-net-fuzz-%d", (int)getpid());
         atexit(remove_socket);
     }
-    fds = open_fds();
+    fds = support_open_fds();
     open_bed(fuzz_byte(&input));
     if (make_net()) {
         fds_left = 0;
@@ -656,6 +642,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         end();
     }
     close_bed();
-    check(open_fds() == fds, "descriptors were left open");
+    check(support_open_fds() == fds, "descriptors were left open");
     return 0;
 }

@@ -14,7 +14,6 @@
  */
 #include "bytes.h"
 
-#include <dirent.h>
 #include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_iommu.h>
@@ -31,6 +30,7 @@
 #include "edu.h"
 #include "log.h"
 #include "save/stream.h"
+#include "support/fds.h"
 #include "virtio/iommu.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -71,20 +71,6 @@ static void check(bool right, const char *what)
         fprintf(stderr, "virtio_ring: %s\n", what);
         abort();
     }
-}
-
-static unsigned open_fds(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    while (dir && readdir(dir)) {
-        n++;
-    }
-    if (dir) {
-        closedir(dir);
-    }
-    return n;
 }
 
 static void message(void *opaque, unsigned vector)
@@ -590,7 +576,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     prepare();
     memset(ram, 0, RAM_SIZE);
-    fds = open_fds();
+    fds = support_open_fds();
     make(bed);
     check(viommu_start(bed->iommu.unit.iommu) == 0, "no start");
     make_edu(bed);
@@ -603,6 +589,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     virtio_iommu_process(&bed->iommu);
     check_all(bed);
     close_bed(bed);
-    check(open_fds() == fds, "descriptors were left open");
+    check(support_open_fds() == fds, "descriptors were left open");
     return 0;
 }

@@ -186,7 +186,7 @@ static void answer(const struct vfio_user_header *command, uint32_t flags, uint3
 static void commands_are_answered(void **state)
 {
     int fds[3] = {STDIN_FILENO, STDIN_FILENO, STDIN_FILENO};
-    unsigned before = test_far_open_fds();
+    unsigned before = support_open_fds();
 
     (void)state;
     memset(&replies, 0, sizeof(replies));
@@ -206,7 +206,7 @@ static void commands_are_answered(void **state)
     assert_memory_equal(replies.data, "hello", 5);
     assert_int_equal(replies.fd_count, 3);
     assert_int_equal(viommu_vfio_user_process(world.client), 0);
-    assert_int_equal(test_far_open_fds(), before + 1); /* what was not taken is closed */
+    assert_int_equal(support_open_fds(), before + 1); /* what was not taken is closed */
     close(replies.taken);
     /* An error; a nameless one; one out of range; with descriptors lost. */
     for (unsigned i = 0; i < 4; i++) {

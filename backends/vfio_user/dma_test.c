@@ -242,7 +242,7 @@ static void dma_with_too_much_or_too_little(void **state)
     struct vfio_user_header header = {.id = 9, .command = VFIO_USER_DMA_READ};
     struct vfio_user_dma_access access = {.address = 0x10000, .count = 4};
     int fd = STDIN_FILENO;
-    unsigned before = test_far_open_fds();
+    unsigned before = support_open_fds();
 
     (void)state;
     test_world_map(&world, 0x10000, 0x80000, 1, SPEC_R);
@@ -254,7 +254,7 @@ static void dma_with_too_much_or_too_little(void **state)
         assert_int_equal(test_far_receive(&world.far, world.far.fd), 1);
         assert_int_equal(world.far.header.error, EINVAL);
     }
-    assert_int_equal(test_far_open_fds(), before);
+    assert_int_equal(support_open_fds(), before);
     /* A read that wants no answer. */
     test_far_dma(world.far.fd, VFIO_USER_DMA_READ, VFIO_USER_NO_REPLY, 1, 0x10000, 4, NULL, 0);
     assert_int_equal(viommu_vfio_user_process(world.client), 0);

@@ -22,7 +22,7 @@ static uint8_t block[100000];
 static int setup(void **state)
 {
     (void)state;
-    fds_at_start = test_far_open_fds();
+    fds_at_start = support_open_fds();
     far = (struct test_far){.fd = -1};
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
     vfio_user_output_init(&output, pair[0]);
@@ -40,7 +40,7 @@ static int teardown(void **state)
     test_far_forget(&far);
     close(pair[0]);
     close(pair[1]);
-    assert_int_equal(test_far_open_fds(), fds_at_start);
+    assert_int_equal(support_open_fds(), fds_at_start);
     return 0;
 }
 
@@ -118,10 +118,10 @@ static void the_descriptors_of_what_waits_are_our_own(void **state)
     int fd = memfd_create("x", MFD_CLOEXEC);
 
     (void)state;
-    before = test_far_open_fds();
+    before = support_open_fds();
     assert_int_equal(send_one(id, 0, 0, &fd, 1), 0);
     close(fd);
-    assert_int_equal(test_far_open_fds(), before);
+    assert_int_equal(support_open_fds(), before);
     for (unsigned i = 0; i < id; i++) {
         expect_one((uint16_t)i, 100, 0, 0);
         assert_int_equal(vfio_user_output_flush(&output), 0);
@@ -167,7 +167,7 @@ static void a_long_one_goes_in_parts(void **state)
     static uint8_t got[16 + 3000000];
     struct vfio_user_header header = {.id = 1, .command = 9};
     uint8_t *data = calloc(3000000, 1);
-    unsigned before = test_far_open_fds();
+    unsigned before = support_open_fds();
     int fd = pair[0];
 
     (void)state;
@@ -183,7 +183,7 @@ static void a_long_one_goes_in_parts(void **state)
         assert_int_equal(
             vfio_user_output_send(&output, header, data, 1500000, data + 1500000, 1500000, &fd, 1),
             0);
-        assert_int_equal(test_far_open_fds(), before + waits);
+        assert_int_equal(support_open_fds(), before + waits);
         assert_true(output.bytes > 0);
         assert_int_equal(send_one(2, 5, 0, NULL, 0), 0);
         for (unsigned i = 0; i < first; i++) {
@@ -197,7 +197,7 @@ static void a_long_one_goes_in_parts(void **state)
         assert_memory_equal(got + 16, data, 3000000);
         assert_int_equal(n_fds, 1);
         expect_one(2, 5, 0, 0);
-        assert_int_equal(test_far_open_fds(), before);
+        assert_int_equal(support_open_fds(), before);
     }
     free(data);
 }

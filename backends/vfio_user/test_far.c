@@ -4,49 +4,15 @@
  */
 #include "vfio_user/test_far.h"
 
-#include <dirent.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-
-unsigned test_far_open_fds(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    assert_non_null(dir);
-    while (readdir(dir)) {
-        n++;
-    }
-    closedir(dir);
-    return n;
-}
 
 /* ---- the server ------------------------------------------------------------------------------ */
 
 void test_far_send_raw(int fd, const void *data, size_t size, const int *fds, unsigned n_fds)
 {
-    union {
-        char room[CMSG_SPACE(64 * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {.iov_base = (void *)data, .iov_len = size};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-
-    if (n_fds > 0) {
-        struct cmsghdr *cmsg;
-
-        assert_true(n_fds <= 64);
-        memset(&control, 0, sizeof(control));
-        msg.msg_control = control.room;
-        msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-        cmsg = CMSG_FIRSTHDR(&msg);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-        memcpy(CMSG_DATA(cmsg), fds, n_fds * sizeof(int));
-    }
-    assert_int_equal(sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL), size);
+    assert_int_equal(support_send_fds(fd, data, size, fds, n_fds), size);
 }
 
 void test_far_send(int fd, struct vfio_user_header header, const void *first, size_t first_size,
@@ -460,7 +426,7 @@ void test_world_open(struct test_world *world, const struct test_wanted *wanted)
 
     wanted = wanted ? wanted : &usual;
     memset(world, 0, sizeof(*world));
-    world->fds_at_start = test_far_open_fds();
+    world->fds_at_start = support_open_fds();
     world->clock = 1000000000;
     world->far.fd = world->far.twin = -1;
     config = (struct guest_config){
@@ -495,7 +461,7 @@ void test_world_close(struct test_world *world)
     viommu_memory_destroy(world->memory);
     munmap(world->ram, world->guest.ram_size);
     close(world->memory_fd);
-    assert_int_equal(test_far_open_fds(), world->fds_at_start);
+    assert_int_equal(support_open_fds(), world->fds_at_start);
 }
 
 void test_world_settle(struct test_world *world)

@@ -22,6 +22,7 @@
 
 #include <cmocka.h>
 
+#include "support/fds.h"
 #include "support/guest.h"
 #include "vfio_user/protocol.h"
 
@@ -171,8 +172,5 @@ int test_world_write(struct test_world *world, int fd, uint64_t address, const v
                      size_t size);
 
 struct viommu_vfio_user_statistics test_world_statistics(const struct test_world *world);
-
-/* How many descriptors this process has open. */
-unsigned test_far_open_fds(void);
 
 #endif

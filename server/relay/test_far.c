@@ -300,7 +300,7 @@ void test_relay_open(struct test_relay *test, bool isolate)
     char folder[] = "/tmp/viommu-relay-XXXXXX";
 
     memset(test, 0, sizeof(*test));
-    test->fds_at_start = test_open_fds();
+    test->fds_at_start = support_open_fds();
     test->memory_fd = -1;
     assert_non_null(mkdtemp(folder));
     snprintf(test->path, sizeof(test->path), "%s/far", folder);
@@ -333,7 +333,7 @@ void test_relay_close(struct test_relay *test)
     loop_fini(&test->loop);
     *strrchr(test->path, '/') = '\0';
     assert_int_equal(rmdir(test->path), 0);
-    assert_int_equal(test_open_fds(), test->fds_at_start);
+    assert_int_equal(support_open_fds(), test->fds_at_start);
 }
 
 void test_relay_attach(struct test_relay *test)

@@ -54,7 +54,7 @@ static void descriptors_nobody_wants_are_closed(void **state)
 {
     struct vfio_user_dma_map map = {
         .argsz = sizeof(map), .flags = 3, .address = 0x1000, .size = 0x1000};
-    unsigned before = test_open_fds();
+    unsigned before = support_open_fds();
     int fds[64];
 
     (void)state;
@@ -71,13 +71,13 @@ static void descriptors_nobody_wants_are_closed(void **state)
     assert_int_equal(test_client_command(&client, VFIO_USER_DEVICE_RESET, NULL, 0), 0);
     assert_int_equal(recorder.maps, 0);
     test_close_all(fds, 64);
-    assert_int_equal(test_open_fds(), before);
+    assert_int_equal(support_open_fds(), before);
 }
 
 static void a_flood_of_descriptors_on_single_bytes(void **state)
 {
     struct vfio_user_header header = {.command = VFIO_USER_DEVICE_RESET, .size = 16};
-    unsigned before = test_open_fds();
+    unsigned before = support_open_fds();
     int fds[8];
 
     (void)state;
@@ -86,13 +86,13 @@ static void a_flood_of_descriptors_on_single_bytes(void **state)
         test_client_send_raw(&client, (uint8_t *)&header + i, 1, fds, 8);
         assert_int_equal(vfio_user_endpoint_ready(&endpoint), 0);
         /* Never more than one message's worth of them is held. */
-        assert_true(test_open_fds() <= before + 8 + VFIO_USER_MAX_FDS);
+        assert_true(support_open_fds() <= before + 8 + VFIO_USER_MAX_FDS);
     }
     assert_int_equal(test_client_receive(&client), 1);
     assert_int_equal(client.header.error, EINVAL);
     assert_int_equal(test_client_command(&client, VFIO_USER_DEVICE_RESET, NULL, 0), 0);
     test_close_all(fds, 8);
-    assert_int_equal(test_open_fds(), before);
+    assert_int_equal(support_open_fds(), before);
 }
 
 static void messages_may_come_byte_by_byte(void **state)

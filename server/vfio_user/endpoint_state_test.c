@@ -350,7 +350,7 @@ static int try(const struct saved *saved, const uint8_t *bytes, size_t size)
 {
     struct save_section section = {.kind = 1, .version = 1, .at = bytes, .left = size};
     struct handover_fds fds = {.fds = malloc(saved->fds.count * sizeof(int))};
-    unsigned before = test_open_fds();
+    unsigned before = support_open_fds();
     int ret;
 
     assert_non_null(fds.fds);
@@ -364,7 +364,7 @@ static int try(const struct saved *saved, const uint8_t *bytes, size_t size)
     assert_int_equal(next_recorder.maps, next_recorder.unmaps);
     assert_int_equal(next_recorder.resets, 0);
     assert_null(next_recorder.function.bus);
-    assert_int_equal(test_open_fds(), before);
+    assert_int_equal(support_open_fds(), before);
     return ret < 0 ? ret : save_close(&section);
 }
 

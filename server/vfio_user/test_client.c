@@ -4,7 +4,6 @@
  */
 #include "test_client.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,27 +39,7 @@ void test_client_close(struct test_client *client)
 void test_client_send_raw(struct test_client *client, const void *data, size_t size, const int *fds,
                           unsigned n_fds)
 {
-    union {
-        char room[CMSG_SPACE(64 * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {.iov_base = (void *)data, .iov_len = size};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-
-    if (n_fds > 0) {
-        struct cmsghdr *cmsg;
-
-        assert_true(n_fds <= 64);
-        memset(&control, 0, sizeof(control));
-        msg.msg_control = control.room;
-        msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-        cmsg = CMSG_FIRSTHDR(&msg);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-        memcpy(CMSG_DATA(cmsg), fds, n_fds * sizeof(int));
-    }
-    assert_int_equal(sendmsg(client->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL), size);
+    assert_int_equal(support_send_fds(client->fd, data, size, fds, n_fds), size);
 }
 
 void test_client_send(struct test_client *client, uint16_t command, uint32_t flags,
@@ -241,17 +220,4 @@ uint64_t test_eventfd_count(int eventfd)
         return 0;
     }
     return count;
-}
-
-unsigned test_open_fds(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    assert_non_null(dir);
-    while (readdir(dir)) {
-        n++;
-    }
-    closedir(dir);
-    return n;
 }

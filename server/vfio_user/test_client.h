@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "endpoint.h"
+#include "support/fds.h"
 
 struct test_client {
     int fd;
@@ -62,8 +63,5 @@ void test_close_all(const int *fds, unsigned n);
 
 /* How many times an eventfd was signalled since the last call. */
 uint64_t test_eventfd_count(int eventfd);
-
-/* How many descriptors this process has open. */
-unsigned test_open_fds(void);
 
 #endif

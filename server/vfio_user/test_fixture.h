@@ -18,7 +18,7 @@ static unsigned fds_at_start;
 static inline int setup_raw(void **state)
 {
     (void)state;
-    fds_at_start = test_open_fds();
+    fds_at_start = support_open_fds();
     recorder_init(&recorder);
     test_client_open(&client, &endpoint, &recorder.function);
     return 0;
@@ -36,7 +36,7 @@ static inline int teardown(void **state)
 {
     (void)state;
     test_client_close(&client);
-    assert_int_equal(test_open_fds(), fds_at_start);
+    assert_int_equal(support_open_fds(), fds_at_start);
     assert_null(recorder.function.bus);
     return 0;
 }
