@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Writes to a socket; see socket.h. */
+/* Reads and writes of a socket; see socket.h. */
 #include "common/socket.h"
 
 #include <errno.h>
@@ -34,4 +34,45 @@ ssize_t socket_send(int fd, struct iovec *iov, int n_iov, const int *fds, unsign
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
     }
     return n;
+}
+
+/* Adds those of one control message. */
+static void take(struct socket_fds *fds, const struct cmsghdr *cmsg)
+{
+    size_t n = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+    memcpy(fds->fds + fds->count, CMSG_DATA(cmsg), n * sizeof(int));
+    fds->count += (unsigned)n;
+}
+
+ssize_t socket_receive(int fd, void *data, size_t size, struct socket_fds *fds, unsigned fds_room)
+{
+    union {
+        char room[CMSG_SPACE(SOCKET_FDS_IN_MAX * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {.iov_base = data, .iov_len = size};
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = control.room,
+        .msg_controllen = CMSG_SPACE(fds_room * sizeof(int)),
+    };
+    ssize_t n;
+
+    fds->count = 0;
+    fds->lost = false;
+    do {
+        n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    }
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg); cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
+        if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {
+            take(fds, cmsg);
+        }
+    }
+    fds->lost = msg.msg_flags & MSG_CTRUNC;
+    return n == 0 ? -ECONNRESET : n;
 }

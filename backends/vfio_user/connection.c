@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -65,55 +64,22 @@ void vfio_user_connection_fini(struct vfio_user_connection *connection)
     connection->fd = -1;
 }
 
-/* Keep the descriptors of one control message; close those that are too many. */
-static void keep_fds(struct vfio_user_connection *connection, const struct cmsghdr *cmsg)
+/* One read of at most size bytes, as socket_receive; descriptors that are too many are closed. */
+static ssize_t receive_bytes(struct vfio_user_connection *connection, void *data, size_t size)
 {
-    size_t n = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    struct socket_fds came;
+    ssize_t n = socket_receive(connection->fd, data, size, &came, CONTROL_FDS);
 
-    for (size_t i = 0; i < n; i++) {
-        int fd;
-
-        memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
+    connection->fds_lost |= came.lost;
+    for (unsigned i = 0; i < came.count; i++) {
         if (connection->n_fds < VFIO_USER_MAX_FDS) {
-            connection->fds[connection->n_fds++] = fd;
+            connection->fds[connection->n_fds++] = came.fds[i];
         } else {
-            close(fd);
+            close(came.fds[i]);
             connection->fds_lost = true;
         }
     }
-}
-
-/* One read of at most size bytes. Returns the number read, 0 for "not now", or a negative errno. */
-static ssize_t receive_bytes(struct vfio_user_connection *connection, void *data, size_t size)
-{
-    union {
-        char room[CMSG_SPACE(CONTROL_FDS * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {.iov_base = data, .iov_len = size};
-    struct msghdr msg = {
-        .msg_iov = &iov,
-        .msg_iovlen = 1,
-        .msg_control = control.room,
-        .msg_controllen = sizeof(control.room),
-    };
-    ssize_t n;
-
-    do {
-        n = recvmsg(connection->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0) {
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-    }
-    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg); cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
-        if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {
-            keep_fds(connection, cmsg);
-        }
-    }
-    if (msg.msg_flags & MSG_CTRUNC) {
-        connection->fds_lost = true;
-    }
-    return n == 0 ? -ECONNRESET : n;
+    return n;
 }
 
 static int reserve_payload(struct vfio_user_connection *connection, size_t size)

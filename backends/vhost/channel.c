@@ -8,12 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-/* Descriptors that may come at most: the kernel's limit of one message. */
-#define CONTROL_FDS 253
 
 /* Bytes of one write. Of more the kernel may take a part, if a socket's buffer is its smallest. */
 #define WRITE_MAX 2048u
@@ -67,52 +63,14 @@ void vhost_channel_fini(struct vhost_channel *channel)
 
 /* ---- in ---- */
 
-/* Closes what came along. Returns whether something did. */
-static bool refuse_fds(struct msghdr *msg)
-{
-    bool came = msg->msg_flags & MSG_CTRUNC;
-
-    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg); cmsg; cmsg = CMSG_NXTHDR(msg, cmsg)) {
-        size_t count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-        for (size_t i = 0;
-             cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS && i < count; i++) {
-            int fd;
-
-            memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(fd), sizeof(fd));
-            close(fd);
-        }
-        came = true;
-    }
-    return came;
-}
-
-/* One read. Returns the number of bytes, 0 for "not now", or a negative errno. */
+/* One read, as socket_receive; no descriptors may come. */
 static ssize_t receive_bytes(struct vhost_channel *channel, void *data, size_t size)
 {
-    union {
-        char room[CMSG_SPACE(CONTROL_FDS * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {.iov_base = data, .iov_len = size};
-    struct msghdr msg = {
-        .msg_iov = &iov,
-        .msg_iovlen = 1,
-        .msg_control = control.room,
-        .msg_controllen = sizeof(control.room),
-    };
-    ssize_t n;
+    struct socket_fds came;
+    ssize_t n = socket_receive(channel->fd, data, size, &came, SOCKET_FDS_IN_MAX);
 
-    do {
-        n = recvmsg(channel->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0) {
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-    }
-    if (refuse_fds(&msg)) {
-        return -EPROTO;
-    }
-    return n ? n : -ECONNRESET;
+    close_fds(came.fds, came.count);
+    return came.count || came.lost ? -EPROTO : n;
 }
 
 int vhost_channel_receive(struct vhost_channel *channel)
