@@ -325,8 +325,8 @@ void pv_slot_unlink(struct viommu_pv *pv, struct pv_slot *slot, struct pv_vm *he
 void pv_slot_remove(struct pv_slot *slot);
 /* With the lock again, when it has been dropped: the VMs that it names are held no more. */
 void pv_put_end(const struct pv_put *put);
-/* Drops what was taken for a page. Without the lock. */
-void pv_put(struct viommu_pv *pv, const struct pv_put *put);
+/* Drops what was taken for pages. With the lock; gives it up meanwhile. */
+void pv_put_all(struct viommu_pv *pv, const struct pv_put *puts, unsigned count);
 
 int pv_run_flush(struct pv_run *run);
 

@@ -94,7 +94,8 @@ void pv_put_end(const struct pv_put *put)
     }
 }
 
-void pv_put(struct viommu_pv *pv, const struct pv_put *put)
+/* Drops what was taken for a page. Without the lock. */
+static void put_one(struct viommu_pv *pv, const struct pv_put *put)
 {
     if (put->flags & PV_FLAG_UNREFERENCED) {
         return;
@@ -106,6 +107,18 @@ void pv_put(struct viommu_pv *pv, const struct pv_put *put)
         pv->ops->put_type(pv->opaque, put->order, put->handle);
     }
     pv->ops->put_page(pv->opaque, put->order, put->handle);
+}
+
+void pv_put_all(struct viommu_pv *pv, const struct pv_put *puts, unsigned count)
+{
+    pv_unlock(pv);
+    for (unsigned i = 0; i < count; i++) {
+        put_one(pv, &puts[i]);
+    }
+    pv_lock(pv);
+    for (unsigned i = 0; i < count; i++) {
+        pv_put_end(&puts[i]);
+    }
 }
 
 int pv_isolate(struct viommu_pv *pv, struct pv_context *context)
@@ -217,14 +230,7 @@ int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, u
         return pv_isolate(pv, context);
     }
     while ((count = take(pv, context, &place, end, &range, puts)) > 0) {
-        pv_unlock(pv);
-        for (unsigned i = 0; i < count; i++) {
-            pv_put(pv, &puts[i]);
-        }
-        pv_lock(pv);
-        for (unsigned i = 0; i < count; i++) {
-            pv_put_end(&puts[i]);
-        }
+        pv_put_all(pv, puts, count);
     }
     return 0;
 }

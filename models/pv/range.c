@@ -250,14 +250,7 @@ static void undo(struct some *some, unsigned from)
         count++;
     }
     give_up(some, from);
-    pv_unlock(pv);
-    for (unsigned i = 0; i < count; i++) {
-        pv_put(pv, &puts[i]);
-    }
-    pv_lock(pv);
-    for (unsigned i = 0; i < count; i++) {
-        pv_put_end(&puts[i]);
-    }
+    pv_put_all(pv, puts, count);
 }
 
 /*
