@@ -48,6 +48,9 @@ static void await(struct viommu_vhost *vhost, const struct vhost_wait *wait, uin
     vhost->waits[at].request = (uint16_t)request;
     vhost->waits[at].deadline = deadline_of(vhost, wait);
     vhost->wait_count++;
+    if (!vhost->late_at || vhost->waits[at].deadline < vhost->late_at) {
+        vhost->late_at = vhost->waits[at].deadline;
+    }
 }
 
 /* What is answered by itself needs not be acknowledged. */

@@ -154,6 +154,7 @@ struct viommu_vhost {
     unsigned denied_next; /* the one that has to go when there are too many */
     uint64_t retry_at;    /* 0: nothing is to be tried again */
     uint64_t retry_pause;
+    uint64_t late_at;  /* no answer is late before; 0: none is waited for */
     uint64_t timer_at; /* what the timer is set to, or a time before; 0: it is not set */
 
     struct vhost_ring rings[VIOMMU_VHOST_RINGS_MAX];

@@ -114,10 +114,8 @@ static void set_timer(struct viommu_vhost *vhost)
 {
     uint64_t next = vhost->retry_at;
 
-    for (unsigned i = 0; i < vhost->wait_count; i++) {
-        uint64_t deadline = vhost->waits[(vhost->wait_first + i) % VHOST_WAITS_MAX].deadline;
-
-        next = next && next < deadline ? next : deadline;
+    if (vhost->late_at && (!next || vhost->late_at < next)) {
+        next = vhost->late_at;
     }
     /* With a clock of the embedder's own there is no descriptor that could tell. */
     if (!vhost->iommu->clock && next && (!vhost->timer_at || next < vhost->timer_at)) {
@@ -140,6 +138,7 @@ static void answer_waits(struct viommu_vhost *vhost, int error)
         }
         vhost->wait_first = (vhost->wait_first + 1) % VHOST_WAITS_MAX;
     }
+    vhost->late_at = 0;
     vhost->tables_out = 0;
     vhost->table_due = false;
     if (vhost->memory_waits) {
@@ -175,12 +174,23 @@ static void cut_off(struct viommu_vhost *vhost, int error)
     }
 }
 
+/* Most answers have come by the time that the first of them would be late: only then are the others
+   looked at. */
 static void look_for_late(struct viommu_vhost *vhost, uint64_t now)
 {
+    if (!vhost->late_at || now < vhost->late_at) {
+        return;
+    }
+    vhost->late_at = 0;
     for (unsigned i = 0; i < vhost->wait_count; i++) {
-        if (vhost->waits[(vhost->wait_first + i) % VHOST_WAITS_MAX].deadline <= now) {
+        uint64_t deadline = vhost->waits[(vhost->wait_first + i) % VHOST_WAITS_MAX].deadline;
+
+        if (deadline <= now) {
             vhost_break(vhost, -ETIMEDOUT);
             return;
+        }
+        if (!vhost->late_at || deadline < vhost->late_at) {
+            vhost->late_at = deadline;
         }
     }
 }
