@@ -10,15 +10,13 @@
 
 #include "base/alloc.h"
 #include "save/stream.h"
+#include "sealed.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define HEADER_SIZE 32u
-#define LENGTH_AT 16u
-#define CHECKSUM_AT 28u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -27,20 +25,6 @@ static void expect(bool holds, const char *what)
     if (!holds) {
         fprintf(stderr, "iova state: %s\n", what);
         abort();
-    }
-}
-
-static void mend(unsigned char *bytes, size_t size)
-{
-    uint32_t crc;
-
-    for (unsigned i = 0; i < 8; i++) {
-        bytes[LENGTH_AT + i] = (unsigned char)((uint64_t)size >> 8 * i);
-    }
-    crc = save_crc32c(0, bytes, CHECKSUM_AT);
-    crc = save_crc32c(crc, bytes + HEADER_SIZE, size - HEADER_SIZE);
-    for (unsigned i = 0; i < 4; i++) {
-        bytes[CHECKSUM_AT + i] = (unsigned char)(crc >> 8 * i);
     }
 }
 
@@ -110,8 +94,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bytes = malloc(size);
     expect(bytes, "no memory");
     memcpy(bytes, data + 1, size - 1);
-    if (size - 1 >= HEADER_SIZE && !(data[0] & 1)) {
-        mend(bytes, size - 1);
+    if (size - 1 >= SEALED_HEADER_SIZE && !(data[0] & 1)) {
+        sealed_mend(bytes, size - 1);
     }
     base_alloc_fail_at(data[0] >> 1);
     ret = viommu_iova_load(bytes, size - 1, &space);

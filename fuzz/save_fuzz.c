@@ -10,17 +10,15 @@
  * Memory: page 1 is the root table, 2 the context table of bus 0, 3 the queue, 4 on: tables.
  */
 #include "input.h"
+#include "sealed.h"
 
 #include <errno.h>
-#include <save/stream.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MIRRORS 2
 #define STATE_MAX 65536u
 #define CALLS_MAX 4000000u
-#define HEADER_SIZE 32u
-#define CHECKSUM_AT 28u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -155,13 +153,8 @@ static void store(struct state *state, size_t at, uint64_t value, unsigned bytes
 
 static void seal(struct state *state)
 {
-    uint32_t crc;
-
-    if (state->size >= HEADER_SIZE) {
-        store(state, 16, state->size, 8);
-        crc = save_crc32c(0, state->bytes, CHECKSUM_AT);
-        crc = save_crc32c(crc, state->bytes + HEADER_SIZE, state->size - HEADER_SIZE);
-        store(state, CHECKSUM_AT, crc, 4);
+    if (state->size >= SEALED_HEADER_SIZE) {
+        sealed_mend(state->bytes, state->size);
     }
 }
 
@@ -303,7 +296,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case 1: /* a right header around them */
         changed = own;
         changed.bytes[12] = fuzz_byte(&input);
-        take_bytes(&input, &changed, HEADER_SIZE);
+        take_bytes(&input, &changed, SEALED_HEADER_SIZE);
         seal(&changed);
         break;
     default:

@@ -9,15 +9,13 @@
 #include <viommu/tzmpc.h>
 
 #include "save/stream.h"
+#include "sealed.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define HEADER_SIZE 32u
-#define LENGTH_AT 16u
-#define CHECKSUM_AT 28u
 #define REGISTERS 0x10000000u
 #define REGISTERS_SIZE 0x1000u
 
@@ -36,20 +34,6 @@ static void expect(bool holds, const char *what)
     if (!holds) {
         fprintf(stderr, "tzmpc state: %s\n", what);
         abort();
-    }
-}
-
-static void mend(unsigned char *bytes, size_t size)
-{
-    uint32_t crc;
-
-    for (unsigned i = 0; i < 8; i++) {
-        bytes[LENGTH_AT + i] = (unsigned char)((uint64_t)size >> 8 * i);
-    }
-    crc = save_crc32c(0, bytes, CHECKSUM_AT);
-    crc = save_crc32c(crc, bytes + HEADER_SIZE, size - HEADER_SIZE);
-    for (unsigned i = 0; i < 4; i++) {
-        bytes[CHECKSUM_AT + i] = (unsigned char)(crc >> 8 * i);
     }
 }
 
@@ -150,8 +134,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bytes = malloc(size);
     expect(bytes, "no memory");
     memcpy(bytes, data + 1, size - 1);
-    if (size - 1 >= HEADER_SIZE && !(data[0] & 1)) {
-        mend(bytes, size - 1);
+    if (size - 1 >= SEALED_HEADER_SIZE && !(data[0] & 1)) {
+        sealed_mend(bytes, size - 1);
     }
     build(&bed);
     try(&bed, bytes, size - 1);

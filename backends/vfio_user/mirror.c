@@ -15,9 +15,10 @@
  * A fence cannot wait for an answer. It sends UNMAP of all, and reports honestly that it is not
  * confirmed, unless nothing was mapped. When the answer does not come, or says no, the connection
  * is given up, and a server that lives drops all when it sees that. When UNMAP of all cannot be
- * written at once, or nothing can, the connection is shut down in the fence: viommu_vfio_user_process
- * would write it later, but the guest's invalidation is over, and nobody may call it. What no one can do is to take
- * mapped pages of a file away from a process that means to keep them.
+ * written at once, or nothing can, the connection is shut down in the fence:
+ * viommu_vfio_user_process would write it later, but the guest's invalidation is over, and nobody
+ * may call it. What no one can do is to take mapped pages of a file away from a process that means
+ * to keep them.
  *
  * With `isolate` nothing is mirrored. The far server gets regions without a file that cover every
  * address, once; it then asks for each access by a message, which is translated and checked when it

@@ -20,9 +20,10 @@
  * A far server that leaves, takes too long, or says what makes no sense is dropped: the connection
  * is closed, what was under way is answered as by a device that is down, and no invalidation waits
  * for it any more. So is one that did not let go of memory in time and was fenced, though it may
- * live: the unit tells it nothing more, and denies the device. It is joined again when the client resets the device, when another client comes,
- * and by a timer in between; the device is then as after power-on. What it has must be what the
- * client was told; else it stays down, for a client cannot be told anew.
+ * live: the unit tells it nothing more, and denies the device. It is joined again when the client
+ * resets the device, when another client comes, and by a timer in between; the device is then as
+ * after power-on. What it has must be what the client was told; else it stays down, for a client
+ * cannot be told anew.
  *
  * One client of ours is one connection there: when the client leaves, the far server is left, and
  * joined again for the next one.

@@ -17,6 +17,17 @@ class Failed(Exception):
     """A boot did not do what it should."""
 
 
+def check_memory(needed_mib):
+    """Raises CannotRun with less memory than that."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as f:
+            mib = [int(line.split()[1]) // 1024 for line in f if line.startswith("MemAvailable")]
+    except OSError:
+        return
+    if mib and mib[0] < needed_mib:
+        raise CannotRun("%d MiB of memory are free, %d are needed" % (mib[0], needed_mib))
+
+
 def die_with_parent():
     """In a child, before exec: end when run.py is killed."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)

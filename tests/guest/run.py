@@ -34,7 +34,7 @@ sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
 import figures  # noqa: E402
 import initramfs  # noqa: E402
 import programs  # noqa: E402
-from child import CannotRun, Child, Failed  # noqa: E402
+from child import CannotRun, Child, Failed, check_memory  # noqa: E402
 from echo import ECHOES  # noqa: E402
 from setups import (DISK_KINDS, FRAMES, FRAMES_FULL, IOMMUS, KERNELS,  # noqa: E402
                      KIND_OPTIONS, VIRTIO_KERNELS, setups_of)
@@ -86,16 +86,6 @@ def build_initramfs(program, kernel, model, net, directory):
     with open(path, "wb") as f:
         f.write(initramfs.build(program, modules))
     return path
-
-
-def check_memory():
-    try:
-        with open("/proc/meminfo", encoding="ascii") as f:
-            mib = [int(line.split()[1]) // 1024 for line in f if line.startswith("MemAvailable")]
-    except OSError:
-        return
-    if mib and mib[0] < NEEDED_MIB:
-        raise CannotRun("%d MiB of memory are free, %d are needed" % (mib[0], NEEDED_MIB))
 
 
 # ---- one boot -----------------------------------------------------------------------------------
@@ -358,7 +348,7 @@ def print_figures(setups, shown):
 
 def run(args, directory):
     setups = setups_of(args)
-    check_memory()
+    check_memory(NEEDED_MIB)
     if not args.no_fetch:
         setups = fetch_for(setups)
     ready = Ready(args, directory, setups)

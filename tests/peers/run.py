@@ -19,20 +19,11 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
-from testpmd import CannotRun, cache_directory, find, path_in_cache  # noqa: E402
+from testpmd import cache_directory, find, path_in_cache  # noqa: E402 (and where child is)
+from child import CannotRun, check_memory  # noqa: E402
 
 SECONDS = 300
 NEEDED_MIB = 600
-
-
-def check_memory():
-    try:
-        with open("/proc/meminfo", encoding="ascii") as f:
-            mib = [int(line.split()[1]) // 1024 for line in f if line.startswith("MemAvailable")]
-    except OSError:
-        return
-    if mib and mib[0] < NEEDED_MIB:
-        raise CannotRun("%d MiB of memory are free, %d are needed" % (mib[0], NEEDED_MIB))
 
 
 def run(program, testpmd, options, wrap):
@@ -76,7 +67,7 @@ def main():
     if args.bench and args.model == "virtio":
         parser.error("figures are taken behind VT-d")
     try:
-        check_memory()
+        check_memory(NEEDED_MIB)
         testpmd = path_in_cache() if args.no_fetch else find()
         if not os.access(testpmd, os.X_OK):
             raise CannotRun("DPDK's testpmd is not in the cache (tests/peers/fetch.sh gets it)")
