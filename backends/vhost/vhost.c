@@ -380,12 +380,12 @@ int viommu_vhost_process(struct viommu_vhost *vhost)
 {
     int ret;
 
-    wake_clear(&vhost->wake);
     if (!epoch_prepare()) {
         wake_kick(&vhost->wake);
         return -ENOMEM;
     }
     pthread_mutex_lock(&vhost->lock);
+    wake_clear(&vhost->wake);
     work(vhost);
     while (tell(vhost)) {
         /* one after the other */
