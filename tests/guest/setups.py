@@ -88,6 +88,7 @@ class Setup:
         unit.cuts_off = self.kind == "failures"
         # A device that is cut off, or a machine that is killed.
         unit.refuses = self.kind in ("failures", "killed", "far")
+        unit.dies = self.kind == "far" and self.far == "mapped"
         unit.reads_all = self.kind != "bench"
         unit.hands_over = self.kind == "takeover"
         unit.patient = self.kind == "net"
