@@ -99,6 +99,10 @@ static void settle(struct viommu_vhost *vhost)
     if (ret) {
         vhost_break(vhost, ret == -EPIPE ? -ECONNRESET : ret);
     }
+    if (vhost->questions_left && !vhost_is_busy(vhost)) {
+        vhost->questions_left = false;
+        wake_kick(&vhost->wake);
+    }
     watch(vhost, 0, main->fd, EPOLLIN | (vhost_channel_waiting(main) ? EPOLLOUT : 0u));
     watch(vhost, 1, requests->fd,
           (vhost_is_busy(vhost) ? 0u : EPOLLIN) |
