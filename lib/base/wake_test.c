@@ -217,6 +217,38 @@ static void test_times_that_come_at_once(void **state)
     }
 }
 
+/* The clock has come to the time, and the descriptor is not readable yet: it is, and is read, later. */
+static void test_cleared_before_it_is_readable(void **state)
+{
+    struct wake *wake = *state;
+
+    wake_at(wake, wake_now() + 20 * MS);
+    wake->at = 1;
+    wake_clear(wake);
+    assert_int_equal(wake->at, 1);
+    assert_true(readable(wake, 5000));
+    wake_clear(wake);
+    assert_int_equal(wake->at, 0);
+    assert_false(readable(wake, 0));
+}
+
+/* Between the two steps of a kick. */
+static void test_cleared_within_a_kick(void **state)
+{
+    struct wake *wake = *state;
+    const uint64_t one = 1;
+
+    atomic_store(&wake->kicked, 1);
+    wake_clear(wake);
+    wake_clear(wake);
+    assert_int_equal(write(wake->event_fd, &one, sizeof(one)), sizeof(one));
+    assert_true(readable(wake, 0));
+    wake_clear(wake);
+    assert_false(readable(wake, 0));
+    wake_kick(wake);
+    assert_true(readable(wake, 0));
+}
+
 static void test_far_time(void **state)
 {
     struct wake *wake = *state;
@@ -331,6 +363,8 @@ int main(void)
         WAKE_TEST(test_zero_forgets_the_time),
         WAKE_TEST(test_clear_keeps_a_time_to_come),
         WAKE_TEST(test_times_that_come_at_once),
+        WAKE_TEST(test_cleared_before_it_is_readable),
+        WAKE_TEST(test_cleared_within_a_kick),
         WAKE_TEST(test_far_time),
         cmocka_unit_test(test_clock_goes_on),
         cmocka_unit_test(test_no_descriptors),
