@@ -10,8 +10,7 @@
  * before 5.8), or we may not make any (seccomp), or in the child of a fork, which has not the
  * context of its parent: whoever fills the counter between the two stops us there.
  *
- * Completions are of no interest. They are taken away now and then, because there is room for so
- * many only.
+ * Completions are of no interest. They are taken away when there is no room for more.
  */
 #include "shared_eventfd.h"
 
@@ -19,7 +18,6 @@
 #include <linux/aio_abi.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
@@ -27,14 +25,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum {
-    ROOM = 128,     /* for completions */
-    TAKE_AWAY = 64, /* so many together */
-};
+enum { ROOM = 128 }; /* for completions, at least */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static aio_context_t context; /* 0: there is none */
-static atomic_uint signals;
 
 static void begin(void)
 {
@@ -45,10 +39,10 @@ static void begin(void)
 
 static void take_away(void)
 {
-    struct io_event events[TAKE_AWAY];
+    struct io_event events[ROOM];
     struct timespec none = {0};
 
-    (void)syscall(SYS_io_getevents, context, 0L, (long)TAKE_AWAY, events, &none);
+    (void)syscall(SYS_io_getevents, context, 0L, (long)ROOM, events, &none);
 }
 
 static bool submit(int fd)
@@ -66,9 +60,6 @@ static bool submit(int fd)
 
 static bool signal_by_request(int fd)
 {
-    if (atomic_fetch_add_explicit(&signals, 1, memory_order_relaxed) % TAKE_AWAY == 0) {
-        take_away();
-    }
     if (submit(fd)) {
         return true;
     }
