@@ -172,8 +172,7 @@ static bool is_plain_socket(int fd)
            (domain == AF_UNIX || type == SOCK_DGRAM);
 }
 
-/* Does closing it wait for nobody? */
-static bool closes_at_once(int fd)
+bool foreign_closes_at_once(int fd)
 {
     struct statx what;
 
@@ -200,7 +199,7 @@ static bool closes_at_once(int fd)
 
 void foreign_close(int fd)
 {
-    if (closes_at_once(fd)) {
+    if (foreign_closes_at_once(fd)) {
         close(fd);
     } else {
         atomic_fetch_add(&aside, 1);

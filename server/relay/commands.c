@@ -8,6 +8,7 @@
 
 #include <viommu/device.h>
 
+#include "common/foreign.h"
 #include "relay.h"
 #include "vfio_user/interrupts.h"
 #include "vfio_user/remote.h"
@@ -74,9 +75,15 @@ static bool is_access(const struct relay_command *command,
            memcmp(reply->data, &command->access, sizeof(command->access)) == 0;
 }
 
+/* The client, which closes them one day, shall not wait for whoever is behind one. */
 static bool is_io_fds(const struct relay_command *command,
                       const struct viommu_vfio_user_reply *reply)
 {
+    for (unsigned i = 0; i < reply->fd_count; i++) {
+        if (!foreign_closes_at_once(reply->fds[i])) {
+            return false;
+        }
+    }
     return reply->size >= sizeof(struct vfio_user_region_io_fds) && reply->size <= command->room &&
            reply->fd_count <= VFIO_USER_MAX_FDS;
 }
