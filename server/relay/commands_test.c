@@ -17,6 +17,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "support/fds.h"
 #include "test_far.h"
 #include "vfio_user/test_client.h"
 
@@ -343,6 +344,7 @@ static void one_that_takes_no_descriptors(void **state)
     test.far.max_fds = 0;
     test_far_listen(&test.far);
     test_relay_stays_away(&test);
+    assert_int_equal(test.relay.told_error, -ENOTSUP);
     assert_int_equal(test.far.eventfds[1], -1);
     close(fd);
 }
@@ -362,6 +364,7 @@ static void isolated_eventfds_are_others(void **state)
 {
     const uint32_t msix = VFIO_PCI_MSIX_IRQ_INDEX;
     int fds[2], old;
+    unsigned open;
 
     (void)state;
     test_relay_attach(&test);
@@ -392,7 +395,9 @@ static void isolated_eventfds_are_others(void **state)
     close(old);
     /* None any more: what it has is not heard. */
     old = dup(test.far.eventfds[6]);
+    open = support_open_fds();
     assert_int_equal(test_relay_set_eventfds(&test, msix, 6, 1, NULL, 0), 0);
+    assert_int_equal(support_open_fds(), open - 3); /* its own, ours, and the client's */
     assert_int_equal(eventfd_write(old, 1), 0);
     test_relay_step(&test);
     assert_int_equal(test_eventfd_count(fds[0]), 0);
