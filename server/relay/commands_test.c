@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -240,6 +241,28 @@ static void io_fds_are_passed(void **state)
     test_relay_stays_away(&test);
     test_relay_detach(&test);
     test_relay_attach(&test);
+}
+
+/* Who closes such a one may wait. */
+static void io_fds_that_are_not_passed(void **state)
+{
+    struct vfio_user_region_io_fds io = {.argsz = sizeof(io)};
+    socklen_t size = sizeof(int);
+    int domain, end;
+
+    (void)state;
+    test.far.file = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(
+        test_relay_command(&test, VFIO_USER_DEVICE_GET_REGION_IO_FDS, &io, sizeof(io), NULL), -EIO);
+    assert_int_equal(test.relay.state, RELAY_DOWN);
+    test.far.file = -1;
+    end = dup(STDERR_FILENO) + 64;
+    for (int fd = 3; fd < end; fd++) { /* what it sent, and what was put aside */
+        if (fd == end - 64 ||
+            (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_INET)) {
+            close(fd);
+        }
+    }
 }
 
 static void eventfds_go_to_the_far_server(void **state)
@@ -517,6 +540,7 @@ int main(void)
         TEST(registers_that_can_be_mapped),
         cmocka_unit_test_setup_teardown(isolated_nothing_is_passed, setup_isolated, teardown),
         TEST_ATTACHED(io_fds_are_passed),
+        TEST_ATTACHED(io_fds_that_are_not_passed),
         TEST_ATTACHED(eventfds_go_to_the_far_server),
         TEST_ATTACHED(eventfds_go_in_parts),
         TEST_ATTACHED(one_that_takes_no_descriptors),
