@@ -419,15 +419,10 @@ static void the_driver_is_asked_to_notify(void **state)
 
 static void places_that_cannot_be(void **state)
 {
-    static const uint16_t sizes[] = {0, 3, 6, 512, UINT16_MAX};
     struct virtio_ring other;
 
     (void)state;
     assert_true(virtio_ring_is_sound(&ring));
-    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        other = ring, other.size = sizes[i];
-        assert_false(virtio_ring_is_sound(&other));
-    }
     other = ring, other.size = VIRTIO_RING_SIZE_MAX;
     assert_true(virtio_ring_is_sound(&other));
     other = ring, other.descriptors += 8;
