@@ -1174,7 +1174,7 @@ def virtio_ring_more_seeds():
         write("virtio_ring", "start-" + name, start + mapped + process + vr(VR_BUFFER, 0, 0xff) + process)
     # The available ring is at the end of memory: what is behind its index is not there, or its event index.
     for left in (4, 68):
-        write("virtio_ring", f"start-cut-{left}", vr_start(0x77 | 1 << 29, available=0x10000 - left) +
+        write("virtio_ring", f"start-cut-{left}", vr_start(0x77 | 1 << 29, enable=1, available=0x10000 - left) +
               vr_describe(0, 0x8000, 4, 2, 0) + vr_poke(0x10000 - left, b"\0\0\1\0\0\0"[:left]) +
               vr_write(0x3000, 2, 0) + process)
     broken = vr_poke(0x1002, b"\xff\x7f") + vr_write(0x3000, 2, 0) + vr_poke(0x4002, b"\xff\x7f")

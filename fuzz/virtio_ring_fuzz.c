@@ -5,17 +5,17 @@
  * it; and the state of it all, whole or changed, in another process.
  *
  * The input is operations, one byte each (low four bits what, high four bits an operand) and then
- * what the operation reads. Guest memory is RAM_SIZE bytes at RAM, and the same once more at the end
- * of the address space where the input wants that; rings are where begin() puts them unless the
- * input puts them elsewhere. The other process may lack a descriptor, or be set up otherwise.
+ * what the operation reads. Guest memory is RAM_SIZE bytes at RAM, and the same once more at the
+ * end of the address space where the input wants that; rings are where begin() puts them unless the
+ * input puts them elsewhere. The other process may lack something, or be set up otherwise.
  *
  * Held after every operation: what was taken out of a queue is given back, or pending; the model's
  * limits; a state that is loaded is saved again to the byte. One run may not leak anything: memory
  * is watched by the leak checker, descriptors by a count here.
  */
 #include "bytes.h"
+#include "host.h"
 
-#include <errno.h>
 #include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_iommu.h>
@@ -24,10 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <viommu/window.h>
@@ -59,7 +56,7 @@ enum {
 
     /* What another process is made with, of an operand. */
     MOVE_CHANGED = 1,   /* a byte of the state is another */
-    MOVE_LACKS = 2,     /* the next two bits, and this: which descriptor cannot be made */
+    MOVE_LACKS = 2,     /* the next two bits, and this: what cannot be made */
     MOVE_OTHERWISE = 7, /* none lacks: the unit is another */
 };
 
@@ -76,7 +73,6 @@ struct bed {
 
 static int ram_fd = -1;
 static uint8_t *ram;
-static unsigned fds_left; /* until one cannot be made; 0: all can */
 
 static void check(bool right, const char *what)
 {
@@ -84,26 +80,6 @@ static void check(bool right, const char *what)
         fprintf(stderr, "virtio_ring: %s\n", what);
         abort();
     }
-}
-
-static bool fd_fails(void)
-{
-    if (fds_left == 0 || --fds_left > 0) {
-        return false;
-    }
-    errno = EMFILE;
-    return true;
-}
-
-/* The host's. */
-int eventfd(unsigned count, int flags)
-{
-    return fd_fails() ? -1 : (int)syscall(SYS_eventfd2, count, flags);
-}
-
-int timerfd_create(clockid_t clock, int flags)
-{
-    return fd_fails() ? -1 : (int)syscall(SYS_timerfd_create, clock, flags);
 }
 
 static void message(void *opaque, unsigned vector)
@@ -188,13 +164,13 @@ static bool make(struct bed *bed, bool otherwise)
     };
     static const struct viommu_config caches = {.iotlb_entries = 256};
     const struct viommu_device_config device = {.requester = REQUESTER};
-    bool lacks = fds_left > 0;
+    bool lacks = host_left > 0;
     int ret;
 
     memset(bed, 0, sizeof(*bed));
     ret = virtio_iommu_init(&bed->iommu, "virtio", &config, &caches);
-    fds_left = 0;
-    check(ret == 0 || (lacks && ret == -EMFILE), "no unit");
+    host_left = 0;
+    check(ret == 0 || (lacks && (ret == -EMFILE || ret == -ENOSPC)), "no unit");
     if (ret < 0) {
         return false;
     }
@@ -544,7 +520,7 @@ static void move(struct bed **bed, struct bed **other, uint8_t operand, struct f
 
         writer.data[writer.section + at] ^= fuzz_byte(input);
     }
-    fds_left = otherwise ? 0 : lacks;
+    host_left = otherwise || lacks == 0 ? 0 : 2 * lacks - 1;
     if (!make(to, otherwise)) {
         save_writer_fini(&writer);
         return;
@@ -648,6 +624,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     prepare();
     memset(ram, 0, RAM_SIZE);
     fds = support_open_fds();
+    host_reset();
     check(make(bed, false), "no bed");
     check(viommu_start(bed->iommu.unit.iommu) == 0, "no start");
     make_edu(bed);

@@ -149,14 +149,14 @@ void relay_commands_settle(struct relay *relay)
     }
 }
 
-/* There will be no answer: one is given as by a device that is down. A reset waits. */
+/* There will be no answer: one is given as by a device that is down. A reset waits for the far server
+ * to be joined again. */
 static void answer_dead(struct relay *relay, struct relay_command *command)
 {
     const struct vfio_user_header *header = &command->header;
 
     switch (header->command) {
     case VFIO_USER_DEVICE_RESET:
-        command->waiting = true;
         command->refused = false;
         return;
     case VFIO_USER_REGION_READ:
@@ -195,7 +195,7 @@ void relay_commands_reset(struct relay *relay, int error)
     for (unsigned i = 0; i < RELAY_COMMANDS_MAX && relay->command_count > 0; i++) {
         struct relay_command *command = &relay->commands[i];
 
-        if (command->used && command->waiting) {
+        if (command->used) {
             answer(relay, &command->header, error, &(struct vfio_user_remote_answer){0});
             end_command(command);
         }
@@ -486,7 +486,6 @@ static void reset(struct relay *relay, const struct vfio_user_message *message)
     if (relay->state == RELAY_UP) {
         pass_on(command, message, 0);
     } else {
-        command->waiting = true;
         relay_join_now(relay);
     }
 }

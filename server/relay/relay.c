@@ -133,7 +133,8 @@ static void lose(struct relay *relay, int error, const char *what)
 
 static void advance(struct relay *relay);
 
-/* Take in the answer to the question of this step. */
+/* Take in the answer to the question of this step. There is one question at a time, and none after
+ * something went wrong. */
 static int learn(struct relay *relay, const struct viommu_vfio_user_reply *reply)
 {
     switch (relay->step) {
@@ -180,9 +181,6 @@ static void answered(void *opaque, const struct viommu_vfio_user_reply *reply)
     struct relay *relay = opaque;
     int ret = reply->error ? reply->error : learn(relay, reply);
 
-    if (relay->broken) {
-        return;
-    }
     if (ret < 0) {
         relay->broken = ret;
         return;
@@ -329,11 +327,8 @@ static void advance(struct relay *relay)
     case RELAY_STEP_RESET:
         ask(relay, VFIO_USER_DEVICE_RESET, NULL, 0, -1);
         break;
-    case RELAY_STEP_MEMORY:
+    default: /* RELAY_STEP_MEMORY */
         subscribe(relay);
-        break;
-    default:
-        break;
     }
 }
 

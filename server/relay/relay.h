@@ -76,7 +76,6 @@ struct relay_command {
     struct relay *relay;
     bool used;
     bool refused; /* the far server answered with an error, or there was no answer */
-    bool waiting; /* a reset: for the far server to be joined again */
     int error;
     struct vfio_user_header header;
     struct vfio_user_region_access access;
