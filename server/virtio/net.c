@@ -16,7 +16,6 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +23,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <viommu/vhost.h>
@@ -32,6 +30,7 @@
 #include "clock.h"
 #include "log.h"
 #include "loop.h"
+#include "shared_eventfd.h"
 #include "unix_socket.h"
 #include "virtio/pci.h"
 
@@ -126,32 +125,6 @@ static void update_link(struct virtio_net *net)
 
 /* ---- rings ---- */
 
-/* One whose counter is full is readable as it is. The far process shares the flag that keeps us from
- * waiting for room in it, and can turn that off: so it is asked first. */
-static void signal_fd(int fd)
-{
-    struct pollfd pollfd = {.fd = fd, .events = POLLOUT};
-    uint64_t one = 1;
-
-    if (poll(&pollfd, 1, 0) != 1 || !(pollfd.revents & POLLOUT) ||
-        write(fd, &one, sizeof(one)) < 0) {
-        return;
-    }
-}
-
-/* Was it signalled? Never waits, whatever the far process has made of it. */
-static bool take_signal(int fd)
-{
-    uint64_t count;
-    const struct iovec into = {.iov_base = &count, .iov_len = sizeof(count)};
-    ssize_t n = preadv2(fd, &into, 1, -1, RWF_NOWAIT);
-
-    if (n < 0 && errno == EOPNOTSUPP) {
-        n = read(fd, &count, sizeof(count)); /* Linux before 5.12 */
-    }
-    return n == sizeof(count);
-}
-
 /* Has the far process told what the driver has settled on. Returns whether that holds now. */
 static bool accept_far(struct virtio_net *net)
 {
@@ -209,7 +182,7 @@ static void start_ring(struct virtio_net *net, unsigned queue)
         return;
     }
     own->state = RING_RUNS;
-    signal_fd(own->kick); /* there may be something in it already */
+    (void)shared_eventfd_signal(own->kick); /* there may be something in it already */
 }
 
 static void stop_ring(struct virtio_net *net, unsigned queue)
@@ -296,7 +269,7 @@ static void called(void *opaque, uint32_t events)
     struct virtio_net *net = ring->net;
 
     (void)events;
-    if (take_signal(ring->call.fd)) {
+    if (shared_eventfd_take(ring->call.fd)) {
         net->calls++;
         virtio_pci_interrupt(&net->pci, (unsigned)(ring - net->rings));
     }
@@ -323,7 +296,7 @@ static bool resume(struct virtio_net *net)
     for (unsigned i = 0; i < QUEUES; i++) {
         if (net->rings[i].state == RING_CUT) {
             net->rings[i].state = RING_RUNS;
-            signal_fd(net->rings[i].kick);
+            (void)shared_eventfd_signal(net->rings[i].kick);
             any = true;
         }
     }
@@ -483,7 +456,7 @@ static void notified(void *opaque, unsigned queue)
 
     if (net->rings[queue].state == RING_RUNS) {
         net->kicks++;
-        signal_fd(net->rings[queue].kick);
+        (void)shared_eventfd_signal(net->rings[queue].kick);
     } else {
         settle(net);
     }
