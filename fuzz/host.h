@@ -4,7 +4,7 @@
  * made no more, and what time it is. The functions here take the place of the C library's, so one
  * file of a program includes this.
  *
- * Time stands still until the input has it pass (host_wait, host_wait_for); then the timers whose
+ * Time stands still until the input has it pass (host_wait and the like); then the timers whose
  * time has come fire. Only the monotonic clock is so: the fuzzer itself needs the others.
  */
 #ifndef VIOMMU_FUZZ_HOST_H
@@ -64,6 +64,19 @@ static inline void host_wait(uint64_t ns)
             host_fire(fd);
         }
     }
+}
+
+/* Time passes until the next timer fires, if any is set. */
+static inline void host_wait_for_any(void)
+{
+    uint64_t next = 0;
+
+    for (int fd = 0; fd < HOST_FDS_MAX; fd++) {
+        if (host_timers[fd] != 0 && (next == 0 || host_timers[fd] < next)) {
+            next = host_timers[fd];
+        }
+    }
+    host_wait(next > host_now ? next - host_now : 0);
 }
 
 /* Time passes until this timer fires, if it is set. */
