@@ -63,6 +63,7 @@ static void end_command(struct relay_command *command)
 
     relay->command_count--;
     relay->command_bytes -= command->bytes;
+    relay->giving &= !command->eventfds;
     command->used = false;
 }
 
@@ -209,6 +210,7 @@ void relay_commands_drop(struct relay *relay)
     }
     relay->command_count = 0;
     relay->command_bytes = 0;
+    relay->giving = false;
 }
 
 /* ---- the client's commands ------------------------------------------------------------------ */
@@ -401,7 +403,7 @@ static void set_irqs(struct relay *relay, struct vfio_user_message *message)
         return;
     }
     command = begin_command(relay, &message->header, 0);
-    command->eventfds = set.flags & VFIO_IRQ_SET_DATA_EVENTFD;
+    command->eventfds = relay->giving = set.flags & VFIO_IRQ_SET_DATA_EVENTFD;
     command->index = set.index;
     command->start = set.start;
     command->count = set.count;

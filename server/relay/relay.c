@@ -507,13 +507,14 @@ static void client_left(void *opaque)
 }
 
 /* Nothing is taken in from a client that has to wait for what the device is, nor while the far
- * server is given what the client has. */
+ * server is given what the client has; nor before it is known which eventfds it has. */
 static bool full(const void *opaque)
 {
     const struct relay *relay = opaque;
 
     return (relay->state == RELAY_JOINING && (!relay->told || relay->step >= RELAY_STEP_VECTORS)) ||
-           relay->command_count == RELAY_COMMANDS_MAX || relay->command_bytes >= RELAY_BYTES_MAX;
+           relay->giving || relay->command_count == RELAY_COMMANDS_MAX ||
+           relay->command_bytes >= RELAY_BYTES_MAX;
 }
 
 static const struct vfio_user_remote_ops remote_ops = {

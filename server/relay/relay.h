@@ -128,6 +128,7 @@ struct relay {
     struct relay_command commands[RELAY_COMMANDS_MAX];
     unsigned command_count;
     size_t command_bytes;
+    bool giving; /* one of them gives eventfds, or takes them away: the next has to wait for it */
 
     uint64_t passed_on; /* commands */
     uint64_t answered_dead;

@@ -372,6 +372,44 @@ static void interrupts_for_one_that_just_left(void **state)
     test_close_all(&fd, 1);
 }
 
+/* One of two commands for the same interrupt is refused: what the other brought is not forgotten for
+ * that. */
+static void interrupts_that_are_refused_once(void **state)
+{
+    const struct vfio_irq_set set = {
+        .argsz = sizeof(set),
+        .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+        .index = VFIO_PCI_MSIX_IRQ_INDEX,
+        .start = 4,
+        .count = 1,
+    };
+    struct test_answer answer;
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(test_relay_read32(&test, 0, 0x10, &value), 0);
+    test_open_eventfds(fds, 2);
+    test.far.odd_command = VFIO_USER_DEVICE_SET_IRQS;
+    test.far.odd = TEST_ODD_REFUSE;
+    test.far.odd_once = true;
+    for (unsigned i = 0; i < 2; i++) {
+        test_relay_send(&test, VFIO_USER_DEVICE_SET_IRQS, 0, &set, sizeof(set), &fds[i], 1);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        while (!test_relay_receive(&test, &answer)) {
+            test_relay_step(&test);
+        }
+        assert_int_equal(answer.error, i == 0 ? -EBUSY : 0);
+    }
+    test_far_leave(&test.far);
+    test_far_listen(&test.far);
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_RESET, NULL, 0, NULL), 0);
+    assert_true(test.far.eventfds[4] >= 0);
+    assert_int_equal(eventfd_write(test.far.eventfds[4], 1), 0);
+    assert_int_equal(test_eventfd_count(fds[1]), 1);
+    test_close_all(fds, 2);
+}
+
 /* What the client asks while the far server is given what there is waits for that. */
 static void nothing_changes_while_it_is_set_up(void **state)
 {
@@ -562,6 +600,7 @@ int main(void)
         TEST_ATTACHED(nonsense_is_as_good_as_death),
         TEST_ATTACHED(down_and_back),
         TEST_ATTACHED(interrupts_for_one_that_just_left),
+        TEST_ATTACHED(interrupts_that_are_refused_once),
         TEST_ATTACHED(nothing_changes_while_it_is_set_up),
         TEST_ATTACHED(it_comes_back_by_itself),
         TEST_ATTACHED(one_that_hangs_while_it_is_down),

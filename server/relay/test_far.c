@@ -92,6 +92,9 @@ static bool far_answer(struct test_far *far, const struct vfio_user_message *com
         far->odd_skip--;
         odd = TEST_ODD_NONE;
     }
+    if (odd != TEST_ODD_NONE && far->odd_once) {
+        far->odd = TEST_ODD_NONE;
+    }
     if (size > 0) {
         memcpy(bytes, data, size);
     }

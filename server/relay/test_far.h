@@ -45,6 +45,7 @@ struct test_far {
     uint16_t odd_command;
     enum test_odd odd;
     unsigned odd_skip; /* answer so many of them as one should */
+    bool odd_once;     /* and those after the first, too */
     bool hold;         /* take nothing in */
 
     /* The device. */
