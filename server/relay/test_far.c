@@ -225,7 +225,8 @@ static bool answer_access(struct test_far *far, const struct vfio_user_message *
 
 static bool handle(struct test_far *far, struct vfio_user_message *command)
 {
-    static const char version[] = "\0\0\0\0{\"capabilities\":{\"max_msg_fds\":8}}";
+    const char *capabilities = far->capabilities ? far->capabilities : "\"max_msg_fds\":8";
+    char version[128] = {0};
     const struct vfio_user_device_info device = {
         .argsz = sizeof(device),
         .flags = VFIO_DEVICE_FLAGS_PCI | (far->no_reset ? 0 : VFIO_DEVICE_FLAGS_RESET),
@@ -241,7 +242,8 @@ static bool handle(struct test_far *far, struct vfio_user_message *command)
     }
     switch (command->header.command) {
     case VFIO_USER_VERSION:
-        return far_answer(far, command, 0, version, sizeof(version), -1);
+        snprintf(version + 4, sizeof(version) - 4, "{\"capabilities\":{%s}}", capabilities);
+        return far_answer(far, command, 0, version, 4 + strlen(version + 4) + 1, -1);
     case VFIO_USER_DMA_MAP:
         far->mapped_files += command->n_fds;
         return far_answer(far, command, 0, NULL, 0, -1);

@@ -44,9 +44,10 @@ struct test_far {
     unsigned connections; /* ever */
     uint16_t odd_command;
     enum test_odd odd;
-    unsigned odd_skip; /* answer so many of them as one should */
-    bool odd_once;     /* and those after the first, too */
-    bool hold;         /* take nothing in */
+    unsigned odd_skip;        /* answer so many of them as one should */
+    bool odd_once;            /* and those after the first, too */
+    const char *capabilities; /* that it names; NULL: the usual */
+    bool hold;                /* take nothing in */
 
     /* The device. */
     uint8_t bar[TEST_BAR_SIZE];

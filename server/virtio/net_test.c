@@ -27,8 +27,10 @@
 
 #include "log.h"
 #include "loop.h"
+#include "support/fds.h"
 #include "unix_socket.h"
 #include "virtio/pci.h"
+#include "virtio/test_host.h"
 #include "virtio/test_iommu.h"
 #include "virtio/test_vhost.h"
 
@@ -568,23 +570,67 @@ static void it_leaves_for_longer(void **state)
     assert_true(both_run());
 }
 
+static void come_and_go(void)
+{
+    for (unsigned i = 1; i <= 5; i++) {
+        far_is_ready(0);
+        far_failed(-EPROTO);
+        WAIT_UNTIL(far.reconnections == i);
+    }
+}
+
 /* One that comes and goes is not asked without end. */
 static void pauses_grow(void **state)
 {
     unsigned before;
 
     (void)state;
-    for (int i = 0; i < 5; i++) {
-        far_is_ready(0);
-        far_failed(-EPROTO);
-        WAIT_UNTIL(far.reconnections == (unsigned)i + 1);
-    }
+    come_and_go();
     far_failed(-ETIMEDOUT);
     before = far.reconnections;
     for (int i = 0; i < 50; i++) {
         pass_time();
     }
     assert_int_equal(far.reconnections, before);
+}
+
+/* One that stayed is asked for soon. */
+static void it_stayed_for_long(void **state)
+{
+    unsigned before;
+
+    (void)state;
+    come_and_go();
+    far_is_ready(0);
+    before = far.reconnections;
+    ahead += 3;
+    far_failed(-EPROTO);
+    for (int i = 0; i < 50; i++) {
+        pass_time();
+    }
+    assert_int_equal(far.reconnections, before + 1);
+}
+
+static void watches_are_used_up(void **state)
+{
+    struct virtio_net *other = NULL;
+    const struct virtio_net_setup setup = {.far = all.path, .loop = &all.loop};
+    unsigned before = support_open_fds();
+
+    (void)state;
+    no_watches = true;
+    assert_int_equal(virtio_net_create(&setup, "other", &other), -ENOSPC);
+    no_watches = false;
+    assert_null(other);
+    assert_int_equal(support_open_fds(), before);
+    make_net();
+    listen_there();
+    no_watches = true;
+    WAIT_UNTIL(far.creations == 1);
+    assert_false(far.there);
+    no_watches = false;
+    WAIT_UNTIL(far.there);
+    begin();
 }
 
 static void memory_is_used_up(void **state)
@@ -722,6 +768,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_is_late, setup_lonely, teardown),
         cmocka_unit_test_setup_teardown(it_leaves_for_longer, setup, teardown),
         cmocka_unit_test_setup_teardown(pauses_grow, setup, teardown),
+        cmocka_unit_test_setup_teardown(it_stayed_for_long, setup, teardown),
+        cmocka_unit_test_setup_teardown(watches_are_used_up, setup_lonely, teardown),
         cmocka_unit_test_setup_teardown(memory_is_used_up, setup_lonely, teardown),
         cmocka_unit_test_setup_teardown(it_leaves_while_rings_stop, setup, teardown),
         cmocka_unit_test_setup_teardown(rings_stop_when_it_has_left, setup, teardown),
