@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "common/foreign.h"
 #include "device/requester.h"
 
 enum {
@@ -337,10 +338,11 @@ static bool answer_is_right(const struct request *request, const struct vfio_use
     }
 }
 
-static int error_of(const struct vfio_user_message *message)
+/* With `isolate` nobody wants the descriptors that come with an answer. */
+static int error_of(const struct viommu_vfio_user *far, const struct vfio_user_message *message)
 {
     if (!(message->header.flags & VFIO_USER_ERROR)) {
-        return message->fds_lost ? -EMFILE : 0;
+        return message->fds_lost && !far->config.isolate ? -EMFILE : 0;
     }
     return message->header.error && message->header.error <= ERRNO_MAX ? -(int)message->header.error
                                                                        : -EIO;
@@ -360,14 +362,14 @@ static int request_take(struct viommu_vfio_user *far, const struct vfio_user_mes
     }
     *out = *request;
     request_remove(far, request);
-    far_count_mapping(far, out, error_of(message));
+    far_count_mapping(far, out, error_of(far, message));
     return 0;
 }
 
 static int handle_answer(struct viommu_vfio_user *far, struct vfio_user_message *message)
 {
     struct viommu_vfio_user_reply reply = {
-        .error = error_of(message),
+        .error = error_of(far, message),
         .data = message->payload,
         .size = message->payload_size,
         .fds = message->fds,
@@ -399,6 +401,16 @@ static int handle_message(struct viommu_vfio_user *far, struct channel *channel,
     }
 }
 
+/*
+ * Is there room for descriptors? They come with answers. Of a server that is isolated there is one
+ * that is wanted: its second socket.
+ */
+static bool takes_fds(const struct viommu_vfio_user *far, const struct channel *channel)
+{
+    return channel == &far->main && !(far->config.isolate && far->agreed) &&
+           foreign_aside() < FOREIGN_ASIDE_MAX;
+}
+
 /* Receives, and writes what waits. Returns 0 or a negative errno: it is over. */
 static int serve(struct viommu_vfio_user *far, struct channel *channel)
 {
@@ -417,6 +429,7 @@ static int serve(struct viommu_vfio_user *far, struct channel *channel)
         if (ret < 0 || full) {
             break;
         }
+        channel->connection.no_fds = !takes_fds(far, channel);
         ret = vfio_user_connection_receive(&channel->connection, &message);
         if (ret <= 0) {
             break;

@@ -51,7 +51,7 @@ struct viommu_vfio_user_reply {
 struct viommu_vfio_user_config {
     struct viommu_device *device; /* whose translations it uses; it outlives the object */
     int fd;                       /* a connected stream socket; taken over when creating succeeds */
-    bool isolate;                 /* pass no file of guest memory */
+    bool isolate; /* pass no file of guest memory; nor is one taken: answers have no descriptors */
     uint64_t mappings_max;        /* regions at most; 0: as many as the server says it takes */
     uint32_t timeout_ms;          /* for an answer to anything; 0: 1000 */
     /* Any may be NULL. Called from viommu_vfio_user_process() with nothing locked; they may call
