@@ -76,6 +76,8 @@ def seeds():
     whole["taken-back"] = up + op(CALL, 2) + op(CALL, 3) + USE
     whole["call-in-reset"] = up + RESET + op(CALL) + op(CALL, 1) + BOTH
     whole["steady"] = up + op(FAILED) + AGAIN + op(FAILED) + AGAIN + op(TIME, 3) + op(FAILED) + AGAIN + USE
+    for errors in range(1, 7):
+        whole["errors-%d" % errors] = up + op(FAILED) + op(ERRORS, errors) + op(TIME) * 4 + op(READY) + USE
     memory = bytes([LISTENS | IN_MEMORY]) + op(READY) + begin()
     whole["memory-leaves-while-it-stops"] = memory + op(MASTER, 0) + op(FAILED) + op(MASTER, 1) + AGAIN + USE
     whole["memory-stopped-when-gone"] = memory + op(FAILED) + op(MASTER, 0) + op(MASTER, 1) + AGAIN + USE + RESET + BOTH

@@ -178,9 +178,7 @@ int viommu_vhost_accept(struct viommu_vhost *vhost, uint64_t features)
     check(!(features & ~viommu_vhost_features(vhost)), "accepted what is not offered");
     check(features & UINT64_C(1) << VIRTIO_F_ACCESS_PLATFORM, "accepted without translation");
     for (unsigned i = 0; i < RINGS; i++) {
-        if (vhost->rings[i].runs || vhost->rings[i].stopping) {
-            return -EBUSY;
-        }
+        check(!vhost->rings[i].runs && !vhost->rings[i].stopping, "accepted while a ring runs");
     }
     vhost->accepted = true;
     return 0;
