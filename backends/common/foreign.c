@@ -161,16 +161,18 @@ static bool is_anonymous(const struct statx *what)
     return is;
 }
 
-static bool is_unix_socket(int fd)
+/* Those of a stream to another machine can wait. */
+static bool is_plain_socket(int fd)
 {
-    int domain;
-    socklen_t size = sizeof(domain);
+    int domain, type;
+    socklen_t size = sizeof(int);
 
-    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+           getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
+           (domain == AF_UNIX || type == SOCK_DGRAM);
 }
 
-/* Does closing it wait for nobody? */
-static bool closes_at_once(int fd)
+bool foreign_closes_at_once(int fd)
 {
     struct statx what;
 
@@ -184,7 +186,7 @@ static bool closes_at_once(int fd)
     case S_IFREG:
         return is_anonymous(&what) || is_on_trusted_mount(&what);
     case S_IFSOCK:
-        return is_unix_socket(fd);
+        return is_plain_socket(fd);
     case S_IFCHR: /* of these /dev/null and /dev/zero */
         return what.stx_rdev_major == 1;
     case S_IFIFO:
@@ -197,7 +199,7 @@ static bool closes_at_once(int fd)
 
 void foreign_close(int fd)
 {
-    if (closes_at_once(fd)) {
+    if (foreign_closes_at_once(fd)) {
         close(fd);
     } else {
         atomic_fetch_add(&aside, 1);

@@ -39,6 +39,9 @@ int foreign_identify(int fd, struct foreign_identity *identity);
 /* Is it a regular file, and none of a file system that is a process? */
 bool foreign_is_file(int fd);
 
+/* Does closing it wait for nobody? */
+bool foreign_closes_at_once(int fd);
+
 /* Closes it, or puts it aside. */
 void foreign_close(int fd);
 

@@ -280,6 +280,7 @@ static void what_closes_at_once(void **state)
     foreign_close(sockets[1]);
     foreign_close(pipes[0]);
     foreign_close(pipes[1]);
+    foreign_close(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     foreign_close(memfd_create("test", MFD_CLOEXEC));
     foreign_close(eventfd(0, EFD_CLOEXEC));
     foreign_close(epoll_create1(EPOLL_CLOEXEC));

@@ -435,7 +435,9 @@ static int serve(struct viommu_vfio_user *far, struct channel *channel)
             break;
         }
         bytes += message.header.size;
+        far->moved = 0;
         ret = handle_message(far, channel, &message);
+        bytes += far->moved;
         if (ret < 0) {
             break;
         }
@@ -548,6 +550,13 @@ size_t viommu_vfio_user_transfer_max(const struct viommu_vfio_user *far)
     uint64_t max = far->capabilities.max_data_xfer_size;
 
     return far->ready ? (size_t)(max < VFIO_USER_MAX_DATA ? max : VFIO_USER_MAX_DATA) : 0;
+}
+
+size_t viommu_vfio_user_fds_max(const struct viommu_vfio_user *far)
+{
+    uint64_t max = far->capabilities.max_msg_fds;
+
+    return far->ready ? (size_t)(max < VFIO_USER_MAX_FDS ? max : VFIO_USER_MAX_FDS) : 0;
 }
 
 int viommu_vfio_user_statistics(const struct viommu_vfio_user *far,

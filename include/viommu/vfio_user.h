@@ -88,6 +88,10 @@ int viommu_vfio_user_subscription(struct viommu_vfio_user *far, struct viommu_su
 /* The largest amount of data in one region access that the server takes; 0 before it is ready. */
 size_t viommu_vfio_user_transfer_max(const struct viommu_vfio_user *far);
 
+/* The largest number of descriptors that the server takes with one command; 0 before it is ready, and
+   of one that takes none. */
+size_t viommu_vfio_user_fds_max(const struct viommu_vfio_user *far);
+
 /*
  * Sends a command: its number (of the protocol), and a payload in two parts, either may be empty;
  * descriptors are copied. `reply` is called once, from viommu_vfio_user_process(), when the answer

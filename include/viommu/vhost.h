@@ -133,8 +133,10 @@ struct viommu_vhost_ring {
     uint64_t descriptors;
     uint64_t available;
     uint64_t used;
-    int kick; /* an eventfd: the driver notifies; -1: none, it polls. Not kept: copied */
-    int call; /* an eventfd: the device interrupts; -1: it does not. Likewise */
+    /* Eventfds; not kept, but copied. A back-end has them, too, and can make a plain write or read
+       of either wait for ever, whatever poll() said. */
+    int kick; /* the driver notifies; -1: none, it polls */
+    int call; /* the device interrupts; -1: it does not */
 };
 
 /*
