@@ -5,7 +5,7 @@ The bytes are what relay_fuzz.c reads.
 """
 import struct
 
-ANSWER, SAY, COMMAND, LEAVE, GO, HOLD, TIME, CLIENT, MEMORY, RAW, WAIT, LACK, DIE, BUSY = range(0xff, 0xf1, -1)
+ANSWER, SAY, COMMAND, LEAVE, GO, HOLD, TIME, CLIENT, MEMORY, RAW, WAIT, LACK, DIE, BUSY, SIGNAL = range(0xff, 0xf0, -1)
 ISOLATED, QUICK, ALONE, LACKS = 1, 2, 4, 8
 NO_REPLY, FDS, UNREAD = 1, 2, 4
 ERROR, NUMBER, FD, NONE = 0x10, 0x20, 0x40, 0x80
@@ -216,7 +216,21 @@ def late_seeds():
         whole["hears-last-" + name] = b"\0" + UP + INFOS + give + record(LEAVE, 1) + asked + UP + read()
         whole["late-" + name] = bytes([QUICK]) + UP + INFOS + give + record(HOLD) + asked + record(WAIT, 9) + record(HOLD) + UP + read()
         whole["half-%s" % name] = b"\0" + UP + INFOS + after(0, 0, bytes(8)) + asked + UP + read()
+    few = after(0, 0, version(b'"max_msg_fds":3'))
+    all_irqs = irqs(TRIGGER, 2, 0, 8, 8)
+    for isolated in 0, 1:
+        whole["signals-%d" % isolated] = bytes([isolated]) + UP + INFOS + give + record(SIGNAL) + record(SIGNAL, 1) + give + \
+            record(SIGNAL) + record(LEAVE) + record(SIGNAL) + UP + record(SIGNAL) + irqs(TRIGGER, 2, 0, 3) + record(SIGNAL)
+        whole["parts-%d" % isolated] = bytes([isolated]) + few + UP + INFOS + all_irqs + record(SIGNAL) + again
+        for refused in range(3):
+            whole["parts-refused-%d-%d" % (refused, isolated)] = bytes([isolated]) + few + UP + INFOS + \
+                after(refused, ERROR, b"\x10") + all_irqs + read() + again
+        for lacking in range(1, 9):
+            whole["parts-lack-%d-%d" % (lacking, isolated)] = bytes([isolated]) + few + UP + INFOS + record(LACK, lacking) + \
+                all_irqs + read() + again
     for lacking in range(1, 12):
+        whole["isolate-lacks-then-%d" % lacking] = bytes([ISOLATED]) + UP + INFOS + give + record(LEAVE, 1) + \
+            record(LACK, lacking) + record(RAW) + UP + record(RESET) + UP + read() + record(SIGNAL)
         whole["lacks-%d" % lacking] = bytes([LACKS * lacking]) + UP + read()
         whole["lacks-then-%d" % lacking] = b"\0" + UP + INFOS + give + record(LEAVE, 1) + record(LACK, lacking) + \
             record(RAW) + UP + record(RESET) + UP + read()

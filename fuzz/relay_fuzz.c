@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "host.h"
@@ -50,6 +51,8 @@ enum action {
     ACTION_WAIT = 0xf5,   /* `flags` times 100 ms pass */
     ACTION_LACK = 0xf4,   /* the how many-th thing (`flags`) cannot be made */
     ACTION_BUSY = 0xf2,   /* it takes in no connection; or again */
+    ACTION_SIGNAL = 0xf1, /* it interrupts by all eventfds that it ever had; with `flags` somebody
+                             else takes the first signal */
     ACTION_CLIENT = 0xf8, /* the client leaves, and another comes */
     ACTION_MEMORY = 0xf7, /* guest memory leaves, or comes */
     ACTION_RAW = 0xf6,    /* the client sends these bytes */
@@ -66,6 +69,7 @@ enum action {
                            with ANSWER_ERROR: of another file system */
 
     ANSWERS_MAX = 16,
+    GIVEN_MAX = 16,
     TURNS_MAX = 64,
     MESSAGE_MAX = 4096,
     RAM_SIZE = 1 << 16,
@@ -86,6 +90,8 @@ struct far {
     struct vfio_user_connection connection;
     struct answer answers[ANSWERS_MAX];
     unsigned answer_count;
+    int given[GIVEN_MAX]; /* eventfds, the last ones, of other connections, too */
+    unsigned given_count;
 };
 
 struct world {
@@ -108,12 +114,23 @@ static const struct pci_dma_region ram_region = {
 };
 static char path[64];
 static int ram_fd = -1, other_fd = -1, event_fd = -1;
+static bool taken; /* somebody else takes the next signal, just before us */
 
 static void check(bool condition)
 {
     if (!condition) {
         abort();
     }
+}
+
+ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    if (taken) {
+        taken = false;
+        errno = EAGAIN;
+        return -1;
+    }
+    return syscall(SYS_preadv2, fd, iov, (long)count, (long)offset, 0L, (long)flags);
 }
 
 static void remove_socket(void)
@@ -271,6 +288,42 @@ static void far_answer(struct far *far, const struct vfio_user_message *command)
     far_send(far, header, data, size, fd ? ram_fd : -1);
 }
 
+/* Keeps the descriptors that came with a command. */
+static void far_keep(struct far *far, struct vfio_user_message *message)
+{
+    for (unsigned i = 0; i < message->n_fds; i++) {
+        int *place = &far->given[far->given_count++ % GIVEN_MAX];
+
+        if (far->given_count > GIVEN_MAX) {
+            close(*place);
+        }
+        *place = message->fds[i];
+        message->fds[i] = -1;
+    }
+}
+
+static unsigned far_given(const struct far *far)
+{
+    return far->given_count < GIVEN_MAX ? far->given_count : GIVEN_MAX;
+}
+
+static void far_signals(struct far *far)
+{
+    const uint64_t one = 1;
+
+    for (unsigned i = 0; i < far_given(far); i++) {
+        (void)!write(far->given[i], &one, sizeof(one));
+    }
+}
+
+static void far_forgets(struct far *far)
+{
+    for (unsigned i = 0; i < far_given(far); i++) {
+        close(far->given[i]);
+    }
+    far->given_count = 0;
+}
+
 /* Takes in and answers all that came; returns whether there was anything. */
 static bool far_step(struct far *far)
 {
@@ -288,6 +341,9 @@ static bool far_step(struct far *far)
         ret = vfio_user_connection_receive(&far->connection, &message);
         any = any || ret > 0;
         if (ret > 0 && (message.header.flags & VFIO_USER_TYPE_MASK) == VFIO_USER_TYPE_COMMAND) {
+            if (message.header.command == VFIO_USER_DEVICE_SET_IRQS) {
+                far_keep(far, &message);
+            }
             far_answer(far, &message);
         }
     }
@@ -448,6 +504,10 @@ static void record(struct world *world, uint8_t what, uint8_t flags, const uint8
             check(listen(far->listener, far->busy ? 0 : 4) == 0);
         }
         break;
+    case ACTION_SIGNAL:
+        taken = flags;
+        far_signals(far);
+        break;
     case ACTION_LACK:
         host_left = flags;
         return;
@@ -530,6 +590,8 @@ static void play(struct world *world, const uint8_t *data, size_t size)
 static void close_world(struct world *world)
 {
     far_drop(&world->far);
+    far_forgets(&world->far);
+    taken = false;
     if (world->far.listener >= 0) {
         far_go(&world->far, true);
     }
