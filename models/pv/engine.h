@@ -92,6 +92,18 @@ enum pv_enabling {
     PV_ENABLED,
 };
 
+/* A page that is taken away by force: where the last call came to. */
+struct pv_revoking {
+    struct pv_walk walk;
+    bool there; /* the walk has begun */
+    bool busy;  /* a call is at it */
+    bool retry; /* contexts that are isolated, too */
+};
+
+enum {
+    PV_REVOKING = 4, /* pages of a VM that are taken away at the same time without beginning anew */
+};
+
 struct pv_vm {
     uint32_t id;
     uint64_t serial;
@@ -117,6 +129,8 @@ struct pv_vm {
     struct pv_alias *aliases; /* of its pages that others have as theirs */
     uint64_t alias_count;
     struct range_set leaving; /* frames that are about to be removed */
+    struct pv_revoking revoking[PV_REVOKING];
+    unsigned revoking_next; /* which makes room for another */
     /* While it dies, where the call that takes it apart has come to. */
     struct pv_walk walk; /* in the index, where that has begun */
     bool walking;

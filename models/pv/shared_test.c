@@ -474,8 +474,10 @@ static void test_taken(void **state)
 static void test_taken_where_a_flush_fails(void **state)
 {
     (void)state;
-    revoke_all(0, (void *)(uintptr_t)(1 + 16));
-    revoke_all(0, (void *)(uintptr_t)(1 + 2 * 16));
+    for (unsigned yield_every = 0; yield_every < 3; yield_every++) {
+        revoke_all(yield_every, (void *)(uintptr_t)(1 + 16));
+        revoke_all(yield_every, (void *)(uintptr_t)(1 + 2 * 16)); /* in front of the others */
+    }
 }
 
 /* What was taken is no step's end; a call that never yields gives the lock up all the same. */
