@@ -380,6 +380,7 @@ int pv_run_acknowledge(struct pv_run *run)
 {
     const struct viommu_pv_acknowledge_call *in = &run->call->in.acknowledge;
     struct viommu_pv *pv = run->pv;
+    const struct pv_wanted wanted = {.frame = in->frame};
     uint64_t remaining;
     bool leaving;
     int error = in->frame > pv->config.frame_max ? -ERANGE : pv_enter_named(run, in->vm);
@@ -388,9 +389,13 @@ int pv_run_acknowledge(struct pv_run *run)
         return error;
     }
     pv_lock(pv);
-    remaining = pv_places(run, in->frame, false, NULL, 0);
+    error = pv_places(run, &wanted);
     leaving = pv_vm_leaving(run->named, in->frame, in->frame);
     pv_unlock(pv);
+    if (error) {
+        return error;
+    }
+    remaining = run->call->search.count;
     if (!remaining && !pv_may_use(run, run->named->id, VIOMMU_PV_READ) &&
         !pv_may_use(run, run->named->id, VIOMMU_PV_WRITE)) {
         return -EPERM;

@@ -292,6 +292,19 @@ static void map(struct viommu_pv *pv, uint32_t vm, uint32_t context, uint32_t of
     }
 }
 
+static uint32_t map_pages(struct viommu_pv *pv, uint64_t frame, uint64_t device_frame,
+                          uint64_t count, struct viommu_pv_answer *out)
+{
+    struct viommu_pv_map_call in = {.head = HEAD(VIOMMU_PV_MAP, in),
+                                    .vm = OWNER,
+                                    .frame = frame,
+                                    .device_frame = device_frame,
+                                    .count = count,
+                                    .perm = VIOMMU_PV_READ};
+
+    return call(pv, 1, &in, sizeof(in), out, sizeof(*out));
+}
+
 static uint32_t unmap(struct viommu_pv *pv, uint32_t vm, uint32_t context, uint32_t of,
                       uint64_t device_frame)
 {
@@ -434,13 +447,148 @@ static void test_asked_for(void **state)
     assert_steps();
     count_steps();
     assert_int_equal(acknowledge(pv, 1), 2 * EACH);
-    assert_in_range(pv_steps, 0, STEPS * MAPPINGS);
+    assert_steps();
+    now.yield_every = 1;
+    assert_int_equal(acknowledge(pv, 1), 2 * EACH);
+    assert_steps();
+    assert_true(now.asked > 2 * EACH / 100);
+    now.yield_every = 0;
     count_steps();
     assert_int_equal(viommu_pv_page_settle(pv, OWNER, FRAME), 0);
     assert_steps();
     /* It stayed after all; it may be asked for anew, and then is. */
     assert_int_equal(viommu_pv_page_remove(pv, OWNER, FRAME), VIOMMU_PENDING);
     assert_int_equal(now.told, 2 * MAPPINGS - EACH);
+    end(pv);
+}
+
+/* Frees context 1 of VM 1 and makes another, with a few mappings. */
+static void replace_context(struct viommu_pv *pv)
+{
+    struct viommu_pv_free_call in = {.head = HEAD(VIOMMU_PV_CONTEXT_FREE, in), .context = 1};
+    struct viommu_pv_alloc_call alloc = {.head = HEAD(VIOMMU_PV_CONTEXT_ALLOC, alloc)};
+    struct viommu_pv_alloc out;
+
+    assert_int_equal(call(pv, 1, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(call(pv, 1, &alloc, sizeof(alloc), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.context, 1);
+    map(pv, 1, 1, OWNER, ITEMS);
+}
+
+/*
+ * What maps the page is looked for, and the call yields. What was found is neither found again nor
+ * lost when it goes meanwhile; a context in the place of the one that was being looked at is not it.
+ */
+static void test_found_while_it_changes(void **state)
+{
+    static struct {
+        struct viommu_pv_find find;
+        struct viommu_pv_place places[ITEMS];
+    } out;
+    struct viommu_pv_find_call in = {
+        .head = HEAD(VIOMMU_PV_FIND, in), .vm = OWNER, .room = ITEMS, .frame = FRAME};
+    struct viommu_pv_call *rest;
+    struct viommu_pv *pv = begin();
+    size_t written;
+    uint64_t found;
+
+    (void)state;
+    now.yield_every = 1;
+    assert_int_equal(viommu_pv_call(pv, 1, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+                     VIOMMU_PENDING);
+    while (rest->search.count < EACH / 2) {
+        assert_int_equal(viommu_pv_resume(pv, rest, &out, sizeof(out), &written), VIOMMU_PENDING);
+    }
+    now.yield_every = 0;
+    assert_int_equal(unmap(pv, 1, 0, OWNER, 3), VIOMMU_PV_OK);        /* was found */
+    assert_int_equal(unmap(pv, 1, 0, OWNER, EACH - 1), VIOMMU_PV_OK); /* will not be */
+    now.yield_every = 1;
+    while (rest->search.count < EACH + EACH / 2) {
+        assert_int_equal(viommu_pv_resume(pv, rest, &out, sizeof(out), &written), VIOMMU_PENDING);
+    }
+    found = rest->search.count;
+    assert_true(rest->search.context == 1 && rest->search.device_frame == found - (EACH - 1));
+    now.yield_every = 0;
+    replace_context(pv);
+    assert_int_equal(viommu_pv_resume(pv, rest, &out, sizeof(out), &written), 0);
+    assert_int_equal(out.find.answer.status, VIOMMU_PV_OK);
+    assert_int_equal(out.find.count, found);
+    assert_int_equal(out.find.answer.done, ITEMS);
+    for (unsigned i = 0; i < ITEMS; i++) {
+        assert_int_equal(out.places[i].device_frame, i);
+        assert_int_equal(out.places[i].context, 0);
+    }
+    assert_steps();
+    end(pv);
+}
+
+/* Up to so many mappings of a page, whosever they are, are looked at in another order. */
+static void test_found_among_a_few(void **state)
+{
+    static struct {
+        struct viommu_pv_find find;
+        struct viommu_pv_place places[ITEMS];
+    } out;
+    struct viommu_pv_find_call in = {
+        .head = HEAD(VIOMMU_PV_FIND, in), .vm = OWNER, .room = ITEMS, .frame = FRAME};
+    static const unsigned counts[] = {1, 31, 32, 33, 1023, 1024, 1025, 1056};
+    static bool seen[ITEMS];
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        struct viommu_pv *pv = begin_empty();
+
+        map(pv, 1, 0, OWNER, ITEMS);
+        for (unsigned at = counts[i]; at < ITEMS; at++) {
+            assert_int_equal(unmap(pv, 1, 0, OWNER, at), VIOMMU_PV_OK);
+        }
+        assert_int_equal(flush(pv, 1, 0), VIOMMU_PV_OK);
+        count_steps();
+        assert_int_equal(call(pv, 1, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+        assert_int_equal(out.find.count, counts[i]);
+        assert_int_equal(out.find.answer.done, counts[i]);
+        memset(seen, 0, sizeof(seen));
+        for (unsigned at = 0; at < counts[i]; at++) {
+            assert_true(out.places[at].device_frame < counts[i]);
+            assert_false(seen[out.places[at].device_frame]);
+            seen[out.places[at].device_frame] = true;
+        }
+        assert_steps();
+        end(pv);
+    }
+}
+
+/* More pages at once than are remembered; each call about another one. */
+static void test_many_taken_in_turn(void **state)
+{
+    enum { PAGES = 7, OFTEN = 200 };
+    struct viommu_pv *pv = begin_empty();
+    struct viommu_pv_answer out;
+    unsigned left = PAGES;
+    bool done[PAGES] = {false};
+
+    (void)state;
+    for (unsigned i = 0; i < OFTEN; i++) {
+        assert_int_equal(map_pages(pv, 0, i * PAGES, PAGES, &out), VIOMMU_PV_OK);
+    }
+    for (uint64_t frame = 0; frame < PAGES; frame++) {
+        assert_int_equal(viommu_pv_page_remove(pv, OWNER, frame), VIOMMU_PENDING);
+    }
+    now.yield_every = 1;
+    for (unsigned round = 0; left; round++) {
+        assert_true(round < OFTEN);
+        for (uint64_t frame = 0; frame < PAGES; frame++) {
+            int ret = done[frame] ? VIOMMU_PENDING : viommu_pv_page_revoke(pv, OWNER, frame);
+
+            assert_true(ret == 0 || ret == VIOMMU_PENDING);
+            done[frame] |= ret == 0;
+            left -= ret == 0;
+            assert_null(pv_check(pv));
+        }
+    }
+    for (uint64_t frame = 0; frame < PAGES; frame++) {
+        assert_int_equal(viommu_pv_page_settle(pv, OWNER, frame), 0);
+    }
     end(pv);
 }
 
@@ -573,19 +721,6 @@ static void test_balloon(void **state)
     end(pv);
 }
 
-static uint32_t map_pages(struct viommu_pv *pv, uint64_t frame, uint64_t device_frame,
-                          uint64_t count, struct viommu_pv_answer *out)
-{
-    struct viommu_pv_map_call in = {.head = HEAD(VIOMMU_PV_MAP, in),
-                                    .vm = OWNER,
-                                    .frame = frame,
-                                    .device_frame = device_frame,
-                                    .count = count,
-                                    .perm = VIOMMU_PV_READ};
-
-    return call(pv, 1, &in, sizeof(in), out, sizeof(*out));
-}
-
 /* Without memory for what stands for several, a second mapping fails whole; and is tried again, by
    itself. */
 static void test_without_memory(void **state)
@@ -628,6 +763,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unmapped),
         cmocka_unit_test(test_asked_for),
+        cmocka_unit_test(test_found_while_it_changes),
+        cmocka_unit_test(test_found_among_a_few),
+        cmocka_unit_test(test_many_taken_in_turn),
         cmocka_unit_test(test_taken),
         cmocka_unit_test(test_taken_where_a_flush_fails),
         cmocka_unit_test(test_context_freed_of_what_was_taken),
