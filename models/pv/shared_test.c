@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
+#include "support/pv_quiet.h"
 
 enum {
     MAPPINGS = 100000,
@@ -55,12 +56,6 @@ static int op_lookup(void *opaque, uint32_t vm, uint64_t frame, unsigned order,
     return 0;
 }
 
-static int op_prepare(void *opaque, uint32_t vm, uint64_t frame, unsigned order, bool write)
-{
-    (void)opaque, (void)vm, (void)frame, (void)order, (void)write;
-    return -EAGAIN;
-}
-
 static int op_get_page(void *opaque, uint32_t vm, uint64_t frame, unsigned order, uint64_t handle)
 {
     (void)opaque, (void)vm, (void)frame, (void)order;
@@ -87,52 +82,10 @@ static void op_put_type(void *opaque, unsigned order, uint64_t handle)
     now.types -= handle == HANDLE;
 }
 
-static void op_mark_dirty(void *opaque, unsigned order, uint64_t handle)
-{
-    (void)opaque, (void)order, (void)handle;
-}
-
-static bool op_may_call(void *opaque, uint32_t vm, unsigned operation)
-{
-    (void)opaque, (void)vm, (void)operation;
-    return true;
-}
-
-static bool op_may_use(void *opaque, uint32_t vm, uint32_t other, uint32_t perm)
-{
-    (void)opaque, (void)vm, (void)other, (void)perm;
-    return true;
-}
-
-static int op_reserved(void *opaque, uint32_t vm, uint32_t device, struct viommu_pv_range *ranges,
-                       size_t room, size_t *count)
-{
-    (void)opaque, (void)vm, (void)device, (void)ranges, (void)room;
-    *count = 0;
-    return 0;
-}
-
 static int op_context_create(void *opaque, uint32_t vm, uint32_t context, void **space)
 {
     (void)opaque;
     *space = (void *)(uintptr_t)(1 + vm * 16 + context);
-    return 0;
-}
-
-static void op_context_destroy(void *opaque, void *space)
-{
-    (void)opaque, (void)space;
-}
-
-static int op_attach(void *opaque, uint32_t device, void *from, void *to)
-{
-    (void)opaque, (void)device, (void)from, (void)to;
-    return 0;
-}
-
-static int op_identity(void *opaque, void *space, uint64_t first, uint64_t last, bool mapped)
-{
-    (void)opaque, (void)space, (void)first, (void)last, (void)mapped;
     return 0;
 }
 
@@ -157,17 +110,6 @@ static int op_flush(void *opaque, void *space, uint64_t first, uint64_t last)
     return space == now.fails ? -EIO : 0;
 }
 
-static void op_isolate(void *opaque, void *space)
-{
-    (void)opaque, (void)space;
-}
-
-static int op_drop_default(void *opaque, uint32_t vm, void *space, uint64_t *cursor)
-{
-    (void)opaque, (void)vm, (void)space, (void)cursor;
-    return 0;
-}
-
 static bool op_yield(void *opaque)
 {
     (void)opaque;
@@ -184,36 +126,23 @@ static void op_give_back(void *opaque, uint32_t mapper, uint32_t context, uint64
     }
 }
 
-static void op_acknowledged(void *opaque, uint32_t mapper, uint32_t vm, uint64_t frame,
-                            uint64_t remaining)
-{
-    (void)opaque, (void)mapper, (void)vm, (void)frame, (void)remaining;
-}
+static struct viommu_pv_ops ops;
 
-static const struct viommu_pv_ops ops = {
-    .lookup = op_lookup,
-    .prepare = op_prepare,
-    .get_page = op_get_page,
-    .put_page = op_put_page,
-    .get_type = op_get_type,
-    .put_type = op_put_type,
-    .mark_dirty = op_mark_dirty,
-    .may_call = op_may_call,
-    .may_use = op_may_use,
-    .reserved = op_reserved,
-    .context_create = op_context_create,
-    .context_destroy = op_context_destroy,
-    .attach = op_attach,
-    .identity = op_identity,
-    .map = op_map,
-    .unmap = op_unmap,
-    .flush = op_flush,
-    .isolate = op_isolate,
-    .drop_default = op_drop_default,
-    .yield = op_yield,
-    .give_back = op_give_back,
-    .acknowledged = op_acknowledged,
-};
+static void prepare_ops(void)
+{
+    ops = pv_quiet();
+    ops.lookup = op_lookup;
+    ops.get_page = op_get_page;
+    ops.put_page = op_put_page;
+    ops.get_type = op_get_type;
+    ops.put_type = op_put_type;
+    ops.context_create = op_context_create;
+    ops.map = op_map;
+    ops.unmap = op_unmap;
+    ops.flush = op_flush;
+    ops.yield = op_yield;
+    ops.give_back = op_give_back;
+}
 
 /* ---- steps ---- */
 
@@ -354,6 +283,7 @@ static struct viommu_pv *begin_empty(void)
     struct viommu_pv *pv;
 
     memset(&now, 0, sizeof(now));
+    prepare_ops();
     assert_int_equal(viommu_pv_create(&config, &pv), 0);
     for (uint32_t vm = 0; vm <= OTHER; vm++) {
         assert_int_equal(viommu_pv_vm_add(pv, vm, true), 0);
