@@ -6,11 +6,12 @@
  * included.
  *
  * The first byte: how often long calls yield (two bits), which VMs have not enabled the interface
- * (four), whether those began with something mapped, and whether more may await a flush. Then an operation is two bytes, which
- * allocation fails and which step (0: none), and one that says what comes: how long a raw call is,
- * whose bytes follow; 0, a random operation, of eight bytes; or one of `enum` below. A raw call's
- * head has the version, operation and size that would be right, xor'ed with what the input has
- * there. One that yields is gone on with at once, or kept, as the input says.
+ * (four), whether those began with something mapped, and whether more may await a flush. Then an
+ * operation is two bytes, which allocation fails and which step (0: none), and one that says what
+ * comes: how long a raw call is, whose bytes follow; 0, a random operation, of eight bytes; or one
+ * of `enum` below. A raw call's head has the version, operation and size that would be right,
+ * xor'ed with what the input has there. One that yields is gone on with at once, or kept, as the
+ * input says.
  */
 #include "bytes.h"
 

@@ -418,7 +418,7 @@ void pv_unmap_stopped(struct pv_run *run);
 /* Slots of the caller that map a frame of the named VM. */
 struct pv_wanted {
     uint64_t frame;
-    bool live; /* or all that hold references */
+    bool live;                      /* or all that hold references */
     struct viommu_pv_place *places; /* the first `room` are written down */
     uint32_t room;
 };

@@ -164,8 +164,8 @@ static int admit(const struct way *way)
 }
 
 /*
- * What is in the way of a slot: 0, -EEXIST, or -EAGAIN when it waits to be flushed. Of many of these
- * not all are looked at, as they are flushed at any rate: what else there is is seen then.
+ * What is in the way of a slot: 0, -EEXIST, or -EAGAIN when it waits to be flushed. Of many of
+ * these not all are looked at, as they are flushed at any rate: what else there is is seen then.
  */
 static int in_the_way(const struct pv_run *run, const struct pv_item *item)
 {

@@ -2,9 +2,9 @@
 /*
  * Random operations on several VMs, contexts and page states. After each all that must hold is
  * checked (test_world.h). Steps and allocations fail now and then; a world that yields at every
- * step goes beside one that never does, and answers the same; and others are called in the middle of
- * a step, and between two, where pages and whole VMs go that the first is at. How much may await a
- * flush, what a VM may have, and which orders of pages there are depends on the seed.
+ * step goes beside one that never does, and answers the same; and others are called in the middle
+ * of a step, and between two, where pages and whole VMs go that the first is at. How much may await
+ * a flush, what a VM may have, and which orders of pages there are depends on the seed.
  *
  * Long runs: pv_random_test --seed N --seeds N --operations N.
  */
@@ -101,7 +101,7 @@ static void test_random(void **state)
 
 /* ---- others at the same time ---- */
 
-static uint64_t others;     /* the seed of what they do */
+static uint64_t others;      /* the seed of what they do */
 static unsigned others_left; /* so often, at most, during one operation */
 
 static void another(struct world *world)

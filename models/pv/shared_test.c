@@ -407,7 +407,8 @@ static void replace_context(struct viommu_pv *pv)
 
 /*
  * What maps the page is looked for, and the call yields. What was found is neither found again nor
- * lost when it goes meanwhile; a context in the place of the one that was being looked at is not it.
+ * lost when it goes meanwhile; a context in the place of the one that was being looked at is not
+ * it.
  */
 static void test_found_while_it_changes(void **state)
 {

@@ -418,8 +418,8 @@ static inline int world_map(void *opaque, void *space, uint64_t device_frame, un
                     it->stale[i].device_frame >= device_frame + (1u << order));
     }
     it->live_count++;
-    *at = (struct world_translation){true,          logged,       (uint8_t)order,
-                                     (uint8_t)perm, device_frame, handle, 0};
+    *at = (struct world_translation){true,   logged, (uint8_t)order, (uint8_t)perm, device_frame,
+                                     handle, 0};
     if (logged) {
         world->pages[handle].unmarked = true;
     }

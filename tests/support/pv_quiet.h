@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A hypervisor for the engine of paravirtual operations (viommu/pv.h) that agrees to everything, does
- * nothing and keeps nothing: every frame is a page of the VM that is named, whose handle is its
- * number. Tests and benchmarks that judge something else than a hypervisor take this table, and put
- * in it what they judge. (models/pv/test_world.h is one that judges all of it.)
+ * A hypervisor for the engine of paravirtual operations (viommu/pv.h) that agrees to everything,
+ * does nothing and keeps nothing: every frame is a page of the VM that is named, whose handle is
+ * its number. Tests and benchmarks that judge something else than a hypervisor take this table, and
+ * put in it what they judge. (models/pv/test_world.h is one that judges all of it.)
  */
 #ifndef VIOMMU_TESTS_PV_QUIET_H
 #define VIOMMU_TESTS_PV_QUIET_H
