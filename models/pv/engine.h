@@ -130,7 +130,6 @@ struct pv_vm {
     uint64_t alias_count;
     struct range_set leaving; /* frames that are about to be removed */
     struct pv_revoking revoking[PV_REVOKING];
-    unsigned revoking_next; /* which makes room for another */
     /* While it dies, where the call that takes it apart has come to. */
     struct pv_walk walk; /* in the index, where that has begun */
     bool walking;

@@ -272,15 +272,14 @@ static struct pv_revoking *revoking_free(struct pv_vm *vm)
     struct pv_revoking *it = NULL;
 
     for (unsigned i = 0; i < PV_REVOKING && (!it || it->there); i++) {
-        struct pv_revoking *at = &vm->revoking[(vm->revoking_next + i) % PV_REVOKING];
+        struct pv_revoking *at = &vm->revoking[i];
 
         if (!at->there || (!at->busy && !it)) {
             it = at;
         }
     }
     if (it && it->there) {
-        vm->revoking_next = (unsigned)(it - vm->revoking + 1) % PV_REVOKING;
-        revoking_end(vm, it);
+        revoking_end(vm, it); /* the next call about that page begins anew */
     }
     return it;
 }

@@ -40,6 +40,7 @@ static struct {
     unsigned long told;
     unsigned yield_every;
     unsigned asked;
+    void (*meanwhile)(void); /* when asked whether to yield */
     void *fails;           /* flushes of this space */
     void (*intrude)(void); /* when the first is asked for it */
 } now;
@@ -113,6 +114,9 @@ static int op_flush(void *opaque, void *space, uint64_t first, uint64_t last)
 static bool op_yield(void *opaque)
 {
     (void)opaque;
+    if (now.meanwhile) {
+        now.meanwhile();
+    }
     return now.yield_every && ++now.asked % now.yield_every == 0;
 }
 
@@ -523,6 +527,78 @@ static void test_many_taken_in_turn(void **state)
     end(pv);
 }
 
+/* Nothing is remembered of pages that are taken away. */
+static void assert_none_taken(struct viommu_pv *pv)
+{
+    for (unsigned i = 0; i < PV_REVOKING; i++) {
+        assert_false(pv_vm_find(pv, OWNER)->revoking[i].there);
+    }
+    assert_null(pv_vm_find(pv, OWNER)->index.walks);
+}
+
+/* While one is being taken away others are, and the same one, more than are remembered. */
+enum {
+    NESTED = 6,
+};
+
+static struct viommu_pv *nested;
+static uint64_t depth;
+
+static void take_the_next(void)
+{
+    uint64_t frame = ++depth % NESTED;
+    int ret;
+
+    if (depth >= 2 * NESTED) {
+        return;
+    }
+    ret = viommu_pv_page_revoke(nested, OWNER, frame);
+    assert_true(ret == 0 || ret == VIOMMU_PENDING);
+}
+
+static void test_taken_inside_each_other(void **state)
+{
+    struct viommu_pv *pv = begin_empty();
+    struct viommu_pv_answer out;
+    int ret;
+
+    (void)state;
+    for (unsigned i = 0; i < 300; i++) {
+        assert_int_equal(map_pages(pv, 0, i * NESTED, NESTED, &out), VIOMMU_PV_OK);
+    }
+    for (uint64_t frame = 0; frame < NESTED; frame++) {
+        assert_int_equal(viommu_pv_page_remove(pv, OWNER, frame), VIOMMU_PENDING);
+    }
+    nested = pv;
+    depth = 0;
+    now.meanwhile = take_the_next;
+    for (uint64_t frame = 0; frame < NESTED; frame++) {
+        do {
+            ret = viommu_pv_page_revoke(pv, OWNER, frame);
+        } while (ret == VIOMMU_PENDING);
+        assert_int_equal(ret, 0);
+    }
+    assert_null(pv_check(pv));
+    assert_int_equal(now.mapped, now.unmapped);
+    assert_none_taken(pv);
+    end(pv);
+}
+
+/* What is remembered of a page that stays after all is forgotten. */
+static void test_taken_in_part(void **state)
+{
+    struct viommu_pv *pv = begin();
+
+    (void)state;
+    assert_int_equal(viommu_pv_page_remove(pv, OWNER, FRAME), VIOMMU_PENDING);
+    now.yield_every = 1;
+    assert_int_equal(viommu_pv_page_revoke(pv, OWNER, FRAME), VIOMMU_PENDING);
+    assert_true(pv_vm_find(pv, OWNER)->revoking[0].there);
+    assert_int_equal(viommu_pv_page_settle(pv, OWNER, FRAME), 0);
+    assert_none_taken(pv);
+    end(pv);
+}
+
 static void revoke_all(unsigned yield_every, void *fails)
 {
     struct viommu_pv *pv = begin();
@@ -537,6 +613,7 @@ static void revoke_all(unsigned yield_every, void *fails)
     now.fails = NULL;
     assert_int_equal(until_done(revoke, pv, OWNER), 0);
     assert_steps();
+    assert_none_taken(pv);
     assert_int_equal(now.refs, EACH);
     assert_null(pv_check(pv));
     end(pv);
@@ -697,6 +774,8 @@ int main(void)
         cmocka_unit_test(test_found_while_it_changes),
         cmocka_unit_test(test_found_among_a_few),
         cmocka_unit_test(test_many_taken_in_turn),
+        cmocka_unit_test(test_taken_inside_each_other),
+        cmocka_unit_test(test_taken_in_part),
         cmocka_unit_test(test_taken),
         cmocka_unit_test(test_taken_where_a_flush_fails),
         cmocka_unit_test(test_context_freed_of_what_was_taken),
