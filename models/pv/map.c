@@ -154,9 +154,6 @@ static int admit(const struct way *way)
     if (run->context->isolated) {
         return -EIO;
     }
-    if (run->context->closing) {
-        return -EBADF;
-    }
     if (pv_reserved_meets(run->vm, item->device_frame,
                           item->device_frame + (UINT64_C(1) << item->order) - 1, NULL)) {
         return -EADDRNOTAVAIL; /* of a device that has just come */
@@ -330,7 +327,7 @@ static int map_page(struct way *way)
                          way->page.handle, item->perm);
     if (error && error != -EIO) {
         unclaim(way, slot);
-        return -ENOSPC;
+        return error == -EADDRNOTAVAIL ? error : -ENOSPC;
     }
     if (is_logged(way)) {
         pv->ops->mark_dirty(pv->opaque, item->order, way->page.handle);

@@ -44,7 +44,7 @@ static unsigned admit(const struct pv_run *run, uint64_t frame, uint64_t device_
     uint64_t leaving = frame;
 
     if (count == 0 || vm->dying || run->named->dying || run->context->isolated ||
-        run->context->closing || vm->mappings >= max ||
+        vm->mappings >= max ||
         pv_reserved_meets(vm, device_frame, device_frame + count - 1, NULL)) {
         return 0;
     }
@@ -235,7 +235,7 @@ static int map(struct some *some)
                              some->handles[some->mapped], some->perm);
         some->mapped += !error;
     }
-    return error == 0 || error == -EIO ? error : -ENOSPC;
+    return error == 0 || error == -EIO || error == -EADDRNOTAVAIL ? error : -ENOSPC;
 }
 
 /* Undoes it for those from a number on. With the lock; gives it up meanwhile. */
