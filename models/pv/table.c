@@ -291,6 +291,19 @@ unsigned pv_tree_free_run(struct pv_tree *tree, uint64_t device_frame, unsigned 
     return large ? 0 : end - place < max ? end - place : max;
 }
 
+bool pv_tree_is_free(struct pv_tree *tree, uint64_t device_frame)
+{
+    struct pv_slot *large;
+    struct pv_table *table = leaf_of(tree, device_frame, &large);
+    unsigned place = place_of(device_frame, 0);
+
+    if (!table) {
+        return !large;
+    }
+    __builtin_prefetch(&table->slots[place], 1);
+    return !bit(table->present, place);
+}
+
 unsigned pv_tree_used_run(struct pv_tree *tree, uint64_t device_frame, unsigned max,
                           struct pv_slot **out)
 {
@@ -429,6 +442,27 @@ int pv_tree_claim_run(struct pv_tree *tree, uint64_t device_frame, unsigned *cou
     *count = end - place < *count ? end - place : *count;
     *out = &table->slots[place];
     take_run(tree, table, place, *count);
+    return 0;
+}
+
+int pv_tree_claim_one(struct pv_tree *tree, uint64_t device_frame, struct pv_slot **out)
+{
+    unsigned place = place_of(device_frame, 0);
+    struct pv_table *table;
+    int error = table_to_claim(tree, device_frame, 0, &table);
+
+    if (error) {
+        return error;
+    }
+    if (bit(table->present, place)) {
+        return -EEXIST;
+    }
+    *out = &table->slots[place];
+    bit_set(table->present, place);
+    tree->slots++;
+    if (++table->used == ENTRIES) {
+        set_full(table->parent, table->place);
+    }
     return 0;
 }
 
