@@ -428,16 +428,15 @@ static void release(struct viommu_pv_call *call)
 /* Writes what each answer begins with; `size` is that of all. Returns it. */
 static size_t answer_fixed(const struct viommu_pv_call *call, int error, size_t size, uint8_t *out)
 {
-    const struct viommu_pv_answer head = {
-        .version = VIOMMU_PV_VERSION,
-        .operation = call->operation,
-        .size = (uint32_t)size,
-        .status = (uint32_t)-error,
-        .done = call->done,
-        .stopped = error ? call->stopped : 0,
-    };
+    uint64_t stopped = error ? call->stopped : 0;
+    uint64_t head = VIOMMU_PV_VERSION | (uint64_t)call->operation << 16 | (uint64_t)size << 32;
+    uint64_t status = (uint32_t)-error;
 
-    memcpy(out, &head, sizeof(head));
+    /* Eight bytes at a time, as they are: what was put together in memory would be waited for. */
+    memcpy(out, &head, 8);
+    memcpy(out + 8, &status, 8);
+    memcpy(out + 16, &call->done, 8);
+    memcpy(out + 24, &stopped, 8);
     return size;
 }
 
@@ -472,15 +471,13 @@ static size_t answer_kind(const struct viommu_pv_call *call, int error, uint8_t 
     return answer(call, error, kind_of(call->operation)->out, out);
 }
 
-/* A new call. What is read, and what is answered, is written when it is known how much. */
-static void begin(struct viommu_pv_call *call, uint32_t vm, bool may_yield)
+/* A new call, whose caller, operation and head are there. What else is read, and what is answered,
+   is written when it is known how much. */
+static void begin(struct viommu_pv_call *call)
 {
-    call->operation = 0;
-    call->caller = vm;
     call->caller_serial = 0;
     call->named_serial = 0;
     call->context_serial = 0;
-    call->may_yield = may_yield;
     call->done = 0;
     call->stopped = 0;
     call->place = 0;
@@ -536,15 +533,18 @@ static int keep(struct viommu_pv *pv, struct viommu_pv_call *call, struct viommu
 }
 
 /* A call from its beginning, of which `read` bytes have come. */
-static int whole(struct viommu_pv *pv, struct viommu_pv_call *call, size_t read, const void *in,
-                 size_t in_size, void *out, size_t out_size, size_t *written,
-                 struct viommu_pv_call **rest)
+static __attribute__((noinline)) int whole(struct viommu_pv *pv, struct viommu_pv_call *call,
+                                           size_t read, const void *in, size_t in_size, void *out,
+                                           size_t out_size, size_t *written,
+                                           struct viommu_pv_call **rest)
 {
     struct pv_run run = {.pv = pv, .call = call};
-    int malformed = read ? decode(pv, call, read, in, in_size, out_size) : 0;
     struct pv_vm *caller;
+    int malformed;
     int error = 0;
 
+    begin(call);
+    malformed = read ? decode(pv, call, read, in, in_size, out_size) : 0;
     pv_lock(pv);
     caller = pv_vm_find(pv, call->caller);
     if (caller && read && !malformed) {
@@ -580,17 +580,18 @@ static int whole(struct viommu_pv *pv, struct viommu_pv_call *call, size_t read,
 int viommu_pv_call(struct viommu_pv *pv, uint32_t vm, const void *in, size_t in_size, void *out,
                    size_t out_size, size_t *written, struct viommu_pv_call **rest)
 {
-    struct viommu_pv_call call;
-    struct pv_run run = {.pv = pv, .call = &call};
-    size_t read = 0; /* nothing, where there is too little for a head or an answer */
+    struct viommu_pv_call call; /* filled in as far as it is needed */
+    size_t read = 0;            /* nothing, where there is too little for a head or an answer */
     int error;
 
-    begin(&call, vm, rest != NULL);
     *written = 0;
+    call.operation = 0;
+    call.caller = vm;
+    call.may_yield = rest != NULL;
     if (in_size >= sizeof(struct viommu_pv_head) && out_size >= sizeof(struct viommu_pv_answer)) {
         read = read_first(&call, in, in_size);
     }
-    if (is_single(&call, read) && pv_run_single(&run, &error)) {
+    if (is_single(&call, read) && pv_run_single(pv, &call, &error)) {
         *written = answer_fixed(&call, error, sizeof(struct viommu_pv_answer), out);
         return 0;
     }

@@ -390,11 +390,12 @@ int pv_run_map(struct pv_run *run);
 /* ---- single.c: a call of one page ---- */
 
 /*
- * Carries out a call that maps or unmaps one page of order 0, with no flag but DEFER. Without the
- * lock. Returns true, and *error is 0 or the negative status; false when something is special about
- * it, and nothing has been done.
+ * Carries out a call that maps or unmaps one page of order 0, with no flag but DEFER; of its
+ * structure no more is there than caller, operation, may_yield, and what came in. Without the lock.
+ * Returns true, and *error is 0 or the negative status, `done` and `stopped` are written; false when
+ * something is special about it, and nothing has been done.
  */
-bool pv_run_single(struct pv_run *run, int *error);
+bool pv_run_single(struct viommu_pv *pv, struct viommu_pv_call *call, int *error);
 
 /* ---- unmap.c ---- */
 

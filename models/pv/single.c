@@ -85,13 +85,21 @@ static bool enter_map(struct pv_run *run)
     return true;
 }
 
+static bool enter_unmap(struct pv_run *run)
+{
+    if (!find(run)) {
+        return false;
+    }
+    enter(run);
+    return true;
+}
+
 /* ---- mapping ---- */
 
-static void drop(const struct pv_run *run, uint64_t handle)
+/* Drops the references to a page. Without the lock. */
+static void drop(const struct viommu_pv *pv, uint64_t handle, uint32_t perm)
 {
-    const struct viommu_pv *pv = run->pv;
-
-    if (run->call->in.map.perm & VIOMMU_PV_WRITE) {
+    if (perm & VIOMMU_PV_WRITE) {
         pv->ops->put_type(pv->opaque, 0, handle);
     }
     pv->ops->put_page(pv->opaque, 0, handle);
@@ -210,7 +218,7 @@ static int map_plain(struct pv_run *run, uint64_t handle)
     slot = claim(run, handle);
     pv_unlock(pv);
     if (!slot) {
-        drop(run, handle);
+        drop(pv, handle, in->perm);
         return SPECIAL;
     }
     error = pv->ops->map(pv->opaque, run->context->space, in->device_frame, 0, handle, in->perm);
@@ -268,7 +276,7 @@ static int map(struct pv_run *run)
 
 /* ---- unmapping ---- */
 
-/* The slot, LEAVING now; or NULL where something is special. With the lock. */
+/* The slot, LEAVING now; or NULL where something is special, of the page, too. With the lock. */
 static struct pv_slot *leave(const struct pv_run *run)
 {
     const struct viommu_pv_map_call *in = &run->call->in.map;
@@ -276,8 +284,8 @@ static struct pv_slot *leave(const struct pv_run *run)
     uint32_t vm = in->vm == VIOMMU_PV_SELF ? run->vm->id : in->vm;
     struct pv_slot *slot = pv_tree_find(&context->tree, in->device_frame);
 
-    if (!slot || slot->state != PV_SLOT_LIVE || slot->order || slot->vm != vm ||
-        slot->frame != in->frame || run->vm->dying || context->isolated ||
+    if (!slot || slot->state != PV_SLOT_LIVE || slot->order || slot->flags || slot->alias ||
+        slot->vm != vm || slot->frame != in->frame || run->vm->dying || context->isolated ||
         !pv_queue_has_room(run->pv, context, 1)) {
         return NULL;
     }
@@ -287,15 +295,23 @@ static struct pv_slot *leave(const struct pv_run *run)
     return slot;
 }
 
-/* The slot is unmapped and flushed. With the lock; gives it up meanwhile. */
-static void set_free(struct pv_run *run, struct pv_slot *slot)
+/* The slot is unmapped and flushed, and the references are dropped. With the lock; gives it up
+   meanwhile. */
+static void set_free(const struct pv_run *run, struct pv_slot *slot)
 {
-    struct pv_put put;
+    struct viommu_pv *pv = run->pv;
+    struct pv_vm *named = pv_vm_find(pv, slot->vm);
+    uint64_t handle = slot->handle;
+    uint32_t perm = slot->perm;
 
     run->context->frames--;
-    pv_slot_unlink(run->pv, slot, NULL, &put);
+    pv_index_remove(&named->index, slot);
     pv_slot_remove(slot);
-    pv_put_all(run->pv, &put, 1);
+    pv_vm_hold(named);
+    pv_unlock(pv);
+    drop(pv, handle, perm);
+    pv_lock(pv);
+    pv_vm_let_go(named);
 }
 
 /* Ends with the lock taken. */
@@ -352,31 +368,27 @@ static bool unmap(struct pv_run *run, int *error)
 
 /* ---- calls ---- */
 
-bool pv_run_single(struct pv_run *run, int *error)
+bool pv_run_single(struct viommu_pv *pv, struct viommu_pv_call *call, int *error)
 {
-    struct viommu_pv_call *call = run->call;
+    struct pv_run run = {.pv = pv, .call = call};
     bool is_map = call->operation == VIOMMU_PV_MAP;
     bool entered;
 
-    pv_lock(run->pv);
-    entered = is_map ? enter_map(run) : find(run);
-    if (entered && !is_map) {
-        enter(run);
-    }
-    pv_unlock(run->pv);
+    pv_lock(pv);
+    entered = is_map ? enter_map(&run) : enter_unmap(&run);
+    pv_unlock(pv);
     if (!entered) {
-        run->vm = NULL;
-        run->context = NULL;
         return false;
     }
+    call->done = 0;
     if (is_map) {
-        *error = map(run);
+        *error = map(&run);
         call->done = !*error;
-    } else if (unmap(run, error)) {
+    } else if (unmap(&run, error)) {
         return true;
     }
-    pv_leave(run);
-    pv_unlock(run->pv);
+    pv_leave(&run);
+    pv_unlock(pv);
     call->stopped = call->in.map.device_frame + call->done;
     return true;
 }

@@ -242,19 +242,17 @@ void pv_tree_fini(struct pv_tree *tree)
     tree->spare = NULL;
 }
 
-/*
- * The table of level 0 that a device frame is in, which is remembered; or NULL. *large becomes the
- * slot of a larger page that covers it, or NULL.
- */
-static struct pv_table *leaf_of(struct pv_tree *tree, uint64_t device_frame, struct pv_slot **large)
+/* Whether the table of level 0 that was used last is the one for a device frame. */
+static inline bool is_recent(const struct pv_tree *tree, uint64_t device_frame)
 {
-    struct pv_table *table = tree->recent;
+    return tree->recent && tree->recent->first == (device_frame & ~reach(1));
+}
 
-    *large = NULL;
-    if (table && table->first == (device_frame & ~reach(1))) {
-        return table;
-    }
-    table = device_frame > tree->last ? NULL : tree->root;
+static struct pv_table *leaf_search(struct pv_tree *tree, uint64_t device_frame,
+                                    struct pv_slot **large)
+{
+    struct pv_table *table = device_frame > tree->last ? NULL : tree->root;
+
     while (table && table->level) {
         unsigned place = place_of(device_frame, table->level);
 
@@ -266,6 +264,17 @@ static struct pv_table *leaf_of(struct pv_tree *tree, uint64_t device_frame, str
     }
     tree->recent = table ? table : tree->recent;
     return table;
+}
+
+/*
+ * The table of level 0 that a device frame is in, which is remembered; or NULL. *large becomes the
+ * slot of a larger page that covers it, or NULL.
+ */
+static inline struct pv_table *leaf_of(struct pv_tree *tree, uint64_t device_frame,
+                                       struct pv_slot **large)
+{
+    *large = NULL;
+    return is_recent(tree, device_frame) ? tree->recent : leaf_search(tree, device_frame, large);
 }
 
 struct pv_slot *pv_tree_find(struct pv_tree *tree, uint64_t device_frame)
@@ -448,8 +457,8 @@ int pv_tree_claim_run(struct pv_tree *tree, uint64_t device_frame, unsigned *cou
 int pv_tree_claim_one(struct pv_tree *tree, uint64_t device_frame, struct pv_slot **out)
 {
     unsigned place = place_of(device_frame, 0);
-    struct pv_table *table;
-    int error = table_to_claim(tree, device_frame, 0, &table);
+    struct pv_table *table = tree->recent;
+    int error = is_recent(tree, device_frame) ? 0 : table_to_claim(tree, device_frame, 0, &table);
 
     if (error) {
         return error;
