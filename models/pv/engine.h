@@ -25,10 +25,9 @@
 
 #include "pv/index.h"
 
-#include <pthread.h>
-
 #include <viommu/pv.h>
 
+#include "base/lock.h"
 #include "range/range_set.h"
 
 /* A slot's references, to be dropped outside the lock. */
@@ -142,7 +141,7 @@ enum {
 };
 
 struct viommu_pv {
-    pthread_mutex_t lock;
+    struct base_lock lock;
     struct viommu_pv_config config;
     const struct viommu_pv_ops *ops;
     void *opaque;
@@ -228,7 +227,7 @@ extern _Thread_local struct pv_held {
 
 static inline void pv_lock(struct viommu_pv *pv)
 {
-    pthread_mutex_lock(&pv->lock);
+    base_lock_take(&pv->lock);
 #ifdef VIOMMU_TESTING
     pv_held.before = pv_steps;
 #endif
@@ -241,7 +240,7 @@ static inline void pv_unlock(struct viommu_pv *pv)
         pv_held.most = pv_steps - pv_held.before;
     }
 #endif
-    pthread_mutex_unlock(&pv->lock);
+    base_lock_give(&pv->lock);
 }
 
 struct pv_vm *pv_vm_search(struct viommu_pv *pv, uint32_t id);
@@ -377,7 +376,29 @@ void pv_map_unknown(struct viommu_pv *pv, struct pv_slot *slot);
 /* Whether the call should yield now. Without the lock. */
 bool pv_should_yield(const struct pv_run *run);
 /* The privilege of the caller over the pages of another VM. Without the lock. */
-bool pv_may_use(const struct pv_run *run, uint32_t vm, uint32_t perm);
+static inline bool pv_may_use(const struct pv_run *run, uint32_t vm, uint32_t perm)
+{
+    return vm == run->vm->id || run->pv->ops->may_use(run->pv->opaque, run->vm->id, vm, perm);
+}
+
+/* Whether a page asks for nothing special: it belongs to the VM that was named, and is ready. */
+static inline bool pv_is_plain(const struct pv_run *run, const struct viommu_pv_page *page,
+                               uint32_t perm)
+{
+    if (page->owner != run->named->id) {
+        return false;
+    }
+    switch (page->state) {
+    case VIOMMU_PV_PAGE_RAM:
+        return true;
+    case VIOMMU_PV_PAGE_READ_ONLY:
+    case VIOMMU_PV_PAGE_SHARED:
+    case VIOMMU_PV_PAGE_DIRTY_LOGGED:
+        return !(perm & VIOMMU_PV_WRITE);
+    default:
+        return false;
+    }
+}
 
 int pv_run_foreign(struct pv_run *run);
 
@@ -389,7 +410,37 @@ int pv_check_numbers(const struct viommu_pv *pv, const struct viommu_pv_map_call
 int pv_enter_map(struct pv_run *run);
 int pv_run_map(struct pv_run *run);
 
+/* ---- single.c: a call of one page ---- */
+
+/*
+ * Carries out a call that maps or unmaps one page of order 0, with no flag but DEFER; of its
+ * structure no more is there than caller, operation, may_yield, and what came in. Without the lock.
+ * Returns true, and *error is 0 or the negative status, `done` and `stopped` are written; false when
+ * something is special about it, and nothing has been done.
+ */
+bool pv_run_single(struct viommu_pv *pv, struct viommu_pv_call *call, int *error);
+
 /* ---- unmap.c ---- */
+
+/* Whether a page of so many frames may await its flush. With the lock. */
+static inline bool pv_queue_has_room(const struct viommu_pv *pv, const struct pv_context *context,
+                                     uint64_t frames)
+{
+    uint64_t max = pv->config.deferred_max;
+
+    return context->tail - context->head + context->leaving < max &&
+           (context->frames == 0 || context->frames + frames <= max);
+}
+
+/* A slot that was LEAVING awaits its flush. With the lock. */
+static inline void pv_queue_add(const struct viommu_pv *pv, struct pv_slot *slot)
+{
+    struct pv_context *context = slot->context;
+
+    slot->state = PV_SLOT_PENDING;
+    context->queue[context->tail++ & pv->ring] = slot;
+    context->pending++;
+}
 
 /*
  * Makes a LIVE slot PENDING: unmaps it in the real IOMMU. With the lock; gives it up meanwhile.

@@ -14,11 +14,6 @@ bool pv_should_yield(const struct pv_run *run)
     return run->call->may_yield && run->pv->ops->yield(run->pv->opaque);
 }
 
-bool pv_may_use(const struct pv_run *run, uint32_t vm, uint32_t perm)
-{
-    return vm == run->vm->id || run->pv->ops->may_use(run->pv->opaque, run->vm->id, vm, perm);
-}
-
 /* ---- one page ---- */
 
 /* An item on its way. */
@@ -322,7 +317,7 @@ static int map_page(struct way *way)
 {
     struct viommu_pv *pv = way->run->pv;
     const struct pv_item *item = way->item;
-    struct pv_slot *slot;
+    struct pv_slot *slot = NULL;
     int error = claim(way, &slot);
 
     if (error) {
