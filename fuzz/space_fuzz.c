@@ -133,7 +133,9 @@ static void begin_device(struct bed *bed)
         viommu_device_add(bed->iommu, &device, &bed->device)) {
         die("no memory");
     }
-    (void)viommu_virtio_accept(bed->iommu, UINT64_MAX);
+    if (viommu_virtio_accept(bed->iommu, viommu_virtio_features(bed->iommu))) {
+        die("the features that are offered are refused");
+    }
     request(bed, &attach);
 }
 
