@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
-spaces, buses, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
+spaces, buses, saved instances, handovers, small devices, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
 pv, relay and vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
@@ -15,7 +15,10 @@ import sys
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
 import bus_corpus  # noqa: E402
+import devices_corpus  # noqa: E402
 import far_corpus  # noqa: E402
+import handover_corpus  # noqa: E402
+import instance_corpus  # noqa: E402
 import iova_corpus  # noqa: E402
 import net_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
@@ -1258,6 +1261,12 @@ range_seeds()
 shadow_map_seeds()
 for seed, content in bus_corpus.seeds().items():
     write("bus", seed, content)
+for seed, content in devices_corpus.seeds().items():
+    write("devices", seed, content)
+for seed, content in handover_corpus.seeds().items():
+    write("handover", seed, content)
+for seed, content in instance_corpus.seeds().items():
+    write("instance", seed, content)
 for seed, content in iova_corpus.state_seeds().items():
     write("iova_state", seed, content)
 for seed, content in iova_corpus.sources_seeds().items():
