@@ -5,9 +5,10 @@
  * The IOMMUs of a bus answer what the input says: nothing, another bus's space, pages of any size,
  * an attribute index that they do not have; refusals are taken back, forever too. Registers fail
  * with any number and access others. CPUs have page tables of the input's, nest, and stand beside
- * each other on one thread. Regions, CPUs, spaces and MPCs are made of configurations that are wrong
- * in any way; allocations fail. Held: what is wrong is refused with -EINVAL; an access comes to an
- * end, with an error of an access, inside the memory there is (a sanitizer sees what does not).
+ * each other on one thread. Regions, CPUs, spaces and MPCs are made of configurations that are
+ * wrong in any way; allocations fail. Held: what is wrong is refused with -EINVAL; an access comes
+ * to an end, with an error of an access, inside the memory there is (a sanitizer sees what does
+ * not).
  */
 #include "bytes.h"
 
@@ -25,18 +26,18 @@
 #include <viommu/space.h>
 #include <viommu/tzmpc.h>
 
-#define SPACES 4u
-#define IOMMUS 6u /* two in each space of the bus */
-#define CHAIN 18u /* registers that each access the next: more than callbacks may nest */
-#define CPUS 3u   /* the last is the other bus's */
-#define RAM_SIZE 0x4000u
-#define RAM_AT 0x8000u
-#define ROM_AT 0xc000u
-#define CHAIN_AT 0xe000u
+#define SPACES     4u
+#define IOMMUS     6u  /* two in each space of the bus */
+#define CHAIN      18u /* registers that each access the next: more than callbacks may nest */
+#define CPUS       3u  /* the last is the other bus's */
+#define RAM_SIZE   0x4000u
+#define RAM_AT     0x8000u
+#define ROM_AT     0xc000u
+#define CHAIN_AT   0xe000u
 #define CHAIN_SIZE 0x10u
-#define RANGES 8u
-#define TREES_MAX 8u /* each may take a million steps */
-#define FILLER 66u /* more than a CPU remembers to be asked for */
+#define RANGES     8u
+#define TREES_MAX  8u  /* each may take a million steps */
+#define FILLER     66u /* more than a CPU remembers to be asked for */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -61,7 +62,7 @@ struct bed {
     struct viommu_bus *bus;
     struct viommu_bus *other;
     struct viommu_region *roots[SPACES];
-    struct viommu_space *spaces[SPACES]; /* the last is the other bus's */
+    struct viommu_space *spaces[SPACES];   /* the last is the other bus's */
     struct viommu_region *regions[IOMMUS]; /* NULL: gone */
     struct viommu_region *far;             /* an IOMMU of the other bus */
     struct iommu iommus[IOMMUS];
@@ -274,9 +275,12 @@ static void begin_regions(struct bed *bed)
                                               .opaque = &bed->iommus[i],
                                               .owner = i == 1 ? bed : NULL};
 
-        bed->iommus[i] = (struct iommu){
-            .bed = bed, .number = i, .answer = {.space = bed->spaces[i ? i - 1 : 1], .address = RAM_AT,
-                                   .page = 0x1000, .perm = VIOMMU_READ | VIOMMU_WRITE}};
+        bed->iommus[i] = (struct iommu){.bed = bed,
+                                        .number = i,
+                                        .answer = {.space = bed->spaces[i ? i - 1 : 1],
+                                                   .address = RAM_AT,
+                                                   .page = 0x1000,
+                                                   .perm = VIOMMU_READ | VIOMMU_WRITE}};
         bed->regions[i] = add(bed->bus, bed->roots[i / 2], 0x2000 * (i & 1), &config);
     }
     bed->far = add(bed->other, bed->roots[SPACES - 1], 0,
@@ -520,13 +524,15 @@ static void make_cpu(struct bed *bed, struct fuzz_input *input)
 static void make_region(struct bed *bed, struct fuzz_input *input)
 {
     static const struct viommu_region_ops ops[] = {
-        {.write = on_write}, {.read = on_read},
+        {.write = on_write},
+        {.read = on_read},
         {.read = on_read, .write = on_write, .max_size = 16},
         {.read = on_read, .write = on_write, .max_size = 3},
         {.read = on_read, .write = on_write, .max_size = 8},
     };
     static const struct viommu_region_iommu_ops iommus[] = {
-        {.index_count = 1, .translate = on_translate}, {.index_count = 1, .index_of = on_index},
+        {.index_count = 1, .translate = on_translate},
+        {.index_count = 1, .index_of = on_index},
         {.index_of = on_index, .translate = on_translate},
         {.index_count = 17, .index_of = on_index, .translate = on_translate},
         {.index_count = 16, .index_of = on_index, .translate = on_translate},
@@ -700,7 +706,10 @@ static void make_tree(struct fuzz_input *input)
 
         for (unsigned j = 0; j < 2 + (i == high - 1 ? odd >> 2 & 7 : 0); j++) {
             (void)viommu_region_add(next, add(bus, NULL, 0, &alias),
-                                    kind & 0x40 ? 1 : odd & 1 ? 0 : (uint64_t)j << i, 0);
+                                    kind & 0x40 ? 1
+                                    : odd & 1   ? 0
+                                                : (uint64_t)j << i,
+                                    0);
         }
         last = next;
     }

@@ -150,7 +150,8 @@ static void make(struct fuzz_input *input)
             break;
         case 2:
             ret = pci_config_add_msi(&config, more & 7);
-            check(ret == -EINVAL || ret == -ENOSPC || pci_config_msi_messages(&config) == 1u << (more & 7));
+            check(ret == -EINVAL || ret == -ENOSPC ||
+                  pci_config_msi_messages(&config) == 1u << (more & 7));
             break;
         case 3: {
             unsigned vectors = (unsigned)fuzz_number(input, 2);

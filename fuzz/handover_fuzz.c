@@ -4,8 +4,8 @@
  * receiver that hang up, wait, or may not have so many descriptors; the descriptors and data that a
  * state names; sockets at paths where something else is.
  *
- * The low bits of the first byte say what. Held: what is sent is received, whole; everything else is
- * an error; nothing waits longer than it may; no descriptor is left open.
+ * The low bits of the first byte say what. Held: what is sent is received, whole; everything else
+ * is an error; nothing waits longer than it may; no descriptor is left open.
  */
 #include "bytes.h"
 
@@ -31,10 +31,10 @@
 #include "unix_socket.h"
 
 #define PIECE_MAX 4096u
-#define SENT_MAX 65536u
-#define FDS_MAX 600u /* more than go in one message of the kernel's */
-#define FILES 3u
-#define QUEUE 8u /* connections that nobody accepts */
+#define SENT_MAX  65536u
+#define FDS_MAX   600u /* more than go in one message of the kernel's */
+#define FILES     3u
+#define QUEUE     8u /* connections that nobody accepts */
 
 enum what { RECEIVE, TALK, NAMES, PATHS };
 
@@ -80,9 +80,7 @@ static void interrupt_after(unsigned us)
     const struct itimerval timer = {.it_value = {.tv_usec = us}};
     const struct sigaction action = {.sa_handler = on_signal};
 
-    check(!sigaction(SIGALRM, &action, NULL) &&
-              !setitimer(ITIMER_REAL, &timer, NULL),
-          "no signal");
+    check(!sigaction(SIGALRM, &action, NULL) && !setitimer(ITIMER_REAL, &timer, NULL), "no signal");
 }
 
 /* ---- what comes, in pieces ---- */
@@ -142,7 +140,9 @@ static void receive(struct fuzz_input *input)
     interrupt_after(kind & 1 ? 0 : 1000);
     do {
         ret = handover_receive(kind & 4 ? -1 : pair[1], &message,
-                               handover_deadline(kind & 1 ? 100 : kind & 8 ? 0 : 3));
+                               handover_deadline(kind & 1   ? 100
+                                                 : kind & 8 ? 0
+                                                            : 3));
         check(ret == 0 || is_error(ret), "an error of another kind");
         if (!ret) {
             check(message.what >= HANDOVER_HELLO && message.what <= HANDOVER_GO &&
@@ -195,8 +195,7 @@ static void *send_humbly(void *opaque)
 static void compare(const struct talk *talk, const struct handover_message *message)
 {
     check(message->what == talk->what && message->size == talk->size &&
-              !memcmp(message->data, talk->bytes, talk->size) &&
-              message->fds.count == talk->n_fds,
+              !memcmp(message->data, talk->bytes, talk->size) && message->fds.count == talk->n_fds,
           "what is received is not what was sent");
 }
 
@@ -215,7 +214,10 @@ static void talk(struct fuzz_input *input)
     talk.what = (enum handover_what)(1 + fuzz_byte(input) % 5);
     talk.size = fuzz_number(input, 2);
     talk.n_fds = fuzz_number(input, 2) % (FDS_MAX + 1);
-    talk.deadline = kind & 1 ? HANDOVER_FOREVER : handover_deadline(kind & 2 ? 0 : kind & 4 ? 3 : 100000);
+    talk.deadline = kind & 1 ? HANDOVER_FOREVER
+                             : handover_deadline(kind & 2   ? 0
+                                                 : kind & 4 ? 3
+                                                            : 100000);
     memset(talk.bytes, (int)talk.size, talk.size);
     for (unsigned i = 0; i < talk.n_fds; i++) {
         talk.fds[i] = kind & 0x10 && i == 300 ? -1 : files[i % FILES];
@@ -287,7 +289,10 @@ static void names(struct fuzz_input *input)
     for (unsigned i = 0; i < count; i++) {
         uint8_t which = fuzz_byte(input);
 
-        handover_put_fd(&writer, &fds, which & 0x80 ? -1 : kind & 1 ? 1000 + (int)i : files[which % FILES]);
+        handover_put_fd(&writer, &fds,
+                        which & 0x80 ? -1
+                        : kind & 1   ? 1000 + (int)i
+                                     : files[which % FILES]);
     }
     if (kind & 2) { /* more than there may be: a place that is taken is looked for among all */
         fill(&fds);

@@ -9,9 +9,9 @@
  * saved again to the byte; what is accepted runs, and is saved as it was loaded. Saving and loading
  * at the wrong moment are refused.
  *
- * Input: how it is made (a byte, see `begin`), which allocation fails in loading and which in saving
- * (a byte each, 0: none), how the first map calls of mirrors end (a byte, a bit each), then sections
- * (see `take_section`); or, with the highest bit of the first byte, a whole stream.
+ * Input: how it is made (a byte, see `begin`), which allocation fails in loading and which in
+ * saving (a byte each, 0: none), how the first map calls of mirrors end (a byte, a bit each), then
+ * sections (see `take_section`); or, with the highest bit of the first byte, a whole stream.
  */
 #include "bytes.h"
 #include "sealed.h"
@@ -23,12 +23,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEVICES 4u
-#define MIRRORS 2u
-#define RAM_SIZE 0x10000u
-#define STATE_MAX 32768u
+#define DEVICES      4u
+#define MIRRORS      2u
+#define RAM_SIZE     0x10000u
+#define STATE_MAX    32768u
 #define SECTIONS_MAX 64u
-#define CALLS_MAX 100000u
+#define CALLS_MAX    100000u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -305,8 +305,8 @@ static void take_section(struct fuzz_input *input)
 {
     uint8_t kind = fuzz_byte(input);
     uint8_t number = fuzz_byte(input);
-    uint8_t header[24] = {[0] = kind, [4] = number, [8] = fuzz_byte(input),
-                          [10] = fuzz_byte(input)};
+    uint8_t header[24] = {
+        [0] = kind, [4] = number, [8] = fuzz_byte(input), [10] = fuzz_byte(input)};
     uint8_t mode = fuzz_byte(input);
     struct save_section section = own_section(kind, number);
     size_t at = made.size;

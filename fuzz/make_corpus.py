@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
-spaces, buses, saved instances, handovers, small devices, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
+spaces, buses, saved instances, handovers, small devices, units of any
+configuration, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
 pv, relay and vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
@@ -24,6 +25,7 @@ import net_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
 import relay_corpus  # noqa: E402
+import units_corpus  # noqa: E402
 import vhost_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -1261,6 +1263,8 @@ range_seeds()
 shadow_map_seeds()
 for seed, content in bus_corpus.seeds().items():
     write("bus", seed, content)
+for seed, content in units_corpus.seeds().items():
+    write("units", seed, content)
 for seed, content in devices_corpus.seeds().items():
     write("devices", seed, content)
 for seed, content in handover_corpus.seeds().items():
