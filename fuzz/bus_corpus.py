@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Seeds of the fuzz target of buses that are used wrongly; make_corpus.py writes them. See bus_fuzz.c."""
+"""Seeds of the fuzz targets of buses that are used, or made, wrongly; make_corpus.py writes them. See
+bus_fuzz.c and bus_made_fuzz.c."""
 import struct
 
 ANSWER, SPACE, CPU, WALK, MAKE_CPU, MAKE_REGION, MAKE, WAIT = range(8)
@@ -138,6 +139,13 @@ def seeds():
     out["cpu-behind-three"] = b"\0" + begin(0) + hops + reach(0) + reach(0, 0x10) + answer(3, perm=1) + \
         reach(0) + reach(0, 0, 1) + wait(4, 0) + reach(0) + wait(4, 4) + reach(0)
 
+    for number in range(3):
+        out["ranges-%d" % number] = b"\0" + space(3, number, 0, 0, 0x80) + space(3, number, 0, 0) + space(3, number, 0, 0, 0x10)
+    return out
+
+
+def made_seeds():
+    out = {}
     # What is made wrongly, and with too little memory.
     for name, configs in (("cpu", [make_cpu(*one) for one in (
             (17,), (16, 16), (0, 9), (0, 17), (0, 10, 15), (0, 0, 24), (0, 0, 0xc001), (0, 0, 0x401),
@@ -150,16 +158,15 @@ def seeds():
                 (12,), (0,), (4,), (5,), (20, 3), (21,), (12, 0), (12, 70, 0x40), (12, 70, 0x80),
                 (12, 70, 0, RAM, 1), (12, 70, 0, RAM, 2), (12, 70, 0, RAM, 3), (20, 70, 0, 0x1f),
                 (5, 0xffffff, 0, 0), (5, 0xffffff, 0, 0, 4), (12, 33, 0, RAM, 2, 0), (12, 64), (5, 1 << 23))])):
-        out["wrong-" + name] = b"\0" + b"".join(configs)
+        out["wrong-" + name] = b"".join(configs)
     poor = b"".join(make_cpu(2, 12, 16, 1, fail) + make_region(1, 0x44, fail=fail) +
                     make_region(5, 4, fail=fail) + make_mpc(fail=fail) + make_bus(3, fail)
                     for fail in range(1, 12))
-    out["no-memory"] = b"\0" + poor
-    out["buses"] = b"\0" + b"".join(make_bus(kind) for kind in (0, 1, 7, 0x0f, 0x17, 0x1f, 0x1e, 0x40, 0x4f, 0xbf)) + \
-        space(3, 0, 0, 0, 0x80) + space(3, 0, 0, 0) + space(3, 0, 0, 0, 0x10)
+    out["no-memory"] = poor
+    out["buses"] = b"".join(make_bus(kind) for kind in (0, 1, 7, 0x0f, 0x17, 0x1f, 0x1e, 0x40, 0x4f, 0xbf))
     # Trees that are high, wide or deep: of nothing, of registers; side by side, over each other, out of sight.
     for flags in (0, 0x20, 0x40, 0x60):
         for odd in range(0, 32, 5):
-            out["tree-%02x-%02x" % (flags, odd)] = b"\0" + b"".join(
+            out["tree-%02x-%02x" % (flags, odd)] = b"".join(
                 op(MAKE, TREE, high | flags, odd) for high in (3, 18, 19, 20, 31))
     return out

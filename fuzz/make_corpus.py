@@ -474,6 +474,9 @@ def space_seeds():
                     for page in range(0, 12, 3))
     write("space", "device", b"\0" + ram + table + maps + both + gone + both + maps + both +
           bytes([SP_LIVE, 0x85]) + commit + both + bytes([SP_LIVE, 0x05, 0, 0x10]))
+    write("space", "device-dma", b"\0" + ram + table + maps +
+          b"".join(bytes([SP_LIVE, kind]) + struct.pack("<H", page * 0x1000 + 0xff8)
+                   for kind in (0x05, 0x45) for page in range(12)))
     # Two aliases of memory that continue each other are one range.
     write("space", "one-of-two", b"\0" + ram + sp_create(5, 4, 0xfff, 0, 0) + sp_add(5, 0, 0x4000) +
           sp_create(6, 4, 0xfff, 0, 0x1000) + sp_add(6, 0, 0x5000) + commit +
@@ -1263,6 +1266,8 @@ range_seeds()
 shadow_map_seeds()
 for seed, content in bus_corpus.seeds().items():
     write("bus", seed, content)
+for seed, content in bus_corpus.made_seeds().items():
+    write("bus_made", seed, content)
 for seed, content in units_corpus.seeds().items():
     write("units", seed, content)
 for seed, content in devices_corpus.seeds().items():
