@@ -75,6 +75,7 @@ static struct viommu_vtd_config any_vtd(struct fuzz_input *input)
 static struct viommu_virtio_config any_virtio(struct fuzz_input *input)
 {
     uint8_t range = fuzz_byte(input);
+    unsigned bits = range >> 3 & 15;
     struct viommu_virtio_config config = {
         .features = fuzz_number(input, 2),
         .page_size_mask = fuzz_number(input, 5),
@@ -88,7 +89,7 @@ static struct viommu_virtio_config any_virtio(struct fuzz_input *input)
 
     config.input.first = (uint64_t)(range & 7) << 12;
     config.input.last =
-        (range >> 3 & 15) == 15 ? UINT64_MAX : (UINT64_C(1) << (11 + 4 * (range >> 3 & 15))) - 1;
+        bits == 15 ? UINT64_MAX : (UINT64_C(1) << (bits < 14 ? 11 + 4 * bits : 63)) - 1;
     return config;
 }
 
