@@ -63,15 +63,14 @@ void vhost_channel_fini(struct vhost_channel *channel)
 
 /* ---- in ---- */
 
-/* Reads what there is, into an empty buffer. Returns as socket_receive; no descriptors may come. */
+/* Reads what there is, into an empty buffer. Returns as socket_receive; no descriptors may come, and
+ * there is no room for any. */
 static ssize_t fill(struct vhost_channel *channel)
 {
     struct socket_fds came;
-    ssize_t n = socket_receive(channel->fd, channel->in, sizeof(channel->in), &came,
-                               SOCKET_FDS_IN_MAX);
+    ssize_t n = socket_receive(channel->fd, channel->in, sizeof(channel->in), &came, 0);
 
-    close_fds(came.fds, came.count);
-    if (came.count || came.lost) {
+    if (came.lost) {
         return -EPROTO;
     }
     channel->in_first = 0;
