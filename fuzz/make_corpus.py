@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
-spaces, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
+spaces, buses, saved instances, handovers, small devices, units of any
+configuration, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
 pv, relay and vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
@@ -14,12 +15,17 @@ import struct
 import sys
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
+import bus_corpus  # noqa: E402
+import devices_corpus  # noqa: E402
 import far_corpus  # noqa: E402
+import handover_corpus  # noqa: E402
+import instance_corpus  # noqa: E402
 import iova_corpus  # noqa: E402
 import net_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
 import relay_corpus  # noqa: E402
+import units_corpus  # noqa: E402
 import vhost_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -468,6 +474,13 @@ def space_seeds():
                     for page in range(0, 12, 3))
     write("space", "device", b"\0" + ram + table + maps + both + gone + both + maps + both +
           bytes([SP_LIVE, 0x85]) + commit + both + bytes([SP_LIVE, 0x05, 0, 0x10]))
+    write("space", "device-dma", b"\0" + ram + table + maps +
+          b"".join(bytes([SP_LIVE, kind]) + struct.pack("<H", page * 0x1000 + 0xff8)
+                   for kind in (0x05, 0x45) for page in range(12)))
+    # Two aliases of memory that continue each other are one range.
+    write("space", "one-of-two", b"\0" + ram + sp_create(5, 4, 0xfff, 0, 0) + sp_add(5, 0, 0x4000) +
+          sp_create(6, 4, 0xfff, 0, 0x1000) + sp_add(6, 0, 0x5000) + commit +
+          b"".join(sp_compare(at, 0) for at in (0x4000, 0x4ffc, 0x5000, 0x5ffc)))
     for fail in range(1, 8):
         write("space", "fail-%d" % fail, b"\0" + ram + sp_create(5, 1, 0x1000, fail=fail) +
               sp_create(5, 4, 0x1000, 0, fail=fail) + sp_add(5, 0, 0x100, fail) +
@@ -1057,12 +1070,15 @@ def virtio_more_seeds():
 # Saved MPCs; see models/tzmpc/tzmpc.c
 
 def tzmpc_state_seeds():
+    def registers(size=70 * 4096, bits=12, ctrl=0x100, index=0, stat=0, enable=1, info=(0, 0)):
+        return struct.pack("<QIIIBBII", size, bits, ctrl, index, stat, enable, *info)
+
     def state(name, size=70 * 4096, bits=12, ctrl=0x100, index=0, stat=0, enable=1, info=(0, 0),
               table=(0, 0, 0), flags=0, more=()):
-        registers = struct.pack("<QIIIBBII", size, bits, ctrl, index, stat, enable, *info)
+        first = registers(size, bits, ctrl, index, stat, enable, info)
         words = struct.pack("<%dI" % len(table), *table)
         write("tzmpc_state", name, bytes([flags]) +
-              iova_corpus.stream((1, registers), (2, words), *more, application=4))
+              iova_corpus.stream((1, first), (2, words), *more, application=4))
 
     state("reset")
     state("used", ctrl=0x80000110, index=2, stat=1, info=(0x10001000, 0x30002), table=(1, 0xffffffff, 0x3f))
@@ -1076,6 +1092,21 @@ def tzmpc_state_seeds():
     state("unknown", more=((9, b"x"),))
     state("twice", more=((2, b"\0" * 12),))
     state("raw", flags=1)
+    # What no software can bring about; another of the same size; in another order, and too few.
+    state("ctrl", ctrl=0x200)
+    state("stat", stat=2)
+    state("enable", enable=255)
+    state("info-2", stat=1, info=(0, 1 << 31))
+    state("info-without", info=(0, 1))
+    state("blocks", bits=11)
+    state("short", table=(0, 0))
+    state("first-bits", size=40 * 32, bits=5, flags=2, table=(7, 0x100))
+    for name, sections in (("none", ()), ("table-first", ((2, bytes(12)),)), ("other-first", ((9, b"x"),)),
+                           ("registers-only", ((1, registers()),)),
+                           ("registers-twice", ((1, registers()), (1, registers()))),
+                           ("other-second", ((1, registers()), (7, b""))),
+                           ("registers-short", ((1, b"\0" * 12),))):
+        write("tzmpc_state", name, b"\0" + iova_corpus.stream(*sections, application=4))
 
 
 # ---- virtio_ring
@@ -1245,6 +1276,18 @@ tzmpc_state_seeds()
 space_seeds()
 range_seeds()
 shadow_map_seeds()
+for seed, content in bus_corpus.seeds().items():
+    write("bus", seed, content)
+for seed, content in bus_corpus.made_seeds().items():
+    write("bus_made", seed, content)
+for seed, content in units_corpus.seeds().items():
+    write("units", seed, content)
+for seed, content in devices_corpus.seeds().items():
+    write("devices", seed, content)
+for seed, content in handover_corpus.seeds().items():
+    write("handover", seed, content)
+for seed, content in instance_corpus.seeds().items():
+    write("instance", seed, content)
 for seed, content in iova_corpus.state_seeds().items():
     write("iova_state", seed, content)
 for seed, content in iova_corpus.sources_seeds().items():
