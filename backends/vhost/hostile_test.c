@@ -518,6 +518,40 @@ static void test_floods_and_does_not_read(void **state)
     bed_fini(&bed);
 }
 
+/*
+ * A ring was to be told anew while too much waited; then all of that leaves at once, and nothing more
+ * comes from a far side that is asleep.
+ */
+static void test_ring_is_told_after_a_flood(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    while (vhost_channel_waiting(&bed.vhost->main) <= VHOST_OUT_MUCH) {
+        far_miss(&bed.far, 0x200000, 1);
+        assert_int_equal(viommu_vhost_process(bed.vhost), 0);
+    }
+    bed.far.silent = true;
+    bed_flush_begin(&bed, 0x100000, 2);
+    far_answer(&bed.far, VHOST_USER_IOTLB_MSG, 0); /* it knew what was to come */
+    assert_int_equal(viommu_vhost_process(bed.vhost), 0);
+    assert_true(bed_flushed(&bed));
+    while (bed.vhost->rings_due) {
+        while (far_step(&bed.far)) {
+            /* all that has left */
+        }
+        assert_true(bed_has_work(&bed));
+        assert_int_equal(viommu_vhost_process(bed.vhost), 0);
+    }
+    while (far_step(&bed.far)) {
+        /* and the rest */
+    }
+    assert_non_null(far_find(&bed.far, 0x102000, 3));
+    bed_fini(&bed);
+}
+
 /* Nor is it heard when it then hangs up there: that keeps nobody awake. */
 static void test_floods_and_hangs_up(void **state)
 {
@@ -636,6 +670,7 @@ int main(void)
         cmocka_unit_test(test_speaks_slowly),
         cmocka_unit_test(test_no_room_to_wait),
         cmocka_unit_test(test_floods_and_does_not_read),
+        cmocka_unit_test(test_ring_is_told_after_a_flood),
         cmocka_unit_test(test_floods_and_hangs_up),
         cmocka_unit_test(test_does_not_read_replies),
         cmocka_unit_test(test_does_not_read_invalidations),

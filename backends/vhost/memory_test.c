@@ -352,6 +352,34 @@ static void test_memory_is_lost(void **state)
     bed_fini(&bed);
 }
 
+/* Another far side asks before it has a memory table: what the first one had leads nowhere there. */
+static void test_asked_before_the_table(void **state)
+{
+    struct bed bed;
+    unsigned from;
+
+    (void)state;
+    bed_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    far_close(&bed.far);
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_reconnect(bed.vhost, bed_pair(&bed)), 0);
+    bed.far.protocol &= ~VHOST_USER_F_MQ; /* so nothing but acknowledgements is left to say */
+    bed.far.silent = true;
+    from = bed.far.log_count;
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_NEGOTIATING);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    assert_int_equal(far_count(&bed.far, from, VHOST_USER_IOTLB_MSG, VHOST_IOTLB_UPDATE), 0);
+    far_pay(&bed.far);
+    bed.far.silent = false;
+    bed_run(&bed);
+    bed_wait(&bed, 10);
+    assert_non_null(far_find(&bed.far, 0x200000, 1));
+    bed_fini(&bed);
+}
+
 /* ---- the top of the address space ---- */
 
 static void test_the_very_top(void **state)
@@ -437,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_memory_changes_often),
         cmocka_unit_test(test_too_many_files),
         cmocka_unit_test(test_memory_is_lost),
+        cmocka_unit_test(test_asked_before_the_table),
         cmocka_unit_test(test_the_very_top),
     };
 

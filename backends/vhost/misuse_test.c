@@ -158,12 +158,83 @@ static void test_rings_are_checked(void **state)
     bed_fini(&bed);
 }
 
+/* A clock that begins at 0. */
+static void test_the_first_nanosecond(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_init(&bed);
+    bed.clock = 0;
+    bed_create(&bed);
+    bed_run(&bed);
+    bed_start_ring(&bed, 0, 0x100000);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    bed_flush_begin(&bed, 0x200000, 0);
+    bed_run(&bed);
+    assert_true(bed_flushed(&bed));
+    bed_wait(&bed, 10);
+    assert_non_null(far_find(&bed.far, 0x200000, 1));
+    bed_fini(&bed);
+}
+
+struct nested {
+    struct bed *bed;
+    unsigned calls;
+};
+
+static int process_inside(void *opaque, const struct viommu_change *change)
+{
+    struct nested *nested = opaque;
+
+    (void)change;
+    nested->calls++;
+    far_step(&nested->bed->far); /* which acknowledges what it was told before */
+    assert_int_equal(viommu_vhost_process(nested->bed->vhost), -EDEADLK);
+    return 0;
+}
+
+/* Where changes are told nothing can be acknowledged: what came is looked at later. */
+static void test_processed_inside_of_a_change(void **state)
+{
+    struct viommu_translation translation;
+    struct viommu_subscriber *subscriber;
+    struct bed bed;
+    struct nested nested = {.bed = &bed};
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_UNMAP, .change = process_inside, .opaque = &nested};
+
+    (void)state;
+    bed_init(&bed);
+    /* Who subscribed last is told first. */
+    assert_int_equal(viommu_device_subscribe(bed.device, &what, &subscriber), 0);
+    bed_create(&bed);
+    bed_run(&bed);
+    bed_start_ring(&bed, 0, 0x100000);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    bed_flush_begin(&bed, 0x200000, 0);
+    assert_int_equal(nested.calls, 1);
+    assert_false(bed_flushed(&bed));
+    assert_true(bed_has_work(&bed));
+    bed_run(&bed);
+    assert_true(bed_flushed(&bed));
+    assert_int_equal(viommu_device_translate(bed.device, NULL, 0x100000, 1, &translation), 0);
+    assert_int_equal(viommu_subscriber_destroy(subscriber), 0);
+    bed_fini(&bed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_configuration_is_checked),
         cmocka_unit_test(test_rings_are_checked),
+        cmocka_unit_test(test_the_first_nanosecond),
+        cmocka_unit_test(test_processed_inside_of_a_change),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -107,6 +107,13 @@ bool vhost_table_remove(struct vhost_table *table, const struct viommu_memory_sl
     return placed;
 }
 
+void vhost_table_unplace(struct vhost_table *table)
+{
+    for (size_t i = 0; i < table->count; i++) {
+        table->slots[i].placed = false;
+    }
+}
+
 bool vhost_table_grown(const struct vhost_table *table)
 {
     for (size_t i = 0; i < table->count; i++) {
@@ -200,8 +207,8 @@ static struct vhost_slot **sort(struct vhost_table *table, size_t *count)
     struct vhost_slot **sorted = base_alloc_array(table->count + 1, sizeof(struct vhost_slot *));
 
     *count = 0;
+    vhost_table_unplace(table);
     for (size_t i = 0; sorted && i < table->count; i++) {
-        table->slots[i].placed = false;
         if (table->slots[i].has_file) {
             sorted[(*count)++] = &table->slots[i];
         }

@@ -99,6 +99,9 @@ static void settle(struct viommu_vhost *vhost)
     if (ret) {
         vhost_break(vhost, ret == -EPIPE ? -ECONNRESET : ret);
     }
+    if (vhost->rings_due && vhost_alive(vhost) && !vhost_is_busy(vhost)) {
+        wake_kick(&vhost->wake); /* all has left at once: nothing else may come */
+    }
     watch(vhost, 0, main->fd, EPOLLIN | (vhost_channel_waiting(main) ? EPOLLOUT : 0u));
     watch(vhost, 1, requests->fd,
           (vhost_is_busy(vhost) ? 0u : EPOLLIN) |
@@ -380,6 +383,9 @@ int viommu_vhost_process(struct viommu_vhost *vhost)
 {
     int ret;
 
+    if (iommu_reentered(vhost->iommu)) {
+        return -EDEADLK; /* no change can be completed there */
+    }
     wake_clear(&vhost->wake);
     if (!epoch_prepare()) {
         wake_kick(&vhost->wake);
@@ -479,9 +485,6 @@ static void release(struct viommu_vhost *vhost)
         vhost_ring_close(&vhost->rings[i]);
     }
     vhost_front_close(vhost);
-    if (vhost->fd >= 0) {
-        close(vhost->fd);
-    }
     vhost_table_fini(&vhost->table);
     range_map_fini(&vhost->held);
     close(vhost->poll_fd);
