@@ -74,9 +74,6 @@ static void hold(struct viommu_vhost *vhost, const struct range_run *run)
     unsigned level = held_level(run);
 
     vhost->held_level = vhost->held_level > level ? vhost->held_level : level;
-    if (vhost->all_held) {
-        return;
-    }
     /* Where it has this already the insertion fails, and nothing is new. */
     if (vhost->held.count >= VHOST_HELD_MAX || range_map_insert(&vhost->held, run) == -ENOMEM) {
         hold_all(vhost);
@@ -581,7 +578,7 @@ static bool tell_area(struct viommu_vhost *vhost, uint64_t first, uint64_t size)
     uint64_t at = first;
     struct piece piece;
 
-    while (at <= first + size - 1 && at <= limits.last && vhost_alive(vhost)) {
+    while (at <= first + size - 1 && vhost_alive(vhost)) {
         if (look(vhost, at, VIOMMU_READ, &piece)) {
             return false;
         }

@@ -96,9 +96,10 @@ bool vhost_table_remove(struct vhost_table *table, const struct viommu_memory_sl
 
     for (size_t i = 0; i < count; i++) {
         size_t at = slot_from(table, slots[i].first);
-        struct vhost_slot *slot = &table->slots[at];
 
-        if (at < table->count && slot->slot.first == slots[i].first) {
+        if (at < table->count && table->slots[at].slot.first == slots[i].first) {
+            struct vhost_slot *slot = &table->slots[at];
+
             placed |= slot->placed;
             table->count--;
             memmove(slot, slot + 1, (table->count - at) * sizeof(*slot));
@@ -251,9 +252,13 @@ int vhost_table_build(struct vhost_table *table)
 bool vhost_table_find(const struct vhost_table *table, uint64_t gpa, struct vhost_place *place)
 {
     size_t at = slot_from(table, gpa);
-    const struct vhost_slot *slot = &table->slots[at];
+    const struct vhost_slot *slot;
 
-    if (at == table->count || gpa < slot->slot.first || !slot->placed) {
+    if (at == table->count) {
+        return false;
+    }
+    slot = &table->slots[at];
+    if (gpa < slot->slot.first || !slot->placed) {
         return false;
     }
     *place = (struct vhost_place){

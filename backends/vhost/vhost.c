@@ -258,7 +258,7 @@ static int on_changing(void *opaque, const struct viommu_memory_change *change)
         vhost_alive(vhost)) {
         if (vhost->config.kind == VIOMMU_VHOST_KERNEL) {
             vhost_iotlb_drop(vhost);
-        } else if (has_table(vhost)) {
+        } else {
             vhost_front_send_table(vhost);
             waits = true;
         }
@@ -639,10 +639,10 @@ int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd)
 
 /* ---- rings ---- */
 
-/* Whether `size` bytes lie where addresses may. */
+/* Whether `size` bytes lie where addresses may. What is aligned, to 2 at least, begins there. */
 static bool area_valid(uint64_t first, uint64_t size, uint64_t align)
 {
-    return first % align == 0 && first <= VHOST_LAST && size - 1 <= VHOST_LAST - first;
+    return first % align == 0 && size - 1 <= VHOST_LAST - first;
 }
 
 static bool ring_valid(const struct viommu_vhost_ring *setup)
