@@ -166,6 +166,32 @@ static void test_ended_before_it_acknowledges(void **state)
     bed_fini(&bed);
 }
 
+/* What is late first is not what was asked for first. */
+static void test_late_out_of_order(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_start_ring(&bed, 1, 0x108000);
+    bed_map(&bed, 0x300000, 0x60000, SPEC_R);
+    far_miss(&bed.far, 0x300000, 1);
+    hold_and_flush(&bed); /* late at 75 ms */
+    bed.clock += 10 * FAR_MS;
+    assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 1), 0); /* at 1010 */
+    bed.clock += 20 * FAR_MS;
+    bed_flush_begin(&bed, 0x300000, 0); /* at 105 */
+    far_answer(&bed.far, VHOST_USER_IOTLB_MSG, 0);
+    bed.clock += 50 * FAR_MS;
+    assert_int_equal(viommu_vhost_process(bed.vhost), 0);
+    bed.clock += 24 * FAR_MS;
+    assert_int_equal(viommu_vhost_process(bed.vhost), 0);
+    bed.clock += 2 * FAR_MS;
+    assert_int_equal(viommu_vhost_process(bed.vhost), -ETIMEDOUT);
+    assert_failed(&bed, -ETIMEDOUT);
+    bed_fini(&bed);
+}
+
 static void test_never_answers(void **state)
 {
     struct bed bed;
@@ -662,6 +688,7 @@ int main(void)
         cmocka_unit_test(test_much_is_done_before_it_is_processed),
         cmocka_unit_test(test_ends_instead_of_acknowledging),
         cmocka_unit_test(test_ended_before_it_acknowledges),
+        cmocka_unit_test(test_late_out_of_order),
         cmocka_unit_test(test_never_answers),
         cmocka_unit_test(test_never_stops),
         cmocka_unit_test(test_lies),

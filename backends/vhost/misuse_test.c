@@ -6,6 +6,8 @@
 
 #include "vhost/private.h"
 
+#include <pthread.h>
+
 static void use_everything(struct bed *bed)
 {
     struct viommu_vhost_ring ring = {.size = 16,
@@ -227,12 +229,125 @@ static void test_processed_inside_of_a_change(void **state)
     bed_fini(&bed);
 }
 
+/* With what is no socket, and without memory: it stays what it was, and nothing is left open. */
+static void test_reconnects_in_vain(void **state)
+{
+    struct bed bed;
+    unsigned fds;
+    int end;
+
+    (void)state;
+    bed_start(&bed);
+    assert_int_equal(viommu_vhost_reconnect(bed.vhost, bed.ram_fd), -EBUSY);
+    far_close(&bed.far);
+    bed_run(&bed);
+    fds = bed_open_fds();
+    assert_int_equal(viommu_vhost_reconnect(bed.vhost, bed.ram_fd), -EPERM); /* says epoll */
+    assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_FAILED);
+    assert_int_equal(viommu_vhost_process(bed.vhost), -EPERM);
+    assert_int_equal(viommu_vhost_reconnect(bed.vhost, -1), -EBADF);
+    assert_true(fcntl(bed.ram_fd, F_GETFD) >= 0);
+    assert_int_equal(bed_open_fds(), fds);
+    end = bed_pair(&bed);
+    for (unsigned long n = 1;; n++) {
+        int ret;
+
+        base_alloc_fail_at(n);
+        ret = viommu_vhost_reconnect(bed.vhost, end);
+        base_alloc_fail_at(0);
+        if (!ret) {
+            assert_true(n > 2);
+            break;
+        }
+        assert_int_equal(ret, -ENOMEM);
+        assert_int_equal(bed_open_fds(), fds + 2);
+    }
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_READY);
+    assert_non_null(far_find(&bed.far, 0x102000, 3));
+    bed_fini(&bed);
+}
+
+/* Features are those of the far side that is there. */
+static void test_features_are_checked(void **state)
+{
+    struct viommu_vhost_ring bad = {
+        .size = 16, .descriptors = 0x1000, .available = 0x2000, .used = 0x3000, .call = 1000};
+    struct viommu_vhost_statistics statistics[2];
+    struct bed bed;
+    unsigned fds;
+
+    (void)state;
+    bed_init(&bed);
+    bed_create(&bed);
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_accept(bed.vhost, UINT64_C(1) << 63), -EINVAL);
+    assert_int_equal(viommu_vhost_accept(bed.vhost, viommu_vhost_features(bed.vhost)), 0);
+    bad.kick = bed.ram_fd;
+    fds = bed_open_fds();
+    assert_int_equal(viommu_vhost_ring_start(bed.vhost, 0, &bad), -EBADF);
+    assert_int_equal(bed_open_fds(), fds);
+    far_close(&bed.far);
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_reconnect(bed.vhost, bed_pair(&bed)), 0);
+    bed.far.features &= ~UINT64_C(0xff);
+    bed_run(&bed);
+    bed_start_ring(&bed, 0, 0x100000);
+    assert_int_equal(bed.far.accepted & 0xff, 0);
+    assert_int_equal(viommu_vhost_accept(bed.vhost, 0), -EBUSY);
+
+    memset(statistics, 0xee, sizeof(statistics));
+    assert_int_equal(viommu_vhost_statistics(bed.vhost, statistics, sizeof(statistics)), 0);
+    assert_true(statistics[0].updates > 0);
+    assert_int_equal(statistics[1].misses, 0); /* what is not known here */
+    memset(statistics, 0xee, sizeof(statistics));
+    assert_int_equal(viommu_vhost_statistics(bed.vhost, statistics, sizeof(uint64_t)), 0);
+    assert_int_equal(statistics[0].misses, 0);
+    assert_true(statistics[0].denied == UINT64_C(0xeeeeeeeeeeeeeeee));
+    bed_fini(&bed);
+}
+
+/* A thread's first call, without memory for it: it is made again. */
+static void *call_first(void *opaque)
+{
+    const struct viommu_vhost_ring ring = {
+        .size = 16, .descriptors = 0x1000, .available = 0x2000, .used = 0x3000, .kick = -1, .call = -1};
+    struct bed *bed = opaque;
+
+    base_alloc_fail_at(1);
+    assert_int_equal(viommu_vhost_ring_start(bed->vhost, 0, &ring), -ENOMEM);
+    base_alloc_fail_at(1);
+    assert_int_equal(viommu_vhost_process(bed->vhost), -ENOMEM);
+    base_alloc_fail_at(0);
+    assert_true(bed_has_work(bed));
+    assert_int_equal(viommu_vhost_process(bed->vhost), 0);
+    return NULL;
+}
+
+static void test_first_call_of_a_thread(void **state)
+{
+    pthread_t thread;
+    struct bed bed;
+
+    (void)state;
+    bed_init(&bed);
+    bed_create(&bed);
+    bed_run(&bed);
+    assert_false(bed_has_work(&bed));
+    assert_int_equal(pthread_create(&thread, NULL, call_first, &bed), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    bed_fini(&bed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_configuration_is_checked),
         cmocka_unit_test(test_rings_are_checked),
+        cmocka_unit_test(test_reconnects_in_vain),
+        cmocka_unit_test(test_features_are_checked),
+        cmocka_unit_test(test_first_call_of_a_thread),
         cmocka_unit_test(test_the_first_nanosecond),
         cmocka_unit_test(test_processed_inside_of_a_change),
     };
