@@ -545,8 +545,8 @@ static void test_floods_and_does_not_read(void **state)
 }
 
 /*
- * A ring was to be told anew while too much waited; then all of that leaves at once, and nothing more
- * comes from a far side that is asleep.
+ * A ring was to be told anew while too much waited; then all of that leaves at once, and nothing
+ * more comes from a far side that is asleep.
  */
 static void test_ring_is_told_after_a_flood(void **state)
 {

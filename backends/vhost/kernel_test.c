@@ -65,8 +65,10 @@ ssize_t write(int fd, const void *bytes, size_t size)
     if (size == sizeof(struct vhost_msg_v2) && takes_a_part) {
         return (ssize_t)size - 1;
     }
-    return size == sizeof(struct vhost_msg_v2) && interrupted() ? -1
-                                                                : syscall(SYS_write, fd, bytes, size);
+    if (size == sizeof(struct vhost_msg_v2) && interrupted()) {
+        return -1;
+    }
+    return syscall(SYS_write, fd, bytes, size);
 }
 
 /* The kernel's own end: a message a read. */

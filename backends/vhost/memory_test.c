@@ -352,7 +352,7 @@ static void test_memory_is_lost(void **state)
     bed_fini(&bed);
 }
 
-/* Another far side asks before it has a memory table: what the first one had leads nowhere there. */
+/* Another far side asks before it has a memory table: what the first had leads nowhere there. */
 static void test_asked_before_the_table(void **state)
 {
     struct bed bed;

@@ -310,8 +310,12 @@ static void test_features_are_checked(void **state)
 /* A thread's first call, without memory for it: it is made again. */
 static void *call_first(void *opaque)
 {
-    const struct viommu_vhost_ring ring = {
-        .size = 16, .descriptors = 0x1000, .available = 0x2000, .used = 0x3000, .kick = -1, .call = -1};
+    const struct viommu_vhost_ring ring = {.size = 16,
+                                           .descriptors = 0x1000,
+                                           .available = 0x2000,
+                                           .used = 0x3000,
+                                           .kick = -1,
+                                           .call = -1};
     struct bed *bed = opaque;
 
     base_alloc_fail_at(1);
