@@ -195,10 +195,12 @@ static void set_up(struct bed *bed, uint8_t number, struct fuzz_input *input)
     (void)viommu_vhost_ring_start(bed->vhost, number, &setup);
 }
 
-/* It asks, and asks: 64 times before anybody listens. */
+/* It asks, and asks: 64 times before anybody listens. What is new each time takes longer. */
 static void flood(struct bed *bed, uint8_t rounds, uint8_t how)
 {
-    for (unsigned i = 0; i <= rounds % 80u && bed->rounds; i++, bed->rounds--) {
+    const unsigned cost = how & 8 ? 2 : 1;
+
+    for (unsigned i = 0; i <= rounds % 80u && bed->rounds >= cost; i++, bed->rounds -= cost) {
         for (unsigned j = 0; j < 64; j++) {
             uint64_t other = MANY + (bed->asked++ % 8192) * 0x1000ull;
 
