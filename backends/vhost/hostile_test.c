@@ -166,6 +166,20 @@ static void test_ended_before_it_acknowledges(void **state)
     bed_fini(&bed);
 }
 
+/* That it left is found when it is told something. */
+static void test_gone_when_it_is_told(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    far_close(&bed.far);
+    assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 0), 0);
+    assert_int_equal(viommu_vhost_process(bed.vhost), -ECONNRESET);
+    assert_failed(&bed, -ECONNRESET);
+    bed_fini(&bed);
+}
+
 /* What is late first is not what was asked for first. */
 static void test_late_out_of_order(void **state)
 {
@@ -688,6 +702,7 @@ int main(void)
         cmocka_unit_test(test_much_is_done_before_it_is_processed),
         cmocka_unit_test(test_ends_instead_of_acknowledging),
         cmocka_unit_test(test_ended_before_it_acknowledges),
+        cmocka_unit_test(test_gone_when_it_is_told),
         cmocka_unit_test(test_late_out_of_order),
         cmocka_unit_test(test_never_answers),
         cmocka_unit_test(test_never_stops),

@@ -229,6 +229,63 @@ static void test_processed_inside_of_a_change(void **state)
     bed_fini(&bed);
 }
 
+/* What is held is cut in its midst, and there is no memory for it: then all may be held. */
+static void test_cut_without_memory(void **state)
+{
+    bool seen = false;
+
+    (void)state;
+    for (unsigned long n = 1; n < 8; n++) {
+        struct bed bed;
+
+        bed_init(&bed);
+        bed_create(&bed);
+        bed_run(&bed);
+        bed_start_ring(&bed, 0, 0x100000);
+        for (uint64_t i = 0; i < 8; i++) {
+            bed_map(&bed, 0x200000 + i * 0x1000, 0x50000 + i * 0x1000, SPEC_R);
+        }
+        far_miss(&bed.far, 0x200000, 1);
+        bed_run(&bed);
+        for (uint64_t at = 0x400000; bed.vhost->held.count < 31; at += 0x2000) {
+            bed_map(&bed, at, 0x60000, SPEC_R);
+            far_miss(&bed.far, at, 1);
+            bed_run(&bed);
+        }
+        base_alloc_fail_at(n);
+        bed_flush_begin(&bed, 0x203000, 0);
+        base_alloc_fail_at(0);
+        if (bed.vhost->all_held) {
+            seen = true;
+            bed_run(&bed);
+            bed_unmap(&bed, 0x400000);
+            bed_flush_begin(&bed, 0x400000, 0);
+            bed_run(&bed);
+            assert_true(bed_flushed(&bed));
+            assert_null(far_find(&bed.far, 0x400000, 1));
+        }
+        bed_fini(&bed);
+    }
+    assert_true(seen);
+}
+
+/* An interrupt is no memory, whatever it would lead to. */
+static void test_interrupts_are_no_memory(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_init(&bed);
+    bed_create(&bed);
+    bed_run(&bed);
+    bed_start_ring(&bed, 0, 0x100000);
+    far_miss(&bed.far, 0xfee00000, VIOMMU_WRITE);
+    bed_run(&bed);
+    assert_null(far_find(&bed.far, 0xfee00000, VIOMMU_WRITE));
+    assert_int_equal(bed_statistics(&bed).denied, 1);
+    bed_fini(&bed);
+}
+
 /* With what is no socket, and without memory: it stays what it was, and nothing is left open. */
 static void test_reconnects_in_vain(void **state)
 {
@@ -349,6 +406,8 @@ int main(void)
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_configuration_is_checked),
         cmocka_unit_test(test_rings_are_checked),
+        cmocka_unit_test(test_cut_without_memory),
+        cmocka_unit_test(test_interrupts_are_no_memory),
         cmocka_unit_test(test_reconnects_in_vain),
         cmocka_unit_test(test_features_are_checked),
         cmocka_unit_test(test_first_call_of_a_thread),
