@@ -4,7 +4,8 @@ import struct
 
 (RAW, ANSWER, LIE, MISS, FDS, MAP, FLUSH, RING, PROCESS, TIME, MEMORY, RECONNECT, DEVICE, READ, CLOSE,
  TABLES) = range(16)
-(FAULT, CREATE, ASK, SETUP, FLOOD, FLIP, SLOT, FAR, LOOK, THREAD, BACK, STOP, ALIAS, WINDOW) = range(16, 30)
+(FAULT, CREATE, ASK, SETUP, FLOOD, FLIP, SLOT, FAR, LOOK, THREAD, BACK, STOP, ALIAS, WINDOW,
+ RENEW) = range(16, 31)
 KERNEL, RINGS, SMALL, WRITES, FILES, MANY, FAILS, MORE = 1, 2, 4, 8, 16, 32, 64, 128
 QUIET, NO_CLOCK, TIGHT, EAGER, BESIDE, NO_MQ, NAMED, ZERO = 1, 2, 4, 8, 16, 32, 64, 128
 (FCNTL, EPOLL_CREATE, EPOLL_CTL, SOCKETPAIR, SENDMSG, RECVMSG, READ_CALL, WRITE, FSTAT, GET_FEATURES,
@@ -169,6 +170,9 @@ def embedder_seeds(talk, again):
     out["fewer-features-no-ring"] = (bytes([0]) + op(FAR, 0xff) + TURN * 8 + op(DEVICE, 2) + gone + op(FAR, 1) + op(RECONNECT) + TURN * 8)
     for start in (MANY, 0):
         out[f"few-rings-{start}"] = bytes([start | MORE, NO_MQ]) + TURN * 8 + op(RING, 0x40) + TURN
+    renewals = b"".join(op(RENEW, ring, fds) for ring, fds in ((255, 0), (0, 4), (0, 64), (0, 1), (0, 16), (0, 0), (0, 0x22), (0, 2), (0, 32)))
+    for start in (RINGS, 0):
+        out[f"renewed-{start}"] = (bytes([start]) + TURN * 8 + renewals + gone + renewals + op(STOP, 0) + renewals + op(RECONNECT) + TURN * 8)
     out["used-ring-is-nowhere"] = bytes([RINGS]) + op(MAP, 2, 0, 0) + op(FLUSH, 2, 0) + TURN * 2 + gone + op(RECONNECT) + TURN * 8
     out["asked-before-the-table"] = (bytes([RINGS]) + gone + op(RECONNECT) + TURN * 2 + op(READ) + op(ANSWER, 1) + op(MISS, 4, 3) + op(PROCESS) +
                                      op(READ) + TURN * 8)

@@ -81,6 +81,7 @@ enum operation {
     OP_STOP,
     OP_ALIAS,
     OP_WINDOW,
+    OP_RENEW,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -283,6 +284,19 @@ static void map_wide(struct bed *bed, uint8_t to, struct fuzz_input *input)
     }
 }
 
+static void renew(struct bed *bed, uint8_t number, uint8_t fds)
+{
+    (void)viommu_vhost_ring_renew(bed->vhost, number,
+                                  fds & 1   ? FDS_MAX + 1
+                                  : fds & 2 ? -1
+                                  : fds & 4 ? -2
+                                            : ram_fd,
+                                  fds & 16   ? FDS_MAX + 1
+                                  : fds & 32 ? -1
+                                  : fds & 64 ? -2
+                                             : ram_fd);
+}
+
 static void look(const struct bed *bed, uint8_t size)
 {
     uint8_t bytes[256];
@@ -367,6 +381,9 @@ static void operate_more(struct bed *bed, enum operation what, uint8_t a, struct
         break;
     case OP_ALIAS:
         alias(bed);
+        break;
+    case OP_RENEW:
+        renew(bed, a, fuzz_byte(input));
         break;
     default:
         map_wide(bed, a, input);

@@ -128,6 +128,7 @@ static void test_rings_are_checked(void **state)
     bed_run(&bed);
     assert_int_equal(viommu_vhost_ring_start(bed.vhost, 2, &good), -EINVAL);
     assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 2), -EINVAL);
+    assert_int_equal(viommu_vhost_ring_renew(bed.vhost, UINT32_MAX, -1, -1), -EINVAL);
     for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
         bad = good;
         bad.size = sizes[i];
