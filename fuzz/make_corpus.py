@@ -888,6 +888,24 @@ def client_dma_seeds():
     write("client_dma", "posts", b"\0" + record(2, 0, 4) * 30 + record(0, 1, 4) + record(3, 0, 0))
     write("client_dma", "silence", b"\0" + record(0, 0, 4) + record(1, 1, 4))
     write("client_dma", "half", b"\0" + record(0, 0, 4, reply(0, 11)[:20]) + record(1, 1, 4))
+    # How it is answered: GOOD, PIECES, OVER, UNREAD; and what comes when it is waited for.
+    good, pieces, over, unread = 1, 2, 8, 16
+    rest, signal, failure, leaves, reads, early = (1 << 5, 2 << 5, 3 << 5, 4 << 5, 5 << 5, 6 << 5)
+    small, post, nothing, leave, close = b"\x08", record(2, unread, 4), record(3, 0, 0), record(4, 0, 0), record(5, 0, 0)
+    for name, how in (("rest", good | pieces | rest), ("signal", signal), ("failure", failure), ("leaves", leaves),
+                      ("reads", good | reads), ("early", early), ("over", over), ("over-good", over | good)):
+        for first in (b"\0", small):
+            write("client_dma", "waited-%s-%d" % (name, first[0]), first + b"".join(
+                record(what, how, access) for what in (0, 1) for access in (64, 60000)) + nothing + post)
+            write("client_dma", "waited-write-%s-%d" % (name, first[0]), first + record(1, how, 60000) + nothing + post)
+    write("client_dma", "posts-full", small + post * 40 + record(1, good | reads, 64) + post * 40 + leave + nothing + post +
+          nothing)
+    write("client_dma", "posts-full-read", small + post * 40 + record(0, good, 64) + nothing)
+    write("client_dma", "left", b"\0" + leave + post + nothing + record(0, good, 4))
+    write("client_dma", "left-write", b"\0" + record(1, good, 4) + leave + record(1, good, 4) + nothing)
+    write("client_dma", "closed", b"\0" + record(0, good, 4) + close + b"".join(record(what, good, 4) for what in range(6)))
+    for first in (4, 16):
+        write("client_dma", "none-%d" % first, bytes([first]) + b"".join(record(what, good, 4) for what in range(6)))
     write("client_dma", "unasked", b"\0" + record(3, 4, 0, reply(0, 11)) + record(0, 0, 4) + record(1, 1, 4))
 
 

@@ -208,6 +208,7 @@ static void closed_is_refused(void **state)
     (void)state;
     assert_int_equal(vfio_user_client_dma_read(&closed, BASE, data, 4, 0), -ENOTSUP);
     assert_int_equal(vfio_user_client_dma_flush(&closed), 0);
+    assert_int_equal(vfio_user_client_dma_post(&closed, BASE, data, 4), -ENOTSUP);
     vfio_user_client_dma_close(&closed);
 }
 
