@@ -92,7 +92,7 @@ static void prepare(void)
     far.memory_fd = memfd_create("fuzz", MFD_CLOEXEC);
     far.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     far.datagram_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    far.inet_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    far.inet_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* one of streams is put aside */
     path_fd = open("/", O_PATH | O_CLOEXEC);
     two_fds[0] = two_fds[1] = far.event_fd;
     failing_feed();

@@ -229,6 +229,18 @@ int viommu_vhost_ring_stop(struct viommu_vhost *vhost, unsigned ring)
     return 0;
 }
 
+int viommu_vhost_ring_renew(struct viommu_vhost *vhost, unsigned ring, int kick, int call)
+{
+    check(vhost->state == VIOMMU_VHOST_FAILED && vhost->rings[ring].cut, "renewed without need");
+    check(kick >= 0 && call >= 0, "renewed without eventfds");
+    if (fails()) {
+        return -EMFILE;
+    }
+    close(vhost->rings[ring].call);
+    vhost->rings[ring].call = dup(call);
+    return 0;
+}
+
 int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd)
 {
     check(vhost->state == VIOMMU_VHOST_FAILED, "reconnected without need");

@@ -7,7 +7,8 @@
  * said of its device, passed on, and answered when the far server has answered (commands.c). What
  * the device may reach of the guest's memory is the unit's to say: the far server is told of
  * mappings as they are made and taken away, by the vfio-user backend (viommu/vfio_user.h). Memory
- * that the client offers on the device's own connection is nobody's: the unit has its own.
+ * that the client offers on the device's own connection is nobody's: the unit has its own. A far
+ * server that is isolated does not get the client's eventfds either, but others (vectors.h).
  *
  * States.
  *
@@ -80,7 +81,8 @@ struct relay_command {
     int error;
     struct vfio_user_header header;
     struct vfio_user_region_access access;
-    bool eventfds; /* of SET_IRQS: it gives eventfds to these, or takes them away */
+    bool eventfds;  /* of SET_IRQS: it gives eventfds to these, or takes them away */
+    unsigned parts; /* of that: commands in its place that are not answered yet */
     uint32_t index;
     uint32_t start;
     uint32_t count;

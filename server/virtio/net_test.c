@@ -27,6 +27,7 @@
 
 #include "log.h"
 #include "loop.h"
+#include "shared_eventfd.h"
 #include "unix_socket.h"
 #include "virtio/pci.h"
 #include "virtio/test_iommu.h"
@@ -481,6 +482,41 @@ static void it_leaves_and_comes_back(void **state)
     assert_true(kicked(0) && kicked(1));
 }
 
+/* The one that was cut off lives, and has what it was given: that is nobody's any more. */
+static void the_last_one_has_the_old_eventfds(void **state)
+{
+    const uint64_t one = 1;
+    unsigned said;
+    int old_kick, old_call;
+
+    (void)state;
+    begin();
+    use_msix();
+    assert_true(kicked(0) && kicked(1));
+    old_kick = dup(far.rings[1].setup.kick);
+    old_call = dup(far.rings[1].setup.call);
+    said = all.driver.messages[2];
+    assert_int_equal(write(old_call, &one, sizeof(one)), sizeof(one));
+    far_failed(-ETIMEDOUT);
+    assert_int_equal(all.driver.messages[2], said + 1); /* what it said last */
+    assert_int_equal(write(old_call, &one, sizeof(one)), sizeof(one));
+    WAIT_UNTIL(far.reconnections == 1);
+    assert_int_equal(all.driver.messages[2], said + 1);
+    far_is_ready(MERGE | TEST_INDIRECT);
+    assert_int_equal(all.driver.messages[2], said + 2); /* in case it said more */
+    assert_true(kicked(1));
+    test_notify(&all.driver, 1);
+    assert_int_equal(write(old_call, &one, sizeof(one)), sizeof(one));
+    assert_false(shared_eventfd_take(old_kick));
+    assert_true(kicked(1));
+    step();
+    assert_int_equal(all.driver.messages[2], said + 2);
+    call(1);
+    assert_int_equal(all.driver.messages[2], said + 3);
+    close(old_kick);
+    close(old_call);
+}
+
 /* One that cannot go on with what the driver uses never becomes ready. */
 static void it_comes_back_with_less(void **state)
 {
@@ -716,6 +752,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(bus_mastering_goes_and_comes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_driver_gives_up, setup, teardown),
         cmocka_unit_test_setup_teardown(it_leaves_and_comes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_last_one_has_the_old_eventfds, setup, teardown),
         cmocka_unit_test_setup_teardown(it_comes_back_with_less, setup, teardown),
         cmocka_unit_test_setup_teardown(it_comes_with_less, setup, teardown),
         cmocka_unit_test_setup_teardown(it_comes_back_to_a_driver_that_gave_up, setup, teardown),
