@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A host that has no descriptor left.
+ * A host that has nothing left: no descriptor, or (failing.c, in targets that are linked so) no
+ * memory.
  */
 #ifndef VIOMMU_FUZZ_FAILING_H
 #define VIOMMU_FUZZ_FAILING_H
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -35,6 +37,9 @@ static inline void failing_starve(int fd, unsigned left)
         abort();
     }
 }
+
+/* The n-th allocation from now fails, once; 0: none does. */
+void failing_alloc_at(unsigned n);
 
 /* As many as ever. */
 static inline void failing_feed(void)

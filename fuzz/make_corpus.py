@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
 spaces, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
-pv, relay and vfio_user_client fuzz targets into corpus/.
+pv, relay, vfio_user and vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -20,6 +20,8 @@ import net_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
 import relay_corpus  # noqa: E402
+import takeover_corpus  # noqa: E402
+import vfio_user_corpus  # noqa: E402
 import vhost_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -924,6 +926,8 @@ def takeover_seeds():
         write("takeover", name + "-cut", bytes([kind, 9]))
         write("takeover", name + "-changed", bytes([kind, 40, 0, 1, 60, 0, 2]))
         write("takeover", name + "-raw", bytes([kind | 0x80]) + bytes(300))
+    for name, content in takeover_corpus.seeds().items():
+        write("takeover", name, content)
 
 
 # ---- virtio
@@ -1265,5 +1269,7 @@ for seed, content in vhost_corpus.seeds().items():
     write("vhost", seed, content)
 for seed, content in relay_corpus.seeds().items():
     write("relay", seed, content)
+for seed, content in vfio_user_corpus.seeds().items():
+    write("vfio_user", seed, content)
 for seed, content in far_corpus.seeds().items():
     write("vfio_user_client", seed, content)

@@ -456,6 +456,7 @@ static void look(void)
 
     (void)viommu_vfio_user_subscription(world.client, &what);
     far_check(viommu_vfio_user_transfer_max(world.client) <= VFIO_USER_MAX_DATA, "largest transfer");
+    far_check(viommu_vfio_user_fds_max(world.client) <= VFIO_USER_MAX_FDS, "most descriptors");
     viommu_vfio_user_statistics(world.client, &statistics, sizeof(statistics));
     viommu_vfio_user_statistics(world.client, &statistics, sizeof(statistics.maps));
 }
