@@ -39,12 +39,12 @@ def expect(what, condition, detail=""):
 class World:
     """Hostile server, viommu serve, guest."""
 
-    def __init__(self, folder, isolate, **far):
+    def __init__(self, folder, isolate, options=(), **far):
         self.folder = folder
         self.far = HostileFar(os.path.join(folder, "far"), **far)
         device = "vfio-user:far,at=05.0,socket=hostile" + (",isolate" if isolate else "")
-        self.server = Server(VIOMMU, folder, ["--caching-mode", "--device", device, "--device",
-                                              "edu,at=06.0,socket=edu"])
+        self.server = Server(VIOMMU, folder, [*options, "--caching-mode", "--device", device,
+                                              "--device", "edu,at=06.0,socket=edu"])
 
     def __enter__(self):
         self.server.__enter__()
@@ -156,12 +156,13 @@ def reaches_nothing(world, when):
 
 def test_isolated(folder):
     """It has no file of the guest's, and what it asks for is checked."""
-    with World(folder, True) as world:
-        world.device_works("isolated")
-        reaches_nothing(world, "isolated")
-        expect("isolated: no descriptor came along", world.far.fds_seen == 0)
-        world.others_work("isolated")
-        world.device_works("isolated, afterwards")
+    for isolate, options in (True, ()), (False, ("--isolate",)):
+        with tempfile.TemporaryDirectory(dir=folder) as where, World(where, isolate, options) as world:
+            world.device_works("isolated")
+            reaches_nothing(world, "isolated")
+            expect("isolated: no descriptor came along", world.far.fds_seen == 0, options)
+            world.others_work("isolated")
+            world.device_works("isolated, afterwards")
 
 
 def test_mapped(folder):

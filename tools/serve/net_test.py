@@ -48,6 +48,8 @@ def test_usage(folder):
             (["--device", device + ",mac=02:00:00:00:00"], "vtd", "mac: '02:00:00:00:00' is not"),
             (["--device", device + ",timeout=0"], "vtd", "timeout: '0' is not"),
             (["--device", device + ",isolate"], "vtd", "has no key 'isolate'"),
+            (["--isolate", "--device", device], "vtd", "vhost-user-net works in the guest's memory"),
+            (["--device", device, "--isolate"], "vtd", "vhost-user-net works in the guest's memory"),
             (["--iommu", "none", "--device", device], None, "--iommu none has none"),
             (["--handover", "h", "--device", device], "vtd", "cannot be handed over")]:
         with Server(VIOMMU, folder, options, vtd=vtd, ready=False) as server:

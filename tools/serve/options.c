@@ -39,6 +39,7 @@ enum option_key {
     OPTION_CACHE_MODE,
     OPTION_IOTLB,
     OPTION_TRACE,
+    OPTION_ISOLATE,
     OPTION_HANDOVER,
     OPTION_TAKEOVER,
 };
@@ -136,6 +137,9 @@ static const struct argp_option options[] = {
      "device addresses are guest-physical, and no option of a unit makes sense", 1},
     {"device", OPTION_DEVICE, "KIND[:SOCKET],KEY=VALUE,...", 0,
      "Serve a device of this kind (see below); may be given several times", 1},
+    {"isolate", OPTION_ISOLATE, NULL, 0,
+     "Give no other process memory of the guest: each vfio-user device has the key isolate, and what "
+     "works in that memory by itself is refused", 1},
     {"trace", OPTION_TRACE, "FILE", 0,
      "Write into FILE, a JSON line each, what the unit does; `viommu run --replay` reads it", 1},
     {"handover", OPTION_HANDOVER, "SOCKET", 0,
@@ -268,6 +272,17 @@ static void check_far(const struct serve_options *request,
     }
 }
 
+/* Nobody else is to have memory of the guest, this device's far process neither. */
+static void isolate(struct serve_device_options *device, struct argp_state *state)
+{
+    if (device->kind == &serve_kind_vfio_user) {
+        device->vfio_user.isolate = true;
+    } else if (device->far) {
+        argp_error(state, "--isolate: %s works in the guest's memory by itself",
+                   device->kind->name);
+    }
+}
+
 /* That a device can be what it is to be where it is to be. */
 static void check_device(const struct serve_options *request,
                          const struct serve_device_options *device, struct argp_state *state)
@@ -308,6 +323,9 @@ static void check_all(struct serve_options *request, struct argp_state *state)
     check_unit(request, state);
     check_widths(request, state);
     for (unsigned i = 0; i < request->device_count; i++) {
+        if (request->isolate) {
+            isolate(&request->devices[i], state);
+        }
         check_device(request, &request->devices[i], state);
     }
 }
@@ -451,6 +469,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_TRACE:
         request->trace = once(request->trace, state, "--trace", arg, "the name of a file");
+        break;
+    case OPTION_ISOLATE:
+        request->isolate = true;
         break;
     case OPTION_HANDOVER:
         request->handover = once(request->handover, state, "--handover", arg, socket_name);

@@ -34,6 +34,7 @@ struct serve_options {
     struct viommu_config caches; /* what it says of these and of time, and nothing else */
     const char *trace; /* the file to write what the unit does into, or NULL */
     bool iommu_given;
+    bool isolate; /* no other process is to have memory of the guest */
     unsigned width; /* as given, for either unit; 0: not given */
     unsigned host_width;
     /* An option of either unit, of VT-d's, of the virtio-iommu's, that was given; or NULL. */
