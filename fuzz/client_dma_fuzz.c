@@ -32,7 +32,6 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "failing.h"
 #include "support/fds.h"
 #include "vfio_user/client_dma.h"
 
@@ -295,9 +294,9 @@ static void open_client(struct vfio_user_client_dma *dma, uint8_t how)
         return;
     }
     if (how & STARVED) {
-        failing_starve(file, 1);
+        support_starve_fds(file, 1);
         check(vfio_user_client_dma_open(dma, most[how & MOST], &client.theirs) == -EMFILE);
-        failing_feed();
+        support_feed_fds();
         return;
     }
     check(vfio_user_client_dma_open(dma, most[how & MOST], &client.theirs) == 0);

@@ -5,6 +5,7 @@
  */
 #include "failing.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 

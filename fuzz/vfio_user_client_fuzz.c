@@ -19,7 +19,6 @@
  * one that is not.
  */
 #include "bytes.h"
-#include "failing.h"
 #include "far_server.h"
 #include "support/fds.h"
 #include "support/guest.h"
@@ -33,7 +32,6 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -95,7 +93,7 @@ static void prepare(void)
     far.inet_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* one of streams is put aside */
     path_fd = open("/", O_PATH | O_CLOEXEC);
     two_fds[0] = two_fds[1] = far.event_fd;
-    failing_feed();
+    support_feed_fds();
     far.process = process_client;
     far_check(far.memory_fd >= 0 && far.event_fd >= 0 && far.datagram_fd >= 0 &&
               ftruncate(far.memory_fd, RAM_PAGES * GUEST_PAGE) == 0 &&
@@ -309,10 +307,10 @@ static void other_client(uint8_t kind, unsigned left)
     }
     base_alloc_fail_at(world.fail_at);
     if (left) {
-        failing_starve(far.memory_fd, left - 1);
+        support_starve_fds(far.memory_fd, left - 1);
     }
     ret = viommu_vfio_user_create(&config, &other);
-    failing_feed();
+    support_feed_fds();
     base_alloc_fail_at(0);
     if (ret == 0) {
         ret = viommu_vfio_user_process(other);
@@ -470,9 +468,9 @@ static void step_starved(struct fuzz_input *input, unsigned left)
     bool ours = op == 8 || op == 9 || op == 13 || (op == 15 && input->data[0] >> 4 == 2);
 
     if (ours) {
-        failing_starve(far.memory_fd, left);
+        support_starve_fds(far.memory_fd, left);
         step(input);
-        failing_feed();
+        support_feed_fds();
     }
 }
 

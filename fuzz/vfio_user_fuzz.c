@@ -219,7 +219,7 @@ static void prepare(void)
         check(event_fds[i] >= 0);
     }
     check(write(event_fds[2], &full, sizeof(full)) == sizeof(full));
-    failing_feed();
+    support_feed_fds();
     check(ram_fd >= 0 && ftruncate(ram_fd, RAM_SIZE) == 0);
     ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, ram_fd, 0);
     check(ram != MAP_FAILED);
@@ -295,7 +295,7 @@ static void serve(struct world *world, struct peer *peer)
     int ret = vfio_user_endpoint_ready(&peer->endpoint);
 
     failing_alloc_at(0);
-    failing_feed();
+    support_feed_fds();
     if (ret < 0) {
         peer_close(peer);
         peer_open(peer, function);
@@ -472,7 +472,7 @@ static void record(struct world *world, uint8_t what, uint8_t flags, const uint8
     memcpy(message + sizeof(header), data, size);
     peer_send(peer, message, header.size, fds, n_fds);
     if (world->starve) {
-        failing_starve(ram_fd, world->starve - 1);
+        support_starve_fds(ram_fd, world->starve - 1);
     }
     failing_alloc_at(world->alloc);
     serve(world, peer);
