@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <linux/mount.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -33,7 +34,10 @@
 
 /* ---- a file system that is a process --------------------------------------------------------- */
 
-enum { FILE_NODE = 2 };
+enum {
+    FILE_NODE = 2,
+    WAITS_MAX = 100, /* of 100 ms */
+};
 
 static struct {
     int device; /* /dev/fuse, or -1 */
@@ -41,6 +45,7 @@ static struct {
     int file;
     pthread_t thread;
     atomic_bool silent;
+    atomic_bool stop;
     atomic_uint asked; /* since it is silent */
 } fs;
 
@@ -89,20 +94,29 @@ static void answer_request(const struct fuse_in_header *head)
     }
 }
 
+/* Until it is to stop, or has kept somebody waiting for long: nobody else could end that, as even
+ * who is killed waits. */
 static void *serve(void *unused)
 {
     static uint8_t request[65536 + 4096];
+    struct pollfd device = {.fd = fs.device, .events = POLLIN};
     struct fuse_in_header head;
+    unsigned waits = 0;
 
     (void)unused;
-    while (read(fs.device, request, sizeof(request)) >= (ssize_t)sizeof(head)) {
-        memcpy(&head, request, sizeof(head));
-        if (fs.silent) {
+    while (!fs.stop && waits < WAITS_MAX) {
+        if (poll(&device, 1, 100) == 0) {
+            waits += fs.asked > 0;
+        } else if (read(fs.device, request, sizeof(request)) < (ssize_t)sizeof(head)) {
+            break;
+        } else if (fs.silent) {
             fs.asked++;
         } else {
+            memcpy(&head, request, sizeof(head));
             answer_request(&head);
         }
     }
+    close(fs.device);
     return NULL;
 }
 
@@ -132,16 +146,18 @@ static int begin_fs(void **state)
 {
     (void)state;
     fs.file = fs.mount = -1;
-    fs.silent = false;
+    fs.silent = fs.stop = false;
     fs.asked = 0;
     fs.device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
     if (fs.device >= 0) {
         fs.mount = mount_it();
     }
     if (fs.mount < 0) {
+        if (fs.device >= 0) {
+            close(fs.device);
+        }
         return 0;
     }
-    alarm(60);
     if (pthread_create(&fs.thread, NULL, serve, NULL) != 0) {
         return -1;
     }
@@ -154,20 +170,12 @@ static int begin_fs(void **state)
 static int end_fs(void **state)
 {
     (void)state;
-    if (fs.file >= 0) {
-        pthread_cancel(fs.thread);
-        pthread_join(fs.thread, NULL);
-    }
-    if (fs.device >= 0) {
-        close(fs.device);
-    }
-    if (fs.file >= 0) {
-        close(fs.file);
-    }
     if (fs.mount >= 0) {
+        fs.stop = true;
+        pthread_join(fs.thread, NULL);
+        close(fs.file);
         close(fs.mount);
     }
-    alarm(0);
     return 0;
 }
 

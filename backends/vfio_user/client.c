@@ -208,7 +208,11 @@ static int request_end(struct viommu_vfio_user *far, const struct request *reque
     case REQUEST_MAP:
     case REQUEST_UNMAP:
         /* Nobody waits for one that came too late, or whose subscriber went. */
-        (void)viommu_change_complete(far->iommu, request->token, reply->error);
+        if (far->config.answered) {
+            far->config.answered(far->config.opaque, request->token, reply->error);
+        } else {
+            (void)viommu_change_complete(far->iommu, request->token, reply->error);
+        }
         return 0;
     case REQUEST_FENCE:
         return reply->error;
@@ -238,6 +242,7 @@ static int fail(struct viommu_vfio_user *far, int error)
         if (request.kind == REQUEST_EMBEDDER || request.kind == REQUEST_MAP ||
             request.kind == REQUEST_UNMAP) {
             pthread_mutex_unlock(&far->lock);
+            reply.error = request.kind == REQUEST_MAP && far->config.answered ? -EIO : error;
             (void)request_end(far, &request, &reply);
             pthread_mutex_lock(&far->lock);
         }

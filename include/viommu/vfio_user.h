@@ -60,6 +60,12 @@ struct viommu_vfio_user_config {
     /* The connection is over, `error` says why: -ECONNRESET it left; -ETIMEDOUT; -EPROTO it said
        what makes no sense; ... Commands without an answer got one, with this error, before. */
     void (*failed)(void *opaque, int error);
+    /*
+     * Who hears how a change of the subscription ended that was PENDING, where that is not the
+     * device's IOMMU: viommu_pv_backend_complete() say (viommu/pv.h). Of a mapping that the
+     * connection's end left without an answer the status is -EIO: it may have been made.
+     */
+    void (*answered)(void *opaque, uint64_t token, int status);
     void *opaque;
 };
 

@@ -65,6 +65,7 @@ static void end_command(struct relay_command *command)
 
     relay->command_count--;
     relay->command_bytes -= command->bytes;
+    relay->giving &= !command->eventfds;
     command->used = false;
 }
 
@@ -162,14 +163,14 @@ void relay_commands_settle(struct relay *relay)
     }
 }
 
-/* There will be no answer: one is given as by a device that is down. A reset waits. */
+/* There will be no answer: one is given as by a device that is down. A reset waits for the far server
+ * to be joined again. */
 static void answer_dead(struct relay *relay, struct relay_command *command)
 {
     const struct vfio_user_header *header = &command->header;
 
     switch (header->command) {
     case VFIO_USER_DEVICE_RESET:
-        command->waiting = true;
         command->refused = false;
         return;
     case VFIO_USER_REGION_READ:
@@ -208,7 +209,7 @@ void relay_commands_reset(struct relay *relay, int error)
     for (unsigned i = 0; i < RELAY_COMMANDS_MAX && relay->command_count > 0; i++) {
         struct relay_command *command = &relay->commands[i];
 
-        if (command->used && command->waiting) {
+        if (command->used) {
             answer(relay, &command->header, error, &(struct vfio_user_remote_answer){0});
             end_command(command);
         }
@@ -222,6 +223,7 @@ void relay_commands_drop(struct relay *relay)
     }
     relay->command_count = 0;
     relay->command_bytes = 0;
+    relay->giving = false;
 }
 
 /* ---- the client's commands ------------------------------------------------------------------ */
@@ -464,7 +466,7 @@ static void set_irqs(struct relay *relay, struct vfio_user_message *message)
         return;
     }
     command = begin_command(relay, &message->header, 0);
-    command->eventfds = set.flags & VFIO_IRQ_SET_DATA_EVENTFD;
+    command->eventfds = relay->giving = set.flags & VFIO_IRQ_SET_DATA_EVENTFD;
     command->index = set.index;
     command->start = set.start;
     command->count = set.count;
@@ -552,7 +554,6 @@ static void reset(struct relay *relay, const struct vfio_user_message *message)
     if (relay->state == RELAY_UP) {
         pass_on(command, message, 0);
     } else {
-        command->waiting = true;
         relay_join_now(relay);
     }
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "support/fds.h"
 #include "test_far.h"
 #include "vfio_user/test_client.h"
 
@@ -241,6 +243,28 @@ static void io_fds_are_passed(void **state)
     test_relay_attach(&test);
 }
 
+/* Who closes such a one may wait. */
+static void io_fds_that_are_not_passed(void **state)
+{
+    struct vfio_user_region_io_fds io = {.argsz = sizeof(io)};
+    socklen_t size = sizeof(int);
+    int domain, end;
+
+    (void)state;
+    test.far.file = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(
+        test_relay_command(&test, VFIO_USER_DEVICE_GET_REGION_IO_FDS, &io, sizeof(io), NULL), -EIO);
+    assert_int_equal(test.relay.state, RELAY_DOWN);
+    test.far.file = -1;
+    end = dup(STDERR_FILENO) + 64;
+    for (int fd = 3; fd < end; fd++) { /* what it sent, and what was put aside */
+        if (fd == end - 64 ||
+            (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_INET)) {
+            close(fd);
+        }
+    }
+}
+
 static void eventfds_go_to_the_far_server(void **state)
 {
     int fds[3];
@@ -343,6 +367,7 @@ static void one_that_takes_no_descriptors(void **state)
     test.far.max_fds = 0;
     test_far_listen(&test.far);
     test_relay_stays_away(&test);
+    assert_int_equal(test.relay.told_error, -ENOTSUP);
     assert_int_equal(test.far.eventfds[1], -1);
     close(fd);
 }
@@ -362,6 +387,7 @@ static void isolated_eventfds_are_others(void **state)
 {
     const uint32_t msix = VFIO_PCI_MSIX_IRQ_INDEX;
     int fds[2], old;
+    unsigned open;
 
     (void)state;
     test_relay_attach(&test);
@@ -392,7 +418,9 @@ static void isolated_eventfds_are_others(void **state)
     close(old);
     /* None any more: what it has is not heard. */
     old = dup(test.far.eventfds[6]);
+    open = support_open_fds();
     assert_int_equal(test_relay_set_eventfds(&test, msix, 6, 1, NULL, 0), 0);
+    assert_int_equal(support_open_fds(), open - 3); /* its own, ours, and the client's */
     assert_int_equal(eventfd_write(old, 1), 0);
     test_relay_step(&test);
     assert_int_equal(test_eventfd_count(fds[0]), 0);
@@ -512,6 +540,7 @@ int main(void)
         TEST(registers_that_can_be_mapped),
         cmocka_unit_test_setup_teardown(isolated_nothing_is_passed, setup_isolated, teardown),
         TEST_ATTACHED(io_fds_are_passed),
+        TEST_ATTACHED(io_fds_that_are_not_passed),
         TEST_ATTACHED(eventfds_go_to_the_far_server),
         TEST_ATTACHED(eventfds_go_in_parts),
         TEST_ATTACHED(one_that_takes_no_descriptors),

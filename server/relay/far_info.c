@@ -204,9 +204,6 @@ static bool same_file(int one, int other)
 {
     struct foreign_identity a, b;
 
-    if (one < 0 || other < 0) {
-        return one < 0 && other < 0;
-    }
     return foreign_identify(one, &a) == 0 && foreign_identify(other, &b) == 0 &&
            a.device == b.device && a.inode == b.inode;
 }
@@ -231,7 +228,7 @@ const char *far_info_difference(const struct far_info *told, const struct far_in
             memcmp(a->areas, b->areas, a->area_count * sizeof(a->areas[0])) != 0) {
             return "has other regions";
         }
-        if (!same_file(a->fd, b->fd)) {
+        if ((a->flags & VFIO_REGION_INFO_FLAG_MMAP) && !same_file(a->fd, b->fd)) {
             return "has its mapped registers in another file than the client has mapped";
         }
     }

@@ -134,7 +134,8 @@ static void lose(struct relay *relay, int error, const char *what)
 
 static void advance(struct relay *relay);
 
-/* Take in the answer to the question of this step. */
+/* Take in the answer to the question of this step. There is one question at a time, and none after
+ * something went wrong. */
 static int learn(struct relay *relay, const struct viommu_vfio_user_reply *reply)
 {
     switch (relay->step) {
@@ -181,9 +182,6 @@ static void answered(void *opaque, const struct viommu_vfio_user_reply *reply)
     struct relay *relay = opaque;
     int ret = reply->error ? reply->error : learn(relay, reply);
 
-    if (relay->broken) {
-        return;
-    }
     if (ret < 0) {
         relay->broken = ret;
         return;
@@ -335,11 +333,8 @@ static void advance(struct relay *relay)
     case RELAY_STEP_RESET:
         ask(relay, VFIO_USER_DEVICE_RESET, NULL, 0, -1);
         break;
-    case RELAY_STEP_MEMORY:
+    default: /* RELAY_STEP_MEMORY */
         subscribe(relay);
-        break;
-    default:
-        break;
     }
 }
 
@@ -518,13 +513,14 @@ static void client_left(void *opaque)
 }
 
 /* Nothing is taken in from a client that has to wait for what the device is, nor while the far
- * server is given what the client has. */
+ * server is given what the client has; nor before it is known which eventfds it has. */
 static bool full(const void *opaque)
 {
     const struct relay *relay = opaque;
 
     return (relay->state == RELAY_JOINING && (!relay->told || relay->step >= RELAY_STEP_VECTORS)) ||
-           relay->command_count == RELAY_COMMANDS_MAX || relay->command_bytes >= RELAY_BYTES_MAX;
+           relay->giving || relay->command_count == RELAY_COMMANDS_MAX ||
+           relay->command_bytes >= RELAY_BYTES_MAX;
 }
 
 static const struct vfio_user_remote_ops remote_ops = {

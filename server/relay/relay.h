@@ -77,7 +77,6 @@ struct relay_command {
     struct relay *relay;
     bool used;
     bool refused; /* the far server answered with an error, or there was no answer */
-    bool waiting; /* a reset: for the far server to be joined again */
     int error;
     struct vfio_user_header header;
     struct vfio_user_region_access access;
@@ -131,6 +130,7 @@ struct relay {
     struct relay_command commands[RELAY_COMMANDS_MAX];
     unsigned command_count;
     size_t command_bytes;
+    bool giving; /* one of them gives eventfds, or takes them away: the next has to wait for it */
 
     uint64_t passed_on; /* commands */
     uint64_t answered_dead;

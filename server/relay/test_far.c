@@ -226,8 +226,8 @@ static bool answer_access(struct test_far *far, const struct vfio_user_message *
 static bool answer_version(struct test_far *far, const struct vfio_user_message *command)
 {
     char answer[64] = {0};
-    int size = snprintf(answer + 4, sizeof(answer) - 4, "{\"capabilities\":{\"max_msg_fds\":%u}}",
-                        far->max_fds);
+    int size = snprintf(answer + 4, sizeof(answer) - 4, "{\"capabilities\":{\"max_msg_fds\":%u%s}}",
+                        far->max_fds, far->capabilities ? far->capabilities : "");
 
     return far_answer(far, command, 0, answer, (size_t)size + 5, -1);
 }

@@ -44,9 +44,10 @@ struct test_far {
     unsigned connections; /* ever */
     uint16_t odd_command;
     enum test_odd odd;
-    unsigned odd_skip;  /* answer so many of them as one should */
-    unsigned odd_times; /* and then so many as they should not be; 0: all */
-    bool hold;          /* take nothing in */
+    unsigned odd_skip;        /* answer so many of them as one should */
+    unsigned odd_times;       /* and then so many as they should not be; 0: all */
+    const char *capabilities; /* more that it names, a comma first; or NULL */
+    bool hold;                /* take nothing in */
 
     /* The device. */
     uint8_t bar[TEST_BAR_SIZE];

@@ -45,7 +45,6 @@ void relay_vectors_cut(struct relay_vectors *vectors)
 
 void relay_vectors_fini(struct relay_vectors *vectors)
 {
-    relay_vectors_cut(vectors);
     for (unsigned index = 0; index < VFIO_PCI_NUM_IRQS; index++) {
         for (uint32_t i = 0; i < vectors->count[index]; i++) {
             if (vectors->fds[index][i] >= 0) {

@@ -32,7 +32,7 @@ struct relay_vectors {
 /* There are none. With a loop the far server is given others, which are watched there. */
 void relay_vectors_init(struct relay_vectors *vectors, struct loop *loop);
 
-/* Close all of them, and give the rows up. */
+/* Close all of them, and give the rows up. The far server is cut off already. */
 void relay_vectors_fini(struct relay_vectors *vectors);
 
 /* Have a row for this index, which the device has. Returns 0 or -ENOMEM. */

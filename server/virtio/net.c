@@ -125,7 +125,9 @@ static void update_link(struct virtio_net *net)
 
 /* ---- rings ---- */
 
-/* Has the far process told what the driver has settled on. Returns whether that holds now. */
+/* Has the far process told what the driver has settled on. Returns whether that holds now. No ring
+ * runs then: what was accepted is forgotten only with the driver or with the far process, when all
+ * are idle or cut. */
 static bool accept_far(struct virtio_net *net)
 {
     uint64_t settled = virtio_pci_settled(&net->pci), far;
@@ -137,9 +139,6 @@ static bool accept_far(struct virtio_net *net)
     far = viommu_vhost_features(net->vhost);
     ret =
         settled & ~(far | OWN_FEATURES) ? -ENOTSUP : viommu_vhost_accept(net->vhost, settled & far);
-    if (ret == -EBUSY || ret == -EAGAIN) {
-        return false; /* a ring is still stopping: this is asked again when it has */
-    }
     net->accepted = ret == 0;
     net->unsuitable = ret < 0;
     if (net->unsuitable) {

@@ -28,9 +28,11 @@
 #include "log.h"
 #include "loop.h"
 #include "shared_eventfd.h"
+#include "support/fds.h"
 #include "unix_socket.h"
 #include "virtio/pci.h"
 #include "virtio/test_iommu.h"
+#include "virtio/test_net.h"
 #include "virtio/test_vhost.h"
 
 #define OWN   (UINT64_C(1) << VIRTIO_NET_F_MAC | UINT64_C(1) << VIRTIO_NET_F_STATUS)
@@ -39,118 +41,7 @@
 
 enum {
     LINK = TEST_CONFIG + 6,
-    PATIENCE_MS = 3000,
 };
-
-/* ---- all there is ---- */
-
-static struct {
-    char folder[32], path[64];
-    int listener;
-    struct stat file;
-    struct loop loop;
-    struct virtio_net *net;
-    struct test_driver driver;
-    struct pci_function *iommu; /* whose client the memory is of */
-} all;
-
-static void listen_there(void)
-{
-    all.listener = unix_socket_listen(all.path, 0600);
-    assert_true(all.listener >= 0);
-    assert_int_equal(lstat(all.path, &all.file), 0);
-}
-
-static void leave_there(void)
-{
-    unix_socket_remove(all.path, &all.file);
-    close(all.listener);
-    all.listener = -1;
-}
-
-static void make_net(void)
-{
-    const struct virtio_net_setup setup = {
-        .far = all.path,
-        .mac = {2, 4, 6, 8, 10, 12},
-        .device = test.device,
-        .memory = test.iommu.unit.memory,
-        .loop = &all.loop,
-    };
-
-    assert_int_equal(virtio_net_create(&setup, "net", &all.net), 0);
-    test_driver_attach(&all.driver, virtio_net_function(all.net));
-}
-
-static int setup_lonely(void **state)
-{
-    (void)state;
-    server_log_to(NULL);
-    memset(&far, 0, sizeof(far));
-    memset(&all, 0, sizeof(all));
-    memset(&test, 0, sizeof(test));
-    strcpy(all.folder, "/tmp/viommu-net-XXXXXX");
-    assert_non_null(mkdtemp(all.folder));
-    snprintf(all.path, sizeof(all.path), "%s/far", all.folder);
-    all.listener = -1;
-    assert_int_equal(loop_init(&all.loop), 0);
-    test_iommu_make();
-    assert_int_equal(viommu_start(test.iommu.unit.iommu), 0);
-    all.iommu = &test.iommu.pci.function;
-    test_driver_open(&all.driver);
-    test_driver_attach(&all.driver, all.iommu);
-    return 0;
-}
-
-static int setup(void **state)
-{
-    setup_lonely(state);
-    listen_there();
-    make_net();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    virtio_net_destroy(all.net);
-    assert_false(far.there);
-    if (all.listener >= 0) {
-        leave_there();
-    }
-    all.driver.function = all.iommu;
-    test_driver_close(&all.driver);
-    test_iommu_remove();
-    loop_fini(&all.loop);
-    rmdir(all.folder);
-    return 0;
-}
-
-/* Ten milliseconds go by, or something happens. */
-static void pass_time(void)
-{
-    int fd = all.listener < 0 ? -1 : accept4(all.listener, NULL, NULL, SOCK_CLOEXEC);
-
-    if (fd >= 0) {
-        close(fd); /* the queue of a socket is short */
-    }
-    loop_step(&all.loop, 10);
-}
-
-/* Lets the loop run until something holds, or it is clear that it never will. */
-#define WAIT_UNTIL(what)                                                                           \
-    do {                                                                                           \
-        for (int rounds = 0; !(what) && rounds < PATIENCE_MS / 10; rounds++) {                     \
-            pass_time();                                                                           \
-        }                                                                                          \
-        assert_true(what);                                                                         \
-    } while (0)
-
-static void step(void)
-{
-    while (loop_step(&all.loop, 0) == 1) {
-    }
-}
 
 static uint64_t offered(void)
 {
@@ -604,23 +495,67 @@ static void it_leaves_for_longer(void **state)
     assert_true(both_run());
 }
 
+static void come_and_go(void)
+{
+    for (unsigned i = 1; i <= 5; i++) {
+        far_is_ready(0);
+        far_failed(-EPROTO);
+        WAIT_UNTIL(far.reconnections == i);
+    }
+}
+
 /* One that comes and goes is not asked without end. */
 static void pauses_grow(void **state)
 {
     unsigned before;
 
     (void)state;
-    for (int i = 0; i < 5; i++) {
-        far_is_ready(0);
-        far_failed(-EPROTO);
-        WAIT_UNTIL(far.reconnections == (unsigned)i + 1);
-    }
+    come_and_go();
     far_failed(-ETIMEDOUT);
     before = far.reconnections;
     for (int i = 0; i < 50; i++) {
         pass_time();
     }
     assert_int_equal(far.reconnections, before);
+}
+
+/* One that stayed is asked for soon. */
+static void it_stayed_for_long(void **state)
+{
+    unsigned before;
+
+    (void)state;
+    come_and_go();
+    far_is_ready(0);
+    before = far.reconnections;
+    ahead += 3;
+    far_failed(-EPROTO);
+    for (int i = 0; i < 50; i++) {
+        pass_time();
+    }
+    assert_int_equal(far.reconnections, before + 1);
+}
+
+static void watches_are_used_up(void **state)
+{
+    struct virtio_net *other = NULL;
+    const struct virtio_net_setup setup = {.far = all.path, .loop = &all.loop};
+    unsigned before = support_open_fds();
+
+    (void)state;
+    no_watches = true;
+    assert_int_equal(virtio_net_create(&setup, "other", &other), -ENOSPC);
+    no_watches = false;
+    assert_null(other);
+    assert_int_equal(support_open_fds(), before);
+    make_net();
+    listen_there();
+    no_watches = true;
+    WAIT_UNTIL(far.creations == 1);
+    assert_false(far.there);
+    no_watches = false;
+    WAIT_UNTIL(far.there);
+    begin();
 }
 
 static void memory_is_used_up(void **state)
@@ -759,6 +694,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_is_late, setup_lonely, teardown),
         cmocka_unit_test_setup_teardown(it_leaves_for_longer, setup, teardown),
         cmocka_unit_test_setup_teardown(pauses_grow, setup, teardown),
+        cmocka_unit_test_setup_teardown(it_stayed_for_long, setup, teardown),
+        cmocka_unit_test_setup_teardown(watches_are_used_up, setup_lonely, teardown),
         cmocka_unit_test_setup_teardown(memory_is_used_up, setup_lonely, teardown),
         cmocka_unit_test_setup_teardown(it_leaves_while_rings_stop, setup, teardown),
         cmocka_unit_test_setup_teardown(rings_stop_when_it_has_left, setup, teardown),

@@ -181,6 +181,7 @@ static void far_failed(int error)
     for (unsigned i = 0; i < TEST_BOTH; i++) {
         far.rings[i].cut |= far.rings[i].runs;
         far.rings[i].runs = far.rings[i].stopping = false;
+        far.rings[i].setup.kick = far.rings[i].setup.call = -1; /* of the last one */
     }
     far.config.failed(far.config.opaque, error);
 }
