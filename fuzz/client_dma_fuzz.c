@@ -13,8 +13,8 @@
  *   FD        a descriptor goes along
  *   OVER      there is no time for it
  *   UNREAD    the client does not read what it was sent
- * The top three bits of `how` say what comes when it is waited for (enum waited): `poll` is ours. With
- * none of these all answers are in the socket before the access begins, which then waits for a
+ * The top three bits of `how` say what comes when it is waited for (enum waited): `poll` is ours.
+ * With none of these all answers are in the socket before the access begins, which then waits for a
  * millisecond at most.
  *
  * Checked: an access that went wrong ends the connection, or was refused, and nothing is done after
@@ -219,7 +219,7 @@ int poll(struct pollfd *fds, nfds_t n, int timeout)
 
 static int access_memory(struct vfio_user_client_dma *dma, const struct record *record)
 {
-    const uint64_t deadline_ms = record->how & OVER              ? 0
+    const uint64_t deadline_ms = record->how & OVER           ? 0
                                  : client.what == WAITED_TIME ? clock_ms() + 1
                                                               : clock_ms() + LONG_MS;
 

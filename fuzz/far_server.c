@@ -53,7 +53,8 @@ static void send_bytes(int fd, const void *data, size_t size, const int *fds, un
 /* So much of `message`, with descriptors of every kind. */
 static void send_with(int fd, size_t size, unsigned n_fds)
 {
-    const int some[] = {far.memory_fd, far.event_fd, far.datagram_fd, far.inet_fd < 0 ? far.event_fd : far.inet_fd};
+    const int some[] = {far.memory_fd, far.event_fd, far.datagram_fd,
+                        far.inet_fd < 0 ? far.event_fd : far.inet_fd};
     int fds[32];
 
     for (unsigned i = 0; i < n_fds; i++) {
@@ -119,7 +120,7 @@ bool far_receive(int fd)
             memcpy(&got, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(got));
             close(got);
             far_check(!(far.mode & FAR_ISOLATE) || header.command == VFIO_USER_DEVICE_SET_IRQS,
-                  "a file was passed in spite of isolation");
+                      "a file was passed in spite of isolation");
         }
     }
     far_check(header.size >= sizeof(header), "our own header");
@@ -172,7 +173,7 @@ static void answer_version(struct fuzz_input *input)
     memcpy(message + sizeof(header), text, size);
     if (twin && far.twin < 0) {
         far_check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0,
-              "pair");
+                  "pair");
         far.twin = pair[0];
         send_bytes(far.fd, message, header.size, &pair[1], 1);
         close(pair[1]);
@@ -281,7 +282,8 @@ void far_say(struct fuzz_input *input, uint8_t kind)
     default: /* DMA */
         header.command = kind & 1 ? VFIO_USER_DMA_READ : VFIO_USER_DMA_WRITE;
         header.flags = kind & 16 ? VFIO_USER_NO_REPLY : 0;
-        access.address = kind & 32 ? fuzz_number(input, 8) : FAR_BASE + fuzz_number(input, 3) % 0x18000;
+        access.address =
+            kind & 32 ? fuzz_number(input, 8) : FAR_BASE + fuzz_number(input, 3) % 0x18000;
         access.count = kind & 64 ? fuzz_number(input, 8) : fuzz_number(input, 2);
         size = kind & 1 ? 0 : kind & 128 ? fuzz_byte(input) : access.count;
         send_message(fd, header, &access, sizeof(access), input, size < 60000 ? size : 60000, 0);

@@ -3,9 +3,9 @@
  * The far server of the vfio_user_client fuzz target: what the input has it say on its two sockets,
  * and what came of the client's.
  *
- * It sends bytes as they are, messages with a header that is half right, answers to the last command
- * or to an earlier one, right or wrong, with descriptors of every kind; or it does for once what it
- * is asked. What came it looks through for what the client must not tell.
+ * It sends bytes as they are, messages with a header that is half right, answers to the last
+ * command or to an earlier one, right or wrong, with descriptors of every kind; or it does for once
+ * what it is asked. What came it looks through for what the client must not tell.
  */
 #ifndef VIOMMU_FUZZ_FAR_SERVER_H
 #define VIOMMU_FUZZ_FAR_SERVER_H

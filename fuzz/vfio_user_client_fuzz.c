@@ -5,10 +5,10 @@
  *
  * The first two bytes choose the world, and what the server says first. Then operations: bytes as
  * they are, messages with a header that is half right, answers to what came last or earlier, and a
- * server that for once does what it is asked; the guest, who maps and invalidates; the embedder, who
- * also gives what is no socket, asks for what cannot be, and calls a subscription's functions as
- * the unit would. An allocation of any of them may fail, so may a system call, and there may be no
- * descriptor left.
+ * server that for once does what it is asked; the guest, who maps and invalidates; the embedder,
+ * who also gives what is no socket, asks for what cannot be, and calls a subscription's functions
+ * as the unit would. An allocation of any of them may fail, so may a system call, and there may be
+ * no descriptor left.
  *
  * At the end everything is taken down. Nothing may leak, descriptors neither; the guest's
  * invalidation completes, whatever the server did; and a page that no table ever leads to was
@@ -96,9 +96,9 @@ static void prepare(void)
     support_feed_fds();
     far.process = process_client;
     far_check(far.memory_fd >= 0 && far.event_fd >= 0 && far.datagram_fd >= 0 &&
-              ftruncate(far.memory_fd, RAM_PAGES * GUEST_PAGE) == 0 &&
-              getrandom(far.secret, sizeof(far.secret), 0) == sizeof(far.secret),
-          "files");
+                  ftruncate(far.memory_fd, RAM_PAGES * GUEST_PAGE) == 0 &&
+                  getrandom(far.secret, sizeof(far.secret), 0) == sizeof(far.secret),
+              "files");
     ram = mmap(NULL, RAM_PAGES * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, far.memory_fd, 0);
     far_check(ram != MAP_FAILED, "memory");
 }
@@ -140,8 +140,8 @@ static void on_failed(void *opaque, int error)
     far_check(error < 0, "failed without an error");
     far_check(viommu_vfio_user_process(world.client) == error, "failed, and goes on");
     far_check(viommu_vfio_user_send(world.client, VFIO_USER_DEVICE_RESET, NULL, 0, NULL, 0, NULL, 0,
-                                NULL, NULL) == -EPIPE,
-          "failed, and sends");
+                                    NULL, NULL) == -EPIPE,
+              "failed, and sends");
 }
 
 static void on_interrupt(void *opaque, const struct viommu_interrupt *interrupt)
@@ -196,7 +196,9 @@ static void connect_client(struct fuzz_input *input, bool bare)
     struct viommu_vfio_user_config config = {
         .device = world.device,
         .isolate = far.mode & FAR_ISOLATE,
-        .mappings_max = far.mode & FAR_FEW ? 3 : bare ? 100 : 0,
+        .mappings_max = far.mode & FAR_FEW ? 3
+                        : bare             ? 100
+                                           : 0,
         .timeout_ms = far.mode & FAR_HASTY ? HASTY_MS : 0,
         .ready = bare ? NULL : on_ready,
         .failed = bare ? NULL : on_failed,
@@ -204,7 +206,8 @@ static void connect_client(struct fuzz_input *input, bool bare)
     };
     int pair[2], ret;
 
-    far_check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0, "pair");
+    far_check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0,
+              "pair");
     config.fd = pair[1];
     far.fd = pair[0];
     world.failing.error = 0;
@@ -242,7 +245,9 @@ static void send_command(struct fuzz_input *input, uint8_t kind)
     if (viommu_vfio_user_send(world.client, fuzz_byte(input), payload,
                               kind == 0xff ? SIZE_MAX : size, payload,
                               kind == 0xf7 ? SIZE_MAX : kind & 31,
-                              kind == 0xd7 ? &no_fd : kind == 0xdf ? two_fds : &far.event_fd,
+                              kind == 0xd7   ? &no_fd
+                              : kind == 0xdf ? two_fds
+                                             : &far.event_fd,
                               kind == 0xef   ? 1000
                               : kind == 0xe7 ? 9
                               : kind == 0xdf ? 2
@@ -269,9 +274,9 @@ static void misuse(void)
     far_check(!none, "a client of nothing");
     viommu_vfio_user_destroy(NULL);
     for (unsigned i = 0; i < 3; i++) {
-        far_check(viommu_vfio_user_send(world.client, VFIO_USER_REGION_READ, NULL, i == 0, NULL, i == 1,
-                                    NULL, i == 2, NULL, NULL) < 0,
-              "bytes or descriptors of nowhere");
+        far_check(viommu_vfio_user_send(world.client, VFIO_USER_REGION_READ, NULL, i == 0, NULL,
+                                        i == 1, NULL, i == 2, NULL, NULL) < 0,
+                  "bytes or descriptors of nowhere");
     }
 }
 
@@ -283,7 +288,8 @@ static void other_client(uint8_t kind, unsigned left)
     struct viommu_vfio_user *other;
     int pair[2], ret;
 
-    far_check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0, "pair");
+    far_check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0,
+              "pair");
     config.fd = pair[1];
     switch (kind & 7) {
     case 0: /* no descriptor */
@@ -326,9 +332,8 @@ static void other_client(uint8_t kind, unsigned left)
 /* What the unit may call, called by the embedder. */
 static void call_change(struct fuzz_input *input)
 {
-    static const enum viommu_change_kind kinds[] = {VIOMMU_CHANGE_MAP, VIOMMU_CHANGE_UNMAP,
-                                                    VIOMMU_CHANGE_REPLACE,
-                                                    VIOMMU_CHANGE_DEVICE_TLB};
+    static const enum viommu_change_kind kinds[] = {
+        VIOMMU_CHANGE_MAP, VIOMMU_CHANGE_UNMAP, VIOMMU_CHANGE_REPLACE, VIOMMU_CHANGE_DEVICE_TLB};
     uint8_t how = fuzz_byte(input);
     uint64_t first = fuzz_byte(input) * (uint64_t)GUEST_PAGE;
     struct viommu_subscription what;
@@ -337,7 +342,9 @@ static void call_change(struct fuzz_input *input)
         .first = first,
         .last = how & 4 ? first + (UINT64_C(1) << 43) : first + GUEST_PAGE - 1,
         .perm = how >> 6,
-        .fd = how & 8 ? -1 : how & 16 ? no_fd : far.memory_fd,
+        .fd = how & 8    ? -1
+              : how & 16 ? no_fd
+                         : far.memory_fd,
         .token = first,
     };
 
@@ -440,7 +447,7 @@ static void close_world(void)
     settle();
     for (unsigned i = 0; i < GUEST_PAGE; i++) {
         far_check(page[i] == (i >= 40 && i < 40 + FAR_SECRET_SIZE ? far.secret[i - 40] : 0),
-              "the secret page was written");
+                  "the secret page was written");
     }
     guest_ok(viommu_device_remove(world.device), "device");
     guest_fini(&world.guest);
@@ -453,7 +460,8 @@ static void look(void)
     struct viommu_subscription what;
 
     (void)viommu_vfio_user_subscription(world.client, &what);
-    far_check(viommu_vfio_user_transfer_max(world.client) <= VFIO_USER_MAX_DATA, "largest transfer");
+    far_check(viommu_vfio_user_transfer_max(world.client) <= VFIO_USER_MAX_DATA,
+              "largest transfer");
     far_check(viommu_vfio_user_fds_max(world.client) <= VFIO_USER_MAX_FDS, "most descriptors");
     viommu_vfio_user_statistics(world.client, &statistics, sizeof(statistics));
     viommu_vfio_user_statistics(world.client, &statistics, sizeof(statistics.maps));

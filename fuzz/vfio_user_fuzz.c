@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Fuzz target: what a vfio-user client may send to the served VT-d unit, to an edu device behind it,
- * and to a function of our own, which does all that a function may.
+ * Fuzz target: what a vfio-user client may send to the served VT-d unit, to an edu device behind
+ * it, and to a function of our own, which does all that a function may.
  *
  * The first byte chooses how the rest is taken:
  *   RAW        the rest is the byte stream of one endpoint's client, sent in pieces
@@ -64,7 +64,8 @@ enum {
     BAD_OFFSET = 0xbad000, /* in a file: our own function does not map it */
 };
 
-/* Their flags choose the endpoint where nothing else is said: 0 our own, 1 the edu's, 2 the unit's. */
+/* Their flags choose the endpoint where nothing else is said: 0 our own, 1 the edu's, 2 the unit's.
+ */
 enum action {
     ACTION_UNDER_WAY = 0xfe, /* flags: 1 memory that was unmapped is in use; 2 a reset goes on */
     ACTION_BUS = 0xfd,       /* our function asks its bus: what (see use_bus), then operands */
@@ -99,9 +100,9 @@ struct world {
     struct viommu_device *device;
     struct own own;
     struct peer unit_peer, edu_peer, own_peer;
-    int twin;             /* the client's end, or -1 */
-    unsigned starve;      /* for the next command: so many descriptors and one; 0: as ever */
-    unsigned alloc;       /* which of its allocations fails; 0: none */
+    int twin;        /* the client's end, or -1 */
+    unsigned starve; /* for the next command: so many descriptors and one; 0: as ever */
+    unsigned alloc;  /* which of its allocations fails; 0: none */
     unsigned eventfd_kind;
 };
 

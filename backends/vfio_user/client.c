@@ -199,8 +199,8 @@ int far_answer(struct viommu_vfio_user *far, struct channel *channel,
     return ret;
 }
 
-/* Tells who sent it; VERSION was nobody's. The lock is not held. Returns 0 or a negative errno: it is
- * over. */
+/* Tells who sent it; VERSION was nobody's. The lock is not held. Returns 0 or a negative errno: it
+ * is over. */
 static int request_end(struct viommu_vfio_user *far, const struct request *request,
                        const struct viommu_vfio_user_reply *reply)
 {

@@ -234,8 +234,11 @@ static void answers_with_more_or_other(void **state)
         other.address += i == 2;
         other.size += i == 3;
         /* A file that nobody wants; bytes; another place; another size. */
-        test_far_send(world.far.fd, header, &other, i == 0 ? 0 : i == 1 ? 4 : sizeof(other), NULL,
-                      0, &world.memory_fd, i == 0);
+        test_far_send(world.far.fd, header, &other,
+                      i == 0   ? 0
+                      : i == 1 ? 4
+                               : sizeof(other),
+                      NULL, 0, &world.memory_fd, i == 0);
         test_world_expect_failed(&world, -EPROTO);
         test_world_reconnect(&world);
         assert_int_equal(viommu_vfio_user_subscription(world.client, &what), 0);
@@ -247,14 +250,10 @@ static void answers_with_more_or_other(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(without_descriptors_nothing_waits),
-        TEST(descriptors_that_find_no_room),
-        TEST(no_place_for_another_command),
-        TEST(after_the_cut_there_is_nothing),
-        TEST(one_that_is_gone_when_it_is_fenced),
-        TEST(answers_in_another_order),
-        TEST(a_fence_is_confirmed_by_its_own_answer),
-        TEST(answers_with_more_or_other),
+        TEST(without_descriptors_nothing_waits),      TEST(descriptors_that_find_no_room),
+        TEST(no_place_for_another_command),           TEST(after_the_cut_there_is_nothing),
+        TEST(one_that_is_gone_when_it_is_fenced),     TEST(answers_in_another_order),
+        TEST(a_fence_is_confirmed_by_its_own_answer), TEST(answers_with_more_or_other),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

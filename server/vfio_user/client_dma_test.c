@@ -311,8 +311,7 @@ static void wrong_answer_gives_the_client_up(void **state)
     (void)state;
     test_twin_start(&twin, test_twin_negotiate(&client, TEST_TWIN_WANTED));
     twin.how = TWIN_TOO_LONG;
-    assert_int_equal(bus->read_memory(&endpoint, BASE, data, 4, clock_ms() + PATIENCE_MS),
-                     -EPROTO);
+    assert_int_equal(bus->read_memory(&endpoint, BASE, data, 4, clock_ms() + PATIENCE_MS), -EPROTO);
     /* Who watches the socket is woken, though the client sends nothing. */
     poll_fd.fd = endpoint.connection.fd;
     assert_int_equal(poll(&poll_fd, 1, 0), 1);
