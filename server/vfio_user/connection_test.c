@@ -170,6 +170,9 @@ static void the_largest_message_is_taken(void **state)
     }
     assert_int_equal(test_client_receive(&client), 1);
     assert_int_equal(client.header.flags, VFIO_USER_TYPE_REPLY);
+    /* So much room is not kept. */
+    assert_int_equal(test_client_command(&client, VFIO_USER_DEVICE_RESET, NULL, 0), 0);
+    assert_true(endpoint.connection.payload_room <= 65536);
 }
 
 static void end_of_stream_anywhere(void **state)
