@@ -221,6 +221,12 @@ static void posts_to_who_left(void **state)
     assert_int_equal(vfio_user_client_dma_flush(&dma), -EPIPE);
     assert_int_equal(read_ms(BASE, 4, PATIENCE_MS), -EPIPE);
     vfio_user_client_dma_close(&dma);
+    /* Or by the post itself. */
+    assert_int_equal(vfio_user_client_dma_open(&dma, 1 << 20, &theirs), 0);
+    close(theirs);
+    assert_int_equal(vfio_user_client_dma_post(&dma, 0xfee00000, "abcd", 4), -EPIPE);
+    assert_int_equal(dma.error, -EPIPE);
+    vfio_user_client_dma_close(&dma);
     open_twin(state);
 }
 
