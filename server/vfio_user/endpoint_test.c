@@ -446,6 +446,16 @@ static void a_reset_that_takes_time(void **state)
     assert_int_equal(test_client_command(&client, VFIO_USER_DEVICE_RESET, NULL, 0), 0);
 }
 
+/* Everything has no address and no size. */
+static void unmaps_of_everything_that_cannot_be(void **state)
+{
+    (void)state;
+    assert_int_equal(test_client_map(&client, 0, 0x1000, 0, 3, -1), 0);
+    assert_int_equal(test_client_unmap(&client, 1, 0, VFIO_DMA_UNMAP_FLAG_ALL), -EINVAL);
+    assert_int_equal(test_client_unmap(&client, 0, 1, VFIO_DMA_UNMAP_FLAG_ALL), -EINVAL);
+    assert_int_equal(recorder.unmaps, 0);
+}
+
 /* Nobody is told of one that wanted no answer; what comes after it waits all the same. */
 static void a_reset_without_an_answer(void **state)
 {
@@ -502,6 +512,7 @@ int main(void)
         TEST(dma_maps_that_cannot_be),
         TEST(there_is_a_limit_to_dma_maps),
         TEST(a_reset_that_takes_time),
+        TEST(unmaps_of_everything_that_cannot_be),
         TEST(a_reset_without_an_answer),
         TEST_RAW(no_descriptors_for_a_twin),
         TEST(reset_and_leave),
