@@ -283,10 +283,10 @@ static void test_too_large(void **state)
     (void)state;
     assert_int_equal(write(far, &header, sizeof(header)), sizeof(header));
     assert_int_equal(vhost_channel_receive(&channel), -EPROTO);
+    vhost_channel_fini(&channel);
     close(far);
 }
 
-    close(far);
 /* A socket that takes less than a message all the same: what follows is the rest of it. */
 static void test_by_halves(void **state)
 {
