@@ -83,7 +83,7 @@ void loop_set_events(struct loop *loop, struct loop_source *source, uint32_t eve
 int loop_step(struct loop *loop, int timeout_ms)
 {
     struct epoll_event event;
-    int n = epoll_wait(loop->epoll, &event, 1, timeout_ms);
+    int n = epoll_wait(loop->epoll, &event, 1, loop->again ? 0 : timeout_ms);
 
     if (n < 0) {
         return errno == EINTR ? 0 : -errno;
@@ -92,9 +92,9 @@ int loop_step(struct loop *loop, int timeout_ms)
         struct loop_source *source = event.data.ptr;
 
         source->ready(source->opaque, event.events);
-        if (loop->after) {
-            loop->after(loop->after_opaque);
-        }
+    }
+    if (loop->after && (n == 1 || loop->again)) {
+        loop->again = loop->after(loop->after_opaque);
     }
     return n;
 }
@@ -103,6 +103,7 @@ int loop_run(struct loop *loop)
 {
     int ret = 0;
 
+    loop->again = loop->after != NULL; /* what was there before the first event */
     while (!loop->stop && ret >= 0) {
         ret = loop_step(loop, -1);
     }

@@ -5,6 +5,8 @@
  * A source belongs to its owner, who embeds it. Events are taken from the kernel one at a time, so
  * a source may be removed, and its memory reused, at any moment outside its own use. After each
  * event the loop calls its `after` function, where owners look at what the event changed elsewhere.
+ * When that has more to do than it should do at once, it is called again soon, after the next event
+ * or without one.
  */
 #ifndef VIOMMU_SERVER_LOOP_H
 #define VIOMMU_SERVER_LOOP_H
@@ -23,8 +25,9 @@ struct loop {
     int epoll;
     bool stop;
     struct loop_source signals;
-    void (*after)(void *opaque);
+    bool (*after)(void *opaque); /* true: there is more to do */
     void *after_opaque;
+    bool again; /* it said so */
 };
 
 /* Returns 0 or a negative errno. */
@@ -42,8 +45,8 @@ void loop_remove(struct loop *loop, struct loop_source *source);
 /* Watch for other events. Does nothing when they are the same. */
 void loop_set_events(struct loop *loop, struct loop_source *source, uint32_t events);
 
-/* Wait for one event, timeout_ms at most (-1: as long as it takes), and handle it. Returns 1 when
- * there was one, 0 on a time-out, or a negative errno. */
+/* Wait for one event, timeout_ms at most (-1: as long as it takes; none while `after` has more to
+ * do), and handle it. Returns 1 when there was one, 0 when there was none, or a negative errno. */
 int loop_step(struct loop *loop, int timeout_ms);
 
 /* Handle events until `stop` is set. Returns 0 or a negative errno. */

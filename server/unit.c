@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "client_memory.h"
 #include "log.h"
@@ -178,20 +180,38 @@ static void event(void *opaque, const struct viommu_event *event)
                (unsigned long long)event->last, event->error);
 }
 
+/* Under the instance's lock: no more than this. */
+static void wake(void *opaque)
+{
+    struct unit *unit = opaque;
+    uint64_t one = 1;
+
+    atomic_store(&unit->due, true);
+    if (!pthread_equal(pthread_self(), unit->thread)) {
+        (void)!write(unit->work_fd, &one, sizeof(one));
+    }
+}
+
 int unit_init(struct unit *unit, const struct pci_function *function,
               const struct viommu_config *caches, struct viommu_config *config)
 {
     int ret = client_memory_guard();
 
-    *unit = (struct unit){.function = function, .losses_logged = client_memory_losses()};
+    *unit = (struct unit){
+        .function = function,
+        .thread = pthread_self(),
+        .work_fd = -1,
+        .losses_logged = client_memory_losses(),
+    };
     if (ret == 0) {
-        ret = viommu_memory_create(&unit->memory);
+        unit->work_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        ret = unit->work_fd < 0 ? -errno : viommu_memory_create(&unit->memory);
     }
     if (ret < 0) {
         return ret;
     }
     *config = caches ? *caches : (struct viommu_config){0};
-    config->callbacks = (struct viommu_callbacks){.interrupt = interrupt, .event = event};
+    config->callbacks = (struct viommu_callbacks){.interrupt = interrupt, .event = event, .wake = wake};
     config->opaque = unit;
     config->memory = unit->memory;
     return 0;
@@ -204,12 +224,22 @@ void unit_fini(struct unit *unit)
     while (unit->leaving) {
         unmapped(unit->leaving);
     }
+    if (unit->work_fd >= 0) {
+        close(unit->work_fd);
+    }
     unit->iommu = NULL;
     unit->memory = NULL;
+    unit->work_fd = -1;
+}
+
+void unit_go_on_later(struct unit *unit)
+{
+    atomic_store(&unit->due, true);
 }
 
 void unit_process(struct unit *unit)
 {
+    atomic_store(&unit->due, false);
     viommu_process(unit->iommu, PROCESS_BUDGET);
     viommu_memory_process(unit->memory);
 }

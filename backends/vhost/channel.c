@@ -63,13 +63,40 @@ void vhost_channel_fini(struct vhost_channel *channel)
 
 /* ---- in ---- */
 
-/* One read, as socket_receive; no descriptors may come, and there is no room for any. */
-static ssize_t receive_bytes(struct vhost_channel *channel, void *data, size_t size)
+/* Reads what there is, into an empty buffer. Returns as socket_receive; no descriptors may come, and
+ * there is no room for any. */
+static ssize_t fill(struct vhost_channel *channel)
 {
     struct socket_fds came;
-    ssize_t n = socket_receive(channel->fd, data, size, &came, 0);
+    ssize_t n = socket_receive(channel->fd, channel->in, sizeof(channel->in), &came, 0);
 
-    return came.lost ? -EPROTO : n;
+    if (came.lost) {
+        return -EPROTO;
+    }
+    channel->in_first = 0;
+    channel->in_end = n > 0 ? (size_t)n : 0;
+    channel->in_drained = n < (ssize_t)sizeof(channel->in);
+    return n;
+}
+
+/* Up to `size` bytes of what comes. Returns as socket_receive. */
+static ssize_t receive_bytes(struct vhost_channel *channel, void *data, size_t size)
+{
+    size_t left = channel->in_end - channel->in_first;
+
+    if (!left) {
+        ssize_t n = channel->in_drained ? 0 : fill(channel);
+
+        channel->in_drained = n > 0 && channel->in_drained; /* it is asked the next time */
+        if (n <= 0) {
+            return n;
+        }
+        left = channel->in_end;
+    }
+    size = size < left ? size : left;
+    memcpy(data, channel->in + channel->in_first, size);
+    channel->in_first += size;
+    return (ssize_t)size;
 }
 
 int vhost_channel_receive(struct vhost_channel *channel)

@@ -25,6 +25,9 @@
 /* Messages with descriptors that can wait: those of every ring, and a few more. */
 #define CHANNEL_PARCELS 160
 
+/* Bytes of one read: what a far side answers to several messages is taken in at once. */
+#define VHOST_CHANNEL_IN 1024
+
 /* Descriptors that go with the byte at `at` of all that was ever put. */
 struct vhost_parcel {
     uint64_t at;
@@ -35,6 +38,10 @@ struct vhost_parcel {
 struct vhost_channel {
     int fd; /* -1: none */
 
+    uint8_t in[VHOST_CHANNEL_IN]; /* bytes that have come: [in_first, in_end) are not taken yet */
+    size_t in_first;
+    size_t in_end;
+    bool in_drained;                 /* the last read got all that there was */
     struct vhost_user_header header; /* of what comes, or came */
     union {
         uint8_t bytes[VHOST_USER_PAYLOAD_IN_MAX];
@@ -62,7 +69,9 @@ void vhost_channel_fini(struct vhost_channel *channel);
 
 /*
  * Reads a message. Returns 1: header and payload are there, until the next call; 0: it has not come
- * yet; -ECONNRESET: the peer left; -EPROTO: it sends what cannot be; or the socket's error.
+ * yet, and the socket is readable when more does; -ECONNRESET: the peer left; -EPROTO: it sends what
+ * cannot be; or the socket's error. Who does not call it until then has to come again by itself:
+ * what has come may lie here, and the socket be empty.
  */
 int vhost_channel_receive(struct vhost_channel *channel);
 

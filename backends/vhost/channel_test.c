@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Unit tests of vhost/channel.h: what is written at once is of whole messages; descriptors, none of
- * which is left open.
+ * Unit tests of vhost/channel.h: what is written at once is of whole messages; what came at once is
+ * read at once, and handed out message by message; descriptors, none of which is left open.
  *
- * The far end is a socket that keeps writes apart, where a write of a part of a message would be seen.
+ * The far end of what is written is a socket that keeps writes apart, where a write of a part of a
+ * message would be seen.
  */
 #include "vhost/channel.h"
 
+#include "common/socket.h"
+
 #include <errno.h>
 #include <fcntl.h>
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -240,6 +242,158 @@ static void test_descriptors_that_are_lost(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
     vhost_channel_fini(&channel);
     close(ends[1]);
+/* ---- in ---- */
+
+/* A message that comes: its number in its payload, which may be empty. Returns its bytes. */
+static size_t make_message(uint32_t number, uint8_t *bytes)
+{
+    struct vhost_user_header header = {.request = number, .size = number % 4 * 4};
+
+    memcpy(bytes, &header, sizeof(header));
+    for (unsigned i = 0; i < number % 4; i++) {
+        memcpy(bytes + sizeof(header) + i * sizeof(number), &number, sizeof(number));
+    }
+    return sizeof(header) + header.size;
+}
+
+static size_t make_messages(uint32_t first, unsigned count, uint8_t *bytes)
+{
+    size_t size = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        size += make_message(first + i, bytes + size);
+    }
+    return size;
+}
+
+static void assert_received(struct vhost_channel *channel, uint32_t number)
+{
+    uint8_t bytes[64];
+    size_t size = make_message(number, bytes);
+
+    assert_int_equal(vhost_channel_receive(channel), 1);
+    assert_memory_equal(&channel->header, bytes, sizeof(channel->header));
+    assert_memory_equal(channel->payload.bytes, bytes + sizeof(channel->header),
+                        size - sizeof(channel->header));
+}
+
+static int open_for_reading(struct vhost_channel *channel)
+{
+    int ends[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    assert_int_equal(vhost_channel_init(channel, ends[0], ROOM), 0);
+    return ends[1];
+}
+
+static bool is_empty(int fd)
+{
+    char byte;
+
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
+}
+
+/* What came together is read together. */
+static void test_read_at_once(void **state)
+{
+    static uint8_t bytes[WRITE_BYTES];
+    struct vhost_channel channel;
+    int far = open_for_reading(&channel);
+
+    (void)state;
+    assert_int_equal(vhost_channel_receive(&channel), 0);
+    for (uint32_t count = 1; count < 40; count++) {
+        size_t size = make_messages(count, count, bytes);
+
+        assert_int_equal(write(far, bytes, size), (ssize_t)size);
+        for (uint32_t i = 0; i < count; i++) {
+            assert_received(&channel, count + i);
+            assert_true(is_empty(channel.fd));
+        }
+        assert_int_equal(vhost_channel_receive(&channel), 0);
+    }
+    vhost_channel_fini(&channel);
+    close(far);
+}
+
+/* More than fits, and in pieces of all sizes. */
+static void test_read_in_pieces(void **state)
+{
+    enum { COUNT = 600 };
+    static uint8_t bytes[WRITE_BYTES];
+    size_t size = make_messages(0, COUNT, bytes);
+
+    (void)state;
+    for (size_t piece = 1; piece <= size; piece += piece < 100 ? 1 : piece) {
+        struct vhost_channel channel;
+        int far = open_for_reading(&channel), ret;
+        uint32_t taken = 0;
+
+        for (size_t at = 0; at < size; at += piece) {
+            size_t n = piece < size - at ? piece : size - at;
+
+            assert_int_equal(write(far, bytes + at, n), (ssize_t)n);
+            do { /* as who is woken while there is something to read */
+                while ((ret = vhost_channel_receive(&channel)) == 1) {
+                    assert_int_equal(channel.header.request, taken++);
+                }
+                assert_int_equal(ret, 0);
+            } while (!is_empty(channel.fd));
+        }
+        assert_int_equal(taken, COUNT);
+        vhost_channel_fini(&channel);
+        close(far);
+    }
+}
+
+/* What was sent before it left counts. */
+static void test_peer_leaves(void **state)
+{
+    uint8_t bytes[256];
+    struct vhost_channel channel;
+    int far = open_for_reading(&channel), ret;
+    size_t size = make_messages(1, 3, bytes);
+
+    (void)state;
+    assert_int_equal(write(far, bytes, size), (ssize_t)size);
+    close(far);
+    for (uint32_t i = 1; i <= 3; i++) {
+        assert_received(&channel, i);
+    }
+    ret = vhost_channel_receive(&channel);
+    assert_int_equal(ret ? ret : vhost_channel_receive(&channel), -ECONNRESET);
+    vhost_channel_fini(&channel);
+}
+
+static void test_descriptors_come(void **state)
+{
+    uint8_t bytes[64];
+    struct iovec iov = {bytes, make_message(2, bytes)};
+    struct vhost_channel channel;
+    int far = open_for_reading(&channel), next = dup(far);
+
+    (void)state;
+    assert_true(next >= 0);
+    close(next);
+    assert_int_equal(socket_send(far, &iov, 1, &far, 1), (ssize_t)iov.iov_len);
+    assert_int_equal(vhost_channel_receive(&channel), -EPROTO);
+    assert_int_equal(dup(far), next); /* it was closed */
+    close(next);
+    vhost_channel_fini(&channel);
+    close(far);
+}
+
+static void test_too_large(void **state)
+{
+    const struct vhost_user_header header = {.size = VHOST_USER_PAYLOAD_IN_MAX + 1};
+    struct vhost_channel channel;
+    int far = open_for_reading(&channel);
+
+    (void)state;
+    assert_int_equal(write(far, &header, sizeof(header)), sizeof(header));
+    assert_int_equal(vhost_channel_receive(&channel), -EPROTO);
+    vhost_channel_fini(&channel);
+    close(far);
 }
 
 int main(void)
@@ -251,6 +405,11 @@ int main(void)
         cmocka_unit_test(test_descriptor_that_is_none),
         cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_descriptors_that_are_lost),
+        cmocka_unit_test(test_read_at_once),
+        cmocka_unit_test(test_read_in_pieces),
+        cmocka_unit_test(test_peer_leaves),
+        cmocka_unit_test(test_descriptors_come),
+        cmocka_unit_test(test_too_large),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -491,6 +491,9 @@ void vhost_front_receive(struct viommu_vhost *vhost)
             vhost_break(vhost, ret);
         }
     }
+    if (ret > 0) {
+        wake_kick(&vhost->wake); /* there may be more */
+    }
     ret = 1;
     for (unsigned i = 0; i < VHOST_BUDGET && ret > 0 && vhost_alive(vhost) && !vhost_is_busy(vhost);
          i++) {
@@ -501,4 +504,5 @@ void vhost_front_receive(struct viommu_vhost *vhost)
             vhost_break(vhost, ret);
         }
     }
+    vhost->questions_left = ret > 0;
 }

@@ -542,6 +542,43 @@ static void flood(struct bed *bed)
     }
 }
 
+static void process(struct bed *bed)
+{
+    while (bed_has_work(bed)) {
+        assert_int_equal(viommu_vhost_process(bed->vhost), 0);
+    }
+}
+
+/* It asks, and answers, more at once than is taken in at a time; what is left needs no more to come. */
+static void test_says_much_at_once(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    for (unsigned count = VHOST_BUDGET - 1; count <= VHOST_BUDGET + 8; count++) {
+        bed_start(&bed);
+        bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+        for (unsigned i = 0; i < count; i++) {
+            far_miss(&bed.far, 0x200000, 1);
+        }
+        process(&bed);
+        assert_int_equal(bed_statistics(&bed).misses, count);
+        bed_run(&bed);
+        while (bed.vhost->wait_count < count) {
+            bed.vhost->waits[(bed.vhost->wait_first + bed.vhost->wait_count++) % VHOST_WAITS_MAX] =
+                (struct vhost_wait){.kind = VHOST_WAIT_ACK,
+                                    .request = VHOST_USER_IOTLB_MSG,
+                                    .deadline = UINT64_MAX};
+        }
+        for (unsigned i = 0; i < count; i++) {
+            far_answer(&bed.far, VHOST_USER_IOTLB_MSG, 0);
+        }
+        process(&bed);
+        assert_int_equal(bed.vhost->wait_count, 0);
+        bed_fini(&bed);
+    }
+}
+
 /* It asks, and does not read: it is asked for no more than fits, then it is not heard. */
 static void test_floods_and_does_not_read(void **state)
 {
@@ -711,6 +748,7 @@ int main(void)
         cmocka_unit_test(test_stops_elsewhere),
         cmocka_unit_test(test_speaks_slowly),
         cmocka_unit_test(test_no_room_to_wait),
+        cmocka_unit_test(test_says_much_at_once),
         cmocka_unit_test(test_floods_and_does_not_read),
         cmocka_unit_test(test_ring_is_told_after_a_flood),
         cmocka_unit_test(test_floods_and_hangs_up),

@@ -128,6 +128,7 @@ struct viommu_vhost {
     int fd;                        /* the kernel */
     struct vhost_channel main;     /* or a back-end */
     struct vhost_channel requests; /* what it asks */
+    bool questions_left; /* some may have come, and are not taken in while it is busy */
     int requests_fd;               /* its end of that, until it is sent */
     uint32_t watched[2];           /* what is polled for, of both */
 

@@ -98,8 +98,9 @@ static void settle(struct viommu_vhost *vhost)
     if (ret) {
         vhost_break(vhost, ret == -EPIPE ? -ECONNRESET : ret);
     }
-    if (vhost->rings_due && vhost_alive(vhost) && !vhost_is_busy(vhost)) {
-        wake_kick(&vhost->wake); /* all has left at once: nothing else may come */
+    if (vhost_alive(vhost) && !vhost_is_busy(vhost) && (vhost->rings_due || vhost->questions_left)) {
+        vhost->questions_left = false;
+        wake_kick(&vhost->wake); /* all has left, or come, at once: nothing else may come */
     }
     watch(vhost, 0, main->fd, EPOLLIN | (vhost_channel_waiting(main) ? EPOLLOUT : 0u));
     watch(vhost, 1, requests->fd,
@@ -385,12 +386,12 @@ int viommu_vhost_process(struct viommu_vhost *vhost)
     if (iommu_reentered(vhost->iommu)) {
         return -EDEADLK; /* no change can be completed there */
     }
-    wake_clear(&vhost->wake);
     if (!epoch_prepare()) {
         wake_kick(&vhost->wake);
         return -ENOMEM;
     }
     pthread_mutex_lock(&vhost->lock);
+    wake_clear(&vhost->wake);
     work(vhost);
     while (tell(vhost)) {
         /* one after the other */

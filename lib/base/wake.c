@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* An eventfd and a timerfd behind one epoll descriptor. */
+/*
+ * An eventfd and a timerfd behind one epoll descriptor.
+ *
+ * A kick sets the flag, then writes. The flag falls only when that was read: wake_clear that comes
+ * between the two leaves it alone, for the write makes the descriptor readable and clearing comes
+ * again. So without the flag there is nothing to read, and no system call is needed to know that.
+ */
 #include "base/wake.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
@@ -26,7 +33,7 @@ int wake_init(struct wake *wake, void (*tell)(void *opaque), void *opaque)
     wake->tell = tell;
     wake->opaque = opaque;
     atomic_init(&wake->kicked, 0);
-    atomic_init(&wake->armed, 0);
+    wake->at = 0;
     wake->poll_fd = epoll_create1(EPOLL_CLOEXEC);
     wake->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     wake->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -84,36 +91,41 @@ void wake_at(struct wake *wake, uint64_t ns)
         .it_value = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)},
     };
 
-    /* Most rounds of work neither find nor leave a time: they cost no system call, and no fence. */
-    if (!ns && !atomic_load(&wake->armed)) {
+    /* Most rounds of work neither find nor leave a time: they cost no system call. */
+    if (!ns && !wake->at) {
         return;
     }
-    atomic_store(&wake->armed, ns != 0);
+    wake->at = ns;
     (void)timerfd_settime(wake->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+void wake_by(struct wake *wake, uint64_t ns)
+{
+    if (!wake->at || ns < wake->at) {
+        wake_at(wake, ns);
+    }
+}
+
+/* Takes what is there to read. False: not yet. */
+static bool take(int fd)
+{
+    uint64_t count;
+
+    return read(fd, &count, sizeof(count)) == (ssize_t)sizeof(count);
 }
 
 void wake_clear(struct wake *wake)
 {
-    uint64_t count;
-
+    /* A time that has come only just may not be readable yet: then it stays, to be read later. */
+    if (wake->at && wake->at <= wake_now() && take(wake->timer_fd)) {
+        wake->at = 0;
+    }
     /*
      * The descriptor first, the flag second: a kick between the two is not written, but its work
      * was there before the flag fell, and the caller looks for work after this.
      */
-    if (atomic_load(&wake->armed)) {
-        (void)!read(wake->timer_fd, &count, sizeof(count));
-    }
-    if (!wake->tell) {
-        (void)!read(wake->event_fd, &count, sizeof(count));
-    }
-    (void)atomic_exchange(&wake->kicked, 0);
-}
-
-/* No kick is half made, and so what is not kicked is not readable either. */
-void wake_clear_locked(struct wake *wake)
-{
-    if (atomic_load(&wake->armed) || atomic_load(&wake->kicked)) {
-        wake_clear(wake);
+    if (atomic_load(&wake->kicked) && (wake->tell || take(wake->event_fd))) {
+        (void)atomic_exchange(&wake->kicked, 0);
     }
 }
 

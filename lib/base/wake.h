@@ -4,7 +4,7 @@
  *
  * One epoll descriptor that holds an eventfd and a timerfd, so that an embedder watches a single
  * fd. Who has another way to be told gives a function: it is called in the descriptor's place, but
- * for times, and nothing is written or read then. All calls are safe from any thread.
+ * for times, and nothing is written or read then. Kicks are safe from any thread.
  */
 #ifndef VIOMMU_BASE_WAKE_H
 #define VIOMMU_BASE_WAKE_H
@@ -16,8 +16,8 @@ struct wake {
     int poll_fd;
     int event_fd;
     int timer_fd;
-    _Atomic int kicked;         /* saves system calls when it is readable already */
-    _Atomic int armed;          /* a time is set, or has come */
+    _Atomic int kicked;         /* and not cleared: what is kicked once more costs nothing */
+    uint64_t at;                /* the time that is set, or has come and was not cleared; 0: none */
     void (*tell)(void *opaque); /* instead of the eventfd; or NULL */
     void *opaque;
 };
@@ -36,19 +36,22 @@ void wake_kick(struct wake *wake);
 void wake_remind(struct wake *wake);
 
 /*
- * Readable when the monotonic clock reaches `ns`; 0 forgets the time. Calls that set times do not
- * overlap: their caller has a lock.
+ * Readable when the monotonic clock reaches `ns`; 0 forgets the time. Calls that set times, and
+ * those that clear, do not overlap: their caller has a lock.
  */
 void wake_at(struct wake *wake, uint64_t ns);
 
-/* Not readable any more, until the next kick or time. Call before looking for work. */
-void wake_clear(struct wake *wake);
+/*
+ * Readable at `ns`, which is not 0, or earlier: a time before it that was set stays. For times that
+ * are most often over before they come: setting one, and forgetting it, costs a system call.
+ */
+void wake_by(struct wake *wake, uint64_t ns);
 
 /*
- * The same where every kick, and every call of this, is made under one lock: it costs no system
- * call when there was neither kick nor time.
+ * Not readable any more, until the next kick or time. Call before looking for work. It costs no
+ * system call when there was neither.
  */
-void wake_clear_locked(struct wake *wake);
+void wake_clear(struct wake *wake);
 
 /*
  * How long to wait, in nanoseconds, before looking again at something that cannot tell when it is

@@ -59,22 +59,22 @@ static void test_kick_and_clear(void **state)
     assert_true(readable(wake, 0));
 }
 
-/* Under a lock, what was kicked, or whose time came, is cleared as ever; else nothing happens. */
-static void test_clear_locked(void **state)
+/* What was kicked, or whose time came, is cleared, and comes again; else nothing happens. */
+static void test_clear_again(void **state)
 {
     struct wake *wake = *state;
 
     for (unsigned i = 0; i < 3; i++) {
-        wake_clear_locked(wake);
-        wake_clear_locked(wake);
+        wake_clear(wake);
+        wake_clear(wake);
         wake_kick(wake);
         wake_kick(wake);
         assert_true(readable(wake, 0));
-        wake_clear_locked(wake);
+        wake_clear(wake);
         assert_false(readable(wake, 0));
         wake_at(wake, wake_now());
         assert_true(readable(wake, 5000));
-        wake_clear_locked(wake);
+        wake_clear(wake);
         assert_false(readable(wake, 0));
     }
 }
@@ -158,6 +158,25 @@ static void test_later_time_replaces_earlier(void **state)
     assert_true(readable(wake, 5000));
 }
 
+/* A time that is set already, and comes before, stays; one that comes after it gives way. */
+static void test_time_or_earlier(void **state)
+{
+    struct wake *wake = *state;
+
+    wake_by(wake, wake_now() + 3600000 * MS);
+    wake_by(wake, wake_now() + 7200000 * MS);
+    assert_false(readable(wake, 5));
+    wake_by(wake, wake_now() + 1 * MS);
+    wake_by(wake, wake_now() + 3600000 * MS);
+    assert_true(readable(wake, 5000));
+    wake_by(wake, wake_now() + 3600000 * MS); /* it is cleared first */
+    assert_true(readable(wake, 0));
+    wake_clear(wake);
+    assert_false(readable(wake, 0));
+    wake_by(wake, wake_now() + 1 * MS);
+    assert_true(readable(wake, 5000));
+}
+
 static void test_zero_forgets_the_time(void **state)
 {
     struct wake *wake = *state;
@@ -182,6 +201,52 @@ static void test_clear_keeps_a_time_to_come(void **state)
     wake_kick(wake);
     wake_clear(wake);
     assert_true(readable(wake, 5000));
+}
+
+/* Times are set and cleared the moment that they come, again and again: none is lost, and none stays. */
+static void test_times_that_come_at_once(void **state)
+{
+    struct wake *wake = *state;
+
+    for (unsigned i = 0; i < 2000; i++) {
+        wake_by(wake, wake_now() + i % 64 * 1000);
+        while (wake->at) {
+            wake_clear(wake);
+        }
+        assert_false(readable(wake, 0));
+    }
+}
+
+/* The clock has come to the time, and the descriptor is not readable yet: it is, and is read, later. */
+static void test_cleared_before_it_is_readable(void **state)
+{
+    struct wake *wake = *state;
+
+    wake_at(wake, wake_now() + 20 * MS);
+    wake->at = 1;
+    wake_clear(wake);
+    assert_int_equal(wake->at, 1);
+    assert_true(readable(wake, 5000));
+    wake_clear(wake);
+    assert_int_equal(wake->at, 0);
+    assert_false(readable(wake, 0));
+}
+
+/* Between the two steps of a kick. */
+static void test_cleared_within_a_kick(void **state)
+{
+    struct wake *wake = *state;
+    const uint64_t one = 1;
+
+    atomic_store(&wake->kicked, 1);
+    wake_clear(wake);
+    wake_clear(wake);
+    assert_int_equal(write(wake->event_fd, &one, sizeof(one)), sizeof(one));
+    assert_true(readable(wake, 0));
+    wake_clear(wake);
+    assert_false(readable(wake, 0));
+    wake_kick(wake);
+    assert_true(readable(wake, 0));
 }
 
 static void test_far_time(void **state)
@@ -279,6 +344,8 @@ static void test_no_kick_is_lost(void **state)
         pthread_join(threads[i], NULL);
     }
     assert_int_equal(taken, 2 * ROUNDS);
+    wake_clear(handover.wake); /* a last one may have been written after its work was taken */
+    assert_false(readable(handover.wake, 0));
 }
 
 int main(void)
@@ -286,14 +353,18 @@ int main(void)
 #define WAKE_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
         WAKE_TEST(test_kick_and_clear),
-        WAKE_TEST(test_clear_locked),
+        WAKE_TEST(test_clear_again),
         cmocka_unit_test(test_told_by_a_function),
         WAKE_TEST(test_clear_without_kick),
         WAKE_TEST(test_time_comes),
         WAKE_TEST(test_past_time_is_now),
         WAKE_TEST(test_later_time_replaces_earlier),
+        WAKE_TEST(test_time_or_earlier),
         WAKE_TEST(test_zero_forgets_the_time),
         WAKE_TEST(test_clear_keeps_a_time_to_come),
+        WAKE_TEST(test_times_that_come_at_once),
+        WAKE_TEST(test_cleared_before_it_is_readable),
+        WAKE_TEST(test_cleared_within_a_kick),
         WAKE_TEST(test_far_time),
         cmocka_unit_test(test_clock_goes_on),
         cmocka_unit_test(test_no_descriptors),

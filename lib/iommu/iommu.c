@@ -369,7 +369,10 @@ static void timer_set(struct viommu *iommu, bool draining)
 
         deadline = earlier(deadline, poll);
     }
-    wake_at(&iommu->wake, deadline);
+    /* What is waited for has most often come by then: a time that nobody needs any more stays. */
+    if (deadline) {
+        wake_by(&iommu->wake, deadline);
+    }
 }
 
 int viommu_process(struct viommu *iommu, unsigned budget)
@@ -403,7 +406,7 @@ int viommu_process(struct viommu *iommu, unsigned budget)
         return 0;
     }
     iommu->processing = true;
-    wake_clear_locked(&iommu->wake);
+    wake_clear(&iommu->wake);
     do {
         iommu->work_came = false;
         stopped = work_round(iommu, &budget);

@@ -250,17 +250,13 @@ static int process_locked(struct viommu_memory *memory)
     return memory->queue || memory->finished ? VIOMMU_PENDING : 0;
 }
 
-/*
- * The event fd is cleared before the lock is taken: what was kicked for until then is seen here, or
- * by the driver before it leaves.
- */
 int viommu_memory_process(struct viommu_memory *memory)
 {
     int result;
 
     memory_get(memory);
-    wake_clear(&memory->wake);
     pthread_mutex_lock(&memory->lock);
+    wake_clear(&memory->wake);
     result = process_locked(memory);
     pthread_mutex_unlock(&memory->lock);
     epoch_reap(&memory->epoch);

@@ -6,8 +6,6 @@
 #include <linux/virtio_config.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <viommu/save.h>
 
@@ -25,17 +23,6 @@ enum {
     CONFIG_SIZE = 40,
     CONFIG_BYPASS = 36, /* a byte */
 };
-
-/* The loop goes on with the queues. */
-static void go_on_later(struct virtio_iommu *iommu)
-{
-    uint64_t one = 1;
-
-    /* It can only fail when the counter is full: then the loop knows. */
-    if (write(iommu->work_fd, &one, sizeof(one)) < 0) {
-        return;
-    }
-}
 
 /* ---- requests ---- */
 
@@ -137,7 +124,7 @@ static void run_requests(struct virtio_iommu *iommu)
         done++;
     }
     if (done == BUDGET) {
-        go_on_later(iommu);
+        unit_go_on_later(&iommu->unit);
     }
     if (done > 0) {
         virtio_pci_returned(&iommu->pci, REQUESTS);
@@ -240,7 +227,7 @@ static void tell_faults(struct virtio_iommu *iommu)
         done++;
     }
     if (done == BUDGET) {
-        go_on_later(iommu);
+        unit_go_on_later(&iommu->unit);
     }
     if (done > 0) {
         virtio_pci_returned(&iommu->pci, FAULTS);
@@ -358,8 +345,7 @@ static int create_unit(struct virtio_iommu *iommu, const struct viommu_virtio_co
     }
     iommu->answer_size = (config->probe_size ? config->probe_size : 512) + VIRTIO_IOMMU_TAIL_SIZE;
     iommu->answer = malloc(iommu->answer_size);
-    iommu->work_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    return iommu->work_fd < 0 ? -errno : iommu->answer ? 0 : -ENOMEM;
+    return iommu->answer ? 0 : -ENOMEM;
 }
 
 int virtio_iommu_init(struct virtio_iommu *iommu, const char *name,
@@ -378,7 +364,6 @@ int virtio_iommu_init(struct virtio_iommu *iommu, const char *name,
     int ret;
 
     memset(iommu, 0, sizeof(*iommu));
-    iommu->work_fd = -1;
     ret = unit_init(&iommu->unit, &iommu->pci.function, caches, &common);
     if (ret == 0) {
         ret = create_unit(iommu, config, &common);
@@ -399,17 +384,10 @@ void virtio_iommu_fini(struct virtio_iommu *iommu)
     unit_fini(&iommu->unit);
     free(iommu->answer);
     iommu->answer = NULL;
-    if (iommu->work_fd >= 0) {
-        close(iommu->work_fd);
-    }
-    iommu->work_fd = -1;
 }
 
 void virtio_iommu_process(struct virtio_iommu *iommu)
 {
-    uint64_t count;
-
-    (void)!read(iommu->work_fd, &count, sizeof(count)); /* there may be none */
     unit_process(&iommu->unit);
     if (iommu->reset_again && !begin_reset(iommu)) {
         virtio_pci_reset_done(&iommu->pci);
@@ -527,6 +505,6 @@ int virtio_iommu_load(struct virtio_iommu *iommu, struct save_section *section)
         iommu->pending_count = 0; /* where answers go was not checked */
         return section->error;
     }
-    go_on_later(iommu);
+    unit_go_on_later(&iommu->unit);
     return viommu_load(iommu->unit.iommu, data, size);
 }

@@ -4,7 +4,7 @@
  * into the buffers of another.
  *
  * Requests are carried out in the order in which the driver offers them, as the notification comes,
- * a bounded number at a time; then the loop goes on with them (virtio_iommu_process). Each is
+ * a bounded number at a time; then the unit is due, and goes on (virtio_iommu_process). Each is
  * answered, malformed ones too: drivers wait for the answer without a time limit. One that is
  * *pending* has left the queue, and is answered when the model says that it is complete.
  *
@@ -45,7 +45,6 @@ struct virtio_iommu_pending {
 struct virtio_iommu {
     struct virtio_pci pci;
     struct unit unit;
-    int work_fd; /* readable when a queue is to be gone on with */
     struct virtio_iommu_pending pending[VIRTIO_IOMMU_PENDING_MAX];
     unsigned pending_count;
     uint64_t last_token;
@@ -80,7 +79,7 @@ int virtio_iommu_load(struct virtio_iommu *iommu, struct save_section *section);
 /* Nobody serves the function any more; the devices behind it were removed. */
 void virtio_iommu_fini(struct virtio_iommu *iommu);
 
-/* Do pending work, a bounded amount: of unit and memory, or work_fd was readable. */
+/* Do pending work, a bounded amount: where unit_process would be called, this is. */
 void virtio_iommu_process(struct virtio_iommu *iommu);
 
 #endif

@@ -163,6 +163,7 @@ static void a_bounded_number_at_a_time(void **state)
     for (unsigned i = 0; i < VIRTIO_RING_SIZE_MAX; i++) {
         test_offer(&test.driver, REQUESTS, (uint16_t)i);
     }
+    virtio_iommu_process(&test.iommu); /* the reset */
     assert_false(test_wants_to_go_on());
     test_status_add(&test.driver, VIRTIO_CONFIG_S_DRIVER_OK);
     while (test_used(&test.driver, REQUESTS, &head, &length)) {

@@ -26,7 +26,8 @@ enum {
     GENERATION_SHIFT = 32,
     WORD_SHIFT = 56,
     APPEARS_MS = 20000,
-    BIND_TRIES = 15,        /* a second apart: who serves it may have to come first */
+    BIND_TRIES = 15,        /* who serves it may have to come first */
+    TRY_MS = 1000,
     STATUS_MASK = 0x7ff,    /* without "more" and "do not retry" */
 };
 
@@ -226,9 +227,9 @@ static bool open_nodes(struct disk *disk)
     return false;
 }
 
-static bool wait_and_open(struct disk *disk)
+static bool wait_and_open(struct disk *disk, unsigned within_ms)
 {
-    for (unsigned ms = 0; ms < APPEARS_MS; ms += 10) {
+    for (unsigned ms = 0; ms < within_ms; ms += 10) {
         if (open_nodes(disk)) {
             return true;
         }
@@ -244,7 +245,7 @@ bool disk_open(struct disk *disk)
 
     make_mask();
     memset(disk, 0, sizeof(*disk));
-    if (!check(wait_and_open(disk), "the kernel's NVMe driver finds a disk")) {
+    if (!check(wait_and_open(disk, APPEARS_MS), "the kernel's NVMe driver finds a disk")) {
         return false;
     }
     if (ioctl(disk->direct, BLKGETSIZE64, &size) || ioctl(disk->direct, BLKSSZGET, &block)) {
@@ -277,6 +278,8 @@ static bool write_word(const char *path, const char *word)
     return ok;
 }
 
+/* Of older kernels binding is over before the driver knows whether the controller works. If it does
+ * not, for who serves it is not there yet, the driver lets the device go, and is asked again. */
 bool disk_revive(struct disk *disk)
 {
     char bound[96];
@@ -287,12 +290,14 @@ bool disk_revive(struct disk *disk)
         write_word("/sys/bus/pci/drivers/nvme/unbind", disk->bdf);
     }
     for (unsigned i = 0; i < BIND_TRIES; i++) {
-        if (write_word("/sys/bus/pci/drivers/nvme/bind", disk->bdf)) {
-            break;
+        if (access(bound, F_OK) != 0) {
+            write_word("/sys/bus/pci/drivers/nvme/bind", disk->bdf);
         }
-        sleep(1);
+        if (wait_and_open(disk, TRY_MS)) {
+            return true;
+        }
     }
-    return wait_and_open(disk);
+    return access(bound, F_OK) == 0 && wait_and_open(disk, APPEARS_MS);
 }
 
 void disk_close(struct disk *disk)

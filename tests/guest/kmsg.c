@@ -31,6 +31,7 @@ enum {
     LINE_TIMEOUT_MS = 5000,
     INTERRUPT_TIMEOUT_MS = 1000,
     STORM_SETTLES_MS = 50,
+    SEGMENT = 5, /* characters: "0000:" */
 };
 
 struct line {
@@ -69,14 +70,20 @@ static bool parse_vtd(const char *text, struct kmsg_fault *fault)
     unsigned bus, dev, fn, reason;
     unsigned long long addr;
     char kind[8];
+    int length = 0;
     const char *p = strstr(text, "[DMA ");
 
     if (!p || sscanf(p, "[DMA %7s", kind) != 1) {
         return false;
     }
     p = strstr(p, "Request device [");
-    if (!p || sscanf(p, "Request device [%x:%x.%x] fault addr 0x%llx [fault reason 0x%x",
-                     &bus, &dev, &fn, &addr, &reason) != 5) {
+    if (!p) {
+        return false;
+    }
+    p += strlen("Request device [");
+    sscanf(p, "%*4x:%*2x:%n", &length); /* newer kernels say the segment first */
+    if (sscanf(p + (length ? SEGMENT : 0), "%x:%x.%x] fault addr 0x%llx [fault reason 0x%x", &bus,
+               &dev, &fn, &addr, &reason) != 5) {
         return false;
     }
     fault->write = kind[0] == 'W';

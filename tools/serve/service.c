@@ -34,11 +34,8 @@ const char *service_far_error(int error)
                                     : strerror(-error);
 }
 
-static void unit_ready(void *opaque, uint32_t events)
+static void process_unit(struct service *service)
 {
-    struct service *service = opaque;
-
-    (void)events;
     if (service->options->iommu == SERVE_VIRTIO) {
         virtio_iommu_process(&service->virtio);
     } else {
@@ -46,11 +43,32 @@ static void unit_ready(void *opaque, uint32_t events)
     }
 }
 
-/* After each event: the unit may have sent messages on its port, or met memory that is gone. */
-static void after_event(void *opaque)
+/* Timers of the unit, and what its memory waits for. */
+static void unit_ready(void *opaque, uint32_t events)
+{
+    (void)events;
+    process_unit(opaque);
+}
+
+/* Another thread brought work: after this event the unit is due. */
+static void work_came(void *opaque, uint32_t events)
+{
+    struct service *service = opaque;
+    uint64_t count;
+
+    (void)events;
+    (void)!read(service->unit->work_fd, &count, sizeof(count));
+}
+
+/* After each event: the unit may have work, may have sent messages on its port, or met memory that
+ * is gone. Returns whether it has more to do. */
+static bool after_event(void *opaque)
 {
     struct service *service = opaque;
 
+    if (service->unit && unit_is_due(service->unit)) {
+        process_unit(service);
+    }
     for (unsigned i = 0; i < service->device_count; i++) {
         port_update(&service->devices[i].port);
     }
@@ -62,14 +80,16 @@ static void after_event(void *opaque)
         server_log("part of a client's memory is gone; zeros stand in for it");
     }
     handover_step(&service->handover);
+    return service->unit && unit_is_due(service->unit);
 }
 
-static int watch(struct service *service, struct loop_source *source, int fd)
+static int watch(struct service *service, struct loop_source *source, int fd,
+                 void (*ready)(void *opaque, uint32_t events))
 {
     *source = (struct loop_source){
         .fd = fd,
         .events = EPOLLIN,
-        .ready = unit_ready,
+        .ready = ready,
         .opaque = service,
     };
     return loop_add(&service->loop, source);
@@ -118,12 +138,13 @@ int service_make_unit(struct service *service)
                    strerror(-ret));
         return ret;
     }
-    ret = watch(service, &service->unit_work, viommu_event_fd(service->unit->iommu));
+    ret = watch(service, &service->unit_timers, viommu_event_fd(service->unit->iommu), unit_ready);
     if (ret == 0) {
-        ret = watch(service, &service->memory_work, viommu_memory_event_fd(service->unit->memory));
+        ret = watch(service, &service->memory_work, viommu_memory_event_fd(service->unit->memory),
+                    unit_ready);
     }
-    if (ret == 0 && service->options->iommu == SERVE_VIRTIO) {
-        ret = watch(service, &service->queue_work, service->virtio.work_fd);
+    if (ret == 0) {
+        ret = watch(service, &service->unit_work, service->unit->work_fd, work_came);
     }
     if (ret < 0) {
         server_log("cannot watch the %s: %s", service_unit_name(service), strerror(-ret));

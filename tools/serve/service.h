@@ -63,9 +63,9 @@ struct service {
     };
     struct pci_function *unit_function;
     struct port unit_port;
-    struct loop_source unit_work;
+    struct loop_source unit_timers;
     struct loop_source memory_work;
-    struct loop_source queue_work; /* of the virtio-iommu */
+    struct loop_source unit_work; /* that another thread brought */
     struct serve_trace trace;
     struct served_device *devices;
     unsigned device_count;
