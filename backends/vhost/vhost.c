@@ -98,12 +98,9 @@ static void settle(struct viommu_vhost *vhost)
     if (ret) {
         vhost_break(vhost, ret == -EPIPE ? -ECONNRESET : ret);
     }
-    if (vhost->questions_left && !vhost_is_busy(vhost)) {
+    if (vhost_alive(vhost) && !vhost_is_busy(vhost) && (vhost->rings_due || vhost->questions_left)) {
         vhost->questions_left = false;
-        wake_kick(&vhost->wake);
-    }
-    if (vhost->rings_due && vhost_alive(vhost) && !vhost_is_busy(vhost)) {
-        wake_kick(&vhost->wake); /* all has left at once: nothing else may come */
+        wake_kick(&vhost->wake); /* all has left, or come, at once: nothing else may come */
     }
     watch(vhost, 0, main->fd, EPOLLIN | (vhost_channel_waiting(main) ? EPOLLOUT : 0u));
     watch(vhost, 1, requests->fd,
