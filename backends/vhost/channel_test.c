@@ -242,6 +242,8 @@ static void test_descriptors_that_are_lost(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
     vhost_channel_fini(&channel);
     close(ends[1]);
+}
+
 /* ---- in ---- */
 
 /* A message that comes: its number in its payload, which may be empty. Returns its bytes. */
