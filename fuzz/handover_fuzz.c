@@ -179,6 +179,9 @@ static void *send_all(void *opaque)
 
     talk->ret = handover_send(talk->fd, talk->what, talk->bytes, talk->size,
                               talk->n_fds ? &fds : NULL, talk->deadline);
+    if (talk->ret) {
+        shutdown(talk->fd, SHUT_WR); /* as a process that gives up */
+    }
     return NULL;
 }
 
