@@ -169,7 +169,7 @@ static void word_set(struct viommu_tzmpc *mpc, uint32_t word, uint32_t value)
     uint32_t old = atomic_load_explicit(&mpc->table[word], memory_order_relaxed);
     uint32_t differ;
 
-    
+    value &= word_mask(mpc, word);
     differ = old ^ value;
     atomic_store_explicit(&mpc->table[word], value, memory_order_release);
     for (unsigned first = 0; first < 32; first++) {
