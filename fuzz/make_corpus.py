@@ -1188,7 +1188,7 @@ def vr_poke(at, data):
     return vr(VR_POKE) + struct.pack("<HB", at, len(data)) + data
 
 
-def vr_start(features=0x77, version=1, size=32, first=0x100000, enable=3):
+def vr_start(features=0x77, version=1, size=32, first=0x100000, enable=3, used=0x2000, available=0x1000):
     """The driver's part of a start, with whatever it may get wrong."""
     out = vr(VR_CONFIG, 1, 4, 6, 0)
     for at, length, value in ((20, 1, 0), (20, 1, 3), (8, 4, 0), (12, 4, features), (8, 4, 1), (12, 4, version),
@@ -1197,7 +1197,7 @@ def vr_start(features=0x77, version=1, size=32, first=0x100000, enable=3):
     for queue in range(2):
         place = first + queue * 0x3000
         for at, length, value in ((22, 2, queue), (24, 2, size), (16, 2, 0), (26, 2, queue + 1), (32, 8, place),
-                                  (40, 8, place + 0x1000), (48, 8, place + 0x2000), (28, 2, enable >> queue & 1)):
+                                  (40, 8, place + available), (48, 8, place + used), (28, 2, enable >> queue & 1)):
             out += vr_write(at, length, value & (1 << 8 * length) - 1)
     return out + vr_write(20, 1, 15)
 
@@ -1209,8 +1209,14 @@ def virtio_ring_more_seeds():
     for name, start in (("features", vr_start(0xffffffff)), ("version", vr_start(version=0)), ("none", vr_start(0)),
                         ("size-0", vr_start(size=0)), ("size-3", vr_start(size=3)), ("far", vr_start(first=2**64 - 32)),
                         ("odd", vr_start(first=0x100001)), ("no-queues", vr_start(enable=0)),
-                        ("one-queue", vr_start(enable=1))):
+                        ("one-queue", vr_start(enable=1)), ("used-nowhere", vr_start(used=1 << 32)),
+                        ("used-nowhere-event", vr_start(0x77 | 1 << 29, used=1 << 32))):
         write("virtio_ring", "start-" + name, start + mapped + process + vr(VR_BUFFER, 0, 0xff) + process)
+    # The available ring is at the end of memory: what is behind its index is not there, or its event index.
+    for left in (4, 68):
+        write("virtio_ring", f"start-cut-{left}", vr_start(0x77 | 1 << 29, enable=1, available=0x10000 - left) +
+              vr_describe(0, 0x8000, 4, 2, 0) + vr_poke(0x10000 - left, b"\0\0\1\0\0\0"[:left]) +
+              vr_write(0x3000, 2, 0) + process)
     broken = vr_poke(0x1002, b"\xff\x7f") + vr_write(0x3000, 2, 0) + vr_poke(0x4002, b"\xff\x7f")
     broken += vr_write(0x3004, 2, 1) + process
     messages = vr(VR_CONFIG, 1, 0x9a, 0, 0x80)
@@ -1240,6 +1246,12 @@ def virtio_ring_more_seeds():
     for address, length in ((0x106000, 24), (2**64 - 16, 32), (2**64 - 32, 48), (0x106000, 0), (0x106000, 16 * 300)):
         odd += vr_poke(0, struct.pack("<QIHH", address, length, 4, 0)) + vr(VR_OFFER, 0, 0) + process
     write("virtio_ring", "indirect", indirect + vr_poke(0x6000, struct.pack("<QIHH", 0x108000, 4, 1, 1)) + odd)
+    # A table whose second descriptor would be past the end of the address space.
+    write("virtio_ring", "indirect-top", indirect + vr(VR_MEMORY, 2) +
+          vr_poke(0xfff0, struct.pack("<QIHH", 0x108000, 4, 1, 1)) + odd + vr(VR_MOVE) + vr(VR_MEMORY, 3) + odd)
+    for way in range(1, 8):  # the other process lacks something; or it is another
+        write("virtio_ring", f"moved-badly-{way}", vr(VR_BEGIN) + pending + vr(VR_MOVE, way << 1) + process +
+              vr(VR_RELEASE) + process + mapped)
     # A tail in pieces: of one byte, of nearly all, and of more than there is.
     pieces = mapped + vr(VR_PIN, 0, 7) + vr_request(4, 0)
     for lengths in ((1, 1, 1, 1), (3, 8, 1, 1), (1, 1, 1, 9), (4, 4, 1, 1)):
@@ -1249,7 +1261,7 @@ def virtio_ring_more_seeds():
               vr_describe(19, 0x8200, 28, 1, 20) + chain + vr(VR_OFFER, 0, 19) + process + vr(VR_MOVE) +
               vr(VR_RELEASE) + process)
     for at, change in ((20, 8), (20, 32), (20, 4), (12, 1), (8, 0x80), (22, 4), (23, 1), (24, 1), (30, 0x20), (30, 1),
-                       (32, 2), (32, 1), (33, 1), (63, 1), (98, 0xff), (106, 0xff), (114, 1), (114, 2), (116, 0x80),
+                       (32, 2), (32, 1), (33, 1), (63, 1), (98, 0xff), (105, 0x80), (106, 0xff), (114, 1), (114, 2), (116, 0x80),
                        (115, 1), (119, 0xff), (128, 0xff), (129, 2), (131, 4), (131, 1), (140, 4), (140, 8)):
         for name, state in (("", pending), ("reset-", pending + vr_write(20, 1, 0))):
             write("virtio_ring", f"changed-{name}{at}-{change}", vr(VR_BEGIN) + state + vr(VR_MOVE, 1) +

@@ -87,8 +87,10 @@ struct viommu_pv_ops {
      */
     bool (*may_use)(void *opaque, uint32_t vm, uint32_t other, uint32_t perm);
     /*
-     * The ranges that a device needs one to one: at most `room` are written, *count is how many
-     * there are. Asked when the device is added; not again while it is there. May fail: -ENODEV.
+     * The ranges that a device needs one to one, and those where nothing can be mapped for it
+     * (viommu_pv_backend_holes); in both no mapping of the VM's is made. At most `room` are
+     * written, *count is how many there are. Asked when the device is added; not again while it is
+     * there. May fail: -ENODEV.
      */
     int (*reserved)(void *opaque, uint32_t vm, uint32_t device, struct viommu_pv_range *ranges,
                     size_t room, size_t *count);
@@ -104,12 +106,14 @@ struct viommu_pv_ops {
      * does not fail.
      */
     int (*attach)(void *opaque, uint32_t device, void *from, void *to);
-    /* A reserved range is mapped one to one, or no more. Mapping may fail: -ENOMEM. */
+    /* A reserved range is mapped one to one, or no more; where nothing can be mapped there is
+       nothing to do. Mapping may fail: -ENOMEM. */
     int (*identity)(void *opaque, void *space, uint64_t first, uint64_t last, bool mapped);
     /*
-     * Maps a page whole, in the real IOMMU; nothing is mapped there. May fail: -ENOMEM, and has
-     * done nothing then; -EIO: it may be mapped, or come to be. That counts as a flush that failed:
-     * it is unmapped and flushed, and its references are held until that is done.
+     * Maps a page whole, in the real IOMMU; nothing is mapped there. May fail: -ENOMEM, or
+     * -EADDRNOTAVAIL for a place where it cannot map (better told by `reserved`), and has done
+     * nothing then; -EIO: it may be mapped, or come to be. That counts as a flush that failed: it
+     * is unmapped and flushed, and its references are held until that is done.
      */
     int (*map)(void *opaque, void *space, uint64_t device_frame, unsigned order, uint64_t handle,
                uint32_t perm);
@@ -277,22 +281,27 @@ int viommu_pv_vm_status(struct viommu_pv *pv, uint32_t vm, struct viommu_pv_vm_s
 
 /*
  * The adapter to the library's backends: a space whose mappings a subscription (viommu/notify.h) of
- * a mirror keeps. Of the operations above map, unmap, flush and isolate are these functions. What
- * has no address here, and what the subscription does not allow, is refused.
+ * a mirror keeps: VFIO, iommufd, a vfio-user server, a trace. Of the operations above map, unmap,
+ * flush and isolate are these functions. What has no address here, and what the subscription does
+ * not allow, is refused.
+ *
+ * A cache (vhost) cannot be driven so: it has no mappings, but asks an IOMMU's device for
+ * translations, and there is none.
  */
 struct viommu_pv_backend;
 
 /* The host's side of a page. */
 struct viommu_pv_memory {
     void *host; /* where it lies in this process, contiguous */
-    int fd;     /* and the file behind it, or -1 */
+    int fd;     /* and the file behind it, or -1; a vfio-user server maps that, and needs it */
     uint64_t fd_offset;
     uint64_t gpa; /* what a trace calls it */
 };
 
 /*
  * Creates one; the subscription is copied, but not what it points to. Returns 0; -EINVAL for one
- * that is not a mirror's, or lacks a callback; -ENOTSUP for one that takes no 4 KiB pages; -ENOMEM.
+ * that lacks a callback or does not want MAP and UNMAP; -ENOTSUP for a cache, for one that takes no
+ * 4 KiB pages, or that has mappings already (`adopt`); -ENOMEM.
  */
 int viommu_pv_backend_create(const struct viommu_subscription *what,
                              struct viommu_pv_backend **out);
@@ -302,29 +311,50 @@ void viommu_pv_backend_destroy(struct viommu_pv_backend *backend);
 void viommu_pv_backend_set_timeout(struct viommu_pv_backend *backend, uint32_t milliseconds);
 
 /*
+ * Device frames up to `last` where the backend can map nothing: outside its aperture, or in the
+ * host's reservations. At most `room` are written, sorted; *count is how many there are. They
+ * belong to what `reserved` tells of a device that is to be in such a space: then the VM knows them
+ * beforehand, and what the engine chooses lies outside.
+ */
+void viommu_pv_backend_holes(const struct viommu_pv_backend *backend, uint64_t last,
+                             struct viommu_pv_range *ranges, size_t room, size_t *count);
+
+/*
  * For a backend that answered VIOMMU_PENDING: what viommu_change_complete() is to a subscriber.
- * Status 0, or a negative errno when it failed. Any thread, but not inside the backend's functions.
- * Returns 0; -ENOENT for a token that nobody waits for.
+ * Status 0, or a negative errno when it failed; -EIO and -ETIMEDOUT of a mapping: nobody knows
+ * whether it was made. Any thread but the one that waits, which is in one of the functions below;
+ * not inside the backend's functions. Returns 0; -ENOENT for a token that nobody waits for.
  */
 int viommu_pv_backend_complete(struct viommu_pv_backend *backend, uint64_t token, int status);
 
 /*
- * Returns 0, or what the backend says, or -ERANGE for what it does not allow: nothing was mapped
- * then. -EIO: it did not answer in time, or failed before; all there was has been dropped, or is to
- * be, by isolating it. One call at a time a backend: a caller with several threads sees to that.
+ * Returns 0, or what the backend says; -EADDRNOTAVAIL where it can map nothing; -ERANGE for a page
+ * that is not aligned as it needs that: nothing was mapped then. -EIO: it did not answer in time,
+ * nobody knows what it did, or it failed before; all there was has been dropped, or is to be, by
+ * isolating it. One call at a time a backend: a caller with several threads sees to that.
  */
 int viommu_pv_backend_map(struct viommu_pv_backend *backend, uint64_t device_frame, unsigned order,
                           const struct viommu_pv_memory *memory, uint32_t perm);
 /* Returns 0, or what the backend says. Its answer may come later: then the flush has it. */
 int viommu_pv_backend_unmap(struct viommu_pv_backend *backend, uint64_t device_frame,
                             unsigned order);
-/* Waits for the answer to an unmapping. Returns 0; -EIO when that, or one before, was not done. */
+/* Waits for the answer to an unmapping. Returns 0; -EIO when that, or one before, was not done:
+   then it tries once more to drop all, if it was to. */
 int viommu_pv_backend_flush(struct viommu_pv_backend *backend);
 /*
  * Drops all there is, for good: no more is mapped with it, and unmapping has nothing to do. Returns
- * 0, or that the device may still reach what it should not: call again.
+ * 0, or that the device may still reach what it should not: call again, or flush.
+ *
+ * A device that the backend cut off instead (`cut_off` of VFIO and iommufd) reaches nothing, but
+ * what is mapped may stay so: destroy that backend before the device is let in again.
  */
 int viommu_pv_backend_isolate(struct viommu_pv_backend *backend);
+/*
+ * For a caller that knows better: whoever the mappings were given to is no more (the process of a
+ * vfio-user server has ended, a VFIO container was closed). Nothing of them can be reached; it is
+ * as after an isolation that succeeded.
+ */
+void viommu_pv_backend_gone(struct viommu_pv_backend *backend);
 
 #ifdef __cplusplus
 }

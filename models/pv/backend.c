@@ -4,11 +4,15 @@
  *
  * A backend is driven through the subscription that it fills in (viommu/notify.h), as a mirror of
  * which the engine's slots are the record: each page is one mapping, made when nothing is there and
- * taken away whole. The library's own backends answer at once. One that answers later
- * (VIOMMU_PENDING) is waited for: of a mapping at once, of an unmapping at the flush, or before the
- * next call, as a mirror has one call outstanding at a time. One that does not answer in time
- * counts as failed: an unmapping's flush fails; for a mapping, which may still come, all is dropped
- * for good.
+ * taken away whole. VFIO, iommufd and traces answer at once. One that answers later
+ * (VIOMMU_PENDING: a vfio-user server) is waited for: of a mapping at once, of an unmapping at the
+ * flush, or before the next call, as a mirror has one call outstanding at a time. One that does not
+ * answer in time counts as failed: an unmapping's flush fails; for a mapping, which may still come,
+ * all is dropped for good. So it is when nobody knows what became of a mapping, as the connection
+ * is over.
+ *
+ * A backend that failed, or was isolated, is finished: nothing is mapped with it any more. Until it
+ * says that all is dropped every flush fails; each asks again.
  *
  * Locking. Callers take turns; the mutex is for the answer, which comes from any thread.
  */
@@ -23,8 +27,12 @@
 
 enum {
     PAGE_BITS = 12,
+    PAGE_MASK = (1 << PAGE_BITS) - 1,
     TIMEOUT_MS = 10000,
 };
+
+_Static_assert((int)VIOMMU_PV_READ == (int)VIOMMU_READ && (int)VIOMMU_PV_WRITE == (int)VIOMMU_WRITE,
+               "permissions are passed on as they come");
 
 struct viommu_pv_backend {
     struct viommu_subscription what;
@@ -38,7 +46,8 @@ struct viommu_pv_backend {
     bool open;      /* it has not been answered */
     int status;     /* the answer */
     /* Not so: */
-    bool failed;  /* an unmapping, and what it was to take away may be there */
+    bool failed;  /* something may be there that was to go, and has not been dropped */
+    bool fenced;  /* it was asked to drop all */
     bool dropped; /* all there was, for good: the backend is fenced */
 };
 
@@ -67,6 +76,9 @@ int viommu_pv_backend_create(const struct viommu_subscription *what, struct viom
     const uint32_t kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP;
     struct viommu_pv_backend *backend;
 
+    if (what->role == VIOMMU_ROLE_CACHE || what->adopt) {
+        return -ENOTSUP;
+    }
     if (what->role != VIOMMU_ROLE_MIRROR || (what->kinds & kinds) != kinds || !what->change ||
         !what->fence) {
         return -EINVAL;
@@ -110,20 +122,93 @@ static struct viommu_range range_of(uint64_t device_frame, unsigned order)
     return range;
 }
 
-/* Whether the range is one that the backend can have. */
-static bool is_allowed(const struct viommu_subscription *what, const struct viommu_range *range)
+/* ---- what the backend can have ---- */
+
+static size_t allowed_count(const struct viommu_subscription *what)
+{
+    return what->allowed ? what->allowed_count : 1;
+}
+
+/* One of the ranges that the backend can have, sorted; false where nothing is left of it. */
+static bool allowed(const struct viommu_subscription *what, size_t number,
+                    struct viommu_range *range)
 {
     bool whole = what->range.first == 0 && what->range.last == 0;
 
-    if (!whole && (range->first < what->range.first || range->last > what->range.last)) {
-        return false;
+    *range = what->allowed ? what->allowed[number] : (struct viommu_range){0, UINT64_MAX};
+    if (!whole && range->first < what->range.first) {
+        range->first = what->range.first;
     }
-    for (size_t i = 0; what->allowed && i < what->allowed_count; i++) {
-        if (range->first >= what->allowed[i].first && range->last <= what->allowed[i].last) {
+    if (!whole && range->last > what->range.last) {
+        range->last = what->range.last;
+    }
+    return range->first <= range->last;
+}
+
+static bool is_allowed(const struct viommu_subscription *what, const struct viommu_range *range)
+{
+    struct viommu_range each;
+
+    for (size_t i = 0; i < allowed_count(what); i++) {
+        if (allowed(what, i, &each) && range->first >= each.first && range->last <= each.last) {
             return true;
         }
     }
-    return !what->allowed;
+    return false;
+}
+
+/* The frames that lie whole in a range; false: none does. */
+static bool frames_in(const struct viommu_range *range, struct viommu_pv_range *frames)
+{
+    uint64_t end = range->last >> PAGE_BITS; /* behind the last one, or it */
+
+    frames->first = (range->first >> PAGE_BITS) + ((range->first & PAGE_MASK) != 0);
+    if ((range->last & PAGE_MASK) != PAGE_MASK) {
+        if (end == 0) {
+            return false;
+        }
+        end--;
+    }
+    frames->last = end;
+    return frames->first <= frames->last;
+}
+
+/* The gaps, with room for `room` of them. */
+struct holes {
+    struct viommu_pv_range *ranges;
+    size_t room;
+    size_t count;
+};
+
+static void add_hole(struct holes *holes, uint64_t first, uint64_t last)
+{
+    if (holes->count < holes->room) {
+        holes->ranges[holes->count] = (struct viommu_pv_range){first, last};
+    }
+    holes->count++;
+}
+
+void viommu_pv_backend_holes(const struct viommu_pv_backend *backend, uint64_t last,
+                             struct viommu_pv_range *ranges, size_t room, size_t *count)
+{
+    struct holes holes = {ranges, room, 0};
+    struct viommu_pv_range frames;
+    struct viommu_range each;
+    uint64_t next = 0; /* not looked at yet */
+
+    for (size_t i = 0; i < allowed_count(&backend->what) && next <= last; i++) {
+        if (!allowed(&backend->what, i, &each) || !frames_in(&each, &frames)) {
+            continue;
+        }
+        if (frames.first > next) {
+            add_hole(&holes, next, frames.first - 1 < last ? frames.first - 1 : last);
+        }
+        next = frames.last + 1; /* far below 2^64 */
+    }
+    if (next <= last) {
+        add_hole(&holes, next, last);
+    }
+    *count = holes.count;
 }
 
 /* ---- answers ---- */
@@ -197,6 +282,19 @@ static int tell(struct viommu_pv_backend *backend, struct viommu_change *change)
     return error > 0 ? -EIO : error;
 }
 
+/*
+ * Whether something may be there that was to go. One that was asked to drop all, and could not say
+ * that it had, is asked again.
+ */
+static bool has_failed(struct viommu_pv_backend *backend)
+{
+    settle(backend);
+    if (backend->fenced) {
+        (void)viommu_pv_backend_isolate(backend);
+    }
+    return backend->failed;
+}
+
 /* ---- calls ---- */
 
 int viommu_pv_backend_map(struct viommu_pv_backend *backend, uint64_t device_frame, unsigned order,
@@ -220,7 +318,7 @@ int viommu_pv_backend_map(struct viommu_pv_backend *backend, uint64_t device_fra
         return -EIO;
     }
     if (!is_allowed(&backend->what, &range)) {
-        return -ERANGE;
+        return -EADDRNOTAVAIL;
     }
     if (backend->what.form == VIOMMU_FORM_POW2 && (memory->gpa & (range.last - range.first))) {
         return -ERANGE; /* blocks are aligned in their target, too */
@@ -231,14 +329,13 @@ int viommu_pv_backend_map(struct viommu_pv_backend *backend, uint64_t device_fra
     error = tell(backend, &change);
     if (error == VIOMMU_PENDING) {
         error = wait_for_answer(backend);
-        if (error == -ETIMEDOUT) {
-            backend->failed = true;
-            (void)viommu_pv_backend_isolate(backend); /* it may still be made */
+        if (error == -ETIMEDOUT || error == -EIO) {
+            (void)viommu_pv_backend_isolate(backend); /* it may be there, or still be made */
             return -EIO;
         }
     }
     backend->mappings += error == 0;
-    return error;
+    return error == -EIO ? -ENOMEM : error; /* a refusal; of -EIO the engine would think more */
 }
 
 int viommu_pv_backend_unmap(struct viommu_pv_backend *backend, uint64_t device_frame,
@@ -251,13 +348,13 @@ int viommu_pv_backend_unmap(struct viommu_pv_backend *backend, uint64_t device_f
         .last = range.last,
         .fd = -1,
     };
-    int error = 0;
+    bool failed = has_failed(backend);
+    int error;
 
-    settle(backend);
     if (backend->dropped) {
         return 0;
     }
-    error = backend->failed ? -EIO : tell(backend, &change);
+    error = failed ? -EIO : tell(backend, &change);
     if (error == VIOMMU_PENDING) {
         backend->unmapping = true;
         error = 0;
@@ -272,8 +369,18 @@ int viommu_pv_backend_unmap(struct viommu_pv_backend *backend, uint64_t device_f
 
 int viommu_pv_backend_flush(struct viommu_pv_backend *backend)
 {
-    settle(backend);
-    return backend->failed ? -EIO : 0;
+    return has_failed(backend) ? -EIO : 0;
+}
+
+void viommu_pv_backend_gone(struct viommu_pv_backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    backend->open = false;
+    pthread_mutex_unlock(&backend->lock);
+    backend->unmapping = false;
+    backend->failed = false;
+    backend->dropped = true;
+    backend->mappings = 0;
 }
 
 int viommu_pv_backend_isolate(struct viommu_pv_backend *backend)
@@ -281,11 +388,14 @@ int viommu_pv_backend_isolate(struct viommu_pv_backend *backend)
     int error;
 
     settle(backend);
+    if (backend->dropped) {
+        return 0;
+    }
+    backend->failed = true;
+    backend->fenced = true;
     error = backend->what.fence(backend->what.opaque);
     if (!error) {
-        backend->failed = false;
-        backend->dropped = true;
-        backend->mappings = 0;
+        viommu_pv_backend_gone(backend);
     }
     return error;
 }

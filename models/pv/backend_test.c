@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Paravirtual operations: the adapter to backends, with one that is a bit mask, and with a trace.
  */
-#include "pv/test_calls.h"
+#include "pv/test_behind.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -21,6 +21,7 @@ struct mirror {
     unsigned maps;
     unsigned unmaps;
     unsigned fences;
+    unsigned unfenced; /* so many do not succeed */
     int answer;
     /* With an answer of VIOMMU_PENDING: */
     struct viommu_pv_backend *backend;
@@ -86,6 +87,10 @@ static int on_fence(void *opaque)
     struct mirror *mirror = opaque;
 
     mirror->fences++;
+    if (mirror->unfenced) {
+        mirror->unfenced--;
+        return -EBUSY;
+    }
     mirror->mapped = 0;
     return 0;
 }
@@ -117,8 +122,8 @@ static void test_backend(void **state)
     what.page_sizes = 0;
     assert_int_equal(viommu_pv_backend_create(&what, &backend), 0);
     assert_int_equal(viommu_pv_backend_map(backend, 1, 0, &memory, VIOMMU_READ), 0);
-    assert_int_equal(viommu_pv_backend_map(backend, 8, 0, &memory, VIOMMU_READ), -ERANGE);
-    assert_int_equal(viommu_pv_backend_map(backend, 16, 9, &memory, VIOMMU_READ), -ERANGE);
+    assert_int_equal(viommu_pv_backend_map(backend, 8, 0, &memory, VIOMMU_READ), -EADDRNOTAVAIL);
+    assert_int_equal(viommu_pv_backend_map(backend, 16, 9, &memory, VIOMMU_READ), -EADDRNOTAVAIL);
     assert_int_equal(viommu_pv_backend_map(backend, 16, 0, &memory, VIOMMU_READ), 0);
     assert_int_equal(viommu_pv_backend_map(backend, 17, 0, &memory, VIOMMU_READ), 0);
     assert_int_equal(viommu_pv_backend_map(backend, 18, 0, &memory, VIOMMU_READ), -ENOMEM);
@@ -213,47 +218,197 @@ static void test_no_answer(void **state)
     viommu_pv_backend_destroy(backend);
 }
 
+/* ---- what it cannot be, or have ---- */
+
+static struct viommu_subscription usual(struct mirror *mirror)
+{
+    return (struct viommu_subscription){
+        .kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP,
+        .form = VIOMMU_FORM_RANGE,
+        .role = VIOMMU_ROLE_MIRROR,
+        .change = on_change,
+        .fence = on_fence,
+        .opaque = mirror,
+    };
+}
+
+/* The subscription of the vhost backend is a cache's: it has no mappings. */
+static void test_no_mirror(void **state)
+{
+    struct mirror mirror = {.maps = 0};
+    const struct viommu_subscription good = usual(&mirror);
+    struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_UNMAP, .form = VIOMMU_FORM_RANGE, .change = on_change};
+    struct viommu_pv_backend *backend;
+
+    (void)state;
+    assert_int_equal(viommu_pv_backend_create(&what, &backend), -ENOTSUP);
+    what = good;
+    what.role = VIOMMU_ROLE_CACHE;
+    assert_int_equal(viommu_pv_backend_create(&what, &backend), -ENOTSUP);
+    what.role = (enum viommu_role)7;
+    assert_int_equal(viommu_pv_backend_create(&what, &backend), -EINVAL);
+    what = good;
+    what.adopt = true;
+    assert_int_equal(viommu_pv_backend_create(&what, &backend), -ENOTSUP);
+    what = good;
+    what.kinds = VIOMMU_CHANGE_UNMAP;
+    assert_int_equal(viommu_pv_backend_create(&what, &backend), -EINVAL);
+    what = good;
+    what.change = NULL;
+    assert_int_equal(viommu_pv_backend_create(&what, &backend), -EINVAL);
+}
+
+static void expect_holes(const struct viommu_subscription *what, uint64_t last,
+                         const struct viommu_pv_range *wanted, size_t count)
+{
+    struct viommu_pv_range ranges[8];
+    struct viommu_pv_backend *backend;
+    size_t got = 99;
+
+    assert_int_equal(viommu_pv_backend_create(what, &backend), 0);
+    viommu_pv_backend_holes(backend, last, NULL, 0, &got);
+    assert_int_equal(got, count);
+    memset(ranges, 0xee, sizeof(ranges));
+    viommu_pv_backend_holes(backend, last, ranges, 8, &got);
+    assert_int_equal(got, count);
+    assert_memory_equal(ranges, wanted, count * sizeof(*wanted));
+    if (count > 1) {
+        /* No more than there is room for. */
+        memset(ranges, 0xee, sizeof(ranges));
+        viommu_pv_backend_holes(backend, last, ranges, 1, &got);
+        assert_int_equal(got, count);
+        assert_memory_equal(ranges, wanted, sizeof(*wanted));
+        assert_true(ranges[1].first == UINT64_C(0xeeeeeeeeeeeeeeee));
+    }
+    viommu_pv_backend_destroy(backend);
+}
+
+static void test_holes(void **state)
+{
+    static const struct viommu_range some[] = {{0x1001, 0x17ff},
+                                               {0x1800, 0x4ffe},
+                                               {0x5800, 0x7fff},
+                                               {0x8001, 0x8ffe},
+                                               {0x20000, UINT64_MAX - 4096}};
+    static const struct viommu_range small = {0x10, 0xff0};
+    struct mirror mirror = {.maps = 0};
+    struct viommu_subscription what = usual(&mirror);
+
+    (void)state;
+    expect_holes(&what, UINT64_MAX >> 19, NULL, 0);
+    expect_holes(&what, UINT64_MAX >> 12, NULL, 0);
+    what.allowed = some;
+    what.allowed_count = 5;
+    expect_holes(&what, 100, (const struct viommu_pv_range[]){{0, 1}, {4, 5}, {8, 0x1f}}, 3);
+    expect_holes(&what, 3, (const struct viommu_pv_range[]){{0, 1}}, 1);
+    expect_holes(&what, 0x10, (const struct viommu_pv_range[]){{0, 1}, {4, 5}, {8, 0x10}}, 3);
+    expect_holes(&what, 4, (const struct viommu_pv_range[]){{0, 1}, {4, 4}}, 2);
+    expect_holes(&what, UINT64_MAX >> 12,
+                 (const struct viommu_pv_range[]){
+                     {0, 1}, {4, 5}, {8, 0x1f}, {UINT64_MAX >> 12, UINT64_MAX >> 12}},
+                 4);
+    what.allowed = &small;
+    what.allowed_count = 1;
+    expect_holes(&what, 7, (const struct viommu_pv_range[]){{0, 7}}, 1);
+    /* What the subscription is for, besides. */
+    what.range = (struct viommu_range){0x3000, 0x20fff};
+    expect_holes(&what, 7, (const struct viommu_pv_range[]){{0, 7}}, 1);
+    what.allowed = some;
+    what.allowed_count = 5;
+    expect_holes(&what, 100,
+                 (const struct viommu_pv_range[]){{0, 2}, {4, 5}, {8, 0x1f}, {0x21, 100}}, 4);
+    what.allowed = NULL;
+    expect_holes(&what, 100, (const struct viommu_pv_range[]){{0, 2}, {0x21, 100}}, 2);
+}
+
+/* ---- what it says when it fails ---- */
+
+static void test_failures(void **state)
+{
+    struct mirror mirror = {.answer = -EIO};
+    struct viommu_subscription what = usual(&mirror);
+    struct viommu_pv_memory memory = {.host = &mirror, .fd = -1};
+    struct viommu_pv_backend *backend;
+
+    (void)state;
+    /* A refusal is one, whatever its number: -EIO would say that nobody knows. */
+    assert_int_equal(viommu_pv_backend_create(&what, &backend), 0);
+    assert_int_equal(viommu_pv_backend_map(backend, 1, 0, &memory, VIOMMU_READ), -ENOMEM);
+    assert_int_equal(mirror.fences, 0);
+    mirror.answer = 0;
+    assert_int_equal(viommu_pv_backend_map(backend, 1, 0, &memory, VIOMMU_READ), 0);
+    /* It does not drop what it has: it is asked at each flush and each unmapping until it does. */
+    mirror.unfenced = 4;
+    assert_int_equal(viommu_pv_backend_isolate(backend), -EBUSY);
+    assert_int_equal(viommu_pv_backend_map(backend, 2, 0, &memory, VIOMMU_READ), -EIO);
+    assert_int_equal(mirror.fences, 1);
+    assert_int_equal(viommu_pv_backend_flush(backend), -EIO);
+    assert_int_equal(viommu_pv_backend_unmap(backend, 1, 0), -EIO);
+    assert_int_equal(viommu_pv_backend_isolate(backend), -EBUSY);
+    assert_int_equal(mirror.fences, 4);
+    assert_int_equal(mirror.unmaps, 0);
+    assert_int_equal(viommu_pv_backend_unmap(backend, 1, 0), 0);
+    assert_int_equal(mirror.fences, 5);
+    assert_int_equal(viommu_pv_backend_flush(backend), 0);
+    assert_int_equal(viommu_pv_backend_isolate(backend), 0);
+    assert_int_equal(mirror.fences, 5); /* there is nothing left to be dropped */
+    assert_int_equal(viommu_pv_backend_map(backend, 2, 0, &memory, VIOMMU_READ), -EIO);
+    viommu_pv_backend_destroy(backend);
+}
+
+/* An answer that says that nobody knows is one of a mapping that may be there. */
+static void test_unknown_answer(void **state)
+{
+    static const int unknown[] = {-EIO, -ETIMEDOUT};
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct mirror mirror;
+        struct viommu_pv_backend *backend = pending_backend(&mirror);
+        struct viommu_pv_memory memory = {.host = &mirror, .fd = -1};
+
+        mirror.status = unknown[i];
+        assert_int_equal(viommu_pv_backend_map(backend, 1, 0, &memory, VIOMMU_READ), -EIO);
+        assert_int_equal(mirror.fences, 1);
+        assert_int_equal(viommu_pv_backend_flush(backend), 0); /* all was dropped */
+        viommu_pv_backend_destroy(backend);
+    }
+}
+
+/* Who had the mappings is no more: nothing is waited for. */
+static void test_gone(void **state)
+{
+    struct mirror mirror;
+    struct viommu_pv_backend *backend = pending_backend(&mirror);
+    struct viommu_pv_memory memory = {.host = &mirror, .fd = -1};
+
+    (void)state;
+    assert_int_equal(viommu_pv_backend_map(backend, 1, 0, &memory, VIOMMU_READ), 0);
+    mirror.status = -ENOSPC; /* an answer that is not the last one's */
+    assert_int_equal(viommu_pv_backend_map(backend, 2, 0, &memory, VIOMMU_READ), -ENOSPC);
+    mirror.silent = true;
+    assert_int_equal(viommu_pv_backend_unmap(backend, 1, 0), 0);
+    viommu_pv_backend_gone(backend);
+    assert_int_equal(viommu_pv_backend_complete(backend, mirror.token, 0), -ENOENT);
+    assert_int_equal(viommu_pv_backend_flush(backend), 0);
+    assert_int_equal(viommu_pv_backend_map(backend, 2, 0, &memory, VIOMMU_READ), -EIO);
+    assert_int_equal(viommu_pv_backend_unmap(backend, 1, 0), 0);
+    assert_int_equal(mirror.fences, 0);
+    viommu_pv_backend_destroy(backend);
+}
+
 /* ---- the engine, in front of a trace ---- */
 
-static struct viommu_pv_backend *traced;
 static int refusal; /* what the subscriber behind the trace says to an unmapping */
 
-static int traced_map(void *opaque, void *space, uint64_t device_frame, unsigned order,
-                      uint64_t handle, uint32_t perm)
-{
-    const struct viommu_pv_memory memory = {.host = opaque, .fd = -1, .gpa = handle << 12};
-    int error = viommu_pv_backend_map(traced, device_frame, order, &memory, perm);
-
-    return error ? -ENOMEM : world_map(opaque, space, device_frame, order, handle, perm);
-}
-
-static int traced_unmap(void *opaque, void *space, uint64_t device_frame, unsigned order)
-{
-    int error = viommu_pv_backend_unmap(traced, device_frame, order);
-
-    return error ? error : world_unmap(opaque, space, device_frame, order);
-}
-
-static int traced_flush(void *opaque, void *space, uint64_t first, uint64_t last)
-{
-    int error = viommu_pv_backend_flush(traced);
-
-    return error ? error : world_flush(opaque, space, first, last);
-}
-
-static void traced_isolate(void *opaque, void *space)
-{
-    (void)viommu_pv_backend_isolate(traced);
-    world_isolate(opaque, space);
-}
-
-static int behind_change(void *opaque, const struct viommu_change *change)
+static int after_change(void *opaque, const struct viommu_change *change)
 {
     (void)opaque;
     return change->kind == VIOMMU_CHANGE_UNMAP ? refusal : 0;
 }
 
-static int behind_fence(void *opaque)
+static int after_fence(void *opaque)
 {
     (void)opaque;
     return 0;
@@ -276,30 +431,23 @@ static void expect(int fd, const char *text, unsigned times)
 
 static void test_trace(void **state)
 {
-    const struct viommu_subscription behind = {
+    const struct viommu_subscription after = {
         .kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP,
         .form = VIOMMU_FORM_RANGE,
         .role = VIOMMU_ROLE_MIRROR,
-        .change = behind_change,
-        .fence = behind_fence,
+        .change = after_change,
+        .fence = after_fence,
     };
-    struct viommu_trace_config config = {.fd = memfd_create("trace", MFD_CLOEXEC), .next = &behind};
-    struct viommu_pv_ops ops = world_ops;
+    struct viommu_trace_config config = {.fd = memfd_create("trace", MFD_CLOEXEC), .next = &after};
     struct viommu_subscription what;
     struct viommu_trace *trace;
     struct world *world;
 
     (void)state;
-    ops.map = traced_map;
-    ops.unmap = traced_unmap;
-    ops.flush = traced_flush;
-    ops.isolate = traced_isolate;
     assert_true(config.fd >= 0);
     assert_int_equal(viommu_trace_create(&config, &trace), 0);
     viommu_trace_subscription(trace, &what);
-    assert_int_equal(viommu_pv_backend_create(&what, &traced), 0);
-    world = world_create(&(struct viommu_pv_config){.ops = &ops}, 2);
-    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    world = behind_create(&what, &(struct viommu_pv_config){.deferred_max = 64});
     assert_int_equal(world_do_map(world, 0, (struct world_range){0, 1, 5, 9, 3, 0, 3, 0}),
                      VIOMMU_PV_OK);
     expect(config.fd, "\"call\":\"map\"", 3);
@@ -318,9 +466,8 @@ static void test_trace(void **state)
     assert_int_equal(world_status(world, 0).isolated, 1);
     expect(config.fd, "\"call\":\"fence\"", 1);
     world_check(world);
-    world_end(world);
+    behind_end(world);
     expect(config.fd, "\"call\":\"unmap\"", 2); /* what was dropped is not unmapped again */
-    viommu_pv_backend_destroy(traced);
     assert_int_equal(viommu_trace_destroy(trace), 0);
     assert_int_equal(close(config.fd), 0);
 }
@@ -328,9 +475,10 @@ static void test_trace(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_backend),
-        cmocka_unit_test(test_later_answers),
-        cmocka_unit_test(test_no_answer),
+        cmocka_unit_test(test_backend),        cmocka_unit_test(test_later_answers),
+        cmocka_unit_test(test_no_answer),      cmocka_unit_test(test_no_mirror),
+        cmocka_unit_test(test_holes),          cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_unknown_answer), cmocka_unit_test(test_gone),
         cmocka_unit_test(test_trace),
     };
 

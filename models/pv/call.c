@@ -234,11 +234,12 @@ static int allocate(struct viommu_pv_call *call)
     return 0;
 }
 
-/* Reads a call whose head has come; each byte once. Returns 0 or the negative status. */
-static int decode(const struct viommu_pv *pv, struct viommu_pv_call *call,
-                  const struct viommu_pv_head *head, const uint8_t *in, size_t in_size,
-                  size_t out_size)
+/* Reads a call of which `read` bytes have come, the head at least; each byte once. Returns 0 or the
+   negative status. */
+static int decode(const struct viommu_pv *pv, struct viommu_pv_call *call, size_t read,
+                  const uint8_t *in, size_t in_size, size_t out_size)
 {
+    const struct viommu_pv_head *head = &call->in.map.head; /* each kind begins with it */
     const struct kind *kind = kind_of(head->operation);
     int error;
 
@@ -251,7 +252,9 @@ static int decode(const struct viommu_pv *pv, struct viommu_pv_call *call,
     if (head->size < kind->in || head->size > in_size) {
         return -EINVAL;
     }
-    copy_in((uint8_t *)&call->in + sizeof(*head), in + sizeof(*head), kind->in - sizeof(*head));
+    if (kind->in > read) {
+        copy_in((uint8_t *)&call->in + read, in + read, kind->in - read);
+    }
     if (kind->out > sizeof(call->out.answer)) {
         memset((uint8_t *)&call->out + sizeof(call->out.answer), 0,
                kind->out - sizeof(call->out.answer));
@@ -422,11 +425,26 @@ static void release(struct viommu_pv_call *call)
     }
 }
 
-/* Writes the answer: of `fixed` bytes, and what follows. Returns its size. */
-static size_t answer(struct viommu_pv_call *call, int error, size_t fixed, uint8_t *out)
+/* Writes what each answer begins with; `size` is that of all. Returns it. */
+static size_t answer_fixed(const struct viommu_pv_call *call, int error, size_t size, uint8_t *out)
 {
-    struct viommu_pv_answer *head = &call->out.answer;
+    uint64_t stopped = error ? call->stopped : 0;
+    uint64_t head = VIOMMU_PV_VERSION | (uint64_t)call->operation << 16 | (uint64_t)size << 32;
+    uint64_t status = (uint32_t)-error;
+
+    /* Eight bytes at a time, as they are: what was put together in memory would be waited for. */
+    memcpy(out, &head, 8);
+    memcpy(out + 8, &status, 8);
+    memcpy(out + 16, &call->done, 8);
+    memcpy(out + 24, &stopped, 8);
+    return size;
+}
+
+/* Writes the answer: of `fixed` bytes, and what follows. Returns its size. */
+static size_t answer(const struct viommu_pv_call *call, int error, size_t fixed, uint8_t *out)
+{
     const void *rest = NULL;
+    size_t head = sizeof(struct viommu_pv_answer);
     size_t size = 0;
 
     if (call->items) {
@@ -439,38 +457,27 @@ static size_t answer(struct viommu_pv_call *call, int error, size_t fixed, uint8
         rest = call->ranges;
         size = (size_t)call->done * sizeof(*call->ranges);
     }
-    head->version = VIOMMU_PV_VERSION;
-    head->operation = call->operation;
-    head->size = (uint32_t)(fixed + size);
-    head->status = (uint32_t)-error;
-    head->zero = 0;
-    head->done = call->done;
-    head->stopped = error ? call->stopped : 0;
-    memcpy(out, head, sizeof(*head));
-    if (fixed > sizeof(*head)) {
-        memcpy(out + sizeof(*head), (const uint8_t *)&call->out + sizeof(*head),
-               fixed - sizeof(*head));
+    if (fixed > head) {
+        memcpy(out + head, (const uint8_t *)&call->out + head, fixed - head);
     }
     if (size) {
         memcpy(out + fixed, rest, size);
     }
-    return fixed + size;
+    return answer_fixed(call, error, fixed + size, out);
 }
 
-static size_t answer_kind(struct viommu_pv_call *call, int error, uint8_t *out)
+static size_t answer_kind(const struct viommu_pv_call *call, int error, uint8_t *out)
 {
     return answer(call, error, kind_of(call->operation)->out, out);
 }
 
-/* A new call. What is read, and what is answered, is written when it is known how much. */
-static void begin(struct viommu_pv_call *call, uint32_t vm, bool may_yield)
+/* A new call, whose caller, operation and head are there. What else is read, and what is answered,
+   is written when it is known how much. */
+static void begin(struct viommu_pv_call *call)
 {
-    call->operation = 0;
-    call->caller = vm;
     call->caller_serial = 0;
     call->named_serial = 0;
     call->context_serial = 0;
-    call->may_yield = may_yield;
     call->done = 0;
     call->stopped = 0;
     call->place = 0;
@@ -480,18 +487,35 @@ static void begin(struct viommu_pv_call *call, uint32_t vm, bool may_yield)
     call->places = NULL;
 }
 
-/* Reads what came, where there is enough for a head and for an answer. */
-static int read_in(const struct viommu_pv *pv, struct viommu_pv_call *call, const void *in,
-                   size_t in_size, size_t out_size)
+/* Reads the head of a call, and all of one that maps or unmaps: most are such. Returns how many
+   bytes. */
+static size_t read_first(struct viommu_pv_call *call, const uint8_t *in, size_t in_size)
 {
-    struct viommu_pv_head head;
+    struct viommu_pv_map_call *map = &call->in.map;
+    size_t head = sizeof(map->head);
 
-    if (in_size < sizeof(head) || out_size < sizeof(struct viommu_pv_answer)) {
-        return 0;
+    copy_in(&map->head, in, head);
+    call->operation = map->head.operation;
+    if ((call->operation != VIOMMU_PV_MAP && call->operation != VIOMMU_PV_UNMAP) ||
+        in_size < sizeof(*map)) {
+        return head;
     }
-    copy_in(&head, in, sizeof(head));
-    call->operation = head.operation;
-    return decode(pv, call, &head, in, in_size, out_size);
+    copy_in((uint8_t *)map + head, in + head, sizeof(*map) - head);
+    return sizeof(*map);
+}
+
+/* Whether a call that was read so far maps or unmaps one page of order 0, and is well formed. */
+static bool is_single(const struct viommu_pv_call *call, size_t read)
+{
+    const struct viommu_pv_map_call *in = &call->in.map;
+
+    if (read != sizeof(*in) || in->head.version != VIOMMU_PV_VERSION ||
+        in->head.size != sizeof(*in) || in->count != 1 || in->order || in->zero) {
+        return false;
+    }
+    return call->operation == VIOMMU_PV_MAP
+               ? is_perm(in->perm) && !in->flags
+               : !in->perm && !(in->flags & ~(uint32_t)VIOMMU_PV_DEFER);
 }
 
 /* Keeps a call that yielded, or carries it out to its end. */
@@ -508,50 +532,70 @@ static int keep(struct viommu_pv *pv, struct viommu_pv_call *call, struct viommu
     return go_on(pv, call);
 }
 
-int viommu_pv_call(struct viommu_pv *pv, uint32_t vm, const void *in, size_t in_size, void *out,
-                   size_t out_size, size_t *written, struct viommu_pv_call **rest)
+/* A call from its beginning, of which `read` bytes have come. */
+static __attribute__((noinline)) int whole(struct viommu_pv *pv, struct viommu_pv_call *call,
+                                           size_t read, const void *in, size_t in_size, void *out,
+                                           size_t out_size, size_t *written,
+                                           struct viommu_pv_call **rest)
 {
-    struct viommu_pv_call call;
-    struct pv_run run = {.pv = pv, .call = &call};
-    bool fits =
-        in_size >= sizeof(struct viommu_pv_head) && out_size >= sizeof(struct viommu_pv_answer);
+    struct pv_run run = {.pv = pv, .call = call};
     struct pv_vm *caller;
     int malformed;
     int error = 0;
 
-    begin(&call, vm, rest != NULL);
-    malformed = read_in(pv, &call, in, in_size, out_size);
-    *written = 0;
+    begin(call);
+    malformed = read ? decode(pv, call, read, in, in_size, out_size) : 0;
     pv_lock(pv);
-    caller = pv_vm_find(pv, vm);
-    if (caller && fits && !malformed) {
-        call.caller_serial = caller->serial;
+    caller = pv_vm_find(pv, call->caller);
+    if (caller && read && !malformed) {
+        call->caller_serial = caller->serial;
         error = enter(&run, caller);
     }
     pv_unlock(pv);
-    if (!caller || !fits) {
-        release(&call);
+    if (!caller || !read) {
+        release(call);
         return caller ? -EINVAL : -ENOENT;
     }
     if (malformed) {
-        release(&call);
-        call.frames = NULL;
-        call.items = NULL;
-        call.places = NULL;
-        *written = answer(&call, malformed, sizeof(struct viommu_pv_answer), out);
+        release(call);
+        call->frames = NULL;
+        call->items = NULL;
+        call->places = NULL;
+        *written = answer(call, malformed, sizeof(struct viommu_pv_answer), out);
         return 0;
     }
     error = carry_out(&run, error);
     if (error == VIOMMU_PENDING) {
-        error = keep(pv, &call, rest);
+        error = keep(pv, call, rest);
         if (error == VIOMMU_PENDING) {
             return error;
         }
     }
-    fail_rest(&call, error);
-    *written = answer_kind(&call, error, out);
-    release(&call);
+    fail_rest(call, error);
+    *written = answer_kind(call, error, out);
+    release(call);
     return 0;
+}
+
+int viommu_pv_call(struct viommu_pv *pv, uint32_t vm, const void *in, size_t in_size, void *out,
+                   size_t out_size, size_t *written, struct viommu_pv_call **rest)
+{
+    struct viommu_pv_call call; /* filled in as far as it is needed */
+    size_t read = 0;            /* nothing, where there is too little for a head or an answer */
+    int error;
+
+    *written = 0;
+    call.operation = 0;
+    call.caller = vm;
+    call.may_yield = rest != NULL;
+    if (in_size >= sizeof(struct viommu_pv_head) && out_size >= sizeof(struct viommu_pv_answer)) {
+        read = read_first(&call, in, in_size);
+    }
+    if (is_single(&call, read) && pv_run_single(pv, &call, &error)) {
+        *written = answer_fixed(&call, error, sizeof(struct viommu_pv_answer), out);
+        return 0;
+    }
+    return whole(pv, &call, read, in, in_size, out, out_size, written, rest);
 }
 
 int viommu_pv_resume(struct viommu_pv *pv, struct viommu_pv_call *rest, void *out, size_t out_size,

@@ -25,10 +25,9 @@
 
 #include "pv/index.h"
 
-#include <pthread.h>
-
 #include <viommu/pv.h>
 
+#include "base/lock.h"
 #include "range/range_set.h"
 
 /* A slot's references, to be dropped outside the lock. */
@@ -92,6 +91,18 @@ enum pv_enabling {
     PV_ENABLED,
 };
 
+/* A page that is taken away by force: where the last call came to. */
+struct pv_revoking {
+    struct pv_walk walk;
+    bool there; /* the walk has begun */
+    bool busy;  /* a call is at it */
+    bool retry; /* contexts that are isolated, too */
+};
+
+enum {
+    PV_REVOKING = 4, /* pages of a VM that are taken away at the same time without beginning anew */
+};
+
 struct pv_vm {
     uint32_t id;
     uint64_t serial;
@@ -117,6 +128,7 @@ struct pv_vm {
     struct pv_alias *aliases; /* of its pages that others have as theirs */
     uint64_t alias_count;
     struct range_set leaving; /* frames that are about to be removed */
+    struct pv_revoking revoking[PV_REVOKING];
     /* While it dies, where the call that takes it apart has come to. */
     struct pv_walk walk; /* in the index, where that has begun */
     bool walking;
@@ -129,7 +141,7 @@ enum {
 };
 
 struct viommu_pv {
-    pthread_mutex_t lock;
+    struct base_lock lock;
     struct viommu_pv_config config;
     const struct viommu_pv_ops *ops;
     void *opaque;
@@ -139,6 +151,15 @@ struct viommu_pv {
     struct pv_vm **vms; /* sorted by id */
     size_t vm_count;
     struct pv_vm *near[PV_NEAR]; /* those that were found last, by the end of their ids; or NULL */
+};
+
+/* Where a search through the caller's slots has come to. */
+struct pv_search {
+    uint64_t count;        /* of those that were found */
+    uint64_t device_frame; /* the next one, in that context */
+    uint64_t serial;       /* the context's; 0: not begun */
+    uint32_t context;
+    unsigned seen;
 };
 
 /* A call that runs, or is to go on. */
@@ -151,7 +172,8 @@ struct viommu_pv_call {
     bool may_yield;
     uint64_t done;
     uint64_t stopped;
-    uint64_t place; /* map_foreign: items that were looked at */
+    uint64_t place; /* map_foreign: items that were looked at; find: 1 when `search` goes on */
+    struct pv_search search;
     union {
         struct viommu_pv_reserved_call reserved;
         struct viommu_pv_alloc_call alloc;
@@ -205,7 +227,7 @@ extern _Thread_local struct pv_held {
 
 static inline void pv_lock(struct viommu_pv *pv)
 {
-    pthread_mutex_lock(&pv->lock);
+    base_lock_take(&pv->lock);
 #ifdef VIOMMU_TESTING
     pv_held.before = pv_steps;
 #endif
@@ -218,7 +240,7 @@ static inline void pv_unlock(struct viommu_pv *pv)
         pv_held.most = pv_steps - pv_held.before;
     }
 #endif
-    pthread_mutex_unlock(&pv->lock);
+    base_lock_give(&pv->lock);
 }
 
 struct pv_vm *pv_vm_search(struct viommu_pv *pv, uint32_t id);
@@ -354,7 +376,29 @@ void pv_map_unknown(struct viommu_pv *pv, struct pv_slot *slot);
 /* Whether the call should yield now. Without the lock. */
 bool pv_should_yield(const struct pv_run *run);
 /* The privilege of the caller over the pages of another VM. Without the lock. */
-bool pv_may_use(const struct pv_run *run, uint32_t vm, uint32_t perm);
+static inline bool pv_may_use(const struct pv_run *run, uint32_t vm, uint32_t perm)
+{
+    return vm == run->vm->id || run->pv->ops->may_use(run->pv->opaque, run->vm->id, vm, perm);
+}
+
+/* Whether a page asks for nothing special: it belongs to the VM that was named, and is ready. */
+static inline bool pv_is_plain(const struct pv_run *run, const struct viommu_pv_page *page,
+                               uint32_t perm)
+{
+    if (page->owner != run->named->id) {
+        return false;
+    }
+    switch (page->state) {
+    case VIOMMU_PV_PAGE_RAM:
+        return true;
+    case VIOMMU_PV_PAGE_READ_ONLY:
+    case VIOMMU_PV_PAGE_SHARED:
+    case VIOMMU_PV_PAGE_DIRTY_LOGGED:
+        return !(perm & VIOMMU_PV_WRITE);
+    default:
+        return false;
+    }
+}
 
 int pv_run_foreign(struct pv_run *run);
 
@@ -366,7 +410,37 @@ int pv_check_numbers(const struct viommu_pv *pv, const struct viommu_pv_map_call
 int pv_enter_map(struct pv_run *run);
 int pv_run_map(struct pv_run *run);
 
+/* ---- single.c: a call of one page ---- */
+
+/*
+ * Carries out a call that maps or unmaps one page of order 0, with no flag but DEFER; of its
+ * structure no more is there than caller, operation, may_yield, and what came in. Without the lock.
+ * Returns true, and *error is 0 or the negative status, `done` and `stopped` are written; false when
+ * something is special about it, and nothing has been done.
+ */
+bool pv_run_single(struct viommu_pv *pv, struct viommu_pv_call *call, int *error);
+
 /* ---- unmap.c ---- */
+
+/* Whether a page of so many frames may await its flush. With the lock. */
+static inline bool pv_queue_has_room(const struct viommu_pv *pv, const struct pv_context *context,
+                                     uint64_t frames)
+{
+    uint64_t max = pv->config.deferred_max;
+
+    return context->tail - context->head + context->leaving < max &&
+           (context->frames == 0 || context->frames + frames <= max);
+}
+
+/* A slot that was LEAVING awaits its flush. With the lock. */
+static inline void pv_queue_add(const struct viommu_pv *pv, struct pv_slot *slot)
+{
+    struct pv_context *context = slot->context;
+
+    slot->state = PV_SLOT_PENDING;
+    context->queue[context->tail++ & pv->ring] = slot;
+    context->pending++;
+}
 
 /*
  * Makes a LIVE slot PENDING: unmaps it in the real IOMMU. With the lock; gives it up meanwhile.
@@ -391,12 +465,19 @@ void pv_unmap_stopped(struct pv_run *run);
 
 /* ---- lookup.c ---- */
 
+/* Slots of the caller that map a frame of the named VM. */
+struct pv_wanted {
+    uint64_t frame;
+    bool live;                      /* or all that hold references */
+    struct viommu_pv_place *places; /* the first `room` are written down */
+    uint32_t room;
+};
+
 /*
- * How many slots of the caller map a frame of the named VM (`live`, or all that hold references),
- * and where. With the lock; gives it up meanwhile when others map it so often that it takes long.
+ * How many there are (`search`). With the lock; gives it up meanwhile. Returns 0, or VIOMMU_PENDING
+ * to yield: it goes on when it is called again.
  */
-uint64_t pv_places(struct pv_run *run, uint64_t frame, bool live, struct viommu_pv_place *places,
-                   uint32_t room);
+int pv_places(struct pv_run *run, const struct pv_wanted *wanted);
 int pv_run_lookup(struct pv_run *run);
 int pv_run_find(struct pv_run *run);
 

@@ -47,6 +47,17 @@ static int choose(struct pv_run *run, uint64_t max, uint64_t *out)
     return error;
 }
 
+/* A device has come that has the frame reserved. */
+static bool is_reserved(const struct pv_run *run, uint64_t device_frame)
+{
+    bool reserved;
+
+    pv_lock(run->pv);
+    reserved = pv_reserved_meets(run->vm, device_frame, device_frame, NULL);
+    pv_unlock(run->pv);
+    return reserved;
+}
+
 static int map_one(struct pv_run *run, uint64_t frame, uint64_t *device_frame)
 {
     const struct viommu_pv_foreign_call *in = &run->call->in.foreign;
@@ -60,7 +71,7 @@ static int map_one(struct pv_run *run, uint64_t frame, uint64_t *device_frame)
         error = choose(run, in->device_frame_max, &item.device_frame);
         /* Another call may take the same one: then there is another. */
         error = error ? error : pv_map_item(run, &item);
-    } while (error == -EEXIST || error == -EADDRNOTAVAIL);
+    } while (error == -EEXIST || (error == -EADDRNOTAVAIL && is_reserved(run, item.device_frame)));
     *device_frame = error ? 0 : item.device_frame;
     return error;
 }

@@ -14,11 +14,6 @@ bool pv_should_yield(const struct pv_run *run)
     return run->call->may_yield && run->pv->ops->yield(run->pv->opaque);
 }
 
-bool pv_may_use(const struct pv_run *run, uint32_t vm, uint32_t perm)
-{
-    return vm == run->vm->id || run->pv->ops->may_use(run->pv->opaque, run->vm->id, vm, perm);
-}
-
 /* ---- one page ---- */
 
 /* An item on its way. */
@@ -154,9 +149,6 @@ static int admit(const struct way *way)
     if (run->context->isolated) {
         return -EIO;
     }
-    if (run->context->closing) {
-        return -EBADF;
-    }
     if (pv_reserved_meets(run->vm, item->device_frame,
                           item->device_frame + (UINT64_C(1) << item->order) - 1, NULL)) {
         return -EADDRNOTAVAIL; /* of a device that has just come */
@@ -166,14 +158,19 @@ static int admit(const struct way *way)
                : 0;
 }
 
-/* What is in the way of a slot: 0, -EEXIST, or -EAGAIN when it waits to be flushed. */
+/*
+ * What is in the way of a slot: 0, -EEXIST, or -EAGAIN when it waits to be flushed. Of many of
+ * these not all are looked at, as they are flushed at any rate: what else there is is seen then.
+ */
 static int in_the_way(const struct pv_run *run, const struct pv_item *item)
 {
+    enum { LOOK = 32 };
     uint64_t last = item->device_frame + (UINT64_C(1) << item->order) - 1;
+    unsigned looked = 0;
     int found = 0;
 
     for (const struct pv_slot *slot = pv_tree_next(&run->context->tree, item->device_frame);
-         slot && slot->device_frame <= last;
+         slot && slot->device_frame <= last && looked++ < LOOK;
          slot = pv_tree_next(&run->context->tree, pv_slot_last(slot) + 1)) {
         if (slot->state != PV_SLOT_PENDING && slot->state != PV_SLOT_LEAVING) {
             return -EEXIST;
@@ -320,7 +317,7 @@ static int map_page(struct way *way)
 {
     struct viommu_pv *pv = way->run->pv;
     const struct pv_item *item = way->item;
-    struct pv_slot *slot;
+    struct pv_slot *slot = NULL;
     int error = claim(way, &slot);
 
     if (error) {
@@ -330,7 +327,7 @@ static int map_page(struct way *way)
                          way->page.handle, item->perm);
     if (error && error != -EIO) {
         unclaim(way, slot);
-        return -ENOSPC;
+        return error == -EADDRNOTAVAIL ? error : -ENOSPC;
     }
     if (is_logged(way)) {
         pv->ops->mark_dirty(pv->opaque, item->order, way->page.handle);

@@ -44,7 +44,7 @@ static unsigned admit(const struct pv_run *run, uint64_t frame, uint64_t device_
     uint64_t leaving = frame;
 
     if (count == 0 || vm->dying || run->named->dying || run->context->isolated ||
-        run->context->closing || vm->mappings >= max ||
+        vm->mappings >= max ||
         pv_reserved_meets(vm, device_frame, device_frame + count - 1, NULL)) {
         return 0;
     }
@@ -85,24 +85,6 @@ static void plan(struct pv_run *run, uint64_t done)
 
 /* ---- their references ---- */
 
-/* Whether a page asks for nothing special. */
-static bool is_plain(const struct some *some, const struct viommu_pv_page *page)
-{
-    if (page->owner != some->run->named->id) {
-        return false;
-    }
-    switch (page->state) {
-    case VIOMMU_PV_PAGE_RAM:
-        return true;
-    case VIOMMU_PV_PAGE_READ_ONLY:
-    case VIOMMU_PV_PAGE_SHARED:
-    case VIOMMU_PV_PAGE_DIRTY_LOGGED:
-        return !(some->perm & VIOMMU_PV_WRITE);
-    default:
-        return false;
-    }
-}
-
 static void drop_one(const struct some *some, unsigned number)
 {
     const struct viommu_pv *pv = some->run->pv;
@@ -125,7 +107,7 @@ static int reference_one(struct some *some)
     if (ops->lookup(pv->opaque, run->named->id, frame, 0, &page)) {
         return -ENOENT;
     }
-    if (!is_plain(some, &page)) {
+    if (!pv_is_plain(run, &page, some->perm)) {
         return -EAGAIN;
     }
     if (ops->get_page(pv->opaque, run->named->id, frame, 0, page.handle)) {
@@ -235,7 +217,7 @@ static int map(struct some *some)
                              some->handles[some->mapped], some->perm);
         some->mapped += !error;
     }
-    return error == 0 || error == -EIO ? error : -ENOSPC;
+    return error == 0 || error == -EIO || error == -EADDRNOTAVAIL ? error : -ENOSPC;
 }
 
 /* Undoes it for those from a number on. With the lock; gives it up meanwhile. */

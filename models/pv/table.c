@@ -242,19 +242,17 @@ void pv_tree_fini(struct pv_tree *tree)
     tree->spare = NULL;
 }
 
-/*
- * The table of level 0 that a device frame is in, which is remembered; or NULL. *large becomes the
- * slot of a larger page that covers it, or NULL.
- */
-static struct pv_table *leaf_of(struct pv_tree *tree, uint64_t device_frame, struct pv_slot **large)
+/* Whether the table of level 0 that was used last is the one for a device frame. */
+static inline bool is_recent(const struct pv_tree *tree, uint64_t device_frame)
 {
-    struct pv_table *table = tree->recent;
+    return tree->recent && tree->recent->first == (device_frame & ~reach(1));
+}
 
-    *large = NULL;
-    if (table && table->first == (device_frame & ~reach(1))) {
-        return table;
-    }
-    table = device_frame > tree->last ? NULL : tree->root;
+static struct pv_table *leaf_search(struct pv_tree *tree, uint64_t device_frame,
+                                    struct pv_slot **large)
+{
+    struct pv_table *table = device_frame > tree->last ? NULL : tree->root;
+
     while (table && table->level) {
         unsigned place = place_of(device_frame, table->level);
 
@@ -266,6 +264,17 @@ static struct pv_table *leaf_of(struct pv_tree *tree, uint64_t device_frame, str
     }
     tree->recent = table ? table : tree->recent;
     return table;
+}
+
+/*
+ * The table of level 0 that a device frame is in, which is remembered; or NULL. *large becomes the
+ * slot of a larger page that covers it, or NULL.
+ */
+static inline struct pv_table *leaf_of(struct pv_tree *tree, uint64_t device_frame,
+                                       struct pv_slot **large)
+{
+    *large = NULL;
+    return is_recent(tree, device_frame) ? tree->recent : leaf_search(tree, device_frame, large);
 }
 
 struct pv_slot *pv_tree_find(struct pv_tree *tree, uint64_t device_frame)
@@ -289,6 +298,19 @@ unsigned pv_tree_free_run(struct pv_tree *tree, uint64_t device_frame, unsigned 
         end = bit_next(table->present, 0, place);
     }
     return large ? 0 : end - place < max ? end - place : max;
+}
+
+bool pv_tree_is_free(struct pv_tree *tree, uint64_t device_frame)
+{
+    struct pv_slot *large;
+    struct pv_table *table = leaf_of(tree, device_frame, &large);
+    unsigned place = place_of(device_frame, 0);
+
+    if (!table) {
+        return !large;
+    }
+    __builtin_prefetch(&table->slots[place], 1);
+    return !bit(table->present, place);
 }
 
 unsigned pv_tree_used_run(struct pv_tree *tree, uint64_t device_frame, unsigned max,
@@ -429,6 +451,27 @@ int pv_tree_claim_run(struct pv_tree *tree, uint64_t device_frame, unsigned *cou
     *count = end - place < *count ? end - place : *count;
     *out = &table->slots[place];
     take_run(tree, table, place, *count);
+    return 0;
+}
+
+int pv_tree_claim_one(struct pv_tree *tree, uint64_t device_frame, struct pv_slot **out)
+{
+    unsigned place = place_of(device_frame, 0);
+    struct pv_table *table = tree->recent;
+    int error = is_recent(tree, device_frame) ? 0 : table_to_claim(tree, device_frame, 0, &table);
+
+    if (error) {
+        return error;
+    }
+    if (bit(table->present, place)) {
+        return -EEXIST;
+    }
+    *out = &table->slots[place];
+    bit_set(table->present, place);
+    tree->slots++;
+    if (++table->used == ENTRIES) {
+        set_full(table->parent, table->place);
+    }
     return 0;
 }
 

@@ -126,6 +126,10 @@ unsigned pv_tree_used_run(struct pv_tree *tree, uint64_t device_frame, unsigned 
 int pv_tree_claim_run(struct pv_tree *tree, uint64_t device_frame, unsigned *count,
                       struct pv_slot **out);
 
+/* The same for one slot: whether it is free; and it becomes in use. */
+bool pv_tree_is_free(struct pv_tree *tree, uint64_t device_frame);
+int pv_tree_claim_one(struct pv_tree *tree, uint64_t device_frame, struct pv_slot **out);
+
 /* The slot is free, and no more. */
 void pv_tree_remove(struct pv_tree *tree, struct pv_slot *slot);
 

@@ -20,36 +20,18 @@ static uint64_t frames_of(const struct pv_slot *slot)
     return UINT64_C(1) << slot->order;
 }
 
-static bool has_room(const struct viommu_pv *pv, const struct pv_context *context, uint64_t frames)
-{
-    uint64_t max = pv->config.deferred_max;
-
-    return context->tail - context->head + context->leaving < max &&
-           (context->frames == 0 || context->frames + frames <= max);
-}
-
 /* Makes room in the queue, for a slot that is LEAVING. */
 static int make_room(struct viommu_pv *pv, struct pv_context *context, uint64_t frames)
 {
     int error = 0;
 
-    if (!has_room(pv, context, frames)) {
+    if (!pv_queue_has_room(pv, context, frames)) {
         error = pv_flush(pv, context, 0, context->tree.last);
-        if (!error && !has_room(pv, context, frames)) {
+        if (!error && !pv_queue_has_room(pv, context, frames)) {
             error = -EAGAIN; /* other calls are about to fill it */
         }
     }
     return error;
-}
-
-/* A slot that was LEAVING awaits its flush. */
-static void enqueue(const struct viommu_pv *pv, struct pv_slot *slot)
-{
-    struct pv_context *context = slot->context;
-
-    slot->state = PV_SLOT_PENDING;
-    context->queue[context->tail++ & pv->ring] = slot;
-    context->pending++;
 }
 
 int pv_unmap_leaving(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags)
@@ -77,7 +59,7 @@ int pv_unmap_leaving(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags)
         return pv_isolate(pv, context);
     }
     slot->flags |= flags;
-    enqueue(pv, slot);
+    pv_queue_add(pv, slot);
     if (frames > pv->config.deferred_max) {
         (void)pv_flush(pv, context, first, last); /* a failure is in `isolated` */
     }
@@ -143,7 +125,7 @@ int pv_unmap_run(struct viommu_pv *pv, struct pv_slot *slots, unsigned *count, b
     context->leaving -= all;
     context->frames -= all - *count;
     for (unsigned i = 0; i < *count; i++) {
-        enqueue(pv, &slots[i]);
+        pv_queue_add(pv, &slots[i]);
     }
     for (unsigned i = *count; i < all; i++) {
         slots[i].state = PV_SLOT_LIVE;
