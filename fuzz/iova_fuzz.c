@@ -163,6 +163,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         base_alloc_fail_at(fail & 7);
         if (fail & 0x80) {
             misuse(bytes, fail & 0x40);
+            base_alloc_fail_at(0); /* the model takes care of that itself */
         } else {
             model_operate(&model, bytes);
         }
