@@ -167,6 +167,7 @@ def made_seeds():
     # Trees that are high, wide or deep: of nothing, of registers; side by side, over each other, out of sight.
     for flags in (0, 0x20, 0x40, 0x60):
         for odd in range(0, 32, 5):
-            out["tree-%02x-%02x" % (flags, odd)] = b"".join(
-                op(MAKE, TREE, high | flags, odd) for high in (3, 18, 19, 20, 31))
+            for pair, heights in enumerate(((3, 18), (19, 20), (31,))):
+                out["tree-%02x-%02x-%d" % (flags, odd, pair)] = b"".join(
+                    op(MAKE, TREE, high | flags, odd) for high in heights)
     return out

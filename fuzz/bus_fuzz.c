@@ -272,7 +272,7 @@ static void begin_regions(struct bed *bed)
 
         bed->iommus[i] = (struct iommu){.bed = bed,
                                         .number = i,
-                                        .answer = {.space = bed->spaces[i ? i - 1 : 1],
+                                        .answer = {.space = bed->spaces[(i ? i - 1 : 1) % (SPACES - 1)],
                                                    .address = RAM_AT,
                                                    .page = 0x1000,
                                                    .perm = VIOMMU_READ | VIOMMU_WRITE}};

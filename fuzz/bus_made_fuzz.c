@@ -20,7 +20,7 @@
 
 #define SPACES    4u
 #define RAM_SIZE  0x4000u
-#define TREES_MAX 8u /* each may take a million steps */
+#define TREES_MAX 2u /* each may take a million steps, three times */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -315,7 +315,7 @@ static void make_tree(struct fuzz_input *input)
         struct viommu_region_config alias = {
             .kind = VIOMMU_REGION_ALIAS, .target = last, .last = kind & 0x20 ? 0 : box.last};
 
-        for (unsigned j = 0; j < 2 + (i == high - 1 ? odd >> 2 & 7 : 0); j++) {
+        for (unsigned j = 0; j < 2u + (i == high - 1 ? odd >> 2 & 7u : 0u); j++) {
             (void)viommu_region_add(next, add(bus, &alias),
                                     kind & 0x40 ? 1
                                     : odd & 1   ? 0

@@ -179,6 +179,9 @@ static void *send_all(void *opaque)
 
     talk->ret = handover_send(talk->fd, talk->what, talk->bytes, talk->size,
                               talk->n_fds ? &fds : NULL, talk->deadline);
+    if (talk->ret) {
+        shutdown(talk->fd, SHUT_WR); /* as a process that gives up */
+    }
     return NULL;
 }
 
@@ -378,6 +381,7 @@ static void paths(struct fuzz_input *input)
     int queue[QUEUE];
     int listening = -1;
     int beside = -1;
+    bool shown = false; /* `listening` is what is at the path */
     struct stat st;
 
     check(mkdtemp(folder) != NULL, "no folder");
@@ -391,12 +395,19 @@ static void paths(struct fuzz_input *input)
         uint8_t kind = fuzz_byte(input);
         int fd = -1;
 
+        if ((1u << (kind & 15)) & (1u << 2 | 1u << 3 | 1u << 4 | 1u << 7 | 1u << 10)) {
+            shown = false; /* it may be removed, or closed */
+        }
         switch (kind & 15) {
         case 0:
             fd = handover_listen(path);
             if (fd >= 0) {
-                check(listening < 0, "two listen at one path");
+                check(!shown, "two listen at one path");
+                if (listening >= 0) {
+                    close(listening);
+                }
                 listening = fd;
+                shown = true;
                 fd = -1;
             }
             break;

@@ -391,6 +391,15 @@ def iova_seeds():
     """Every kind of claim over every other, in each kind of space; windows that are pushed about."""
     claims = [i_operation(0, 0, 8, 3, kind) for kind in range(6)] + \
              [i_operation(3, 1, 8, 3), i_operation(4, 2, 8, 3), i_operation(7, 1, 8, 8)]
+    # A space of its own, which is asked for what is wrong: what lacks something; odd, turned and small ranges.
+    for told in (0, 0x40):
+        wrong = b"".join(i_operation(first, last, first_2, last_2, kind, align, size, odd, fail=0x80 | told | fail)
+                         for first, last, first_2, last_2 in ((2, 4, 2, 4), (2, 4, 8, 12), (4, 2, 3, 5), (0, 0, 8, 4), (1, 9, 2, 4))
+                         for kind in (0, 2, 5, 6, 0x14, 0x1c, 0x32, 0x3c) for align, size, odd in ((0, 8, 8), (16, 0, 9), (3, 8, 0))
+                         for fail in (0, told >> 4 and 3))
+        for number in range(0, len(wrong), 720):
+            write("iova", "wrong-%02x-%d" % (told, number // 720), b"\0" + wrong[number:number + 720])
+        write("iova", "lacking-%02x" % told, b"\0" + i_operation(2, 4, 8, 12, 0, 0, 0, 0xff, fail=0x80 | told))
     for space in range(6):
         for number, one in enumerate(claims):
             write("iova", "meet-%d-%d" % (space, number), bytes([space]) + one + b"".join(claims))

@@ -457,6 +457,9 @@ static void the_cpus_own_tables(void **state)
                      -EACCES);
     bed->walk_error = -EFAULT;
     assert_int_equal(viommu_cpu_store(bed->cpu, bed->tlb, 0, 0x7000, 1, 1), -EFAULT);
+    assert_int_equal(viommu_cpu_fill(bed->cpu, 0, 0x9000), -EFAULT);
+    bed->walk_error = 5; /* no errno */
+    assert_int_equal(viommu_cpu_store(bed->cpu, bed->tlb, 0, 0x7000, 1, 1), -EIO);
     /* What the IOMMU changes is found by where it was crossed, not by the CPU's address. */
     viommu_region_iommu_changed(bed->iommu.region, 1, 3 * PAGE, 3 * PAGE);
     safe_point(bed);
@@ -664,7 +667,9 @@ static void configurations(void **state)
         assert_int_equal(viommu_cpu_create(bed->bus, &bad[i], &cpu), -EINVAL);
     }
     assert_int_equal(viommu_cpu_set_space(bed->cpu, 3, bed->space, &normal), -EINVAL);
+    assert_int_equal(viommu_cpu_fill(bed->cpu, 3, page_at(0)), -EINVAL);
     viommu_cpu_end(bed->cpu);
+    assert_int_equal(viommu_cpu_fill(bed->cpu, 0, page_at(0)), -EINVAL);
     assert_int_equal(viommu_cpu_access(bed->cpu, 0, page_at(0), &(char){0}, 1, VIOMMU_CPU_READ),
                      -EINVAL); /* it does not run */
     assert_int_equal(viommu_cpu_begin(bed->cpu), 0);

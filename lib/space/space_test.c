@@ -424,18 +424,20 @@ static void count_release(void *opaque)
 
 static void released_when_nobody_looks(void **state)
 {
+    static unsigned released; /* the last one goes with the bed */
     struct bed *bed = *state;
-    unsigned released = 0;
     struct viommu_region_config config = {.kind = VIOMMU_REGION_RAM,
                                           .last = 0xfff,
                                           .host = bed->memory,
                                           .opaque = &released,
                                           .released = count_release};
     struct viommu_region *region;
+    struct viommu_region *alias;
     struct viommu_bus_ticket ticket;
     struct viommu_cpu *cpu;
     struct viommu_cpu_config none = {0};
 
+    released = 0;
     assert_int_equal(viommu_region_create(bed->bus, &config, &region), 0);
     add(bed, region, 0, 0);
     commit(bed);
@@ -455,12 +457,194 @@ static void released_when_nobody_looks(void **state)
     viommu_cpu_end(cpu);
     /* An alias keeps it. */
     assert_int_equal(viommu_region_create(bed->bus, &config, &region), 0);
-    add(bed, test_alias(bed->bus, "alias", region, 0, 0x1000), 0, 0);
+    alias = test_alias(bed->bus, "alias", region, 0, 0x1000);
+    add(bed, alias, 0, 0);
     viommu_region_destroy(region);
     commit(bed);
     assert_view(bed->space, " 0-fff+0");
     assert_int_equal(viommu_bus_wait(bed->bus), 0);
     assert_int_equal(released, 1);
+    /* And lets it go. */
+    viommu_region_destroy(alias);
+    commit(bed);
+    assert_int_equal(viommu_bus_wait(bed->bus), 0);
+    assert_int_equal(released, 2);
+}
+
+/* ---- callbacks in callbacks ---- */
+
+#define CHAIN 20u
+
+struct chain {
+    struct bed *bed;
+    unsigned number;
+    unsigned *deepest;
+};
+
+static int on_chain_read(void *opaque, uint64_t offset, unsigned size,
+                         const struct viommu_bus_attrs *attrs, uint64_t *value)
+{
+    (void)opaque;
+    (void)offset;
+    (void)size;
+    (void)attrs;
+    *value = 0;
+    return 0;
+}
+
+/* Writes the next one's register. */
+static int on_chain_write(void *opaque, uint64_t offset, unsigned size,
+                          const struct viommu_bus_attrs *attrs, uint64_t value)
+{
+    const struct chain *chain = opaque;
+
+    (void)offset;
+    *chain->deepest = chain->number;
+    return chain->number + 1 == CHAIN
+               ? 0
+               : viommu_space_write(chain->bed->space, 0x10000 + (chain->number + 1) * 0x10, &value,
+                                    size, attrs);
+}
+
+/* However many regions lead to each other, a thread's stack has an end. */
+static void callbacks_nest_so_deep(void **state)
+{
+    static const struct viommu_region_ops ops = {.read = on_chain_read, .write = on_chain_write};
+    struct bed *bed = *state;
+    struct viommu_bus_stats before;
+    struct viommu_bus_stats after = {.reentries = 7};
+    struct chain chains[CHAIN];
+    unsigned deepest = 0;
+    uint32_t value = 0;
+
+    for (unsigned i = 0; i < CHAIN; i++) {
+        struct viommu_region_config config = {.kind = VIOMMU_REGION_MMIO,
+                                              .last = 0xf,
+                                              .ops = &ops,
+                                              .opaque = &chains[i]};
+        struct viommu_region *region;
+
+        chains[i] = (struct chain){bed, i, &deepest};
+        assert_int_equal(viommu_region_create(bed->bus, &config, &region), 0);
+        add(bed, region, 0x10000 + i * 0x10, 0);
+    }
+    commit(bed);
+    viommu_bus_stats(bed->bus, &before, sizeof(before));
+    assert_int_equal(viommu_space_write(bed->space, 0x10000, &value, 4, &normal), -EDEADLK);
+    assert_int_equal(deepest, 15);
+    viommu_bus_stats(bed->bus, &after, sizeof(after));
+    assert_int_equal(after.reentries, before.reentries + 1);
+    /* Behind its end nothing is written. */
+    memset(&after, 0xff, sizeof(after));
+    viommu_bus_stats(bed->bus, &after, 4);
+    assert_int_equal(after.reentries >> 32, UINT32_MAX);
+}
+
+/* ---- what an embedder may not say ---- */
+
+struct liar {
+    unsigned index;
+    struct viommu_hop hop;
+    unsigned asked;
+};
+
+static unsigned liar_index(void *opaque, const struct viommu_bus_attrs *attrs)
+{
+    (void)attrs;
+    return ((struct liar *)opaque)->index;
+}
+
+static void liar_translate(void *opaque, uint64_t address, unsigned index, struct viommu_hop *hop)
+{
+    struct liar *liar = opaque;
+
+    (void)address;
+    (void)index;
+    liar->asked++;
+    *hop = liar->hop;
+}
+
+static void an_iommu_that_lies_leads_nowhere(void **state)
+{
+    static const struct viommu_region_iommu_ops ops = {
+        .index_count = 2, .index_of = liar_index, .translate = liar_translate};
+    const struct viommu_region_config all = {.last = UINT64_MAX};
+    struct bed *bed = *state;
+    struct liar liar = {.hop = {.space = bed->space, .address = 0x4000, .perm = VIOMMU_READ}};
+    struct viommu_region_config config = {
+        .kind = VIOMMU_REGION_IOMMU, .last = 0xfff, .iommu = &ops, .opaque = &liar};
+    struct viommu_region_config ram = {
+        .kind = VIOMMU_REGION_RAM, .last = 0xfff, .host = bed->memory};
+    struct viommu_region *region;
+    struct viommu_region *memory;
+    struct viommu_bus *other;
+    uint8_t byte;
+
+    assert_int_equal(viommu_region_create(bed->bus, &config, &region), 0);
+    add(bed, region, 0, 0);
+    assert_int_equal(viommu_region_create(bed->bus, &ram, &memory), 0);
+    add(bed, memory, 0x4000, 0);
+    commit(bed);
+    assert_int_equal(viommu_space_read(bed->space, 0, &byte, 1, &normal), 0);
+    liar.index = 2; /* it has no such one: it is not asked */
+    liar.asked = 0;
+    assert_int_equal(viommu_space_read(bed->space, 0, &byte, 1, &normal), -EACCES);
+    assert_int_equal(liar.asked, 0);
+    liar.index = 0;
+    assert_int_equal(viommu_bus_create(&other), 0);
+    assert_int_equal(viommu_region_create(other, &all, &region), 0);
+    assert_int_equal(viommu_space_create(region, &liar.hop.space), 0);
+    assert_int_equal(viommu_region_create(other, &ram, &memory), 0);
+    assert_int_equal(viommu_region_add(region, memory, 0x4000, 0), 0);
+    assert_int_equal(viommu_bus_commit(other), 0);
+    assert_int_equal(viommu_space_read(bed->space, 0, &byte, 1, &normal), -EACCES);
+    viommu_bus_destroy(other);
+}
+
+static void regions_that_make_no_sense(void **state)
+{
+    static const struct viommu_region_ops odd = {
+        .read = on_chain_read, .write = on_chain_write, .max_size = 3};
+    static const struct viommu_region_ops large = {
+        .read = on_chain_read, .write = on_chain_write, .max_size = 16};
+    static const struct viommu_region_iommu_ops many = {
+        .index_count = 17, .index_of = liar_index, .translate = liar_translate};
+    static const struct viommu_region_iommu_ops none = {
+        .index_of = liar_index, .translate = liar_translate};
+    const struct viommu_region_config configs[] = {
+        {.kind = VIOMMU_REGION_MMIO, .ops = &odd},
+        {.kind = VIOMMU_REGION_MMIO, .ops = &large},
+        {.kind = VIOMMU_REGION_IOMMU, .iommu = &many},
+        {.kind = VIOMMU_REGION_IOMMU, .iommu = &none},
+    };
+    struct bed *bed = *state;
+    struct viommu_region *region;
+
+    for (size_t i = 0; i < sizeof(configs) / sizeof(configs[0]); i++) {
+        assert_int_equal(viommu_region_create(bed->bus, &configs[i], &region), -EINVAL);
+    }
+}
+
+static void ranges_and_too_little_room(void **state)
+{
+    struct bed *bed = *state;
+    struct viommu_region_config ram = {
+        .kind = VIOMMU_REGION_RAM, .last = 0xfff, .host = bed->memory};
+    struct viommu_region *region;
+    struct viommu_route routes[2] = {{0}};
+    size_t count = 1;
+
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(viommu_region_create(bed->bus, &ram, &region), 0);
+        add(bed, region, 0x2000 * i, 0);
+    }
+    commit(bed);
+    assert_int_equal(viommu_space_ranges(bed->space, routes, &count), -ENOSPC);
+    assert_int_equal(count, 2);
+    assert_int_equal(routes[0].last, 0xfff);
+    assert_null(routes[1].region);
+    assert_int_equal(viommu_space_ranges(bed->space, NULL, &count), 0);
+    assert_int_equal(count, 2);
 }
 
 static void allocations_fail(void **state)
@@ -558,6 +742,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(permissions_of_the_whole_chain, setup, teardown),
         cmocka_unit_test_setup_teardown(chains_that_do_not_end, setup, teardown),
         cmocka_unit_test_setup_teardown(released_when_nobody_looks, setup, teardown),
+        cmocka_unit_test_setup_teardown(callbacks_nest_so_deep, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_iommu_that_lies_leads_nowhere, setup, teardown),
+        cmocka_unit_test_setup_teardown(regions_that_make_no_sense, setup, teardown),
+        cmocka_unit_test_setup_teardown(ranges_and_too_little_room, setup, teardown),
         cmocka_unit_test_setup_teardown(allocations_fail, setup, teardown),
         cmocka_unit_test_setup_teardown(a_root_in_the_memory_of_another, setup, teardown),
         cmocka_unit_test_setup_teardown(spaces_share_regions, setup, teardown),

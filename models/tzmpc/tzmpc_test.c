@@ -410,6 +410,7 @@ static void configurations(void **state)
 {
     struct bed *bed = *state;
     struct viommu_tzmpc_config config = {.size = 96, .block_bits = 5, .space = bed->behind};
+    struct viommu_bus *other;
     struct viommu_tzmpc *mpc;
 
     assert_int_equal(viommu_tzmpc_create(bed->bus, &config, &mpc), 0);
@@ -431,6 +432,9 @@ static void configurations(void **state)
     config.address = UINT64_MAX - 4094;
     assert_int_equal(viommu_tzmpc_create(bed->bus, &config, &mpc), -EINVAL);
     config.address = 0;
+    assert_int_equal(viommu_bus_create(&other), 0); /* the space is not of this one */
+    assert_int_equal(viommu_tzmpc_create(other, &config, &mpc), -EINVAL);
+    viommu_bus_destroy(other);
     for (unsigned n = 1; n < 20; n++) {
         int error;
 
