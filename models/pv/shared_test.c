@@ -520,6 +520,9 @@ static void test_many_taken_in_turn(void **state)
             left -= ret == 0;
             assert_null(pv_check(pv));
         }
+        for (unsigned i = 0; i < PV_REVOKING && round == 0; i++) {
+            assert_true(pv_vm_find(pv, OWNER)->revoking[i].there);
+        }
     }
     for (uint64_t frame = 0; frame < PAGES; frame++) {
         assert_int_equal(viommu_pv_page_settle(pv, OWNER, frame), 0);
@@ -556,13 +559,12 @@ static void take_the_next(void)
     assert_true(ret == 0 || ret == VIOMMU_PENDING);
 }
 
-static void test_taken_inside_each_other(void **state)
+static void take_inside_each_other(unsigned yield_every)
 {
     struct viommu_pv *pv = begin_empty();
     struct viommu_pv_answer out;
     int ret;
 
-    (void)state;
     for (unsigned i = 0; i < 300; i++) {
         assert_int_equal(map_pages(pv, 0, i * NESTED, NESTED, &out), VIOMMU_PV_OK);
     }
@@ -572,6 +574,7 @@ static void test_taken_inside_each_other(void **state)
     nested = pv;
     depth = 0;
     now.meanwhile = take_the_next;
+    now.yield_every = yield_every;
     for (uint64_t frame = 0; frame < NESTED; frame++) {
         do {
             ret = viommu_pv_page_revoke(pv, OWNER, frame);
@@ -582,6 +585,13 @@ static void test_taken_inside_each_other(void **state)
     assert_int_equal(now.mapped, now.unmapped);
     assert_none_taken(pv);
     end(pv);
+}
+
+static void test_taken_inside_each_other(void **state)
+{
+    (void)state;
+    take_inside_each_other(0);
+    take_inside_each_other(1);
 }
 
 /* What is remembered of a page that stays after all is forgotten. */
