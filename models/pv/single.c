@@ -25,7 +25,7 @@ enum {
 /* ---- entering: with the lock ---- */
 
 /* Finds the caller and the context. False: something is special. */
-static bool find(struct pv_run *run)
+static inline bool find(struct pv_run *run)
 {
     const struct viommu_pv_map_call *in = &run->call->in.map;
     const struct viommu_pv_config *config = &run->pv->config;
@@ -52,7 +52,7 @@ static void enter(struct pv_run *run)
 }
 
 /* Whether the page may be mapped, as far as VMs and context go. */
-static bool admits(const struct pv_run *run, const struct pv_vm *named)
+static inline bool admits(const struct pv_run *run, const struct pv_vm *named)
 {
     const struct viommu_pv_map_call *in = &run->call->in.map;
     const struct pv_vm *vm = run->vm;
@@ -72,8 +72,8 @@ static bool enter_map(struct pv_run *run)
         return false;
     }
     named = in->vm == VIOMMU_PV_SELF ? run->vm : pv_vm_find(run->pv, in->vm);
-    if (!named || !admits(run, named) ||
-        !pv_tree_is_free(&run->context->tree, in->device_frame)) {
+    if (!named || !pv_tree_is_free(&run->context->tree, in->device_frame) ||
+        !admits(run, named)) {
         return false;
     }
     pv_index_prefetch(&named->index, in->frame);
