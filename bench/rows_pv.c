@@ -11,6 +11,7 @@
  */
 #include "baseline_pv.h"
 #include "bench.h"
+#include "support/pv_quiet.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -53,12 +54,6 @@ static int op_lookup(void *opaque, uint32_t vm, uint64_t frame, unsigned order,
     return 0;
 }
 
-static int op_prepare(void *opaque, uint32_t vm, uint64_t frame, unsigned order, bool write)
-{
-    (void)opaque, (void)vm, (void)frame, (void)order, (void)write;
-    return -EAGAIN;
-}
-
 static int op_get_page(void *opaque, uint32_t vm, uint64_t frame, unsigned order, uint64_t handle)
 {
     (void)vm, (void)frame, (void)order;
@@ -85,65 +80,10 @@ static void op_put_type(void *opaque, unsigned order, uint64_t handle)
     ((struct pv_bench *)opaque)->types[handle]--;
 }
 
-static void op_mark_dirty(void *opaque, unsigned order, uint64_t handle)
-{
-    (void)opaque, (void)order, (void)handle;
-}
-
-static bool op_may_call(void *opaque, uint32_t vm, unsigned operation)
-{
-    (void)opaque, (void)vm, (void)operation;
-    return true;
-}
-
-static bool op_may_use(void *opaque, uint32_t vm, uint32_t other, uint32_t perm)
-{
-    (void)opaque, (void)vm, (void)other, (void)perm;
-    return true;
-}
-
-static int op_reserved(void *opaque, uint32_t vm, uint32_t device, struct viommu_pv_range *ranges,
-                       size_t room, size_t *count)
-{
-    (void)opaque, (void)vm, (void)device, (void)ranges, (void)room;
-    *count = 0;
-    return 0;
-}
-
 static int op_context_create(void *opaque, uint32_t vm, uint32_t context, void **space)
 {
     (void)vm, (void)context;
     *space = opaque;
-    return 0;
-}
-
-static void op_context_destroy(void *opaque, void *space)
-{
-    (void)opaque, (void)space;
-}
-
-static int op_attach(void *opaque, uint32_t device, void *from, void *to)
-{
-    (void)opaque, (void)device, (void)from, (void)to;
-    return 0;
-}
-
-static int op_identity(void *opaque, void *space, uint64_t first, uint64_t last, bool mapped)
-{
-    (void)opaque, (void)space, (void)first, (void)last, (void)mapped;
-    return 0;
-}
-
-static int op_map(void *opaque, void *space, uint64_t device_frame, unsigned order, uint64_t handle,
-                  uint32_t perm)
-{
-    (void)opaque, (void)space, (void)device_frame, (void)order, (void)handle, (void)perm;
-    return 0;
-}
-
-static int op_unmap(void *opaque, void *space, uint64_t device_frame, unsigned order)
-{
-    (void)opaque, (void)space, (void)device_frame, (void)order;
     return 0;
 }
 
@@ -154,62 +94,22 @@ static int op_flush(void *opaque, void *space, uint64_t first, uint64_t last)
     return 0;
 }
 
-static void op_isolate(void *opaque, void *space)
+/* Both sides call through a table that is not known when they are compiled. */
+static const struct viommu_pv_ops *hypervisor(void)
 {
-    (void)opaque, (void)space;
+    static struct viommu_pv_ops ops;
+    static struct viommu_pv_ops *volatile it = &ops;
+
+    ops = pv_quiet();
+    ops.lookup = op_lookup;
+    ops.get_page = op_get_page;
+    ops.put_page = op_put_page;
+    ops.get_type = op_get_type;
+    ops.put_type = op_put_type;
+    ops.context_create = op_context_create;
+    ops.flush = op_flush;
+    return it;
 }
-
-static int op_drop_default(void *opaque, uint32_t vm, void *space, uint64_t *cursor)
-{
-    (void)opaque, (void)vm, (void)space, (void)cursor;
-    return 0;
-}
-
-static bool op_yield(void *opaque)
-{
-    (void)opaque;
-    return false;
-}
-
-static void op_give_back(void *opaque, uint32_t mapper, uint32_t context, uint64_t device_frame,
-                         uint32_t vm, uint64_t frame)
-{
-    (void)opaque, (void)mapper, (void)context, (void)device_frame, (void)vm, (void)frame;
-}
-
-static void op_acknowledged(void *opaque, uint32_t mapper, uint32_t vm, uint64_t frame,
-                            uint64_t remaining)
-{
-    (void)opaque, (void)mapper, (void)vm, (void)frame, (void)remaining;
-}
-
-static const struct viommu_pv_ops ops = {
-    .lookup = op_lookup,
-    .prepare = op_prepare,
-    .get_page = op_get_page,
-    .put_page = op_put_page,
-    .get_type = op_get_type,
-    .put_type = op_put_type,
-    .mark_dirty = op_mark_dirty,
-    .may_call = op_may_call,
-    .may_use = op_may_use,
-    .reserved = op_reserved,
-    .context_create = op_context_create,
-    .context_destroy = op_context_destroy,
-    .attach = op_attach,
-    .identity = op_identity,
-    .map = op_map,
-    .unmap = op_unmap,
-    .flush = op_flush,
-    .isolate = op_isolate,
-    .drop_default = op_drop_default,
-    .yield = op_yield,
-    .give_back = op_give_back,
-    .acknowledged = op_acknowledged,
-};
-
-/* Both sides call through a pointer that is not known when they are compiled. */
-static const struct viommu_pv_ops *volatile hypervisor = &ops;
 
 /* ---- the engine ---- */
 
@@ -431,7 +331,7 @@ static void teardown(void *state)
 static struct pv_bench *setup(uint64_t live, uint64_t block, bool near)
 {
     struct pv_bench *b = calloc(1, sizeof(*b));
-    struct viommu_pv_config config = {.ops = hypervisor,
+    struct viommu_pv_config config = {.ops = hypervisor(),
                                       .opaque = b,
                                       .frame_max = UINT32_MAX,
                                       .device_frame_max = UINT32_MAX,

@@ -6,11 +6,12 @@
  * included.
  *
  * The first byte: how often long calls yield (two bits), which VMs have not enabled the interface
- * (four), and whether those began with something mapped. Then an operation is two bytes, which
- * allocation fails and which step (0: none), and one that says what comes: how long a raw call is,
- * whose bytes follow; 0, a random operation, of eight bytes; or one of `enum` below. A raw call's
- * head has the version, operation and size that would be right, xor'ed with what the input has
- * there. One that yields is gone on with at once, or kept, as the input says.
+ * (four), whether those began with something mapped, and whether more may await a flush. Then an
+ * operation is two bytes, which allocation fails and which step (0: none), and one that says what
+ * comes: how long a raw call is, whose bytes follow; 0, a random operation, of eight bytes; or one
+ * of `enum` below. A raw call's head has the version, operation and size that would be right,
+ * xor'ed with what the input has there. One that yields is gone on with at once, or kept, as the
+ * input says.
  */
 #include "bytes.h"
 
@@ -125,45 +126,9 @@ static void raw_call(struct world *world, struct fuzz_input *input, size_t size)
     }
 }
 
-/* In the middle of a step nothing can be waited for. */
 static void in_the_middle(struct world *world)
 {
-    uint32_t vm = meanwhile[1] & 3;
-    uint64_t frame = meanwhile[2] & 31;
-    unsigned yield_every = world->yield_every;
-    struct world_range range = random_range(meanwhile);
-
-    world->yield_every = 0;
-    switch (meanwhile[0] & 7) {
-    case 0:
-        if (viommu_pv_vm_destroy(world->pv, vm) == 0) {
-            world_forget_vm(world, vm);
-        }
-        break;
-    case 1:
-        (void)viommu_pv_page_remove(world->pv, vm, frame);
-        (void)viommu_pv_page_revoke(world->pv, vm, frame);
-        break;
-    case 2:
-        (void)world_ranged(world, vm, VIOMMU_PV_MAP, &range, NULL);
-        break;
-    case 3:
-        (void)world_ranged(world, vm, VIOMMU_PV_UNMAP, &range, NULL);
-        break;
-    case 4:
-        (void)world_do_flush(world, vm, meanwhile[3] & 3);
-        break;
-    case 5:
-        (void)world_free(world, vm, meanwhile[3] & 3);
-        break;
-    case 6:
-        (void)world_move(world, vm, (meanwhile[2] & 7) + 8 * vm, meanwhile[3] & 3);
-        break;
-    default:
-        (void)world_enable(world, vm);
-        break;
-    }
-    world->yield_every = yield_every;
+    random_in_the_middle(world, meanwhile);
 }
 
 static void random_operation(struct world *world, struct fuzz_input *input)
@@ -204,11 +169,11 @@ static void operation(struct world *world, struct fuzz_input *input, uint8_t wha
 
 static struct world *create(uint8_t how)
 {
-    static const struct viommu_pv_config small = {.deferred_max = 8,
-                                                  .contexts_max = RANDOM_CONTEXTS + 1,
-                                                  .mappings_max = 100,
-                                                  .tables_max = 24,
-                                                  .items_max = 16};
+    const struct viommu_pv_config small = {.deferred_max = how & 0x80 ? 100 : 8,
+                                           .contexts_max = RANDOM_CONTEXTS + 1,
+                                           .mappings_max = how & 0x80 ? 400 : 100,
+                                           .tables_max = 24,
+                                           .items_max = 16};
     struct world *world = world_create(&small, 0);
 
     for (unsigned i = 0; i < WORLD_VMS; i++) {

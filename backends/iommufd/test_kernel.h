@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The kernel that tests of the iommufd backend play: this program's own `ioctl`, which the linker
- * takes in place of libc's, of one I/O address space. What is in it is in test_space.h; what it says
- * of itself, and how it fails, is here. kernel_begin() makes it as it usually is.
+ * takes in place of libc's, of one I/O address space. What is in it is in test_space.h; what it
+ * says of itself, and how it fails, is here. kernel_begin() makes it as it usually is.
  */
 #ifndef VIOMMU_IOMMUFD_TEST_KERNEL_H
 #define VIOMMU_IOMMUFD_TEST_KERNEL_H
@@ -14,8 +14,8 @@
 #include <stdarg.h>
 #include <string.h>
 
-#define FD 77
-#define IOAS 3
+#define FD     77
+#define IOAS   3
 #define RANGES 16
 
 /* What the kernel says of the address space, beside what is in it (test_space.h). */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The kernel that tests of the VFIO backend play: this program's own `ioctl`, which the linker takes
- * in place of libc's, of one type-1 container. What is in it is in test_space.h; what it says of
- * itself, and how it fails, is here. kernel_begin() makes it as it usually is.
+ * The kernel that tests of the VFIO backend play: this program's own `ioctl`, which the linker
+ * takes in place of libc's, of one type-1 container. What is in it is in test_space.h; what it says
+ * of itself, and how it fails, is here. kernel_begin() makes it as it usually is.
  */
 #ifndef VIOMMU_VFIO_TEST_KERNEL_H
 #define VIOMMU_VFIO_TEST_KERNEL_H

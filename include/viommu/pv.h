@@ -88,9 +88,9 @@ struct viommu_pv_ops {
     bool (*may_use)(void *opaque, uint32_t vm, uint32_t other, uint32_t perm);
     /*
      * The ranges that a device needs one to one, and those where nothing can be mapped for it
-     * (viommu_pv_backend_holes); in both no mapping of the VM's is made. At most `room` are written,
-     * *count is how many there are. Asked when the device is added; not again while it is there. May
-     * fail: -ENODEV.
+     * (viommu_pv_backend_holes); in both no mapping of the VM's is made. At most `room` are
+     * written, *count is how many there are. Asked when the device is added; not again while it is
+     * there. May fail: -ENODEV.
      */
     int (*reserved)(void *opaque, uint32_t vm, uint32_t device, struct viommu_pv_range *ranges,
                     size_t room, size_t *count);
@@ -112,8 +112,8 @@ struct viommu_pv_ops {
     /*
      * Maps a page whole, in the real IOMMU; nothing is mapped there. May fail: -ENOMEM, or
      * -EADDRNOTAVAIL for a place where it cannot map (better told by `reserved`), and has done
-     * nothing then; -EIO: it may be mapped, or come to be. That counts as a flush that failed: it is
-     * unmapped and flushed, and its references are held until that is done.
+     * nothing then; -EIO: it may be mapped, or come to be. That counts as a flush that failed: it
+     * is unmapped and flushed, and its references are held until that is done.
      */
     int (*map)(void *opaque, void *space, uint64_t device_frame, unsigned order, uint64_t handle,
                uint32_t perm);
@@ -338,8 +338,8 @@ int viommu_pv_backend_map(struct viommu_pv_backend *backend, uint64_t device_fra
 /* Returns 0, or what the backend says. Its answer may come later: then the flush has it. */
 int viommu_pv_backend_unmap(struct viommu_pv_backend *backend, uint64_t device_frame,
                             unsigned order);
-/* Waits for the answer to an unmapping. Returns 0; -EIO when that, or one before, was not done: then
-   it tries once more to drop all, if it was to. */
+/* Waits for the answer to an unmapping. Returns 0; -EIO when that, or one before, was not done:
+   then it tries once more to drop all, if it was to. */
 int viommu_pv_backend_flush(struct viommu_pv_backend *backend);
 /*
  * Drops all there is, for good: no more is mapped with it, and unmapping has nothing to do. Returns
@@ -351,8 +351,8 @@ int viommu_pv_backend_flush(struct viommu_pv_backend *backend);
 int viommu_pv_backend_isolate(struct viommu_pv_backend *backend);
 /*
  * For a caller that knows better: whoever the mappings were given to is no more (the process of a
- * vfio-user server has ended, a VFIO container was closed). Nothing of them can be reached; it is as
- * after an isolation that succeeded.
+ * vfio-user server has ended, a VFIO container was closed). Nothing of them can be reached; it is
+ * as after an isolation that succeeded.
  */
 void viommu_pv_backend_gone(struct viommu_pv_backend *backend);
 

@@ -64,7 +64,7 @@ enum viommu_pv_status {
     VIOMMU_PV_ERANGE = 34,        /* a number past the largest that `caps` tells, or an overflow */
     VIOMMU_PV_ENOTEMPTY = 39,     /* devices are attached to the context */
     VIOMMU_PV_EOPNOTSUPP = 95,    /* MMIO without the flag; or an operation there is not */
-    VIOMMU_PV_EADDRNOTAVAIL = 99, /* a device frame is reserved */
+    VIOMMU_PV_EADDRNOTAVAIL = 99, /* a device frame is reserved, or cannot be mapped at all */
     VIOMMU_PV_ESHUTDOWN = 108,    /* a VM is dying */
     VIOMMU_PV_EALREADY = 114,     /* enabled before */
     VIOMMU_PV_ESTALE = 116,       /* something else is mapped there */
@@ -115,7 +115,8 @@ struct viommu_pv_caps {
     uint32_t zero;
 };
 
-/* RESERVED: what is mapped one to one, and never otherwise, for a device or for all. */
+/* RESERVED: what is mapped one to one, and never otherwise, for a device or for all; or cannot be
+   mapped. */
 struct viommu_pv_reserved_call {
     struct viommu_pv_head head;
     uint32_t device; /* or VIOMMU_PV_ALL */

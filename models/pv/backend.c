@@ -4,11 +4,12 @@
  *
  * A backend is driven through the subscription that it fills in (viommu/notify.h), as a mirror of
  * which the engine's slots are the record: each page is one mapping, made when nothing is there and
- * taken away whole. VFIO, iommufd and traces answer at once. One that answers later (VIOMMU_PENDING:
- * a vfio-user server) is waited for: of a mapping at once, of an unmapping at the flush, or before
- * the next call, as a mirror has one call outstanding at a time. One that does not answer in time
- * counts as failed: an unmapping's flush fails; for a mapping, which may still come, all is dropped
- * for good. So it is when nobody knows what became of a mapping, as the connection is over.
+ * taken away whole. VFIO, iommufd and traces answer at once. One that answers later
+ * (VIOMMU_PENDING: a vfio-user server) is waited for: of a mapping at once, of an unmapping at the
+ * flush, or before the next call, as a mirror has one call outstanding at a time. One that does not
+ * answer in time counts as failed: an unmapping's flush fails; for a mapping, which may still come,
+ * all is dropped for good. So it is when nobody knows what became of a mapping, as the connection
+ * is over.
  *
  * A backend that failed, or was isolated, is finished: nothing is mapped with it any more. Until it
  * says that all is dropped every flush fails; each asks again.
@@ -288,7 +289,7 @@ static int tell(struct viommu_pv_backend *backend, struct viommu_change *change)
 static bool has_failed(struct viommu_pv_backend *backend)
 {
     settle(backend);
-    if (backend->failed && backend->fenced) {
+    if (backend->fenced) {
         (void)viommu_pv_backend_isolate(backend);
     }
     return backend->failed;

@@ -122,10 +122,8 @@ static void test_backend(void **state)
     what.page_sizes = 0;
     assert_int_equal(viommu_pv_backend_create(&what, &backend), 0);
     assert_int_equal(viommu_pv_backend_map(backend, 1, 0, &memory, VIOMMU_READ), 0);
-    assert_int_equal(viommu_pv_backend_map(backend, 8, 0, &memory, VIOMMU_READ),
-                     -EADDRNOTAVAIL);
-    assert_int_equal(viommu_pv_backend_map(backend, 16, 9, &memory, VIOMMU_READ),
-                     -EADDRNOTAVAIL);
+    assert_int_equal(viommu_pv_backend_map(backend, 8, 0, &memory, VIOMMU_READ), -EADDRNOTAVAIL);
+    assert_int_equal(viommu_pv_backend_map(backend, 16, 9, &memory, VIOMMU_READ), -EADDRNOTAVAIL);
     assert_int_equal(viommu_pv_backend_map(backend, 16, 0, &memory, VIOMMU_READ), 0);
     assert_int_equal(viommu_pv_backend_map(backend, 17, 0, &memory, VIOMMU_READ), 0);
     assert_int_equal(viommu_pv_backend_map(backend, 18, 0, &memory, VIOMMU_READ), -ENOMEM);
@@ -288,8 +286,10 @@ static void expect_holes(const struct viommu_subscription *what, uint64_t last,
 
 static void test_holes(void **state)
 {
-    static const struct viommu_range some[] = {{0x1001, 0x17ff},      {0x1800, 0x4ffe},
-                                               {0x5800, 0x7fff},      {0x8001, 0x8ffe},
+    static const struct viommu_range some[] = {{0x1001, 0x17ff},
+                                               {0x1800, 0x4ffe},
+                                               {0x5800, 0x7fff},
+                                               {0x8001, 0x8ffe},
                                                {0x20000, UINT64_MAX - 4096}};
     static const struct viommu_range small = {0x10, 0xff0};
     struct mirror mirror = {.maps = 0};
@@ -385,6 +385,8 @@ static void test_gone(void **state)
 
     (void)state;
     assert_int_equal(viommu_pv_backend_map(backend, 1, 0, &memory, VIOMMU_READ), 0);
+    mirror.status = -ENOSPC; /* an answer that is not the last one's */
+    assert_int_equal(viommu_pv_backend_map(backend, 2, 0, &memory, VIOMMU_READ), -ENOSPC);
     mirror.silent = true;
     assert_int_equal(viommu_pv_backend_unmap(backend, 1, 0), 0);
     viommu_pv_backend_gone(backend);
@@ -473,14 +475,10 @@ static void test_trace(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_backend),
-        cmocka_unit_test(test_later_answers),
-        cmocka_unit_test(test_no_answer),
-        cmocka_unit_test(test_no_mirror),
-        cmocka_unit_test(test_holes),
-        cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_unknown_answer),
-        cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_backend),        cmocka_unit_test(test_later_answers),
+        cmocka_unit_test(test_no_answer),      cmocka_unit_test(test_no_mirror),
+        cmocka_unit_test(test_holes),          cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_unknown_answer), cmocka_unit_test(test_gone),
         cmocka_unit_test(test_trace),
     };
 

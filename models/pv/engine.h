@@ -91,6 +91,18 @@ enum pv_enabling {
     PV_ENABLED,
 };
 
+/* A page that is taken away by force: where the last call came to. */
+struct pv_revoking {
+    struct pv_walk walk;
+    bool there; /* the walk has begun */
+    bool busy;  /* a call is at it */
+    bool retry; /* contexts that are isolated, too */
+};
+
+enum {
+    PV_REVOKING = 4, /* pages of a VM that are taken away at the same time without beginning anew */
+};
+
 struct pv_vm {
     uint32_t id;
     uint64_t serial;
@@ -116,6 +128,7 @@ struct pv_vm {
     struct pv_alias *aliases; /* of its pages that others have as theirs */
     uint64_t alias_count;
     struct range_set leaving; /* frames that are about to be removed */
+    struct pv_revoking revoking[PV_REVOKING];
     /* While it dies, where the call that takes it apart has come to. */
     struct pv_walk walk; /* in the index, where that has begun */
     bool walking;
@@ -140,6 +153,15 @@ struct viommu_pv {
     struct pv_vm *near[PV_NEAR]; /* those that were found last, by the end of their ids; or NULL */
 };
 
+/* Where a search through the caller's slots has come to. */
+struct pv_search {
+    uint64_t count;        /* of those that were found */
+    uint64_t device_frame; /* the next one, in that context */
+    uint64_t serial;       /* the context's; 0: not begun */
+    uint32_t context;
+    unsigned seen;
+};
+
 /* A call that runs, or is to go on. */
 struct viommu_pv_call {
     uint16_t operation;
@@ -150,7 +172,8 @@ struct viommu_pv_call {
     bool may_yield;
     uint64_t done;
     uint64_t stopped;
-    uint64_t place; /* map_foreign: items that were looked at */
+    uint64_t place; /* map_foreign: items that were looked at; find: 1 when `search` goes on */
+    struct pv_search search;
     union {
         struct viommu_pv_reserved_call reserved;
         struct viommu_pv_alloc_call alloc;
@@ -442,12 +465,19 @@ void pv_unmap_stopped(struct pv_run *run);
 
 /* ---- lookup.c ---- */
 
+/* Slots of the caller that map a frame of the named VM. */
+struct pv_wanted {
+    uint64_t frame;
+    bool live;                      /* or all that hold references */
+    struct viommu_pv_place *places; /* the first `room` are written down */
+    uint32_t room;
+};
+
 /*
- * How many slots of the caller map a frame of the named VM (`live`, or all that hold references),
- * and where. With the lock; gives it up meanwhile when others map it so often that it takes long.
+ * How many there are (`search`). With the lock; gives it up meanwhile. Returns 0, or VIOMMU_PENDING
+ * to yield: it goes on when it is called again.
  */
-uint64_t pv_places(struct pv_run *run, uint64_t frame, bool live, struct viommu_pv_place *places,
-                   uint32_t room);
+int pv_places(struct pv_run *run, const struct pv_wanted *wanted);
 int pv_run_lookup(struct pv_run *run);
 int pv_run_find(struct pv_run *run);
 

@@ -15,6 +15,7 @@
 
 enum {
     PUTS = 64, /* that are dropped in one go */
+    LOOK = 64, /* places that are looked at under one lock */
 };
 
 int pv_slot_link(struct pv_slot *slot, struct pv_vm *named, struct pv_vm *owner)
@@ -148,16 +149,35 @@ static struct pv_slot **queue_at(const struct viommu_pv *pv, const struct pv_con
     return &context->queue[place & pv->ring];
 }
 
-/* Widens [first, last] to the pages that meet it; false when none does. */
-static bool widen(const struct viommu_pv *pv, const struct pv_context *context, uint64_t *first,
+/* Whether a place lies before another one. */
+static bool is_before(uint64_t place, uint64_t other)
+{
+    return (int64_t)(place - other) < 0;
+}
+
+/* Gives the lock up for a moment. */
+static void give_way(struct viommu_pv *pv)
+{
+    pv_unlock(pv);
+    pv_lock(pv);
+}
+
+/*
+ * Widens [first, last] to the pages that meet it, of those that are in the queue now; false when
+ * none does. Gives the lock up now and then.
+ */
+static bool widen(struct viommu_pv *pv, const struct pv_context *context, uint64_t *first,
                   uint64_t *last)
 {
     uint64_t from = *first;
     uint64_t to = *last;
+    uint64_t place = context->head;
+    uint64_t end = context->tail;
+    unsigned looked = 0;
     bool any = false;
 
-    for (uint64_t place = context->head; place != context->tail; place++) {
-        const struct pv_slot *slot = *queue_at(pv, context, place);
+    while (is_before(place, end)) {
+        const struct pv_slot *slot = *queue_at(pv, context, place++);
 
         pv_step();
         if (slot && slot->device_frame <= to && pv_slot_last(slot) >= from) {
@@ -165,20 +185,38 @@ static bool widen(const struct viommu_pv *pv, const struct pv_context *context, 
             *first = slot->device_frame < *first ? slot->device_frame : *first;
             *last = pv_slot_last(slot) > *last ? pv_slot_last(slot) : *last;
         }
+        if (++looked % LOOK == 0) {
+            give_way(pv);
+            place = is_before(place, context->head) ? context->head : place; /* flushed meanwhile */
+        }
     }
     return any;
 }
 
-/* Takes up to PUTS flushed slots out of the queue, from *place on. Returns how many. */
+/* Moves the head on past some places of slots that are no more; true: there may be more. */
+static bool move_head(const struct viommu_pv *pv, struct pv_context *context)
+{
+    unsigned looked = 0;
+
+    while (looked < LOOK && context->head != context->tail &&
+           !*queue_at(pv, context, context->head)) {
+        pv_step();
+        context->head++;
+        looked++;
+    }
+    return looked == LOOK;
+}
+
+/* Takes flushed slots out of the queue, from *place on, at LOOK places. Returns how many. */
 static unsigned take(struct viommu_pv *pv, struct pv_context *context, uint64_t *place,
                      uint64_t end, const struct viommu_pv_range *range, struct pv_put *puts)
 {
     unsigned count = 0;
 
-    if ((int64_t)(*place - context->head) < 0) {
+    if (is_before(*place, context->head)) {
         *place = context->head; /* another flush was here */
     }
-    for (; (int64_t)(*place - end) < 0 && count < PUTS; ++*place) {
+    for (unsigned looked = 0; is_before(*place, end) && looked < LOOK; ++*place, looked++) {
         struct pv_slot **at = queue_at(pv, context, *place);
         struct pv_slot *slot = *at;
 
@@ -199,9 +237,7 @@ static unsigned take(struct viommu_pv *pv, struct pv_context *context, uint64_t 
             pv_slot_remove(slot);
         }
     }
-    while (context->head != context->tail && !*queue_at(pv, context, context->head)) {
-        context->head++;
-    }
+    (void)move_head(pv, context);
     return count;
 }
 
@@ -212,12 +248,11 @@ int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, u
     struct viommu_pv_range range = {first, last};
     struct pv_put puts[PUTS];
     bool whole = first == 0 && last >= context->tree.last;
-    unsigned count;
     int error;
 
     if (whole) {
         range.last = context->tree.last;
-        if (!context->pending && !context->isolated) {
+        if (!context->pending && !context->isolated && context->head == context->tail) {
             return 0;
         }
     } else if (!widen(pv, context, &range.first, &range.last)) {
@@ -229,8 +264,13 @@ int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, u
     if (error) {
         return pv_isolate(pv, context);
     }
-    while ((count = take(pv, context, &place, end, &range, puts)) > 0) {
+    while (is_before(place, end)) {
+        unsigned count = take(pv, context, &place, end, &range, puts);
+
         pv_put_all(pv, puts, count);
+    }
+    while (move_head(pv, context)) {
+        give_way(pv);
     }
     return 0;
 }

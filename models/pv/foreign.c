@@ -71,8 +71,7 @@ static int map_one(struct pv_run *run, uint64_t frame, uint64_t *device_frame)
         error = choose(run, in->device_frame_max, &item.device_frame);
         /* Another call may take the same one: then there is another. */
         error = error ? error : pv_map_item(run, &item);
-    } while (error == -EEXIST ||
-             (error == -EADDRNOTAVAIL && is_reserved(run, item.device_frame)));
+    } while (error == -EEXIST || (error == -EADDRNOTAVAIL && is_reserved(run, item.device_frame)));
     *device_frame = error ? 0 : item.device_frame;
     return error;
 }

@@ -158,14 +158,19 @@ static int admit(const struct way *way)
                : 0;
 }
 
-/* What is in the way of a slot: 0, -EEXIST, or -EAGAIN when it waits to be flushed. */
+/*
+ * What is in the way of a slot: 0, -EEXIST, or -EAGAIN when it waits to be flushed. Of many of
+ * these not all are looked at, as they are flushed at any rate: what else there is is seen then.
+ */
 static int in_the_way(const struct pv_run *run, const struct pv_item *item)
 {
+    enum { LOOK = 32 };
     uint64_t last = item->device_frame + (UINT64_C(1) << item->order) - 1;
+    unsigned looked = 0;
     int found = 0;
 
     for (const struct pv_slot *slot = pv_tree_next(&run->context->tree, item->device_frame);
-         slot && slot->device_frame <= last;
+         slot && slot->device_frame <= last && looked++ < LOOK;
          slot = pv_tree_next(&run->context->tree, pv_slot_last(slot) + 1)) {
         if (slot->state != PV_SLOT_PENDING && slot->state != PV_SLOT_LEAVING) {
             return -EEXIST;

@@ -109,10 +109,11 @@ static bool batch_fill(struct batch *batch, struct pv_vm *vm, struct pv_walk *wa
 /*
  * Revokes what is on the way, which it goes again and again until nothing is left of it, or nothing
  * more can be done now. *retry says whether contexts that are isolated are tried, and is kept for
- * the next call. With the lock, and the VM there to stay; gives the lock up meanwhile.
+ * the next call. `resumed`: it stands where the last call left it, so that what is behind it was
+ * seen by that one. With the lock, and the VM there to stay; gives the lock up meanwhile.
  */
 static int revoke(struct viommu_pv *pv, struct pv_vm *vm, struct pv_walk *walk,
-                  const struct revoked *what, bool *retry)
+                  const struct revoked *what, bool *retry, bool resumed)
 {
     struct batch batch = {.count = 0, .retry = *retry};
     bool progress = false;
@@ -127,15 +128,15 @@ static int revoke(struct viommu_pv *pv, struct pv_vm *vm, struct pv_walk *walk,
             return -EIO;
         }
         if (!more) {
-            if (!progress && (batch.retry || batch.busy)) {
-                what->anew(vm, walk);
+            what->anew(vm, walk);
+            if (!resumed && !progress && (batch.retry || batch.busy)) {
                 return VIOMMU_PENDING; /* others have to end what they are at */
             }
-            batch.retry = !progress;
+            batch.retry = resumed ? batch.retry : !progress;
             *retry = batch.retry;
             batch.busy = false;
             progress = false;
-            what->anew(vm, walk);
+            resumed = false;
         }
         if (taken && (yields(pv) || batch.stuck)) {
             return VIOMMU_PENDING;
@@ -246,12 +247,70 @@ static bool frame_left(struct pv_vm *vm, const struct pv_walk *walk)
 
 static const struct revoked of_frame = {next_of_frame, frame_anew, frame_left};
 
+/* Where the last call about the frame came to; NULL: there was none, or another call is at it. */
+static struct pv_revoking *revoking_find(struct pv_vm *vm, uint64_t frame)
+{
+    for (unsigned i = 0; i < PV_REVOKING; i++) {
+        struct pv_revoking *it = &vm->revoking[i];
+
+        if (it->there && !it->busy && it->walk.frame == frame) {
+            return it;
+        }
+    }
+    return NULL;
+}
+
+static void revoking_end(struct pv_vm *vm, struct pv_revoking *it)
+{
+    pv_walk_end(&vm->index, &it->walk);
+    it->there = false;
+}
+
+/* One that is not used, or not by a call; NULL: calls are at all of them. */
+static struct pv_revoking *revoking_free(struct pv_vm *vm)
+{
+    struct pv_revoking *it = NULL;
+
+    for (unsigned i = 0; i < PV_REVOKING && (!it || it->there); i++) {
+        struct pv_revoking *at = &vm->revoking[i];
+
+        if (!at->there || (!at->busy && !it)) {
+            it = at;
+        }
+    }
+    if (it && it->there) {
+        revoking_end(vm, it); /* the next call about that page begins anew */
+    }
+    return it;
+}
+
+/* With the lock, and the VM in use; gives the lock up meanwhile. */
+static int revoke_page(struct viommu_pv *pv, struct pv_vm *vm, uint64_t frame)
+{
+    struct pv_revoking *it = revoking_find(vm, frame);
+    struct pv_revoking own; /* where more are under way than are remembered */
+    bool resumed = it;
+    int error;
+
+    if (!resumed) {
+        it = revoking_free(vm);
+        it = it ? it : &own;
+        *it = (struct pv_revoking){.there = true};
+        pv_walk_begin(&vm->index, &it->walk, frame);
+    }
+    it->busy = true;
+    error = revoke(pv, vm, &it->walk, &of_frame, &it->retry, resumed);
+    it->busy = false;
+    if (error == 0 || it == &own) {
+        revoking_end(vm, it);
+    }
+    return error;
+}
+
 int viommu_pv_page_revoke(struct viommu_pv *pv, uint32_t id, uint64_t frame)
 {
-    struct pv_walk walk;
     struct pv_vm *vm;
-    bool retry = false;
-    int error = 0;
+    int error;
 
     pv_lock(pv);
     vm = pv_vm_find(pv, id);
@@ -259,9 +318,7 @@ int viommu_pv_page_revoke(struct viommu_pv *pv, uint32_t id, uint64_t frame)
         error = vm ? -EINVAL : -ENOENT;
     } else {
         vm->users++;
-        pv_walk_begin(&vm->index, &walk, frame);
-        error = revoke(pv, vm, &walk, &of_frame, &retry);
-        pv_walk_end(&vm->index, &walk);
+        error = revoke_page(pv, vm, frame);
         vm->users--;
     }
     pv_unlock(pv);
@@ -301,6 +358,11 @@ int viommu_pv_page_settle(struct viommu_pv *pv, uint32_t id, uint64_t frame)
         error = range_set_subtract(&vm->leaving, frame, frame);
     }
     if (!error) {
+        struct pv_revoking *it = revoking_find(vm, frame);
+
+        if (it) {
+            revoking_end(vm, it);
+        }
         vm->users++;
         forget_told(pv, vm, frame);
         vm->users--;
@@ -317,6 +379,7 @@ int pv_run_acknowledge(struct pv_run *run)
 {
     const struct viommu_pv_acknowledge_call *in = &run->call->in.acknowledge;
     struct viommu_pv *pv = run->pv;
+    const struct pv_wanted wanted = {.frame = in->frame};
     uint64_t remaining;
     bool leaving;
     int error = in->frame > pv->config.frame_max ? -ERANGE : pv_enter_named(run, in->vm);
@@ -325,9 +388,13 @@ int pv_run_acknowledge(struct pv_run *run)
         return error;
     }
     pv_lock(pv);
-    remaining = pv_places(run, in->frame, false, NULL, 0);
+    error = pv_places(run, &wanted);
     leaving = pv_vm_leaving(run->named, in->frame, in->frame);
     pv_unlock(pv);
+    if (error) {
+        return error;
+    }
+    remaining = run->call->search.count;
     if (!remaining && !pv_may_use(run, run->named->id, VIOMMU_PV_READ) &&
         !pv_may_use(run, run->named->id, VIOMMU_PV_WRITE)) {
         return -EPERM;
@@ -376,10 +443,12 @@ static const struct revoked of_all = {next_of_all, all_anew, all_left};
 /* Takes away what others map of a VM's pages; goes on where it was when it is called again. */
 static int revoke_all(struct viommu_pv *pv, struct pv_vm *vm)
 {
-    if (!vm->walking) {
+    bool resumed = vm->walking;
+
+    if (!resumed) {
         all_anew(vm, &vm->walk);
     }
-    return revoke(pv, vm, &vm->walk, &of_all, &vm->retrying);
+    return revoke(pv, vm, &vm->walk, &of_all, &vm->retrying, resumed);
 }
 
 /* Takes away what a VM maps. */

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
+#include "support/pv_quiet.h"
 
 enum {
     MAPPINGS = 100000,
@@ -39,6 +40,7 @@ static struct {
     unsigned long told;
     unsigned yield_every;
     unsigned asked;
+    void (*meanwhile)(void); /* when asked whether to yield */
     void *fails;           /* flushes of this space */
     void (*intrude)(void); /* when the first is asked for it */
 } now;
@@ -53,12 +55,6 @@ static int op_lookup(void *opaque, uint32_t vm, uint64_t frame, unsigned order,
     *page = frame == FRAME ? (struct viommu_pv_page){.handle = HANDLE, .owner = OWNER}
                            : (struct viommu_pv_page){.handle = HANDLE + frame, .owner = vm};
     return 0;
-}
-
-static int op_prepare(void *opaque, uint32_t vm, uint64_t frame, unsigned order, bool write)
-{
-    (void)opaque, (void)vm, (void)frame, (void)order, (void)write;
-    return -EAGAIN;
 }
 
 static int op_get_page(void *opaque, uint32_t vm, uint64_t frame, unsigned order, uint64_t handle)
@@ -87,52 +83,10 @@ static void op_put_type(void *opaque, unsigned order, uint64_t handle)
     now.types -= handle == HANDLE;
 }
 
-static void op_mark_dirty(void *opaque, unsigned order, uint64_t handle)
-{
-    (void)opaque, (void)order, (void)handle;
-}
-
-static bool op_may_call(void *opaque, uint32_t vm, unsigned operation)
-{
-    (void)opaque, (void)vm, (void)operation;
-    return true;
-}
-
-static bool op_may_use(void *opaque, uint32_t vm, uint32_t other, uint32_t perm)
-{
-    (void)opaque, (void)vm, (void)other, (void)perm;
-    return true;
-}
-
-static int op_reserved(void *opaque, uint32_t vm, uint32_t device, struct viommu_pv_range *ranges,
-                       size_t room, size_t *count)
-{
-    (void)opaque, (void)vm, (void)device, (void)ranges, (void)room;
-    *count = 0;
-    return 0;
-}
-
 static int op_context_create(void *opaque, uint32_t vm, uint32_t context, void **space)
 {
     (void)opaque;
     *space = (void *)(uintptr_t)(1 + vm * 16 + context);
-    return 0;
-}
-
-static void op_context_destroy(void *opaque, void *space)
-{
-    (void)opaque, (void)space;
-}
-
-static int op_attach(void *opaque, uint32_t device, void *from, void *to)
-{
-    (void)opaque, (void)device, (void)from, (void)to;
-    return 0;
-}
-
-static int op_identity(void *opaque, void *space, uint64_t first, uint64_t last, bool mapped)
-{
-    (void)opaque, (void)space, (void)first, (void)last, (void)mapped;
     return 0;
 }
 
@@ -157,20 +111,12 @@ static int op_flush(void *opaque, void *space, uint64_t first, uint64_t last)
     return space == now.fails ? -EIO : 0;
 }
 
-static void op_isolate(void *opaque, void *space)
-{
-    (void)opaque, (void)space;
-}
-
-static int op_drop_default(void *opaque, uint32_t vm, void *space, uint64_t *cursor)
-{
-    (void)opaque, (void)vm, (void)space, (void)cursor;
-    return 0;
-}
-
 static bool op_yield(void *opaque)
 {
     (void)opaque;
+    if (now.meanwhile) {
+        now.meanwhile();
+    }
     return now.yield_every && ++now.asked % now.yield_every == 0;
 }
 
@@ -184,36 +130,23 @@ static void op_give_back(void *opaque, uint32_t mapper, uint32_t context, uint64
     }
 }
 
-static void op_acknowledged(void *opaque, uint32_t mapper, uint32_t vm, uint64_t frame,
-                            uint64_t remaining)
-{
-    (void)opaque, (void)mapper, (void)vm, (void)frame, (void)remaining;
-}
+static struct viommu_pv_ops ops;
 
-static const struct viommu_pv_ops ops = {
-    .lookup = op_lookup,
-    .prepare = op_prepare,
-    .get_page = op_get_page,
-    .put_page = op_put_page,
-    .get_type = op_get_type,
-    .put_type = op_put_type,
-    .mark_dirty = op_mark_dirty,
-    .may_call = op_may_call,
-    .may_use = op_may_use,
-    .reserved = op_reserved,
-    .context_create = op_context_create,
-    .context_destroy = op_context_destroy,
-    .attach = op_attach,
-    .identity = op_identity,
-    .map = op_map,
-    .unmap = op_unmap,
-    .flush = op_flush,
-    .isolate = op_isolate,
-    .drop_default = op_drop_default,
-    .yield = op_yield,
-    .give_back = op_give_back,
-    .acknowledged = op_acknowledged,
-};
+static void prepare_ops(void)
+{
+    ops = pv_quiet();
+    ops.lookup = op_lookup;
+    ops.get_page = op_get_page;
+    ops.put_page = op_put_page;
+    ops.get_type = op_get_type;
+    ops.put_type = op_put_type;
+    ops.context_create = op_context_create;
+    ops.map = op_map;
+    ops.unmap = op_unmap;
+    ops.flush = op_flush;
+    ops.yield = op_yield;
+    ops.give_back = op_give_back;
+}
 
 /* ---- steps ---- */
 
@@ -292,6 +225,19 @@ static void map(struct viommu_pv *pv, uint32_t vm, uint32_t context, uint32_t of
     }
 }
 
+static uint32_t map_pages(struct viommu_pv *pv, uint64_t frame, uint64_t device_frame,
+                          uint64_t count, struct viommu_pv_answer *out)
+{
+    struct viommu_pv_map_call in = {.head = HEAD(VIOMMU_PV_MAP, in),
+                                    .vm = OWNER,
+                                    .frame = frame,
+                                    .device_frame = device_frame,
+                                    .count = count,
+                                    .perm = VIOMMU_PV_READ};
+
+    return call(pv, 1, &in, sizeof(in), out, sizeof(*out));
+}
+
 static uint32_t unmap(struct viommu_pv *pv, uint32_t vm, uint32_t context, uint32_t of,
                       uint64_t device_frame)
 {
@@ -341,6 +287,7 @@ static struct viommu_pv *begin_empty(void)
     struct viommu_pv *pv;
 
     memset(&now, 0, sizeof(now));
+    prepare_ops();
     assert_int_equal(viommu_pv_create(&config, &pv), 0);
     for (uint32_t vm = 0; vm <= OTHER; vm++) {
         assert_int_equal(viommu_pv_vm_add(pv, vm, true), 0);
@@ -434,13 +381,221 @@ static void test_asked_for(void **state)
     assert_steps();
     count_steps();
     assert_int_equal(acknowledge(pv, 1), 2 * EACH);
-    assert_in_range(pv_steps, 0, STEPS * MAPPINGS);
+    assert_steps();
+    now.yield_every = 1;
+    assert_int_equal(acknowledge(pv, 1), 2 * EACH);
+    assert_steps();
+    assert_true(now.asked > 2 * EACH / 100);
+    now.yield_every = 0;
     count_steps();
     assert_int_equal(viommu_pv_page_settle(pv, OWNER, FRAME), 0);
     assert_steps();
     /* It stayed after all; it may be asked for anew, and then is. */
     assert_int_equal(viommu_pv_page_remove(pv, OWNER, FRAME), VIOMMU_PENDING);
     assert_int_equal(now.told, 2 * MAPPINGS - EACH);
+    end(pv);
+}
+
+/* Frees context 1 of VM 1 and makes another, with a few mappings. */
+static void replace_context(struct viommu_pv *pv)
+{
+    struct viommu_pv_free_call in = {.head = HEAD(VIOMMU_PV_CONTEXT_FREE, in), .context = 1};
+    struct viommu_pv_alloc_call alloc = {.head = HEAD(VIOMMU_PV_CONTEXT_ALLOC, alloc)};
+    struct viommu_pv_alloc out;
+
+    assert_int_equal(call(pv, 1, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(call(pv, 1, &alloc, sizeof(alloc), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(out.context, 1);
+    map(pv, 1, 1, OWNER, ITEMS);
+}
+
+/*
+ * What maps the page is looked for, and the call yields. What was found is neither found again nor
+ * lost when it goes meanwhile; a context in the place of the one that was being looked at is not
+ * it.
+ */
+static void test_found_while_it_changes(void **state)
+{
+    static struct {
+        struct viommu_pv_find find;
+        struct viommu_pv_place places[ITEMS];
+    } out;
+    struct viommu_pv_find_call in = {
+        .head = HEAD(VIOMMU_PV_FIND, in), .vm = OWNER, .room = ITEMS, .frame = FRAME};
+    struct viommu_pv_call *rest;
+    struct viommu_pv *pv = begin();
+    size_t written;
+    uint64_t found;
+
+    (void)state;
+    now.yield_every = 1;
+    assert_int_equal(viommu_pv_call(pv, 1, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+                     VIOMMU_PENDING);
+    while (rest->search.count < EACH / 2) {
+        assert_int_equal(viommu_pv_resume(pv, rest, &out, sizeof(out), &written), VIOMMU_PENDING);
+    }
+    now.yield_every = 0;
+    assert_int_equal(unmap(pv, 1, 0, OWNER, 3), VIOMMU_PV_OK);        /* was found */
+    assert_int_equal(unmap(pv, 1, 0, OWNER, EACH - 1), VIOMMU_PV_OK); /* will not be */
+    now.yield_every = 1;
+    while (rest->search.count < EACH + EACH / 2) {
+        assert_int_equal(viommu_pv_resume(pv, rest, &out, sizeof(out), &written), VIOMMU_PENDING);
+    }
+    found = rest->search.count;
+    assert_true(rest->search.context == 1 && rest->search.device_frame == found - (EACH - 1));
+    now.yield_every = 0;
+    replace_context(pv);
+    assert_int_equal(viommu_pv_resume(pv, rest, &out, sizeof(out), &written), 0);
+    assert_int_equal(out.find.answer.status, VIOMMU_PV_OK);
+    assert_int_equal(out.find.count, found);
+    assert_int_equal(out.find.answer.done, ITEMS);
+    for (unsigned i = 0; i < ITEMS; i++) {
+        assert_int_equal(out.places[i].device_frame, i);
+        assert_int_equal(out.places[i].context, 0);
+    }
+    assert_steps();
+    end(pv);
+}
+
+/* Up to so many mappings of a page, whosever they are, are looked at in another order. */
+static void test_found_among_a_few(void **state)
+{
+    static struct {
+        struct viommu_pv_find find;
+        struct viommu_pv_place places[ITEMS];
+    } out;
+    struct viommu_pv_find_call in = {
+        .head = HEAD(VIOMMU_PV_FIND, in), .vm = OWNER, .room = ITEMS, .frame = FRAME};
+    static const unsigned counts[] = {1, 31, 32, 33, 1023, 1024, 1025, 1056};
+    static bool seen[ITEMS];
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        struct viommu_pv *pv = begin_empty();
+
+        map(pv, 1, 0, OWNER, ITEMS);
+        for (unsigned at = counts[i]; at < ITEMS; at++) {
+            assert_int_equal(unmap(pv, 1, 0, OWNER, at), VIOMMU_PV_OK);
+        }
+        assert_int_equal(flush(pv, 1, 0), VIOMMU_PV_OK);
+        count_steps();
+        assert_int_equal(call(pv, 1, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+        assert_int_equal(out.find.count, counts[i]);
+        assert_int_equal(out.find.answer.done, counts[i]);
+        memset(seen, 0, sizeof(seen));
+        for (unsigned at = 0; at < counts[i]; at++) {
+            assert_true(out.places[at].device_frame < counts[i]);
+            assert_false(seen[out.places[at].device_frame]);
+            seen[out.places[at].device_frame] = true;
+        }
+        assert_steps();
+        end(pv);
+    }
+}
+
+/* More pages at once than are remembered; each call about another one. */
+static void test_many_taken_in_turn(void **state)
+{
+    enum { PAGES = 7, OFTEN = 200 };
+    struct viommu_pv *pv = begin_empty();
+    struct viommu_pv_answer out;
+    unsigned left = PAGES;
+    bool done[PAGES] = {false};
+
+    (void)state;
+    for (unsigned i = 0; i < OFTEN; i++) {
+        assert_int_equal(map_pages(pv, 0, i * PAGES, PAGES, &out), VIOMMU_PV_OK);
+    }
+    for (uint64_t frame = 0; frame < PAGES; frame++) {
+        assert_int_equal(viommu_pv_page_remove(pv, OWNER, frame), VIOMMU_PENDING);
+    }
+    now.yield_every = 1;
+    for (unsigned round = 0; left; round++) {
+        assert_true(round < OFTEN);
+        for (uint64_t frame = 0; frame < PAGES; frame++) {
+            int ret = done[frame] ? VIOMMU_PENDING : viommu_pv_page_revoke(pv, OWNER, frame);
+
+            assert_true(ret == 0 || ret == VIOMMU_PENDING);
+            done[frame] |= ret == 0;
+            left -= ret == 0;
+            assert_null(pv_check(pv));
+        }
+    }
+    for (uint64_t frame = 0; frame < PAGES; frame++) {
+        assert_int_equal(viommu_pv_page_settle(pv, OWNER, frame), 0);
+    }
+    end(pv);
+}
+
+/* Nothing is remembered of pages that are taken away. */
+static void assert_none_taken(struct viommu_pv *pv)
+{
+    for (unsigned i = 0; i < PV_REVOKING; i++) {
+        assert_false(pv_vm_find(pv, OWNER)->revoking[i].there);
+    }
+    assert_null(pv_vm_find(pv, OWNER)->index.walks);
+}
+
+/* While one is being taken away others are, and the same one, more than are remembered. */
+enum {
+    NESTED = 6,
+};
+
+static struct viommu_pv *nested;
+static uint64_t depth;
+
+static void take_the_next(void)
+{
+    uint64_t frame = ++depth % NESTED;
+    int ret;
+
+    if (depth >= 2 * NESTED) {
+        return;
+    }
+    ret = viommu_pv_page_revoke(nested, OWNER, frame);
+    assert_true(ret == 0 || ret == VIOMMU_PENDING);
+}
+
+static void test_taken_inside_each_other(void **state)
+{
+    struct viommu_pv *pv = begin_empty();
+    struct viommu_pv_answer out;
+    int ret;
+
+    (void)state;
+    for (unsigned i = 0; i < 300; i++) {
+        assert_int_equal(map_pages(pv, 0, i * NESTED, NESTED, &out), VIOMMU_PV_OK);
+    }
+    for (uint64_t frame = 0; frame < NESTED; frame++) {
+        assert_int_equal(viommu_pv_page_remove(pv, OWNER, frame), VIOMMU_PENDING);
+    }
+    nested = pv;
+    depth = 0;
+    now.meanwhile = take_the_next;
+    for (uint64_t frame = 0; frame < NESTED; frame++) {
+        do {
+            ret = viommu_pv_page_revoke(pv, OWNER, frame);
+        } while (ret == VIOMMU_PENDING);
+        assert_int_equal(ret, 0);
+    }
+    assert_null(pv_check(pv));
+    assert_int_equal(now.mapped, now.unmapped);
+    assert_none_taken(pv);
+    end(pv);
+}
+
+/* What is remembered of a page that stays after all is forgotten. */
+static void test_taken_in_part(void **state)
+{
+    struct viommu_pv *pv = begin();
+
+    (void)state;
+    assert_int_equal(viommu_pv_page_remove(pv, OWNER, FRAME), VIOMMU_PENDING);
+    now.yield_every = 1;
+    assert_int_equal(viommu_pv_page_revoke(pv, OWNER, FRAME), VIOMMU_PENDING);
+    assert_true(pv_vm_find(pv, OWNER)->revoking[0].there);
+    assert_int_equal(viommu_pv_page_settle(pv, OWNER, FRAME), 0);
+    assert_none_taken(pv);
     end(pv);
 }
 
@@ -458,6 +613,7 @@ static void revoke_all(unsigned yield_every, void *fails)
     now.fails = NULL;
     assert_int_equal(until_done(revoke, pv, OWNER), 0);
     assert_steps();
+    assert_none_taken(pv);
     assert_int_equal(now.refs, EACH);
     assert_null(pv_check(pv));
     end(pv);
@@ -474,8 +630,10 @@ static void test_taken(void **state)
 static void test_taken_where_a_flush_fails(void **state)
 {
     (void)state;
-    revoke_all(0, (void *)(uintptr_t)(1 + 16));
-    revoke_all(0, (void *)(uintptr_t)(1 + 2 * 16));
+    for (unsigned yield_every = 0; yield_every < 3; yield_every++) {
+        revoke_all(yield_every, (void *)(uintptr_t)(1 + 16));
+        revoke_all(yield_every, (void *)(uintptr_t)(1 + 2 * 16)); /* in front of the others */
+    }
 }
 
 /* What was taken is no step's end; a call that never yields gives the lock up all the same. */
@@ -571,19 +729,6 @@ static void test_balloon(void **state)
     end(pv);
 }
 
-static uint32_t map_pages(struct viommu_pv *pv, uint64_t frame, uint64_t device_frame,
-                          uint64_t count, struct viommu_pv_answer *out)
-{
-    struct viommu_pv_map_call in = {.head = HEAD(VIOMMU_PV_MAP, in),
-                                    .vm = OWNER,
-                                    .frame = frame,
-                                    .device_frame = device_frame,
-                                    .count = count,
-                                    .perm = VIOMMU_PV_READ};
-
-    return call(pv, 1, &in, sizeof(in), out, sizeof(*out));
-}
-
 /* Without memory for what stands for several, a second mapping fails whole; and is tried again, by
    itself. */
 static void test_without_memory(void **state)
@@ -626,6 +771,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unmapped),
         cmocka_unit_test(test_asked_for),
+        cmocka_unit_test(test_found_while_it_changes),
+        cmocka_unit_test(test_found_among_a_few),
+        cmocka_unit_test(test_many_taken_in_turn),
+        cmocka_unit_test(test_taken_inside_each_other),
+        cmocka_unit_test(test_taken_in_part),
         cmocka_unit_test(test_taken),
         cmocka_unit_test(test_taken_where_a_flush_fails),
         cmocka_unit_test(test_context_freed_of_what_was_taken),

@@ -135,8 +135,8 @@ static inline struct world *behind_create(const struct viommu_subscription *what
     behind.ops.attach = behind_attach;
     behind.fd = memfd_create("machine", MFD_CLOEXEC);
     WORLD_CHECK(behind.fd >= 0 && ftruncate(behind.fd, (off_t)WORLD_MACHINE << 12) == 0);
-    behind.host = mmap(NULL, (size_t)WORLD_MACHINE << 12, PROT_READ | PROT_WRITE, MAP_SHARED,
-                       behind.fd, 0);
+    behind.host =
+        mmap(NULL, (size_t)WORLD_MACHINE << 12, PROT_READ | PROT_WRITE, MAP_SHARED, behind.fd, 0);
     WORLD_CHECK(behind.host != MAP_FAILED);
     config.ops = &behind.ops;
     world = world_create(&config, 2);

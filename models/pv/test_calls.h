@@ -15,6 +15,7 @@ static inline uint32_t world_call(struct world *world, uint32_t vm, const void *
                              world->yield_every ? &rest : NULL);
 
     while (ret == VIOMMU_PENDING) {
+        (void)world_between(world);
         ret = viommu_pv_resume(world->pv, rest, out, out_size, &written);
     }
     WORLD_CHECK(ret == 0 || ret == -ENOENT);

@@ -43,6 +43,8 @@ static inline struct world_range random_range(const uint8_t *bytes)
         range.device_frame = 512 * (1 + (bytes[3] & 3));
     } else if (bytes[5] < 120) {
         range.count = 1 + bytes[6] % 40;
+    } else if (bytes[5] < 150) {
+        range.count = 60 + bytes[6]; /* more than are done at a time */
     }
     return range;
 }
@@ -155,7 +157,7 @@ static inline uint64_t random_remove(struct world *world, uint32_t vm, const uin
     if (!given) {
         do {
             ret = viommu_pv_page_revoke(world->pv, vm, frame);
-        } while (ret == VIOMMU_PENDING);
+        } while (ret == VIOMMU_PENDING && world_between(world));
         sum = random_mix(sum, (uint64_t)ret);
     }
     if (ret == 0 && random_owned(world, vm, frame) &&
@@ -250,6 +252,73 @@ static inline uint64_t random_operate(struct world *world, const uint8_t *bytes)
     default:
         return random_hypervisor(world, vm, bytes);
     }
+}
+
+/* Something else, in the middle of a step, or between two: nothing can be waited for. */
+static inline void random_in_the_middle(struct world *world, const uint8_t *bytes)
+{
+    uint32_t vm = bytes[1] & 3;
+    uint64_t frame = bytes[2] & 31;
+    uint32_t device = bytes[2] % RANDOM_DEVICES + 8 * vm;
+    unsigned yield_every = world->yield_every;
+    struct world_range range = random_range(bytes);
+    uint32_t context;
+
+    world->yield_every = 0;
+    switch (bytes[0] & 15) {
+    case 0:
+        if (viommu_pv_vm_destroy(world->pv, vm) == 0) {
+            world_forget_vm(world, vm);
+        }
+        break;
+    case 1:
+        (void)viommu_pv_page_remove(world->pv, vm, frame);
+        (void)viommu_pv_page_revoke(world->pv, vm, frame);
+        break;
+    case 2:
+        (void)world_ranged(world, vm, VIOMMU_PV_MAP, &range, NULL);
+        break;
+    case 3:
+        (void)world_ranged(world, vm, VIOMMU_PV_UNMAP, &range, NULL);
+        break;
+    case 4:
+        (void)world_do_flush(world, vm, bytes[3] & 3);
+        break;
+    case 5:
+        (void)world_free(world, vm, bytes[3] & 3);
+        break;
+    case 6:
+        (void)world_move(world, vm, (bytes[2] & 7) + 8 * vm, bytes[3] & 3);
+        break;
+    case 7:
+        (void)world_enable(world, vm);
+        break;
+    case 8:
+        (void)viommu_pv_page_remove(world->pv, vm, frame);
+        break;
+    case 9:
+        (void)viommu_pv_page_settle(world->pv, vm, frame);
+        break;
+    case 10:
+        (void)random_foreign(world, vm, bytes);
+        break;
+    case 11:
+        (void)random_find(world, vm, bytes);
+        break;
+    case 12:
+        (void)viommu_pv_device_add(world->pv, vm, device);
+        break;
+    case 13:
+        (void)viommu_pv_device_remove(world->pv, vm, device);
+        break;
+    case 14:
+        (void)world_alloc(world, vm, &context);
+        break;
+    default:
+        (void)world_add_vm(world, vm, bytes[3] & 1);
+        break;
+    }
+    world->yield_every = yield_every;
 }
 
 #endif

@@ -10,6 +10,7 @@
  *
  * Every operation of the table counts as a step. The n-th step can fail (`fail_at`, where it may)
  * or call something back (`intrude_at`); `yield_every` says how often a long call is made to yield.
+ * What yields is gone on with at once, or after something else (`between`).
  */
 #ifndef VIOMMU_PV_TEST_WORLD_H
 #define VIOMMU_PV_TEST_WORLD_H
@@ -72,6 +73,7 @@ struct world_translation {
     uint8_t perm;
     uint64_t device_frame;
     uint64_t handle;
+    unsigned long unmapped; /* the how-manieth to be, where it is remembered */
 };
 
 struct world_space {
@@ -100,10 +102,12 @@ struct world {
     unsigned long intrude_at;
     void (*intrude)(struct world *world);
     bool inside;
+    void (*between)(struct world *world); /* when something yields, or waits for others; or NULL */
     unsigned yield_every; /* 0: never */
     unsigned long asked;
     bool flush_fails;
     unsigned long flushes;
+    unsigned long unmapped;
     unsigned long told; /* give_back */
     unsigned long acknowledged;
     unsigned long prepared;
@@ -126,6 +130,20 @@ static inline bool world_step(struct world *world)
         return true;
     }
     return false;
+}
+
+/* Something else may happen now, before what yielded goes on. True, but where this is such. */
+static inline bool world_between(struct world *world)
+{
+    if (world->inside) {
+        return false;
+    }
+    if (world->between) {
+        world->inside = true;
+        world->between(world);
+        world->inside = false;
+    }
+    return true;
 }
 
 /* ---- pages ---- */
@@ -400,8 +418,8 @@ static inline int world_map(void *opaque, void *space, uint64_t device_frame, un
                     it->stale[i].device_frame >= device_frame + (1u << order));
     }
     it->live_count++;
-    *at = (struct world_translation){true,          logged,       (uint8_t)order,
-                                     (uint8_t)perm, device_frame, handle};
+    *at = (struct world_translation){true,   logged, (uint8_t)order, (uint8_t)perm, device_frame,
+                                     handle, 0};
     if (logged) {
         world->pages[handle].unmarked = true;
     }
@@ -424,6 +442,7 @@ static inline int world_unmap(void *opaque, void *space, uint64_t device_frame, 
         frames += UINT64_C(1) << it->stale[i].order;
     }
     WORLD_CHECK(it->stale_count == 0 || frames <= world->pv->config.deferred_max);
+    at->unmapped = ++world->unmapped;
     it->stale[it->stale_count++] = *at;
     at->there = false;
     it->live_count--;
@@ -435,7 +454,7 @@ static inline int world_flush(void *opaque, void *space, uint64_t first, uint64_
     struct world *world = opaque;
     struct world_space *it = space;
     unsigned kept = 0;
-    unsigned before = it->stale_count; /* what comes during this step is not flushed */
+    unsigned long before = world->unmapped; /* what comes during this step is not flushed */
 
     world->flushes++;
     if (world_step(world) || world->flush_fails) {
@@ -444,7 +463,7 @@ static inline int world_flush(void *opaque, void *space, uint64_t first, uint64_
     for (unsigned i = 0; i < it->stale_count; i++) {
         const struct world_translation *at = &it->stale[i];
 
-        if (i >= before || at->device_frame < first ||
+        if (at->unmapped > before || at->device_frame < first ||
             at->device_frame + (1u << at->order) - 1 > last) {
             it->stale[kept++] = *at;
         } else if (at->logged) {
@@ -647,7 +666,7 @@ static inline int world_destroy_vm(struct world *world, uint32_t vm)
 
     do {
         error = viommu_pv_vm_destroy(world->pv, vm);
-    } while (error == VIOMMU_PENDING);
+    } while (error == VIOMMU_PENDING && world_between(world));
     if (!error) {
         world_forget_vm(world, vm);
     }
@@ -659,6 +678,7 @@ static inline void world_end(struct world *world)
 {
     world->fail_at = 0;
     world->intrude_at = 0;
+    world->between = NULL;
     world->flush_fails = false;
     for (unsigned i = 0; i < WORLD_VMS; i++) {
         int error = world_destroy_vm(world, i);

@@ -577,6 +577,74 @@ static void test_only_the_vm_ends_its_isolation(void **state)
     world_end(world);
 }
 
+/* ---- the lock ---- */
+
+static void steps_begin(void)
+{
+    pv_held.before = pv_steps;
+    pv_held.most = 0;
+}
+
+/* However much awaits its flush, little is done without giving the lock up. */
+static void test_a_long_queue(void **state)
+{
+    enum { QUEUE = 900, HELD = 200, LARGE = 3072 };
+    static const struct viommu_pv_config config = {.deferred_max = 1000};
+    struct viommu_pv_flush_call in = {.head = WORLD_HEAD(VIOMMU_PV_FLUSH, in)};
+    struct viommu_pv_answer out;
+    struct world *world = world_create(&config, 2);
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(world_do_map(world, 0, pages(0, 0, 512 * i, 500)), VIOMMU_PV_OK);
+    }
+    assert_int_equal(world_do_map(world, 0, pages(0, 0, LARGE, 100)), VIOMMU_PV_OK);
+    for (unsigned i = 0; i < QUEUE; i++) {
+        struct world_range range = pages(0, i % 450, 512 * (i / 450) + i % 450, 1);
+
+        range.flags = VIOMMU_PV_DEFER;
+        assert_int_equal(world_do_unmap(world, 0, range), VIOMMU_PV_OK);
+    }
+    assert_int_equal(world_status(world, 0).pending, QUEUE);
+    steps_begin();
+    /* One behind all of them. */
+    assert_int_equal(world_do_unmap(world, 0, pages(0, 7, 1024 + 7, 1)), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).pending, QUEUE);
+    /* One in the middle. */
+    in.first = in.last = 449;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).pending, QUEUE - 1);
+    /* All but the first. */
+    in.first = 1;
+    in.last = WORLD_DEVICE - 1;
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).pending, 1);
+    assert_int_equal(world->pages[1].refs, 3);
+    /* That one: the head goes past all of them. */
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).pending, 0);
+    assert_in_range(pv_held.most, 1, HELD);
+    world_check(world);
+    /* A large page over many that wait, and one that does not. */
+    for (unsigned i = 0; i < 100; i++) {
+        struct world_range range = pages(0, i, LARGE + i, 1);
+
+        range.flags = VIOMMU_PV_DEFER;
+        assert_int_equal(world_do_unmap(world, 0, range), VIOMMU_PV_OK);
+    }
+    assert_int_equal(world_do_map(world, 0, pages(0, 9, LARGE + 300, 1)), VIOMMU_PV_OK);
+    steps_begin();
+    assert_int_equal(world_do_map(world, 0, (struct world_range){0, 0, 512, LARGE, 1, 9, RW, 0}),
+                     VIOMMU_PV_EEXIST);
+    assert_int_equal(world_do_unmap(world, 0, pages(0, 9, LARGE + 300, 1)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, (struct world_range){0, 0, 512, LARGE, 1, 9, RW, 0}),
+                     VIOMMU_PV_OK);
+    assert_in_range(pv_held.most, 1, HELD);
+    world_check(world);
+    world_end(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -594,6 +662,7 @@ int main(void)
         cmocka_unit_test(test_a_flush_while_devices_are_cut_off),
         cmocka_unit_test(test_a_flush_fails_while_a_device_comes),
         cmocka_unit_test(test_only_the_vm_ends_its_isolation),
+        cmocka_unit_test(test_a_long_queue),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

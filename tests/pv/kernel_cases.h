@@ -204,8 +204,8 @@ static void test_cut_off(void **state)
     assert_int_equal(space.count, 0);
     backend_begin(&behind.next, true);
     assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
-    assert_int_equal(
-        world_do_map(world, 0, (struct world_range){context, 0, 5, 9, 2, 0, 3, 0}), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, (struct world_range){context, 0, 5, 9, 2, 0, 3, 0}),
+                     VIOMMU_PV_OK);
     assert_int_equal(space.count, 2);
     behind_end(world);
     assert_int_equal(space.count, 0);
@@ -268,10 +268,9 @@ static uint32_t foreign(struct world *world, unsigned count, struct viommu_pv_it
     struct {
         struct viommu_pv_foreign_call call;
         uint64_t frames[64];
-    } in = {.call = {.vm = 1,
-                     .device_frame_max = WORLD_DEVICE - 1,
-                     .perm = VIOMMU_PV_READ,
-                     .count = count}};
+    } in = {
+        .call = {
+            .vm = 1, .device_frame_max = WORLD_DEVICE - 1, .perm = VIOMMU_PV_READ, .count = count}};
     struct {
         struct viommu_pv_answer answer;
         struct viommu_pv_item items[64];
@@ -283,8 +282,8 @@ static uint32_t foreign(struct world *world, unsigned count, struct viommu_pv_it
     for (unsigned i = 0; i < count; i++) {
         in.frames[i] = i;
     }
-    status = world_call(world, 0, &in, sizeof(in.call) + count * sizeof(uint64_t), &out,
-                        sizeof(out));
+    status =
+        world_call(world, 0, &in, sizeof(in.call) + count * sizeof(uint64_t), &out, sizeof(out));
     memcpy(items, out.items, count * sizeof(*items));
     return status;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Paravirtual operations in front of a device server of another process, which answers later: the
- * client of the vfio-user backend, and the far server of its tests (test_far.h). The engine waits in
- * the test's thread, or in one of its own; another drives client and server.
+ * client of the vfio-user backend, and the far server of its tests (test_far.h). The engine waits
+ * in the test's thread, or in one of its own; another drives client and server.
  */
 #include "vfio_user/test_far.h"
 
