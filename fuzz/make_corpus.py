@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
-spaces, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
+spaces, buses, saved instances, handovers, small devices, units of any
+configuration, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
 pv, relay and vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
@@ -14,12 +15,17 @@ import struct
 import sys
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside the sources
+import bus_corpus  # noqa: E402
+import devices_corpus  # noqa: E402
 import far_corpus  # noqa: E402
+import handover_corpus  # noqa: E402
+import instance_corpus  # noqa: E402
 import iova_corpus  # noqa: E402
 import net_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
 import relay_corpus  # noqa: E402
+import units_corpus  # noqa: E402
 import vhost_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -468,6 +474,13 @@ def space_seeds():
                     for page in range(0, 12, 3))
     write("space", "device", b"\0" + ram + table + maps + both + gone + both + maps + both +
           bytes([SP_LIVE, 0x85]) + commit + both + bytes([SP_LIVE, 0x05, 0, 0x10]))
+    write("space", "device-dma", b"\0" + ram + table + maps +
+          b"".join(bytes([SP_LIVE, kind]) + struct.pack("<H", page * 0x1000 + 0xff8)
+                   for kind in (0x05, 0x45) for page in range(12)))
+    # Two aliases of memory that continue each other are one range.
+    write("space", "one-of-two", b"\0" + ram + sp_create(5, 4, 0xfff, 0, 0) + sp_add(5, 0, 0x4000) +
+          sp_create(6, 4, 0xfff, 0, 0x1000) + sp_add(6, 0, 0x5000) + commit +
+          b"".join(sp_compare(at, 0) for at in (0x4000, 0x4ffc, 0x5000, 0x5ffc)))
     for fail in range(1, 8):
         write("space", "fail-%d" % fail, b"\0" + ram + sp_create(5, 1, 0x1000, fail=fail) +
               sp_create(5, 4, 0x1000, 0, fail=fail) + sp_add(5, 0, 0x100, fail) +
@@ -1057,12 +1070,15 @@ def virtio_more_seeds():
 # Saved MPCs; see models/tzmpc/tzmpc.c
 
 def tzmpc_state_seeds():
+    def registers(size=70 * 4096, bits=12, ctrl=0x100, index=0, stat=0, enable=1, info=(0, 0)):
+        return struct.pack("<QIIIBBII", size, bits, ctrl, index, stat, enable, *info)
+
     def state(name, size=70 * 4096, bits=12, ctrl=0x100, index=0, stat=0, enable=1, info=(0, 0),
               table=(0, 0, 0), flags=0, more=()):
-        registers = struct.pack("<QIIIBBII", size, bits, ctrl, index, stat, enable, *info)
+        first = registers(size, bits, ctrl, index, stat, enable, info)
         words = struct.pack("<%dI" % len(table), *table)
         write("tzmpc_state", name, bytes([flags]) +
-              iova_corpus.stream((1, registers), (2, words), *more, application=4))
+              iova_corpus.stream((1, first), (2, words), *more, application=4))
 
     state("reset")
     state("used", ctrl=0x80000110, index=2, stat=1, info=(0x10001000, 0x30002), table=(1, 0xffffffff, 0x3f))
@@ -1076,6 +1092,21 @@ def tzmpc_state_seeds():
     state("unknown", more=((9, b"x"),))
     state("twice", more=((2, b"\0" * 12),))
     state("raw", flags=1)
+    # What no software can bring about; another of the same size; in another order, and too few.
+    state("ctrl", ctrl=0x200)
+    state("stat", stat=2)
+    state("enable", enable=255)
+    state("info-2", stat=1, info=(0, 1 << 31))
+    state("info-without", info=(0, 1))
+    state("blocks", bits=11)
+    state("short", table=(0, 0))
+    state("first-bits", size=40 * 32, bits=5, flags=2, table=(7, 0x100))
+    for name, sections in (("none", ()), ("table-first", ((2, bytes(12)),)), ("other-first", ((9, b"x"),)),
+                           ("registers-only", ((1, registers()),)),
+                           ("registers-twice", ((1, registers()), (1, registers()))),
+                           ("other-second", ((1, registers()), (7, b""))),
+                           ("registers-short", ((1, b"\0" * 12),))):
+        write("tzmpc_state", name, b"\0" + iova_corpus.stream(*sections, application=4))
 
 
 # ---- virtio_ring
@@ -1148,7 +1179,7 @@ def vr_poke(at, data):
     return vr(VR_POKE) + struct.pack("<HB", at, len(data)) + data
 
 
-def vr_start(features=0x77, version=1, size=32, first=0x100000, enable=3):
+def vr_start(features=0x77, version=1, size=32, first=0x100000, enable=3, used=0x2000, available=0x1000):
     """The driver's part of a start, with whatever it may get wrong."""
     out = vr(VR_CONFIG, 1, 4, 6, 0)
     for at, length, value in ((20, 1, 0), (20, 1, 3), (8, 4, 0), (12, 4, features), (8, 4, 1), (12, 4, version),
@@ -1157,7 +1188,7 @@ def vr_start(features=0x77, version=1, size=32, first=0x100000, enable=3):
     for queue in range(2):
         place = first + queue * 0x3000
         for at, length, value in ((22, 2, queue), (24, 2, size), (16, 2, 0), (26, 2, queue + 1), (32, 8, place),
-                                  (40, 8, place + 0x1000), (48, 8, place + 0x2000), (28, 2, enable >> queue & 1)):
+                                  (40, 8, place + available), (48, 8, place + used), (28, 2, enable >> queue & 1)):
             out += vr_write(at, length, value & (1 << 8 * length) - 1)
     return out + vr_write(20, 1, 15)
 
@@ -1169,8 +1200,14 @@ def virtio_ring_more_seeds():
     for name, start in (("features", vr_start(0xffffffff)), ("version", vr_start(version=0)), ("none", vr_start(0)),
                         ("size-0", vr_start(size=0)), ("size-3", vr_start(size=3)), ("far", vr_start(first=2**64 - 32)),
                         ("odd", vr_start(first=0x100001)), ("no-queues", vr_start(enable=0)),
-                        ("one-queue", vr_start(enable=1))):
+                        ("one-queue", vr_start(enable=1)), ("used-nowhere", vr_start(used=1 << 32)),
+                        ("used-nowhere-event", vr_start(0x77 | 1 << 29, used=1 << 32))):
         write("virtio_ring", "start-" + name, start + mapped + process + vr(VR_BUFFER, 0, 0xff) + process)
+    # The available ring is at the end of memory: what is behind its index is not there, or its event index.
+    for left in (4, 68):
+        write("virtio_ring", f"start-cut-{left}", vr_start(0x77 | 1 << 29, enable=1, available=0x10000 - left) +
+              vr_describe(0, 0x8000, 4, 2, 0) + vr_poke(0x10000 - left, b"\0\0\1\0\0\0"[:left]) +
+              vr_write(0x3000, 2, 0) + process)
     broken = vr_poke(0x1002, b"\xff\x7f") + vr_write(0x3000, 2, 0) + vr_poke(0x4002, b"\xff\x7f")
     broken += vr_write(0x3004, 2, 1) + process
     messages = vr(VR_CONFIG, 1, 0x9a, 0, 0x80)
@@ -1200,6 +1237,12 @@ def virtio_ring_more_seeds():
     for address, length in ((0x106000, 24), (2**64 - 16, 32), (2**64 - 32, 48), (0x106000, 0), (0x106000, 16 * 300)):
         odd += vr_poke(0, struct.pack("<QIHH", address, length, 4, 0)) + vr(VR_OFFER, 0, 0) + process
     write("virtio_ring", "indirect", indirect + vr_poke(0x6000, struct.pack("<QIHH", 0x108000, 4, 1, 1)) + odd)
+    # A table whose second descriptor would be past the end of the address space.
+    write("virtio_ring", "indirect-top", indirect + vr(VR_MEMORY, 2) +
+          vr_poke(0xfff0, struct.pack("<QIHH", 0x108000, 4, 1, 1)) + odd + vr(VR_MOVE) + vr(VR_MEMORY, 3) + odd)
+    for way in range(1, 8):  # the other process lacks something; or it is another
+        write("virtio_ring", f"moved-badly-{way}", vr(VR_BEGIN) + pending + vr(VR_MOVE, way << 1) + process +
+              vr(VR_RELEASE) + process + mapped)
     # A tail in pieces: of one byte, of nearly all, and of more than there is.
     pieces = mapped + vr(VR_PIN, 0, 7) + vr_request(4, 0)
     for lengths in ((1, 1, 1, 1), (3, 8, 1, 1), (1, 1, 1, 9), (4, 4, 1, 1)):
@@ -1209,7 +1252,7 @@ def virtio_ring_more_seeds():
               vr_describe(19, 0x8200, 28, 1, 20) + chain + vr(VR_OFFER, 0, 19) + process + vr(VR_MOVE) +
               vr(VR_RELEASE) + process)
     for at, change in ((20, 8), (20, 32), (20, 4), (12, 1), (8, 0x80), (22, 4), (23, 1), (24, 1), (30, 0x20), (30, 1),
-                       (32, 2), (32, 1), (33, 1), (63, 1), (98, 0xff), (106, 0xff), (114, 1), (114, 2), (116, 0x80),
+                       (32, 2), (32, 1), (33, 1), (63, 1), (98, 0xff), (105, 0x80), (106, 0xff), (114, 1), (114, 2), (116, 0x80),
                        (115, 1), (119, 0xff), (128, 0xff), (129, 2), (131, 4), (131, 1), (140, 4), (140, 8)):
         for name, state in (("", pending), ("reset-", pending + vr_write(20, 1, 0))):
             write("virtio_ring", f"changed-{name}{at}-{change}", vr(VR_BEGIN) + state + vr(VR_MOVE, 1) +
@@ -1233,6 +1276,18 @@ tzmpc_state_seeds()
 space_seeds()
 range_seeds()
 shadow_map_seeds()
+for seed, content in bus_corpus.seeds().items():
+    write("bus", seed, content)
+for seed, content in bus_corpus.made_seeds().items():
+    write("bus_made", seed, content)
+for seed, content in units_corpus.seeds().items():
+    write("units", seed, content)
+for seed, content in devices_corpus.seeds().items():
+    write("devices", seed, content)
+for seed, content in handover_corpus.seeds().items():
+    write("handover", seed, content)
+for seed, content in instance_corpus.seeds().items():
+    write("instance", seed, content)
 for seed, content in iova_corpus.state_seeds().items():
     write("iova_state", seed, content)
 for seed, content in iova_corpus.sources_seeds().items():

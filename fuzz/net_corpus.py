@@ -4,7 +4,7 @@ import struct
 
 (WRITE, READ, CONFIG, BEGIN, NOTIFY, READY, STOPPED, FAILED, CALL, TIME, LISTEN, ERRORS, PLATFORM, STATUS, MASTER,
  SUMMARY) = range(16)
-LISTENS = 1
+LISTENS, LACKS, IN_MEMORY = 1, 2, 32
 
 
 def op(what, operand=0, *more):
@@ -71,6 +71,14 @@ def seeds():
     }
     msix = b"".join(config(offset, 2, 0x8000) for offset in range(0x40, 0x100, 4))
     whole["msix"] = up + msix + op(WRITE) + struct.pack("<HBH", 16, 1, 0) + USE + op(FAILED) + AGAIN + USE
-    for lacking in range(1, 8):
-        whole["lacks-%d" % lacking] = bytes([LISTENS | lacking << 1]) + op(READY) + begin() + USE
+    for lacking in range(1, 11):
+        whole["lacks-%d" % lacking] = bytes([LISTENS | LACKS * lacking]) + op(READY) + begin() + USE + op(TIME) + op(READY) + USE
+    whole["taken-back"] = up + op(CALL, 2) + op(CALL, 3) + USE
+    whole["call-in-reset"] = up + RESET + op(CALL) + op(CALL, 1) + BOTH
+    whole["steady"] = up + op(FAILED) + AGAIN + op(FAILED) + AGAIN + op(TIME, 3) + op(FAILED) + AGAIN + USE
+    for errors in range(1, 7):
+        whole["errors-%d" % errors] = up + op(FAILED) + op(ERRORS, errors) + op(TIME) * 4 + op(READY) + USE
+    memory = bytes([LISTENS | IN_MEMORY]) + op(READY) + begin()
+    whole["memory-leaves-while-it-stops"] = memory + op(MASTER, 0) + op(FAILED) + op(MASTER, 1) + AGAIN + USE
+    whole["memory-stopped-when-gone"] = memory + op(FAILED) + op(MASTER, 0) + op(MASTER, 1) + AGAIN + USE + RESET + BOTH
     return whole

@@ -5,7 +5,8 @@ The bytes are what relay_fuzz.c reads.
 """
 import struct
 
-ANSWER, SAY, COMMAND, LEAVE, GO, HOLD, TIME, CLIENT, MEMORY, RAW = range(0xff, 0xf5, -1)
+ANSWER, SAY, COMMAND, LEAVE, GO, HOLD, TIME, CLIENT, MEMORY, RAW, WAIT, LACK, DIE, BUSY, SIGNAL = range(0xff, 0xf0, -1)
+ISOLATED, QUICK, ALONE, LACKS = 1, 2, 4, 8
 NO_REPLY, FDS, UNREAD = 1, 2, 4
 ERROR, NUMBER, FD, NONE = 0x10, 0x20, 0x40, 0x80
 GET_INFO, REGION_INFO, IO_FDS, IRQ_INFO, SET_IRQS, READ, WRITE = range(4, 11)
@@ -19,10 +20,11 @@ def record(what, flags=0, data=b""):
 
 
 def after(skip, flags=0, data=b""):
-    """Another answer, to the command after so many; a plan skips 15 at most, so it takes two for more."""
+    """Another answer, to the command after so many of joining; a plan skips 15 at most, so it takes two for
+    more: the first is the right one about the last interrupt index."""
     if skip <= 15:
         return record(ANSWER, skip | flags, data)
-    return record(ANSWER, 15, b"") + record(ANSWER, (skip - 16) | flags, data)
+    return record(ANSWER, 15, struct.pack("<IIII", 16, 1, 4, 8)) + record(ANSWER, (skip - 16) | flags, data)
 
 
 def read(offset=0, region=0, count=4, flags=0):
@@ -78,7 +80,7 @@ def seeds():
         whole[name + "unread"] = first + UP + INFOS + read(count=0x1000, flags=UNREAD) * 100 + \
             record(REGION_INFO, UNREAD, struct.pack("<IIIIQQ", 32, 0, 0, 0, 0, 0)) * 20 + \
             record(IO_FDS, 0, struct.pack("<IIII", 64, 0, 0, 0)) + read()
-    for skip in range(17):
+    for skip in range(19):
         for kind, flags, data in (("none", NONE, b""), ("error", ERROR, b"\x16"), ("number", NUMBER, b""),
                                   ("odd", 0, b"\xa5" * 40), ("fd", FD, b"\0" * 16)):
             whole["join-%s-%d" % (kind, skip)] = b"\0" + after(skip, flags, data) + UP + read() + record(TIME) + UP + read()
@@ -114,6 +116,7 @@ def seeds():
         UP + read()
     whole.update(odd_seeds())
     whole.update(other_seeds())
+    whole.update(late_seeds())
     return whole
 
 
@@ -163,7 +166,7 @@ def other_seeds():
             ("write-only", 3, 0, region(1, 2)), ("mmap-no-file", 2, 0, region(0, 7)),
             ("offset", 2, FD, region(0, 7)[:24] + struct.pack("<Q", 4096)),
             ("areas", 2, FD, region(0, 15, caps=sparse([(0, 0x1000)]))),
-            ("other-file", 2, FD | NONE, region(0, 7)), ("area-empty", 2, FD, region(0, 15, caps=sparse([(0, 0)]))),
+            ("other-file", 2, FD | NONE, region(0, 7)), ("other-file-system", 2, FD | NONE | ERROR, region(0, 7)), ("area-empty", 2, FD, region(0, 15, caps=sparse([(0, 0)]))),
             ("area-beyond", 2, FD, region(0, 15, caps=sparse([(0x4000, 0x1000)]))),
             ("area-odd", 2, FD, region(0, 15, caps=sparse([(0x10, 0x1000)]))),
             ("area-none", 2, FD, region(0, 15, caps=sparse([]))),
@@ -175,4 +178,60 @@ def other_seeds():
     one, two = (region(0, 15, caps=sparse([area])) for area in ((0, 0x1000), (0x1000, 0x1000)))
     whole["then-other-areas"] = b"\0" + after(REGIONS_AT, FD, one) + UP + INFOS + record(LEAVE) + \
         after(REGIONS_AT, FD, two) + UP + read()
+    return whole
+
+
+def late_seeds():
+    """Far servers that take too long, or can do little; a host that lacks something."""
+    io = struct.pack("<IIII", 64, 0, 0, 0)
+    give = irqs(TRIGGER, 2, 0, 3, 3)
+    each = (("read", read()), ("write", write()), ("irqs", irqs(TRIGGER, 2, 4, 1, 1)), ("reset", record(RESET)),
+            ("io-fds", record(IO_FDS, 0, io)))
+    again = record(LEAVE) + UP + read()
+
+    def version(what):
+        return b"\0\0\0\0" + b'{"capabilities":{%s}}\0' % what
+
+    whole = {
+        "quick": bytes([QUICK]) + UP + ALL + again,
+        "alone": bytes([ALONE]),
+        "dies": b"\0" + UP + INFOS + record(DIE) + read() + record(TIME) * 3 + record(DIE) + UP + read(),
+        "dies-alone": b"\0" + record(DIE) + record(TIME) * 9 + record(DIE) + UP + INFOS + read(),
+        "busy": b"\0" + UP + INFOS + record(BUSY) + record(LEAVE) + record(TIME) * 9 + read() + record(RESET) +
+        record(BUSY) + record(TIME) + UP + read(),
+        "steady": b"\0" + (UP + read() + record(LEAVE)) * 3 + UP + record(WAIT, 200) + again + again,
+        "no-fds": b"\0" + after(0, 0, version(b'"max_msg_fds":0')) + UP + INFOS + give + read() + record(RESET),
+        "no-fds-then": b"\0" + UP + INFOS + give + record(LEAVE) + after(0, 0, version(b'"max_msg_fds":0')) + UP + read() + UP,
+        "large-pages": b"\0" + after(0, 0, version(b'"pgsizes":65536')) + UP + read() + UP + INFOS,
+        "behind": bytes([QUICK]) + after(17, NONE) + record(RAW) + record(WAIT, 5) + INFOS + read() + record(WAIT, 9) + UP + read(),
+        "hangs": b"\0" + UP + INFOS + record(HOLD) + read() + record(WAIT, 20) + record(TIME) * 4 + record(HOLD) + UP + read(),
+        "let-go-late": b"\0" + UP + INFOS + record(HOLD) + record(MEMORY) + record(WAIT, 11) + record(HOLD) + read() + UP +
+        record(MEMORY) + read(),
+        "not-let-go": bytes([QUICK]) + UP + INFOS + record(HOLD) + record(MEMORY) + (record(WAIT, 1) + read()) * 30 +
+        record(HOLD) + UP + record(MEMORY) + read(),
+        "full-and-held": b"\0" + UP + INFOS + record(HOLD) + write(data=b"x" * 4000) * 16 + record(MEMORY) + record(WAIT, 11) +
+        read() + record(RESET) + record(WAIT, 5) + UP + record(HOLD) + UP + read(),
+    }
+    for name, asked in each:
+        whole["hears-last-" + name] = b"\0" + UP + INFOS + give + record(LEAVE, 1) + asked + UP + read()
+        whole["late-" + name] = bytes([QUICK]) + UP + INFOS + give + record(HOLD) + asked + record(WAIT, 9) + record(HOLD) + UP + read()
+        whole["half-%s" % name] = b"\0" + UP + INFOS + after(0, 0, bytes(8)) + asked + UP + read()
+    few = after(0, 0, version(b'"max_msg_fds":3'))
+    all_irqs = irqs(TRIGGER, 2, 0, 8, 8)
+    for isolated in 0, 1:
+        whole["signals-%d" % isolated] = bytes([isolated]) + UP + INFOS + give + record(SIGNAL) + record(SIGNAL, 1) + give + \
+            record(SIGNAL) + record(LEAVE) + record(SIGNAL) + UP + record(SIGNAL) + irqs(TRIGGER, 2, 0, 3) + record(SIGNAL)
+        whole["parts-%d" % isolated] = bytes([isolated]) + few + UP + INFOS + all_irqs + record(SIGNAL) + again
+        for refused in range(3):
+            whole["parts-refused-%d-%d" % (refused, isolated)] = bytes([isolated]) + few + UP + INFOS + \
+                after(refused, ERROR, b"\x10") + all_irqs + read() + again
+        for lacking in range(1, 9):
+            whole["parts-lack-%d-%d" % (lacking, isolated)] = bytes([isolated]) + few + UP + INFOS + record(LACK, lacking) + \
+                all_irqs + read() + again
+    for lacking in range(1, 12):
+        whole["isolate-lacks-then-%d" % lacking] = bytes([ISOLATED]) + UP + INFOS + give + record(LEAVE, 1) + \
+            record(LACK, lacking) + record(RAW) + UP + record(RESET) + UP + read() + record(SIGNAL)
+        whole["lacks-%d" % lacking] = bytes([LACKS * lacking]) + UP + read()
+        whole["lacks-then-%d" % lacking] = b"\0" + UP + INFOS + give + record(LEAVE, 1) + record(LACK, lacking) + \
+            record(RAW) + UP + record(RESET) + UP + read()
     return whole

@@ -3,10 +3,11 @@
  * Fuzz target: a device in another process behind a unit (server/relay/), with both of its sides in
  * the input's hands: what a client may ask, and what a far server may answer and say.
  *
- * The first byte: whether it is isolated. Then records, each a 4-byte head (what, flags, size low,
+ * The first byte: enum START_*. Then records, each a 4-byte head (what, flags, size low,
  * size high) and so many bytes. `what` is the command of a client's message whose header is made
  * here, or one of enum action. The far server answers as one should, but where the input gave it
  * other answers before: `flags` of ANSWER say to which of the next commands, and how it differs.
+ * Time is the input's, too (host.h).
  *
  * Numbers are little endian. One run makes a fresh unit, and may not leak anything: memory is
  * watched by the leak checker, descriptors by a count here.
@@ -17,12 +18,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+#include "host.h"
 #include "log.h"
 #include "relay/relay.h"
 #include "support/fds.h"
@@ -31,14 +32,27 @@
 #include "vfio_user/endpoint.h"
 #include "vtd_function.h"
 
+enum {
+    START_ISOLATED = 1,
+    START_QUICK = 2, /* its times are set, and short */
+    START_ALONE = 4, /* nobody listens */
+    START_LACKS = 8, /* and more: the how many-th thing cannot be made */
+};
+
 enum action {
     ACTION_ANSWER = 0xff,  /* of the far server, in place of a right one, later */
     ACTION_SAY = 0xfe,     /* it sends these bytes */
     ACTION_COMMAND = 0xfd, /* it sends a command: its number is the first byte */
     ACTION_LEAVE = 0xfc,
     ACTION_GO = 0xfb,     /* nobody listens any more; or somebody again */
+    ACTION_DIE = 0xf3,    /* likewise, and its socket is still there */
     ACTION_HOLD = 0xfa,   /* it answers nothing; or again */
-    ACTION_TIME = 0xf9,   /* the relay's timer fires */
+    ACTION_TIME = 0xf9,   /* time passes until the relay's timer fires */
+    ACTION_WAIT = 0xf5,   /* `flags` times 100 ms pass */
+    ACTION_LACK = 0xf4,   /* the how many-th thing (`flags`) cannot be made */
+    ACTION_BUSY = 0xf2,   /* it takes in no connection; or again */
+    ACTION_SIGNAL = 0xf1, /* it interrupts by all eventfds that it ever had; with `flags` somebody
+                             else takes the first signal */
     ACTION_CLIENT = 0xf8, /* the client leaves, and another comes */
     ACTION_MEMORY = 0xf7, /* guest memory leaves, or comes */
     ACTION_RAW = 0xf6,    /* the client sends these bytes */
@@ -51,9 +65,11 @@ enum action {
     ANSWER_ERROR = 0x10,  /* it is an error */
     ANSWER_NUMBER = 0x20, /* to a command that nobody sent */
     ANSWER_FD = 0x40,     /* with a descriptor */
-    ANSWER_NONE = 0x80,   /* there is none; with ANSWER_FD: there is, and it is of another file */
+    ANSWER_NONE = 0x80, /* there is none; with ANSWER_FD: there is, and it is of another file; then
+                           with ANSWER_ERROR: of another file system */
 
     ANSWERS_MAX = 16,
+    GIVEN_MAX = 16,
     TURNS_MAX = 64,
     MESSAGE_MAX = 4096,
     RAM_SIZE = 1 << 16,
@@ -70,9 +86,12 @@ struct far {
     int listener;
     bool connected;
     bool hold;
+    bool busy;
     struct vfio_user_connection connection;
     struct answer answers[ANSWERS_MAX];
     unsigned answer_count;
+    int given[GIVEN_MAX]; /* eventfds, the last ones, of other connections, too */
+    unsigned given_count;
 };
 
 struct world {
@@ -94,13 +113,24 @@ static const struct pci_dma_region ram_region = {
     .writable = true,
 };
 static char path[64];
-static int ram_fd = -1, event_fd = -1;
+static int ram_fd = -1, other_fd = -1, event_fd = -1;
+static bool taken; /* somebody else takes the next signal, just before us */
 
 static void check(bool condition)
 {
     if (!condition) {
         abort();
     }
+}
+
+ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    if (taken) {
+        taken = false;
+        errno = EAGAIN;
+        return -1;
+    }
+    return syscall(SYS_preadv2, fd, iov, (long)count, (long)offset, 0L, (long)flags);
 }
 
 static void remove_socket(void)
@@ -117,8 +147,9 @@ static void prepare(void)
     snprintf(path, sizeof(path), "/tmp/viommu-relay-fuzz-%d", (int)getpid());
     atexit(remove_socket);
     ram_fd = memfd_create("fuzz", MFD_CLOEXEC);
+    other_fd = memfd_create("fuzz", MFD_CLOEXEC);
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    check(ram_fd >= 0 && event_fd >= 0 && ftruncate(ram_fd, RAM_SIZE) == 0);
+    check(ram_fd >= 0 && other_fd >= 0 && event_fd >= 0 && ftruncate(ram_fd, RAM_SIZE) == 0);
 }
 
 /* ---- the far server -------------------------------------------------------------------------- */
@@ -137,11 +168,14 @@ static void far_drop(struct far *far)
     }
 }
 
-static void far_go(struct far *far)
+/* Its socket may stay. */
+static void far_go(struct far *far, bool cleanly)
 {
     far_drop(far);
     close(far->listener);
-    unlink(path);
+    if (cleanly) {
+        unlink(path);
+    }
     far->listener = -1;
 }
 
@@ -236,14 +270,15 @@ static void far_answer(struct far *far, const struct vfio_user_message *command)
             return;
         }
         header.id ^= other.flags & ANSWER_NUMBER;
-        if (other.flags & ANSWER_ERROR) {
+        if ((other.flags & ANSWER_ERROR) && !(other.flags & ANSWER_FD)) {
             header.flags |= VFIO_USER_ERROR;
             header.error = other.size > 0 ? other.data[0] : 5;
         }
-        far_send(far, header, other.data, other.flags & ANSWER_ERROR ? 0 : other.size,
-                 !(other.flags & ANSWER_FD)  ? -1
-                 : other.flags & ANSWER_NONE ? event_fd
-                                             : ram_fd);
+        far_send(far, header, other.data, header.flags & VFIO_USER_ERROR ? 0 : other.size,
+                 !(other.flags & ANSWER_FD)     ? -1
+                 : !(other.flags & ANSWER_NONE) ? ram_fd
+                 : other.flags & ANSWER_ERROR   ? event_fd
+                                                : other_fd);
         return;
     }
     if (far->answer_count > 0) {
@@ -253,6 +288,42 @@ static void far_answer(struct far *far, const struct vfio_user_message *command)
     far_send(far, header, data, size, fd ? ram_fd : -1);
 }
 
+/* Keeps the descriptors that came with a command. */
+static void far_keep(struct far *far, struct vfio_user_message *message)
+{
+    for (unsigned i = 0; i < message->n_fds; i++) {
+        int *place = &far->given[far->given_count++ % GIVEN_MAX];
+
+        if (far->given_count > GIVEN_MAX) {
+            close(*place);
+        }
+        *place = message->fds[i];
+        message->fds[i] = -1;
+    }
+}
+
+static unsigned far_given(const struct far *far)
+{
+    return far->given_count < GIVEN_MAX ? far->given_count : GIVEN_MAX;
+}
+
+static void far_signals(struct far *far)
+{
+    const uint64_t one = 1;
+
+    for (unsigned i = 0; i < far_given(far); i++) {
+        (void)!write(far->given[i], &one, sizeof(one));
+    }
+}
+
+static void far_forgets(struct far *far)
+{
+    for (unsigned i = 0; i < far_given(far); i++) {
+        close(far->given[i]);
+    }
+    far->given_count = 0;
+}
+
 /* Takes in and answers all that came; returns whether there was anything. */
 static bool far_step(struct far *far)
 {
@@ -260,7 +331,7 @@ static bool far_step(struct far *far)
     bool any = false;
     int ret = 1;
 
-    if (!far->connected && far->listener >= 0) {
+    if (!far->connected && far->listener >= 0 && !far->busy) {
         int fd = accept4(far->listener, NULL, NULL, SOCK_CLOEXEC);
 
         far->connected = fd >= 0 && vfio_user_connection_init(&far->connection, fd) == 0;
@@ -270,6 +341,9 @@ static bool far_step(struct far *far)
         ret = vfio_user_connection_receive(&far->connection, &message);
         any = any || ret > 0;
         if (ret > 0 && (message.header.flags & VFIO_USER_TYPE_MASK) == VFIO_USER_TYPE_COMMAND) {
+            if (message.header.command == VFIO_USER_DEVICE_SET_IRQS) {
+                far_keep(far, &message);
+            }
             far_answer(far, &message);
         }
     }
@@ -347,9 +421,7 @@ static void work(struct world *world)
 
 static void time_passes(struct world *world)
 {
-    const struct itimerspec now = {.it_value = {.tv_nsec = 1}};
-
-    timerfd_settime(world->relay.timer.fd, 0, &now, NULL);
+    host_wait_for(world->relay.timer.fd);
     work(world);
 }
 
@@ -418,9 +490,29 @@ static void record(struct world *world, uint8_t what, uint8_t flags, const uint8
         break;
     case ACTION_LEAVE:
         far_drop(far);
+        if (flags) {
+            return; /* nobody has heard of it */
+        }
         break;
     case ACTION_GO:
-        far->listener < 0 ? far_listen(far) : far_go(far);
+    case ACTION_DIE:
+        far->listener < 0 ? far_listen(far) : far_go(far, what == ACTION_GO);
+        break;
+    case ACTION_BUSY:
+        far->busy = !far->busy;
+        if (far->listener >= 0) {
+            check(listen(far->listener, far->busy ? 0 : 4) == 0);
+        }
+        break;
+    case ACTION_SIGNAL:
+        taken = flags;
+        far_signals(far);
+        break;
+    case ACTION_LACK:
+        host_left = flags;
+        return;
+    case ACTION_WAIT:
+        host_wait(flags * UINT64_C(100000000));
         break;
     case ACTION_HOLD:
         far->hold = !far->hold;
@@ -445,31 +537,65 @@ static void record(struct world *world, uint8_t what, uint8_t flags, const uint8
     work(world);
 }
 
-static void open_world(struct world *world, bool isolate)
+/* Returns false where the relay could not begin. */
+static bool open_world(struct world *world, uint8_t start)
 {
     static const struct viommu_vtd_config config = {.caching_mode = true};
     static const struct viommu_config caches = {.iotlb_entries = 256};
     const struct viommu_device_config device = {.requester = 0x30};
-    struct relay_config relay = {.name = "relay", .path = path, .isolate = isolate};
+    struct relay_config relay = {
+        .name = "relay",
+        .path = path,
+        .isolate = start & START_ISOLATED,
+        .answer_ms = start & START_QUICK ? 900 : 0,
+        .join_ms = start & START_QUICK ? 500 : 0,
+    };
+    int ret;
 
+    host_reset();
     memset(world, 0, sizeof(*world));
     check(loop_init(&world->loop) == 0);
     check(vtd_function_init(&world->vtd, "vtd", &config, &caches) == 0);
     check(viommu_start(world->vtd.unit.iommu) == 0);
     check(viommu_device_add(world->vtd.unit.iommu, &device, &world->device) == 0);
     memory(world);
-    far_listen(&world->far);
+    world->far.listener = -1;
+    if (!(start & START_ALONE)) {
+        far_listen(&world->far);
+    }
     relay.device = world->device;
-    check(relay_open(&world->relay, &world->loop, &relay) == 0);
+    host_left = start / START_LACKS;
+    ret = relay_open(&world->relay, &world->loop, &relay);
+    check((ret == 0) == !(start & START_ALONE) || start >= START_LACKS);
+    host_left = 0;
+    return ret == 0;
+}
+
+static void play(struct world *world, const uint8_t *data, size_t size)
+{
+    client_come(world);
+    while (size >= 4) {
+        size_t length = (size_t)(data[2] | data[3] << 8) % (MESSAGE_MAX + 1);
+
+        length = length < size - 4 ? length : size - 4;
+        record(world, data[0], data[1], data + 4, length);
+        data += 4 + length;
+        size -= 4 + length;
+    }
+    host_left = 0;
+    client_leave(world);
+    relay_close(&world->relay);
 }
 
 static void close_world(struct world *world)
 {
-    client_leave(world);
-    relay_close(&world->relay);
+    far_drop(&world->far);
+    far_forgets(&world->far);
+    taken = false;
     if (world->far.listener >= 0) {
-        far_go(&world->far);
+        far_go(&world->far, true);
     }
+    unlink(path);
     if (world->memory) {
         memory(world);
     }
@@ -490,15 +616,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     prepare();
     fds = support_open_fds();
-    open_world(&world, data[0] & 1);
-    client_come(&world);
-    for (data++, size--; size >= 4;) {
-        size_t length = (size_t)(data[2] | data[3] << 8) % (MESSAGE_MAX + 1);
-
-        length = length < size - 4 ? length : size - 4;
-        record(&world, data[0], data[1], data + 4, length);
-        data += 4 + length;
-        size -= 4 + length;
+    if (open_world(&world, data[0])) {
+        play(&world, data + 1, size - 1);
     }
     close_world(&world);
     check(support_open_fds() == fds);

@@ -133,7 +133,9 @@ static void begin_device(struct bed *bed)
         viommu_device_add(bed->iommu, &device, &bed->device)) {
         die("no memory");
     }
-    (void)viommu_virtio_accept(bed->iommu, UINT64_MAX);
+    if (viommu_virtio_accept(bed->iommu, viommu_virtio_features(bed->iommu))) {
+        die("the features that are offered are refused");
+    }
     request(bed, &attach);
 }
 
@@ -445,9 +447,14 @@ static void live(struct bed *bed, struct fuzz_input *input)
                 die("a thread that ran a CPU cannot again");
             }
         } else {
+            uint64_t address = any_address(input);
             uint64_t value = kind;
 
-            (void)viommu_device_write(bed->device, NULL, any_address(input), &value, sizeof(value));
+            if (kind & 0x40) {
+                (void)viommu_device_read(bed->device, NULL, address, &value, sizeof(value));
+            } else {
+                (void)viommu_device_write(bed->device, NULL, address, &value, sizeof(value));
+            }
         }
         break;
     case 6:

@@ -94,7 +94,7 @@ static void prepare(void)
     memory_fd = memfd_create("fuzz", MFD_CLOEXEC);
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     datagram_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    inet_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    inet_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* one of streams is put aside */
     check(memory_fd >= 0 && event_fd >= 0 && datagram_fd >= 0 &&
               ftruncate(memory_fd, RAM_PAGES * GUEST_PAGE) == 0 &&
               getrandom(secret, sizeof(secret), 0) == sizeof(secret),

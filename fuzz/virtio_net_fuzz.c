@@ -6,17 +6,17 @@
  *
  * The conversation with the far process is the library's, and has a target of its own (vhost). Its
  * functions are this target's here: they do what viommu/vhost.h says, and what the input says where
- * that leaves a choice. Time is the input's, too: a timer that was set fires when it says so.
+ * that leaves a choice. Time is the input's, too (host.h).
  *
- * The first byte: whether somebody listens at the start, and which descriptor there is none left
- * for. Then operations: a byte each, the low four bits what, the high ones an operand.
+ * The first byte: enum START_*. Then operations: a byte each, the low four bits what, the high ones
+ * an operand.
  *
  * Held: only what viommu/vhost.h allows is asked for; no ring runs for a driver that does not; a
  * reset is complete when all rings are idle; nothing leaks.
  */
 #include "bytes.h"
+#include "host.h"
 
-#include <errno.h>
 #include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
@@ -24,10 +24,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <viommu/vhost.h>
@@ -43,13 +42,16 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum {
-    START_LISTENS = 1,
-    START_LACKS = 2, /* the next bits: which descriptor cannot be made */
+    START_LISTENS = 1, /* somebody does */
+    START_LACKS = 2,   /* the next bits: the how many-th thing cannot be made */
+    START_LACKS_MAX = 15,
+    START_MEMORY = 32, /* the rings are in guest memory */
 
     RINGS = 2,
     REQUESTER = 0x28,
     NOTIFY = 0x3000, /* in the BAR */
     BAR_SIZE = 0x4000,
+    RAM_SIZE = 0x1000,
 };
 
 #define TRANSPORT (UINT64_C(1) << VIRTIO_F_VERSION_1 | UINT64_C(1) << VIRTIO_F_ACCESS_PLATFORM)
@@ -74,14 +76,18 @@ struct bed {
     struct viommu_device *device;
     struct virtio_net *net;
     int listener;
+    void *cookie;
+    bool mapped;
 };
 
 static struct viommu_vhost far;
 static struct bed bed;
 static char path[64];
-static unsigned fds_left;    /* until one cannot be made; 0: all can */
 static unsigned errors_left; /* as many calls of the library's fail that may */
-static int timer = -1;       /* that was set, and did not fire yet */
+static bool taken;           /* somebody else takes the next signal, just before us */
+static int ram_fd = -1;
+
+static const struct pci_dma_region ram = {.last = RAM_SIZE - 1, .readable = true, .writable = true};
 
 static void check(bool right, const char *what)
 {
@@ -93,31 +99,14 @@ static void check(bool right, const char *what)
 
 /* ---- the host's ---- */
 
-static bool fd_fails(void)
+ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
-    if (fds_left == 0 || --fds_left > 0) {
-        return false;
+    if (taken) {
+        taken = false;
+        errno = EAGAIN;
+        return -1;
     }
-    errno = EMFILE;
-    return true;
-}
-
-int eventfd(unsigned count, int flags)
-{
-    return fd_fails() ? -1 : (int)syscall(SYS_eventfd2, count, flags);
-}
-
-int timerfd_create(clockid_t clock, int flags)
-{
-    return fd_fails() ? -1 : (int)syscall(SYS_timerfd_create, clock, flags);
-}
-
-int timerfd_settime(int fd, int flags, const struct itimerspec *to, struct itimerspec *from)
-{
-    (void)flags;
-    (void)from;
-    timer = to->it_value.tv_sec || to->it_value.tv_nsec ? fd : -1;
-    return 0;
+    return syscall(SYS_preadv2, fd, iov, (long)count, (long)offset, 0L, (long)flags);
 }
 
 /* ---- the library's ---- */
@@ -189,9 +178,7 @@ int viommu_vhost_accept(struct viommu_vhost *vhost, uint64_t features)
     check(!(features & ~viommu_vhost_features(vhost)), "accepted what is not offered");
     check(features & UINT64_C(1) << VIRTIO_F_ACCESS_PLATFORM, "accepted without translation");
     for (unsigned i = 0; i < RINGS; i++) {
-        if (vhost->rings[i].runs || vhost->rings[i].stopping) {
-            return -EBUSY;
-        }
+        check(!vhost->rings[i].runs && !vhost->rings[i].stopping, "accepted while a ring runs");
     }
     vhost->accepted = true;
     return 0;
@@ -226,6 +213,18 @@ int viommu_vhost_ring_stop(struct viommu_vhost *vhost, unsigned ring)
     }
     vhost->rings[ring].runs = false;
     vhost->rings[ring].stopping = true;
+    return 0;
+}
+
+int viommu_vhost_ring_renew(struct viommu_vhost *vhost, unsigned ring, int kick, int call)
+{
+    check(vhost->state == VIOMMU_VHOST_FAILED && vhost->rings[ring].cut, "renewed without need");
+    check(kick >= 0 && call >= 0, "renewed without eventfds");
+    if (fails()) {
+        return -EMFILE;
+    }
+    close(vhost->rings[ring].call);
+    vhost->rings[ring].call = dup(call);
     return 0;
 }
 
@@ -294,11 +293,12 @@ static void far_failed(uint8_t why)
     far.config.failed(far.config.opaque, errors[why % 5]);
 }
 
-static void far_calls(unsigned ring)
+static void far_calls(unsigned ring, bool takes_back)
 {
     const uint64_t one = 1;
 
     if (far.there && (far.rings[ring].runs || far.rings[ring].stopping)) {
+        taken = takes_back;
         (void)!write(far.rings[ring].call, &one, sizeof(one));
     }
 }
@@ -353,15 +353,16 @@ static void step(void)
     }
     for (int i = 0; i < 16 && loop_step(&bed.loop, 0) == 1; i++) {
     }
+    taken = false;
 }
 
-static void time_passes(void)
+/* So many seconds, or what the next timer waits for. */
+static void time_passes(unsigned seconds)
 {
-    const struct itimerspec now = {.it_value = {.tv_nsec = 1}};
-
-    if (timer >= 0) {
-        syscall(SYS_timerfd_settime, timer, 0, &now, NULL);
-        timer = -1;
+    if (seconds > 0) {
+        host_wait(seconds * UINT64_C(1000000000));
+    } else {
+        host_wait_for_any();
     }
     step();
 }
@@ -376,10 +377,10 @@ static bool make_net(void)
         .memory = bed.vtd.unit.memory,
         .loop = &bed.loop,
     };
-    bool lacks = fds_left > 0;
+    bool lacks = host_left > 0;
     int ret = virtio_net_create(&setup, "net", &bed.net);
 
-    check(ret == 0 || (lacks && ret == -EMFILE), "no function");
+    check(ret == 0 || (lacks && (ret == -EMFILE || ret == -ENOSPC)), "no function");
     if (ret == 0) {
         virtio_net_function(bed.net)->bus = &bus;
     }
@@ -390,7 +391,7 @@ static void remove_net(void)
 {
     virtio_net_destroy(bed.net);
     bed.net = NULL;
-    timer = -1;
+    virtio_net_destroy(bed.net); /* there is none */
     check(!far.there, "the far process was not cut off");
 }
 
@@ -500,8 +501,8 @@ static void reset_by_platform(void)
 static void check_all(void)
 {
     struct pci_function *function = virtio_net_function(bed.net);
+    bool resetting = function->ops->resetting(function->opaque), idle = true;
     uint8_t now = status();
-    bool idle = true;
 
     for (unsigned i = 0; i < RINGS; i++) {
         check(!far.there || !far.rings[i].runs ||
@@ -509,7 +510,7 @@ static void check_all(void)
               "a ring runs, and no driver");
         idle &= !far.there || !(far.rings[i].runs || far.rings[i].stopping);
     }
-    check(!idle || !function->ops->resetting(function->opaque), "a reset of idle rings");
+    check(!idle || !resetting, "a reset of idle rings");
 }
 
 static void operation(struct fuzz_input *input)
@@ -542,11 +543,11 @@ static void operation(struct fuzz_input *input)
         far_failed(operand);
         break;
     case 8:
-        far_calls(operand & 1);
+        far_calls(operand & 1, operand & 2);
         step();
         break;
     case 9:
-        time_passes();
+        time_passes(operand);
         break;
     case 10:
         bed.listener < 0 ? far_listens() : far_leaves();
@@ -588,8 +589,10 @@ static void open_bed(uint8_t start)
 
     memset(&bed, 0, sizeof(bed));
     memset(&far, 0, sizeof(far));
-    bed.listener = timer = -1;
-    fds_left = errors_left = 0;
+    bed.listener = -1;
+    host_reset();
+    errors_left = 0;
+    taken = false;
     check(loop_init(&bed.loop) == 0, "no loop");
     check(vtd_function_init(&bed.vtd, "vtd", &config, &caches) == 0, "no unit");
     check(viommu_start(bed.vtd.unit.iommu) == 0, "no start");
@@ -597,13 +600,20 @@ static void open_bed(uint8_t start)
     if (start & START_LISTENS) {
         far_listens();
     }
-    fds_left = start / START_LACKS % 8u;
+    if (start & START_MEMORY) {
+        bed.mapped = unit_memory_ops.map(&bed.vtd.unit, &ram, ram_fd, &bed.cookie) == 0;
+        check(bed.mapped, "no memory");
+    }
+    host_left = start / START_LACKS & START_LACKS_MAX;
 }
 
 static void close_bed(void)
 {
     if (bed.listener >= 0) {
         far_leaves();
+    }
+    if (bed.mapped) {
+        unit_memory_ops.unmap(&bed.vtd.unit, ram.first, ram.last, bed.cookie);
     }
     viommu_device_remove(bed.device);
     vtd_function_fini(&bed.vtd);
@@ -630,11 +640,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         server_log_to(NULL);
         snprintf(path, sizeof(path), "/tmp/viommu-net-fuzz-%d", (int)getpid());
         atexit(remove_socket);
+        ram_fd = memfd_create("ram", MFD_CLOEXEC);
+        check(ram_fd >= 0 && ftruncate(ram_fd, RAM_SIZE) == 0, "no memory");
+        check(pwrite(ram_fd, "\0\0\5\0", 4, 0) == 4, "no memory"); /* a used ring */
     }
     fds = support_open_fds();
     open_bed(fuzz_byte(&input));
     if (make_net()) {
-        fds_left = 0;
+        host_left = 0;
         while (fuzz_more(&input)) {
             operation(&input);
             check_all();

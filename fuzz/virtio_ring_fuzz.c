@@ -5,14 +5,16 @@
  * it; and the state of it all, whole or changed, in another process.
  *
  * The input is operations, one byte each (low four bits what, high four bits an operand) and then
- * what the operation reads. Guest memory is RAM_SIZE bytes at RAM; rings are where begin() puts
- * them unless the input puts them elsewhere.
+ * what the operation reads. Guest memory is RAM_SIZE bytes at RAM, and the same once more at the
+ * end of the address space where the input wants that; rings are where begin() puts them unless the
+ * input puts them elsewhere. The other process may lack something, or be set up otherwise.
  *
  * Held after every operation: what was taken out of a queue is given back, or pending; the model's
  * limits; a state that is loaded is saved again to the byte. One run may not leak anything: memory
  * is watched by the leak checker, descriptors by a count here.
  */
 #include "bytes.h"
+#include "host.h"
 
 #include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
@@ -51,15 +53,22 @@ enum {
     NOTIFY = 0x3000, /* in the BAR */
     BAR_SIZE = 0x4000,
     MAPPINGS_MAX = 64,
+
+    /* What another process is made with, of an operand. */
+    MOVE_CHANGED = 1,   /* a byte of the state is another */
+    MOVE_LACKS = 2,     /* the next two bits, and this: what cannot be made */
+    MOVE_OTHERWISE = 7, /* none lacks: the unit is another */
 };
+
+#define TOP (UINT64_MAX - (RAM_SIZE - 1))
 
 struct bed {
     struct virtio_iommu iommu;
     struct viommu_device *device;
     struct edu edu;
     struct viommu_window *window;
-    void *cookie;
-    bool mapped;
+    void *cookie, *top_cookie;
+    bool mapped, top_mapped;
 };
 
 static int ram_fd = -1;
@@ -101,44 +110,73 @@ static const struct pci_bus_ops bus = {
 
 /* ---- a bed ---- */
 
-static void map(struct bed *bed)
+static void map_at(struct bed *bed, uint64_t first, bool *mapped, void **cookie)
 {
     struct pci_function *function = &bed->iommu.pci.function;
     const struct pci_dma_region region = {
-        .first = RAM, .last = RAM + RAM_SIZE - 1, .readable = true, .writable = true};
+        .first = first, .last = first + (RAM_SIZE - 1), .readable = true, .writable = true};
 
-    if (!bed->mapped) {
-        bed->mapped =
-            function->memory->map(function->memory_opaque, &region, ram_fd, &bed->cookie) == 0;
+    if (!*mapped) {
+        *mapped = function->memory->map(function->memory_opaque, &region, ram_fd, cookie) == 0;
     }
+}
+
+static void unmap_at(struct bed *bed, uint64_t first, bool *mapped, void *cookie)
+{
+    struct pci_function *function = &bed->iommu.pci.function;
+
+    if (*mapped) {
+        function->memory->unmap(function->memory_opaque, first, first + (RAM_SIZE - 1), cookie);
+        *mapped = false;
+    }
+}
+
+static void map(struct bed *bed)
+{
+    map_at(bed, RAM, &bed->mapped, &bed->cookie);
 }
 
 static void unmap(struct bed *bed)
 {
-    struct pci_function *function = &bed->iommu.pci.function;
+    unmap_at(bed, RAM, &bed->mapped, bed->cookie);
+}
 
-    if (bed->mapped) {
-        function->memory->unmap(function->memory_opaque, RAM, RAM + RAM_SIZE - 1, bed->cookie);
-        bed->mapped = false;
+static void change_memory(struct bed *bed, uint8_t operand)
+{
+    if (!(operand & 2)) {
+        operand & 1 ? unmap(bed) : map(bed);
+    } else if (operand & 1) {
+        unmap_at(bed, TOP, &bed->top_mapped, bed->top_cookie);
+    } else {
+        map_at(bed, TOP, &bed->top_mapped, &bed->top_cookie);
     }
 }
 
-static void make(struct bed *bed)
+/* Returns false where the host lacked something. */
+static bool make(struct bed *bed, bool otherwise)
 {
-    static const struct viommu_virtio_config config = {
+    const struct viommu_virtio_config config = {
         .bypass = true,
         .mappings_max = MAPPINGS_MAX,
         .domains_max = 4,
         .faults_max = 4,
-        .probe_size = 64,
+        .probe_size = otherwise ? 0 : 64,
     };
     static const struct viommu_config caches = {.iotlb_entries = 256};
     const struct viommu_device_config device = {.requester = REQUESTER};
+    bool lacks = host_left > 0;
+    int ret;
 
     memset(bed, 0, sizeof(*bed));
-    check(virtio_iommu_init(&bed->iommu, "virtio", &config, &caches) == 0, "no unit");
+    ret = virtio_iommu_init(&bed->iommu, "virtio", &config, &caches);
+    host_left = 0;
+    check(ret == 0 || (lacks && (ret == -EMFILE || ret == -ENOSPC)), "no unit");
+    if (ret < 0) {
+        return false;
+    }
     check(viommu_device_add(bed->iommu.unit.iommu, &device, &bed->device) == 0, "no device");
     bed->iommu.pci.function.bus = &bus;
+    return true;
 }
 
 static void make_edu(struct bed *bed)
@@ -162,7 +200,8 @@ static void release(struct bed *bed)
 static void close_bed(struct bed *bed)
 {
     release(bed);
-    unmap(bed);
+    change_memory(bed, 1);
+    change_memory(bed, 3);
     virtio_iommu_process(&bed->iommu);
     viommu_device_remove(bed->device);
     virtio_iommu_fini(&bed->iommu);
@@ -463,26 +502,34 @@ static bool is_same(const struct bed *bed, const struct save_writer *before)
     return same;
 }
 
-/* Has *other go on with the state, with a byte of it changed where the operand says so. */
+/* Has *other go on with the state; enum MOVE_* says what is in the way. */
 static void move(struct bed **bed, struct bed **other, uint8_t operand, struct fuzz_input *input)
 {
     struct bed *from = *bed, *to = *other;
     struct save_writer writer;
     struct save_section section;
-    bool changed = operand & 1;
+    unsigned lacks = operand / MOVE_LACKS;
+    bool otherwise = lacks == MOVE_OTHERWISE, changed = (operand & MOVE_CHANGED) || otherwise;
 
     if (!save(from, &writer)) {
         save_writer_fini(&writer);
         return;
     }
-    if (changed) {
+    if (operand & MOVE_CHANGED) {
         size_t body = writer.size - writer.section, at = fuzz_number(input, 2) % body;
 
         writer.data[writer.section + at] ^= fuzz_byte(input);
     }
-    make(to);
+    host_left = otherwise || lacks == 0 ? 0 : 2 * lacks - 1;
+    if (!make(to, otherwise)) {
+        save_writer_fini(&writer);
+        return;
+    }
     if (from->mapped) {
         map(to);
+    }
+    if (from->top_mapped) {
+        change_memory(to, 2);
     }
     section = section_of(&writer);
     if (virtio_iommu_load(&to->iommu, &section) == 0) {
@@ -544,7 +591,7 @@ static void operation(struct bed **current, struct bed **other, struct fuzz_inpu
         release(bed);
         break;
     case 13:
-        operand & 1 ? unmap(bed) : map(bed);
+        change_memory(bed, operand);
         break;
     case 14:
         platform_reset(bed);
@@ -577,7 +624,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     prepare();
     memset(ram, 0, RAM_SIZE);
     fds = support_open_fds();
-    make(bed);
+    host_reset();
+    check(make(bed, false), "no bed");
     check(viommu_start(bed->iommu.unit.iommu) == 0, "no start");
     make_edu(bed);
     map(bed);

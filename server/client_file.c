@@ -4,8 +4,9 @@
 
 #include <fcntl.h>
 #include <stddef.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include "common/foreign.h"
 
 struct client_file {
     unsigned users; /* 0: the place is free */
@@ -20,10 +21,10 @@ static struct client_file files[CLIENT_FILES_MAX];
 struct client_file *client_file_get(int fd)
 {
     struct client_file *place = NULL;
-    struct stat st;
+    struct foreign_identity it;
     int flags = fcntl(fd, F_GETFL), own;
 
-    if (flags < 0 || fstat(fd, &st) < 0) {
+    if (flags < 0 || !foreign_is_file(fd) || foreign_identify(fd, &it) < 0) {
         return NULL;
     }
     for (unsigned i = 0; i < CLIENT_FILES_MAX; i++) {
@@ -31,7 +32,7 @@ struct client_file *client_file_get(int fd)
 
         if (file->users == 0) {
             place = place ? place : file;
-        } else if (file->device == st.st_dev && file->number == st.st_ino &&
+        } else if (file->device == it.device && file->number == it.inode &&
                    file->access == (flags & O_ACCMODE)) {
             file->users++;
             return file;
@@ -45,8 +46,8 @@ struct client_file *client_file_get(int fd)
         .users = 1,
         .fd = own,
         .access = flags & O_ACCMODE,
-        .device = st.st_dev,
-        .number = st.st_ino,
+        .device = it.device,
+        .number = it.inode,
     };
     return place;
 }

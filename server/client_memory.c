@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "client_file.h"
+#include "common/foreign.h"
 
 struct client_mapping {
     struct client_mapping *_Atomic next;
@@ -104,16 +105,18 @@ static int check_file(int fd, uint64_t offset, uint64_t size)
 {
     uint64_t mask = (uint64_t)sysconf(_SC_PAGESIZE) - 1;
     struct stat st;
-    struct statfs fs;
 
-    if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0) {
+    if (fcntl(fd, F_GETFD) < 0) {
         return -errno;
     }
     /* Pages of a FUSE file come from a process that may be the client's, and may never come. */
-    if ((unsigned long)fs.f_type == FUSE_SUPER_MAGIC) {
+    if (!foreign_is_file(fd)) {
         return -EINVAL;
     }
-    if (!S_ISREG(st.st_mode) || size == 0 || size > SIZE_MAX / 2 || ((offset | size) & mask) != 0 ||
+    if (fstat(fd, &st) < 0) {
+        return -errno;
+    }
+    if (size == 0 || size > SIZE_MAX / 2 || ((offset | size) & mask) != 0 ||
         offset > (uint64_t)st.st_size || size > (uint64_t)st.st_size - offset) {
         return -EINVAL;
     }
@@ -157,8 +160,8 @@ static int map_pages(struct client_mapping *mapping, int fd, uint64_t offset, ui
 
     mapping->skip = (size_t)(offset - first);
     mapping->size = (size_t)((mapping->skip + size + mask) & ~mask);
-    address = mmap(NULL, mapping->size, mapping->prot, MAP_SHARED | MAP_NORESERVE, fd,
-                   (off_t)first);
+    address =
+        mmap(NULL, mapping->size, mapping->prot, MAP_SHARED | MAP_NORESERVE, fd, (off_t)first);
     if (address == MAP_FAILED) {
         return -errno;
     }

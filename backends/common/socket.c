@@ -55,8 +55,8 @@ ssize_t socket_receive(int fd, void *data, size_t size, struct socket_fds *fds, 
     struct msghdr msg = {
         .msg_iov = &iov,
         .msg_iovlen = 1,
-        .msg_control = control.room,
-        .msg_controllen = CMSG_SPACE(fds_room * sizeof(int)),
+        .msg_control = fds_room > 0 ? control.room : NULL,
+        .msg_controllen = fds_room > 0 ? CMSG_SPACE(fds_room * sizeof(int)) : 0,
     };
     ssize_t n;
 

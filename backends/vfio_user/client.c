@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "common/foreign.h"
 #include "device/requester.h"
 
 enum {
@@ -342,10 +343,11 @@ static bool answer_is_right(const struct request *request, const struct vfio_use
     }
 }
 
-static int error_of(const struct vfio_user_message *message)
+/* With `isolate` nobody wants the descriptors that come with an answer. */
+static int error_of(const struct viommu_vfio_user *far, const struct vfio_user_message *message)
 {
     if (!(message->header.flags & VFIO_USER_ERROR)) {
-        return message->fds_lost ? -EMFILE : 0;
+        return message->fds_lost && !far->config.isolate ? -EMFILE : 0;
     }
     return message->header.error && message->header.error <= ERRNO_MAX ? -(int)message->header.error
                                                                        : -EIO;
@@ -365,14 +367,14 @@ static int request_take(struct viommu_vfio_user *far, const struct vfio_user_mes
     }
     *out = *request;
     request_remove(far, request);
-    far_count_mapping(far, out, error_of(message));
+    far_count_mapping(far, out, error_of(far, message));
     return 0;
 }
 
 static int handle_answer(struct viommu_vfio_user *far, struct vfio_user_message *message)
 {
     struct viommu_vfio_user_reply reply = {
-        .error = error_of(message),
+        .error = error_of(far, message),
         .data = message->payload,
         .size = message->payload_size,
         .fds = message->fds,
@@ -404,6 +406,16 @@ static int handle_message(struct viommu_vfio_user *far, struct channel *channel,
     }
 }
 
+/*
+ * Is there room for descriptors? They come with answers. Of a server that is isolated there is one
+ * that is wanted: its second socket.
+ */
+static bool takes_fds(const struct viommu_vfio_user *far, const struct channel *channel)
+{
+    return channel == &far->main && !(far->config.isolate && far->agreed) &&
+           foreign_aside() < FOREIGN_ASIDE_MAX;
+}
+
 /* Receives, and writes what waits. Returns 0 or a negative errno: it is over. */
 static int serve(struct viommu_vfio_user *far, struct channel *channel)
 {
@@ -422,12 +434,15 @@ static int serve(struct viommu_vfio_user *far, struct channel *channel)
         if (ret < 0 || full) {
             break;
         }
+        channel->connection.no_fds = !takes_fds(far, channel);
         ret = vfio_user_connection_receive(&channel->connection, &message);
         if (ret <= 0) {
             break;
         }
         bytes += message.header.size;
+        far->moved = 0;
         ret = handle_message(far, channel, &message);
+        bytes += far->moved;
         if (ret < 0) {
             break;
         }
@@ -540,6 +555,13 @@ size_t viommu_vfio_user_transfer_max(const struct viommu_vfio_user *far)
     uint64_t max = far->capabilities.max_data_xfer_size;
 
     return far->ready ? (size_t)(max < VFIO_USER_MAX_DATA ? max : VFIO_USER_MAX_DATA) : 0;
+}
+
+size_t viommu_vfio_user_fds_max(const struct viommu_vfio_user *far)
+{
+    uint64_t max = far->capabilities.max_msg_fds;
+
+    return far->ready ? (size_t)(max < VFIO_USER_MAX_FDS ? max : VFIO_USER_MAX_FDS) : 0;
 }
 
 int viommu_vfio_user_statistics(const struct viommu_vfio_user *far,

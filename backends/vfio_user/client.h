@@ -114,6 +114,7 @@ struct viommu_vfio_user {
 
     uint8_t *buffer; /* of DMA reads */
     size_t buffer_room;
+    size_t moved; /* bytes that the last command had read: it is as much work as if they had come */
     struct viommu_vfio_user_statistics statistics;
 };
 

@@ -6,6 +6,7 @@
 #include "vfio_user/test_far.h"
 
 #include "base/alloc.h"
+#include "common/foreign.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -185,7 +186,7 @@ static void answer(const struct vfio_user_header *command, uint32_t flags, uint3
 
 static void commands_are_answered(void **state)
 {
-    int fds[3] = {STDIN_FILENO, STDIN_FILENO, STDIN_FILENO};
+    int fds[3] = {world.memory_fd, world.memory_fd, world.memory_fd};
     unsigned before = support_open_fds();
 
     (void)state;
@@ -211,8 +212,11 @@ static void commands_are_answered(void **state)
     /* An error; a nameless one; one out of range; with descriptors lost. */
     for (unsigned i = 0; i < 4; i++) {
         static const uint32_t errors[] = {ENOENT, 0, 5000, 0};
-        int many[9] = {0};
+        int many[9];
 
+        for (unsigned j = 0; j < 9; j++) {
+            many[j] = world.memory_fd;
+        }
         assert_int_equal(send_command(VFIO_USER_REGION_READ, NULL, 0, 6), 0);
         assert_int_equal(test_far_receive(&world.far, world.far.fd), 1);
         answer(&world.far.header, i < 3 ? VFIO_USER_ERROR : 0, errors[i], NULL, 0, many,
@@ -590,6 +594,63 @@ static void no_reply_after_the_end_of_the_object(void **state)
     assert_int_equal(world.failed, 0);
 }
 
+/* ---- descriptors ----------------------------------------------------------------------------- */
+
+/* A command is answered with two descriptors; returns the error that is told. */
+static int answer_with(int fd)
+{
+    int fds[2] = {fd, fd};
+
+    memset(&replies, 0, sizeof(replies));
+    assert_int_equal(send_command(VFIO_USER_DEVICE_GET_REGION_INFO, NULL, 0, 1), 0);
+    assert_int_equal(test_far_receive(&world.far, world.far.fd), 1);
+    answer(&world.far.header, 0, 0, "hello", 5, fds, 2);
+    assert_int_equal(viommu_vfio_user_process(world.client), 0);
+    assert_int_equal(replies.count, 1);
+    if (replies.taken >= 0) {
+        close(replies.taken);
+    }
+    return replies.error;
+}
+
+/* What it sends besides its answers finds no room, and does no harm. */
+static void one_that_is_isolated_gives_no_descriptors(void **state)
+{
+    const struct test_wanted wanted = {.client.isolate = true};
+    unsigned before;
+
+    (void)state;
+    test_world_disconnect(&world);
+    test_world_connect(&world, &wanted);
+    test_world_settle(&world);
+    before = support_open_fds();
+    assert_int_equal(answer_with(world.memory_fd), 0);
+    assert_int_equal(replies.fd_count, 0);
+    assert_int_equal(replies.size, 5);
+    assert_int_equal(support_open_fds(), before);
+}
+
+/* The last test: what is put aside stays. */
+static void descriptors_that_are_better_not_closed(void **state)
+{
+    int sockets[FOREIGN_ASIDE_MAX];
+    unsigned count = 0;
+
+    (void)state;
+    while (count < FOREIGN_ASIDE_MAX && foreign_aside() < FOREIGN_ASIDE_MAX) {
+        assert_int_equal(answer_with(world.memory_fd), 0);
+        assert_int_equal(replies.fd_count, 2);
+        sockets[count] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_true(sockets[count] >= 0);
+        foreign_close(sockets[count++]);
+    }
+    assert_int_equal(answer_with(world.memory_fd), -EMFILE);
+    assert_int_equal(replies.fd_count, 0);
+    for (unsigned i = 0; i < count; i++) {
+        close(sockets[i]);
+    }
+}
+
 #define TEST(name)           cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define TEST_IN(name, setup) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
@@ -613,6 +674,8 @@ int main(void)
         TEST(who_left_is_found_by_a_send),
         TEST(the_server_sees_the_end),
         TEST(no_reply_after_the_end_of_the_object),
+        TEST(one_that_is_isolated_gives_no_descriptors),
+        TEST(descriptors_that_are_better_not_closed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

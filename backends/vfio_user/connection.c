@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "common/foreign.h"
 #include "common/socket.h"
 
 enum {
@@ -40,7 +41,7 @@ static void drop_message(struct vfio_user_connection *connection)
 {
     for (unsigned i = 0; i < connection->n_fds; i++) {
         if (connection->fds[i] >= 0) {
-            close(connection->fds[i]);
+            foreign_close(connection->fds[i]);
         }
     }
     connection->n_fds = 0;
@@ -68,14 +69,15 @@ void vfio_user_connection_fini(struct vfio_user_connection *connection)
 static ssize_t receive_bytes(struct vfio_user_connection *connection, void *data, size_t size)
 {
     struct socket_fds came;
-    ssize_t n = socket_receive(connection->fd, data, size, &came, CONTROL_FDS);
+    ssize_t n = socket_receive(connection->fd, data, size, &came,
+                               connection->no_fds || connection->fds_lost ? 0 : CONTROL_FDS);
 
     connection->fds_lost |= came.lost;
     for (unsigned i = 0; i < came.count; i++) {
         if (connection->n_fds < VFIO_USER_MAX_FDS) {
             connection->fds[connection->n_fds++] = came.fds[i];
         } else {
-            close(came.fds[i]);
+            foreign_close(came.fds[i]);
             connection->fds_lost = true;
         }
     }
@@ -245,8 +247,8 @@ int vfio_user_connection_send(struct vfio_user_connection *connection,
                               struct vfio_user_header header, const void *first, size_t first_size,
                               const void *second, size_t second_size)
 {
-    return vfio_user_connection_send_fds(connection, header, first, first_size, second,
-                                         second_size, NULL, 0);
+    return vfio_user_connection_send_fds(connection, header, first, first_size, second, second_size,
+                                         NULL, 0);
 }
 
 int vfio_user_connection_flush(struct vfio_user_connection *connection)

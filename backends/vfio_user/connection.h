@@ -45,6 +45,7 @@ struct vfio_user_connection {
     size_t payload_room;
     size_t received; /* bytes of the current message that are here, header included */
     bool complete;   /* the current message was handed out; the next receive drops it */
+    bool no_fds;     /* there is no room for descriptors: the kernel drops what comes */
     bool fds_lost;
     unsigned n_fds;
     int fds[VFIO_USER_MAX_FDS];

@@ -42,6 +42,7 @@ static int dma_read(struct viommu_vfio_user *far, const struct vfio_user_message
     if (message->payload_size != sizeof(*access) || access->count > VFIO_USER_MAX_DATA) {
         return -EINVAL;
     }
+    far->moved = access->count;
     ret = reserve_buffer(far, access->count);
     return ret < 0 ? ret
                    : viommu_device_read(far->config.device, NULL, access->address, far->buffer,

@@ -98,7 +98,7 @@ static void twins_that_are_none(void **state)
     }
     for (unsigned i = 0; i < 5; i++) {
         int other = i == 3 ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)
-                           : socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+                           : socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         int sent[9];
 
         test_world_connect_silently(&world, 0);
@@ -320,9 +320,29 @@ static void one_call_takes_in_a_bounded_number(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* What is read counts as what comes: others have their turn. */
+static void many_large_reads(void **state)
+{
+    const uint64_t size = VFIO_USER_MAX_DATA;
+    unsigned reads = 0;
+
+    (void)state;
+    test_world_map(&world, 0x10000, 0, (unsigned)(size / 4096), SPEC_R);
+    for (uint16_t i = 0; i < 12; i++) {
+        test_far_dma(world.far.fd, VFIO_USER_DMA_READ, VFIO_USER_TYPE_COMMAND, i, 0x10000, size,
+                     NULL, 0);
+    }
+    assert_int_equal(viommu_vfio_user_process(world.client), 0);
+    reads = (unsigned)test_world_statistics(&world).reads;
+    assert_int_equal(reads, 4);
+    assert_int_equal(test_world_statistics(&world).refused, 0);
+    assert_true(test_world_is_readable(&world));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(many_large_reads),
         TEST(twin_sockets_carry_dma),
         TEST(an_answer_on_the_twin_is_none),
         TEST(a_twin_that_leaves_is_the_end),

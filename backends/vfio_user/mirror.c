@@ -4,7 +4,8 @@
  *
  * What servers do, and what follows from it:
  * - They map what a DMA_MAP brings a file for, at the offset it says; a region without a file they
- *   reach by messages. So memory without a file is mapped, too.
+ *   reach by messages. So memory without a file is mapped, too; and so is all memory, where a
+ * server takes no descriptors.
  * - They refuse a region that overlaps another, and one larger than 8 TiB; and an UNMAP that is not
  *   exactly one region, unless it has the flag ALL. Mirrors are told of whole mappings, one call
  *   each (`unmap_spans` is false): one UNMAP that takes several is not known to them.
@@ -43,10 +44,11 @@ static uint32_t flags_of(uint32_t perm)
 
 static int map(struct viommu_vfio_user *far, const struct viommu_change *change)
 {
+    bool file = change->fd >= 0 && far->capabilities.max_msg_fds > 0;
     struct vfio_user_dma_map map = {
         .argsz = sizeof(map),
         .flags = flags_of(change->perm),
-        .offset = change->fd >= 0 ? change->fd_offset : 0,
+        .offset = file ? change->fd_offset : 0,
         .address = change->first,
         .size = change->last - change->first + 1,
     };
@@ -61,7 +63,7 @@ static int map(struct viommu_vfio_user *far, const struct viommu_change *change)
     if (change->last - change->first >= REGION_SIZE_MAX) {
         return -E2BIG;
     }
-    ret = far_request(far, &request, &map, sizeof(map), NULL, 0, &change->fd, change->fd >= 0);
+    ret = far_request(far, &request, &map, sizeof(map), NULL, 0, &change->fd, file);
     if (ret < 0) {
         return ret;
     }

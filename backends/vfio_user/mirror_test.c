@@ -156,6 +156,28 @@ static void dma_while_an_answer_is_awaited(void **state)
     assert_true(test_world_invalidated(&world));
 }
 
+static void one_that_takes_no_descriptors_gets_messages(void **state)
+{
+    const struct test_region *region;
+    uint32_t value = 0;
+
+    (void)state;
+    test_world_disconnect(&world);
+    world.far.capabilities = "{\"capabilities\":{\"max_msg_fds\":0}}";
+    test_world_connect(&world, &(struct test_wanted){0});
+    test_world_settle(&world);
+    assert_int_equal(viommu_vfio_user_fds_max(world.client), 0);
+    test_world_map(&world, 0x10000, 0x80000, 2, RW);
+    test_world_subscribe(&world);
+    region = test_far_find(&world.far, 0x10000);
+    assert_false(region->file);
+    assert_true(region->map.offset == 0 && region->map.size == 0x2000);
+    assert_int_equal(world.far.files, 0);
+    guest_store(&world.guest, 0x81ff8, 0x1122334455667788);
+    assert_int_equal(test_world_read(&world, world.far.fd, 0x11ffc, &value, 4), 0);
+    assert_int_equal(value, 0x11223344);
+}
+
 static void memory_without_a_file_is_a_region_of_messages(void **state)
 {
     const struct test_region *region;
@@ -729,6 +751,7 @@ int main(void)
         TEST(follows_the_tables),
         TEST(an_invalidation_waits_for_the_answer),
         TEST(dma_while_an_answer_is_awaited),
+        TEST(one_that_takes_no_descriptors_gets_messages),
         TEST_IN(memory_without_a_file_is_a_region_of_messages, setup_without_file),
         TEST(a_mapping_that_is_refused_is_tried_again),
         TEST(limits_are_taken_over),

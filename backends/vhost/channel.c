@@ -63,14 +63,13 @@ void vhost_channel_fini(struct vhost_channel *channel)
 
 /* ---- in ---- */
 
-/* One read, as socket_receive; no descriptors may come. */
+/* One read, as socket_receive; no descriptors may come, and there is no room for any. */
 static ssize_t receive_bytes(struct vhost_channel *channel, void *data, size_t size)
 {
     struct socket_fds came;
-    ssize_t n = socket_receive(channel->fd, data, size, &came, SOCKET_FDS_IN_MAX);
+    ssize_t n = socket_receive(channel->fd, data, size, &came, 0);
 
-    close_fds(came.fds, came.count);
-    return came.count || came.lost ? -EPROTO : n;
+    return came.lost ? -EPROTO : n;
 }
 
 int vhost_channel_receive(struct vhost_channel *channel)

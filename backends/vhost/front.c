@@ -226,20 +226,6 @@ static void on_table(struct viommu_vhost *vhost)
 
 /* ---- rings ---- */
 
-void vhost_ring_close(struct vhost_ring *ring)
-{
-    if (ring->setup.kick >= 0) {
-        close(ring->setup.kick);
-    }
-    if (ring->setup.call >= 0) {
-        close(ring->setup.call);
-    }
-    ring->setup.kick = -1;
-    ring->setup.call = -1;
-    ring->state = VHOST_RING_OFF;
-    ring->resend = false;
-}
-
 static void put_eventfd(struct viommu_vhost *vhost, uint32_t request, unsigned ring, int fd)
 {
     struct vhost_wait wait = {.kind = VHOST_WAIT_ACK};

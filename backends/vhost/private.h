@@ -5,7 +5,7 @@
  * vhost.c has the object, its lock and its work; front.c what a vhost-user back-end is told but for
  * translations (negotiation, memory table, rings); iotlb.c the conversation about translations,
  * which holds for the kernel, too; kernel.c the kernel's messages; table.c guest memory as the far
- * side knows it; channel.c a socket.
+ * side knows it; ring.c a ring's eventfds; channel.c a socket.
  *
  * Vocabulary. What the far side may *hold* are pieces of device addresses that an UPDATE told it
  * of, and no INVALIDATE took back. It may hold less: it forgets when it likes. A *wait* is a
@@ -209,6 +209,12 @@ void vhost_front_send_table(struct viommu_vhost *vhost);
 /* Tells it of a ring that is set up. */
 void vhost_front_start_ring(struct viommu_vhost *vhost, unsigned ring);
 void vhost_front_stop_ring(struct viommu_vhost *vhost, unsigned ring);
+
+/* ---- ring.c ---- */
+
+/* Puts copies of its descriptors in their place: of both, or none. Returns 0 or a negative errno. */
+int vhost_ring_copy(struct viommu_vhost_ring *setup);
+/* It is off, and its descriptors are closed. */
 void vhost_ring_close(struct vhost_ring *ring);
 
 /* ---- kernel.c ---- */

@@ -3,11 +3,11 @@
 #include "vhost/table.h"
 
 #include "base/alloc.h"
+#include "common/foreign.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* Keys of regions begin here, with room between them: none continues another. */
 #define KEY_FIRST (UINT64_C(1) << 44)
@@ -32,12 +32,12 @@ static bool offsets_valid(const struct vhost_slot *slot)
 
 static void identify(struct vhost_slot *slot)
 {
-    struct stat status;
+    struct foreign_identity identity;
 
-    if (slot->slot.fd >= 0 && offsets_valid(slot) && !fstat(slot->slot.fd, &status)) {
+    if (slot->slot.fd >= 0 && offsets_valid(slot) && !foreign_identify(slot->slot.fd, &identity)) {
         slot->has_file = true;
-        slot->device = status.st_dev;
-        slot->inode = status.st_ino;
+        slot->device = identity.device;
+        slot->inode = identity.inode;
     }
 }
 

@@ -13,7 +13,6 @@
 #include "base/alloc.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -652,16 +651,11 @@ static bool ring_valid(const struct viommu_vhost_ring *setup)
            area_valid(setup->used, 8 * size + 6, 4);
 }
 
-static int copy_fd(int fd, int *copy)
-{
-    *copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    return fd >= 0 && *copy < 0 ? -errno : 0;
-}
-
 static int start_ring(struct viommu_vhost *vhost, unsigned number,
                       const struct viommu_vhost_ring *setup)
 {
     struct vhost_ring *ring = &vhost->rings[number];
+    struct viommu_vhost_ring copy = *setup;
     int ret;
 
     if (vhost->state == VIOMMU_VHOST_FAILED || vhost->error) {
@@ -673,16 +667,11 @@ static int start_ring(struct viommu_vhost *vhost, unsigned number,
     if (ring->state != VHOST_RING_OFF) {
         return -EBUSY;
     }
-    ring->setup = *setup;
-    ring->setup.call = -1;
-    ret = copy_fd(setup->kick, &ring->setup.kick);
-    if (!ret) {
-        ret = copy_fd(setup->call, &ring->setup.call);
-    }
+    ret = vhost_ring_copy(&copy);
     if (ret) {
-        vhost_ring_close(ring);
         return ret;
     }
+    ring->setup = copy;
     vhost_front_start_ring(vhost, number);
     settle(vhost);
     wake_kick(&vhost->wake);

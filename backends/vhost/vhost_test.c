@@ -4,6 +4,8 @@
 
 #include "vhost/private.h"
 
+#include <sys/resource.h>
+
 static void test_negotiates(void **state)
 {
     struct bed bed;
@@ -587,6 +589,78 @@ static void test_far_side_leaves(void **state)
     bed_fini(&bed);
 }
 
+static bool same_eventfd(int one, int other)
+{
+    const uint64_t three = 3;
+    uint64_t count = 0;
+
+    assert_int_equal(write(one, &three, sizeof(three)), sizeof(three));
+    assert_int_equal(fcntl(other, F_SETFL, O_NONBLOCK), 0);
+    return read(other, &count, sizeof(count)) == sizeof(count) && count == 3;
+}
+
+static int lowest_free(void)
+{
+    int fd = dup(STDERR_FILENO);
+
+    assert_true(fd >= 0);
+    close(fd);
+    return fd;
+}
+
+/* Another back-end gets other eventfds, where its front-end has some for it. */
+static void test_eventfds_are_renewed(void **state)
+{
+    int kick, call;
+    unsigned fds;
+    struct rlimit limit, none;
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    kick = eventfd(0, EFD_CLOEXEC);
+    call = eventfd(0, EFD_CLOEXEC);
+    assert_int_equal(viommu_vhost_ring_renew(bed.vhost, 0, kick, call), -EBUSY);
+    far_close(&bed.far);
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_FAILED);
+    assert_int_equal(viommu_vhost_ring_renew(bed.vhost, 1, kick, call), -EINVAL); /* never ran */
+    assert_int_equal(viommu_vhost_ring_renew(bed.vhost, 99, kick, call), -EINVAL);
+    assert_int_equal(viommu_vhost_ring_renew(bed.vhost, 0, -2, call), -EINVAL);
+    assert_int_equal(viommu_vhost_ring_renew(bed.vhost, 0, kick, -2), -EINVAL);
+    fds = bed_open_fds();
+    /* Room for none, and for one. */
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (unsigned room = 0; room < 2; room++) {
+        none = limit;
+        none.rlim_cur = (rlim_t)lowest_free() + room;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        assert_int_equal(viommu_vhost_ring_renew(bed.vhost, 0, kick, call), -EMFILE);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        assert_int_equal(bed_open_fds(), fds);
+    }
+    assert_int_equal(viommu_vhost_ring_renew(bed.vhost, 0, kick, call), 0);
+    assert_int_equal(bed_open_fds(), fds);
+    assert_int_equal(viommu_device_reset(bed.device), 0);
+    assert_int_equal(viommu_vhost_reconnect(bed.vhost, bed_pair(&bed)), 0);
+    bed_run(&bed);
+    assert_true(bed.far.rings[0].enabled);
+    assert_true(same_eventfd(kick, bed.far.rings[0].kick));
+    assert_true(same_eventfd(call, bed.far.rings[0].call));
+    /* None at all is possible, too. */
+    far_close(&bed.far);
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_ring_renew(bed.vhost, 0, -1, -1), 0);
+    assert_int_equal(viommu_device_reset(bed.device), 0);
+    assert_int_equal(viommu_vhost_reconnect(bed.vhost, bed_pair(&bed)), 0);
+    bed_run(&bed);
+    assert_true(bed.far.rings[0].enabled);
+    assert_int_equal(bed.far.rings[0].kick, -1);
+    close(kick);
+    close(call);
+    bed_fini(&bed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -610,6 +684,7 @@ int main(void)
         cmocka_unit_test(test_ring_inside_of_an_entry),
         cmocka_unit_test(test_ring_stops),
         cmocka_unit_test(test_far_side_leaves),
+        cmocka_unit_test(test_eventfds_are_renewed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -51,7 +51,7 @@ struct viommu_vfio_user_reply {
 struct viommu_vfio_user_config {
     struct viommu_device *device; /* whose translations it uses; it outlives the object */
     int fd;                       /* a connected stream socket; taken over when creating succeeds */
-    bool isolate;                 /* pass no file of guest memory */
+    bool isolate; /* pass no file of guest memory; nor is one taken: answers have no descriptors */
     uint64_t mappings_max;        /* regions at most; 0: as many as the server says it takes */
     uint32_t timeout_ms;          /* for an answer to anything; 0: 1000 */
     /* Any may be NULL. Called from viommu_vfio_user_process() with nothing locked; they may call
@@ -93,6 +93,10 @@ int viommu_vfio_user_subscription(struct viommu_vfio_user *far, struct viommu_su
 
 /* The largest amount of data in one region access that the server takes; 0 before it is ready. */
 size_t viommu_vfio_user_transfer_max(const struct viommu_vfio_user *far);
+
+/* The largest number of descriptors that the server takes with one command; 0 before it is ready, and
+   of one that takes none. */
+size_t viommu_vfio_user_fds_max(const struct viommu_vfio_user *far);
 
 /*
  * Sends a command: its number (of the protocol), and a payload in two parts, either may be empty;

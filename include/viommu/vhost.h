@@ -133,8 +133,10 @@ struct viommu_vhost_ring {
     uint64_t descriptors;
     uint64_t available;
     uint64_t used;
-    int kick; /* an eventfd: the driver notifies; -1: none, it polls. Not kept: copied */
-    int call; /* an eventfd: the device interrupts; -1: it does not. Likewise */
+    /* Eventfds; not kept, but copied. A back-end has them, too, and can make a plain write or read
+       of either wait for ever, whatever poll() said. */
+    int kick; /* the driver notifies; -1: none, it polls */
+    int call; /* the device interrupts; -1: it does not */
 };
 
 /*
@@ -153,9 +155,19 @@ int viommu_vhost_ring_start(struct viommu_vhost *vhost, unsigned ring,
 int viommu_vhost_ring_stop(struct viommu_vhost *vhost, unsigned ring);
 
 /*
+ * Other eventfds for a ring that goes on with another connection: before that is made. The far side
+ * that was cut off may live and has the old ones, with which it could take the new one's
+ * notifications away, or have the driver interrupted. What came by the old `call` last is yours to
+ * pass on. Returns 0; -EINVAL for a ring that does not go on, or descriptors below -1; -EBUSY unless
+ * FAILED; -EMFILE, and nothing is changed.
+ */
+int viommu_vhost_ring_renew(struct viommu_vhost *vhost, unsigned ring, int kick, int call);
+
+/*
  * Another connection, after the first has FAILED: the far side was started again. Everything is
  * said anew; rings that ran, and were not stopped since, go on where their used rings say, before
- * `ready` is called. Returns 0 (negotiating); -EBUSY unless FAILED; -EPERM while the device is
+ * `ready` is called, with the eventfds that they had, unless viommu_vhost_ring_renew gave them others.
+ * Returns 0 (negotiating); -EBUSY unless FAILED; -EPERM while the device is
  * denied: reset it first (its used rings could not be read); -ENOTSUP for the kernel; -ENOMEM, -EMFILE. fd is taken over when it succeeds.
  */
 int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd);

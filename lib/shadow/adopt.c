@@ -123,11 +123,13 @@ static uint64_t count_get(struct save_section *section)
     return section->error ? 0 : count;
 }
 
+/* Each lies behind all that were read before. */
 static int run_add(struct range_map *map, const struct shadow_extent *mapping)
 {
     struct range_run run = {mapping->first, mapping->last, mapping->gpa, mapping->perm};
+    struct range_run behind;
 
-    return range_map_insert(map, &run);
+    return range_map_from(map, mapping->first, &behind) ? -EBADMSG : range_map_insert(map, &run);
 }
 
 static uint64_t blocks_max(const struct mirror *mirror)
@@ -153,7 +155,7 @@ static int given_read(struct adoption *adoption, struct save_section *section)
         blocks = mirror_blocks(adoption->mirror, &mapping);
         ret = blocks <= blocks_max(adoption->mirror) ? run_add(&adoption->odd, &mapping) : -EBADMSG;
         if (ret) {
-            return ret == -ENOMEM ? ret : -EBADMSG;
+            return ret;
         }
         adoption->mappings += blocks;
     }
@@ -201,7 +203,7 @@ static int missing_read(struct adoption *adoption, struct save_section *section)
                       : -EBADMSG;
 
         if (ret) {
-            return ret == -ENOMEM ? ret : -EBADMSG;
+            return ret;
         }
     }
     adoption->mappings -= count;

@@ -127,6 +127,11 @@ static void test_states_that_cannot_be(void **unused)
         {{RANGE, 0, ALL, 1, {{0x1000, 0x2fff, UINT64_MAX - 0x1ffe, RW}}, 0, {{0}}, 0}, -EBADMSG},
         {{RANGE, 0, ALL, 2, {{0x1000, 0x2fff, BIG, RW}, {0x2000, 0x2fff, BIG, RW}}, 0, {{0}}, 0},
          -EBADMSG},
+        /* In another order than that of addresses. */
+        {{RANGE, 0, ALL, 2, {{0x2000, 0x2fff, BIG, RW}, {0x1000, 0x1fff, BIG, RW}}, 0, {{0}}, 0},
+         -EBADMSG},
+        {{RANGE, 0, ALL, 2, {{0x1000, 0x1fff, BIG, RW}, {0x2000, 0x2fff, BIG, RW}}, 2,
+          {{0x2000, 0x2fff, BIG, RW}, {0x1000, 0x1fff, BIG, RW}}, 0}, -EBADMSG},
         /* Differences of what was not given, or was given otherwise. */
         {{RANGE, 0, ALL, 0, {{0}}, 1, {{0x1000, 0x1fff, BIG, RW}}, 0}, -EBADMSG},
         {{RANGE, 0, ALL, 1, {{0x1000, 0x1fff, BIG, RW}}, 1, {{0x1000, 0x1fff, BIG, RO}}, 0},

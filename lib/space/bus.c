@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/wake.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
@@ -185,7 +186,8 @@ static int next_view(struct viommu_bus *bus, const struct snapshot *last, uint32
     if (!space) {
         return 0;
     }
-    if (!view || view->root != space->root || view_outdated(space->root, view->built)) {
+    assert(!view || view->root == space->root); /* a number stays taken while its view is shown */
+    if (!view || view_outdated(space->root, view->built)) {
         error = view_build(space->root, &view);
     }
     if (!error) {
@@ -211,10 +213,11 @@ static int build(struct viommu_bus *bus, struct snapshot **out)
     return error;
 }
 
-static bool snapshots_differ(const struct snapshot *a, const struct snapshot *b)
+/* The later one has as many numbers or more: they are used again, and never fewer. */
+static bool snapshots_differ(const struct snapshot *last, const struct snapshot *next)
 {
-    for (uint32_t i = 0; i < a->count || i < b->count; i++) {
-        if (i >= a->count || i >= b->count || a->views[i] != b->views[i]) {
+    for (uint32_t i = 0; i < next->count; i++) {
+        if (i >= last->count || last->views[i] != next->views[i]) {
             return true;
         }
     }

@@ -308,13 +308,13 @@ static int walk(struct viommu_cpu *cpu, unsigned index, uint64_t address, enum v
     return error > 0 ? -EIO : error;
 }
 
+/* What allows something leads to a region. */
 static bool can_be_cached(const struct viommu_cpu *cpu, const struct route *route, uint64_t address)
 {
     uint64_t inside = address & ~cpu->tlb.page_mask;
 
-    return route->region && route->region->host && !route->uncached &&
-           route->hop_count <= CACHED_HOPS_MAX && route->before >= inside &&
-           route->after >= ~cpu->tlb.page_mask - inside;
+    return route->region->host && !route->uncached && route->hop_count <= CACHED_HOPS_MAX &&
+           route->before >= inside && route->after >= ~cpu->tlb.page_mask - inside;
 }
 
 /* Asks for all permissions at once, and makes an entry of the answer. Returns what is allowed. */

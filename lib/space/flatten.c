@@ -102,15 +102,12 @@ static int visit(struct layout *layout, struct viommu_region *region, uint64_t b
     return fill(layout, region, base, base + first, base + last);
 }
 
+/* For as many ranges as there may be steps, at most. */
 static struct view *view_alloc(size_t count)
 {
     size_t ranges = count * sizeof(struct view_range);
-    struct view *view;
+    struct view *view = base_alloc(sizeof(*view) + ranges + count * sizeof(uint64_t));
 
-    if (count > UINT32_MAX / 2) {
-        return NULL;
-    }
-    view = base_alloc(sizeof(*view) + ranges + count * sizeof(uint64_t));
     if (view) {
         view->firsts = (uint64_t *)((char *)view->ranges + ranges);
     }

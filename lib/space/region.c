@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -168,37 +169,18 @@ static void leave_container(struct viommu_region *region)
 }
 
 /*
- * What goes with a region may be the last reference of others, and so on: those wait in a list,
- * whose links are those of siblings, which they have no more.
+ * What goes with a region may be the last reference of what it is an alias of, and so on: a chain.
+ * What it contained it let go when it was destroyed.
  */
 void region_put(struct viommu_region *region)
 {
-    struct viommu_region *gone = NULL;
+    while (region && --region->references == 0) {
+        struct viommu_region *target = region->target;
 
-    if (--region->references) {
-        return;
-    }
-    region->sibling = NULL;
-    gone = region;
-    while (gone) {
-        struct viommu_region *one = gone;
-
-        gone = one->sibling;
-        while (one->children) {
-            struct viommu_region *child = one->children;
-
-            leave_container(child);
-            if (--child->references == 0) {
-                child->sibling = gone;
-                gone = child;
-            }
-        }
-        if (one->target && --one->target->references == 0) {
-            one->target->sibling = gone;
-            gone = one->target;
-        }
-        unlink_from_bus(one);
-        epoch_defer(&one->bus->calls, &one->deferred, free_deferred);
+        assert(!region->children);
+        unlink_from_bus(region);
+        epoch_defer(&region->bus->calls, &region->deferred, free_deferred);
+        region = target;
     }
 }
 

@@ -106,7 +106,7 @@ static int send_all(int fd, struct msghdr *msg, size_t size, uint64_t deadline)
             msg->msg_iov->iov_base = (uint8_t *)msg->msg_iov->iov_base + n;
             msg->msg_iov->iov_len -= (size_t)n;
             size -= (size_t)n;
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        } else if (errno == EAGAIN) {
             ret = wait_for(fd, POLLOUT, deadline);
         } else if (errno == ETOOMANYREFS) {
             ret = wait_for_room(deadline);
@@ -225,16 +225,15 @@ static int receive_bytes(int fd, void *data, size_t size, struct handover_fds *f
         ssize_t n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 
         if (n < 0) {
-            bool not_yet = errno == EAGAIN || errno == EWOULDBLOCK;
+            bool not_yet = errno == EAGAIN;
 
             ret = not_yet ? wait_for(fd, POLLIN, deadline) : errno == EINTR ? 0 : -errno;
             continue;
         }
         for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg); cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
-            if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {
-                int kept = keep_fds(cmsg, most, fds);
-
-                ret = ret < 0 ? ret : kept;
+            /* A socket of this family brings nothing of another level, and descriptors once. */
+            if (cmsg->cmsg_type == SCM_RIGHTS) {
+                ret = keep_fds(cmsg, most, fds);
             }
         }
         if (ret == 0 && (msg.msg_flags & MSG_CTRUNC)) {

@@ -8,7 +8,9 @@
 
 #include <viommu/device.h>
 
+#include "common/foreign.h"
 #include "relay.h"
+#include "vfio_user/interrupts.h"
 #include "vfio_user/remote.h"
 
 static void answer(struct relay *relay, const struct vfio_user_header *header, int error,
@@ -63,6 +65,7 @@ static void end_command(struct relay_command *command)
 
     relay->command_count--;
     relay->command_bytes -= command->bytes;
+    relay->giving &= !command->eventfds;
     command->used = false;
 }
 
@@ -73,9 +76,15 @@ static bool is_access(const struct relay_command *command,
            memcmp(reply->data, &command->access, sizeof(command->access)) == 0;
 }
 
+/* The client, which closes them one day, shall not wait for whoever is behind one. */
 static bool is_io_fds(const struct relay_command *command,
                       const struct viommu_vfio_user_reply *reply)
 {
+    for (unsigned i = 0; i < reply->fd_count; i++) {
+        if (!foreign_closes_at_once(reply->fds[i])) {
+            return false;
+        }
+    }
     return reply->size >= sizeof(struct vfio_user_region_io_fds) && reply->size <= command->room &&
            reply->fd_count <= VFIO_USER_MAX_FDS;
 }
@@ -121,15 +130,20 @@ static void replied(void *opaque, const struct viommu_vfio_user_reply *reply)
     struct relay_command *command = opaque;
     struct relay *relay = command->relay;
 
-    if (reply->error == 0 && relay->broken == 0 && pass_back(command, reply)) {
+    command->error = command->error ? command->error : reply->error;
+    if (command->parts > 1) {
+        command->parts--;
+        return;
+    }
+    if (command->error == 0 && relay->broken == 0 && pass_back(command, reply)) {
         end_command(command);
         return;
     }
-    if (reply->error == 0 && relay->broken == 0) {
+    if (command->error == 0 && relay->broken == 0) {
         relay->broken = -EPROTO;
     }
     command->refused = true;
-    command->error = reply->error ? reply->error : -EPROTO;
+    command->error = command->error ? command->error : -EPROTO;
 }
 
 void relay_commands_settle(struct relay *relay)
@@ -149,14 +163,14 @@ void relay_commands_settle(struct relay *relay)
     }
 }
 
-/* There will be no answer: one is given as by a device that is down. A reset waits. */
+/* There will be no answer: one is given as by a device that is down. A reset waits for the far server
+ * to be joined again. */
 static void answer_dead(struct relay *relay, struct relay_command *command)
 {
     const struct vfio_user_header *header = &command->header;
 
     switch (header->command) {
     case VFIO_USER_DEVICE_RESET:
-        command->waiting = true;
         command->refused = false;
         return;
     case VFIO_USER_REGION_READ:
@@ -195,7 +209,7 @@ void relay_commands_reset(struct relay *relay, int error)
     for (unsigned i = 0; i < RELAY_COMMANDS_MAX && relay->command_count > 0; i++) {
         struct relay_command *command = &relay->commands[i];
 
-        if (command->used && command->waiting) {
+        if (command->used) {
             answer(relay, &command->header, error, &(struct vfio_user_remote_answer){0});
             end_command(command);
         }
@@ -209,6 +223,7 @@ void relay_commands_drop(struct relay *relay)
     }
     relay->command_count = 0;
     relay->command_bytes = 0;
+    relay->giving = false;
 }
 
 /* ---- the client's commands ------------------------------------------------------------------ */
@@ -380,6 +395,53 @@ static void remember(struct relay *relay, const struct vfio_irq_set *set,
     }
 }
 
+/* So many of a range that has eventfds. Returns what viommu_vfio_user_send does. */
+static int give_part(struct relay_command *command, const struct vfio_irq_set *set)
+{
+    struct relay *relay = command->relay;
+    int fds[VFIO_USER_MAX_FDS];
+
+    for (uint32_t i = 0; i < set->count; i++) {
+        fds[i] = relay_vectors_give(&relay->vectors, set->index, set->start + i);
+        if (fds[i] < 0) {
+            return fds[i];
+        }
+    }
+    return viommu_vfio_user_send(relay->far, VFIO_USER_DEVICE_SET_IRQS, set, sizeof(*set), NULL, 0,
+                                 fds, set->count, replied, command);
+}
+
+/*
+ * A range that has eventfds, which are remembered already: in as many commands as it takes, because
+ * the far server may take fewer descriptors with one than we do. The client is answered when all
+ * are.
+ */
+static void give_vectors(struct relay_command *command, const struct vfio_irq_set *set)
+{
+    struct relay *relay = command->relay;
+    size_t max = viommu_vfio_user_fds_max(relay->far);
+    struct vfio_irq_set part = *set;
+    int ret = max > 0 ? 0 : -ENOTSUP;
+
+    part.argsz = sizeof(part);
+    relay->passed_on++;
+    for (uint32_t done = 0; ret == 0 && done < set->count; done += part.count) {
+        part.start = set->start + done;
+        part.count = set->count - done < max ? set->count - done : (uint32_t)max;
+        ret = give_part(command, &part);
+        command->parts += ret == 0;
+    }
+    if (ret < 0 && command->parts > 0) {
+        command->error = ret; /* told when the others are answered */
+    } else if (ret == -EPIPE) {
+        answer_dead(relay, command);
+    } else if (ret < 0) {
+        relay_vectors_set(&relay->vectors, set->index, set->start, set->count, NULL);
+        answer_error(relay, &command->header, ret);
+        end_command(command);
+    }
+}
+
 static void set_irqs(struct relay *relay, struct vfio_user_message *message)
 {
     struct relay_command *command;
@@ -388,6 +450,9 @@ static void set_irqs(struct relay *relay, struct vfio_user_message *message)
 
     memcpy(&set, message->payload, sizeof(set));
     ret = check_set(relay, &set, message->payload_size - sizeof(set), message->n_fds);
+    if (ret == 0) {
+        ret = vfio_user_interrupts_accept(message->fds, message->n_fds);
+    }
     if (ret == 0) {
         ret = relay_vectors_reserve(&relay->vectors, &relay->info, set.index);
     }
@@ -401,12 +466,15 @@ static void set_irqs(struct relay *relay, struct vfio_user_message *message)
         return;
     }
     command = begin_command(relay, &message->header, 0);
-    command->eventfds = set.flags & VFIO_IRQ_SET_DATA_EVENTFD;
+    command->eventfds = relay->giving = set.flags & VFIO_IRQ_SET_DATA_EVENTFD;
     command->index = set.index;
     command->start = set.start;
     command->count = set.count;
-    if (pass_on(command, message,
-                sizeof(set) + (set.flags & VFIO_IRQ_SET_DATA_BOOL ? set.count : 0))) {
+    if (message->n_fds > 0) {
+        remember(relay, &set, message);
+        give_vectors(command, &set);
+    } else if (pass_on(command, message,
+                       sizeof(set) + (set.flags & VFIO_IRQ_SET_DATA_BOOL ? set.count : 0))) {
         remember(relay, &set, message);
     }
 }
@@ -486,7 +554,6 @@ static void reset(struct relay *relay, const struct vfio_user_message *message)
     if (relay->state == RELAY_UP) {
         pass_on(command, message, 0);
     } else {
-        command->waiting = true;
         relay_join_now(relay);
     }
 }

@@ -24,7 +24,7 @@ void relay_commands_settle(struct relay *relay);
  * whether any does. */
 bool relay_commands_lose(struct relay *relay);
 
-/* Answer the resets that wait: 0, or a negative errno. */
+/* Answer the resets that wait, when no other command is under way: 0, or a negative errno. */
 void relay_commands_reset(struct relay *relay, int error);
 
 /* The client is gone: no answers. */

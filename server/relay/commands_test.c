@@ -3,12 +3,14 @@
 #include "commands.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +18,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "support/fds.h"
 #include "test_far.h"
 #include "vfio_user/test_client.h"
 
@@ -240,6 +243,28 @@ static void io_fds_are_passed(void **state)
     test_relay_attach(&test);
 }
 
+/* Who closes such a one may wait. */
+static void io_fds_that_are_not_passed(void **state)
+{
+    struct vfio_user_region_io_fds io = {.argsz = sizeof(io)};
+    socklen_t size = sizeof(int);
+    int domain, end;
+
+    (void)state;
+    test.far.file = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(
+        test_relay_command(&test, VFIO_USER_DEVICE_GET_REGION_IO_FDS, &io, sizeof(io), NULL), -EIO);
+    assert_int_equal(test.relay.state, RELAY_DOWN);
+    test.far.file = -1;
+    end = dup(STDERR_FILENO) + 64;
+    for (int fd = 3; fd < end; fd++) { /* what it sent, and what was put aside */
+        if (fd == end - 64 ||
+            (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_INET)) {
+            close(fd);
+        }
+    }
+}
+
 static void eventfds_go_to_the_far_server(void **state)
 {
     int fds[3];
@@ -262,6 +287,145 @@ static void eventfds_go_to_the_far_server(void **state)
                      0);
     assert_int_equal(test.far.count[VFIO_USER_DEVICE_SET_IRQS], 4);
     test_close_all(fds, 3);
+}
+
+/* ---- eventfds -------------------------------------------------------------------------------- */
+
+/* The far server leaves, and another one comes, which takes so many descriptors with a message. */
+static void another_one(unsigned max_fds)
+{
+    if (test.relay.state == RELAY_UP) {
+        assert_int_equal(test_relay_read32(&test, 0, 0, &value), 0); /* it is known to the client */
+    }
+    test_far_leave(&test.far);
+    test_relay_until(&test, RELAY_DOWN);
+    test.far.max_fds = max_fds;
+    test_far_listen(&test.far);
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_RESET, NULL, 0, NULL), 0);
+}
+
+/* It takes three, and eight are given. */
+static void eventfds_go_in_parts(void **state)
+{
+    const uint32_t msix = VFIO_PCI_MSIX_IRQ_INDEX;
+    int fds[8];
+
+    (void)state;
+    another_one(3);
+    test_open_eventfds(fds, 8);
+    assert_int_equal(test_relay_set_eventfds(&test, msix, 10, 8, fds, 8), 0);
+    assert_int_equal(test.far.count[VFIO_USER_DEVICE_SET_IRQS], 3);
+    assert_int_equal(test.relay.command_count, 0);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_int_equal(eventfd_write(test.far.eventfds[10 + i], 1), 0);
+        assert_int_equal(test_eventfd_count(fds[i]), 1);
+    }
+    /* One of three is refused: so is all of it. */
+    test.far.odd_command = VFIO_USER_DEVICE_SET_IRQS;
+    for (unsigned i = 0; i < 3; i++) {
+        test.far.odd = TEST_ODD_REFUSE;
+        test.far.odd_skip = i;
+        test.far.odd_times = 1;
+        assert_int_equal(test_relay_set_eventfds(&test, msix, 20, 8, fds, 8), -EBUSY);
+        assert_int_equal(test.relay.vectors.fds[msix][20], -1);
+        assert_int_equal(test.relay.vectors.fds[msix][27], -1);
+        assert_true(test.relay.vectors.fds[msix][10] >= 0);
+        assert_int_equal(test.relay.command_count, 0);
+    }
+    /* It leaves in the middle: the next one is given all of them. */
+    test.far.odd = TEST_ODD_LEAVE;
+    test.far.odd_skip = 1;
+    assert_int_equal(test_relay_set_eventfds(&test, msix, 20, 8, fds, 8), 0);
+    assert_int_equal(test.relay.command_count, 0);
+    test.far.odd = TEST_ODD_NONE;
+    another_one(1);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_true(test.far.eventfds[10 + i] >= 0);
+        assert_true(test.far.eventfds[20 + i] >= 0);
+    }
+    test_close_all(fds, 8);
+}
+
+/* That is said, and nothing is sent that it would not take. */
+static void one_that_takes_no_descriptors(void **state)
+{
+    int fd;
+
+    (void)state;
+    another_one(0);
+    test_open_eventfds(&fd, 1);
+    assert_int_equal(test_relay_set_eventfds(&test, VFIO_PCI_MSIX_IRQ_INDEX, 1, 1, &fd, 1),
+                     -ENOTSUP);
+    assert_int_equal(test.relay.vectors.fds[VFIO_PCI_MSIX_IRQ_INDEX][1], -1);
+    assert_int_equal(test_relay_set_eventfds(&test, VFIO_PCI_MSIX_IRQ_INDEX, 1, 1, NULL, 0), 0);
+    assert_int_equal(test.relay.state, RELAY_UP);
+    /* A client that has interrupts of the last one cannot go on with it. */
+    another_one(1);
+    assert_int_equal(test_relay_set_eventfds(&test, VFIO_PCI_MSIX_IRQ_INDEX, 1, 1, &fd, 1), 0);
+    test_far_leave(&test.far);
+    test_relay_until(&test, RELAY_DOWN);
+    test.far.max_fds = 0;
+    test_far_listen(&test.far);
+    test_relay_stays_away(&test);
+    assert_int_equal(test.relay.told_error, -ENOTSUP);
+    assert_int_equal(test.far.eventfds[1], -1);
+    close(fd);
+}
+
+static void only_eventfds_are_eventfds(void **state)
+{
+    int fd = memfd_create("test", MFD_CLOEXEC);
+
+    (void)state;
+    assert_int_equal(test_relay_set_eventfds(&test, VFIO_PCI_MSIX_IRQ_INDEX, 1, 1, &fd, 1),
+                     -EINVAL);
+    close(fd);
+}
+
+/* It has none of the client's; and one that was cut off, and lives, none of the next one's. */
+static void isolated_eventfds_are_others(void **state)
+{
+    const uint32_t msix = VFIO_PCI_MSIX_IRQ_INDEX;
+    int fds[2], old;
+    unsigned open;
+
+    (void)state;
+    test_relay_attach(&test);
+    test_open_eventfds(fds, 2);
+    assert_int_equal(test_relay_set_eventfds(&test, msix, 5, 2, fds, 2), 0);
+    old = dup(test.far.eventfds[6]);
+    assert_int_equal(fcntl(old, F_SETFL, 0), 0);
+    assert_true(fcntl(fds[1], F_GETFL) & O_NONBLOCK);
+    assert_int_equal(eventfd_write(old, 1), 0);
+    assert_int_equal(test_eventfd_count(fds[1]), 0);
+    test_relay_step(&test);
+    assert_int_equal(test_eventfd_count(fds[1]), 1);
+    assert_int_equal(test_eventfd_count(fds[0]), 0);
+    /* The client has another one in mind. */
+    assert_int_equal(test_relay_set_eventfds(&test, msix, 6, 1, fds, 1), 0);
+    assert_int_equal(eventfd_write(old, 1), 0);
+    test_relay_step(&test);
+    assert_int_equal(test_eventfd_count(fds[0]), 1);
+
+    another_one(8);
+    assert_int_equal(eventfd_write(old, 1), 0);
+    test_relay_step(&test);
+    assert_int_equal(test_eventfd_count(fds[0]), 0);
+    assert_int_equal(eventfd_write(test.far.eventfds[6], 3), 0);
+    assert_int_equal(eventfd_write(test.far.eventfds[5], 1), 0);
+    test_relay_step(&test);
+    assert_int_equal(test_eventfd_count(fds[0]), 2); /* of each, one */
+    close(old);
+    /* None any more: what it has is not heard. */
+    old = dup(test.far.eventfds[6]);
+    open = support_open_fds();
+    assert_int_equal(test_relay_set_eventfds(&test, msix, 6, 1, NULL, 0), 0);
+    assert_int_equal(support_open_fds(), open - 3); /* its own, ours, and the client's */
+    assert_int_equal(eventfd_write(old, 1), 0);
+    test_relay_step(&test);
+    assert_int_equal(test_eventfd_count(fds[0]), 0);
+    close(old);
+    test_close_all(fds, 2);
 }
 
 static void a_refusal_is_passed_on(void **state)
@@ -376,7 +540,12 @@ int main(void)
         TEST(registers_that_can_be_mapped),
         cmocka_unit_test_setup_teardown(isolated_nothing_is_passed, setup_isolated, teardown),
         TEST_ATTACHED(io_fds_are_passed),
+        TEST_ATTACHED(io_fds_that_are_not_passed),
         TEST_ATTACHED(eventfds_go_to_the_far_server),
+        TEST_ATTACHED(eventfds_go_in_parts),
+        TEST_ATTACHED(one_that_takes_no_descriptors),
+        TEST_ATTACHED(only_eventfds_are_eventfds),
+        cmocka_unit_test_setup_teardown(isolated_eventfds_are_others, setup_isolated, teardown),
         TEST_ATTACHED(accesses_that_cannot_be),
         TEST_ATTACHED(interrupts_that_cannot_be),
         TEST_ATTACHED(a_refusal_is_passed_on),

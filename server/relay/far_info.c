@@ -4,8 +4,8 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "common/foreign.h"
 
 enum {
     ACCESS_FLAGS = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE,
@@ -23,7 +23,7 @@ void far_info_init(struct far_info *info)
 static void drop_file(struct far_region *region)
 {
     if (region->fd >= 0) {
-        close(region->fd);
+        foreign_close(region->fd);
     }
     region->fd = -1;
     region->flags &= ACCESS_FLAGS;
@@ -130,9 +130,10 @@ int far_info_region(struct far_info *info, unsigned index, const void *data, siz
     drop_file(region);
     region->size = answer.size;
     region->flags = answer.size > 0 ? answer.flags & ACCESS_FLAGS : 0;
-    /* More than there was room for is not there: such a region cannot be mapped. */
+    /* More than there was room for is not there: such a region cannot be mapped. Nor can one whose
+     * pages somebody would have to be waited for: the client would do that. */
     if (!files || region->size == 0 || !(answer.flags & VFIO_REGION_INFO_FLAG_MMAP) || n_fds == 0 ||
-        answer.argsz > size) {
+        answer.argsz > size || !foreign_is_file(fds[0])) {
         return 0;
     }
     if (answer.flags & VFIO_REGION_INFO_FLAG_CAPS) {
@@ -201,13 +202,10 @@ size_t far_info_region_answer(const struct far_info *info, unsigned index, uint3
 /* Another file cannot be put in the place of the one that a client has mapped. */
 static bool same_file(int one, int other)
 {
-    struct stat a, b;
+    struct foreign_identity a, b;
 
-    if (one < 0 || other < 0) {
-        return one < 0 && other < 0;
-    }
-    return fstat(one, &a) == 0 && fstat(other, &b) == 0 && a.st_dev == b.st_dev &&
-           a.st_ino == b.st_ino;
+    return foreign_identify(one, &a) == 0 && foreign_identify(other, &b) == 0 &&
+           a.device == b.device && a.inode == b.inode;
 }
 
 const char *far_info_difference(const struct far_info *told, const struct far_info *now)
@@ -230,7 +228,7 @@ const char *far_info_difference(const struct far_info *told, const struct far_in
             memcmp(a->areas, b->areas, a->area_count * sizeof(a->areas[0])) != 0) {
             return "has other regions";
         }
-        if (!same_file(a->fd, b->fd)) {
+        if ((a->flags & VFIO_REGION_INFO_FLAG_MMAP) && !same_file(a->fd, b->fd)) {
             return "has its mapped registers in another file than the client has mapped";
         }
     }

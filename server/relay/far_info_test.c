@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -124,7 +125,7 @@ static void interrupts(void **state)
 static void regions_without_files(void **state)
 {
     struct vfio_region_info region = {.index = 3, .size = 0, .flags = UINT32_MAX};
-    int fd = 0;
+    int fd = 0, no_file;
 
     (void)state;
     assert_int_equal(far_info_region(&info, 3, &region, sizeof(region), &fd, 1, true), 0);
@@ -139,6 +140,11 @@ static void regions_without_files(void **state)
     assert_int_equal(far_info_region(&info, 3, &region, sizeof(region), &fd, 1, false), 0);
     assert_int_equal(info.regions[3].flags, 0);
     assert_int_equal(fd, 0);
+    fd = no_file = eventfd(0, EFD_CLOEXEC);
+    assert_int_equal(far_info_region(&info, 3, &region, sizeof(region), &fd, 1, true), 0);
+    assert_int_equal(info.regions[3].flags, 0);
+    assert_int_equal(fd, no_file);
+    close(fd);
     assert_int_equal(far_info_region(&info, 2, &region, sizeof(region), NULL, 0, true), -EPROTO);
     assert_int_equal(far_info_region(&info, 3, &region, sizeof(region) - 1, NULL, 0, true),
                      -EPROTO);

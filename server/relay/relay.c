@@ -85,6 +85,7 @@ static void leave(struct relay *relay)
         viommu_vfio_user_destroy(relay->far);
         relay->far = NULL;
     }
+    relay_vectors_cut(&relay->vectors);
     far_info_fini(&relay->fresh);
     relay->state = RELAY_DOWN;
     relay->broken = 0;
@@ -133,7 +134,8 @@ static void lose(struct relay *relay, int error, const char *what)
 
 static void advance(struct relay *relay);
 
-/* Take in the answer to the question of this step. */
+/* Take in the answer to the question of this step. There is one question at a time, and none after
+ * something went wrong. */
 static int learn(struct relay *relay, const struct viommu_vfio_user_reply *reply)
 {
     switch (relay->step) {
@@ -180,9 +182,6 @@ static void answered(void *opaque, const struct viommu_vfio_user_reply *reply)
     struct relay *relay = opaque;
     int ret = reply->error ? reply->error : learn(relay, reply);
 
-    if (relay->broken) {
-        return;
-    }
     if (ret < 0) {
         relay->broken = ret;
         return;
@@ -219,8 +218,9 @@ static void ask_for_irqs(struct relay *relay)
     ask(relay, VFIO_USER_DEVICE_GET_IRQ_INFO, &info, sizeof(info), -1);
 }
 
-static void give_vector(struct relay *relay, int eventfd)
+static void give_vector(struct relay *relay)
 {
+    int fd = relay_vectors_give(&relay->vectors, relay->index, relay->vector);
     const struct vfio_irq_set set = {
         .argsz = sizeof(set),
         .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
@@ -229,7 +229,14 @@ static void give_vector(struct relay *relay, int eventfd)
         .count = 1,
     };
 
-    ask(relay, VFIO_USER_DEVICE_SET_IRQS, &set, sizeof(set), eventfd);
+    if (fd < 0) {
+        relay->broken = fd;
+    } else if (viommu_vfio_user_fds_max(relay->far) == 0) {
+        relay->broken = -ENOTSUP;
+        tell(relay, -ENOTSUP, "takes no descriptors, and cannot be given the client's interrupts");
+    } else {
+        ask(relay, VFIO_USER_DEVICE_SET_IRQS, &set, sizeof(set), fd);
+    }
 }
 
 /* All is known: is it what the client was told? */
@@ -295,8 +302,6 @@ static void subscribe(struct relay *relay)
 /* Do what the step says; where it says nothing, the next one. */
 static void advance(struct relay *relay)
 {
-    int eventfd;
-
     if (relay->step == RELAY_STEP_IRQS && relay->index == relay->fresh.irq_count) {
         if (!is_expected(relay)) {
             return;
@@ -307,9 +312,8 @@ static void advance(struct relay *relay)
         begin_step(relay, RELAY_STEP_VECTORS);
     }
     if (relay->step == RELAY_STEP_VECTORS) {
-        eventfd = relay_vectors_next(&relay->vectors, &relay->index, &relay->vector);
-        if (eventfd >= 0) {
-            give_vector(relay, eventfd);
+        if (relay_vectors_next(&relay->vectors, &relay->index, &relay->vector)) {
+            give_vector(relay);
             return;
         }
         begin_step(relay, RELAY_STEP_MEMORY);
@@ -329,11 +333,8 @@ static void advance(struct relay *relay)
     case RELAY_STEP_RESET:
         ask(relay, VFIO_USER_DEVICE_RESET, NULL, 0, -1);
         break;
-    case RELAY_STEP_MEMORY:
+    default: /* RELAY_STEP_MEMORY */
         subscribe(relay);
-        break;
-    default:
-        break;
     }
 }
 
@@ -512,13 +513,14 @@ static void client_left(void *opaque)
 }
 
 /* Nothing is taken in from a client that has to wait for what the device is, nor while the far
- * server is given what the client has. */
+ * server is given what the client has; nor before it is known which eventfds it has. */
 static bool full(const void *opaque)
 {
     const struct relay *relay = opaque;
 
     return (relay->state == RELAY_JOINING && (!relay->told || relay->step >= RELAY_STEP_VECTORS)) ||
-           relay->command_count == RELAY_COMMANDS_MAX || relay->command_bytes >= RELAY_BYTES_MAX;
+           relay->giving || relay->command_count == RELAY_COMMANDS_MAX ||
+           relay->command_bytes >= RELAY_BYTES_MAX;
 }
 
 static const struct vfio_user_remote_ops remote_ops = {
@@ -540,6 +542,7 @@ int relay_open(struct relay *relay, struct loop *loop, const struct relay_config
     relay->pause_ms = PAUSE_MIN_MS;
     far_info_init(&relay->fresh);
     far_info_init(&relay->info);
+    relay_vectors_init(&relay->vectors, config->isolate ? loop : NULL);
     relay->function.name = config->name;
     relay->function.opaque = relay;
     relay->function.remote = &remote_ops;

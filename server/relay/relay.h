@@ -7,7 +7,8 @@
  * said of its device, passed on, and answered when the far server has answered (commands.c). What
  * the device may reach of the guest's memory is the unit's to say: the far server is told of
  * mappings as they are made and taken away, by the vfio-user backend (viommu/vfio_user.h). Memory
- * that the client offers on the device's own connection is nobody's: the unit has its own.
+ * that the client offers on the device's own connection is nobody's: the unit has its own. A far
+ * server that is isolated does not get the client's eventfds either, but others (vectors.h).
  *
  * States.
  *
@@ -76,11 +77,11 @@ struct relay_command {
     struct relay *relay;
     bool used;
     bool refused; /* the far server answered with an error, or there was no answer */
-    bool waiting; /* a reset: for the far server to be joined again */
     int error;
     struct vfio_user_header header;
     struct vfio_user_region_access access;
-    bool eventfds; /* of SET_IRQS: it gives eventfds to these, or takes them away */
+    bool eventfds;  /* of SET_IRQS: it gives eventfds to these, or takes them away */
+    unsigned parts; /* of that: commands in its place that are not answered yet */
     uint32_t index;
     uint32_t start;
     uint32_t count;
@@ -129,6 +130,7 @@ struct relay {
     struct relay_command commands[RELAY_COMMANDS_MAX];
     unsigned command_count;
     size_t command_bytes;
+    bool giving; /* one of them gives eventfds, or takes them away: the next has to wait for it */
 
     uint64_t passed_on; /* commands */
     uint64_t answered_dead;

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -220,6 +221,109 @@ static void joining_can_fail_anywhere(void **state)
     }
 }
 
+/* It is left because of this error, and not for being late. */
+static void is_left_for(int error)
+{
+    test_far_leave(&test.far);
+    test_far_listen(&test.far);
+    test_relay_until(&test, RELAY_DOWN);
+    test_relay_until(&test, RELAY_JOINING);
+    test_relay_until(&test, RELAY_DOWN);
+    assert_int_equal(test.relay.told_error, error);
+    test.relay.pause_ms = 1;
+}
+
+static void one_that_refuses_a_reset(void **state)
+{
+    (void)state;
+    test_relay_until(&test, RELAY_UP);
+    test.far.odd_command = VFIO_USER_DEVICE_RESET;
+    test.far.odd = TEST_ODD_REFUSE;
+    is_left_for(-EBUSY);
+    test.far.odd = TEST_ODD_NONE;
+    test_relay_until(&test, RELAY_UP);
+}
+
+/* The guest's pages are smaller. */
+static void one_that_has_large_pages(void **state)
+{
+    (void)state;
+    test_relay_until(&test, RELAY_UP);
+    test.far.capabilities = ",\"pgsizes\":65536";
+    is_left_for(-ENOTSUP);
+    test.far.capabilities = NULL;
+    test_relay_until(&test, RELAY_UP);
+}
+
+/* Pauses grow while it comes and goes; not for one that stayed long. */
+static void pauses_grow(void **state)
+{
+    (void)state;
+    test_relay_until(&test, RELAY_UP);
+    for (unsigned i = 0; i < 3; i++) {
+        test_far_leave(&test.far);
+        test_far_listen(&test.far);
+        test_relay_until(&test, RELAY_DOWN);
+        assert_int_equal(test.relay.pause_ms, 200u << i);
+        test_relay_until(&test, RELAY_UP);
+    }
+    test.relay.up_since -= 10000;
+    test_far_leave(&test.far);
+    test_far_listen(&test.far);
+    test_relay_until(&test, RELAY_DOWN);
+    assert_int_equal(test.relay.pause_ms, 200);
+}
+
+/* One that does not say that it has mapped what it was told of does not hold the device up. */
+static void mappings_take_too_long(void **state)
+{
+    (void)state;
+    test_relay_map(&test, 16);
+    test_relay_until(&test, RELAY_UP);
+    test.far.odd_command = VFIO_USER_DMA_MAP;
+    test.far.odd = TEST_ODD_SILENT;
+    test_far_leave(&test.far);
+    test_far_listen(&test.far);
+    test_relay_until(&test, RELAY_DOWN);
+    test_relay_wait(&test, is_being_told);
+    test_relay_for(&test, 20);
+    assert_int_equal(test.relay.state, RELAY_JOINING);
+    test.relay.deadline = clock_ms();
+    test_relay_until(&test, RELAY_UP);
+    assert_int_equal(test.relay.joins, 2);
+    test.far.odd = TEST_ODD_NONE;
+}
+
+/* There are too few descriptors: it is tried again, and none is lost. */
+static void descriptors_are_used_up(void **state)
+{
+    struct rlimit whole, little;
+    rlim_t spare = 0;
+
+    (void)state;
+    test_relay_until(&test, RELAY_UP);
+    test_far_leave(&test.far);
+    test_far_listen(&test.far);
+    test_relay_until(&test, RELAY_DOWN);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &whole), 0);
+    for (little = whole; test.relay.state == RELAY_DOWN; spare++) {
+        int next = dup(0);
+
+        assert_true(next >= 0);
+        close(next);
+        little.rlim_cur = (rlim_t)next + spare;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &little), 0);
+        relay_join_now(&test.relay);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &whole), 0);
+        if (test.relay.state == RELAY_DOWN) {
+            assert_int_equal(test.relay.told_error, -EMFILE);
+            assert_null(test.relay.far);
+        }
+    }
+    assert_true(spare > 3); /* a socket, and what tells of work */
+    test_relay_until(&test, RELAY_UP);
+}
+
 static void what_is_under_way_when_it_dies(void **state)
 {
     struct vfio_user_region_access access = {.offset = 8, .count = 4};
@@ -241,6 +345,12 @@ static void what_is_under_way_when_it_dies(void **state)
     assert_int_equal(
         test_relay_command(&test, VFIO_USER_DEVICE_GET_REGION_IO_FDS, &io, sizeof(io), NULL), -EIO);
     test_relay_until(&test, RELAY_UP);
+    test.far.odd = TEST_ODD_SHORT;
+    assert_int_equal(
+        test_relay_command(&test, VFIO_USER_DEVICE_GET_REGION_IO_FDS, &io, sizeof(io), NULL), -EIO);
+    assert_int_equal(test.relay.told_error, -EPROTO);
+    test_relay_until(&test, RELAY_UP);
+    test.far.odd = TEST_ODD_LEAVE;
 
     test.far.odd_command = VFIO_USER_DEVICE_SET_IRQS;
     assert_int_equal(test_relay_set_irqs(&test,
@@ -370,6 +480,44 @@ static void interrupts_for_one_that_just_left(void **state)
     assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_RESET, NULL, 0, NULL), 0);
     assert_true(test.far.eventfds[4] >= 0);
     test_close_all(&fd, 1);
+}
+
+/* One of two commands for the same interrupt is refused: what the other brought is not forgotten
+ * for that. */
+static void interrupts_that_are_refused_once(void **state)
+{
+    const struct vfio_irq_set set = {
+        .argsz = sizeof(set),
+        .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+        .index = VFIO_PCI_MSIX_IRQ_INDEX,
+        .start = 4,
+        .count = 1,
+    };
+    struct test_answer answer;
+    int fds[2];
+
+    (void)state;
+    assert_int_equal(test_relay_read32(&test, 0, 0x10, &value), 0);
+    test_open_eventfds(fds, 2);
+    test.far.odd_command = VFIO_USER_DEVICE_SET_IRQS;
+    test.far.odd = TEST_ODD_REFUSE;
+    test.far.odd_times = 1;
+    for (unsigned i = 0; i < 2; i++) {
+        test_relay_send(&test, VFIO_USER_DEVICE_SET_IRQS, 0, &set, sizeof(set), &fds[i], 1);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        while (!test_relay_receive(&test, &answer)) {
+            test_relay_step(&test);
+        }
+        assert_int_equal(answer.error, i == 0 ? -EBUSY : 0);
+    }
+    test_far_leave(&test.far);
+    test_far_listen(&test.far);
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_RESET, NULL, 0, NULL), 0);
+    assert_true(test.far.eventfds[4] >= 0);
+    assert_int_equal(eventfd_write(test.far.eventfds[4], 1), 0);
+    assert_int_equal(test_eventfd_count(fds[1]), 1);
+    test_close_all(fds, 2);
 }
 
 /* What the client asks while the far server is given what there is waits for that. */
@@ -543,6 +691,10 @@ static void nobody_there_at_the_start(void **state)
 
     (void)state;
     assert_int_equal(relay_open(&relay, &test.loop, &config), -ENOENT);
+    assert_int_equal(relay.config.answer_ms, RELAY_ANSWER_MS);
+    assert_int_equal(relay.config.join_ms, RELAY_JOIN_MS);
+    assert_int_equal(test.relay.config.answer_ms, TEST_ANSWER_MS);
+    assert_int_equal(test.relay.config.join_ms, TEST_JOIN_MS);
     config.path = "";
     assert_int_equal(relay_open(&relay, &test.loop, &config), -ENOENT);
 }
@@ -558,10 +710,16 @@ int main(void)
         TEST_ATTACHED(memory_leaves_a_server_that_is_slow),
         TEST_ATTACHED(memory_leaves_a_server_that_refuses),
         TEST(joining_can_fail_anywhere),
+        TEST(one_that_refuses_a_reset),
+        TEST(one_that_has_large_pages),
+        TEST(pauses_grow),
+        TEST(mappings_take_too_long),
+        TEST(descriptors_are_used_up),
         TEST_ATTACHED(what_is_under_way_when_it_dies),
         TEST_ATTACHED(nonsense_is_as_good_as_death),
         TEST_ATTACHED(down_and_back),
         TEST_ATTACHED(interrupts_for_one_that_just_left),
+        TEST_ATTACHED(interrupts_that_are_refused_once),
         TEST_ATTACHED(nothing_changes_while_it_is_set_up),
         TEST_ATTACHED(it_comes_back_by_itself),
         TEST_ATTACHED(one_that_hangs_while_it_is_down),

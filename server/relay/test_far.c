@@ -91,6 +91,8 @@ static bool far_answer(struct test_far *far, const struct vfio_user_message *com
     if (odd != TEST_ODD_NONE && far->odd_skip > 0) {
         far->odd_skip--;
         odd = TEST_ODD_NONE;
+    } else if (odd != TEST_ODD_NONE && far->odd_times > 0 && --far->odd_times == 0) {
+        far->odd = TEST_ODD_NONE;
     }
     if (size > 0) {
         memcpy(bytes, data, size);
@@ -179,6 +181,7 @@ static bool answer_irqs(struct test_far *far, struct vfio_user_message *command)
     memcpy(&set, command->payload, sizeof(set));
     if (set.index == VFIO_PCI_MSIX_IRQ_INDEX && (set.flags & VFIO_IRQ_SET_DATA_EVENTFD)) {
         assert_true(set.start + set.count <= far->vectors);
+        assert_true(command->n_fds <= far->max_fds);
         assert_true(command->n_fds == 0 || command->n_fds == set.count);
         for (unsigned i = 0; i < set.count; i++) {
             int *place = &far->eventfds[set.start + i];
@@ -220,9 +223,17 @@ static bool answer_access(struct test_far *far, const struct vfio_user_message *
     return far_answer(far, command, 0, answer, sizeof(access), -1);
 }
 
+static bool answer_version(struct test_far *far, const struct vfio_user_message *command)
+{
+    char answer[64] = {0};
+    int size = snprintf(answer + 4, sizeof(answer) - 4, "{\"capabilities\":{\"max_msg_fds\":%u%s}}",
+                        far->max_fds, far->capabilities ? far->capabilities : "");
+
+    return far_answer(far, command, 0, answer, (size_t)size + 5, -1);
+}
+
 static bool handle(struct test_far *far, struct vfio_user_message *command)
 {
-    static const char version[] = "\0\0\0\0{\"capabilities\":{\"max_msg_fds\":8}}";
     const struct vfio_user_device_info device = {
         .argsz = sizeof(device),
         .flags = VFIO_DEVICE_FLAGS_PCI | (far->no_reset ? 0 : VFIO_DEVICE_FLAGS_RESET),
@@ -238,7 +249,7 @@ static bool handle(struct test_far *far, struct vfio_user_message *command)
     }
     switch (command->header.command) {
     case VFIO_USER_VERSION:
-        return far_answer(far, command, 0, version, sizeof(version), -1);
+        return answer_version(far, command);
     case VFIO_USER_DMA_MAP:
         far->mapped_files += command->n_fds;
         return far_answer(far, command, 0, NULL, 0, -1);
@@ -311,6 +322,7 @@ void test_relay_open(struct test_relay *test, bool isolate)
     test->far.path = test->path;
     test->far.listener = test->far.file = -1;
     test->far.vectors = TEST_VECTORS;
+    test->far.max_fds = VFIO_USER_MAX_FDS;
     memset(test->far.eventfds, 0xff, sizeof(test->far.eventfds));
     test_far_listen(&test->far);
     wanted.path = test->path;

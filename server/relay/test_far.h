@@ -44,8 +44,10 @@ struct test_far {
     unsigned connections; /* ever */
     uint16_t odd_command;
     enum test_odd odd;
-    unsigned odd_skip; /* answer so many of them as one should */
-    bool hold;         /* take nothing in */
+    unsigned odd_skip;        /* answer so many of them as one should */
+    unsigned odd_times;       /* and then so many as they should not be; 0: all */
+    const char *capabilities; /* more that it names, a comma first; or NULL */
+    bool hold;                /* take nothing in */
 
     /* The device. */
     uint8_t bar[TEST_BAR_SIZE];
@@ -54,6 +56,7 @@ struct test_far {
     int file;       /* -1: BAR0 cannot be mapped */
     unsigned areas; /* of it, that can; 0: all */
     bool no_reset;
+    unsigned max_fds;           /* it takes with one message */
     int eventfds[TEST_VECTORS]; /* of MSI-X, on this connection */
 
     unsigned count[16];         /* commands, by number, on this connection */

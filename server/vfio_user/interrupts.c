@@ -6,10 +6,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "../shared_eventfd.h"
 
 void vfio_user_interrupts_init(struct vfio_user_interrupts *interrupts)
 {
@@ -83,19 +84,10 @@ int vfio_user_interrupts_info(const struct vfio_user_interrupts *interrupts,
     return 0;
 }
 
-/*
- * Write to an eventfd without ever waiting: one that a client filled up to its limit is skipped (it
- * is readable as it is, so no interrupt is lost). It was made non-blocking when it came, but the
- * client shares that flag with us; the poll keeps a client that turned it off from stopping us, but
- * for one that fills it between our poll and our write: that client stops the server of its own.
- */
+/* One that a client filled up to its limit is readable as it is, so no interrupt is lost. */
 static void signal_eventfd(struct vfio_user_interrupts *interrupts, int eventfd)
 {
-    struct pollfd pollfd = {.fd = eventfd, .events = POLLOUT};
-    uint64_t one = 1;
-
-    if (poll(&pollfd, 1, 0) == 1 && (pollfd.revents & POLLOUT) &&
-        write(eventfd, &one, sizeof(one)) == sizeof(one)) {
+    if (shared_eventfd_signal(eventfd)) {
         interrupts->signalled++;
     }
 }

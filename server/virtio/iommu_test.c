@@ -3,6 +3,7 @@
  * Tests of the virtio-iommu as a PCI function: a driver offers requests by the rings, and an edu
  * behind it does DMA that goes where the requests say. Those that are pending: pending_test.c.
  */
+#include "support/fds.h"
 #include "virtio/test_iommu.h"
 
 #include <errno.h>
@@ -11,6 +12,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -297,6 +300,33 @@ static void memory_goes(void **state)
     assert_true(test_dma_write(IOVA));
 }
 
+/* There are too few descriptors: no device, and none is lost. */
+static void descriptors_are_used_up(void **state)
+{
+    static const struct viommu_virtio_config config = {.probe_size = 64};
+    static struct virtio_iommu other;
+    struct rlimit whole, little;
+    unsigned before = support_open_fds();
+    rlim_t spare = 0;
+    int ret, next = dup(0);
+
+    (void)state;
+    assert_true(next >= 0);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &whole), 0);
+    for (little = whole, ret = -EMFILE; ret < 0; spare++) {
+        little.rlim_cur = (rlim_t)next + spare;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &little), 0);
+        ret = virtio_iommu_init(&other, "other", &config, NULL);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &whole), 0);
+        assert_true(ret == 0 || ret == -EMFILE);
+        assert_true(ret == 0 || support_open_fds() == before);
+    }
+    assert_true(spare > 6); /* memory, unit, and our own */
+    virtio_iommu_fini(&other);
+    assert_int_equal(support_open_fds(), before);
+}
+
 static void resets(void **state)
 {
     (void)state;
@@ -343,6 +373,7 @@ int main(void)
         TEST(buffers_that_are_none),
         TEST(floods_of_faults_are_bounded),
         TEST(memory_goes),
+        TEST(descriptors_are_used_up),
         TEST(resets),
         TEST(bypass_needs_its_feature),
     };

@@ -16,7 +16,6 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +23,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <viommu/vhost.h>
@@ -32,6 +30,7 @@
 #include "clock.h"
 #include "log.h"
 #include "loop.h"
+#include "shared_eventfd.h"
 #include "unix_socket.h"
 #include "virtio/pci.h"
 
@@ -70,7 +69,7 @@ struct net_ring {
     enum ring_state state;
     uint16_t next; /* where to go on */
     bool lost;     /* the far process left without saying: the used ring has it */
-    int kick;
+    int kick;      /* -1: none yet for the next far process; so of call */
     struct loop_source call;
 };
 
@@ -126,33 +125,9 @@ static void update_link(struct virtio_net *net)
 
 /* ---- rings ---- */
 
-/* One whose counter is full is readable as it is. The far process shares the flag that keeps us from
- * waiting for room in it, and can turn that off: so it is asked first. */
-static void signal_fd(int fd)
-{
-    struct pollfd pollfd = {.fd = fd, .events = POLLOUT};
-    uint64_t one = 1;
-
-    if (poll(&pollfd, 1, 0) != 1 || !(pollfd.revents & POLLOUT) ||
-        write(fd, &one, sizeof(one)) < 0) {
-        return;
-    }
-}
-
-/* Was it signalled? Never waits, whatever the far process has made of it. */
-static bool take_signal(int fd)
-{
-    uint64_t count;
-    const struct iovec into = {.iov_base = &count, .iov_len = sizeof(count)};
-    ssize_t n = preadv2(fd, &into, 1, -1, RWF_NOWAIT);
-
-    if (n < 0 && errno == EOPNOTSUPP) {
-        n = read(fd, &count, sizeof(count)); /* Linux before 5.12 */
-    }
-    return n == sizeof(count);
-}
-
-/* Has the far process told what the driver has settled on. Returns whether that holds now. */
+/* Has the far process told what the driver has settled on. Returns whether that holds now. No ring
+ * runs then: what was accepted is forgotten only with the driver or with the far process, when all
+ * are idle or cut. */
 static bool accept_far(struct virtio_net *net)
 {
     uint64_t settled = virtio_pci_settled(&net->pci), far;
@@ -164,9 +139,6 @@ static bool accept_far(struct virtio_net *net)
     far = viommu_vhost_features(net->vhost);
     ret =
         settled & ~(far | OWN_FEATURES) ? -ENOTSUP : viommu_vhost_accept(net->vhost, settled & far);
-    if (ret == -EBUSY || ret == -EAGAIN) {
-        return false; /* a ring is still stopping: this is asked again when it has */
-    }
     net->accepted = ret == 0;
     net->unsuitable = ret < 0;
     if (net->unsuitable) {
@@ -209,7 +181,7 @@ static void start_ring(struct virtio_net *net, unsigned queue)
         return;
     }
     own->state = RING_RUNS;
-    signal_fd(own->kick); /* there may be something in it already */
+    (void)shared_eventfd_signal(own->kick); /* there may be something in it already */
 }
 
 static void stop_ring(struct virtio_net *net, unsigned queue)
@@ -296,10 +268,69 @@ static void called(void *opaque, uint32_t events)
     struct virtio_net *net = ring->net;
 
     (void)events;
-    if (take_signal(ring->call.fd)) {
+    if (ring->call.fd >= 0 && shared_eventfd_take(ring->call.fd)) {
         net->calls++;
         virtio_pci_interrupt(&net->pci, (unsigned)(ring - net->rings));
     }
+}
+
+/* ---- eventfds, of which each far process gets new ones ---- */
+
+static void unwatch(struct virtio_net *net, struct loop_source *source)
+{
+    if (source->fd >= 0) {
+        loop_remove(net->setup.loop, source);
+        close(source->fd);
+        source->fd = -1;
+    }
+}
+
+static int watch(struct virtio_net *net, struct loop_source *source, int fd,
+                 void (*then)(void *opaque, uint32_t events), void *opaque)
+{
+    *source = (struct loop_source){.fd = fd, .events = EPOLLIN, .ready = then, .opaque = opaque};
+    return loop_add(net->setup.loop, source);
+}
+
+/* A far process that is gone, or was cut off and lives, is not listened to any more. */
+static void drop_eventfds(struct virtio_net *net, struct net_ring *ring)
+{
+    unwatch(net, &ring->call);
+    if (ring->kick >= 0) {
+        close(ring->kick);
+        ring->kick = -1;
+    }
+}
+
+static int make_eventfds(struct virtio_net *net, struct net_ring *ring)
+{
+    int call, ret;
+
+    ring->kick = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    call = ring->kick < 0 ? -1 : eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    ret = call < 0 ? -errno : watch(net, &ring->call, call, called, ring);
+    if (ret < 0) {
+        drop_eventfds(net, ring);
+    }
+    return ret;
+}
+
+/* Before the next far process: rings that were cut go on with these. */
+static int renew_eventfds(struct virtio_net *net)
+{
+    int ret = 0;
+
+    for (unsigned i = 0; i < QUEUES && ret == 0; i++) {
+        struct net_ring *ring = &net->rings[i];
+
+        if (ring->kick < 0) {
+            ret = make_eventfds(net, ring);
+        }
+        if (ret == 0 && ring->state == RING_CUT) {
+            ret = viommu_vhost_ring_renew(net->vhost, i, ring->kick, ring->call.fd);
+        }
+    }
+    return ret;
 }
 
 /* ---- the far process ---- */
@@ -314,7 +345,10 @@ static void try_later(struct virtio_net *net)
     net->pause_ms = 2 * net->pause_ms < PAUSE_MAX_MS ? 2 * net->pause_ms : PAUSE_MAX_MS;
 }
 
-/* Rings that were cut go on, with what the driver had settled on. Returns whether there were any.
+/*
+ * Rings that were cut go on, with what the driver had settled on: it is interrupted, because what
+ * the last far process would have said after it was cut off nobody heard. Returns whether there
+ * were any.
  */
 static bool resume(struct virtio_net *net)
 {
@@ -323,7 +357,8 @@ static bool resume(struct virtio_net *net)
     for (unsigned i = 0; i < QUEUES; i++) {
         if (net->rings[i].state == RING_CUT) {
             net->rings[i].state = RING_RUNS;
-            signal_fd(net->rings[i].kick);
+            virtio_pci_interrupt(&net->pci, i);
+            (void)shared_eventfd_signal(net->rings[i].kick);
             any = true;
         }
     }
@@ -368,6 +403,8 @@ static void failed(void *opaque, int error)
     for (unsigned i = 0; i < QUEUES; i++) {
         struct net_ring *ring = &net->rings[i];
 
+        called(ring, 0); /* what it said last */
+        drop_eventfds(net, ring);
         ring->lost |= ring->state == RING_STOPPING;
         ring->state = ring->state == RING_RUNS || ring->state == RING_CUT ? RING_CUT : RING_IDLE;
     }
@@ -385,13 +422,6 @@ static void far_ready(void *opaque, uint32_t events)
 {
     (void)events;
     viommu_vhost_process(((struct virtio_net *)opaque)->vhost);
-}
-
-static int watch(struct virtio_net *net, struct loop_source *source, int fd,
-                 void (*then)(void *opaque, uint32_t events), void *opaque)
-{
-    *source = (struct loop_source){.fd = fd, .events = EPOLLIN, .ready = then, .opaque = opaque};
-    return loop_add(net->setup.loop, source);
 }
 
 /* The first connection. */
@@ -428,8 +458,12 @@ static int make_vhost(struct virtio_net *net, int fd)
 /* Reaches for the far process. What it says comes later. */
 static int reach(struct virtio_net *net)
 {
-    int fd = unix_socket_connect(net->setup.far), ret;
+    int ret = renew_eventfds(net), fd;
 
+    if (ret < 0) {
+        return ret;
+    }
+    fd = unix_socket_connect(net->setup.far);
     if (fd < 0) {
         return fd;
     }
@@ -483,7 +517,7 @@ static void notified(void *opaque, unsigned queue)
 
     if (net->rings[queue].state == RING_RUNS) {
         net->kicks++;
-        signal_fd(net->rings[queue].kick);
+        (void)shared_eventfd_signal(net->rings[queue].kick);
     } else {
         settle(net);
     }
@@ -547,27 +581,10 @@ static const struct virtio_device_ops ops = {
 
 /* ---- life ---- */
 
-static int make_ring(struct virtio_net *net, struct net_ring *ring)
+static int make_timer(struct virtio_net *net)
 {
-    int call;
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 
-    ring->net = net;
-    ring->kick = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    call = ring->kick < 0 ? -1 : eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    return call < 0 ? -errno : watch(net, &ring->call, call, called, ring);
-}
-
-static int make(struct virtio_net *net)
-{
-    int ret = 0, timer;
-
-    for (unsigned i = 0; i < QUEUES && ret == 0; i++) {
-        ret = make_ring(net, &net->rings[i]);
-    }
-    if (ret < 0) {
-        return ret;
-    }
-    timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     return timer < 0 ? -errno : watch(net, &net->timer, timer, timer_ready, net);
 }
 
@@ -595,10 +612,11 @@ int virtio_net_create(const struct virtio_net_setup *setup, const char *name,
     net->pause_ms = PAUSE_MIN_MS;
     net->timer.fd = -1;
     for (unsigned i = 0; i < QUEUES; i++) {
+        net->rings[i].net = net;
         net->rings[i].kick = net->rings[i].call.fd = -1;
     }
     virtio_pci_init(&net->pci, name, &device, NULL);
-    ret = make(net);
+    ret = make_timer(net);
     if (ret < 0) {
         virtio_net_destroy(net);
         return ret;
@@ -606,14 +624,6 @@ int virtio_net_create(const struct virtio_net_setup *setup, const char *name,
     attempt(net);
     *out = net;
     return 0;
-}
-
-static void unwatch(struct virtio_net *net, struct loop_source *source)
-{
-    if (source->fd >= 0) {
-        loop_remove(net->setup.loop, source);
-        close(source->fd);
-    }
 }
 
 void virtio_net_destroy(struct virtio_net *net)
@@ -627,10 +637,7 @@ void virtio_net_destroy(struct virtio_net *net)
     }
     unwatch(net, &net->timer);
     for (unsigned i = 0; i < QUEUES; i++) {
-        unwatch(net, &net->rings[i].call);
-        if (net->rings[i].kick >= 0) {
-            close(net->rings[i].kick);
-        }
+        drop_eventfds(net, &net->rings[i]);
     }
     free(net);
 }

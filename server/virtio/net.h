@@ -5,7 +5,8 @@
  *
  * The driver sees our function, its MAC and its link. What else is offered is what the far process
  * offers, as far as it is not told of by this function (no control queue). The driver's
- * notifications go to the far process through an eventfd, its interrupts come back through another.
+ * notifications go to the far process through an eventfd, its interrupts come back through another;
+ * each far process gets new ones, so that the last one, if it lives, has no part in it any more.
  *
  * The link is up while the far process is there and can do what the driver has settled on. It may
  * come late, leave, and come back: it is asked for again and again, with growing pauses. What the

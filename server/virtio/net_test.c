@@ -27,9 +27,12 @@
 
 #include "log.h"
 #include "loop.h"
+#include "shared_eventfd.h"
+#include "support/fds.h"
 #include "unix_socket.h"
 #include "virtio/pci.h"
 #include "virtio/test_iommu.h"
+#include "virtio/test_net.h"
 #include "virtio/test_vhost.h"
 
 #define OWN   (UINT64_C(1) << VIRTIO_NET_F_MAC | UINT64_C(1) << VIRTIO_NET_F_STATUS)
@@ -38,118 +41,7 @@
 
 enum {
     LINK = TEST_CONFIG + 6,
-    PATIENCE_MS = 3000,
 };
-
-/* ---- all there is ---- */
-
-static struct {
-    char folder[32], path[64];
-    int listener;
-    struct stat file;
-    struct loop loop;
-    struct virtio_net *net;
-    struct test_driver driver;
-    struct pci_function *iommu; /* whose client the memory is of */
-} all;
-
-static void listen_there(void)
-{
-    all.listener = unix_socket_listen(all.path, 0600);
-    assert_true(all.listener >= 0);
-    assert_int_equal(lstat(all.path, &all.file), 0);
-}
-
-static void leave_there(void)
-{
-    unix_socket_remove(all.path, &all.file);
-    close(all.listener);
-    all.listener = -1;
-}
-
-static void make_net(void)
-{
-    const struct virtio_net_setup setup = {
-        .far = all.path,
-        .mac = {2, 4, 6, 8, 10, 12},
-        .device = test.device,
-        .memory = test.iommu.unit.memory,
-        .loop = &all.loop,
-    };
-
-    assert_int_equal(virtio_net_create(&setup, "net", &all.net), 0);
-    test_driver_attach(&all.driver, virtio_net_function(all.net));
-}
-
-static int setup_lonely(void **state)
-{
-    (void)state;
-    server_log_to(NULL);
-    memset(&far, 0, sizeof(far));
-    memset(&all, 0, sizeof(all));
-    memset(&test, 0, sizeof(test));
-    strcpy(all.folder, "/tmp/viommu-net-XXXXXX");
-    assert_non_null(mkdtemp(all.folder));
-    snprintf(all.path, sizeof(all.path), "%s/far", all.folder);
-    all.listener = -1;
-    assert_int_equal(loop_init(&all.loop), 0);
-    test_iommu_make();
-    assert_int_equal(viommu_start(test.iommu.unit.iommu), 0);
-    all.iommu = &test.iommu.pci.function;
-    test_driver_open(&all.driver);
-    test_driver_attach(&all.driver, all.iommu);
-    return 0;
-}
-
-static int setup(void **state)
-{
-    setup_lonely(state);
-    listen_there();
-    make_net();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    virtio_net_destroy(all.net);
-    assert_false(far.there);
-    if (all.listener >= 0) {
-        leave_there();
-    }
-    all.driver.function = all.iommu;
-    test_driver_close(&all.driver);
-    test_iommu_remove();
-    loop_fini(&all.loop);
-    rmdir(all.folder);
-    return 0;
-}
-
-/* Ten milliseconds go by, or something happens. */
-static void pass_time(void)
-{
-    int fd = all.listener < 0 ? -1 : accept4(all.listener, NULL, NULL, SOCK_CLOEXEC);
-
-    if (fd >= 0) {
-        close(fd); /* the queue of a socket is short */
-    }
-    loop_step(&all.loop, 10);
-}
-
-/* Lets the loop run until something holds, or it is clear that it never will. */
-#define WAIT_UNTIL(what)                                                                           \
-    do {                                                                                           \
-        for (int rounds = 0; !(what) && rounds < PATIENCE_MS / 10; rounds++) {                     \
-            pass_time();                                                                           \
-        }                                                                                          \
-        assert_true(what);                                                                         \
-    } while (0)
-
-static void step(void)
-{
-    while (loop_step(&all.loop, 0) == 1) {
-    }
-}
 
 static uint64_t offered(void)
 {
@@ -481,6 +373,41 @@ static void it_leaves_and_comes_back(void **state)
     assert_true(kicked(0) && kicked(1));
 }
 
+/* The one that was cut off lives, and has what it was given: that is nobody's any more. */
+static void the_last_one_has_the_old_eventfds(void **state)
+{
+    const uint64_t one = 1;
+    unsigned said;
+    int old_kick, old_call;
+
+    (void)state;
+    begin();
+    use_msix();
+    assert_true(kicked(0) && kicked(1));
+    old_kick = dup(far.rings[1].setup.kick);
+    old_call = dup(far.rings[1].setup.call);
+    said = all.driver.messages[2];
+    assert_int_equal(write(old_call, &one, sizeof(one)), sizeof(one));
+    far_failed(-ETIMEDOUT);
+    assert_int_equal(all.driver.messages[2], said + 1); /* what it said last */
+    assert_int_equal(write(old_call, &one, sizeof(one)), sizeof(one));
+    WAIT_UNTIL(far.reconnections == 1);
+    assert_int_equal(all.driver.messages[2], said + 1);
+    far_is_ready(MERGE | TEST_INDIRECT);
+    assert_int_equal(all.driver.messages[2], said + 2); /* in case it said more */
+    assert_true(kicked(1));
+    test_notify(&all.driver, 1);
+    assert_int_equal(write(old_call, &one, sizeof(one)), sizeof(one));
+    assert_false(shared_eventfd_take(old_kick));
+    assert_true(kicked(1));
+    step();
+    assert_int_equal(all.driver.messages[2], said + 2);
+    call(1);
+    assert_int_equal(all.driver.messages[2], said + 3);
+    close(old_kick);
+    close(old_call);
+}
+
 /* One that cannot go on with what the driver uses never becomes ready. */
 static void it_comes_back_with_less(void **state)
 {
@@ -568,23 +495,67 @@ static void it_leaves_for_longer(void **state)
     assert_true(both_run());
 }
 
+static void come_and_go(void)
+{
+    for (unsigned i = 1; i <= 5; i++) {
+        far_is_ready(0);
+        far_failed(-EPROTO);
+        WAIT_UNTIL(far.reconnections == i);
+    }
+}
+
 /* One that comes and goes is not asked without end. */
 static void pauses_grow(void **state)
 {
     unsigned before;
 
     (void)state;
-    for (int i = 0; i < 5; i++) {
-        far_is_ready(0);
-        far_failed(-EPROTO);
-        WAIT_UNTIL(far.reconnections == (unsigned)i + 1);
-    }
+    come_and_go();
     far_failed(-ETIMEDOUT);
     before = far.reconnections;
     for (int i = 0; i < 50; i++) {
         pass_time();
     }
     assert_int_equal(far.reconnections, before);
+}
+
+/* One that stayed is asked for soon. */
+static void it_stayed_for_long(void **state)
+{
+    unsigned before;
+
+    (void)state;
+    come_and_go();
+    far_is_ready(0);
+    before = far.reconnections;
+    ahead += 3;
+    far_failed(-EPROTO);
+    for (int i = 0; i < 50; i++) {
+        pass_time();
+    }
+    assert_int_equal(far.reconnections, before + 1);
+}
+
+static void watches_are_used_up(void **state)
+{
+    struct virtio_net *other = NULL;
+    const struct virtio_net_setup setup = {.far = all.path, .loop = &all.loop};
+    unsigned before = support_open_fds();
+
+    (void)state;
+    no_watches = true;
+    assert_int_equal(virtio_net_create(&setup, "other", &other), -ENOSPC);
+    no_watches = false;
+    assert_null(other);
+    assert_int_equal(support_open_fds(), before);
+    make_net();
+    listen_there();
+    no_watches = true;
+    WAIT_UNTIL(far.creations == 1);
+    assert_false(far.there);
+    no_watches = false;
+    WAIT_UNTIL(far.there);
+    begin();
 }
 
 static void memory_is_used_up(void **state)
@@ -716,12 +687,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(bus_mastering_goes_and_comes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_driver_gives_up, setup, teardown),
         cmocka_unit_test_setup_teardown(it_leaves_and_comes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_last_one_has_the_old_eventfds, setup, teardown),
         cmocka_unit_test_setup_teardown(it_comes_back_with_less, setup, teardown),
         cmocka_unit_test_setup_teardown(it_comes_with_less, setup, teardown),
         cmocka_unit_test_setup_teardown(it_comes_back_to_a_driver_that_gave_up, setup, teardown),
         cmocka_unit_test_setup_teardown(it_is_late, setup_lonely, teardown),
         cmocka_unit_test_setup_teardown(it_leaves_for_longer, setup, teardown),
         cmocka_unit_test_setup_teardown(pauses_grow, setup, teardown),
+        cmocka_unit_test_setup_teardown(it_stayed_for_long, setup, teardown),
+        cmocka_unit_test_setup_teardown(watches_are_used_up, setup_lonely, teardown),
         cmocka_unit_test_setup_teardown(memory_is_used_up, setup_lonely, teardown),
         cmocka_unit_test_setup_teardown(it_leaves_while_rings_stop, setup, teardown),
         cmocka_unit_test_setup_teardown(rings_stop_when_it_has_left, setup, teardown),

@@ -350,6 +350,11 @@ static void write_address(struct virtio_ring *ring, uint64_t offset, uint32_t va
     }
 }
 
+static bool is_queue_size(const struct virtio_pci *pci, uint32_t size)
+{
+    return size > 0 && size <= pci->device.queue_size && !(size & (size - 1));
+}
+
 static void enable_queue(struct virtio_pci *pci, struct virtio_queue *queue)
 {
     queue->ring.enabled = virtio_ring_is_sound(&queue->ring);
@@ -371,7 +376,7 @@ static void write_queue(struct virtio_pci *pci, uint64_t offset, unsigned size, 
     } else if (queue->ring.enabled) {
         return;
     } else if (offset == VIRTIO_PCI_COMMON_Q_SIZE && size == 2) {
-        if (value > 0 && value <= pci->device.queue_size && !(value & (value - 1))) {
+        if (is_queue_size(pci, value)) {
             queue->ring.size = (uint16_t)value;
         }
     } else if (offset == VIRTIO_PCI_COMMON_Q_ENABLE && size == 2) {
@@ -713,8 +718,7 @@ static void load_queue(struct virtio_pci *pci, struct virtio_queue *queue,
     ring->next = save_get16(section);
     ring->returned = save_get16(section);
     ring->told = save_get16(section);
-    if (ring->size == 0 || ring->size > pci->device.queue_size || (ring->size & (ring->size - 1)) ||
-        (ring->enabled && !virtio_ring_is_sound(ring))) {
+    if (!is_queue_size(pci, ring->size) || (ring->enabled && !virtio_ring_is_sound(ring))) {
         save_spoil(section);
     }
 }

@@ -680,7 +680,9 @@ static void state_that_makes_no_sense(void **state)
         {23, 2},    /* no boolean */
         {24, 1},    /* queues */
         {28, 4},    /* a vector: of 0xffff */
-        {30, 1},    /* a size */
+        {30, 1},    /* a size: no power of two */
+        {30, 8},    /* none */
+        {30, 0x88}, /* of more than there may be */
         {32, 2},    /* no boolean */
         {33, 1},    /* descriptors askew */
     };

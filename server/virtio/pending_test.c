@@ -333,6 +333,49 @@ static void a_reset_completes_there(void **state)
     assert_int_equal(test_status(&test.driver), 0);
 }
 
+/* What no device can have saved is not taken. Bytes after those of configuration space. */
+static void state_that_makes_no_sense(void **state)
+{
+    static const struct viommu_virtio_config config = {.bypass = true};
+    static struct virtio_iommu other;
+    static const struct {
+        size_t byte;
+        uint8_t bits;
+    } wrong[] = {
+        {105, 0x80}, /* numbers of requests, used up */
+        {106, 1},    /* a reset that is pending, and the transport knows of none */
+        {114, 1},    /* one that could not begin, likewise */
+        {114, 2},    /* no boolean */
+        {115, 1},    /* a request that was taken and is not pending */
+        {117, 1},    /* more than can be pending */
+        {119, 1},    /* a request of number 0 */
+        {119, 3},    /* of one that was not given yet */
+        {128, 1},    /* a head that is none */
+        {129, 2},    /* no boolean */
+        {131, 1},    /* no piece: the rest is read askew */
+        {131, 4},    /* too many pieces */
+        {140, 4},    /* a piece of no bytes */
+        {140, 1},    /* of more than an answer has */
+    };
+
+    (void)state;
+    begin_pending();
+    save();
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        uint8_t *byte = saved.data + saved.section + PCI_CONFIG_SIZE + wrong[i].byte;
+        struct save_section part = section;
+
+        assert_int_equal(virtio_iommu_init(&other, "other", &config, NULL), 0);
+        *byte ^= wrong[i].bits;
+        assert_int_equal(virtio_iommu_load(&other, &part), -EBADMSG);
+        assert_int_equal(other.pending_count, 0);
+        *byte ^= wrong[i].bits;
+        virtio_iommu_fini(&other);
+    }
+    save_writer_fini(&saved);
+    release();
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, test_iommu_setup, test_iommu_teardown)
 
 int main(void)
@@ -350,6 +393,7 @@ int main(void)
         TEST(what_is_pending_completes_there),
         TEST(what_is_done_is_answered_there),
         TEST(a_reset_completes_there),
+        TEST(state_that_makes_no_sense),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

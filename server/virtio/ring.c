@@ -56,8 +56,7 @@ bool virtio_ring_is_sound(const struct virtio_ring *ring)
 {
     uint64_t size = ring->size;
 
-    return size > 0 && size <= VIRTIO_RING_SIZE_MAX && (size & (size - 1)) == 0 &&
-           is_area(ring->descriptors, sizeof(struct vring_desc) * size, 16) &&
+    return is_area(ring->descriptors, sizeof(struct vring_desc) * size, 16) &&
            is_area(ring->available, RING_ENTRIES + AVAILABLE_ENTRY * size + 2, 2) &&
            is_area(ring->used, RING_ENTRIES + USED_ENTRY * size + 2, 4);
 }

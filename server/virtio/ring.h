@@ -35,8 +35,8 @@ enum {
 
 struct virtio_ring {
     struct viommu_memory *memory;
+    uint16_t size; /* always a power of two up to VIRTIO_RING_SIZE_MAX */
     /* What the driver has set; only good while the ring is enabled. */
-    uint16_t size; /* a power of two up to VIRTIO_RING_SIZE_MAX */
     bool enabled;
     uint64_t descriptors; /* guest-physical addresses */
     uint64_t available;

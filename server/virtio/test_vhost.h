@@ -129,6 +129,15 @@ int viommu_vhost_ring_stop(struct viommu_vhost *vhost, unsigned ring)
     return 0;
 }
 
+int viommu_vhost_ring_renew(struct viommu_vhost *vhost, unsigned ring, int kick, int call)
+{
+    assert_int_equal(vhost->state, VIOMMU_VHOST_FAILED);
+    assert_true(vhost->rings[ring].cut);
+    vhost->rings[ring].setup.kick = kick;
+    vhost->rings[ring].setup.call = call;
+    return 0;
+}
+
 int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd)
 {
     assert_int_equal(vhost->state, VIOMMU_VHOST_FAILED);
@@ -172,6 +181,7 @@ static void far_failed(int error)
     for (unsigned i = 0; i < TEST_BOTH; i++) {
         far.rings[i].cut |= far.rings[i].runs;
         far.rings[i].runs = far.rings[i].stopping = false;
+        far.rings[i].setup.kick = far.rings[i].setup.call = -1; /* of the last one */
     }
     far.config.failed(far.config.opaque, error);
 }
