@@ -41,8 +41,8 @@ static struct {
     unsigned yield_every;
     unsigned asked;
     void (*meanwhile)(void); /* when asked whether to yield */
-    void *fails;           /* flushes of this space */
-    void (*intrude)(void); /* when the first is asked for it */
+    void *fails;             /* flushes of this space */
+    void (*intrude)(void);   /* when the first is asked for it */
 } now;
 
 static int op_lookup(void *opaque, uint32_t vm, uint64_t frame, unsigned order,
