@@ -487,20 +487,65 @@ static void begin(struct viommu_pv_call *call)
     call->places = NULL;
 }
 
+static uint16_t read_16(const uint8_t *in)
+{
+    uint16_t value;
+
+    copy_in(&value, in, sizeof(value));
+    return value;
+}
+
+static uint32_t read_32(const uint8_t *in)
+{
+    uint32_t value;
+
+    copy_in(&value, in, sizeof(value));
+    return value;
+}
+
+static uint64_t read_64(const uint8_t *in)
+{
+    uint64_t value;
+
+    copy_in(&value, in, sizeof(value));
+    return value;
+}
+
+static void read_head(struct viommu_pv_head *head, const uint8_t *in)
+{
+    head->version = read_16(in);
+    head->operation = read_16(in + offsetof(struct viommu_pv_head, operation));
+    head->size = read_32(in + offsetof(struct viommu_pv_head, size));
+}
+
+/* What follows the head. Member by member: the CPU has just written them so, where the caller is
+   not in another address space, and would wait for what it reads in larger pieces. */
+static void read_map(struct viommu_pv_map_call *map, const uint8_t *in)
+{
+    map->context = read_32(in + offsetof(struct viommu_pv_map_call, context));
+    map->vm = read_32(in + offsetof(struct viommu_pv_map_call, vm));
+    map->frame = read_64(in + offsetof(struct viommu_pv_map_call, frame));
+    map->device_frame = read_64(in + offsetof(struct viommu_pv_map_call, device_frame));
+    map->count = read_64(in + offsetof(struct viommu_pv_map_call, count));
+    map->order = read_32(in + offsetof(struct viommu_pv_map_call, order));
+    map->perm = read_32(in + offsetof(struct viommu_pv_map_call, perm));
+    map->flags = read_32(in + offsetof(struct viommu_pv_map_call, flags));
+    map->zero = read_32(in + offsetof(struct viommu_pv_map_call, zero));
+}
+
 /* Reads the head of a call, and all of one that maps or unmaps: most are such. Returns how many
    bytes. */
 static size_t read_first(struct viommu_pv_call *call, const uint8_t *in, size_t in_size)
 {
     struct viommu_pv_map_call *map = &call->in.map;
-    size_t head = sizeof(map->head);
 
-    copy_in(&map->head, in, head);
+    read_head(&map->head, in);
     call->operation = map->head.operation;
     if ((call->operation != VIOMMU_PV_MAP && call->operation != VIOMMU_PV_UNMAP) ||
         in_size < sizeof(*map)) {
-        return head;
+        return sizeof(map->head);
     }
-    copy_in((uint8_t *)map + head, in + head, sizeof(*map) - head);
+    read_map(map, in);
     return sizeof(*map);
 }
 

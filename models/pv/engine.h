@@ -8,17 +8,19 @@
  *                   `-> devices, with their reserved ranges
  *
  * Life of a slot: FREE, CLAIMED (in the index; references taken), LIVE, LEAVING, PENDING (in the
- * queue), FREE or REVOKED. Between two states the engine's lock is given up and an operation of the
- * embedder runs; CLAIMED and LEAVING say whose turn it is: only the call that made them so changes
- * such a slot. Of a slot that is CLAIMED, LIVE, LEAVING or PENDING the page reference is held, of a
- * writable one the type reference, too (one of MMIO: none). References are dropped in one place,
- * pv_flush(), after a flush of the real IOMMU that began when the slot was PENDING.
+ * queue; not where one call unmaps and flushes one page), FREE or REVOKED. Between two states the
+ * engine's lock is given up and an operation of the embedder runs; CLAIMED and LEAVING say whose
+ * turn it is: only the call that made them so changes such a slot. Of a slot that is CLAIMED, LIVE,
+ * LEAVING or PENDING the page reference is held, of a writable one the type reference, too (one of
+ * MMIO: none). References are dropped in pv_flush(), after a flush of the real IOMMU that began when
+ * the slot was PENDING; or in single.c, by a call that made its slot LEAVING, unmapped it, and
+ * flushed it itself.
  *
- * Locking. One mutex an engine, held for a step of one slot, or a few dozen, and never while an
- * operation of the embedder runs. What must outlive such a gap is counted: `users` of a VM and of a
- * context. A VM or context that is about to go says so (dying, closing), is not found by new calls,
- * and is freed when nobody uses it. So whatever happens inside an operation of the embedder happens
- * between two steps.
+ * Locking. One lock an engine (base/lock.h), held for a step of one slot, or a few dozen, and never
+ * while an operation of the embedder runs. What must outlive such a gap is counted: `users` of a VM
+ * and of a context. A VM or context that is about to go says so (dying, closing), is not found by new
+ * calls, and is freed when nobody uses it. So whatever happens inside an operation of the embedder
+ * happens between two steps.
  */
 #ifndef VIOMMU_PV_ENGINE_H
 #define VIOMMU_PV_ENGINE_H

@@ -25,6 +25,7 @@ enum {
 struct pv_block {
     struct pv_block *next;
     uint64_t key; /* pages before its first one, divided by BLOCK */
+    uint32_t chain;
     uint8_t order;
     uint8_t used;
     struct pv_slot *pages[BLOCK]; /* the slot that maps it, or the head of a group, or NULL */
@@ -130,6 +131,7 @@ static void grow(struct pv_index *index)
         pv_step();
         if (chain_of(index, block->key, block->order) == fresh) {
             *at = block->next;
+            block->chain = (uint32_t)fresh;
             block->next = *head(index, fresh);
             *head(index, fresh) = block;
         } else {
@@ -140,14 +142,10 @@ static void grow(struct pv_index *index)
 
 /* ---- blocks ---- */
 
-static struct pv_block *block_find(const struct pv_index *index, uint64_t frame, unsigned order)
+static struct pv_block *block_search(const struct pv_index *index, uint64_t key, unsigned order)
 {
-    uint64_t key = key_of(frame, order);
-    struct pv_block *block = index->recent;
+    struct pv_block *block;
 
-    if (block && block->key == key && block->order == order) {
-        return block;
-    }
     if (index->chains == 0) {
         return NULL;
     }
@@ -157,6 +155,16 @@ static struct pv_block *block_find(const struct pv_index *index, uint64_t frame,
         block = block->next;
     }
     return block;
+}
+
+static inline struct pv_block *block_find(const struct pv_index *index, uint64_t frame,
+                                          unsigned order)
+{
+    uint64_t key = key_of(frame, order);
+    struct pv_block *block = index->recent;
+
+    return block && block->key == key && block->order == order ? block
+                                                               : block_search(index, key, order);
 }
 
 static int prepare_chain(struct pv_index *index)
@@ -192,7 +200,8 @@ static struct pv_block *block_create(struct pv_index *index, uint64_t frame, uns
     }
     block->key = key_of(frame, order);
     block->order = (uint8_t)order;
-    at = head(index, chain_of(index, block->key, order));
+    block->chain = (uint32_t)chain_of(index, block->key, order);
+    at = head(index, block->chain);
     block->next = *at;
     *at = block;
     index->blocks++;
@@ -215,7 +224,7 @@ static void walks_leave_block(const struct pv_index *index, const struct pv_bloc
 /* Takes an empty block out. */
 static void block_drop(struct pv_index *index, struct pv_block *block)
 {
-    struct pv_block **at = head(index, chain_of(index, block->key, block->order));
+    struct pv_block **at = head(index, block->chain);
 
     while (*at != block) {
         pv_step();
@@ -356,8 +365,13 @@ void pv_index_remove(struct pv_index *index, struct pv_slot *slot)
 
 void pv_index_prefetch(const struct pv_index *index, uint64_t frame)
 {
+    struct pv_block *block;
+
     if (index->chains) {
-        __builtin_prefetch(*head(index, chain_of(index, key_of(frame, 0), 0)));
+        block = *head(index, chain_of(index, key_of(frame, 0), 0));
+        __builtin_prefetch(block, 1);
+        __builtin_prefetch((char *)block + offsetof(struct pv_block, pages) +
+                               (frame & (BLOCK - 1)) * sizeof(block->pages[0]), 1);
     }
 }
 
@@ -519,7 +533,7 @@ const char *pv_index_check(const struct pv_index *index, uint32_t vm)
         for (const struct pv_block *block = *head(index, chain); block && !wrong;
              block = block->next) {
             blocks++;
-            wrong = chain_of(index, block->key, block->order) != chain
+            wrong = chain_of(index, block->key, block->order) != chain || block->chain != chain
                         ? "a block is in another chain than it belongs to"
                         : check_block(block, vm, &count);
         }

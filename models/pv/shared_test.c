@@ -41,8 +41,8 @@ static struct {
     unsigned yield_every;
     unsigned asked;
     void (*meanwhile)(void); /* when asked whether to yield */
-    void *fails;           /* flushes of this space */
-    void (*intrude)(void); /* when the first is asked for it */
+    void *fails;             /* flushes of this space */
+    void (*intrude)(void);   /* when the first is asked for it */
 } now;
 
 static int op_lookup(void *opaque, uint32_t vm, uint64_t frame, unsigned order,
@@ -438,7 +438,7 @@ static void test_found_while_it_changes(void **state)
     assert_int_equal(unmap(pv, 1, 0, OWNER, 3), VIOMMU_PV_OK);        /* was found */
     assert_int_equal(unmap(pv, 1, 0, OWNER, EACH - 1), VIOMMU_PV_OK); /* will not be */
     now.yield_every = 1;
-    while (rest->search.count < EACH + EACH / 2) {
+    while (rest->search.count < EACH + ITEMS / 2) {
         assert_int_equal(viommu_pv_resume(pv, rest, &out, sizeof(out), &written), VIOMMU_PENDING);
     }
     found = rest->search.count;
@@ -466,7 +466,7 @@ static void test_found_among_a_few(void **state)
     } out;
     struct viommu_pv_find_call in = {
         .head = HEAD(VIOMMU_PV_FIND, in), .vm = OWNER, .room = ITEMS, .frame = FRAME};
-    static const unsigned counts[] = {1, 31, 32, 33, 1023, 1024, 1025, 1056};
+    static const unsigned counts[] = {1, 31, 32, 33, 1023, 1024, 1025, 1055, 1056};
     static bool seen[ITEMS];
 
     (void)state;
@@ -478,6 +478,7 @@ static void test_found_among_a_few(void **state)
             assert_int_equal(unmap(pv, 1, 0, OWNER, at), VIOMMU_PV_OK);
         }
         assert_int_equal(flush(pv, 1, 0), VIOMMU_PV_OK);
+        now.yield_every = 1;
         count_steps();
         assert_int_equal(call(pv, 1, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
         assert_int_equal(out.find.count, counts[i]);
@@ -520,6 +521,9 @@ static void test_many_taken_in_turn(void **state)
             left -= ret == 0;
             assert_null(pv_check(pv));
         }
+        for (unsigned i = 0; i < PV_REVOKING && round == 0; i++) {
+            assert_true(pv_vm_find(pv, OWNER)->revoking[i].there);
+        }
     }
     for (uint64_t frame = 0; frame < PAGES; frame++) {
         assert_int_equal(viommu_pv_page_settle(pv, OWNER, frame), 0);
@@ -537,9 +541,7 @@ static void assert_none_taken(struct viommu_pv *pv)
 }
 
 /* While one is being taken away others are, and the same one, more than are remembered. */
-enum {
-    NESTED = 6,
-};
+enum { NESTED = 6 };
 
 static struct viommu_pv *nested;
 static uint64_t depth;
@@ -556,13 +558,12 @@ static void take_the_next(void)
     assert_true(ret == 0 || ret == VIOMMU_PENDING);
 }
 
-static void test_taken_inside_each_other(void **state)
+static void take_inside_each_other(unsigned yield_every)
 {
     struct viommu_pv *pv = begin_empty();
     struct viommu_pv_answer out;
     int ret;
 
-    (void)state;
     for (unsigned i = 0; i < 300; i++) {
         assert_int_equal(map_pages(pv, 0, i * NESTED, NESTED, &out), VIOMMU_PV_OK);
     }
@@ -572,6 +573,7 @@ static void test_taken_inside_each_other(void **state)
     nested = pv;
     depth = 0;
     now.meanwhile = take_the_next;
+    now.yield_every = yield_every;
     for (uint64_t frame = 0; frame < NESTED; frame++) {
         do {
             ret = viommu_pv_page_revoke(pv, OWNER, frame);
@@ -582,6 +584,13 @@ static void test_taken_inside_each_other(void **state)
     assert_int_equal(now.mapped, now.unmapped);
     assert_none_taken(pv);
     end(pv);
+}
+
+static void test_taken_inside_each_other(void **state)
+{
+    (void)state;
+    take_inside_each_other(0);
+    take_inside_each_other(1);
 }
 
 /* What is remembered of a page that stays after all is forgotten. */

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Paravirtual operations: a call that maps or unmaps one page, of order 0, that asks for nothing
- * special. Most calls are such; what others need is left out here: no page after it, nobody to yield
- * to, no larger page.
+ * special. Most calls are such; what others need is left out here: no page after it, nobody to
+ * yield to, no larger page.
  *
  * What is special is seen while the call is entered: then nothing has been done yet, and the call
  * begins as any other. Or it is seen later: then the call goes on as any other from where it is.
  *
  * The lock is taken as often as the hypervisor must be called in between. To map: the call is
- * entered; the page is looked up and referenced; its slot is claimed; it is mapped; the slot is LIVE
- * and the call over. To unmap: the call is entered; privileges; the slot is LEAVING; it is unmapped,
- * and flushed if the call does not defer that; the slot is FREE; references are dropped; the call is
- * over. A slot that is unmapped and flushed by one call is never PENDING: nobody else would have to
- * flush it. When the flush fails it is, as then somebody has to.
+ * entered; the page is looked up and referenced; its slot is claimed; it is mapped; the slot is
+ * LIVE and the call over. To unmap: the call is entered; privileges; the slot is LEAVING; it is
+ * unmapped, and flushed if the call does not defer that; the slot is FREE; references are dropped;
+ * the call is over. A slot that is unmapped and flushed by one call is never PENDING: nobody else
+ * would have to flush it. When the flush fails it is, as then somebody has to.
  */
 #include "pv/engine.h"
 
@@ -25,7 +25,7 @@ enum {
 /* ---- entering: with the lock ---- */
 
 /* Finds the caller and the context. False: something is special. */
-static bool find(struct pv_run *run)
+static inline bool find(struct pv_run *run)
 {
     const struct viommu_pv_map_call *in = &run->call->in.map;
     const struct viommu_pv_config *config = &run->pv->config;
@@ -52,7 +52,7 @@ static void enter(struct pv_run *run)
 }
 
 /* Whether the page may be mapped, as far as VMs and context go. */
-static bool admits(const struct pv_run *run, const struct pv_vm *named)
+static inline bool admits(const struct pv_run *run, const struct pv_vm *named)
 {
     const struct viommu_pv_map_call *in = &run->call->in.map;
     const struct pv_vm *vm = run->vm;
@@ -72,8 +72,7 @@ static bool enter_map(struct pv_run *run)
         return false;
     }
     named = in->vm == VIOMMU_PV_SELF ? run->vm : pv_vm_find(run->pv, in->vm);
-    if (!named || !admits(run, named) ||
-        !pv_tree_is_free(&run->context->tree, in->device_frame)) {
+    if (!named || !pv_tree_is_free(&run->context->tree, in->device_frame) || !admits(run, named)) {
         return false;
     }
     pv_index_prefetch(&named->index, in->frame);
@@ -184,8 +183,8 @@ static int undo(struct pv_run *run, struct pv_slot *slot, uint64_t tables, int e
     return error == -EADDRNOTAVAIL ? error : -ENOSPC;
 }
 
-/* Whoever began to remove the page meanwhile did not ask for what was not mapped yet. With the lock;
-   gives it up meanwhile. */
+/* Whoever began to remove the page meanwhile did not ask for what was not mapped yet. With the
+   lock; gives it up meanwhile. */
 static void tell(const struct pv_run *run, struct pv_slot *slot)
 {
     const struct viommu_pv_map_call *in = &run->call->in.map;
@@ -237,8 +236,7 @@ static int map_plain(struct pv_run *run, uint64_t handle)
 static int map_special(struct pv_run *run)
 {
     const struct viommu_pv_map_call *in = &run->call->in.map;
-    struct pv_item item = {
-        .frame = in->frame, .device_frame = in->device_frame, .perm = in->perm};
+    struct pv_item item = {.frame = in->frame, .device_frame = in->device_frame, .perm = in->perm};
     int error;
 
     pv_lock(run->pv);

@@ -577,6 +577,39 @@ static void test_only_the_vm_ends_its_isolation(void **state)
     world_end(world);
 }
 
+/* ---- the queue goes round during the flush ---- */
+
+static void queue_goes_round(struct world *world)
+{
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    for (unsigned i = 4; i < 8; i++) {
+        assert_int_equal(defer(world, 0, pages(0, i, i, 1)), VIOMMU_PV_OK);
+    }
+}
+
+/* Its places have others in them then, which were unmapped after the flush. */
+static void test_the_queue_goes_round_during_the_flush(void **state)
+{
+    struct viommu_pv_ops ops = world_ops;
+    struct world *world;
+
+    (void)state;
+    ops.flush = flush_and_happen;
+    world = world_create(&(struct viommu_pv_config){.ops = &ops, .deferred_max = 4}, 1);
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, pages(0, 0, 0, 8)), VIOMMU_PV_OK);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(defer(world, 0, pages(0, i, i, 1)), VIOMMU_PV_OK);
+    }
+    happens = queue_goes_round;
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_status(world, 0).pending, 4);
+    assert_int_equal(world->pages[3].refs, 0);
+    assert_int_equal(world->pages[4].refs, 1);
+    world_check(world);
+    world_end(world);
+}
+
 /* ---- the lock ---- */
 
 static void steps_begin(void)
@@ -662,6 +695,7 @@ int main(void)
         cmocka_unit_test(test_a_flush_while_devices_are_cut_off),
         cmocka_unit_test(test_a_flush_fails_while_a_device_comes),
         cmocka_unit_test(test_only_the_vm_ends_its_isolation),
+        cmocka_unit_test(test_the_queue_goes_round_during_the_flush),
         cmocka_unit_test(test_a_long_queue),
     };
 
