@@ -2,20 +2,26 @@
 /*
  * Fuzz target: what a client may answer on its twin socket to DMA_READ and DMA_WRITE.
  *
- * The first byte chooses how much the client takes in one message. The rest is records, each a
- * 6-byte head and then bytes: what is done (READ, WRITE, POST, NOTHING), how the client answers
- * (GOOD, PIECES, FD), the size of the access in 16 bits, the number of the bytes in 16 bits.
+ * The first byte chooses how much the client takes in one message, and how little our socket takes.
+ * The rest is records, each a 6-byte head and then bytes: what is done (READ, WRITE, POST, NOTHING;
+ * the client may also LEAVE, and we CLOSE), how the client answers, the size of the access in 16
+ * bits, the number of the bytes in 16 bits.
  *   GOOD      right answers to all messages of the access are made here; the bytes are changes of
  *             them, three each: an offset in 16 bits, and what is toggled there
  *   otherwise the bytes are all that the client sends
  *   PIECES    it is sent in small pieces
  *   FD        a descriptor goes along
- * All of it is in the socket before the access begins, which waits for a millisecond at most.
+ *   OVER      there is no time for it
+ *   UNREAD    the client does not read what it was sent
+ * The top three bits of `how` say what comes when it is waited for (enum waited): `poll` is ours.
+ * With none of these all answers are in the socket before the access begins, which then waits for a
+ * millisecond at most.
  *
  * Checked: an access that went wrong ends the connection, or was refused, and nothing is done after
  * that; right answers are taken; no descriptor is left.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,15 +40,39 @@ enum {
     WRITE,
     POST,
     NOTHING,
+    LEAVE,
+    CLOSE,
     OPERATIONS,
 
     GOOD = 1,
     PIECES = 2,
     FD = 4,
+    OVER = 8,
+    UNREAD = 16,
+    WAITED_SHIFT = 5,
+
+    /* Of the first byte. */
+    MOST = 3,
+    TAKES_NONE = 4,
+    SMALL = 8,
+    STARVED = 16,
+
+    LONG_MS = 100000,
 
     HEAD = 6,
     ANSWERS_MAX = 160000, /* bytes: what a socket holds */
     ADDRESS = 0x7ffff000,
+};
+
+/* What happens when the client is waited for. */
+enum waited {
+    WAITED_TIME, /* time passes */
+    WAITED_REST, /* it sends what it has to send only now, a piece each time */
+    WAITED_SIGNAL,
+    WAITED_FAILURE,
+    WAITED_LEAVES,
+    WAITED_READS, /* it reads what it was sent, and then the same as REST */
+    WAITED_EARLY, /* nothing, and time is not over */
 };
 
 struct record {
@@ -55,6 +85,14 @@ struct record {
 
 static uint8_t data[65536], answers[ANSWERS_MAX];
 static int file = -1;
+
+static struct {
+    enum waited what;
+    size_t sent, size; /* of answers[] */
+    size_t piece;
+    int theirs; /* the client's end, or -1 */
+    unsigned how;
+} client;
 
 static void check(bool condition)
 {
@@ -118,19 +156,72 @@ static size_t make_answers(const struct vfio_user_client_dma *dma, const struct 
     return size;
 }
 
-static void send_answers(int fd, size_t size, unsigned how)
+static void leave(void)
 {
-    size_t piece = how & PIECES ? size / 8 + 1 : size;
-
-    for (size_t done = 0; done < size; done += piece) {
-        (void)!support_send_fds(fd, answers + done, size - done < piece ? size - done : piece, &file,
-                                how & FD ? 1 : 0);
+    if (client.theirs >= 0) {
+        close(client.theirs);
+        client.theirs = -1;
     }
+}
+
+static void send_piece(void)
+{
+    size_t left = client.size - client.sent;
+    size_t size = left < client.piece ? left : client.piece;
+
+    if (client.theirs >= 0) {
+        (void)!support_send_fds(client.theirs, answers + client.sent, size, &file,
+                                client.how & FD ? 1 : 0);
+    }
+    client.sent += size;
+}
+
+static void read_all(void)
+{
+    static uint8_t scrap[65536];
+
+    while (recv(client.theirs, scrap, sizeof(scrap), MSG_DONTWAIT) > 0) {
+    }
+}
+
+/* In place of the C library's. */
+int poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+    const struct timespec time = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000l};
+    enum waited what = client.what;
+
+    switch (what) {
+    case WAITED_TIME:
+        return ppoll(fds, n, &time, NULL);
+    case WAITED_READS:
+        read_all();
+        /* fallthrough */
+    case WAITED_REST:
+        if (client.sent < client.size) {
+            send_piece();
+            return 1;
+        }
+        break;
+    case WAITED_LEAVES:
+        leave();
+        client.what = WAITED_FAILURE;
+        return 1;
+    case WAITED_EARLY:
+        client.what = WAITED_FAILURE;
+        return 0;
+    default:
+        break;
+    }
+    client.what = WAITED_FAILURE;
+    errno = what == WAITED_SIGNAL ? EINTR : EIO;
+    return -1;
 }
 
 static int access_memory(struct vfio_user_client_dma *dma, const struct record *record)
 {
-    const uint64_t deadline_ms = clock_ms() + 1;
+    const uint64_t deadline_ms = record->how & OVER           ? 0
+                                 : client.what == WAITED_TIME ? clock_ms() + 1
+                                                              : clock_ms() + LONG_MS;
 
     switch (record->what) {
     case READ:
@@ -144,34 +235,89 @@ static int access_memory(struct vfio_user_client_dma *dma, const struct record *
     }
 }
 
-/* stray: bytes were sent before that nobody asked for. */
-static void play(struct vfio_user_client_dma *dma, int theirs, const struct record *record,
-                 bool *stray)
+/* What is left of a client that is closed. */
+static void play_closed(struct vfio_user_client_dma *dma, const struct record *record)
 {
-    static uint8_t scrap[65536];
+    int ret = access_memory(dma, record);
+
+    check(ret == (record->what < NOTHING ? -ENOTSUP : 0));
+    check(dma->error == 0 && dma->reads + dma->writes == 0);
+}
+
+/* stray: bytes were sent before that nobody asked for. */
+static void play(struct vfio_user_client_dma *dma, const struct record *record, bool *stray)
+{
     const int before = dma->error;
     const uint64_t answered = dma->reads + dma->writes;
     bool changed, waits = (record->what == READ || record->what == WRITE) && record->access > 0;
-    size_t size = make_answers(dma, record, &changed);
+    bool fine;
     int ret;
 
-    send_answers(theirs, size, record->how);
+    client.size = make_answers(dma, record, &changed);
+    client.piece = record->how & PIECES ? client.size / 8 + 1 : client.size;
+    client.sent = 0;
+    while (client.sent < client.size && client.what != WAITED_REST && client.what != WAITED_READS) {
+        send_piece();
+    }
+    fine = waits && !changed && !*stray && client.theirs >= 0 && !(record->how & OVER);
+    *stray |= client.sent > 0 && (!waits || changed);
     ret = access_memory(dma, record);
     check(dma->error == 0 || before == 0 || dma->error == before);
     if (before < 0) {
-        check(ret == before || record->what == NOTHING);
+        check(ret == before);
         check(dma->reads + dma->writes == answered);
     } else {
         check(ret == 0 || ret == -EFAULT || ret == -ENOBUFS || dma->error == ret);
         check(ret != -ENOBUFS || record->what == POST);
         /* A machine that stands still may let a millisecond pass. */
-        check(!waits || changed || *stray || ret == 0 || ret == -ETIMEDOUT);
+        check(!fine || ret == 0 || ret == -ETIMEDOUT || client.what == WAITED_FAILURE);
     }
-    if (ret == 0 && record->what == READ && record->access > 0 && !changed && !*stray) {
+    if (ret == 0 && record->what == READ && fine) {
         check(data[0] == 0xda && data[record->access - 1] == 0xda);
     }
-    *stray |= size > 0 && (!waits || changed);
-    while (recv(theirs, scrap, sizeof(scrap), MSG_DONTWAIT) > 0) {
+    *stray |= client.sent > 0 && changed;
+    if (!(record->how & UNREAD)) {
+        read_all();
+    }
+}
+
+/* One that cannot be asked, or for whom there are no sockets, is not opened. */
+static void open_client(struct vfio_user_client_dma *dma, uint8_t how)
+{
+    static const uint64_t most[] = {1 << 20, 4096, 100, UINT64_MAX};
+    const int least = 1;
+
+    memset(dma, 0, sizeof(*dma));
+    client.theirs = -1;
+    if (how & TAKES_NONE) {
+        check(vfio_user_client_dma_open(dma, 0, &client.theirs) == -ENOTSUP);
+        return;
+    }
+    if (how & STARVED) {
+        support_starve_fds(file, 1);
+        check(vfio_user_client_dma_open(dma, most[how & MOST], &client.theirs) == -EMFILE);
+        support_feed_fds();
+        return;
+    }
+    check(vfio_user_client_dma_open(dma, most[how & MOST], &client.theirs) == 0);
+    if (how & SMALL) {
+        check(setsockopt(dma->connection.fd, SOL_SOCKET, SO_SNDBUF, &least, sizeof(least)) == 0);
+    }
+}
+
+static void play_record(struct vfio_user_client_dma *dma, const struct record *record, bool *stray)
+{
+    client.how = record->how;
+    client.what = record->how >> WAITED_SHIFT & 7;
+    if (record->what == LEAVE) {
+        leave();
+    } else if (record->what == CLOSE) {
+        vfio_user_client_dma_close(dma);
+        check(!dma->open);
+    } else if (dma->open) {
+        play(dma, record, stray);
+    } else {
+        play_closed(dma, record);
     }
 }
 
@@ -179,11 +325,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
-    static const uint64_t most[] = {1 << 20, 4096, 100, UINT64_MAX};
     struct vfio_user_client_dma dma;
     bool stray = false;
     unsigned fds;
-    int theirs;
 
     if (size == 0) {
         return 0;
@@ -193,7 +337,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
         check(file >= 0);
     }
     fds = support_open_fds();
-    check(vfio_user_client_dma_open(&dma, most[input[0] % 4], &theirs) == 0);
+    open_client(&dma, input[0]);
     for (input++, size--; size >= HEAD;) {
         struct record record = {
             .what = input[0] % OPERATIONS,
@@ -205,12 +349,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 
         size -= HEAD;
         record.size = record.size < size ? record.size : size;
-        play(&dma, theirs, &record, &stray);
+        play_record(&dma, &record, &stray);
         input = record.bytes + record.size;
         size -= record.size;
     }
     vfio_user_client_dma_close(&dma);
-    close(theirs);
+    leave();
     check(support_open_fds() == fds);
     return 0;
 }

@@ -2,9 +2,19 @@
 """Seeds of the vfio_user_client fuzz target: far servers that get far, and some that do not."""
 import struct
 
-ISOLATE, MIRROR, TWIN, SILENT, TEXT, FEW, HASTY = 1, 2, 4, 8, 16, 32, 64
+ISOLATE, MIRROR, TWIN, SILENT, TEXT, FEW, HASTY, NO_FILE = 1, 2, 4, 8, 16, 32, 64, 128
 
-BEHAVE, RECEIVE, MAP, INVALIDATE, UNIT, SEND, CLOCK, RESET, CONNECT, PROCESS, FAIL = 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
+BEHAVE, RECEIVE, MAP, INVALIDATE, UNIT, SEND, CLOCK, RESET, CONNECT, PROCESS, FAIL, MORE = 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+
+# Kinds of CONNECT: a client that nobody listens to; the server's ends are closed; another client of what is no socket.
+BARE, CLOSE, CLOSE_TWIN, OTHER = 1, 4, 5, 8
+NO_FD, UNWATCHED, PATH, LEFT, FULL = range(5)
+# Kinds of MORE.
+MISUSE, STARVE, CHANGE, EARLIER, ERRNO, FLOOD, CHATTY, WITH_FDS = range(8)
+EINTR, ENFILE, ETOOMANYREFS, ENOBUFS, EMFILE, ENOMEM, EIO, EPIPE = range(8)
+EPOLL = 8
+# How a change is called: what, and with what.
+UNMAP, REPLACE, DEVICE_TLB, HUGE, FILELESS, BAD_FD, FENCE = 1, 2, 3, 4, 8, 16, 32
 
 DMA_READ, DMA_WRITE = 11, 12
 
@@ -32,6 +42,33 @@ def command(number, size=4, answered=True, fd=False):
     return op(SEND) + bytes([(4 if answered else 0) | (2 if fd else 0) | 1]) + struct.pack("<H", size) + bytes([number])
 
 
+def more(kind, *operands):
+    return op(MORE, kind) + bytes(operands)
+
+
+def change(how, page=0):
+    return more(CHANGE, how | 0xc0, page)
+
+
+def earlier(n, error=None, size=0, fds=0, right=True, nameless=False):
+    """An answer to the n-th command before the last."""
+    how = (error is not None) | (2 if right else 0) | (4 if nameless else 0) | fds << 3
+    return more(EARLIER, n, how) + (b"" if error is None else struct.pack("<I", error)) + size.to_bytes(3, "little")
+
+
+def flood(n, size):
+    return more(FLOOD, n) + size.to_bytes(3, "little")
+
+
+def with_fds(fds, data):
+    return more(WITH_FDS, len(data), fds) + data
+
+
+def other(kind, left=0, fail=None):
+    """Another client of what is no good; with so many descriptors, and a failed allocation."""
+    return (b"" if fail is None else op(FAIL, fail)) + op(CONNECT, OTHER | kind) + bytes([left])
+
+
 process = op(PROCESS)
 behave = op(BEHAVE)
 unit = op(UNIT, 15)
@@ -56,6 +93,89 @@ def text_seeds():
     whole.append(b'{"capabilities":{"twin_socket":{"supported":true}}}')
     whole.append(b'{"capabilities":{"twin_socket":{"fd_index":0,"other":1}}}')
     return whole
+
+
+def misuse_seeds():
+    """An embedder that does what it may, and what it may not; a host that has nothing left."""
+    out = {}
+    up = bytes([MIRROR]) + begin + mapped
+    quiet = bytes([SILENT | MIRROR]) + op(RECEIVE)
+    out["misuse"] = up + more(MISUSE) + follow + more(MISUSE) + op(CONNECT, CLOSE) + process + more(MISUSE)
+    for kind in (NO_FD, UNWATCHED, PATH, LEFT, FULL, 5):
+        out["other-%d" % kind] = up + b"".join(other(kind, left) for left in range(6)) + \
+            b"".join(other(kind, 0, fail) for fail in range(6)) + follow
+        out["other-errno-%d" % kind] = up + b"".join(
+            more(ERRNO, error) + other(kind) for number in range(8) for error in (number, number | EPOLL)) + follow
+    out["bare"] = up + op(CONNECT, BARE) + begin + mapped + follow + say(2, b"\0") + process + process
+    out["bare-isolated"] = bytes([ISOLATE | SILENT]) + op(CONNECT, BARE) + op(RECEIVE) + say(3) + process + op(RECEIVE) + \
+        say(2 | 16, b"\x0c\0") + process + behave + process + dma(1, 0, 64, far=True) + process
+    out["file-none"] = bytes([MIRROR | NO_FILE]) + begin + mapped + follow + dma(1, 0, 64) + process
+    for number in range(8):
+        for error in (number, number | EPOLL):
+            again = more(ERRNO, error)
+            out["errno-%d" % error] = up + follow + again + command(9) + process + again + dma(1, 0, 64) + process + again + \
+                mapping(0, 4, 0) + op(INVALIDATE) + unit + behave + process + unit + op(CONNECT) + begin + op(RESET) + follow
+            out["errno-twin-%d" % error] = bytes([SILENT | MIRROR | TWIN]) + op(RECEIVE) + say(3) + again + process + begin
+    for left in range(4):
+        out["starved-%d" % left] = up + follow + say(1 | 7 << 4, b"\x0b\0\0\x10", bytes(16)) + more(STARVE, left) + process + \
+            command(9) + op(RECEIVE) + say(2 | 7 << 5, b"\0") + more(STARVE, left) + process + \
+            command(9, 0xffff, False) * 6 + more(STARVE, left) + command(9, 4, True, True) + behave + process + follow
+        out["starved-map-%d" % left] = up + op(INVALIDATE) + unit + op(RECEIVE) + say(2 | 2 << 5, b"\0") + \
+            more(STARVE, left) + process + behave + process
+        text = b'\0\0\0\0{"capabilities":{"twin_socket":{"supported":true,"fd_index":0}}}'
+        out["starved-version-%d" % left] = quiet + say(2 | 1 << 5, bytes([len(text)]), text) + more(STARVE, left) + process
+    few = b'{"capabilities":{"max_msg_fds":1}}'
+    out["fds-few"] = bytes([TEXT | MIRROR]) + struct.pack("<H", len(few)) + few + begin + op(SEND) + b"\xdf\4\0\x08" + process
+    out["fds-bad"] = up + op(SEND) + b"\xd7\4\0\x08" + op(SEND) + b"\xdf\4\0\x08" + command(9, 0xffff, False) * 6 + \
+        op(SEND) + b"\xd7\4\0\x08" + op(SEND) + b"\xdf\4\0\x08" + behave + process + behave + process
+    for fds in (8, 9, 16, 17, 20):
+        out["fds-many-%d" % fds] = up + command(9) + op(RECEIVE) + \
+            with_fds(fds, struct.pack("<HHIII", 9, 11, 32, 0, 0) + bytes(16)) + process + earlier(0, fds=fds) + process
+    out["half-a-message"] = up + (op(FAIL, 0) + command(9, 0xffff, False)) * 6 + process
+    out["half-an-answer"] = up + follow + (dma(1, 0, 0xf000) + op(FAIL, 1) + process) * 8 + process
+    out["stream"] = up + command(9) * 50 + op(RECEIVE) * 60 + flood(49, 130000) + process * 60 + behave + process
+    out["stream-small"] = up + command(9) * 60 + op(RECEIVE) * 60 + flood(59, 100) + process * 3 + behave + process
+    out["chatty"] = up + more(CHATTY) + dma(0, 0xfee00000, 4, b"AAAA", far=True) + process + behave + process + \
+        dma(0, 0xfee00000, 4, b"AAAA", far=True) * 2 + op(CONNECT, CLOSE) + process
+    out["late-timer"] = bytes([HASTY | MIRROR]) + begin + op(CLOCK, 15) + process + process + command(9) + behave + process + \
+        op(CLOCK, 15) + command(9) + process + behave + process
+    out["error-large"] = up + b"".join(command(9) + op(RECEIVE) + earlier(0, error) + process
+                                       for error in (0, 4095, 4096, 2**32 - 1))
+    return out
+
+
+def fence_seeds():
+    """Changes and fences that the embedder calls, answered in another order, twice, or never."""
+    out = {}
+    up = bytes([MIRROR]) + begin
+    take = op(RECEIVE)
+    for how in (0, UNMAP, REPLACE, DEVICE_TLB, HUGE, HUGE | UNMAP, FILELESS, BAD_FD, FENCE):
+        out["change-%d" % how] = up + change(how) + behave + process + change(how, 9) + take + earlier(0) + process + \
+            change(FENCE) + behave + process
+    out["changes-many"] = up + command(9) * 248 + b"".join(change(n & 1, n) for n in range(10)) + change(FENCE) + process + \
+        change(0) + change(FENCE) + process + change(0)
+    # An UNMAP that is answered before the MAP; two of one; a MAP that is refused then.
+    out["unmap-first"] = up + change(0) + change(UNMAP) + take * 2 + earlier(0) + process + earlier(1) + process + \
+        change(0, 1) + change(UNMAP, 1) + change(UNMAP, 1) + take * 3 + earlier(0) + earlier(1) + process + \
+        earlier(2, 12) + process + change(FENCE) + behave + process
+    out["map-refused-late"] = up + change(0) + change(FENCE) + take * 2 + earlier(1, 12) + process + earlier(0) + process + \
+        change(0) + take + earlier(0, 12) + process + change(FENCE) + process
+    out["fence-twice"] = up + change(0) + change(FENCE) + change(FENCE) + take * 3 + earlier(1) + process + earlier(0) + \
+        process + change(FENCE) + process
+    out["fence-of-nothing"] = up + change(FENCE) + process + change(0) + take + earlier(0) + process + change(UNMAP) + take + \
+        earlier(0) + process + change(FENCE) + process
+    full = up + change(0) + take + earlier(0) + process + command(9, 0xffff, False) * 6
+    out["fence-full"] = full + change(FENCE) + change(FENCE) + change(0) + process + change(FENCE) + process
+    out["fence-left"] = full + op(CONNECT, CLOSE) + change(FENCE) + change(0) + process + change(FENCE)
+    out["fence-gone"] = up + change(0) + op(CONNECT, CLOSE) + change(FENCE) + change(0) + process + change(FENCE)
+    out["fence-failed"] = full + op(FAIL, 0) + change(FENCE) + process
+    out["unmap-size"] = up + change(0) + change(UNMAP) + take * 2 + earlier(0, size=24, right=False) + process
+    out["nameless"] = up + change(0) + change(UNMAP) + take * 2 + earlier(1, nameless=True) + earlier(0, nameless=True) + process
+    out["map-fds"] = up + change(0) + take + earlier(0, fds=2) + process
+    isolated = bytes([ISOLATE | SILENT]) + take + say(3) + process + take
+    out["isolated-left"] = isolated + say(2 | 16, b"\x0c\0") + op(CONNECT, CLOSE) + process
+    out["isolated-pieces-fds"] = isolated + earlier(0, fds=1) + process
+    return out
 
 
 def odd_seeds():
@@ -94,8 +214,9 @@ def odd_seeds():
                           ("read-fds", say(1 | 16, b"\x0b\0\0\x10", bytes(16))),
                           ("read-lost", say(1 | 15 << 4, b"\x0b\0\0\x10", bytes(16))),
                           ("write-cut", say(1, b"\x0c\0\0\x14", bytes(8) + b"\x08" + bytes(11))),
-                          ("write-huge", say(4 | 64, bytes(3), struct.pack("<Q", 2**20 + 1), bytes(64))),
-                          ("read-all", say(5 | 64, bytes(3), struct.pack("<Q", 2**64 - 1)))):
+                          ("write-huge", say(4 | 64 | 128, bytes(3), struct.pack("<Q", 2**20 + 1), b"\x40", bytes(64))),
+                          ("read-all", say(5 | 64, bytes(3), struct.pack("<Q", 2**64 - 1))),
+                          ("read-none-left", say(1 | 16, b"\x0b\0\0\x10", bytes(16)) + more(STARVE, 0))):
         out["odd-" + name] = up + follow + message + process
     out["answers-many"] = up + follow + (dma(1, 0, 0x4000) * 12 + process) * 24 + behave * 3 + process + behave
     out["write-only"] = up + mapping(30, 2, 2) + follow + dma(0, 0x1e000 % 0x18000, 64, bytes(64)) + process + \
@@ -117,14 +238,16 @@ def odd_seeds():
         out["isolated-refused-%d" % isolated] = refused + (say(2 | 16, b"\x0c\0") + process + op(RECEIVE)) * 40
     for fail in range(8):
         failing = b"".join(op(FAIL, fail) + one for one in (
-            op(CONNECT), behave, process, unit, mapping(0, 4), op(INVALIDATE), unit, behave, process, dma(1, 0, 64), process,
+            behave, process, unit, mapping(0, 4), op(INVALIDATE), unit, behave, process, dma(1, 0, 64), process,
             dma(0, 0, 64, bytes(64)), process, command(9, 300), process, behave, process))
         for mode in (MIRROR, ISOLATE, MIRROR | TWIN):
-            out["fails-%d-%d" % (mode, fail)] = bytes([mode]) + op(FAIL, fail) + failing + begin + follow
+            out["fails-%d-%d" % (mode, fail)] = bytes([mode]) + op(FAIL, fail) + op(CONNECT) + failing + begin + follow
             out["fails-full-%d-%d" % (mode, fail)] = bytes([mode]) + begin + mapped + follow + \
                 command(9, 0xffff, False) * 6 + (op(FAIL, fail) + command(9, 0xf000, True, True)) * 2 + behave + \
                 (dma(1, 0, 0xf000) + op(FAIL, fail) + process) * 6 + (dma(0, 0, 0x2000, bytes(0x2000)) + op(FAIL, fail) +
                                                                      process) * 2 + behave + process
+    out.update(misuse_seeds())
+    out.update(fence_seeds())
     for number, text in enumerate(text_seeds()):
         out[f"says-{number}"] = bytes([TEXT | MIRROR]) + struct.pack("<H", len(text)) + text + begin + mapped + follow
     return out

@@ -206,10 +206,47 @@ def bridges():
         yield name, bytes(config[:size])
 
 
+def vfio_ranges(*ranges, count=None, version=1, cap=1, following=0):
+    """A capability of VFIO's answer: ranges that may be mapped."""
+    body = b"".join(struct.pack("<QQ", first, last) for first, last in ranges)
+    return struct.pack("<HHIII", cap, version, following, len(ranges) if count is None else count, 0) + body
+
+
+def vfio_info(*capabilities, flags=3, sizes=0x40201000, offset=24):
+    return struct.pack("<IIQII", 24, flags, sizes, offset, 0) + b"".join(capabilities)
+
+
+def vfio_answers():
+    top, page = 2**64 - 1, 0x1000
+    usual = vfio_ranges((0, 0xfedfffff), (0xfef00000, 0x7fffffffff))
+    many = vfio_ranges((9 * page, 10 * page - 1), (page, 5 * page - 1), (2 * page, 3 * page - 1), (5 * page, 6 * page - 1),
+                       (page, page + 7), (top - 0xfff, top))
+    parts = vfio_ranges((1, 0x1fff), (0x3000, 0x3ffe), (0x4001, 0x5ffe), (0x7800, 0x87ff), (0x9800, 0xa7ff), (0xa800, 0xb800))
+    available = struct.pack("<HHII", 3, 1, 0, 65535)
+    return {
+        "vfio": vfio_info(usual), "vfio-order": vfio_info(many), "vfio-parts": vfio_info(parts),
+        "vfio-all": vfio_info(vfio_ranges((0, top))), "vfio-top": vfio_info(vfio_ranges((0x2000, 0x2fff), (0x1000, top), (top, top))),
+        "vfio-none": vfio_info(vfio_ranges()), "vfio-nothing-whole": vfio_info(vfio_ranges((1, 0xffe))),
+        "vfio-backwards": vfio_info(vfio_ranges((0x3000, 0x2fff))), "vfio-one-page": vfio_info(vfio_ranges((0x1000, 0x1fff))),
+        "vfio-more-than-there": vfio_info(vfio_ranges((0, top), count=2)), "vfio-cut": vfio_info(usual[:12]),
+        "vfio-header-cut": vfio_info(usual[:7]), "vfio-version": vfio_info(vfio_ranges((0, top), version=2)),
+        "vfio-other": vfio_info(vfio_ranges((0, top), cap=9)), "vfio-available": vfio_info(available),
+        "vfio-available-cut": vfio_info(available[:9]),
+        "vfio-both": vfio_info(vfio_ranges((0, top), following=24 + 32), available),
+        "vfio-twice": vfio_info(vfio_ranges((0, top), following=24 + 32), usual),
+        "vfio-loop": vfio_info(vfio_ranges((0, top), following=24)), "vfio-into-the-head": vfio_info(usual, offset=8),
+        "vfio-out": vfio_info(usual, offset=4096), "vfio-no-chain": vfio_info(offset=0), "vfio-plain": vfio_info(flags=0)[:16],
+        "vfio-no-offset": vfio_info()[:18], "vfio-no-sizes": vfio_info(usual, sizes=0), "vfio-short": vfio_info()[:12], "vfio-empty": b"",
+    }
+
+
 def sources_seeds():
-    """The first byte: 0 a bridge, 1 a group's regions, 3 /proc/iomem."""
+    """The first byte: 0 a bridge, 1 a group's regions, 3 /proc/iomem, 4 an answer of VFIO's."""
     seeds = {"regions": b"\x01" + REGIONS, "regions-cut": b"\x01" + REGIONS[:70], "iomem": b"\x03" + IOMEM}
     seeds.update((f"regions-{i}", b"\x01" + text) for i, text in enumerate(region_texts()))
     seeds.update((f"iomem-{i}", b"\x03" + text) for i, text in enumerate(iomem_texts()))
     seeds.update((name, b"\x00" + config) for name, config in bridges())
+    seeds.update((name, b"\x04\x00" + answer) for name, answer in vfio_answers().items())
+    seeds["vfio-no-memory"] = b"\x04\x01" + vfio_answers()["vfio"]
+    seeds["vfio-no-byte"] = b"\x04"
     return seeds

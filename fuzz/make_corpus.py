@@ -3,7 +3,7 @@
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
 spaces, buses, saved instances, handovers, small devices, units of any
 configuration, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
-pv, relay and vfio_user_client fuzz targets into corpus/.
+pv, relay, vfio_user and vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -25,7 +25,9 @@ import net_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
 import relay_corpus  # noqa: E402
+import takeover_corpus  # noqa: E402
 import units_corpus  # noqa: E402
+import vfio_user_corpus  # noqa: E402
 import vhost_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -901,6 +903,24 @@ def client_dma_seeds():
     write("client_dma", "posts", b"\0" + record(2, 0, 4) * 30 + record(0, 1, 4) + record(3, 0, 0))
     write("client_dma", "silence", b"\0" + record(0, 0, 4) + record(1, 1, 4))
     write("client_dma", "half", b"\0" + record(0, 0, 4, reply(0, 11)[:20]) + record(1, 1, 4))
+    # How it is answered: GOOD, PIECES, OVER, UNREAD; and what comes when it is waited for.
+    good, pieces, over, unread = 1, 2, 8, 16
+    rest, signal, failure, leaves, reads, early = (1 << 5, 2 << 5, 3 << 5, 4 << 5, 5 << 5, 6 << 5)
+    small, post, nothing, leave, close = b"\x08", record(2, unread, 4), record(3, 0, 0), record(4, 0, 0), record(5, 0, 0)
+    for name, how in (("rest", good | pieces | rest), ("signal", signal), ("failure", failure), ("leaves", leaves),
+                      ("reads", good | reads), ("early", early), ("over", over), ("over-good", over | good)):
+        for first in (b"\0", small):
+            write("client_dma", "waited-%s-%d" % (name, first[0]), first + b"".join(
+                record(what, how, access) for what in (0, 1) for access in (64, 60000)) + nothing + post)
+            write("client_dma", "waited-write-%s-%d" % (name, first[0]), first + record(1, how, 60000) + nothing + post)
+    write("client_dma", "posts-full", small + post * 40 + record(1, good | reads, 64) + post * 40 + leave + nothing + post +
+          nothing)
+    write("client_dma", "posts-full-read", small + post * 40 + record(0, good, 64) + nothing)
+    write("client_dma", "left", b"\0" + leave + post + nothing + record(0, good, 4))
+    write("client_dma", "left-write", b"\0" + record(1, good, 4) + leave + record(1, good, 4) + nothing)
+    write("client_dma", "closed", b"\0" + record(0, good, 4) + close + b"".join(record(what, good, 4) for what in range(6)))
+    for first in (4, 16):
+        write("client_dma", "none-%d" % first, bytes([first]) + b"".join(record(what, good, 4) for what in range(6)))
     write("client_dma", "unasked", b"\0" + record(3, 4, 0, reply(0, 11)) + record(0, 0, 4) + record(1, 1, 4))
 
 
@@ -919,6 +939,8 @@ def takeover_seeds():
         write("takeover", name + "-cut", bytes([kind, 9]))
         write("takeover", name + "-changed", bytes([kind, 40, 0, 1, 60, 0, 2]))
         write("takeover", name + "-raw", bytes([kind | 0x80]) + bytes(300))
+    for name, content in takeover_corpus.seeds().items():
+        write("takeover", name, content)
 
 
 # ---- virtio
@@ -1302,5 +1324,7 @@ for seed, content in vhost_corpus.seeds().items():
     write("vhost", seed, content)
 for seed, content in relay_corpus.seeds().items():
     write("relay", seed, content)
+for seed, content in vfio_user_corpus.seeds().items():
+    write("vfio_user", seed, content)
 for seed, content in far_corpus.seeds().items():
     write("vfio_user_client", seed, content)

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Fuzzes what reads a host's words on reserved addresses: a text of sysfs, one of
- * /proc/iomem, and a bridge's configuration space. The first byte chooses; what was read is sound, or refused.
+ * Fuzzes what reads a host's words on reserved addresses: a text of sysfs, one of /proc/iomem, a
+ * bridge's configuration space, and what VFIO tells of its IOMMU. The first byte chooses; what was
+ * read is sound, or refused.
  */
 #include <viommu/iova_source.h>
+
+#include <base/alloc.h>
+#include <vfio/info.h>
 
 #include <errno.h>
 #include <stdlib.h>
@@ -47,6 +51,29 @@ static void read_bridge(const uint8_t *data, size_t size)
     }
 }
 
+/* The second byte: which allocation fails; 0: none. */
+static void read_vfio(const uint8_t *data, size_t size)
+{
+    uint8_t fail = size ? data[0] : 0;
+    struct vfio_info info;
+    int error;
+
+    base_alloc_fail_at(fail);
+    error = vfio_info_parse(data + (size ? 1 : 0), size - (size ? 1 : 0), &info);
+    base_alloc_fail_at(0);
+    expect(error == 0 || error == -EIO || error == -ERANGE || (error == -ENOMEM && fail));
+    expect(!error || (!info.allowed && !info.allowed_count));
+    for (size_t i = 0; !error && i < info.allowed_count; i++) {
+        const struct viommu_range *range = &info.allowed[i];
+
+        expect(range->first < range->last && !(range->first & 0xfff) && !(~range->last & 0xfff));
+        expect(!i || range->first > range[-1].last + 1);
+    }
+    if (!error) {
+        vfio_info_free(&info);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     uint8_t *exactly;
@@ -60,7 +87,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     memcpy(exactly, data + 1, size - 1);
-    if (data[0] & 1) {
+    if (data[0] == 4) {
+        read_vfio(exactly, size - 1);
+    } else if (data[0] & 1) {
         read_text(exactly, size - 1, data[0] & 2);
     } else {
         read_bridge(exactly, size - 1);

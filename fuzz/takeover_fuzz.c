@@ -4,10 +4,10 @@
  *
  * The first byte says what the rest is:
  *   CHANNEL    the bytes of the socket between the two
- *   otherwise  the saved state of an ENDPOINT (of an edu with memory of its own), of an EDU, or of
- *              the UNIT. With RAW the rest is that state; without, it is changes to a state that
+ *   otherwise  the saved state of an ENDPOINT (of an edu with memory of its own, and a client as
+ *              enum shape says), of an EDU, or of the UNIT. With RAW the rest is that state; without, it is changes to a state that
  *              was really saved: records of a place (2 bytes, little endian) and a byte to put
- *              there, then how much to cut off.
+ *              there, then how much to cut off, then which allocation fails when it is loaded.
  *
  * What is loaded goes on for a while, and may not leak: memory is watched by the leak checker,
  * descriptors by a count here.
@@ -24,6 +24,7 @@
 
 #include "direct_memory.h"
 #include "edu.h"
+#include "failing.h"
 #include "handover/channel.h"
 #include "log.h"
 #include "save/stream.h"
@@ -40,7 +41,17 @@ enum {
     RAW = 0x80,
 
     RAM_SIZE = 1 << 16,
+    DATA_SIZE = 4096,
     SECTION_HEAD = 24, /* before the body, in a stream */
+};
+
+/* Of a client, when its endpoint is saved. */
+enum shape {
+    SHAPE_PAYLOAD = 4, /* in the middle of a payload, with a descriptor; else of a header */
+    SHAPE_UNREAD = 8,  /* it has not read its replies */
+    SHAPE_TWIN = 16,   /* with a twin socket */
+    SHAPE_BARE = 32,   /* some of its memory has no file, or may not be written or read */
+    SHAPE_LISTENS = 64, /* its socket is none of a connection */
 };
 
 struct device {
@@ -83,9 +94,41 @@ static void say(int fd, const void *data, size_t size, int with)
     check(support_send_fds(fd, data, size, &with, with >= 0) == (ssize_t)size);
 }
 
-/* A client that has agreed, mapped memory, wants interrupts, and is in the middle of a message. */
-static int connect_client(struct device *device)
+/* Regions without a file, or that may only be read, or written, or neither. */
+static void map_bare(struct device *device, int fd)
 {
+    for (unsigned i = 0; i < 4; i++) {
+        const struct {
+            struct vfio_user_header header;
+            struct vfio_user_dma_map map;
+        } map = {{.command = VFIO_USER_DMA_MAP, .size = 48},
+                 {.argsz = 32, .flags = i, .address = (i + 1) << 20, .size = 0x1000}};
+
+        say(fd, &map, 48, i & 1 ? ram_fd : -1);
+    }
+    check(vfio_user_endpoint_ready(&device->endpoint) == 0);
+}
+
+/* Reads until the socket is full, and some of the replies are kept. */
+static void read_much(struct device *device, int fd)
+{
+    const struct {
+        struct vfio_user_header header;
+        struct vfio_user_region_access access;
+    } read = {{.command = VFIO_USER_REGION_READ, .size = 32},
+              {.region = 0, .count = DATA_SIZE}};
+
+    for (unsigned i = 0; i < 200 && !vfio_user_connection_pending(&device->endpoint.connection);
+         i++) {
+        say(fd, &read, 32, -1);
+        check(vfio_user_endpoint_ready(&device->endpoint) == 0);
+    }
+}
+
+/* A client that has agreed, mapped memory, wants interrupts, and is in the middle of a message. */
+static int connect_client(struct device *device, unsigned shape)
+{
+    static const char twin[] = "{\"capabilities\":{\"twin_socket\":{\"supported\":true}}}";
     static const struct {
         struct vfio_user_header header;
         struct vfio_user_version version;
@@ -106,10 +149,30 @@ static int connect_client(struct device *device)
     check(event >= 0);
     check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
     check(vfio_user_endpoint_init(&device->endpoint, &device->edu.function, pair[1]) == 0);
-    say(pair[0], &hello, 20, -1);
+    if (shape & SHAPE_TWIN) {
+        struct vfio_user_header header = hello.header;
+
+        header.size += sizeof(twin);
+        say(pair[0], &header, sizeof(header), -1);
+        say(pair[0], &hello.version, 4, -1);
+        say(pair[0], twin, sizeof(twin), -1);
+    } else {
+        say(pair[0], &hello, 20, -1);
+    }
     say(pair[0], &map, 48, ram_fd);
     say(pair[0], &irqs, 36, event);
-    say(pair[0], &hello, 10, -1);
+    check(vfio_user_endpoint_ready(&device->endpoint) == 0);
+    if (shape & SHAPE_BARE) {
+        map_bare(device, pair[0]);
+    }
+    if (shape & SHAPE_UNREAD) {
+        read_much(device, pair[0]);
+    }
+    if (shape & SHAPE_PAYLOAD) {
+        say(pair[0], &map, 30, ram_fd);
+    } else {
+        say(pair[0], &hello, 10, -1);
+    }
     check(vfio_user_endpoint_ready(&device->endpoint) == 0);
     close(event);
     return pair[0];
@@ -119,6 +182,7 @@ static int connect_client(struct device *device)
 struct state {
     uint8_t *body;
     size_t size;
+    unsigned fail_at; /* which allocation fails when it is loaded; 0: none does */
     struct handover_fds fds;
 };
 
@@ -128,7 +192,7 @@ static void begin(struct save_writer *writer)
     save_begin(writer, 1, 0, 1, 0);
 }
 
-static void change(struct state *state, const uint8_t *data, size_t size)
+static unsigned change(struct state *state, const uint8_t *data, size_t size)
 {
     for (; size >= 3 && state->size > 0; data += 3, size -= 3) {
         state->body[(size_t)(data[0] | data[1] << 8) % state->size] = data[2];
@@ -136,6 +200,7 @@ static void change(struct state *state, const uint8_t *data, size_t size)
     if (size > 0) {
         state->size -= data[0] < state->size ? data[0] : state->size;
     }
+    return size > 1 ? data[1] : 0;
 }
 
 /* The saved body, changed or replaced as the input says. */
@@ -150,9 +215,7 @@ static void finish(struct state *state, struct save_writer *writer, bool raw, co
     check(state->body != NULL);
     memcpy(state->body, raw ? data : writer->data + head, state->size);
     save_writer_fini(writer);
-    if (!raw) {
-        change(state, data, size);
-    }
+    state->fail_at = raw ? 0 : change(state, data, size);
     for (size_t i = 0; i < state->fds.count; i++) {
         state->fds.fds[i] = dup(state->fds.fds[i]);
         check(state->fds.fds[i] >= 0);
@@ -165,25 +228,35 @@ static void state_fini(struct state *state)
     free(state->body);
 }
 
-static void play_endpoint(bool raw, const uint8_t *data, size_t size)
+static void play_endpoint(unsigned how, const uint8_t *data, size_t size)
 {
     static struct device from, to;
     struct state state = {.body = NULL};
     struct save_writer writer;
     struct save_section section = {.kind = 1, .version = 1};
     static const uint8_t rest[64];
-    int client;
+    const struct sockaddr no_name = {.sa_family = AF_UNIX}; /* the kernel finds one */
+    int client, ret;
 
     device_init(&from);
     device_init(&to);
-    client = connect_client(&from);
+    client = connect_client(&from, how);
+    check(!vfio_user_endpoint_unsaveable(&from.endpoint));
     begin(&writer);
     vfio_user_endpoint_save(&from.endpoint, &writer, &state.fds);
-    finish(&state, &writer, raw, data, size);
+    finish(&state, &writer, how & RAW, data, size);
+    if (how & SHAPE_LISTENS) {
+        close(state.fds.fds[0]);
+        state.fds.fds[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        check(bind(state.fds.fds[0], &no_name, sizeof(no_name.sa_family)) == 0 &&
+              listen(state.fds.fds[0], 1) == 0);
+    }
     section.at = state.body;
     section.left = state.size;
-    if (vfio_user_endpoint_load(&to.endpoint, &to.edu.function, &section, &state.fds) == 0 &&
-        save_close(&section) == 0) {
+    failing_alloc_at(state.fail_at);
+    ret = vfio_user_endpoint_load(&to.endpoint, &to.edu.function, &section, &state.fds);
+    failing_alloc_at(0);
+    if (ret == 0 && save_close(&section) == 0) {
         say(client, rest, sizeof(rest), -1);
         pci_function_message_interrupt(&to.edu.function, 0);
         for (int i = 0; i < 4 && vfio_user_endpoint_ready(&to.endpoint) == 0; i++) {
@@ -290,7 +363,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         play_channel(data + 1, size - 1);
         break;
     case ENDPOINT:
-        play_endpoint(raw, data + 1, size - 1);
+        play_endpoint(data[0], data + 1, size - 1);
         break;
     case EDU:
         play_edu(raw, data + 1, size - 1);

@@ -4,9 +4,11 @@
  * while a mirror follows a guest's tables, commands are sent, and DMA is asked for.
  *
  * The first two bytes choose the world, and what the server says first. Then operations: bytes as
- * they are, messages with a header that is half right, answers to what came last, and a server that
- * for once does what it is asked; the guest, who maps and invalidates; the embedder. An allocation
- * of any of them may fail.
+ * they are, messages with a header that is half right, answers to what came last or earlier, and a
+ * server that for once does what it is asked; the guest, who maps and invalidates; the embedder,
+ * who also gives what is no socket, asks for what cannot be, and calls a subscription's functions
+ * as the unit would. An allocation of any of them may fail, so may a system call, and there may be
+ * no descriptor left.
  *
  * At the end everything is taken down. Nothing may leak, descriptors neither; the guest's
  * invalidation completes, whatever the server did; and a page that no table ever leads to was
@@ -17,317 +19,147 @@
  * one that is not.
  */
 #include "bytes.h"
+#include "far_server.h"
 #include "support/fds.h"
 #include "support/guest.h"
 
 #include <base/alloc.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vfio_user/protocol.h"
 
 enum {
-    MODE_ISOLATE = 1,
-    MODE_MIRROR = 2,
-    MODE_TWIN = 4,   /* the server has one, and says so */
-    MODE_SILENT = 8, /* VERSION is not answered but by the input */
-    MODE_TEXT = 16,  /* what the server says of itself is the input's */
-    MODE_FEW = 32,   /* few mappings */
-    MODE_HASTY = 64, /* a millisecond is all that it may take to answer */
+    HASTY_MS = 3,
 
     RAM_PAGES = 64,
     FIRST_DATA = 32,
     DATA_PAGES = 16,
     SECRET_PAGE = 48,
-    SECRET_SIZE = 16,
     REQUESTER = 0x28,
     DOMAIN = 3,
-    MESSAGE_MAX = 65536,
 };
-
-#define BASE UINT64_C(0x40000000)
 
 struct world {
     struct guest guest;
     struct viommu_device *device;
     struct viommu_vfio_user *client;
     struct viommu_subscriber *mirror;
-    uint8_t mode;
     uint8_t fail_at; /* which allocation of the next operation fails; 0: none */
-    bool ready;
     uint64_t table;
     uint64_t clock;
-    int fd; /* the server's ends, or -1 */
-    int twin;
-    struct vfio_user_header last; /* the last command that came */
-    struct vfio_user_dma_unmap last_unmap;
     unsigned replies;
+    unsigned flood; /* each reply that the embedder hears of brings the next one, so many times */
+    size_t flood_size;
+    bool chatty; /* the embedder sends a command where it hears of an interrupt */
+    struct {
+        int error; /* of the next call of these that is the client's; 0: it is made */
+        bool epoll;
+    } failing;
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct world world;
-/* What a server can send: memory, an eventfd, and sockets of other kinds than the twin's. */
-static int memory_fd = -1, event_fd = -1, datagram_fd = -1, inet_fd = -1;
 static uint8_t *ram;
-static uint8_t secret[SECRET_SIZE];
-static uint8_t message[MESSAGE_MAX];
 
-static void check(bool condition, const char *what)
+/* None, and one of a file that is not open. */
+static const int no_fd = 1 << 20;
+static int path_fd = -1;
+static int two_fds[2];
+
+static int process_client(void)
 {
-    if (!condition) {
-        guest_die("%s", what);
-    }
+    return world.client ? viommu_vfio_user_process(world.client) : -ENOTCONN;
 }
 
 static void prepare(void)
 {
-    if (memory_fd >= 0) {
+    if (far.memory_fd >= 0) {
         return;
     }
-    memory_fd = memfd_create("fuzz", MFD_CLOEXEC);
-    event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    datagram_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    inet_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* one of streams is put aside */
-    check(memory_fd >= 0 && event_fd >= 0 && datagram_fd >= 0 &&
-              ftruncate(memory_fd, RAM_PAGES * GUEST_PAGE) == 0 &&
-              getrandom(secret, sizeof(secret), 0) == sizeof(secret),
-          "files");
-    ram = mmap(NULL, RAM_PAGES * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
-    check(ram != MAP_FAILED, "memory");
+    far.memory_fd = memfd_create("fuzz", MFD_CLOEXEC);
+    far.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    far.datagram_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    far.inet_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* one of streams is put aside */
+    path_fd = open("/", O_PATH | O_CLOEXEC);
+    two_fds[0] = two_fds[1] = far.event_fd;
+    support_feed_fds();
+    far.process = process_client;
+    far_check(far.memory_fd >= 0 && far.event_fd >= 0 && far.datagram_fd >= 0 &&
+                  ftruncate(far.memory_fd, RAM_PAGES * GUEST_PAGE) == 0 &&
+                  getrandom(far.secret, sizeof(far.secret), 0) == sizeof(far.secret),
+              "files");
+    ram = mmap(NULL, RAM_PAGES * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, far.memory_fd, 0);
+    far_check(ram != MAP_FAILED, "memory");
 }
 
-/* ---- the server ------------------------------------------------------------------------------ */
+/* ---- what fails ------------------------------------------------------------------------------ */
 
-static void close_end(int *fd)
+/* In place of the C library's. What the server sends does not fail so. */
+ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    if (*fd >= 0) {
-        close(*fd);
-        *fd = -1;
+    if (world.failing.error && !world.failing.epoll && fd != far.fd && fd != far.twin) {
+        errno = world.failing.error;
+        world.failing.error = 0;
+        return -1;
     }
+    return syscall(SYS_sendmsg, fd, msg, flags);
 }
 
-static void send_bytes(int fd, const void *data, size_t size, const int *fds, unsigned n_fds)
+int epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
 {
-    /* A socket that is full takes nothing, or a part: both are fine. */
-    if (fd >= 0) {
-        (void)!support_send_fds(fd, data, size, fds, n_fds);
+    if (world.failing.error && world.failing.epoll) {
+        errno = world.failing.error;
+        world.failing.error = 0;
+        return -1;
     }
-}
-
-/* A message of which the input gives the payload, in front of it what is given. */
-static void send_message(int fd, struct vfio_user_header header, const void *first,
-                         size_t first_size, struct fuzz_input *input, size_t size, unsigned n_fds)
-{
-    const int some[] = {memory_fd, event_fd, datagram_fd, inet_fd < 0 ? event_fd : inet_fd};
-    int fds[16];
-
-    size = size < input->size ? size : input->size;
-    header.size = (uint32_t)(sizeof(header) + first_size + size);
-    memcpy(message, &header, sizeof(header));
-    if (first_size) {
-        memcpy(message + sizeof(header), first, first_size);
-    }
-    memcpy(message + sizeof(header) + first_size, input->data, size);
-    input->data += size;
-    input->size -= size;
-    for (unsigned i = 0; i < n_fds; i++) {
-        fds[i] = some[i % 4];
-    }
-    send_bytes(fd, message, header.size, fds, n_fds);
-}
-
-/*
- * Looks through what came for what nobody may know; byte by byte: what is given to memmem the
- * fuzzer sees, and puts into its inputs, and so a server may know it.
- */
-static void look_for_secret(const uint8_t *data, size_t size)
-{
-    for (size_t i = 0; i + SECRET_SIZE <= size; i++) {
-        size_t same = 0;
-
-        while (same < SECRET_SIZE && data[i + same] == secret[same]) {
-            same++;
-        }
-        check(same < SECRET_SIZE, "the secret page was read");
-    }
-}
-
-/* Takes a message in; descriptors are dropped. False when there is none. */
-static bool receive(int fd)
-{
-    union {
-        char room[CMSG_SPACE(VFIO_USER_MAX_FDS * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct vfio_user_header header;
-    struct iovec iov = {.iov_base = &header, .iov_len = sizeof(header)};
-    struct msghdr msg = {.msg_iov = &iov,
-                         .msg_iovlen = 1,
-                         .msg_control = control.room,
-                         .msg_controllen = sizeof(control.room)};
-    size_t left;
-
-    if (fd < 0 || recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != sizeof(header)) {
-        return false;
-    }
-    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg); cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
-        for (size_t i = 0; i < (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
-            int got;
-
-            memcpy(&got, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(got));
-            close(got);
-            check(!(world.mode & MODE_ISOLATE) || header.command == VFIO_USER_DEVICE_SET_IRQS,
-                  "a file was passed in spite of isolation");
-        }
-    }
-    check(header.size >= sizeof(header), "our own header");
-    left = header.size - sizeof(header);
-    if ((header.flags & VFIO_USER_TYPE_MASK) == VFIO_USER_TYPE_COMMAND) {
-        world.last = header;
-    }
-    while (left) {
-        ssize_t n =
-            recv(fd, message, left < sizeof(message) ? left : sizeof(message), MSG_DONTWAIT);
-
-        if (n <= 0) {
-            if (!world.client || viommu_vfio_user_process(world.client) < 0) {
-                /* It was cut off in the middle of a message: what came of it is no header. */
-                close_end(fd == world.fd ? &world.fd : &world.twin);
-                return false;
-            }
-            continue;
-        }
-        look_for_secret(message, (size_t)n);
-        if (header.command == VFIO_USER_DMA_UNMAP && (size_t)n >= sizeof(world.last_unmap)) {
-            memcpy(&world.last_unmap, message, sizeof(world.last_unmap));
-        }
-        left -= (size_t)n;
-    }
-    return true;
-}
-
-static void answer_version(struct fuzz_input *input)
-{
-    static const char usual[] =
-        "\0\0\0\0{\"capabilities\":{\"max_msg_fds\":8,\"max_dma_maps\":50}}";
-    static const char with_twin[] =
-        "\0\0\0\0{\"capabilities\":{\"twin_socket\":{\"supported\":true,\"fd_index\":0}}}";
-    struct vfio_user_header header = world.last;
-    bool twin = world.mode & MODE_TWIN;
-    const char *text = twin ? with_twin : usual;
-    size_t size = twin ? sizeof(with_twin) : sizeof(usual);
-    int pair[2];
-
-    header.flags = VFIO_USER_TYPE_REPLY;
-    if (world.mode & MODE_TEXT) {
-        send_message(world.fd, header, "\0\0\0", 4, input, fuzz_number(input, 2), 0);
-        return;
-    }
-    header.size = (uint32_t)(sizeof(header) + size);
-    memcpy(message, &header, sizeof(header));
-    memcpy(message + sizeof(header), text, size);
-    if (twin && world.twin < 0) {
-        check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0,
-              "pair");
-        world.twin = pair[0];
-        send_bytes(world.fd, message, header.size, &pair[1], 1);
-        close(pair[1]);
-    } else {
-        send_bytes(world.fd, message, header.size, NULL, 0);
-    }
-}
-
-/* Answers the last command as it should be. */
-static void answer_well(struct fuzz_input *input)
-{
-    struct vfio_user_header header = world.last;
-
-    if (header.command == VFIO_USER_VERSION) {
-        answer_version(input);
-        return;
-    }
-    header.flags = VFIO_USER_TYPE_REPLY;
-    header.error = 0;
-    send_message(world.fd, header, &world.last_unmap,
-                 header.command == VFIO_USER_DMA_UNMAP ? sizeof(world.last_unmap) : 0, input, 0, 0);
-}
-
-/* Does all that it is asked. */
-static void behave(struct fuzz_input *input)
-{
-    for (unsigned i = 0; i < 100; i++) {
-        world.last.flags = VFIO_USER_NO_REPLY;
-        if (!receive(world.fd)) {
-            break;
-        }
-        if (!(world.last.flags & VFIO_USER_NO_REPLY)) {
-            answer_well(input);
-        }
-    }
-    while (receive(world.twin)) {
-    }
-}
-
-static void say(struct fuzz_input *input, uint8_t kind)
-{
-    int fd = kind & 8 ? world.twin : world.fd;
-    struct vfio_user_header header = {.id = kind};
-    struct vfio_user_dma_access access;
-    size_t size;
-
-    switch (kind & 7) {
-    case 0: /* bytes */
-        size = fuzz_byte(input);
-        size = size < input->size ? size : input->size;
-        send_bytes(fd, input->data, size, &event_fd, kind >> 7);
-        input->data += size;
-        input->size -= size;
-        break;
-    case 1: /* a message of any kind; its number may be the last command's */
-        header.id = kind & 128 ? world.last.id : kind;
-        header.command = fuzz_byte(input);
-        header.flags = fuzz_byte(input);
-        header.error = fuzz_byte(input);
-        send_message(fd, header, NULL, 0, input, fuzz_byte(input), kind >> 4);
-        break;
-    case 2: /* an answer to the last command, of any content */
-        header = world.last;
-        header.flags = VFIO_USER_TYPE_REPLY | (kind & 16 ? VFIO_USER_ERROR : 0);
-        header.error = kind & 16 ? fuzz_byte(input) : 0;
-        send_message(fd, header, NULL, 0, input, fuzz_byte(input), kind >> 5);
-        break;
-    case 3: /* or a good one */
-        answer_well(input);
-        break;
-    default: /* DMA */
-        header.command = kind & 1 ? VFIO_USER_DMA_READ : VFIO_USER_DMA_WRITE;
-        header.flags = kind & 16 ? VFIO_USER_NO_REPLY : 0;
-        access.address = kind & 32 ? fuzz_number(input, 8) : BASE + fuzz_number(input, 3) % 0x18000;
-        access.count = kind & 64 ? fuzz_number(input, 8) : fuzz_number(input, 2);
-        size = kind & 1 ? 0 : kind & 128 ? fuzz_byte(input) : access.count;
-        send_message(fd, header, &access, sizeof(access), input, size < 60000 ? size : 60000, 0);
-        break;
-    }
+    return (int)syscall(SYS_epoll_ctl, epoll, op, fd, event);
 }
 
 /* ---- our side -------------------------------------------------------------------------------- */
 
 static void on_ready(void *opaque)
 {
-    ((struct world *)opaque)->ready = true;
+    (void)opaque;
+    far_check(viommu_vfio_user_process(world.client) == 0, "processing in the midst of that");
 }
 
 static void on_failed(void *opaque, int error)
 {
     (void)opaque;
-    check(error < 0, "failed without an error");
+    far_check(error < 0, "failed without an error");
+    far_check(viommu_vfio_user_process(world.client) == error, "failed, and goes on");
+    far_check(viommu_vfio_user_send(world.client, VFIO_USER_DEVICE_RESET, NULL, 0, NULL, 0, NULL, 0,
+                                    NULL, NULL) == -EPIPE,
+              "failed, and sends");
+}
+
+/* Passes on to the unit what it would have heard. */
+static void on_answered(void *opaque, uint64_t token, int status)
+{
+    (void)opaque;
+    far_check(status <= 0, "how a change ended");
+    (void)viommu_change_complete(world.guest.iommu, token, status);
+}
+
+static void on_interrupt(void *opaque, const struct viommu_interrupt *interrupt)
+{
+    (void)opaque;
+    (void)interrupt;
+    if (world.chatty && world.client) {
+        (void)viommu_vfio_user_send(world.client, VFIO_USER_DEVICE_RESET, NULL, 0, NULL, 0, NULL, 0,
+                                    NULL, NULL);
+    }
 }
 
 static uint64_t on_clock(void *opaque)
@@ -349,34 +181,45 @@ static void on_reply(void *opaque, const struct viommu_vfio_user_reply *reply)
         close(reply->fds[0]);
         reply->fds[0] = -1;
     }
+    (void)viommu_vfio_user_process(world.client);
+    if (world.flood && far.fd >= 0) {
+        world.flood--;
+        far_answer_one(world.flood, 0, 0, world.flood_size);
+    }
 }
 
 static void subscribe(void)
 {
     struct viommu_subscription what;
 
-    if (world.ready && !world.mirror && (world.mode & MODE_MIRROR) &&
+    if (!world.mirror && (far.mode & FAR_MIRROR) &&
         viommu_vfio_user_subscription(world.client, &what) == 0) {
         (void)viommu_device_subscribe(world.device, &what, &world.mirror);
     }
 }
 
-static void connect_client(struct fuzz_input *input)
+/* `bare`: nobody wants to hear of it, but of how changes end. */
+static void connect_client(struct fuzz_input *input, bool bare)
 {
     struct viommu_vfio_user_config config = {
         .device = world.device,
-        .isolate = world.mode & MODE_ISOLATE,
-        .mappings_max = world.mode & MODE_FEW ? 3 : 0,
-        .timeout_ms = world.mode & MODE_HASTY ? 1 : 0,
-        .ready = on_ready,
-        .failed = on_failed,
+        .isolate = far.mode & FAR_ISOLATE,
+        .mappings_max = far.mode & FAR_FEW ? 3
+                        : bare             ? 100
+                                           : 0,
+        .timeout_ms = far.mode & FAR_HASTY ? HASTY_MS : 0,
+        .ready = bare ? NULL : on_ready,
+        .failed = bare ? NULL : on_failed,
+        .answered = bare ? on_answered : NULL,
         .opaque = &world,
     };
     int pair[2], ret;
 
-    check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0, "pair");
+    far_check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0,
+              "pair");
     config.fd = pair[1];
-    world.fd = pair[0];
+    far.fd = pair[0];
+    world.failing.error = 0;
     base_alloc_fail_at(world.fail_at);
     ret = viommu_vfio_user_create(&config, &world.client);
     if (ret == -ENOMEM && world.fail_at) {
@@ -384,8 +227,8 @@ static void connect_client(struct fuzz_input *input)
     }
     base_alloc_fail_at(0);
     guest_ok(ret, "client");
-    if (!(world.mode & MODE_SILENT)) {
-        behave(input);
+    if (!(far.mode & FAR_SILENT)) {
+        far_behave(input);
         (void)viommu_vfio_user_process(world.client);
     }
 }
@@ -396,28 +239,128 @@ static void disconnect_client(void)
     world.mirror = NULL;
     viommu_vfio_user_destroy(world.client);
     world.client = NULL;
-    world.ready = false;
-    world.replies = 0;
-    close_end(&world.fd);
-    close_end(&world.twin);
+    world.replies = world.flood = 0;
+    far_close_end(&far.fd);
+    far_close_end(&far.twin);
 }
 
 static void send_command(struct fuzz_input *input, uint8_t kind)
 {
     static uint8_t payload[70000];
     size_t size = kind & 1 ? fuzz_number(input, 2) : kind;
-    unsigned fds = kind & 2 && !(world.mode & MODE_ISOLATE);
+    unsigned fds = kind & 2 && !(far.mode & FAR_ISOLATE);
 
     /* More than can be: none of it is looked at. */
     if (viommu_vfio_user_send(world.client, fuzz_byte(input), payload,
                               kind == 0xff ? SIZE_MAX : size, payload,
-                              kind == 0xf7 ? SIZE_MAX : kind & 31, &event_fd,
+                              kind == 0xf7 ? SIZE_MAX : kind & 31,
+                              kind == 0xd7   ? &no_fd
+                              : kind == 0xdf ? two_fds
+                                             : &far.event_fd,
                               kind == 0xef   ? 1000
                               : kind == 0xe7 ? 9
+                              : kind == 0xdf ? 2
                                              : fds,
                               kind & 4 ? on_reply : NULL, NULL) == 0 &&
         kind & 4) {
         world.replies++;
+    }
+}
+
+/* What makes no sense is refused, and nothing comes of it. */
+static void misuse(void)
+{
+    struct viommu_vfio_user_config config = {.device = world.device, .fd = far.event_fd};
+    struct viommu_vfio_user *none = NULL;
+
+    far_check(viommu_vfio_user_create(NULL, &none) == -EINVAL, "no configuration");
+    far_check(viommu_vfio_user_create(&config, NULL) == -EINVAL, "nowhere to put it");
+    config.fd = -1;
+    far_check(viommu_vfio_user_create(&config, &none) == -EINVAL, "no socket");
+    config.fd = far.event_fd;
+    config.device = NULL;
+    far_check(viommu_vfio_user_create(&config, &none) == -EINVAL, "no device");
+    far_check(!none, "a client of nothing");
+    viommu_vfio_user_destroy(NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        far_check(viommu_vfio_user_send(world.client, VFIO_USER_REGION_READ, NULL, i == 0, NULL,
+                                        i == 1, NULL, i == 2, NULL, NULL) < 0,
+                  "bytes or descriptors of nowhere");
+    }
+}
+
+/* Another client, for a moment: of what is no such socket, or of one that is full or left. */
+static void other_client(uint8_t kind, unsigned left)
+{
+    static const uint8_t filling[4096];
+    struct viommu_vfio_user_config config = {.device = world.device};
+    struct viommu_vfio_user *other;
+    int pair[2], ret;
+
+    far_check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0,
+              "pair");
+    config.fd = pair[1];
+    switch (kind & 7) {
+    case 0: /* no descriptor */
+        config.fd = no_fd;
+        break;
+    case 1: /* one that cannot be watched */
+        config.fd = far.memory_fd;
+        break;
+    case 2: /* one with which nothing can be done */
+        config.fd = path_fd;
+        break;
+    case 3: /* who left */
+        far_close_end(&pair[0]);
+        break;
+    case 4: /* who does not read */
+        while (send(pair[1], filling, sizeof(filling), MSG_DONTWAIT) > 0) {
+        }
+        break;
+    default:
+        break;
+    }
+    base_alloc_fail_at(world.fail_at);
+    if (left) {
+        support_starve_fds(far.memory_fd, left - 1);
+    }
+    ret = viommu_vfio_user_create(&config, &other);
+    support_feed_fds();
+    base_alloc_fail_at(0);
+    if (ret == 0) {
+        ret = viommu_vfio_user_process(other);
+        far_check(pair[0] >= 0 || ret < 0, "it is not seen to have left");
+        viommu_vfio_user_destroy(other);
+        far_check(fcntl(config.fd, F_GETFD) < 0, "the socket is not closed");
+    } else {
+        close(pair[1]);
+    }
+    far_close_end(&pair[0]);
+}
+
+/* What the unit may call, called by the embedder. */
+static void call_change(struct fuzz_input *input)
+{
+    static const enum viommu_change_kind kinds[] = {
+        VIOMMU_CHANGE_MAP, VIOMMU_CHANGE_UNMAP, VIOMMU_CHANGE_REPLACE, VIOMMU_CHANGE_DEVICE_TLB};
+    uint8_t how = fuzz_byte(input);
+    uint64_t first = fuzz_byte(input) * (uint64_t)GUEST_PAGE;
+    struct viommu_subscription what;
+    struct viommu_change change = {
+        .kind = kinds[how & 3],
+        .first = first,
+        .last = how & 4 ? first + (UINT64_C(1) << 43) : first + GUEST_PAGE - 1,
+        .perm = how >> 6,
+        .fd = how & 8    ? -1
+              : how & 16 ? no_fd
+                         : far.memory_fd,
+        .token = first,
+    };
+
+    if (viommu_vfio_user_subscription(world.client, &what) == 0) {
+        int ret = how & 32 ? what.fence(what.opaque) : what.change(what.opaque, &change);
+
+        far_check(ret <= 0 || ret == VIOMMU_PENDING, "an answer to a change");
     }
 }
 
@@ -431,7 +374,7 @@ static void map(struct fuzz_input *input)
     for (unsigned i = 0; i < 1u + (kind >> 2 & 7); i++) {
         uint64_t gpa = FIRST_DATA + ((kind & 128 ? i * 7 : i) + first) % DATA_PAGES;
 
-        guest_map(&world.guest, world.table, 3, BASE + ((first + i) % 64) * GUEST_PAGE,
+        guest_map(&world.guest, world.table, 3, FAR_BASE + ((first + i) % 64) * GUEST_PAGE,
                   kind & 3 ? gpa * GUEST_PAGE : 0, 1, kind & 3);
     }
 }
@@ -457,7 +400,7 @@ static void settle(void)
 {
     for (unsigned i = 0;
          (uint32_t)guest_load(&world.guest, world.guest.status) != world.guest.status_value; i++) {
-        check(i < 1000, "an invalidation does not complete");
+        far_check(i < 1000, "an invalidation does not complete");
         process_unit(100);
         world.clock += 100000000;
         if (world.client) {
@@ -471,9 +414,13 @@ static void open_world(uint8_t mode, bool caching)
     struct viommu_memory *memory;
     struct viommu_memory_batch *batch;
     struct viommu_memory_slot slot = {
-        .last = RAM_PAGES * GUEST_PAGE - 1, .host = ram, .fd = memory_fd};
+        .last = RAM_PAGES * GUEST_PAGE - 1,
+        .host = ram,
+        .fd = mode & FAR_NO_FILE ? -1 : far.memory_fd,
+    };
     struct viommu_device_config device = {.requester = REQUESTER};
     struct guest_config config = {.vtd = {.caching_mode = caching},
+                                  .callbacks = {.interrupt = on_interrupt},
                                   .opaque = &world,
                                   .clock = on_clock,
                                   .iotlb_entries = 256,
@@ -481,11 +428,10 @@ static void open_world(uint8_t mode, bool caching)
                                   .ram = ram};
 
     memset(&world, 0, sizeof(world));
-    world.mode = mode;
-    world.fd = world.twin = -1;
+    far_begin(mode);
     world.clock = 1000000000;
     memset(ram, 0, RAM_PAGES * GUEST_PAGE);
-    memcpy(ram + SECRET_PAGE * GUEST_PAGE + 40, secret, sizeof(secret));
+    memcpy(ram + SECRET_PAGE * GUEST_PAGE + 40, far.secret, sizeof(far.secret));
     guest_ok(viommu_memory_create(&memory), "memory");
     guest_ok(viommu_memory_batch_begin(memory, &batch), "batch");
     guest_ok(viommu_memory_batch_add(batch, &slot), "slot");
@@ -509,8 +455,8 @@ static void close_world(void)
     disconnect_client();
     settle();
     for (unsigned i = 0; i < GUEST_PAGE; i++) {
-        check(page[i] == (i >= 40 && i < 40 + SECRET_SIZE ? secret[i - 40] : 0),
-              "the secret page was written");
+        far_check(page[i] == (i >= 40 && i < 40 + FAR_SECRET_SIZE ? far.secret[i - 40] : 0),
+                  "the secret page was written");
     }
     guest_ok(viommu_device_remove(world.device), "device");
     guest_fini(&world.guest);
@@ -523,9 +469,67 @@ static void look(void)
     struct viommu_subscription what;
 
     (void)viommu_vfio_user_subscription(world.client, &what);
-    check(viommu_vfio_user_transfer_max(world.client) <= VFIO_USER_MAX_DATA, "largest transfer");
+    far_check(viommu_vfio_user_transfer_max(world.client) <= VFIO_USER_MAX_DATA,
+              "largest transfer");
+    far_check(viommu_vfio_user_fds_max(world.client) <= VFIO_USER_MAX_FDS, "most descriptors");
     viommu_vfio_user_statistics(world.client, &statistics, sizeof(statistics));
     viommu_vfio_user_statistics(world.client, &statistics, sizeof(statistics.maps));
+}
+
+static void step(struct fuzz_input *input);
+
+/* The next operation, where it is the client's, with few descriptors left. */
+static void step_starved(struct fuzz_input *input, unsigned left)
+{
+    uint8_t op = input->size ? input->data[0] & 15 : 0;
+    bool ours = op == 8 || op == 9 || op == 13 || (op == 15 && input->data[0] >> 4 == 2);
+
+    if (ours) {
+        support_starve_fds(far.memory_fd, left);
+        step(input);
+        support_feed_fds();
+    }
+}
+
+static void more(struct fuzz_input *input, uint8_t kind)
+{
+    static const int errors[] = {EINTR, ENFILE, ETOOMANYREFS, ENOBUFS, EMFILE, ENOMEM, EIO, EPIPE};
+    uint8_t n;
+
+    switch (kind) {
+    case 0:
+        misuse();
+        break;
+    case 1:
+        step_starved(input, fuzz_byte(input));
+        break;
+    case 2:
+        call_change(input);
+        break;
+    case 3:
+        far_answer_earlier(input);
+        break;
+    case 4:
+        n = fuzz_byte(input);
+        world.failing.error = errors[n & 7];
+        world.failing.epoll = n & 8;
+        break;
+    case 5:
+        n = fuzz_byte(input) % FAR_PAST;
+        world.flood = n;
+        world.flood_size = fuzz_number(input, 3) % (FAR_MESSAGE_MAX - 1024);
+        far_answer_one(n, 0, 0, world.flood_size);
+        break;
+    case 6:
+        world.chatty = !world.chatty;
+        break;
+    case 7: /* bytes of the input, with descriptors */
+        n = fuzz_byte(input);
+        far_say_with(input, n, fuzz_byte(input) & 31);
+        break;
+    default:
+        break;
+    }
 }
 
 static void step(struct fuzz_input *input)
@@ -546,13 +550,13 @@ static void step(struct fuzz_input *input)
     case 1:
     case 2:
     case 3:
-        say(input, fuzz_byte(input));
+        far_say(input, fuzz_byte(input));
         break;
     case 4:
-        behave(input);
+        far_behave(input);
         break;
     case 5:
-        (void)receive(kind & 1 ? world.twin : world.fd);
+        (void)far_receive(kind & 1 ? far.twin : far.fd);
         break;
     case 6:
         map(input);
@@ -569,8 +573,8 @@ static void step(struct fuzz_input *input)
         break;
     case 10:
         world.clock += kind * 50000000ull;
-        if (kind == 15 && world.mode & MODE_HASTY) {
-            usleep(2000);
+        if (kind == 15 && far.mode & FAR_HASTY) {
+            usleep(1000 * (HASTY_MS + 1));
         }
         break;
     case 11:
@@ -579,10 +583,15 @@ static void step(struct fuzz_input *input)
     case 12:
         if (kind < 4) {
             disconnect_client();
-            connect_client(input);
+            connect_client(input, kind & 1);
         } else if (kind < 8) {
-            close_end(kind & 1 ? &world.twin : &world.fd);
+            far_close_end(kind & 1 ? &far.twin : &far.fd);
+        } else {
+            other_client(kind, fuzz_byte(input));
         }
+        break;
+    case 15:
+        more(input, kind);
         break;
     default:
         (void)viommu_vfio_user_process(world.client);
@@ -602,12 +611,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     prepare();
     fds = support_open_fds();
     mode = fuzz_byte(&input);
-    open_world(mode, mode & MODE_MIRROR);
-    connect_client(&input);
+    open_world(mode, mode & FAR_MIRROR);
+    connect_client(&input, false);
     while (fuzz_more(&input)) {
         step(&input);
     }
     close_world();
-    check(support_open_fds() == fds, "descriptors leak");
+    far_check(support_open_fds() == fds, "descriptors leak");
     return 0;
 }

@@ -3,42 +3,29 @@
  * Fuzzes what a vhost-user back-end may send, on both of its sockets, and what the kernel's vhost
  * may: raw bytes, in pieces and with descriptors; answers that are right, or nearly; floods of
  * questions; sockets that are closed. Behind it is a small guest, which maps, unmaps, invalidates,
- * starts and stops rings; memory comes and goes, time passes, devices are reset, allocations fail.
+ * starts and stops rings; memory comes and goes, time passes, devices are reset, allocations and
+ * calls of the host's fail. The embedder calls what it may whenever it may: from callbacks, too,
+ * and from a listener of memory and a subscriber of its own.
  *
- * Held: what is sent is well formed and of a bounded amount; no descriptor is left open; when all
- * is over no invalidation is left that waits, and no removal of memory.
+ * Held: what is sent is well formed and of a bounded amount, and keys lead into the memory that the
+ * far side was told of; no descriptor is left open; when all is over no invalidation is left that
+ * waits, and no removal of memory.
  *
- * The first byte says how it begins; then each operation is a byte, the low four bits what, and
- * where the highest is set the next four say which allocation fails in it.
+ * The first byte, and one after it if that says so, tell how it begins; then each operation is a
+ * byte: the low four bits say what, and the next three, where the highest is set, which allocation
+ * fails in it; else, where they are 1, it is one of the second sort.
  */
 #include "bytes.h"
-#include "support/guest.h"
+#include "vhost_guest.h"
 
 #include <base/alloc.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <unistd.h>
-#include <vhost/private.h>
+#include <pthread.h>
 #include <viommu/vhost.h>
 
-#define PAGES     64
-#define PIECES    16
-#define LEVELS    3
-#define BASE      0x100000ull
-#define REQUESTER 0x18
-#define LARGE     0x200000ull   /* a large page of the guest's */
-#define EXTRA     0x40000000ull /* a slot that comes and goes: the last pages of the file */
-#define OWED_MAX  256
-#define FDS_MAX   128
-#define MS        UINT64_C(1000000)
+#define PIECES     16
+#define FILES      10
+#define FDS_MAX    128
 
 /* The first byte. */
 enum {
@@ -48,7 +35,19 @@ enum {
     START_WRITES = 8, /* who may write may read */
     START_FILES = 16, /* memory lies in many pieces of its file; the last is read-only */
     START_MANY = 32,  /* four rings are wanted */
-    START_FAILS = 64, /* the next bytes: allocations that fail when it is created */
+    START_FAILS = 64, /* a byte after: what fails when it is created */
+    START_MORE = 128, /* another byte follows this one: */
+};
+
+enum {
+    MORE_QUIET = 1,    /* no callbacks */
+    MORE_NO_CLOCK = 2, /* the host's */
+    MORE_TIGHT = 4,    /* sockets that take little at once */
+    MORE_EAGER = 8,    /* callbacks do something */
+    MORE_BESIDE = 16,  /* a listener and a subscriber that do */
+    MORE_NO_MQ = 32,   /* the far side has few rings */
+    MORE_NAMED = 64,   /* the socket says who sends */
+    MORE_ZERO = 128,   /* time begins at 0 */
 };
 
 enum operation {
@@ -68,46 +67,27 @@ enum operation {
     OP_READ,
     OP_CLOSE,
     OP_TABLES,
+    OP_FAULT,
+    OP_CREATE,
+    OP_ASK,
+    OP_SETUP,
+    OP_FLOOD,
+    OP_FLIP,
+    OP_SLOT,
+    OP_FAR,
+    OP_LOOK,
+    OP_THREAD,
+    OP_BACK,
+    OP_STOP,
+    OP_ALIAS,
+    OP_WINDOW,
+    OP_RENEW,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-struct owed {
-    uint32_t request;
-    bool question;
-};
-
-struct bed {
-    struct guest guest;
-    struct viommu_device *device;
-    struct viommu_vhost *vhost;
-    uint64_t clock;
-    uint64_t table;
-    bool kernel;
-    bool small;
-    int far[2]; /* its ends of both sockets */
-    struct owed owed[OWED_MAX];
-    unsigned owed_count;
-    bool extra_there;
-    bool extra_leaves;
-};
-
-static int ram_fd = -1;
 static int other_fd = -1;
-static uint8_t *ram;
-
-/* The kernel's. */
-int ioctl(int fd, unsigned long request, ...)
-{
-    va_list arguments;
-
-    (void)fd;
-    (void)request;
-    va_start(arguments, request);
-    *va_arg(arguments, uint64_t *) = 2; /* messages of version 2 */
-    va_end(arguments);
-    return 0;
-}
+static int files[FILES]; /* and not all of one file system */
 
 static unsigned open_fds(void)
 {
@@ -124,297 +104,7 @@ static uint64_t on_clock(void *opaque)
     return ((struct bed *)opaque)->clock;
 }
 
-/* ---- the far side ---- */
-
-static void take_fds(struct bed *bed, struct msghdr *msg, uint32_t request)
-{
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-        for (size_t i = 0; i < count; i++) {
-            int fd;
-
-            memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
-            if (request == VHOST_USER_SET_BACKEND_REQ_FD && bed->far[1] < 0) {
-                bed->far[1] = fd;
-            } else {
-                close(fd);
-            }
-        }
-    }
-}
-
-static bool is_question(uint32_t request)
-{
-    return request == VHOST_USER_GET_FEATURES || request == VHOST_USER_GET_PROTOCOL_FEATURES ||
-           request == VHOST_USER_GET_QUEUE_NUM || request == VHOST_USER_GET_VRING_BASE;
-}
-
-/* Reads one message, which is well formed. Returns false where there is none. */
-static bool read_message(struct bed *bed)
-{
-    union {
-        char room[CMSG_SPACE(64 * sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct vhost_user_header header;
-    uint8_t payload[512];
-    struct iovec iov = {&header, sizeof(header)};
-    struct msghdr msg = {.msg_iov = &iov,
-                         .msg_iovlen = 1,
-                         .msg_control = control.room,
-                         .msg_controllen = sizeof(control.room)};
-    ssize_t n = bed->far[0] < 0 ? -1 : recvmsg(bed->far[0], &msg, MSG_DONTWAIT);
-
-    if (n <= 0) {
-        return false;
-    }
-    take_fds(bed, &msg, header.request);
-    if (n != sizeof(header) || (header.flags & ~8u) != 1 || header.size > sizeof(payload) ||
-        (header.size && recv(bed->far[0], payload, header.size, MSG_DONTWAIT) != header.size)) {
-        guest_die("message %u, flags %u, size %u", header.request, header.flags, header.size);
-    }
-    if ((is_question(header.request) || (header.flags & VHOST_USER_NEED_REPLY)) &&
-        bed->owed_count < OWED_MAX) {
-        bed->owed[bed->owed_count++] = (struct owed){header.request, is_question(header.request)};
-    }
-    return true;
-}
-
-static void read_all(struct bed *bed)
-{
-    struct vhost_msg_v2 message;
-
-    if (bed->kernel) {
-        while (bed->far[0] >= 0 && recv(bed->far[0], &message, sizeof(message), MSG_DONTWAIT) > 0) {
-            if (message.type != VHOST_IOTLB_MSG_V2 || !message.iotlb.size) {
-                guest_die("a message to the kernel: %u", message.type);
-            }
-        }
-        return;
-    }
-    while (read_message(bed)) {
-        /* one after the other */
-    }
-}
-
-static void send_bytes(struct bed *bed, unsigned socket, const void *bytes, size_t size)
-{
-    if (bed->far[socket] >= 0 && size) {
-        (void)!send(bed->far[socket], bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    }
-}
-
-static void send_answer(struct bed *bed, uint32_t request, uint32_t flags, uint64_t number)
-{
-    struct {
-        struct vhost_user_header header;
-        uint64_t number;
-    } __attribute__((packed)) message = {{request, flags, 8}, number};
-
-    send_bytes(bed, 0, &message, sizeof(message));
-}
-
-static uint64_t right_answer(const struct bed *bed, uint32_t request)
-{
-    switch (request) {
-    case VHOST_USER_GET_FEATURES:
-        return VHOST_FEATURE_VERSION_1 | VHOST_FEATURE_ACCESS_PLATFORM |
-               (bed->small ? 0 : VHOST_FEATURE_PROTOCOL_FEATURES);
-    case VHOST_USER_GET_PROTOCOL_FEATURES:
-        return VHOST_USER_F_REPLY_ACK | VHOST_USER_F_BACKEND_REQ | VHOST_USER_F_MQ;
-    case VHOST_USER_GET_QUEUE_NUM:
-        return 1;
-    default:
-        return 0;
-    }
-}
-
-static void answer(struct bed *bed, unsigned count)
-{
-    unsigned i;
-
-    for (i = 0; i < count && i < bed->owed_count; i++) {
-        uint32_t request = bed->owed[i].request;
-
-        send_answer(bed, request, VHOST_USER_VERSION | VHOST_USER_REPLY,
-                    right_answer(bed, request));
-    }
-    bed->owed_count -= i;
-    memmove(bed->owed, bed->owed + i, bed->owed_count * sizeof(*bed->owed));
-}
-
-static void miss(struct bed *bed, uint64_t iova, uint8_t perm, uint32_t flags)
-{
-    struct vhost_iotlb_msg iotlb = {.iova = iova, .perm = perm, .type = VHOST_IOTLB_MISS};
-
-    if (bed->kernel) {
-        struct vhost_msg_v2 message = {.type = VHOST_IOTLB_MSG_V2, .iotlb = iotlb};
-
-        send_bytes(bed, 0, &message, sizeof(message));
-    } else {
-        struct {
-            struct vhost_user_header header;
-            struct vhost_iotlb_msg iotlb;
-        } __attribute__((packed)) message = {
-            {VHOST_USER_BACKEND_IOTLB_MSG, VHOST_USER_VERSION | flags, sizeof(iotlb)}, iotlb};
-
-        send_bytes(bed, 1, &message, sizeof(message));
-    }
-}
-
-static void send_fds(struct bed *bed, unsigned socket, unsigned count)
-{
-    union {
-        char room[CMSG_SPACE(16 * sizeof(int))];
-        struct cmsghdr align;
-    } control = {0};
-    uint8_t bytes[20] = {0};
-    struct iovec iov = {bytes, sizeof(bytes)};
-    struct msghdr msg = {.msg_iov = &iov,
-                         .msg_iovlen = 1,
-                         .msg_control = control.room,
-                         .msg_controllen = CMSG_SPACE(count * sizeof(int))};
-    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-    if (bed->far[socket] < 0) {
-        return;
-    }
-    cmsg->cmsg_level = SOL_SOCKET;
-    cmsg->cmsg_type = SCM_RIGHTS;
-    cmsg->cmsg_len = CMSG_LEN(count * sizeof(int));
-    for (unsigned i = 0; i < count; i++) {
-        memcpy(CMSG_DATA(cmsg) + i * sizeof(int), &ram_fd, sizeof(ram_fd));
-    }
-    (void)!sendmsg(bed->far[socket], &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-static void close_far(struct bed *bed)
-{
-    for (unsigned i = 0; i < 2; i++) {
-        if (bed->far[i] >= 0) {
-            close(bed->far[i]);
-        }
-        bed->far[i] = -1;
-    }
-    bed->owed_count = 0;
-}
-
-/* ---- the guest ---- */
-
-static struct viommu_memory_slot slot(uint64_t first, unsigned page, unsigned count)
-{
-    return (struct viommu_memory_slot){.first = first,
-                                       .last = first + count * 4096ull - 1,
-                                       .host = ram + page * 4096ull,
-                                       .fd = ram_fd,
-                                       .fd_offset = page * 4096ull};
-}
-
-static void on_left(void *opaque)
-{
-    struct bed *bed = opaque;
-
-    bed->extra_there = false;
-    bed->extra_leaves = false;
-}
-
-static void change_memory(struct bed *bed)
-{
-    struct viommu_memory_slot extra = slot(EXTRA, PAGES, 4);
-    struct viommu_memory_batch *batch;
-    bool leaves = bed->extra_there;
-    int ret;
-
-    if (bed->extra_leaves || viommu_memory_batch_begin(bed->guest.memory, &batch)) {
-        return;
-    }
-    ret = leaves ? viommu_memory_batch_remove(batch, extra.first, extra.last)
-                 : viommu_memory_batch_add(batch, &extra);
-    if (ret) {
-        viommu_memory_batch_abort(batch);
-        return;
-    }
-    bed->extra_leaves = leaves;
-    ret = viommu_memory_batch_commit(batch, leaves ? on_left : NULL, bed);
-    if (ret < 0) {
-        bed->extra_leaves = false;
-    } else if (!leaves) {
-        bed->extra_there = true;
-    } else if (!ret) {
-        on_left(bed);
-    }
-}
-
-static void map(struct bed *bed, uint8_t where, uint8_t to, uint8_t perm)
-{
-    uint64_t gpa = to & 0x80 ? EXTRA + (to & 7) * 4096ull : (to % PAGES) * 4096ull;
-
-    if (perm & 0x80) {
-        (void)guest_map(&bed->guest, bed->table, LEVELS, LARGE, 0, 2, perm & 3);
-    } else {
-        (void)guest_map(&bed->guest, bed->table, LEVELS, BASE + (where % 128) * 4096ull, gpa, 1,
-                        perm & 3);
-    }
-}
-
-static void flush(struct bed *bed, uint8_t where, uint8_t kind)
-{
-    struct guest *guest = &bed->guest;
-    bool all = kind & 0x80;
-
-    guest_queue_put(guest,
-                    spec_iotlb_invalidate(all ? SPEC_DOMAIN : SPEC_SELECTIVE, 1,
-                                          (where & 0x40 ? LARGE : BASE) + (where % 32) * 4096ull,
-                                          kind % 10, false));
-    guest->status_value++;
-    guest_queue_put(guest, spec_wait(SPEC_WAIT_STATUS, guest->status, guest->status_value));
-    guest_queue_kick(guest);
-}
-
-static void ring(struct bed *bed, uint8_t what)
-{
-    struct viommu_vhost_ring setup = {
-        .size = (uint16_t)(1u << (what >> 4)),
-        .next = what,
-        .descriptors = BASE + (what & 8 ? 8 : 0) * 4096ull,
-        .available = BASE + 0x1000,
-        .used = BASE + 0x2000,
-        .kick = what & 4 ? -1 : ram_fd,
-        .call = what & 4 ? ram_fd : -1,
-    };
-
-    if ((what & 0xf0) == 0xf0) {
-        setup.size = what & 8 ? 0 : 3; /* none, or no power of two */
-    } else if ((what & 0xf8) == 0xe8) {
-        setup.used = BASE + (what & 2 ? 0x2001 : 0x1000000000000000ull);
-    }
-    if (what & 2 && what < 0xe0) {
-        (void)viommu_vhost_ring_stop(bed->vhost, what & 1);
-    } else {
-        (void)viommu_vhost_ring_start(bed->vhost, what & 1, &setup);
-    }
-}
-
-static void device(struct bed *bed, uint8_t what)
-{
-    switch (what % 4) {
-    case 0:
-        (void)viommu_device_reset(bed->device);
-        break;
-    case 1:
-        (void)viommu_device_set_requester(bed->device, what & 4 ? REQUESTER : 0x20);
-        break;
-    case 2:
-        (void)viommu_vhost_accept(bed->vhost, viommu_vhost_features(bed->vhost));
-        break;
-    default:
-        guest_write(&bed->guest, SPEC_GCMD, 4, SPEC_QIE | (what & 4 ? SPEC_TE : 0));
-        break;
-    }
-}
-
-/* ---- all together ---- */
+/* ---- connections ---- */
 
 /* One end of a connection; the other one is far[0]. */
 static int connect_far(struct bed *bed)
@@ -422,26 +112,33 @@ static int connect_far(struct bed *bed)
     int ends[2];
 
     close_far(bed);
-    if (socketpair(AF_UNIX, (bed->kernel ? SOCK_SEQPACKET : SOCK_STREAM) | SOCK_CLOEXEC, 0, ends)) {
-        guest_die("socketpair");
-    }
+    make_pair(bed, ends);
     bed->far[0] = ends[1];
     return ends[0];
 }
 
-static void reconnect(struct bed *bed)
+/* With this end of a pair, or any other descriptor; what is there now stays where it is refused. */
+static void reconnect(struct bed *bed, bool pair)
 {
-    int old[2] = {bed->far[0], bed->far[1]};
-    int fd;
+    int ends[2] = {ram_fd, -1};
 
-    if (viommu_vhost_state(bed->vhost) != VIOMMU_VHOST_FAILED || bed->kernel) {
-        return;
+    if (pair) {
+        make_pair(bed, ends);
     }
-    (void)old;
-    (void)viommu_device_reset(bed->device); /* it may be denied */
-    fd = connect_far(bed);
-    if (viommu_vhost_reconnect(bed->vhost, fd)) {
-        close(fd);
+    if (!viommu_vhost_reconnect(bed->vhost, ends[0])) {
+        close_far(bed);
+        bed->far[0] = ends[1];
+    } else if (pair) {
+        close(ends[0]);
+        close(ends[1]);
+    }
+}
+
+static void reset_and_reconnect(struct bed *bed)
+{
+    if (viommu_vhost_state(bed->vhost) == VIOMMU_VHOST_FAILED && !bed->kernel) {
+        (void)viommu_device_reset(bed->device); /* it may be denied */
+        reconnect(bed, true);
     }
 }
 
@@ -453,6 +150,245 @@ static void process(struct bed *bed)
     }
     guest_process(&bed->guest);
     (void)viommu_memory_process(bed->guest.memory);
+}
+
+/* ---- the second sort of operations ---- */
+
+/* Creating another one, with a configuration that is right or wrong; and ending none. */
+static void create_another(struct bed *bed, uint8_t what)
+{
+    struct viommu_vhost_config config = {.device = what & 1 ? NULL : bed->device,
+                                         .memory = what & 2 ? NULL : bed->guest.memory,
+                                         .fd = -1,
+                                         .rings = what & 8 ? 0 : what & 16 ? 65 : 1,
+                                         .kind = what & 32 ? 2 : what & 64 ? VIOMMU_VHOST_KERNEL
+                                                                           : VIOMMU_VHOST_USER};
+    struct viommu_memory *other = NULL;
+    struct viommu_vhost *another = NULL;
+    int ends[2];
+
+    make_pair(bed, ends);
+    config.fd = what & 4 ? -1 : ends[0];
+    if (what & 128) {
+        guest_ok(viommu_memory_create(&other), "another memory");
+        config.memory = other;
+    }
+    if (viommu_vhost_create(&config, &another)) {
+        close(ends[0]);
+    }
+    viommu_vhost_destroy(another);
+    viommu_memory_destroy(other);
+    close(ends[1]);
+}
+
+static void set_up(struct bed *bed, uint8_t number, struct fuzz_input *input)
+{
+    struct viommu_vhost_ring setup = {.size = (uint16_t)fuzz_number(input, 2),
+                                      .next = (uint16_t)fuzz_number(input, 2)};
+    uint8_t fds;
+
+    setup.descriptors = fuzz_number(input, 8);
+    setup.available = fuzz_number(input, 8);
+    setup.used = fuzz_number(input, 8);
+    fds = fuzz_byte(input);
+    setup.kick = fds & 1 ? FDS_MAX + 1 : fds & 2 ? -1 : fds & 4 ? -2 : ram_fd;
+    setup.call = fds & 16 ? FDS_MAX + 1 : fds & 32 ? -1 : fds & 64 ? -2 : ram_fd;
+    (void)viommu_vhost_ring_start(bed->vhost, number, &setup);
+}
+
+/* It asks, and asks: 64 times before anybody listens. What is new each time takes longer. */
+static void flood(struct bed *bed, uint8_t rounds, uint8_t how)
+{
+    const unsigned cost = how & 8 ? 2 : 1;
+
+    for (unsigned i = 0; i <= rounds % 80u && bed->rounds >= cost; i++, bed->rounds -= cost) {
+        for (unsigned j = 0; j < 64; j++) {
+            uint64_t other = MANY + (bed->asked++ % 8192) * 0x1000ull;
+
+            miss(bed, how & 8 ? other : BASE, 1, how & 1 ? VHOST_USER_NEED_REPLY : 0);
+        }
+        process(bed);
+        while ((how & 2) && !bed->kernel && read_message(bed)) {
+            /* but no replies */
+        }
+        if ((how & 2) && bed->kernel) {
+            read_all(bed);
+        }
+        if (how & 4) {
+            answer(bed, OWED_MAX);
+        }
+    }
+}
+
+/* Pages lead elsewhere than before whenever they are asked for. */
+static void flip(struct bed *bed, uint8_t rounds)
+{
+    for (unsigned i = 0; i <= rounds % 80u && bed->rounds; i++, bed->rounds--) {
+        for (unsigned j = 0; j < 64; j++) {
+            uint64_t at = MANY + (j + i % 8 * 64) * 0x2000ull;
+
+            (void)guest_map(&bed->guest, bed->table, LEVELS, at, (40 + (i / 8 & 1)) * 4096ull, 1,
+                            3);
+            miss(bed, at, 1, 0);
+        }
+        process(bed);
+        read_all(bed);
+    }
+}
+
+/* A table that is met at many places, whose pages are one. */
+static void alias(struct bed *bed)
+{
+    struct guest *guest = &bed->guest;
+    uint64_t leaf = guest_map(guest, bed->table, LEVELS, MANY, 50 * 4096, 1, 3) & ~UINT64_C(0xfff);
+
+    for (unsigned i = 0; i < 512; i++) {
+        guest_store(guest, leaf + i * 8, (50 * 4096) | 3);
+    }
+    for (uint64_t at = MANY + LARGE; at < MANY + 16 * LARGE; at += LARGE) {
+        guest_store(guest, guest_map(guest, bed->table, LEVELS, at, 0, 2, 0), leaf | 3);
+    }
+}
+
+/* Memory of some file, at some place of it: it comes, or goes. */
+static void change_slot(struct bed *bed, uint8_t which, struct fuzz_input *input)
+{
+    uint8_t file = fuzz_byte(input);
+    uint8_t place = fuzz_byte(input);
+    uint8_t kind = fuzz_byte(input);
+    struct viommu_memory_slot it = slot(SLOTS + which % SLOT_COUNT * 0x4000ull, 64, kind % 4 + 1u);
+    struct viommu_memory_batch *batch;
+
+    it.fd = file < FILES ? files[file] : file == FILES ? -1 : file & 1 ? FDS_MAX + 1 : ram_fd;
+    it.fd_offset = place & 0x80 ? INT64_MAX - 0xfff - (place & 7) * 4096ull : place * 4096ull;
+    it.fd_offset = place == 0xff ? UINT64_MAX - 0xfff : it.fd_offset;
+    it.flags = kind & 0x80 ? VIOMMU_MEMORY_READONLY : 0;
+    if (viommu_memory_batch_begin(bed->guest.memory, &batch)) {
+        return;
+    }
+    if (which & 0x80 ? viommu_memory_batch_remove(batch, it.first, it.first + 0x3fff)
+                     : viommu_memory_batch_add(batch, &it)) {
+        viommu_memory_batch_abort(batch);
+        return;
+    }
+    (void)viommu_memory_batch_commit(batch, NULL, NULL);
+}
+
+static void map_wide(struct bed *bed, uint8_t to, struct fuzz_input *input)
+{
+    uint64_t iova = BASE + (fuzz_number(input, 2) % 512) * 0x1000;
+    uint64_t gpa = to & 0x80 ? (to & 0x7f) * 0x1000ull : SLOTS + (to & 63) * 0x1000ull;
+
+    if (iova < LARGE || !bed->large_outside) {
+        (void)guest_map(&bed->guest, bed->table, LEVELS, iova, gpa, 1, fuzz_byte(input) & 3);
+    }
+}
+
+static void renew(struct bed *bed, uint8_t number, uint8_t fds)
+{
+    (void)viommu_vhost_ring_renew(bed->vhost, number,
+                                  fds & 1   ? FDS_MAX + 1
+                                  : fds & 2 ? -1
+                                  : fds & 4 ? -2
+                                            : ram_fd,
+                                  fds & 16   ? FDS_MAX + 1
+                                  : fds & 32 ? -1
+                                  : fds & 64 ? -2
+                                             : ram_fd);
+}
+
+static void look(const struct bed *bed, uint8_t size)
+{
+    uint8_t bytes[256];
+
+    memset(bytes, 0xee, sizeof(bytes));
+    (void)viommu_vhost_statistics(bed->vhost, (struct viommu_vhost_statistics *)(void *)bytes,
+                                  size);
+    if (bytes[size] != 0xee) {
+        guest_die("statistics of %u bytes went further", size);
+    }
+}
+
+/* A thread's first call, without memory. */
+static void *first_call(void *opaque)
+{
+    const struct viommu_vhost_ring setup = {
+        .size = 4, .descriptors = BASE, .available = BASE, .used = BASE, .kick = -1, .call = -1};
+    struct bed *bed = opaque;
+
+    base_alloc_fail_at(1);
+    if (viommu_vhost_process(bed->vhost) != -ENOMEM) {
+        return NULL; /* it took the place of another one that has ended */
+    }
+    base_alloc_fail_at(1);
+    (void)viommu_vhost_ring_start(bed->vhost, 0, &setup);
+    return NULL;
+}
+
+static void call_on_a_thread(struct bed *bed)
+{
+    pthread_t thread;
+
+    if (!pthread_create(&thread, NULL, first_call, bed)) {
+        pthread_join(thread, NULL);
+    }
+    base_alloc_fail_at(0);
+}
+
+static void operate_more(struct bed *bed, enum operation what, uint8_t a, struct fuzz_input *input)
+{
+    uint8_t b = 0;
+
+    switch (what) {
+    case OP_FAULT: /* of the operation that follows */
+        b = fuzz_byte(input);
+        fault_set(a, 1 + (b & 15), fuzz_byte(input));
+        base_alloc_fail_at(a % FAULT_CALLS == FAULT_NONE ? 1 + (b & 15) : 0);
+        break;
+    case OP_CREATE:
+        create_another(bed, a);
+        break;
+    case OP_ASK:
+        b = fuzz_byte(input);
+        miss(bed, fuzz_number(input, 8), a, b & VHOST_USER_NEED_REPLY);
+        break;
+    case OP_SETUP:
+        set_up(bed, a, input);
+        break;
+    case OP_FLOOD:
+        flood(bed, a, fuzz_byte(input));
+        break;
+    case OP_FLIP:
+        flip(bed, a);
+        break;
+    case OP_SLOT:
+        change_slot(bed, a, input);
+        break;
+    case OP_FAR:
+        bed->features = a;
+        break;
+    case OP_LOOK:
+        look(bed, a & 0x7f);
+        break;
+    case OP_THREAD:
+        call_on_a_thread(bed);
+        break;
+    case OP_BACK:
+        reconnect(bed, !(a & 1));
+        break;
+    case OP_STOP:
+        (void)viommu_vhost_ring_stop(bed->vhost, a);
+        break;
+    case OP_ALIAS:
+        alias(bed);
+        break;
+    case OP_RENEW:
+        renew(bed, a, fuzz_byte(input));
+        break;
+    default:
+        map_wide(bed, a, input);
+        break;
+    }
 }
 
 static void raw(struct bed *bed, struct fuzz_input *input)
@@ -475,6 +411,13 @@ static void operate(struct bed *bed, struct fuzz_input *input)
 
     if (what & 0x80) {
         base_alloc_fail_at(1 + (what >> 4 & 7));
+    } else if (what >> 4 == 1) {
+        operate_more(bed, (enum operation)what, a, input);
+        if (what != OP_FAULT) {
+            fault_set(FAULT_NONE, 0, 0);
+            base_alloc_fail_at(0);
+        }
+        return;
     }
     switch ((enum operation)(what & 15)) {
     case OP_RAW:
@@ -482,7 +425,7 @@ static void operate(struct bed *bed, struct fuzz_input *input)
         break;
     case OP_ANSWER:
         read_all(bed);
-        answer(bed, 1 + a);
+        answer(bed, a == 255 ? OWED_MAX : 1 + a);
         break;
     case OP_LIE:
         b = fuzz_byte(input);
@@ -522,7 +465,7 @@ static void operate(struct bed *bed, struct fuzz_input *input)
         change_memory(bed);
         break;
     case OP_RECONNECT:
-        reconnect(bed);
+        reset_and_reconnect(bed);
         break;
     case OP_DEVICE:
         device(bed, a);
@@ -542,33 +485,102 @@ static void operate(struct bed *bed, struct fuzz_input *input)
             map(bed, i, (uint8_t)(a + i) & 0x7f, 3);
         }
         break;
+    default:
+        break;
     }
     base_alloc_fail_at(0);
+    fault_set(FAULT_NONE, 0, 0);
 }
+
+/* ---- callbacks ---- */
 
 static void on_ready(void *opaque)
 {
-    if (viommu_vhost_state(((struct bed *)opaque)->vhost) != VIOMMU_VHOST_READY) {
+    struct bed *bed = opaque;
+
+    if (viommu_vhost_state(bed->vhost) != VIOMMU_VHOST_READY) {
         guest_die("ready, and is not");
+    }
+    if (bed->eager) {
+        (void)viommu_vhost_accept(bed->vhost, viommu_vhost_features(bed->vhost));
+        ring(bed, 0x40);
+        ring(bed, 0x49);
+        ring(bed, 0x42);
     }
 }
 
-static void on_stopped(void *opaque, unsigned ring, uint16_t next)
+static void on_stopped(void *opaque, unsigned number, uint16_t next)
 {
-    (void)opaque;
+    struct bed *bed = opaque;
+
     (void)next;
-    if (ring >= VIOMMU_VHOST_RINGS_MAX) {
-        guest_die("ring %u stopped", ring);
+    if (number >= VIOMMU_VHOST_RINGS_MAX) {
+        guest_die("ring %u stopped", number);
+    }
+    if (bed->eager) {
+        ring(bed, (uint8_t)(0x40 | number));
     }
 }
 
 static void on_failed(void *opaque, int error)
 {
-    (void)opaque;
-    if (error >= 0) {
+    struct bed *bed = opaque;
+
+    if (error >= 0 || viommu_vhost_state(bed->vhost) != VIOMMU_VHOST_FAILED) {
         guest_die("failed with %d", error);
     }
+    if (bed->eager && bed->reconnects) {
+        bed->reconnects--;
+        reconnect(bed, true);
+        reset_and_reconnect(bed);
+    }
 }
+
+/* Who is beside it when changes are told. */
+static int on_change(void *opaque, const struct viommu_change *change)
+{
+    struct bed *bed = opaque;
+
+    (void)change;
+    if (viommu_vhost_process(bed->vhost) != -EDEADLK) {
+        guest_die("processed from a change");
+    }
+    ring(bed, 0x40);
+    ring(bed, 0x43);
+    return 0;
+}
+
+static int on_memory(void *opaque, const struct viommu_memory_change *change)
+{
+    struct bed *bed = opaque;
+
+    (void)change;
+    (void)viommu_vhost_process(bed->vhost);
+    if (viommu_vhost_state(bed->vhost) == VIOMMU_VHOST_FAILED) {
+        reconnect(bed, true);
+    }
+    ring(bed, 0x40);
+    return 0;
+}
+
+static void on_memory_changed(void *opaque, const struct viommu_memory_change *change)
+{
+    (void)on_memory(opaque, change);
+}
+
+static void enter_beside(struct bed *bed)
+{
+    static const struct viommu_memory_listener_ops ops = {.changing = on_memory,
+                                                          .changed = on_memory_changed};
+    const struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_UNMAP, .change = on_change, .opaque = bed};
+
+    guest_ok(viommu_device_subscribe(bed->device, &what, &bed->beside), "a subscriber");
+    guest_ok(viommu_memory_listener_add(bed->guest.memory, &ops, bed, &bed->listener),
+             "a listener");
+}
+
+/* ---- all together ---- */
 
 /* In one piece, or in many: pages of the file in another order, the last of them read-only. */
 static void add_memory(struct viommu_memory *memory, bool pieces)
@@ -593,15 +605,23 @@ static void add_memory(struct viommu_memory *memory, bool pieces)
     guest_ok(viommu_memory_batch_commit(batch, NULL, NULL), "commit");
 }
 
-/* Creates it, with allocations that fail, and then again. */
-static void create(struct bed *bed, const struct viommu_vhost_config *config, unsigned fail)
+/* Creates it, with allocations or calls that fail, and then again. */
+static void create(struct bed *bed, const struct viommu_vhost_config *config, uint8_t fail,
+                   struct fuzz_input *input)
 {
+    bool faulty = fail >> 4;
     int ret;
 
-    base_alloc_fail_at(fail);
+    if (faulty) {
+        uint8_t more = fuzz_byte(input);
+
+        fault_set(fail >> 4, 1 + (more & 7), more & 0x80 ? 0x80 : more >> 3);
+    }
+    base_alloc_fail_at(fail % 16);
     ret = viommu_vhost_create(config, &bed->vhost);
     base_alloc_fail_at(0);
-    if (ret && (!fail || ret != -ENOMEM)) {
+    fault_set(FAULT_NONE, 0, 0);
+    if (ret && (!fail || (!faulty && ret != -ENOMEM))) {
         guest_die("created: %d", ret);
     }
     if (ret) {
@@ -609,22 +629,55 @@ static void create(struct bed *bed, const struct viommu_vhost_config *config, un
     }
 }
 
-static bool begin(struct bed *bed, uint8_t start, unsigned fail)
+/* Runs until it is ready, with two rings. */
+static void start_rings(struct bed *bed)
 {
-    struct guest_config config = {
-        .clock = on_clock, .opaque = bed, .ack_timeout_ms = 100, .ram_pages = PAGES, .ram = ram};
+    for (unsigned i = 0; i < 20; i++) {
+        read_all(bed);
+        answer(bed, OWED_MAX);
+        process(bed);
+        if (i == 10) {
+            for (uint8_t page = 0; page < 16; page++) {
+                map(bed, page, (uint8_t)(page + 40), 3);
+            }
+            ring(bed, 0x40);
+            ring(bed, 0x49);
+        }
+    }
+}
+
+static void begin(struct bed *bed, struct fuzz_input *input)
+{
+    uint8_t start = fuzz_byte(input);
+    uint8_t more = start & START_MORE ? fuzz_byte(input) : 0;
+    struct guest_config config = {.clock = more & MORE_NO_CLOCK ? NULL : on_clock,
+                                  .opaque = bed,
+                                  .ack_timeout_ms = 100,
+                                  .iotlb_entries = 256,
+                                  .ram_pages = PAGES,
+                                  .ram = ram};
     struct viommu_device_config device_config = {.requester = REQUESTER};
     struct viommu_vhost_config vhost = {.features = UINT64_MAX,
                                         .rings = start & START_MANY ? 4 : 2,
                                         .timeout_ms = start & START_MANY ? 500 : 0,
                                         .writable_is_readable = start & START_WRITES,
-                                        .ready = on_ready,
-                                        .stopped = on_stopped,
-                                        .failed = on_failed,
+                                        .ready = more & MORE_QUIET ? NULL : on_ready,
+                                        .stopped = more & MORE_QUIET ? NULL : on_stopped,
+                                        .failed = more & MORE_QUIET ? NULL : on_failed,
                                         .opaque = bed};
+    const int yes = 1;
 
-    *bed = (struct bed){
-        .clock = MS, .far = {-1, -1}, .kernel = start & START_KERNEL, .small = start & START_SMALL};
+    *bed = (struct bed){.clock = more & MORE_ZERO ? 0 : MS,
+                        .far = {-1, -1},
+                        .kernel = start & START_KERNEL,
+                        .small = start & START_SMALL,
+                        .no_mq = more & MORE_NO_MQ,
+                        .tight = more & MORE_TIGHT,
+                        .eager = more & MORE_EAGER,
+                        .reconnects = 4,
+                        .rounds = 320};
+    virtual_time = more & MORE_NO_CLOCK ? &bed->clock : NULL;
+    fault_shortened = false;
     guest_ok(viommu_memory_create(&config.memory), "memory");
     add_memory(config.memory, start & START_FILES);
     memset(ram, 0, PAGES * 4096);
@@ -639,20 +692,16 @@ static bool begin(struct bed *bed, uint8_t start, unsigned fail)
     vhost.device = bed->device;
     vhost.memory = bed->guest.memory;
     vhost.fd = connect_far(bed);
-    create(bed, &vhost, fail);
-    for (unsigned i = 0; (start & START_RINGS) && i < 20; i++) {
-        read_all(bed);
-        answer(bed, OWED_MAX);
-        process(bed);
-        if (i == 10) {
-            for (uint8_t page = 0; page < 16; page++) {
-                map(bed, page, (uint8_t)(page + 40), 3);
-            }
-            ring(bed, 0x40);
-            ring(bed, 0x49);
-        }
+    if (more & MORE_NAMED) {
+        (void)setsockopt(vhost.fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes));
     }
-    return true;
+    create(bed, &vhost, start & START_FAILS ? fuzz_byte(input) : 0, input);
+    if (more & MORE_BESIDE) {
+        enter_beside(bed);
+    }
+    if (start & START_RINGS) {
+        start_rings(bed);
+    }
 }
 
 /* Time runs out for the far side: nothing waits for it then. */
@@ -661,6 +710,11 @@ static void end(struct bed *bed)
     struct viommu_memory *memory = bed->guest.memory;
     uint32_t status;
 
+    bed->eager = false;
+    (void)viommu_subscriber_destroy(bed->beside);
+    if (bed->listener) {
+        (void)viommu_memory_listener_remove(bed->listener);
+    }
     for (unsigned i = 0; i < 3; i++) {
         bed->clock += 2000 * MS;
         process(bed);
@@ -680,29 +734,39 @@ static void end(struct bed *bed)
     close_far(bed);
     guest_fini(&bed->guest);
     viommu_memory_destroy(memory);
+    virtual_time = NULL;
+}
+
+/* What lasts from one input to the next. */
+static void open_files(void)
+{
+    other_fd = memfd_create("other", MFD_CLOEXEC);
+    ram_fd = memfd_create("ram", MFD_CLOEXEC);
+    if (ram_fd < 0 || ftruncate(ram_fd, (PAGES + 4) * 4096)) {
+        guest_die("memory of the guest");
+    }
+    ram = mmap(NULL, (PAGES + 4) * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, ram_fd, 0);
+    if (ram == MAP_FAILED) {
+        guest_die("memory of the guest");
+    }
+    for (unsigned i = 0; i < FILES; i++) {
+        files[i] = i == 3   ? open("/dev/null", O_RDWR | O_CLOEXEC)
+                   : i == 6 ? open("/", O_PATH | O_CLOEXEC)
+                            : memfd_create("file", MFD_CLOEXEC);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct fuzz_input input = {.data = data, .size = size};
-    struct bed bed;
+    static struct bed bed;
     unsigned fds;
-    uint8_t start;
 
     if (ram_fd < 0) {
-        other_fd = memfd_create("other", MFD_CLOEXEC);
-        ram_fd = memfd_create("ram", MFD_CLOEXEC);
-        if (ram_fd < 0 || ftruncate(ram_fd, (PAGES + 4) * 4096)) {
-            guest_die("memory of the guest");
-        }
-        ram = mmap(NULL, (PAGES + 4) * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, ram_fd, 0);
-        if (ram == MAP_FAILED) {
-            guest_die("memory of the guest");
-        }
+        open_files();
     }
     fds = open_fds();
-    start = fuzz_byte(&input);
-    begin(&bed, start, start & START_FAILS ? fuzz_byte(&input) % 16 : 0);
+    begin(&bed, &input);
     while (fuzz_more(&input)) {
         operate(&bed, &input);
     }

@@ -31,7 +31,7 @@ ssize_t socket_send(int fd, struct iovec *iov, int n_iov, const int *fds, unsign
         n = sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);
     if (n < 0) {
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        return errno == EAGAIN ? 0 : -errno;
     }
     return n;
 }
@@ -66,7 +66,7 @@ ssize_t socket_receive(int fd, void *data, size_t size, struct socket_fds *fds, 
         n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);
     if (n < 0) {
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        return errno == EAGAIN ? 0 : -errno;
     }
     for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg); cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
         if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {

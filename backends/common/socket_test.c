@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -16,6 +17,28 @@
 
 static int ends[2];
 static unsigned fds_at_start;
+static unsigned interrupts; /* so many calls are cut short by a signal */
+
+static bool interrupted(void)
+{
+    if (!interrupts) {
+        return false;
+    }
+    interrupts--;
+    errno = EINTR;
+    return true;
+}
+
+/* Instead of the C library's. */
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    return interrupted() ? -1 : syscall(SYS_sendmsg, fd, message, flags);
+}
+
+ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+    return interrupted() ? -1 : syscall(SYS_recvmsg, fd, message, flags);
+}
 
 static int setup(void **state)
 {
@@ -101,12 +124,49 @@ static void not_now_and_the_end(void **state)
     assert_int_equal(came.count, 0);
 }
 
+static void a_signal_is_no_error(void **state)
+{
+    struct iovec iov = {.iov_base = (char[]){'x'}, .iov_len = 1};
+    struct socket_fds came;
+    char got = 0;
+
+    (void)state;
+    interrupts = 3;
+    assert_int_equal(socket_send(ends[0], &iov, 1, NULL, 0), 1);
+    assert_int_equal(interrupts, 0);
+    interrupts = 3;
+    assert_int_equal(socket_receive(ends[1], &got, 1, &came, 2), 1);
+    assert_int_equal(interrupts, 0);
+    assert_int_equal(got, 'x');
+}
+
+/* What the embedder's socket tells besides, of who sends, is no descriptor. */
+static void who_sends_is_no_descriptor(void **state)
+{
+    const int yes = 1;
+    struct iovec iov = {.iov_base = (char[]){'x'}, .iov_len = 1};
+    struct socket_fds came;
+    char got;
+
+    (void)state;
+    assert_int_equal(setsockopt(ends[1], SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes)), 0);
+    assert_int_equal(socket_send(ends[0], &iov, 1, ends, 1), 1);
+    assert_int_equal(socket_receive(ends[1], &got, 1, &came, SOCKET_FDS_IN_MAX), 1);
+    assert_int_equal(came.count, 1);
+    close_all(&came);
+    assert_int_equal(socket_send(ends[0], &iov, 1, NULL, 0), 1);
+    assert_int_equal(socket_receive(ends[1], &got, 1, &came, SOCKET_FDS_IN_MAX), 1);
+    assert_int_equal(came.count, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(descriptors_come_with_the_first_byte, setup, teardown),
         cmocka_unit_test_setup_teardown(what_has_no_room_is_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(not_now_and_the_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_signal_is_no_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_sends_is_no_descriptor, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

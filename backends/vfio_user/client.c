@@ -70,7 +70,7 @@ static bool congested(const struct channel *channel)
     return channel->output.bytes > ANSWERS_LIMIT;
 }
 
-/* Watches for what can be done. The lock is held. */
+/* Watches for what can be done on a channel that is open. The lock is held. */
 static void watch(struct viommu_vfio_user *far, struct channel *channel)
 {
     struct epoll_event event = {
@@ -78,7 +78,7 @@ static void watch(struct viommu_vfio_user *far, struct channel *channel)
                   (channel->output.bytes ? (uint32_t)EPOLLOUT : 0u),
     };
 
-    if (channel->open && event.events != channel->events) {
+    if (event.events != channel->events) {
         channel->events = event.events;
         (void)epoll_ctl(far->wake.poll_fd, EPOLL_CTL_MOD, channel->connection.fd, &event);
     }
@@ -140,12 +140,13 @@ static bool is_harmless(int error)
            error == -ETOOMANYREFS || error == -ENOBUFS;
 }
 
-/* Notes what became of a send. The lock is held. */
+/* Notes what became of a send; nothing is sent where one broke the connection before. The lock is
+ * held. */
 static int sent(struct viommu_vfio_user *far, struct channel *channel, int ret)
 {
     if (ret == 0) {
         watch(far, channel);
-    } else if (!is_harmless(ret) && !far->broken) {
+    } else if (!is_harmless(ret)) {
         far->broken = ret;
         wake_kick(&far->wake);
     }
@@ -198,7 +199,8 @@ int far_answer(struct viommu_vfio_user *far, struct channel *channel,
     return ret;
 }
 
-/* Tells who sent it. The lock is not held. Returns 0 or a negative errno: it is over. */
+/* Tells who sent it; VERSION was nobody's. The lock is not held. Returns 0 or a negative errno: it
+ * is over. */
 static int request_end(struct viommu_vfio_user *far, const struct request *request,
                        const struct viommu_vfio_user_reply *reply)
 {
@@ -216,10 +218,8 @@ static int request_end(struct viommu_vfio_user *far, const struct request *reque
         return reply->error;
     case REQUEST_REGION:
         return far_region_answered(far, reply->error);
-    case REQUEST_EMBEDDER:
+    default: /* REQUEST_EMBEDDER */
         request->reply(request->opaque, reply);
-        return 0;
-    default:
         return 0;
     }
 }
@@ -268,7 +268,7 @@ void far_ready(struct viommu_vfio_user *far)
 static int take_twin(struct viommu_vfio_user *far, struct vfio_user_message *message)
 {
     const struct vfio_user_far_capabilities *capabilities = &far->capabilities;
-    int type, domain, *fd;
+    int type = 0, domain, *fd;
     socklen_t type_size = sizeof(type), domain_size = sizeof(domain);
     int ret;
 
@@ -279,8 +279,11 @@ static int take_twin(struct viommu_vfio_user *far, struct vfio_user_message *mes
         return -EPROTO;
     }
     fd = &message->fds[capabilities->twin_fd_index];
-    if (getsockopt(*fd, SOL_SOCKET, SO_TYPE, &type, &type_size) < 0 || type != SOCK_STREAM ||
-        getsockopt(*fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_size) < 0 || domain != AF_UNIX) {
+    if (getsockopt(*fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_size) < 0 || domain != AF_UNIX) {
+        return -EPROTO;
+    }
+    (void)getsockopt(*fd, SOL_SOCKET, SO_TYPE, &type, &type_size); /* it is a socket */
+    if (type != SOCK_STREAM) {
         return -EPROTO;
     }
     pthread_mutex_lock(&far->lock);
@@ -500,6 +503,19 @@ int viommu_vfio_user_process(struct viommu_vfio_user *far)
     return ret;
 }
 
+/* May the embedder send this? */
+static bool is_sendable(const struct viommu_vfio_user *far, uint16_t command, const void *first,
+                        size_t first_size, const void *second, size_t second_size, const int *fds,
+                        unsigned fd_count)
+{
+    return command != VFIO_USER_VERSION && command != VFIO_USER_DMA_MAP &&
+           command != VFIO_USER_DMA_UNMAP && command != VFIO_USER_DMA_READ &&
+           command != VFIO_USER_DMA_WRITE && first_size <= VFIO_USER_MAX_PAYLOAD &&
+           second_size <= VFIO_USER_MAX_PAYLOAD - first_size && (first || !first_size) &&
+           (second || !second_size) && fd_count <= VFIO_USER_MAX_FDS &&
+           fd_count <= far->capabilities.max_msg_fds && (fds || !fd_count);
+}
+
 int viommu_vfio_user_send(struct viommu_vfio_user *far, uint16_t command, const void *first,
                           size_t first_size, const void *second, size_t second_size, const int *fds,
                           unsigned fd_count,
@@ -519,11 +535,7 @@ int viommu_vfio_user_send(struct viommu_vfio_user *far, uint16_t command, const 
         ret = -EPIPE;
     } else if (!far->ready) {
         ret = -EAGAIN;
-    } else if (command == VFIO_USER_VERSION || command == VFIO_USER_DMA_MAP ||
-               command == VFIO_USER_DMA_UNMAP || command == VFIO_USER_DMA_READ ||
-               command == VFIO_USER_DMA_WRITE || first_size > VFIO_USER_MAX_PAYLOAD ||
-               second_size > VFIO_USER_MAX_PAYLOAD - first_size || fd_count > VFIO_USER_MAX_FDS ||
-               fd_count > far->capabilities.max_msg_fds) {
+    } else if (!is_sendable(far, command, first, first_size, second, second_size, fds, fd_count)) {
         ret = -EINVAL;
     } else if (far->main.output.bytes > COMMANDS_LIMIT ||
                (reply && far->waiting_count >= REQUESTS_MAX - REQUESTS_OWN)) {

@@ -249,6 +249,13 @@ static void commands_that_are_refused(void **state)
                      -EINVAL);
     assert_int_equal(viommu_vfio_user_send(world.client, 8, NULL, 0, NULL, 0, fds, 9, NULL, NULL),
                      -EINVAL);
+    /* Bytes and descriptors that are nowhere. */
+    assert_int_equal(viommu_vfio_user_send(world.client, 9, NULL, 1, NULL, 0, NULL, 0, NULL, NULL),
+                     -EINVAL);
+    assert_int_equal(viommu_vfio_user_send(world.client, 9, NULL, 0, NULL, 1, NULL, 0, NULL, NULL),
+                     -EINVAL);
+    assert_int_equal(viommu_vfio_user_send(world.client, 8, NULL, 0, NULL, 0, NULL, 1, NULL, NULL),
+                     -EINVAL);
     assert_int_equal(viommu_vfio_user_send(world.client, 8, NULL, 0, NULL, 0, &bad, 1, NULL, NULL),
                      -EBADF);
     assert_int_equal(test_far_receive(&world.far, world.far.fd), 0);

@@ -1,21 +1,45 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Unit tests of vhost/channel.h: what is written at once is of whole messages.
+ * Unit tests of vhost/channel.h: what is written at once is of whole messages; descriptors, none of
+ * which is left open.
  *
  * The far end is a socket that keeps writes apart, where a write of a part of a message would be seen.
  */
 #include "vhost/channel.h"
 
+#include <errno.h>
+#include <fcntl.h>
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "support/fds.h"
+
 enum { ROOM = 4096, ROUNDS = 1000, WRITE_BYTES = 65536 };
+
+static size_t most = SIZE_MAX; /* of a write */
+
+/* Instead of the C library's. */
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    struct msghdr less = *message;
+    struct iovec first = message->msg_iov[0];
+
+    if (first.iov_len > most) {
+        first.iov_len = most;
+        less.msg_iov = &first;
+        less.msg_iovlen = 1;
+    }
+    return syscall(SYS_sendmsg, fd, &less, flags);
+}
 
 /* A message's payload: its number, and then bytes that follow from it. */
 static size_t make_payload(uint32_t number, uint8_t *payload)
@@ -107,11 +131,126 @@ static void test_all_or_nothing(void **state)
     close(ends[1]);
 }
 
+/* A socket that takes less than a message all the same: what follows is the rest of it. */
+static void test_by_halves(void **state)
+{
+    static uint8_t bytes[WRITE_BYTES];
+    struct vhost_channel channel;
+    uint32_t given = 0, taken = 0;
+    size_t size = 0;
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    assert_int_equal(vhost_channel_init(&channel, ends[0], ROOM), 0);
+    most = 97;
+    for (unsigned round = 0; round < 10; round++) {
+        while (given < (round + 1) * 20) {
+            put(&channel, given, given % 7 == 0 ? ends[1] : -1);
+            given++;
+            assert_int_equal(vhost_channel_flush(&channel), 0);
+        }
+        assert_int_equal(vhost_channel_waiting(&channel), 0);
+        assert_int_equal(channel.parcel_count, 0);
+        for (ssize_t n = 1; n > 0; size += n > 0 ? (size_t)n : 0) {
+            n = recv(ends[1], bytes + size, sizeof(bytes) - size, MSG_DONTWAIT);
+        }
+    }
+    most = SIZE_MAX;
+    assert_int_equal(send(ends[0], bytes, 1, 0), 1); /* the sockets are there still */
+    for (size_t at = 0; at < size; taken++) {
+        uint8_t payload[512];
+        size_t length = make_payload(taken, payload);
+
+        assert_true(size - at >= sizeof(struct vhost_user_header) + length);
+        at += sizeof(struct vhost_user_header);
+        assert_memory_equal(bytes + at, payload, length);
+        at += length;
+    }
+    assert_int_equal(taken, given);
+    vhost_channel_fini(&channel);
+    close(ends[1]);
+}
+
+/* One of them cannot be copied: nothing is put, and no copy is left. */
+static void test_descriptor_that_is_none(void **state)
+{
+    const unsigned before = support_open_fds();
+    struct vhost_channel channel;
+    int ends[2];
+    int fds[3];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    assert_int_equal(vhost_channel_init(&channel, ends[0], ROOM), 0);
+    fds[0] = fds[1] = ends[1];
+    fds[2] = -1;
+    assert_int_equal(vhost_channel_put(&channel, 1, 0, NULL, 0, fds, 3), -EBADF);
+    assert_int_equal(support_open_fds(), before + 2);
+    assert_int_equal(vhost_channel_waiting(&channel), 0);
+    assert_int_equal(channel.parcel_count, 0);
+    vhost_channel_fini(&channel);
+    close(ends[1]);
+    assert_int_equal(support_open_fds(), before);
+}
+
+/* No more messages with descriptors, and no more bytes, wait than there is room for. */
+static void test_no_room(void **state)
+{
+    static const uint8_t payload[500];
+    const unsigned before = support_open_fds();
+    struct vhost_channel channel;
+    unsigned puts = 0;
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    assert_int_equal(vhost_channel_init(&channel, ends[0], ROOM), 0);
+    while (!vhost_channel_put(&channel, 1, 0, NULL, 0, ends, 1)) {
+        puts++;
+    }
+    assert_int_equal(puts, CHANNEL_PARCELS);
+    while (!vhost_channel_put(&channel, 1, 0, payload, sizeof(payload), NULL, 0)) {
+        puts++;
+    }
+    assert_int_equal(puts, CHANNEL_PARCELS + (ROOM - CHANNEL_PARCELS * 12) / 512);
+    assert_true(vhost_channel_waiting(&channel) <= ROOM);
+    vhost_channel_fini(&channel);
+    close(ends[1]);
+    assert_int_equal(support_open_fds(), before);
+}
+
+/* Descriptors came, and could not be opened: they are no less wrong. */
+static void test_descriptors_that_are_lost(void **state)
+{
+    uint8_t message[sizeof(struct vhost_user_header)] = {0};
+    struct vhost_channel channel;
+    struct rlimit limit, none;
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    assert_int_equal(vhost_channel_init(&channel, ends[0], ROOM), 0);
+    assert_true(support_send_fds(ends[1], message, sizeof(message), ends, 1) > 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 3;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    assert_int_equal(vhost_channel_receive(&channel), -EPROTO);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    vhost_channel_fini(&channel);
+    close(ends[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_messages),
         cmocka_unit_test(test_all_or_nothing),
+        cmocka_unit_test(test_by_halves),
+        cmocka_unit_test(test_descriptor_that_is_none),
+        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_descriptors_that_are_lost),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

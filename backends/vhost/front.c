@@ -181,6 +181,7 @@ void vhost_front_close(struct viommu_vhost *vhost)
     }
     vhost->features_told = false;
     vhost->table_told = false;
+    vhost_table_unplace(&vhost->table);
 }
 
 /* ---- memory ---- */
@@ -191,9 +192,6 @@ void vhost_front_send_table(struct viommu_vhost *vhost)
     struct vhost_user_memory memory = {0};
     int ret;
 
-    if (!vhost_alive(vhost)) {
-        return;
-    }
     vhost_iotlb_drop(vhost);
     ret = vhost_table_build(&vhost->table);
     if (ret) {

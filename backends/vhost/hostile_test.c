@@ -166,6 +166,46 @@ static void test_ended_before_it_acknowledges(void **state)
     bed_fini(&bed);
 }
 
+/* That it left is found when it is told something. */
+static void test_gone_when_it_is_told(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    far_close(&bed.far);
+    assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 0), 0);
+    assert_int_equal(viommu_vhost_process(bed.vhost), -ECONNRESET);
+    assert_failed(&bed, -ECONNRESET);
+    bed_fini(&bed);
+}
+
+/* What is late first is not what was asked for first. */
+static void test_late_out_of_order(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_start_ring(&bed, 1, 0x108000);
+    bed_map(&bed, 0x300000, 0x60000, SPEC_R);
+    far_miss(&bed.far, 0x300000, 1);
+    hold_and_flush(&bed); /* late at 75 ms */
+    bed.clock += 10 * FAR_MS;
+    assert_int_equal(viommu_vhost_ring_stop(bed.vhost, 1), 0); /* at 1010 */
+    bed.clock += 20 * FAR_MS;
+    bed_flush_begin(&bed, 0x300000, 0); /* at 105 */
+    far_answer(&bed.far, VHOST_USER_IOTLB_MSG, 0);
+    bed.clock += 50 * FAR_MS;
+    assert_int_equal(viommu_vhost_process(bed.vhost), 0);
+    bed.clock += 24 * FAR_MS;
+    assert_int_equal(viommu_vhost_process(bed.vhost), 0);
+    bed.clock += 2 * FAR_MS;
+    assert_int_equal(viommu_vhost_process(bed.vhost), -ETIMEDOUT);
+    assert_failed(&bed, -ETIMEDOUT);
+    bed_fini(&bed);
+}
+
 static void test_never_answers(void **state)
 {
     struct bed bed;
@@ -518,6 +558,40 @@ static void test_floods_and_does_not_read(void **state)
     bed_fini(&bed);
 }
 
+/*
+ * A ring was to be told anew while too much waited; then all of that leaves at once, and nothing
+ * more comes from a far side that is asleep.
+ */
+static void test_ring_is_told_after_a_flood(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    while (vhost_channel_waiting(&bed.vhost->main) <= VHOST_OUT_MUCH) {
+        far_miss(&bed.far, 0x200000, 1);
+        assert_int_equal(viommu_vhost_process(bed.vhost), 0);
+    }
+    bed.far.silent = true;
+    bed_flush_begin(&bed, 0x100000, 2);
+    far_answer(&bed.far, VHOST_USER_IOTLB_MSG, 0); /* it knew what was to come */
+    assert_int_equal(viommu_vhost_process(bed.vhost), 0);
+    assert_true(bed_flushed(&bed));
+    while (bed.vhost->rings_due) {
+        while (far_step(&bed.far)) {
+            /* all that has left */
+        }
+        assert_true(bed_has_work(&bed));
+        assert_int_equal(viommu_vhost_process(bed.vhost), 0);
+    }
+    while (far_step(&bed.far)) {
+        /* and the rest */
+    }
+    assert_non_null(far_find(&bed.far, 0x102000, 3));
+    bed_fini(&bed);
+}
+
 /* Nor is it heard when it then hangs up there: that keeps nobody awake. */
 static void test_floods_and_hangs_up(void **state)
 {
@@ -628,6 +702,8 @@ int main(void)
         cmocka_unit_test(test_much_is_done_before_it_is_processed),
         cmocka_unit_test(test_ends_instead_of_acknowledging),
         cmocka_unit_test(test_ended_before_it_acknowledges),
+        cmocka_unit_test(test_gone_when_it_is_told),
+        cmocka_unit_test(test_late_out_of_order),
         cmocka_unit_test(test_never_answers),
         cmocka_unit_test(test_never_stops),
         cmocka_unit_test(test_lies),
@@ -636,6 +712,7 @@ int main(void)
         cmocka_unit_test(test_speaks_slowly),
         cmocka_unit_test(test_no_room_to_wait),
         cmocka_unit_test(test_floods_and_does_not_read),
+        cmocka_unit_test(test_ring_is_told_after_a_flood),
         cmocka_unit_test(test_floods_and_hangs_up),
         cmocka_unit_test(test_does_not_read_replies),
         cmocka_unit_test(test_does_not_read_invalidations),

@@ -19,10 +19,25 @@
 
 #include "device/dma.h"
 
+#include <assert.h>
 #include <string.h>
 
 #define PERMS           ((uint32_t)VIOMMU_READ | VIOMMU_WRITE)
 #define TAG_LEVEL_SHIFT 2
+
+/* Begins a section, as threads that come here can (private.h). */
+static void enter(struct viommu_vhost *vhost)
+{
+    bool entered = epoch_enter(vhost->iommu->epoch);
+
+    assert(entered);
+    (void)entered;
+}
+
+static void leave(struct viommu_vhost *vhost)
+{
+    epoch_leave(vhost->iommu->epoch);
+}
 
 /* ---- what is held ---- */
 
@@ -59,9 +74,6 @@ static void hold(struct viommu_vhost *vhost, const struct range_run *run)
     unsigned level = held_level(run);
 
     vhost->held_level = vhost->held_level > level ? vhost->held_level : level;
-    if (vhost->all_held) {
-        return;
-    }
     /* Where it has this already the insertion fails, and nothing is new. */
     if (vhost->held.count >= VHOST_HELD_MAX || range_map_insert(&vhost->held, run) == -ENOMEM) {
         hold_all(vhost);
@@ -273,6 +285,15 @@ static uint32_t perm_needed(const struct viommu_vhost *vhost, uint32_t perm)
     return vhost->config.writable_is_readable && (perm & VIOMMU_WRITE) ? VIOMMU_WRITE : perm;
 }
 
+/* Under the device's own id, untranslated: nothing about it can be wrong. */
+static struct dma_request request_of(const struct viommu_vhost *vhost, uint64_t iova, uint32_t perm)
+{
+    struct dma_request request;
+
+    (void)dma_request_init(&request, vhost->config.device, NULL, iova, perm);
+    return request;
+}
+
 /*
  * What an address leads to, silently. Returns 0; -EFAULT, -EPERM or -EAGAIN as translating does;
  * -ENXIO: to nothing that the far side has; -EROFS.
@@ -288,12 +309,10 @@ static int look(struct viommu_vhost *vhost, uint64_t iova, uint32_t perm, struct
     int ret;
 
     perm = perm_needed(vhost, perm);
-    ret = dma_request_init(&request, vhost->config.device, NULL, iova, perm);
+    request = request_of(vhost, iova, perm);
     request.quiet = true;
     request.found = &found;
-    if (!ret) {
-        ret = dma_translate(&request, &translation);
-    }
+    ret = dma_translate(&request, &translation);
     if (ret) {
         return ret;
     }
@@ -337,12 +356,10 @@ static bool refuse_aloud(struct viommu_vhost *vhost, uint64_t iova, uint32_t per
 
     perm = perm_needed(vhost, perm);
     for (unsigned i = 0; i < 2; i++) {
+        struct dma_request request = request_of(vhost, iova, order[i]);
         struct viommu_translation translation;
-        struct dma_request request;
 
-        if ((perm & order[i]) &&
-            (dma_request_init(&request, vhost->config.device, NULL, iova, order[i]) ||
-             dma_translate(&request, &translation))) {
+        if ((perm & order[i]) && dma_translate(&request, &translation)) {
             return true;
         }
     }
@@ -447,6 +464,7 @@ static void retry_soon(struct viommu_vhost *vhost, uint64_t pause)
 {
     uint64_t at = vhost_now(vhost) + pause;
 
+    at += at ? 0 : 1; /* a clock may begin at 0, which is "never" */
     vhost->retry_pause = pause;
     if (!vhost->retry_at || at < vhost->retry_at) {
         vhost->retry_at = at;
@@ -462,9 +480,8 @@ static void deny(struct viommu_vhost *vhost, uint64_t iova, uint32_t perm)
     retry_soon(vhost, VHOST_RETRY_FIRST_NS);
     for (unsigned i = 0; i < vhost->denied_count; i++) {
         denied = &vhost->denied[i];
-        if (denied->iova >> 12 == iova >> 12) {
+        if (denied->iova >> 12 == iova >> 12 && denied->perm == perm) {
             denied->iova = iova;
-            denied->perm |= perm;
             return;
         }
     }
@@ -483,14 +500,12 @@ static bool heal(struct viommu_vhost *vhost, const struct vhost_denied *denied)
     struct piece piece;
     bool found;
 
-    if (!epoch_enter(vhost->iommu->epoch)) {
-        return false;
-    }
+    enter(vhost);
     found = !look(vhost, denied->iova, denied->perm, &piece);
     if (found) {
         update(vhost, denied->iova, &piece, everywhere);
     }
-    epoch_leave(vhost->iommu->epoch);
+    leave(vhost);
     return found;
 }
 
@@ -546,9 +561,10 @@ void vhost_iotlb_asked(struct viommu_vhost *vhost, const struct vhost_iotlb_msg 
     vhost->statistics.misses++;
     if (message->iova > VHOST_LAST) {
         vhost->statistics.denied++;
-    } else if (epoch_enter(vhost->iommu->epoch)) {
+    } else {
+        enter(vhost);
         answer(vhost, message->iova, perm);
-        epoch_leave(vhost->iommu->epoch);
+        leave(vhost);
     }
 }
 
@@ -562,7 +578,7 @@ static bool tell_area(struct viommu_vhost *vhost, uint64_t first, uint64_t size)
     uint64_t at = first;
     struct piece piece;
 
-    while (at <= first + size - 1 && at <= limits.last && vhost_alive(vhost)) {
+    while (at <= first + size - 1 && vhost_alive(vhost)) {
         if (look(vhost, at, VIOMMU_READ, &piece)) {
             return false;
         }
@@ -576,13 +592,11 @@ static bool tell_ring(struct viommu_vhost *vhost, const struct viommu_vhost_ring
 {
     bool told;
 
-    if (!epoch_enter(vhost->iommu->epoch)) {
-        return false;
-    }
+    enter(vhost);
     told = tell_area(vhost, setup->descriptors, 16u * setup->size);
     told &= tell_area(vhost, setup->available, 2u * setup->size + 6);
     told &= tell_area(vhost, setup->used, 8u * setup->size + 6);
-    epoch_leave(vhost->iommu->epoch);
+    leave(vhost);
     return told;
 }
 
@@ -641,12 +655,10 @@ bool vhost_iotlb_load16(struct viommu_vhost *vhost, uint64_t iova, uint16_t *val
     struct piece piece;
     bool found;
 
-    if (!epoch_enter(vhost->iommu->epoch)) {
-        return false;
-    }
+    enter(vhost);
     found = !look(vhost, iova, VIOMMU_READ, &piece) &&
             !viommu_memory_load16(vhost->config.memory, piece.gpa, value);
-    epoch_leave(vhost->iommu->epoch);
+    leave(vhost);
     return found;
 }
 

@@ -9,6 +9,7 @@
 
 #include <linux/vhost.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 
 static struct {
     uint64_t features;
@@ -39,6 +40,35 @@ int ioctl(int fd, unsigned long request, ...)
         kernel.chosen = *features;
     }
     return 0;
+}
+
+static unsigned interrupts; /* so many calls are cut short by a signal */
+static bool takes_a_part;
+
+static bool interrupted(void)
+{
+    if (!interrupts) {
+        return false;
+    }
+    interrupts--;
+    errno = EINTR;
+    return true;
+}
+
+ssize_t read(int fd, void *bytes, size_t size)
+{
+    return interrupted() ? -1 : syscall(SYS_read, fd, bytes, size);
+}
+
+ssize_t write(int fd, const void *bytes, size_t size)
+{
+    if (size == sizeof(struct vhost_msg_v2) && takes_a_part) {
+        return (ssize_t)size - 1;
+    }
+    if (size == sizeof(struct vhost_msg_v2) && interrupted()) {
+        return -1;
+    }
+    return syscall(SYS_write, fd, bytes, size);
 }
 
 /* The kernel's own end: a message a read. */
@@ -271,6 +301,47 @@ static void test_kernel_says_nonsense(void **state)
     }
 }
 
+static void test_signals_are_no_errors(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_kernel_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    interrupts = 8; /* of the wake-ups' reads, too, then of the message's and of the answer */
+    kernel_miss(&bed, 0x200000, VHOST_ACCESS_RO);
+    assert_int_equal(interrupts, 0);
+    assert_int_equal(kernel_read(&bed).iotlb.type, VHOST_IOTLB_UPDATE);
+    assert_int_equal(bed.failed, 0);
+    bed_unmap(&bed, 0x200000);
+    interrupts = 2;
+    bed_flush_begin(&bed, 0x200000, 0);
+    assert_int_equal(interrupts, 0);
+    assert_int_equal(kernel_read(&bed).iotlb.type, VHOST_IOTLB_INVALIDATE);
+    assert_true(bed_flushed(&bed));
+    assert_int_equal(bed.failed, 0);
+    bed_fini(&bed);
+}
+
+/* A part of a message is none. */
+static void test_kernel_takes_a_part(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_kernel_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    kernel_miss(&bed, 0x200000, VHOST_ACCESS_RO);
+    takes_a_part = true;
+    bed_unmap(&bed, 0x200000);
+    bed_flush_begin(&bed, 0x200000, 0);
+    takes_a_part = false;
+    assert_int_equal(viommu_vhost_process(bed.vhost), -EIO);
+    assert_int_equal(bed.failed, 1);
+    assert_true(bed_flushed(&bed));
+    bed_fini(&bed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +349,8 @@ int main(void)
         cmocka_unit_test(test_memory_goes_untold),
         cmocka_unit_test(test_kernel_lacks_something), cmocka_unit_test(test_kernel_fails),
         cmocka_unit_test(test_kernel_says_nonsense),
+        cmocka_unit_test(test_signals_are_no_errors),
+        cmocka_unit_test(test_kernel_takes_a_part),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

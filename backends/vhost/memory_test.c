@@ -90,6 +90,62 @@ static void test_slots_become_regions(void **state)
     files_fini(&files);
 }
 
+/* Of a file that is in one piece, a part of which is there twice. */
+static void test_a_part_is_there_twice(void **state)
+{
+    struct vhost_table table = {0};
+    struct vhost_place place;
+    struct files files;
+
+    (void)state;
+    files_init(&files);
+    for (int i = 1; i < 8; i++) {
+        struct viommu_memory_slot slot = slot_of(&files, (uint64_t)i * 0x10000, 0x1000, i, 0);
+
+        assert_int_equal(vhost_table_add(&table, &slot, 1), 0);
+    }
+    {
+        const struct viommu_memory_slot slots[] = {
+            slot_of(&files, 0x100000, 0x4000, 0, 0),
+            slot_of(&files, 0x200000, 0x1000, 0, 0x1000),
+        };
+
+        assert_int_equal(vhost_table_add(&table, slots, 2), 0);
+    }
+    assert_int_equal(vhost_table_build(&table), 0);
+    assert_int_equal(table.region_count, 8);
+    assert_true(vhost_table_find(&table, 0x103fff, &place));
+    assert_true(table.regions[place.region].size == 0x4000);
+    assert_true(place.key == table.regions[place.region].uaddr + 0x3fff);
+    vhost_table_fini(&table);
+    files_fini(&files);
+}
+
+/* Files of different file systems may have one inode number. */
+static void test_files_of_one_number(void **state)
+{
+    struct vhost_table table = {0};
+    struct files files;
+
+    (void)state;
+    files_init(&files);
+    for (unsigned i = 0; i < 10; i++) {
+        struct viommu_memory_slot slot =
+            slot_of(&files, i * 0x1000u, 0x1000, (int)(i & 1), i * 0x1000u);
+
+        assert_int_equal(vhost_table_add(&table, &slot, 1), 0);
+        table.slots[i].device = i & 1;
+        table.slots[i].inode = 7;
+    }
+    assert_int_equal(vhost_table_build(&table), 0);
+    assert_int_equal(table.region_count, 2);
+    for (unsigned i = 0; i < 10; i++) {
+        assert_int_equal(table.fds[table.slots[i].region], table.slots[i].slot.fd);
+    }
+    vhost_table_fini(&table);
+    files_fini(&files);
+}
+
 /* More than eight: what is of one file is one, with what lies between. */
 static void test_many_slots_of_a_file(void **state)
 {
@@ -324,6 +380,8 @@ static void test_memory_is_lost(void **state)
     struct viommu_memory_slot extra;
     struct viommu_memory_batch *batch;
     struct bed bed;
+    int again = -ENOMEM;
+    int end;
 
     (void)state;
     bed_start(&bed);
@@ -346,9 +404,49 @@ static void test_memory_is_lost(void **state)
         }
     }
     assert_int_equal(bed.error, -ENOMEM);
-    assert_int_equal(viommu_vhost_reconnect(bed.vhost, bed_pair(&bed)), 0);
+    end = bed_pair(&bed);
+    for (unsigned long n = 1; again == -ENOMEM; n++) {
+        base_alloc_fail_at(n); /* of what is to remember it, too */
+        again = viommu_vhost_reconnect(bed.vhost, end);
+        base_alloc_fail_at(0);
+    }
+    assert_int_equal(again, 0);
     bed_run(&bed);
     assert_int_equal(bed.far.memory.count, 2);
+    /* And it is told of what goes. */
+    assert_int_equal(viommu_memory_batch_begin(bed.guest.memory, &batch), 0);
+    assert_int_equal(viommu_memory_batch_remove(batch, extra.first, extra.last), 0);
+    (void)viommu_memory_batch_commit(batch, NULL, NULL);
+    bed_run(&bed);
+    assert_int_equal(bed.far.memory.count, 1);
+    bed_fini(&bed);
+}
+
+/* Another far side asks before it has a memory table: what the first had leads nowhere there. */
+static void test_asked_before_the_table(void **state)
+{
+    struct bed bed;
+    unsigned from;
+
+    (void)state;
+    bed_start(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R);
+    far_close(&bed.far);
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_reconnect(bed.vhost, bed_pair(&bed)), 0);
+    bed.far.protocol &= ~VHOST_USER_F_MQ; /* so nothing but acknowledgements is left to say */
+    bed.far.silent = true;
+    from = bed.far.log_count;
+    bed_run(&bed);
+    assert_int_equal(viommu_vhost_state(bed.vhost), VIOMMU_VHOST_NEGOTIATING);
+    far_miss(&bed.far, 0x200000, 1);
+    bed_run(&bed);
+    assert_int_equal(far_count(&bed.far, from, VHOST_USER_IOTLB_MSG, VHOST_IOTLB_UPDATE), 0);
+    far_pay(&bed.far);
+    bed.far.silent = false;
+    bed_run(&bed);
+    bed_wait(&bed, 10);
+    assert_non_null(far_find(&bed.far, 0x200000, 1));
     bed_fini(&bed);
 }
 
@@ -431,12 +529,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slots_become_regions),
+        cmocka_unit_test(test_a_part_is_there_twice),
+        cmocka_unit_test(test_files_of_one_number),
         cmocka_unit_test(test_many_slots_of_a_file),
         cmocka_unit_test(test_memory_comes_and_goes),
         cmocka_unit_test(test_memory_goes_without_an_answer),
         cmocka_unit_test(test_memory_changes_often),
         cmocka_unit_test(test_too_many_files),
         cmocka_unit_test(test_memory_is_lost),
+        cmocka_unit_test(test_asked_before_the_table),
         cmocka_unit_test(test_the_very_top),
     };
 

@@ -56,13 +56,14 @@ void vhost_ring_close(struct vhost_ring *ring)
 
 int viommu_vhost_ring_renew(struct viommu_vhost *vhost, unsigned number, int kick, int call)
 {
-    struct vhost_ring *ring = &vhost->rings[number];
     struct viommu_vhost_ring setup;
+    struct vhost_ring *ring;
     int ret;
 
     if (number >= vhost->config.rings || kick < -1 || call < -1) {
         return -EINVAL;
     }
+    ring = &vhost->rings[number];
     pthread_mutex_lock(&vhost->lock);
     setup = ring->setup;
     setup.kick = kick;

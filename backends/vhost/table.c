@@ -96,15 +96,23 @@ bool vhost_table_remove(struct vhost_table *table, const struct viommu_memory_sl
 
     for (size_t i = 0; i < count; i++) {
         size_t at = slot_from(table, slots[i].first);
-        struct vhost_slot *slot = &table->slots[at];
 
-        if (at < table->count && slot->slot.first == slots[i].first) {
+        if (at < table->count && table->slots[at].slot.first == slots[i].first) {
+            struct vhost_slot *slot = &table->slots[at];
+
             placed |= slot->placed;
             table->count--;
             memmove(slot, slot + 1, (table->count - at) * sizeof(*slot));
         }
     }
     return placed;
+}
+
+void vhost_table_unplace(struct vhost_table *table)
+{
+    for (size_t i = 0; i < table->count; i++) {
+        table->slots[i].placed = false;
+    }
 }
 
 bool vhost_table_grown(const struct vhost_table *table)
@@ -200,8 +208,8 @@ static struct vhost_slot **sort(struct vhost_table *table, size_t *count)
     struct vhost_slot **sorted = base_alloc_array(table->count + 1, sizeof(struct vhost_slot *));
 
     *count = 0;
+    vhost_table_unplace(table);
     for (size_t i = 0; sorted && i < table->count; i++) {
-        table->slots[i].placed = false;
         if (table->slots[i].has_file) {
             sorted[(*count)++] = &table->slots[i];
         }
@@ -244,9 +252,13 @@ int vhost_table_build(struct vhost_table *table)
 bool vhost_table_find(const struct vhost_table *table, uint64_t gpa, struct vhost_place *place)
 {
     size_t at = slot_from(table, gpa);
-    const struct vhost_slot *slot = &table->slots[at];
+    const struct vhost_slot *slot;
 
-    if (at == table->count || gpa < slot->slot.first || !slot->placed) {
+    if (at == table->count) {
+        return false;
+    }
+    slot = &table->slots[at];
+    if (gpa < slot->slot.first || !slot->placed) {
         return false;
     }
     *place = (struct vhost_place){

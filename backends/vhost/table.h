@@ -66,6 +66,9 @@ bool vhost_table_remove(struct vhost_table *table, const struct viommu_memory_sl
 /* Makes the regions of the slots that there are. Returns 0, -ENOSPC (too many files) or -ENOMEM. */
 int vhost_table_build(struct vhost_table *table);
 
+/* The far side has none of them any more. */
+void vhost_table_unplace(struct vhost_table *table);
+
 /* Whether slots can be placed that are not. */
 bool vhost_table_grown(const struct vhost_table *table);
 

@@ -128,6 +128,9 @@ static inline void far_close(struct far *far)
         close(far->memory_fds[i]);
     }
     far->memory.count = 0;
+    if (!far->log) {
+        return; /* it never was: its rings have no descriptors, not those that are 0 */
+    }
     for (unsigned i = 0; i < VIOMMU_VHOST_RINGS_MAX; i++) {
         if (far->rings[i].kick >= 0) {
             close(far->rings[i].kick);

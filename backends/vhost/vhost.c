@@ -98,6 +98,9 @@ static void settle(struct viommu_vhost *vhost)
     if (ret) {
         vhost_break(vhost, ret == -EPIPE ? -ECONNRESET : ret);
     }
+    if (vhost->rings_due && vhost_alive(vhost) && !vhost_is_busy(vhost)) {
+        wake_kick(&vhost->wake); /* all has left at once: nothing else may come */
+    }
     watch(vhost, 0, main->fd, EPOLLIN | (vhost_channel_waiting(main) ? EPOLLOUT : 0u));
     watch(vhost, 1, requests->fd,
           (vhost_is_busy(vhost) ? 0u : EPOLLIN) |
@@ -254,7 +257,7 @@ static int on_changing(void *opaque, const struct viommu_memory_change *change)
         vhost_alive(vhost)) {
         if (vhost->config.kind == VIOMMU_VHOST_KERNEL) {
             vhost_iotlb_drop(vhost);
-        } else if (has_table(vhost)) {
+        } else {
             vhost_front_send_table(vhost);
             waits = true;
         }
@@ -379,6 +382,9 @@ int viommu_vhost_process(struct viommu_vhost *vhost)
 {
     int ret;
 
+    if (iommu_reentered(vhost->iommu)) {
+        return -EDEADLK; /* no change can be completed there */
+    }
     wake_clear(&vhost->wake);
     if (!epoch_prepare()) {
         wake_kick(&vhost->wake);
@@ -478,9 +484,6 @@ static void release(struct viommu_vhost *vhost)
         vhost_ring_close(&vhost->rings[i]);
     }
     vhost_front_close(vhost);
-    if (vhost->fd >= 0) {
-        close(vhost->fd);
-    }
     vhost_table_fini(&vhost->table);
     range_map_fini(&vhost->held);
     close(vhost->poll_fd);
@@ -635,10 +638,10 @@ int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd)
 
 /* ---- rings ---- */
 
-/* Whether `size` bytes lie where addresses may. */
+/* Whether `size` bytes lie where addresses may. What is aligned, to 2 at least, begins there. */
 static bool area_valid(uint64_t first, uint64_t size, uint64_t align)
 {
-    return first % align == 0 && first <= VHOST_LAST && size - 1 <= VHOST_LAST - first;
+    return first % align == 0 && size - 1 <= VHOST_LAST - first;
 }
 
 static bool ring_valid(const struct viommu_vhost_ring *setup)

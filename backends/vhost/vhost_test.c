@@ -213,6 +213,27 @@ static void test_many_are_denied(void **state)
     bed_fini(&bed);
 }
 
+/* What was asked for by itself is healed by itself: the one who asked for it waits for no other. */
+static void test_denied_by_what_is_asked(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    far_miss(&bed.far, 0x200000, VIOMMU_READ);
+    far_miss(&bed.far, 0x200800, VIOMMU_WRITE);
+    bed_run(&bed);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_W);
+    bed_wait(&bed, 10);
+    assert_non_null(far_find(&bed.far, 0x200800, VIOMMU_WRITE));
+    assert_int_equal(bed_statistics(&bed).healed, 1);
+    bed_map(&bed, 0x200000, 0x50000, SPEC_R | SPEC_W);
+    bed_wait(&bed, 1000);
+    assert_non_null(far_find(&bed.far, 0x200000, VIOMMU_READ));
+    assert_int_equal(bed_statistics(&bed).healed, 2);
+    bed_fini(&bed);
+}
+
 /* Nothing is waited for where no ring runs. */
 static void test_denied_ends_with_rings(void **state)
 {
@@ -670,6 +691,7 @@ int main(void)
         cmocka_unit_test(test_invalidation_waits_for_acknowledgement),
         cmocka_unit_test(test_denied_is_healed),
         cmocka_unit_test(test_many_are_denied),
+        cmocka_unit_test(test_denied_by_what_is_asked),
         cmocka_unit_test(test_denied_ends_with_rings),
         cmocka_unit_test(test_rom_is_read_only),
         cmocka_unit_test(test_writable_is_readable),

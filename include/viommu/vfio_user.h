@@ -69,8 +69,9 @@ struct viommu_vfio_user_config {
     void *opaque;
 };
 
-/* Begins to agree on a version. Returns 0; -EINVAL for a configuration that makes no sense;
-   -ENOMEM, -EMFILE, -ENFILE. */
+/* Begins to agree on a version. Returns 0; -EINVAL for a configuration that makes no sense; -EBADF or
+   -EPERM for a descriptor that is no socket; -ENOMEM, -EMFILE, -ENFILE, -ENOSPC when the host has
+   nothing left. */
 int viommu_vfio_user_create(const struct viommu_vfio_user_config *config,
                             struct viommu_vfio_user **out);
 
@@ -105,9 +106,9 @@ size_t viommu_vfio_user_fds_max(const struct viommu_vfio_user *far);
  *
  * Returns 0; -EAGAIN before it is ready; -EPIPE after it failed; -ENOBUFS when too much is waiting
  * already; -EINVAL for a command that is the backend's own (VERSION, DMA_MAP, DMA_UNMAP) or the
- * server's (DMA_READ, DMA_WRITE), a payload that is too long, or more descriptors than the server
- * takes; -EBADF for one that is none; -ENOMEM; -EMFILE or -ENFILE, when they have to wait. After all
- * but -EPIPE nothing was sent, and all is as it was.
+ * server's (DMA_READ, DMA_WRITE), a payload that is too long or nowhere, or more descriptors than the
+ * server takes; -EBADF for one that is none; -ENOMEM; -EMFILE or -ENFILE, when they have to wait.
+ * After all but -EPIPE nothing was sent, and all is as it was.
  */
 int viommu_vfio_user_send(struct viommu_vfio_user *far, uint16_t command, const void *first,
                           size_t first_size, const void *second, size_t second_size, const int *fds,

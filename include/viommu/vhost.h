@@ -112,7 +112,8 @@ void viommu_vhost_destroy(struct viommu_vhost *vhost);
 int viommu_vhost_event_fd(struct viommu_vhost *vhost);
 
 /* Reads and answers, a bounded amount; sends what is waiting. Never blocks. Returns 0; the error
-   that `failed` was told; or -ENOMEM on a thread's first call: nothing was done, call again. */
+   that `failed` was told; -ENOMEM on a thread's first call: nothing was done, call again; or
+   -EDEADLK from a callback of changes of this IOMMU (viommu/notify.h): likewise. */
 int viommu_vhost_process(struct viommu_vhost *vhost);
 
 /* How it stands. */

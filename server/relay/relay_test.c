@@ -647,6 +647,12 @@ static void mapped_registers_cannot_be_replaced(void **state)
 
 static void each_client_has_a_connection_of_its_own(void **state)
 {
+    const struct vfio_irq_set none = {
+        .argsz = sizeof(none),
+        .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+        .index = VFIO_PCI_MSIX_IRQ_INDEX,
+        .count = 1,
+    };
     int fd;
 
     (void)state;
@@ -654,6 +660,7 @@ static void each_client_has_a_connection_of_its_own(void **state)
     assert_int_equal(test_relay_set_eventfds(&test, VFIO_PCI_MSIX_IRQ_INDEX, 5, 1, &fd, 1), 0);
     close(fd);
     test_relay_send(&test, VFIO_USER_DEVICE_RESET, 0, NULL, 0, NULL, 0);
+    test_relay_send(&test, VFIO_USER_DEVICE_SET_IRQS, 0, &none, sizeof(none), NULL, 0);
     test.far.hold = true;
     test_relay_for(&test, 5);
     test_relay_detach(&test); /* in the middle of it */

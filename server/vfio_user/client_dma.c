@@ -185,7 +185,7 @@ int vfio_user_client_dma_post(struct vfio_user_client_dma *dma, uint64_t address
         .flags = VFIO_USER_TYPE_COMMAND | VFIO_USER_NO_REPLY,
     };
     const struct vfio_user_dma_access access = {.address = address, .count = size};
-    int ret = vfio_user_client_dma_flush(dma);
+    int ret = dma->open ? vfio_user_client_dma_flush(dma) : -ENOTSUP;
 
     if (ret < 0) {
         return ret;

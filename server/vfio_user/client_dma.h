@@ -54,8 +54,9 @@ int vfio_user_client_dma_read(struct vfio_user_client_dma *dma, uint64_t address
 int vfio_user_client_dma_write(struct vfio_user_client_dma *dma, uint64_t address,
                                const void *data, size_t size, uint64_t deadline_ms);
 
-/* A write that wants no answer and is not waited for. Returns 0; -ENOBUFS when the client does not
- * take what was sent before; or a negative errno when it is to be given up. */
+/* A write that wants no answer and is not waited for. Returns 0; -ENOTSUP without a twin socket;
+ * -ENOBUFS when the client does not take what was sent before; or a negative errno when it is to be
+ * given up. */
 int vfio_user_client_dma_post(struct vfio_user_client_dma *dma, uint64_t address, const void *data,
                               size_t size);
 

@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -201,6 +203,65 @@ static void posts_do_not_wait(void **state)
     assert_int_equal(twin.posted, sent);
 }
 
+/* Who leaves is found when what was kept is sent on; the reason stays. */
+static void posts_to_who_left(void **state)
+{
+    int theirs, ret = 0;
+
+    close_twin(state);
+    assert_int_equal(vfio_user_client_dma_open(&dma, 1 << 20, &theirs), 0);
+    while (ret == 0) {
+        ret = vfio_user_client_dma_post(&dma, 0xfee00000, "abcd", 4);
+    }
+    assert_int_equal(ret, -ENOBUFS);
+    assert_int_equal(vfio_user_client_dma_flush(&dma), 0);
+    close(theirs);
+    assert_int_equal(vfio_user_client_dma_flush(&dma), -EPIPE);
+    assert_int_equal(dma.error, -EPIPE);
+    assert_int_equal(vfio_user_client_dma_flush(&dma), -EPIPE);
+    assert_int_equal(read_ms(BASE, 4, PATIENCE_MS), -EPIPE);
+    vfio_user_client_dma_close(&dma);
+    /* Or by the post itself. */
+    assert_int_equal(vfio_user_client_dma_open(&dma, 1 << 20, &theirs), 0);
+    close(theirs);
+    assert_int_equal(vfio_user_client_dma_post(&dma, 0xfee00000, "abcd", 4), -EPIPE);
+    assert_int_equal(dma.error, -EPIPE);
+    vfio_user_client_dma_close(&dma);
+    open_twin(state);
+}
+
+static void on_signal(int number)
+{
+    (void)number;
+}
+
+/* A signal that comes while an answer is waited for changes nothing. */
+static void signals_end_nothing(void **state)
+{
+    const struct sigaction action = {.sa_handler = on_signal};
+    const struct itimerval often = {{0, 2000}, {0, 2000}}, never = {{0, 0}, {0, 0}};
+    struct sigaction before;
+
+    (void)state;
+    assert_int_equal(sigaction(SIGALRM, &action, &before), 0);
+    assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
+    twin.how = TWIN_SILENT;
+    assert_int_equal(read_ms(BASE, 4, SHORT_MS), -ETIMEDOUT);
+    assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+    assert_int_equal(sigaction(SIGALRM, &before, NULL), 0);
+}
+
+static void no_sockets_for_a_twin(void **state)
+{
+    struct vfio_user_client_dma other;
+    int theirs;
+
+    (void)state;
+    support_starve_fds(dma.connection.fd, 1);
+    assert_int_equal(vfio_user_client_dma_open(&other, 1 << 20, &theirs), -EMFILE);
+    support_feed_fds();
+}
+
 static void closed_is_refused(void **state)
 {
     static struct vfio_user_client_dma closed;
@@ -208,6 +269,7 @@ static void closed_is_refused(void **state)
     (void)state;
     assert_int_equal(vfio_user_client_dma_read(&closed, BASE, data, 4, 0), -ENOTSUP);
     assert_int_equal(vfio_user_client_dma_flush(&closed), 0);
+    assert_int_equal(vfio_user_client_dma_post(&closed, BASE, data, 4), -ENOTSUP);
     vfio_user_client_dma_close(&closed);
 }
 
@@ -255,8 +317,7 @@ static void wrong_answer_gives_the_client_up(void **state)
     (void)state;
     test_twin_start(&twin, test_twin_negotiate(&client, TEST_TWIN_WANTED));
     twin.how = TWIN_TOO_LONG;
-    assert_int_equal(bus->read_memory(&endpoint, BASE, data, 4, clock_ms() + PATIENCE_MS),
-                     -EPROTO);
+    assert_int_equal(bus->read_memory(&endpoint, BASE, data, 4, clock_ms() + PATIENCE_MS), -EPROTO);
     /* Who watches the socket is woken, though the client sends nothing. */
     poll_fd.fd = endpoint.connection.fd;
     assert_int_equal(poll(&poll_fd, 1, 0), 1);
@@ -296,6 +357,9 @@ int main(void)
         cmocka_unit_test(wrong_answers_end_it),
         cmocka_unit_test_setup_teardown(deadline_is_for_all, open_twin, close_twin),
         cmocka_unit_test_setup_teardown(posts_do_not_wait, open_twin, close_twin),
+        cmocka_unit_test_setup_teardown(posts_to_who_left, open_twin, close_twin),
+        cmocka_unit_test_setup_teardown(signals_end_nothing, open_twin, close_twin),
+        cmocka_unit_test_setup_teardown(no_sockets_for_a_twin, open_twin, close_twin),
         cmocka_unit_test(closed_is_refused),
         cmocka_unit_test_setup_teardown(twin_is_offered_to_who_takes_it, setup_endpoint, teardown),
         cmocka_unit_test_setup_teardown(wrong_answer_gives_the_client_up, setup_endpoint, teardown),

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -169,6 +170,9 @@ static void the_largest_message_is_taken(void **state)
     }
     assert_int_equal(test_client_receive(&client), 1);
     assert_int_equal(client.header.flags, VFIO_USER_TYPE_REPLY);
+    /* So much room is not kept. */
+    assert_int_equal(test_client_command(&client, VFIO_USER_DEVICE_RESET, NULL, 0), 0);
+    assert_true(endpoint.connection.payload_room <= 65536);
 }
 
 static void end_of_stream_anywhere(void **state)
@@ -219,6 +223,44 @@ static void a_client_that_does_not_read_is_not_read(void **state)
     assert_int_equal(vfio_user_endpoint_events(&endpoint), POLLIN);
 }
 
+/* What is kept is whole and in order, however little of it the client takes at a time. */
+static void replies_are_kept_in_order(void **state)
+{
+    struct vfio_user_region_access access = {.region = 2};
+    uint8_t *stream = malloc(8 << 20);
+    size_t have = 0, at = 0;
+    unsigned id = 0;
+    ssize_t n = 0;
+
+    (void)state;
+    assert_non_null(stream);
+    for (unsigned i = 0; i < 300 || n > 0; i++) {
+        n = i < 6 ? 0 : recv(client.fd, stream + have, i < 300 ? 7001 : 65536, MSG_DONTWAIT);
+        have += n > 0 ? (size_t)n : 0;
+        access.count = i < 6 || i % 5 == 0 ? 50000 - i * 7 : i;
+        if (i < 200 && (vfio_user_endpoint_events(&endpoint) & POLLIN)) {
+            test_client_send(&client, VFIO_USER_REGION_READ, 0, &access, sizeof(access), NULL, 0);
+        }
+        assert_int_equal(vfio_user_endpoint_ready(&endpoint), 0);
+    }
+    while (at < have) {
+        struct vfio_user_header header;
+
+        memcpy(&header, stream + at, sizeof(header));
+        memcpy(&access, stream + at + sizeof(header), sizeof(access));
+        id = id ? id + 1 : header.id;
+        assert_int_equal(header.id, id);
+        assert_int_equal(header.size, sizeof(header) + sizeof(access) + access.count);
+        for (size_t i = sizeof(header) + sizeof(access); i < header.size; i++) {
+            assert_int_equal(stream[at + i], 0x22);
+        }
+        at += header.size;
+    }
+    assert_int_equal(at, have);
+    assert_true(id > 20);
+    free(stream);
+}
+
 static void interrupt_messages_are_dma_writes(void **state)
 {
     struct vfio_user_dma_access access;
@@ -257,6 +299,7 @@ int main(void)
         TEST(the_largest_message_is_taken),
         TEST(end_of_stream_anywhere),
         TEST(a_client_that_does_not_read_is_not_read),
+        TEST(replies_are_kept_in_order),
         TEST(interrupt_messages_are_dma_writes),
     };
 

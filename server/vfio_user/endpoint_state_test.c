@@ -368,6 +368,63 @@ static int try(const struct saved *saved, const uint8_t *bytes, size_t size)
     return ret < 0 ? ret : save_close(&section);
 }
 
+/* Where fields are in a state of which the first connection is in the middle of a payload. */
+enum {
+    AT_ERROR = 26,
+    AT_HEADER = 44, /* its length is before it */
+    AT_TWIN_HEADER = 104,
+    REGION_SIZE = 29, /* the last one ends the state */
+};
+
+static int try_number(const struct saved *saved, uint8_t *bytes, size_t size, size_t at,
+                      uint32_t value)
+{
+    uint32_t before;
+    int ret;
+
+    memcpy(&before, bytes + at, sizeof(before));
+    memcpy(bytes + at, &value, sizeof(value));
+    ret = try(saved, bytes, size);
+    memcpy(bytes + at, &before, sizeof(before));
+    return ret;
+}
+
+/* A header at `at` that is only so long: bytes go away there, or come. */
+static int try_header(const struct saved *saved, const uint8_t *bytes, size_t size, size_t at,
+                      size_t had, uint64_t length)
+{
+    uint8_t *other = calloc(1, size + 16);
+    int ret;
+
+    assert_non_null(other);
+    memcpy(other, bytes, at + (had < length ? had : length));
+    memcpy(other + at - sizeof(length), &length, sizeof(length));
+    memcpy(other + at + length, bytes + at + had, size - at - had);
+    ret = try(saved, other, size - had + length);
+    free(other);
+    return ret;
+}
+
+static void fields_that_are_wrong(const struct saved *saved, uint8_t *bytes, size_t size)
+{
+    assert_int_equal(try_number(saved, bytes, size, AT_ERROR, 4095), 0);
+    assert_int_equal(try_number(saved, bytes, size, AT_ERROR, 4096), -EBADMSG);
+    /* Four bytes of the payload have come: it is longer, and no longer than may be. */
+    assert_int_equal(try_number(saved, bytes, size, AT_HEADER + 4, 16 + 5), 0);
+    assert_int_equal(try_number(saved, bytes, size, AT_HEADER + 4, 16 + 4), -EBADMSG);
+    assert_int_equal(try_number(saved, bytes, size, AT_HEADER + 4, 16), -EBADMSG);
+    assert_int_equal(try_number(saved, bytes, size, AT_HEADER + 4, 16 + VFIO_USER_MAX_PAYLOAD), 0);
+    assert_int_equal(try_number(saved, bytes, size, AT_HEADER + 4, 17 + VFIO_USER_MAX_PAYLOAD),
+                     -EBADMSG);
+    /* A payload after half a header; a part of an answer on the twin socket. */
+    assert_int_equal(try_header(saved, bytes, size, AT_HEADER, 16, 16), 0);
+    assert_int_equal(try_header(saved, bytes, size, AT_HEADER, 16, 9), -EBADMSG);
+    assert_int_equal(try_header(saved, bytes, size, AT_TWIN_HEADER, 0, 0), 0);
+    assert_int_equal(try_header(saved, bytes, size, AT_TWIN_HEADER, 0, 3), -EBADMSG);
+    /* A region that ends before it begins. */
+    assert_int_equal(try_number(saved, bytes, size, size - REGION_SIZE, PAGE), -EBADMSG);
+}
+
 static void state_that_is_wrong(void **state)
 {
     int twin = test_twin_negotiate(&client, TEST_TWIN_WANTED);
@@ -401,6 +458,7 @@ static void state_that_is_wrong(void **state)
             bytes[i] ^= (uint8_t)change;
         }
     }
+    fields_that_are_wrong(&saved, bytes, section.left);
     /* The client notices none of it. */
     assert_int_equal(try(&saved, bytes, section.left), 0);
     test_client_send_raw(&client, "0123456789ab", 12, NULL, 0);

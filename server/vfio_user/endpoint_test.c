@@ -446,6 +446,50 @@ static void a_reset_that_takes_time(void **state)
     assert_int_equal(test_client_command(&client, VFIO_USER_DEVICE_RESET, NULL, 0), 0);
 }
 
+/* Everything has no address and no size. */
+static void unmaps_of_everything_that_cannot_be(void **state)
+{
+    (void)state;
+    assert_int_equal(test_client_map(&client, 0, 0x1000, 0, 3, -1), 0);
+    assert_int_equal(test_client_unmap(&client, 1, 0, VFIO_DMA_UNMAP_FLAG_ALL), -EINVAL);
+    assert_int_equal(test_client_unmap(&client, 0, 1, VFIO_DMA_UNMAP_FLAG_ALL), -EINVAL);
+    assert_int_equal(recorder.unmaps, 0);
+}
+
+/* Nobody is told of one that wanted no answer; what comes after it waits all the same. */
+static void a_reset_without_an_answer(void **state)
+{
+    (void)state;
+    recorder.resetting = true;
+    test_client_send(&client, VFIO_USER_DEVICE_RESET, VFIO_USER_NO_REPLY, NULL, 0, NULL, 0);
+    test_client_send(&client, 99, 0, NULL, 0, NULL, 0);
+    assert_int_equal(vfio_user_endpoint_ready(&endpoint), 0);
+    assert_int_equal(test_client_receive(&client), 0);
+    recorder.resetting = false;
+    assert_int_equal(vfio_user_endpoint_ready(&endpoint), 0);
+    assert_int_equal(test_client_receive(&client), 1);
+    assert_int_equal(client.header.command, 99);
+    assert_int_equal(test_client_receive(&client), 0);
+}
+
+/* Without descriptors there is no twin socket: VERSION fails, and may be tried again. */
+static void no_descriptors_for_a_twin(void **state)
+{
+    static const char version[] =
+        "\0\0\0\0{\"capabilities\":{\"twin_socket\":{\"supported\":true}}}";
+
+    (void)state;
+    test_client_send(&client, VFIO_USER_VERSION, 0, version, sizeof(version), NULL, 0);
+    support_starve_fds(client.fd, 1);
+    assert_int_equal(vfio_user_endpoint_ready(&endpoint), 0);
+    support_feed_fds();
+    assert_int_equal(test_client_receive(&client), 1);
+    assert_int_equal(client.header.error, EMFILE);
+    assert_false(endpoint.negotiated || endpoint.client_dma.open);
+    assert_int_equal(test_client_command(&client, VFIO_USER_VERSION, version, sizeof(version)), 0);
+    assert_true(endpoint.client_dma.open);
+}
+
 #define TEST(name)     cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define TEST_RAW(name) cmocka_unit_test_setup_teardown(name, setup_raw, teardown)
 
@@ -468,6 +512,9 @@ int main(void)
         TEST(dma_maps_that_cannot_be),
         TEST(there_is_a_limit_to_dma_maps),
         TEST(a_reset_that_takes_time),
+        TEST(unmaps_of_everything_that_cannot_be),
+        TEST(a_reset_without_an_answer),
+        TEST_RAW(no_descriptors_for_a_twin),
         TEST(reset_and_leave),
         TEST(an_edu_behind_an_endpoint),
     };

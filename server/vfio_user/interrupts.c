@@ -4,6 +4,7 @@
  */
 #include "interrupts.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -115,8 +116,8 @@ static void update_intx(struct vfio_user_interrupts *interrupts)
 void vfio_user_interrupts_trigger(struct vfio_user_interrupts *interrupts, unsigned index,
                                   unsigned vector)
 {
-    if (index < VFIO_PCI_NUM_IRQS && index != VFIO_PCI_INTX_IRQ_INDEX &&
-        vector < interrupts->count[index]) {
+    assert(index < VFIO_PCI_NUM_IRQS && index != VFIO_PCI_INTX_IRQ_INDEX);
+    if (vector < interrupts->count[index]) {
         trigger_vector(interrupts, &interrupts->vector[index][vector]);
     }
 }

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Descriptors, for tests and fuzz targets: how many there are, and a message that brings some.
+ * Descriptors, for tests and fuzz targets: how many there are, a message that brings some, and a
+ * host that has none left.
  */
 #ifndef VIOMMU_TESTS_SUPPORT_FDS_H
 #define VIOMMU_TESTS_SUPPORT_FDS_H
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 enum {
     SUPPORT_FDS_MAX = 64, /* with one message */
@@ -29,6 +33,41 @@ static inline unsigned support_open_fds(void)
     }
     closedir(dir);
     return n;
+}
+
+/* So many descriptors at most, as numbers; 0: as many as at first. */
+static inline void support_limit_fds(rlim_t most)
+{
+    static struct rlimit usual;
+    struct rlimit limit;
+
+    if (usual.rlim_cur == 0 && getrlimit(RLIMIT_NOFILE, &usual) < 0) {
+        abort();
+    }
+    limit = usual;
+    if (most > 0) {
+        limit.rlim_cur = most;
+    }
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0) {
+        abort();
+    }
+}
+
+/* From now on there are so many left; `fd` is any that is open. */
+static inline void support_starve_fds(int fd, unsigned left)
+{
+    int lowest = fcntl(fd, F_DUPFD, 0);
+
+    if (lowest < 0 || close(lowest) < 0) {
+        abort();
+    }
+    support_limit_fds((rlim_t)lowest + left);
+}
+
+/* As many as ever. */
+static inline void support_feed_fds(void)
+{
+    support_limit_fds(0);
 }
 
 /* Sends bytes, with descriptors at the first of them, without waiting. Returns what sendmsg does. */
