@@ -459,6 +459,24 @@ static void test_another_call_meanwhile(void **state)
     }
 }
 
+/* What was unmapped and flushed is gone; that the context is isolated by then is told all the same. */
+static void test_isolated_meanwhile(void **state)
+{
+    (void)state;
+    for (unsigned in = 2; in <= 4; in++) { /* unmap, flush, put */
+        struct world *world = begin();
+
+        assert_int_equal(world_do_map(world, 0, page(0)), VIOMMU_PV_OK);
+        happens.what = is_isolated;
+        happens.in = in;
+        assert_int_equal(world_do_unmap(world, 0, page(0)), VIOMMU_PV_EIO);
+        assert_int_equal(world->pages[WORLD_FRAMES + FRAME].refs, 0);
+        assert_int_equal(world_status(world, 0).isolated, 1);
+        world_check(world);
+        world_end(world);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -467,6 +485,7 @@ int main(void)
         cmocka_unit_test(test_unmapping),
         cmocka_unit_test(test_a_flush_that_fails),
         cmocka_unit_test(test_another_call_meanwhile),
+        cmocka_unit_test(test_isolated_meanwhile),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
