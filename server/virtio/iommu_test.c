@@ -324,7 +324,7 @@ static void descriptors_are_used_up(void **state)
         assert_true(ret == 0 || support_open_fds() == before);
     }
     assert_true(spare > 6); /* memory, unit, and our own */
-    assert_true(other.work_fd >= 0);
+    assert_true(other.unit.work_fd >= 0);
     virtio_iommu_fini(&other);
     assert_int_equal(support_open_fds(), before);
 }
