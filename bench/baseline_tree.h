@@ -10,9 +10,9 @@
  * anew(): unmap everything, page by page, then walk and map every page.
  *
  * It is kept as fast as that design allows: entries are plain loads from one block of memory,
- * without any look-up of where guest memory lies; key and value are one allocation; the tables above
- * are read once a table, not once a page; no lock is taken and no register decoded. Each device has
- * a tree and a walk of its own in such systems; this is one device.
+ * without any look-up of where guest memory lies; key and value are one allocation; the tables
+ * above are read once a table, not once a page; no lock is taken and no register decoded. Each
+ * device has a tree and a walk of its own in such systems; this is one device.
  */
 #ifndef VIOMMU_BENCH_BASELINE_TREE_H
 #define VIOMMU_BENCH_BASELINE_TREE_H

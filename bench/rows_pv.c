@@ -3,11 +3,11 @@
  * Rows: paravirtual map and unmap, one page or 512 in a call, deferred or not, each in two layouts;
  * the destruction of a VM with a million mappings; and what a mapping costs in memory.
  *
- * Both sides are given the same calls, and do the same to the same hypervisor: a table of operations
- * that counts references of a page in an array and does nothing else. The baseline (baseline_pv.h)
- * keeps what the interface promises of these calls in the structures that are common, but for one
- * thing: it holds its mutex while it calls the hypervisor, as is common, where the engine gives its
- * own up and takes it back.
+ * Both sides are given the same calls, and do the same to the same hypervisor: a table of
+ * operations that counts references of a page in an array and does nothing else. The baseline
+ * (baseline_pv.h) keeps what the interface promises of these calls in the structures that are
+ * common, but for one thing: it holds its mutex while it calls the hypervisor, as is common, where
+ * the engine gives its own up and takes it back.
  */
 #include "baseline_pv.h"
 #include "bench.h"

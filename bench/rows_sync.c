@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Rows: a domain-selective invalidation of 1 Mi pages of 4 KiB with mirrors. Nothing has changed, or
- * one page. Their targets are scattered, so that all of them must be remembered; in sync-linear
+ * Rows: a domain-selective invalidation of 1 Mi pages of 4 KiB with mirrors. Nothing has changed,
+ * or one page. Their targets are scattered, so that all of them must be remembered; in sync-linear
  * they follow one another.
  *
  * The subject is the whole way, as an embedder sees it: the register is written, and

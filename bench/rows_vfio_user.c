@@ -3,13 +3,13 @@
  * Row: 1 GiB of mappings told to a far vfio-user server: how long a message takes that is sent,
  * answered and counted, and how many regions and messages it is.
  *
- * The far server is a thread that answers each command at once, and maps nothing: what is measured is
- * our client, the socket, and the kernel's switching between the two. Messages carry no descriptor,
- * for the guest's memory here is of no file.
+ * The far server is a thread that answers each command at once, and maps nothing: what is measured
+ * is our client, the socket, and the kernel's switching between the two. Messages carry no
+ * descriptor, for the guest's memory here is of no file.
  *
  * Figures: pages of which no two follow one another, for a server that takes a million regions;
- * whole tables that follow one another; and pages that follow one another but were mapped one by one
- * in no order, which a server with 16,384 regions makes us join.
+ * whole tables that follow one another; and pages that follow one another but were mapped one by
+ * one in no order, which a server with 16,384 regions makes us join.
  */
 #include "bench.h"
 #include "mirrored.h"

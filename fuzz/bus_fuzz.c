@@ -270,12 +270,13 @@ static void begin_regions(struct bed *bed)
                                               .opaque = &bed->iommus[i],
                                               .owner = i == 1 ? bed : NULL};
 
-        bed->iommus[i] = (struct iommu){.bed = bed,
-                                        .number = i,
-                                        .answer = {.space = bed->spaces[(i ? i - 1 : 1) % (SPACES - 1)],
-                                                   .address = RAM_AT,
-                                                   .page = 0x1000,
-                                                   .perm = VIOMMU_READ | VIOMMU_WRITE}};
+        bed->iommus[i] =
+            (struct iommu){.bed = bed,
+                           .number = i,
+                           .answer = {.space = bed->spaces[(i ? i - 1 : 1) % (SPACES - 1)],
+                                      .address = RAM_AT,
+                                      .page = 0x1000,
+                                      .perm = VIOMMU_READ | VIOMMU_WRITE}};
         bed->regions[i] = add(bed->bus, bed->roots[i / 2], 0x2000 * (i & 1), &config);
     }
     bed->far = add(bed->other, bed->roots[SPACES - 1], 0,

@@ -280,7 +280,8 @@ static void store_context(struct fuzz *fuzz, struct fuzz_input *input)
     uint64_t table = TABLES + (uint64_t)(kind >> 6) * GUEST_PAGE;
 
     guest_store(&fuzz->guest, slot + 8,
-                (1 + (kind >> 1 & 1) * (fuzz->wide ? 2 : 1)) | (uint64_t)(1 + (kind >> 5 & 1)) << 8);
+                (1 + (kind >> 1 & 1) * (fuzz->wide ? 2 : 1)) | (uint64_t)(1 + (kind >> 5 & 1))
+                                                                   << 8);
     guest_store(&fuzz->guest, slot,
                 (kind >> 2 & 3) == 3 ? 0 : table | 1 | (uint64_t)(kind >> 2 & 2) << 2);
 }

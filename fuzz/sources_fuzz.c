@@ -32,7 +32,8 @@ static void read_text(const uint8_t *data, size_t size, bool iomem)
                       : viommu_iova_read_reserved_regions((const char *)data, size, requests,
                                                           &count);
 
-    expect(error == 0 || (iomem && error == -EACCES) || error == -EIO || (error == -ENOSPC && count > ROOM));
+    expect(error == 0 || (iomem && error == -EACCES) || error == -EIO ||
+           (error == -ENOSPC && count > ROOM));
     for (size_t i = 0; !error && i < count; i++) {
         expect(requests[i].range.first <= requests[i].range.last);
         expect(viommu_iova_type_name(requests[i].type));

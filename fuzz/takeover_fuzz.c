@@ -5,9 +5,10 @@
  * The first byte says what the rest is:
  *   CHANNEL    the bytes of the socket between the two
  *   otherwise  the saved state of an ENDPOINT (of an edu with memory of its own, and a client as
- *              enum shape says), of an EDU, or of the UNIT. With RAW the rest is that state; without, it is changes to a state that
- *              was really saved: records of a place (2 bytes, little endian) and a byte to put
- *              there, then how much to cut off, then which allocation fails when it is loaded.
+ *              enum shape says), of an EDU, or of the UNIT. With RAW the rest is that state;
+ *              without, it is changes to a state that was really saved: records of a place (2
+ *              bytes, little endian) and a byte to put there, then how much to cut off, then which
+ *              allocation fails when it is loaded.
  *
  * What is loaded goes on for a while, and may not leak: memory is watched by the leak checker,
  * descriptors by a count here.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What the host's kernel answers to the vhost target: its calls fail where the input says so, and
- * the ioctls of a vhost device are played. Instead of the C library's functions; one fault at a time.
+ * the ioctls of a vhost device are played. Instead of the C library's functions; one fault at a
+ * time.
  *
  * The monotonic clock is the target's where `virtual_time` is not NULL.
  */

@@ -7,8 +7,8 @@
  *
  * Held after every operation: an answer lies in its room; what is pending completes, once and in
  * order; no more mappings and domains exist than are allowed; a state that is loaded is saved again
- * to the byte. Mirrors are told to map only where nothing is mapped, and to unmap only what is; when
- * all is over they hold what DMA finds.
+ * to the byte. Mirrors are told to map only where nothing is mapped, and to unmap only what is;
+ * when all is over they hold what DMA finds.
  *
  * The first byte says how the unit is made; then each operation is a byte, the low three bits what,
  * and where the highest is set the next four say which allocation fails in it.
@@ -65,7 +65,7 @@ struct bed {
     struct viommu_window *windows[WINDOWS];
     bool replaced; /* a device: another instance has them in another order */
     bool spaceless; /* no device is in the space */
-    bool unlike;   /* it could not be made as it was meant to be: one may not take another's state */
+    bool unlike; /* it could not be made as it was meant to be: one may not take another's state */
     uint8_t answer;
     uint64_t sent;      /* token of the last request */
     uint64_t completed; /* and of the last that was pending and is complete */

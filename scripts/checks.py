@@ -15,6 +15,7 @@ import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MAX_LINES = 800
+MAX_COLUMNS = 100
 ROOMS = ("lib", "models", "backends", "server", "tools", "include")
 FOLDERS = ROOMS + ("tests", "fuzz", "bench", "docs", "examples", "scripts")
 # No place for a comment in them, or no text of ours.
@@ -74,6 +75,14 @@ def check_lengths():
             if lines > MAX_LINES:
                 long.append("%s has %d lines" % (name, lines))
     return long
+
+
+def check_columns():
+    """No line of C goes past MAX_COLUMNS."""
+    return ["%s:%d has %d columns" % (name, number, len(line))
+            for name in repository_files() if name.endswith((".c", ".h"))
+            for number, line in enumerate(text_of(name).splitlines(), 1)
+            if len(line) > MAX_COLUMNS]
 
 
 def declared_functions():

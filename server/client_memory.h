@@ -44,8 +44,8 @@ void client_mapping_destroy(struct client_mapping *mapping);
 
 void *client_mapping_address(const struct client_mapping *mapping);
 
-/* A descriptor of the file, for who maps it elsewhere; good as long as the mapping. -1: it could not
- * be kept open (client_file.h says when). */
+/* A descriptor of the file, for who maps it elsewhere; good as long as the mapping. -1: it could
+ * not be kept open (client_file.h says when). */
 int client_mapping_fd(const struct client_mapping *mapping);
 
 /* How many times, in all, a mapping was found to have lost its file's pages. */

@@ -8,8 +8,8 @@
  * when the device takes too long its DMA is refused from then on (-EPERM), until it is reset.
  *
  * All of them return 0 or a negative errno, and are called on the server's thread, unpin too. None
- * blocks, but where memory can only be had by asking for it (direct_memory.h): then read, write, pin
- * and commit wait for the answer, and not for ever.
+ * blocks, but where memory can only be had by asking for it (direct_memory.h): then read, write,
+ * pin and commit wait for the answer, and not for ever.
  */
 #ifndef VIOMMU_SERVER_DEVICE_DMA_H
 #define VIOMMU_SERVER_DEVICE_DMA_H
@@ -49,8 +49,8 @@ struct device_dma {
                size_t *iov_count, struct device_dma_pin **out);
     /*
      * The device has written all that it was to write there: it is in memory when this returns 0.
-     * Before unpin, for requests to memory; what is unpinned without it may or may not be in memory.
-     * NULL: it is there already, whatever the device writes.
+     * Before unpin, for requests to memory; what is unpinned without it may or may not be in
+     * memory. NULL: it is there already, whatever the device writes.
      */
     int (*commit)(void *opaque, struct device_dma_pin *pin);
     void (*unpin)(void *opaque, struct device_dma_pin *pin);

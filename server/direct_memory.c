@@ -535,7 +535,8 @@ static void dma_reset(void *opaque)
     }
 }
 
-const struct pci_memory_ops direct_memory_ops = {.map = map, .unmap = unmap, .unmapping = unmapping};
+const struct pci_memory_ops direct_memory_ops = {
+    .map = map, .unmap = unmap, .unmapping = unmapping};
 
 const struct device_dma direct_memory_dma = {
     .read = dma_read,

@@ -10,11 +10,11 @@
  * A device that keeps a revoked pin for longer than DIRECT_MEMORY_PATIENCE_MS is denied: all its
  * DMA is refused until it is reset. That is looked at when it asks for something.
  *
- * A region that came without a file is reached by messages: the bus asks the client (pci_function.h),
- * and all that one call asks is answered within DIRECT_MEMORY_ANSWER_MS, or the client is given up;
- * the server does nothing else meanwhile. What is pinned there is memory of our own, of a
- * bounded size: filled when the device is to read it, and written back by commit. Nobody has to wait
- * for such a pin: once its region is unmapped it leads nowhere, and commit fails.
+ * A region that came without a file is reached by messages: the bus asks the client
+ * (pci_function.h), and all that one call asks is answered within DIRECT_MEMORY_ANSWER_MS, or the
+ * client is given up; the server does nothing else meanwhile. What is pinned there is memory of our
+ * own, of a bounded size: filled when the device is to read it, and written back by commit. Nobody
+ * has to wait for such a pin: once its region is unmapped it leads nowhere, and commit fails.
  *
  * Locking: none, one thread.
  */

@@ -34,8 +34,8 @@ struct loop {
 int loop_init(struct loop *loop);
 void loop_fini(struct loop *loop);
 
-/* From now on SIGINT, SIGTERM and SIGHUP end loop_run. They stay blocked for the process's other uses.
- * Returns 0 or a negative errno. */
+/* From now on SIGINT, SIGTERM and SIGHUP end loop_run. They stay blocked for the process's other
+ * uses. Returns 0 or a negative errno. */
 int loop_stop_on_signals(struct loop *loop);
 
 /* Watch a source, or stop watching it. The source must stay where it is meanwhile. */

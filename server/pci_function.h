@@ -50,7 +50,8 @@ struct pci_function_ops {
     /* Software reads these bytes of configuration space: config may be brought up to date. May be
      * NULL. */
     void (*config_reading)(void *opaque, uint64_t offset, size_t size);
-    /* Software wrote these bytes of configuration space; config holds the new values. May be NULL. */
+    /* Software wrote these bytes of configuration space; config holds the new values. May be
+       NULL. */
     void (*config_written)(void *opaque, uint64_t offset, size_t size);
 
     /* Back to the state after power-on. config was reset before. Mapped memory stays. */
@@ -62,7 +63,8 @@ struct pci_function_ops {
 
 /* What a function may ask of the bus it is on. */
 struct pci_bus_ops {
-    /* Signal message-signalled interrupt number vector: of MSI-X when that is enabled, else of MSI. */
+    /* Signal message-signalled interrupt number vector: of MSI-X when that is enabled, else of
+       MSI. */
     void (*message_interrupt)(void *opaque, unsigned vector);
     /* Set the level of the INTx line. Idempotent. */
     void (*line_interrupt)(void *opaque, bool level);
@@ -72,8 +74,8 @@ struct pci_bus_ops {
     /*
      * Copy from or to memory that the client offered without a file: by asking it, and waiting for
      * its answer up to deadline_ms (of clock_ms()). Return 0; -ENOTSUP when the client cannot be
-     * asked; -EFAULT when it refuses, a part may be copied then; or another negative errno, and then
-     * it is given up. Only regions that are mapped are asked for.
+     * asked; -EFAULT when it refuses, a part may be copied then; or another negative errno, and
+     * then it is given up. Only regions that are mapped are asked for.
      */
     int (*read_memory)(void *opaque, uint64_t address, void *data, size_t size,
                        uint64_t deadline_ms);

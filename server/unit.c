@@ -211,7 +211,8 @@ int unit_init(struct unit *unit, const struct pci_function *function,
         return ret;
     }
     *config = caches ? *caches : (struct viommu_config){0};
-    config->callbacks = (struct viommu_callbacks){.interrupt = interrupt, .event = event, .wake = wake};
+    config->callbacks =
+        (struct viommu_callbacks){.interrupt = interrupt, .event = event, .wake = wake};
     config->opaque = unit;
     config->memory = unit->memory;
     return 0;

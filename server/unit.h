@@ -8,8 +8,8 @@
  * 0xFEExxxxx over that connection. They are lost, and counted, while there is none.
  *
  * What the server's own thread brings about for the unit to do makes it *due*: that thread looks
- * after each event of its loop, and no descriptor has to tell it. Work that another thread brings, a
- * worker of a device, makes work_fd readable too.
+ * after each event of its loop, and no descriptor has to tell it. Work that another thread brings,
+ * a worker of a device, makes work_fd readable too.
  *
  * Threads: the server's one thread, which is the one that calls unit_init.
  */
@@ -47,8 +47,8 @@ struct unit {
 
 /*
  * Makes the memory, and a configuration with which to create unit->iommu: with what `caches` says
- * of caches and of time (NULL: the defaults), callbacks, and the unit as their opaque. Returns 0 or a negative
- * errno; either way _fini gives all back.
+ * of caches and of time (NULL: the defaults), callbacks, and the unit as their opaque. Returns 0 or
+ * a negative errno; either way _fini gives all back.
  */
 int unit_init(struct unit *unit, const struct pci_function *function,
               const struct viommu_config *caches, struct viommu_config *config);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Tests of how a unit's work finds its thread: due for its own, by a descriptor from another one. */
+/* Tests of how a unit's work finds its thread: due for its own, by a descriptor from another
+   one. */
 #include "unit.h"
 
 #include <poll.h>

@@ -13,16 +13,16 @@
 #include <sys/types.h>
 
 /*
- * Listens at path; the file's mode is this one, less what umask takes away. Returns a descriptor that does
- * not block; -EADDRINUSE when somebody serves there; -EEXIST when it is something else than a
- * socket; -ENOENT when it is empty; -ENAMETOOLONG; -EBUSY when the folder stays locked; or another
- * negative errno.
+ * Listens at path; the file's mode is this one, less what umask takes away. Returns a descriptor
+ * that does not block; -EADDRINUSE when somebody serves there; -EEXIST when it is something else
+ * than a socket; -ENOENT when it is empty; -ENAMETOOLONG; -EBUSY when the folder stays locked; or
+ * another negative errno.
  */
 int unix_socket_listen(const char *path, mode_t mode);
 
 /*
- * Removes the socket file at path, unless it is another than `file` by now: some server's that has put
- * its own there. For who still has the socket: its inode cannot be another's yet.
+ * Removes the socket file at path, unless it is another than `file` by now: some server's that has
+ * put its own there. For who still has the socket: its inode cannot be another's yet.
  */
 void unix_socket_remove(const char *path, const struct stat *file);
 

@@ -4,8 +4,8 @@
  *
  * The function owns one unit (unit.h). BAR0 is 16 MiB; its first viommu_vtd_register_size() bytes
  * are the registers, its last 4 KiB read as all ones (see below), all else reads as zero. The
- * function is a host bridge with bus mastering always on: no driver binds to it, so nobody moves its
- * BAR and nobody would enable it to send messages.
+ * function is a host bridge with bus mastering always on: no driver binds to it, so nobody moves
+ * its BAR and nobody would enable it to send messages.
  *
  * VTD_ABSENT_IOAPIC: a MADT may name this offset as an IOAPIC's address. An IOAPIC that reads all
  * ones is taken by Linux as absent, which keeps a guest from using the client's own IOAPIC behind

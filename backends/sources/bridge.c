@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Reading a PCI bridge's configuration space: the windows that it forwards, and whether requests
- * from below can go to a neighbour (the PCI-to-PCI Bridge specification; PCI Express, access control
- * services).
+ * from below can go to a neighbour (the PCI-to-PCI Bridge specification; PCI Express, access
+ * control services).
  */
 #include <viommu/iova_source.h>
 

@@ -63,8 +63,8 @@ void vhost_channel_fini(struct vhost_channel *channel)
 
 /* ---- in ---- */
 
-/* Reads what there is, into an empty buffer. Returns as socket_receive; no descriptors may come, and
- * there is no room for any. */
+/* Reads what there is, into an empty buffer. Returns as socket_receive; no descriptors may come,
+ * and there is no room for any. */
 static ssize_t fill(struct vhost_channel *channel)
 {
     struct socket_fds came;

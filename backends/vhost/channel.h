@@ -7,8 +7,8 @@
  * at fault.
  *
  * Out: a ring buffer of a fixed size. A write is of whole messages, and of so few bytes that the
- * socket takes all or none: there are peers that read a header, then what it announces, and leave if
- * that is not there at once (DPDK). What the socket does not take waits there; a message that
+ * socket takes all or none: there are peers that read a header, then what it announces, and leave
+ * if that is not there at once (DPDK). What the socket does not take waits there; a message that
  * does not fit means that the peer does not read. Descriptors are copies, which are closed when
  * they have left; they go with the first byte of their message.
  *
@@ -69,9 +69,9 @@ void vhost_channel_fini(struct vhost_channel *channel);
 
 /*
  * Reads a message. Returns 1: header and payload are there, until the next call; 0: it has not come
- * yet, and the socket is readable when more does; -ECONNRESET: the peer left; -EPROTO: it sends what
- * cannot be; or the socket's error. Who does not call it until then has to come again by itself:
- * what has come may lie here, and the socket be empty.
+ * yet, and the socket is readable when more does; -ECONNRESET: the peer left; -EPROTO: it sends
+ * what cannot be; or the socket's error. Who does not call it until then has to come again by
+ * itself: what has come may lie here, and the socket be empty.
  */
 int vhost_channel_receive(struct vhost_channel *channel);
 

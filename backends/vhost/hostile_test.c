@@ -30,7 +30,8 @@ static void assert_failed(struct bed *bed, int error)
     assert_int_equal(viommu_vhost_features(bed->vhost), 0);
 }
 
-/* Denied, for who knows what the far side still does; let in again, with another one, it goes on. */
+/* Denied, for who knows what the far side still does; let in again, with another one, it goes
+   on. */
 static void assert_denied_and_healed(struct bed *bed)
 {
     struct viommu_translation translation;
@@ -549,7 +550,8 @@ static void process(struct bed *bed)
     }
 }
 
-/* It asks, and answers, more at once than is taken in at a time; what is left needs no more to come. */
+/* It asks, and answers, more at once than is taken in at a time; what is left needs no more to
+   come. */
 static void test_says_much_at_once(void **state)
 {
     struct bed bed;

@@ -30,8 +30,9 @@
  * (epoch_prepare): epoch_enter does not fail.
  *
  * Locking. `lock` guards everything; changes of translations and of memory come on threads of
- * their own. It is taken before the IOMMU's lock and the memory's. `drop_wanted` and `fenced` are set
- * under the IOMMU's lock, so without this one; and `open_fd` is that lock's. No callback of the embedder's is made under it.
+ * their own. It is taken before the IOMMU's lock and the memory's. `drop_wanted` and `fenced` are
+ * set under the IOMMU's lock, so without this one; and `open_fd` is that lock's. No callback of the
+ * embedder's is made under it.
  */
 #ifndef VIOMMU_VHOST_PRIVATE_H
 #define VIOMMU_VHOST_PRIVATE_H
@@ -213,7 +214,8 @@ void vhost_front_stop_ring(struct viommu_vhost *vhost, unsigned ring);
 
 /* ---- ring.c ---- */
 
-/* Puts copies of its descriptors in their place: of both, or none. Returns 0 or a negative errno. */
+/* Puts copies of its descriptors in their place: of both, or none. Returns 0 or a negative
+   errno. */
 int vhost_ring_copy(struct viommu_vhost_ring *setup);
 /* It is off, and its descriptors are closed. */
 void vhost_ring_close(struct vhost_ring *ring);

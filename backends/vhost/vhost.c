@@ -98,7 +98,8 @@ static void settle(struct viommu_vhost *vhost)
     if (ret) {
         vhost_break(vhost, ret == -EPIPE ? -ECONNRESET : ret);
     }
-    if (vhost_alive(vhost) && !vhost_is_busy(vhost) && (vhost->rings_due || vhost->questions_left)) {
+    if (vhost_alive(vhost) && !vhost_is_busy(vhost) &&
+        (vhost->rings_due || vhost->questions_left)) {
         vhost->questions_left = false;
         wake_kick(&vhost->wake); /* all has left, or come, at once: nothing else may come */
     }

@@ -48,11 +48,11 @@ struct viommu_device_config {
 
 /*
  * Adds a device; devices may come while the instance runs. Returns 0; -EEXIST when the requester id
- * is taken by a device and not shared by both, or the guest has mapped, for others with this id, what
- * the space closes; -ENOTSUP for `ats` when the unit has no device-TLB support; -ERANGE for a space
- * whose addresses end below what the model's address width can be or, once the instance is started,
- * is; -ENOSPC for a space of more ranges than PROBE has room for (viommu/virtio.h); -EDEADLK from a
- * change callback; -ENOMEM.
+ * is taken by a device and not shared by both, or the guest has mapped, for others with this id,
+ * what the space closes; -ENOTSUP for `ats` when the unit has no device-TLB support; -ERANGE for a
+ * space whose addresses end below what the model's address width can be or, once the instance is
+ * started, is; -ENOSPC for a space of more ranges than PROBE has room for (viommu/virtio.h);
+ * -EDEADLK from a change callback; -ENOMEM.
  */
 int viommu_device_add(struct viommu *iommu, const struct viommu_device_config *config,
                       struct viommu_device **out);

@@ -56,9 +56,9 @@ int viommu_device_region_destroy(struct viommu_region *region);
 /*
  * Creates a region of `size` bytes with an instance's registers (viommu_mmio_read, and _write). An
  * access that has crossed a region of one of the instance's own devices does not reach them, nor
- * does a device's own (viommu_config.space): -EDEADLK. Call viommu_process() as after any write. It is
- * given back by viommu_region_destroy; the instance outlives it. Returns 0, -EINVAL for size 0, or
- * -ENOMEM.
+ * does a device's own (viommu_config.space): -EDEADLK. Call viommu_process() as after any write. It
+ * is given back by viommu_region_destroy; the instance outlives it. Returns 0, -EINVAL for size 0,
+ * or -ENOMEM.
  */
 int viommu_registers_region_create(struct viommu *iommu, struct viommu_bus *bus, const char *name,
                                    uint64_t size, struct viommu_region **out);

@@ -43,18 +43,18 @@ enum viommu_event_kind {
     VIOMMU_EVENT_OVERFLOW,     /* events were lost: more happened than the queue between two
                                   viommu_process() calls holds; `error` is how many */
     /* Of mirrors (viommu/notify.h). */
-    VIOMMU_EVENT_DIFFERS,    /* a mapping failed (`error`): the first that the subscriber misses */
-    VIOMMU_EVENT_FOLLOWS,    /* it misses none any more */
-    VIOMMU_EVENT_REWRITTEN,  /* the guest changed live entries in place: `from_*` became `to_*` */
-    VIOMMU_EVENT_STOP,       /* the policy for that asks to stop the virtual machine */
-    VIOMMU_EVENT_BAD_ENTRY,  /* entries that cannot be read, or with reserved bits set: not mapped */
+    VIOMMU_EVENT_DIFFERS,   /* a mapping failed (`error`): the first that the subscriber misses */
+    VIOMMU_EVENT_FOLLOWS,   /* it misses none any more */
+    VIOMMU_EVENT_REWRITTEN, /* the guest changed live entries in place: `from_*` became `to_*` */
+    VIOMMU_EVENT_STOP,      /* the policy for that asks to stop the virtual machine */
+    VIOMMU_EVENT_BAD_ENTRY, /* entries that cannot be read, or with reserved bits set: not mapped */
     VIOMMU_EVENT_NOT_MAPPED, /* mapped by the guest to `to_gpa`, not by the subscriber: an address
                                 that is not memory, or not allowed, or a write to ROM. Told when it
                                 is first found in the tables, or asked for */
     VIOMMU_EVENT_QUOTA,      /* tables need more memory, or work, than the quota: fenced */
     /* Of pinned windows (viommu/window.h). */
-    VIOMMU_EVENT_OVERDUE,    /* one was not released in time, nothing waits for it any more; with
-                                `error` set its use was not stopped. The range is its first */
+    VIOMMU_EVENT_OVERDUE, /* one was not released in time, nothing waits for it any more; with
+                             `error` set its use was not stopped. The range is its first */
     /* Of a faithful cache. */
     VIOMMU_EVENT_CACHE_FULL, /* the page that holds `first` and further ones are not kept. Told
                                 once, until there is room again */

@@ -8,8 +8,8 @@
  * sides named, before an address gets two meanings.
  *
  * An *owner* is one party, a device or the embedder itself, by name. It has
- * - *limits*: the addresses that it can use at all (its apertures). What is usable is what no owner's
- *   limits leave out; without limits it is everything;
+ * - *limits*: the addresses that it can use at all (its apertures). What is usable is what no
+ *   owner's limits leave out; without limits it is everything;
  * - *reservations*: addresses kept for a purpose. Each is an object of its own. They may touch and
  *   overlap, are never joined, and releasing one gives back exactly what it took;
  * - *memory*: guest memory that is there, or is *declared*: it may come later;
@@ -21,10 +21,10 @@
  * then it stays.
  *
  * Modes. In an *identity* space there is no IOMMU that the guest can see: device addresses are
- * guest-physical ones, and a guest's driver may use any of them without anybody noticing. So memory,
- * present or declared, must lie inside the limits and outside reservations, and nothing else is
- * placed there. Otherwise the guest chooses device addresses itself, and memory conflicts with
- * nothing; only windows are not placed where it was said to be.
+ * guest-physical ones, and a guest's driver may use any of them without anybody noticing. So
+ * memory, present or declared, must lie inside the limits and outside reservations, and nothing
+ * else is placed there. Otherwise the guest chooses device addresses itself, and memory conflicts
+ * with nothing; only windows are not placed where it was said to be.
  *
  * What conflicts:
  *
@@ -39,18 +39,18 @@
  * no other place to go.
  *
  * Devices are *in* a space (viommu_device_config.space) that is not an identity space: what may be
- * used in it is what they may use. A virtio-iommu tells its guest, and refuses anything else; a VT-d
- * guest may map what it likes, but what is not usable is not sent to mirrors. What guests have mapped
- * for the devices conflicts, as mappings do, with reservations and limits that come, though it is not
- * in the space: the holder is then "domain N of BB:DD.F" or, of a mirror, "device BB:DD.F". A movable
- * window that has to go is put where no guest has mapped anything.
+ * used in it is what they may use. A virtio-iommu tells its guest, and refuses anything else; a
+ * VT-d guest may map what it likes, but what is not usable is not sent to mirrors. What guests have
+ * mapped for the devices conflicts, as mappings do, with reservations and limits that come, though
+ * it is not in the space: the holder is then "domain N of BB:DD.F" or, of a mirror, "device
+ * BB:DD.F". A movable window that has to go is put where no guest has mapped anything.
  *
  * A call that fails has changed nothing.
  *
  * Threads: one at a time for a space; whoever has several takes a lock around. Adding a device to
  * the space, removing one that is in it, and subscribing a mirror to one or ending its subscription
- * are calls for the space in this sense. No call blocks; those that change what may be used take the
- * locks of the instances whose devices are in the space.
+ * are calls for the space in this sense. No call blocks; those that change what may be used take
+ * the locks of the instances whose devices are in the space.
  */
 #ifndef VIOMMU_IOVA_H
 #define VIOMMU_IOVA_H
@@ -132,12 +132,13 @@ int viommu_iova_owner_create(struct viommu_iova *space, const char *name,
 void viommu_iova_owner_destroy(struct viommu_iova_owner *owner);
 
 /*
- * Says which addresses the owner can use: `count` ranges in any order, once for an owner. Returns 0;
- * -EEXIST when a mapping or doorbell, -EADDRINUSE when memory would lie outside; -EADDRNOTAVAIL when
- * a movable window would, and has no other place; each with *conflict filled in (where not NULL).
- * -EALREADY when the owner has limits; -EINVAL for no range, or a first above its last; -ENOSPC for
- * more than a million claims in the space, or more ranges than the guest of a device can be told of;
- * -ERANGE when a device is behind a unit of a greater address width that is started; -ENOMEM.
+ * Says which addresses the owner can use: `count` ranges in any order, once for an owner. Returns
+ * 0; -EEXIST when a mapping or doorbell, -EADDRINUSE when memory would lie outside; -EADDRNOTAVAIL
+ * when a movable window would, and has no other place; each with *conflict filled in (where not
+ * NULL). -EALREADY when the owner has limits; -EINVAL for no range, or a first above its last;
+ * -ENOSPC for more than a million claims in the space, or more ranges than the guest of a device
+ * can be told of; -ERANGE when a device is behind a unit of a greater address width that is
+ * started; -ENOMEM.
  */
 int viommu_iova_limit(struct viommu_iova_owner *owner, const struct viommu_range *ranges,
                       size_t count, struct viommu_iova_conflict *conflict);
@@ -190,12 +191,12 @@ void viommu_iova_memory_remove(struct viommu_iova_memory *memory);
  * those that batches bring, from before they can be reached until the batch that removes them is
  * complete. A batch that does not fit into the space is refused: viommu_memory_batch_commit returns
  * -EADDRNOTAVAIL, and nothing has changed but that a movable window, of another space that follows
- * the same memory, may have moved. Memory that the owner has already, not declared, with the range of
- * a slot (a loaded space has that) is taken over: its handle is void. Several spaces may follow one
- * memory, and a space several.
+ * the same memory, may have moved. Memory that the owner has already, not declared, with the range
+ * of a slot (a loaded space has that) is taken over: its handle is void. Several spaces may follow
+ * one memory, and a space several.
  *
- * Threads: committing batches of the memory, and viommu_memory_process, are calls for the space from
- * now on.
+ * Threads: committing batches of the memory, and viommu_memory_process, are calls for the space
+ * from now on.
  *
  * Returns 0; -EADDRNOTAVAIL when a slot does not fit, with *conflict filled in where not NULL;
  * -EINVAL; -ENOSPC for more than a million claims in the space; -ENOMEM.
@@ -235,10 +236,10 @@ int viommu_iova_unmap(struct viommu_iova_owner *owner, const struct viommu_range
 
 /*
  * Finds `size` bytes (whole granules) inside `within` (NULL: anywhere) that are free: inside all
- * limits, outside every reservation, mapping and, in an identity space, memory; *first is a multiple
- * of `align`, a power of two (0: the granule). They are then a mapping of the owner's. Never wraps.
- * Returns 0, -ENOSPC, -EINVAL or -ENOMEM. O(log n) where mappings are as aligned as what is asked
- * for.
+ * limits, outside every reservation, mapping and, in an identity space, memory; *first is a
+ * multiple of `align`, a power of two (0: the granule). They are then a mapping of the owner's.
+ * Never wraps. Returns 0, -ENOSPC, -EINVAL or -ENOMEM. O(log n) where mappings are as aligned as
+ * what is asked for.
  */
 int viommu_iova_alloc(struct viommu_iova_owner *owner, uint64_t size, uint64_t align,
                       const struct viommu_range *within, uint64_t *first);
@@ -282,26 +283,28 @@ int viommu_iova_reserved(const struct viommu_iova *space, struct viommu_iova_res
 uint64_t viommu_iova_generation(const struct viommu_iova *space);
 
 /*
- * Saved state. All of a space is saved: owners with their limits, reservations with the places where
- * windows are and the doorbells in them, memory, mappings, and the generation; not which devices are
- * in it. *data is given back by viommu_save_free (viommu/save.h). Returns 0, -EINVAL or -ENOMEM.
+ * Saved state. All of a space is saved: owners with their limits, reservations with the places
+ * where windows are and the doorbells in them, memory, mappings, and the generation; not which
+ * devices are in it. *data is given back by viommu_save_free (viommu/save.h). Returns 0, -EINVAL or
+ * -ENOMEM.
  */
 int viommu_iova_save(const struct viommu_iova *space, void **data, size_t *size);
 
 /*
- * Makes a space of a saved state. `data` need not be trusted, but nobody changes it meanwhile. What is
- * in the space the next functions tell. Devices are added to it as to any other, before the state of
- * their instance is loaded: that of a virtio-iommu fits where the space closes nothing that is mapped
- * (else viommu_load returns -EINVAL). Returns 0; -EBADMSG when this is no saved space, was cut short
- * or changed, or makes no sense (so with thousands of reservations each of which lies over thousands
- * of others); -ENOTSUP when it is newer than this library; -EINVAL; -ENOMEM.
+ * Makes a space of a saved state. `data` need not be trusted, but nobody changes it meanwhile. What
+ * is in the space the next functions tell. Devices are added to it as to any other, before the
+ * state of their instance is loaded: that of a virtio-iommu fits where the space closes nothing
+ * that is mapped (else viommu_load returns -EINVAL). Returns 0; -EBADMSG when this is no saved
+ * space, was cut short or changed, or makes no sense (so with thousands of reservations each of
+ * which lies over thousands of others); -ENOTSUP when it is newer than this library; -EINVAL;
+ * -ENOMEM.
  */
 int viommu_iova_load(const void *data, size_t size, struct viommu_iova **out);
 
 /*
  * What is in a space: the owners, what an owner has reserved, and its memory, the newest first;
- * `after` NULL: the first of them. NULL: there is no other. A loaded space has the order of the saved
- * one.
+ * `after` NULL: the first of them. NULL: there is no other. A loaded space has the order of the
+ * saved one.
  */
 struct viommu_iova_owner *viommu_iova_owner_next(const struct viommu_iova *space,
                                                  const struct viommu_iova_owner *after);

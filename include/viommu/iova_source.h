@@ -4,7 +4,8 @@
  * requests. Each reader takes the bytes of one answer, opens nothing, and believes nothing that it
  * can check.
  *
- * What VFIO and iommufd say of addresses that may be mapped is in the subscription of their backend:
+ * What VFIO and iommufd say of addresses that may be mapped is in the subscription of their
+ * backend:
  *
  *     viommu_vfio_subscription(vfio, &what);
  *     if (what.allowed) {
@@ -23,21 +24,21 @@ extern "C" {
 #endif
 
 /*
- * Reads a text of /sys/kernel/iommu_groups/N/reserved_regions: a line a region, of two numbers and a
- * type. Linux calls a window that software maps "msi" as it does the hardware's: both are
+ * Reads a text of /sys/kernel/iommu_groups/N/reserved_regions: a line a region, of two numbers and
+ * a type. Linux calls a window that software maps "msi" as it does the hardware's: both are
  * VIOMMU_IOVA_MSI here. A type that is not known is VIOMMU_IOVA_RESERVED. *count is the room, then
- * how many regions there are. Returns 0; -ENOSPC (nothing useful is in requests), or -EIO for a text
- * that makes no sense.
+ * how many regions there are. Returns 0; -ENOSPC (nothing useful is in requests), or -EIO for a
+ * text that makes no sense.
  */
 int viommu_iova_read_reserved_regions(const char *text, size_t size,
                                       struct viommu_iova_request *requests, size_t *count);
 
 /*
- * Reads a text of /proc/iomem: the windows of host bridges, which are the lines "PCI Bus SEGMENT:BUS"
- * that are inside no other such line. They are VIOMMU_IOVA_P2P: where a request can be turned to a
- * neighbour at the root, it is inside these. *count as above. Returns 0; -ENOSPC; -EACCES when all
- * addresses are 0, as the kernel has it for those who may not see them; -EIO for a text that makes
- * no sense.
+ * Reads a text of /proc/iomem: the windows of host bridges, which are the lines "PCI Bus
+ * SEGMENT:BUS" that are inside no other such line. They are VIOMMU_IOVA_P2P: where a request can be
+ * turned to a neighbour at the root, it is inside these. *count as above. Returns 0; -ENOSPC;
+ * -EACCES when all addresses are 0, as the kernel has it for those who may not see them; -EIO for a
+ * text that makes no sense.
  */
 int viommu_iova_read_iomem(const char *text, size_t size, struct viommu_iova_request *requests,
                            size_t *count);

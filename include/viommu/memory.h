@@ -45,9 +45,9 @@ int viommu_memory_create(struct viommu_memory **out);
 
 /*
  * Gives the memory back; NULL is accepted. IOMMUs that use it, and IOVA spaces that follow it, keep
- * it alive until they are destroyed themselves. The caller's own DMA must have stopped, and its batches must be ended;
- * those that are still pending are dropped without a call of done, and listeners go with the
- * memory.
+ * it alive until they are destroyed themselves. The caller's own DMA must have stopped, and its
+ * batches must be ended; those that are still pending are dropped without a call of done, and
+ * listeners go with the memory.
  */
 void viommu_memory_destroy(struct viommu_memory *memory);
 

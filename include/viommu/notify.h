@@ -11,17 +11,17 @@
  * or later by token; the guest's invalidation completes only when every answer is there. One that
  * fails, or does not answer in time, is fenced (told no more; a mirror drops all it holds) and its
  * device is denied: no stale translation can be used. A mapping that a mirror could not make is no
- * such failure: it is remembered and tried again; or, where the guest asked for it by a request that
- * can be refused (viommu/virtio.h), undone everywhere, and the request is.
+ * such failure: it is remembered and tried again; or, where the guest asked for it by a request
+ * that can be refused (viommu/virtio.h), undone everywhere, and the request is.
  *
  * What a mirror holds. With translation off, or for a device in pass-through, guest memory mapped
  * one to one, a mapping a slot of memory; with tables, what the tables say: a page of any size is
  * one mapping, and 4 KiB pages that came together and are contiguous are one, up to 2 MiB. A
  * mapping is only ever taken away whole: when a part of it changes the rest is mapped again at
- * once. Of a virtio-iommu, each mapping that the guest made is one, whatever its size. Never sent to a
- * mirror: the interrupt range (FEE00000-FEEFFFFF), guest addresses without memory (mapped when memory
- * comes), addresses outside `allowed` or closed by the device's IOVA space (mapped when that opens
- * them); ROM loses its write permission.
+ * once. Of a virtio-iommu, each mapping that the guest made is one, whatever its size. Never sent
+ * to a mirror: the interrupt range (FEE00000-FEEFFFFF), guest addresses without memory (mapped when
+ * memory comes), addresses outside `allowed` or closed by the device's IOVA space (mapped when that
+ * opens them); ROM loses its write permission.
  */
 #ifndef VIOMMU_NOTIFY_H
 #define VIOMMU_NOTIFY_H
@@ -123,8 +123,8 @@ struct viommu_subscription {
     /*
      * What may be mapped: the host's aperture without its reservations, sorted, none touching
      * another; NULL: everything. Copied. Its end limits the address width of the model. Where the
-     * device is in an IOVA space it becomes limits there (viommu_iova_limit), of an owner of its own,
-     * for as long as the subscription lasts: it holds for all devices in the space.
+     * device is in an IOVA space it becomes limits there (viommu_iova_limit), of an owner of its
+     * own, for as long as the subscription lasts: it holds for all devices in the space.
      */
     const struct viommu_range *allowed;
     size_t allowed_count;
@@ -166,11 +166,11 @@ struct viommu_subscription {
  * Returns 0; -EINVAL without a callback it needs, with unknown kinds, role, form or index, a range
  * whose first is above its last, or `allowed` out of order; -EEXIST, -EADDRINUSE, -EADDRNOTAVAIL
  * or -ENOSPC when `allowed` cannot be limits of the device's space (viommu/iova.h); -ENOTSUP
- * for a mirror of a model that cannot be mirrored (VT-d without caching mode), or without 4 KiB pages;
- * -ERANGE for a mirror whose `allowed` ends below what the model's address width can be (VT-d: 39
- * bits; virtio: the first granule of its input range) or, once the instance is started, is, and then
- * for one without page sizes that the guest may use, or ever without a virtio-iommu's granule;
- * -EALREADY for one to
+ * for a mirror of a model that cannot be mirrored (VT-d without caching mode), or without 4 KiB
+ * pages; -ERANGE for a mirror whose `allowed` ends below what the model's address width can be
+ * (VT-d: 39 bits; virtio: the first granule of its input range) or, once the instance is started,
+ * is, and then for one without page sizes that the guest may use, or ever without a virtio-iommu's
+ * granule; -EALREADY for one to
  * be adopted when the instance is started; -EDEADLK from a change callback; -ENOMEM.
  */
 int viommu_device_subscribe(struct viommu_device *device, const struct viommu_subscription *what,

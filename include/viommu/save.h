@@ -47,8 +47,9 @@ extern "C" {
  * holds is known only when it has answered, and its invalidation is over): call viommu_process()
  * until it has no more to do, when viommu_event_fd() says so, and try again; a mirror takes no
  * longer than the time-out of acknowledgements for each answer; so too while requests to a
- * virtio-iommu with a hostile cache are late, and while its `completed` is being called, by whatever
- * thread: what that tells of would not be in the state; -EDEADLK from a change callback; -ENOMEM.
+ * virtio-iommu with a hostile cache are late, and while its `completed` is being called, by
+ * whatever thread: what that tells of would not be in the state; -EDEADLK from a change callback;
+ * -ENOMEM.
  */
 int viommu_save(struct viommu *iommu, void **data, size_t *size);
 
@@ -70,10 +71,10 @@ void viommu_save_free(void *data);
  * Where it fails nothing has changed: the instance may be loaded again, or started. Returns 0;
  * -EALREADY when it is started; -EBADMSG when this is no saved state, was cut short or changed, or
  * makes no sense; -ENOTSUP when it is newer than this library; -EINVAL when it is of another model,
- * or another configuration of the instance or of a mirror, or the guest of a virtio-iommu has mapped
- * what the IOVA space of a device keeps for something else here; -ENODEV when the devices are
- * others, or a mirror with `adopt` is not in it; -EBUSY while guest memory is being removed, where a
- * mirror of this instance has heard of that; -EDEADLK from a change callback; -ENOMEM.
+ * or another configuration of the instance or of a mirror, or the guest of a virtio-iommu has
+ * mapped what the IOVA space of a device keeps for something else here; -ENODEV when the devices
+ * are others, or a mirror with `adopt` is not in it; -EBUSY while guest memory is being removed,
+ * where a mirror of this instance has heard of that; -EDEADLK from a change callback; -ENOMEM.
  */
 int viommu_load(struct viommu *iommu, const void *data, size_t size);
 

@@ -226,8 +226,8 @@ void viommu_bus_stats(struct viommu_bus *bus, struct viommu_bus_stats *stats, si
  * may ask again at once. CPUs drop what crossed these addresses at their next safe points. Does not
  * wait; but an access that caused it, through a model's registers, returns to its CPU or its caller
  * only when no other CPU can use the old state any more (except from inside a callback or a running
- * CPU's begin and end: then the outermost access, or the end, waits). It waits for CPUs of the first
- * 8 buses that it changed. A range with first > last is nothing.
+ * CPU's begin and end: then the outermost access, or the end, waits). It waits for CPUs of the
+ * first 8 buses that it changed. A range with first > last is nothing.
  */
 void viommu_region_iommu_changed(struct viommu_region *region, uint32_t index, uint64_t first,
                                  uint64_t last);

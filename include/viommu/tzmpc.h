@@ -43,7 +43,8 @@ struct viommu_tzmpc_config {
     void (*interrupt)(void *opaque, bool level);
 };
 
-/* Creates an MPC, all blocks secure. Returns 0; -EINVAL, also for a space of another bus; -ENOMEM. */
+/* Creates an MPC, all blocks secure. Returns 0; -EINVAL, also for a space of another bus;
+   -ENOMEM. */
 int viommu_tzmpc_create(struct viommu_bus *bus, const struct viommu_tzmpc_config *config,
                         struct viommu_tzmpc **out);
 
@@ -65,8 +66,8 @@ void viommu_tzmpc_reset(struct viommu_tzmpc *mpc);
 bool viommu_tzmpc_interrupt(struct viommu_tzmpc *mpc);
 
 /*
- * Saved state: the registers and the table. *data is given back by viommu_save_free (viommu/save.h).
- * Returns 0 or -ENOMEM.
+ * Saved state: the registers and the table. *data is given back by viommu_save_free
+ * (viommu/save.h). Returns 0 or -ENOMEM.
  */
 int viommu_tzmpc_save(struct viommu_tzmpc *mpc, void **data, size_t *size);
 

@@ -17,10 +17,10 @@
  * invalidation completes when the server has answered that it unmapped. When it does not answer it
  * is asked to drop everything, and disconnected if that is not answered, either; or there and then,
  * where so much waits that it cannot even be asked. An event of the unit says that it may still
- * reach what it should not, because nobody can take mapped pages of a file away from a process. With `isolate` no file is passed at all, and every DMA is a message
- * that is translated and checked when it comes: after an invalidation nothing old is reached,
- * whatever the server does. (Servers that only work on memory that they have mapped do not work
- * so.)
+ * reach what it should not, because nobody can take mapped pages of a file away from a process.
+ * With `isolate` no file is passed at all, and every DMA is a message that is translated and
+ * checked when it comes: after an invalidation nothing old is reached, whatever the server does.
+ * (Servers that only work on memory that they have mapped do not work so.)
  *
  * Nothing here blocks, and there is no hidden thread. Threads: calls on one object by one thread at
  * a time; the subscription's change callback may come on another.
@@ -69,9 +69,9 @@ struct viommu_vfio_user_config {
     void *opaque;
 };
 
-/* Begins to agree on a version. Returns 0; -EINVAL for a configuration that makes no sense; -EBADF or
-   -EPERM for a descriptor that is no socket; -ENOMEM, -EMFILE, -ENFILE, -ENOSPC when the host has
-   nothing left. */
+/* Begins to agree on a version. Returns 0; -EINVAL for a configuration that makes no sense; -EBADF
+   or -EPERM for a descriptor that is no socket; -ENOMEM, -EMFILE, -ENFILE, -ENOSPC when the host
+   has nothing left. */
 int viommu_vfio_user_create(const struct viommu_vfio_user_config *config,
                             struct viommu_vfio_user **out);
 
@@ -79,7 +79,8 @@ int viommu_vfio_user_create(const struct viommu_vfio_user_config *config,
    no `reply` of a command that has no answer yet. */
 void viommu_vfio_user_destroy(struct viommu_vfio_user *far);
 
-/* Polls readable when viommu_vfio_user_process() has work, time-outs included. The object owns it. */
+/* Polls readable when viommu_vfio_user_process() has work, time-outs included. The object owns
+   it. */
 int viommu_vfio_user_event_fd(struct viommu_vfio_user *far);
 
 /* Reads and answers, a bounded amount; sends what is waiting. Never blocks. Returns 0, or the error
@@ -95,8 +96,8 @@ int viommu_vfio_user_subscription(struct viommu_vfio_user *far, struct viommu_su
 /* The largest amount of data in one region access that the server takes; 0 before it is ready. */
 size_t viommu_vfio_user_transfer_max(const struct viommu_vfio_user *far);
 
-/* The largest number of descriptors that the server takes with one command; 0 before it is ready, and
-   of one that takes none. */
+/* The largest number of descriptors that the server takes with one command; 0 before it is ready,
+   and of one that takes none. */
 size_t viommu_vfio_user_fds_max(const struct viommu_vfio_user *far);
 
 /*
@@ -106,9 +107,9 @@ size_t viommu_vfio_user_fds_max(const struct viommu_vfio_user *far);
  *
  * Returns 0; -EAGAIN before it is ready; -EPIPE after it failed; -ENOBUFS when too much is waiting
  * already; -EINVAL for a command that is the backend's own (VERSION, DMA_MAP, DMA_UNMAP) or the
- * server's (DMA_READ, DMA_WRITE), a payload that is too long or nowhere, or more descriptors than the
- * server takes; -EBADF for one that is none; -ENOMEM; -EMFILE or -ENFILE, when they have to wait.
- * After all but -EPIPE nothing was sent, and all is as it was.
+ * server's (DMA_READ, DMA_WRITE), a payload that is too long or nowhere, or more descriptors than
+ * the server takes; -EBADF for one that is none; -ENOMEM; -EMFILE or -ENFILE, when they have to
+ * wait. After all but -EPIPE nothing was sent, and all is as it was.
  */
 int viommu_vfio_user_send(struct viommu_vfio_user *far, uint16_t command, const void *first,
                           size_t first_size, const void *second, size_t second_size, const int *fds,

@@ -9,16 +9,16 @@
  * besides: negotiation, memory table, rings.
  *
  * What holds. The guest's invalidation of a range completes only when the far side has acknowledged
- * that it dropped it, or was cut off, and the device denied: however it ended, by time-out, nonsense,
- * a refusal or its death. That does not depend on when viommu_vhost_process() is called. What it is
- * given never reaches further than the guest's tables do, nor than one piece of memory contiguous in
- * this process, nor gives more than they permit. What it holds is never changed in place: it is told
- * to drop it first. A MISS that the guest's tables refuse is a fault that the guest sees; it is
- * remembered, and answered when they allow it.
+ * that it dropped it, or was cut off, and the device denied: however it ended, by time-out,
+ * nonsense, a refusal or its death. That does not depend on when viommu_vhost_process() is called.
+ * What it is given never reaches further than the guest's tables do, nor than one piece of memory
+ * contiguous in this process, nor gives more than they permit. What it holds is never changed in
+ * place: it is told to drop it first. A MISS that the guest's tables refuse is a fault that the
+ * guest sees; it is remembered, and answered when they allow it.
  *
- * What is dropped for the embedder's sake and not the guest's (viommu_reset, another requester id, a
- * device that is denied, addresses that its IOVA space closes) is not waited for: the far side is told
- * by the next viommu_vhost_process(). Stop its rings before, where that matters.
+ * What is dropped for the embedder's sake and not the guest's (viommu_reset, another requester id,
+ * a device that is denied, addresses that its IOVA space closes) is not waited for: the far side is
+ * told by the next viommu_vhost_process(). Stop its rings before, where that matters.
  *
  * Nothing here blocks, and there is no hidden thread: what the far side says is read, and what it
  * waits for is done, by viommu_vhost_process(), when viommu_vhost_event_fd() polls readable.
@@ -26,10 +26,11 @@
  * What it is worth. A vhost-user back-end is given descriptors of guest memory, all of it: the
  * IOMMU protects against mistakes of the guest and of an honest back-end, not against a malicious
  * one. One that is cut off is answered nothing more, and an honest one stops when it reads that its
- * connection is over. But it keeps its mappings of guest memory, and until it has read that (it hangs,
- * or is stopped) it may go on with what it had not dropped: the guest's invalidation does not wait for
- * it. Only its end as a process is certain. The kernel acknowledges an INVALIDATE by taking it; when
- * it does not, it is told once more to drop everything, and the rings are yours to stop.
+ * connection is over. But it keeps its mappings of guest memory, and until it has read that (it
+ * hangs, or is stopped) it may go on with what it had not dropped: the guest's invalidation does
+ * not wait for it. Only its end as a process is certain. The kernel acknowledges an INVALIDATE by
+ * taking it; when it does not, it is told once more to drop everything, and the rings are yours to
+ * stop.
  *
  * Threads: calls on one object by one thread at a time, but not those of other objects, devices or
  * of the IOMMU.
@@ -159,17 +160,18 @@ int viommu_vhost_ring_stop(struct viommu_vhost *vhost, unsigned ring);
  * Other eventfds for a ring that goes on with another connection: before that is made. The far side
  * that was cut off may live and has the old ones, with which it could take the new one's
  * notifications away, or have the driver interrupted. What came by the old `call` last is yours to
- * pass on. Returns 0; -EINVAL for a ring that does not go on, or descriptors below -1; -EBUSY unless
- * FAILED; -EMFILE, and nothing is changed.
+ * pass on. Returns 0; -EINVAL for a ring that does not go on, or descriptors below -1; -EBUSY
+ * unless FAILED; -EMFILE, and nothing is changed.
  */
 int viommu_vhost_ring_renew(struct viommu_vhost *vhost, unsigned ring, int kick, int call);
 
 /*
  * Another connection, after the first has FAILED: the far side was started again. Everything is
  * said anew; rings that ran, and were not stopped since, go on where their used rings say, before
- * `ready` is called, with the eventfds that they had, unless viommu_vhost_ring_renew gave them others.
- * Returns 0 (negotiating); -EBUSY unless FAILED; -EPERM while the device is
- * denied: reset it first (its used rings could not be read); -ENOTSUP for the kernel; -ENOMEM, -EMFILE. fd is taken over when it succeeds.
+ * `ready` is called, with the eventfds that they had, unless viommu_vhost_ring_renew gave them
+ * others. Returns 0 (negotiating); -EBUSY unless FAILED; -EPERM while the device is
+ * denied: reset it first (its used rings could not be read); -ENOTSUP for the kernel; -ENOMEM,
+ * -EMFILE. fd is taken over when it succeeds.
  */
 int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd);
 

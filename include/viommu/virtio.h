@@ -8,20 +8,21 @@
  * Endpoints are the devices of the instance: the endpoint id is the requester id. What the guest
  * may attach are the ids that devices have now, aliases too.
  *
- * What endpoints may not use is said by the IOVA space of their device (viommu_device_config.space).
- * PROBE tells it, as ranges that do not touch, of subtype RESERVED: the space's reservations, of all
- * types but relaxable ones, and what its limits leave out of the input range; and the interrupt
- * window, of subtype MSI. MAP of any of it for any endpoint of the domain is refused (INVAL), as is
- * ATTACH of an endpoint to a domain that has mapped some of it (UNSUPP), and DMA there, in bypass
- * mode, too. The specification has no way to tell a guest of addresses that are always mapped one to
- * one (VIOMMU_IOVA_DIRECT): the guest is told that they are reserved, and nothing is mapped there.
+ * What endpoints may not use is said by the IOVA space of their device
+ * (viommu_device_config.space). PROBE tells it, as ranges that do not touch, of subtype RESERVED:
+ * the space's reservations, of all types but relaxable ones, and what its limits leave out of the
+ * input range; and the interrupt window, of subtype MSI. MAP of any of it for any endpoint of the
+ * domain is refused (INVAL), as is ATTACH of an endpoint to a domain that has mapped some of it
+ * (UNSUPP), and DMA there, in bypass mode, too. The specification has no way to tell a guest of
+ * addresses that are always mapped one to one (VIOMMU_IOVA_DIRECT): the guest is told that they are
+ * reserved, and nothing is mapped there.
  *
  * A change of the space that would close what the guest has mapped is refused (viommu/iova.h). Any
  * other is in force at once: MAP and DMA go by it, and PROBE answers by it from then on. (In bypass
- * mode pinned windows are asked back, and caches told; requests of the guest that come later complete
- * when those, and requests of devices that began before, have ended.) But drivers
- * probe an endpoint once, before it is attached: what is closed later such a guest learns by its MAP
- * being refused; and what is opened later it does not use before it probes again.
+ * mode pinned windows are asked back, and caches told; requests of the guest that come later
+ * complete when those, and requests of devices that began before, have ended.) But drivers
+ * probe an endpoint once, before it is attached: what is closed later such a guest learns by its
+ * MAP being refused; and what is opened later it does not use before it probes again.
  *
  * The device configuration space (struct virtio_iommu_config of the specification, 40 bytes) is
  * what viommu_mmio_read and viommu_mmio_write answer. Of it a driver that negotiated BYPASS_CONFIG
@@ -31,12 +32,12 @@
  * complete only when requests of devices that began before have ended, subscribers have
  * acknowledged, and pinned windows were released. Mostly all that holds at once. If not the request
  * is pending, and the callback `completed` tells its status later. Requests complete in order. An
- * endpoint whose device is removed, or gets another id, is not attached any more: requests that come
- * later complete when its own, and its windows, have ended.
+ * endpoint whose device is removed, or gets another id, is not attached any more: requests that
+ * come later complete when its own, and its windows, have ended.
  *
- * Mirrors (viommu/notify.h) of its devices hold what the guest maps, or with bypass guest memory one
- * to one, without the reserved regions. A mapping of the guest is one mapping, cut by memory only.
- * They are called by viommu_process(), so requests in which they have a part are pending:
+ * Mirrors (viommu/notify.h) of its devices hold what the guest maps, or with bypass guest memory
+ * one to one, without the reserved regions. A mapping of the guest is one mapping, cut by memory
+ * only. They are called by viommu_process(), so requests in which they have a part are pending:
  * - MAP, and ATTACH to a domain with mappings or to a bypass domain. Mirrors go first: until all
  *   have followed devices do not find the mapping, and an endpoint goes by its old domain. When one
  *   cannot follow, what others did is undone, nothing has changed, and the request is answered
@@ -46,8 +47,8 @@
  * - What else takes something away: likewise.
  * Later requests, PROBE excepted, wait for their turn while mirrors try one, and find what it left.
  * A reset does not: what is tried is called off, what waits is answered IOERR, undone.
- * What nobody can be told of (memory that comes; bypass because of DETACH, a reset, or the field) is
- * a difference where it fails, and tried again.
+ * What nobody can be told of (memory that comes; bypass because of DETACH, a reset, or the field)
+ * is a difference where it fails, and tried again.
  *
  * MAP of addresses that a mirror of the domain may not map (`allowed`) is answered INVAL, ATTACH of
  * its endpoint to a domain with such mappings UNSUPP. Before the start a mirror narrows the input

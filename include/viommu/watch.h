@@ -53,7 +53,8 @@ enum viommu_observed {
                                   the beginning, of each that is there (requester, value) */
     VIOMMU_OBSERVED_CLOSED,    /* an IOVA space closes addresses to an id (requester, low: first,
                                   high: last), one of the list that counts from now on; slot counts
-                                  from 0, and an empty list is one range that ends before it begins */
+                                  from 0, and an empty list is one range that ends before it
+                                  begins */
 };
 
 /* In `status`: the request has no answer. */

@@ -203,7 +203,8 @@ static void test_clear_keeps_a_time_to_come(void **state)
     assert_true(readable(wake, 5000));
 }
 
-/* Times are set and cleared the moment that they come, again and again: none is lost, and none stays. */
+/* Times are set and cleared the moment that they come, again and again: none is lost, and none
+   stays. */
 static void test_times_that_come_at_once(void **state)
 {
     struct wake *wake = *state;
@@ -217,7 +218,8 @@ static void test_times_that_come_at_once(void **state)
     }
 }
 
-/* The clock has come to the time, and the descriptor is not readable yet: it is, and is read, later. */
+/* The clock has come to the time, and the descriptor is not readable yet: it is, and is read,
+   later. */
 static void test_cleared_before_it_is_readable(void **state)
 {
     struct wake *wake = *state;

@@ -105,7 +105,8 @@ void device_free(struct viommu_device *device);
 /* Those who cache for requesters that were forgotten have been told. Under the lock. */
 void requesters_told(struct viommu *iommu);
 
-/* Tells whoever watches of those that are there, if the model wants to know of them. Under the lock. */
+/* Tells whoever watches of those that are there, if the model wants to know of them. Under the
+   lock. */
 void requesters_watch(struct viommu *iommu);
 
 /* Refuses the device's DMA from now on; says so in an event. Under the lock. */

@@ -4,8 +4,8 @@
  *
  * A device goes by a list of what it may use, a copy of the space's (iova/tenant.h); a requester by
  * what is *closed* to it: what one of the devices that use its id may not use, without the range of
- * interrupts. When the space's lists are to change, both are made anew, aside; models and mirrors say
- * whether they can live with them; then they take the place of the old ones, or go.
+ * interrupts. When the space's lists are to change, both are made anew, aside; models and mirrors
+ * say whether they can live with them; then they take the place of the old ones, or go.
  *
  * Locking: the IOMMU's. A requester's list is read by DMA inside a section: it is published
  * atomically, and freed by epoch_defer.

@@ -174,8 +174,8 @@ static int add_iov(struct pin *pin, char *host, size_t len)
 }
 
 /*
- * On a bus no request both reads and writes: the one that is refused is recorded. Returns false when
- * neither is by now.
+ * On a bus no request both reads and writes: the one that is refused is recorded. Returns false
+ * when neither is by now.
  */
 static bool record_refusal(struct pin *pin)
 {

@@ -216,8 +216,8 @@ static inline bool windows_stands(const struct window_wait *wait)
 }
 
 /*
- * Whether there are none at all, as where no device has pinned: then nothing has to be asked after a
- * drain. Under the lock.
+ * Whether there are none at all, as where no device has pinned: then nothing has to be asked after
+ * a drain. Under the lock.
  */
 static inline bool windows_none(const struct windows *windows)
 {

@@ -107,18 +107,18 @@ struct model {
                struct viommu_ats_entry *out);
     /*
      * These addresses are about to be closed to a requester (device/reserved.h), besides those that
-     * are. Its guest is told, and uses none of them; so nothing may be mapped there. `closed` follows
-     * for those that count no more: the old ones, or these when they do not come. Returns 0; -EEXIST,
-     * and what is mapped in *holder; -ENOSPC (too many to tell of); -ENOMEM. Or both NULL: the guest
-     * is told nothing, it maps what it likes. Under the lock.
+     * are. Its guest is told, and uses none of them; so nothing may be mapped there. `closed`
+     * follows for those that count no more: the old ones, or these when they do not come. Returns
+     * 0; -EEXIST, and what is mapped in *holder; -ENOSPC (too many to tell of); -ENOMEM. Or both
+     * NULL: the guest is told nothing, it maps what it likes. Under the lock.
      */
     int (*closing)(struct viommu *iommu, struct requester *requester, const struct closed *closed,
                    struct viommu_iova_side *holder);
     void (*closed)(struct viommu *iommu, struct requester *requester,
                    const struct closed *closed);
     /*
-     * Whether the guest has mapped, for a requester, some of the `size` bytes from `first` on; *behind
-     * is then an address behind which there is more room. Or NULL. Under the lock.
+     * Whether the guest has mapped, for a requester, some of the `size` bytes from `first` on;
+     * *behind is then an address behind which there is more room. Or NULL. Under the lock.
      */
     bool (*maps)(struct viommu *iommu, const struct requester *requester, uint64_t first,
                  uint64_t size, uint64_t *behind);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The checker of a space's invariants; in test builds only. It gathers all claims from the lists,
- * sorts their borders, and walks along these and the cover side by side. It aborts: what it finds is
- * a mistake of ours.
+ * sorts their borders, and walks along these and the cover side by side. It aborts: what it finds
+ * is a mistake of ours.
  */
 #include "iova/space.h"
 

@@ -5,15 +5,16 @@
  * Structure of a stream, in this order:
  *   SPACE         kind, granule and generation
  *   OWNERS        names, and what limits leave out
- *   RESERVATIONS  with their owners' numbers; those of windows that can move with their bounds; with
+ *   RESERVATIONS  with their owners' numbers; those of windows that can move with their bounds;
+ *   with
  *                 the doorbells that are mapped in them
  *   MEMORIES      with their owners' numbers
  *   MAPPINGS      the same, in the order of addresses
  * Lists are written as they are kept, the newest first, and come out in the same order.
  *
- * Loading builds a space of the parts, with the cover of all claims. Then what may not meet is judged,
- * for all at once: each kind against a second cover, of what it conflicts with. So time is O(n log n)
- * where few claims lie over one another; a state with more than that is none (WORK_MAX).
+ * Loading builds a space of the parts, with the cover of all claims. Then what may not meet is
+ * judged, for all at once: each kind against a second cover, of what it conflicts with. So time is
+ * O(n log n) where few claims lie over one another; a state with more than that is none (WORK_MAX).
  */
 #include "iova/space.h"
 
@@ -34,8 +35,8 @@ enum kind {
 
 #define VERSION 1u /* of every section */
 /*
- * A claim touches each piece of those below it. So much is a fraction of a second, and more than any
- * machine's: thousands of reservations, each over thousands of others.
+ * A claim touches each piece of those below it. So much is a fraction of a second, and more than
+ * any machine's: thousands of reservations, each over thousands of others.
  */
 #define WORK_MAX (UINT64_C(1) << 24)
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Spaces saved and loaded: nothing is lost, and what is damaged or makes no sense is refused whole. */
+/* Spaces saved and loaded: nothing is lost, and what is damaged or makes no sense is refused
+   whole. */
 #include <viommu/iova.h>
 #include <viommu/save.h>
 

@@ -9,10 +9,10 @@
  * limits, which are short, are gone through, and the map of mappings is searched.
  *
  * Cost. Mapping where nothing is claimed, unmapping and allocation are O(log n) of all there is. To
- * find out what it is that conflicts, to claim over a relaxable reservation, and to place a window, is
- * O(n) of the reservations, limits and memory: that is what a host and its embedder have, not what a
- * guest can make. A guest's own requests never come here: models go by what is closed to a device
- * (device/reserved.h), in O(log n).
+ * find out what it is that conflicts, to claim over a relaxable reservation, and to place a window,
+ * is O(n) of the reservations, limits and memory: that is what a host and its embedder have, not
+ * what a guest can make. A guest's own requests never come here: models go by what is closed to a
+ * device (device/reserved.h), in O(log n).
  *
  * Invariants, except inside space_claim:
  * - The cover is that of the claims, and of nothing else.
@@ -117,8 +117,8 @@ int space_conflict(const struct viommu_iova *space, struct viommu_iova_conflict 
  * window.c: adds claims to the cover, and moves loose windows out of their way; those that are not
  * placed yet get a place. `listed`: they are in the lists already, and change what may be used.
  * Tenants go by that from now on. Returns 0; -EADDRNOTAVAIL, with the holder in *conflict (what was
- * asked when it is a window that comes); what a tenant says (tenant.h); -ENOMEM. After a failure all
- * is as it was.
+ * asked when it is a window that comes); what a tenant says (tenant.h); -ENOMEM. After a failure
+ * all is as it was.
  */
 int space_claim(struct viommu_iova *space, const struct viommu_range *ranges, size_t count,
                 bool listed, struct viommu_iova_conflict *conflict);
@@ -148,7 +148,8 @@ void window_fini(struct viommu_iova_reservation *window);
 /* tenant.c: takes the locks of all tenants; the next two are called with them. */
 void tenants_lock(struct viommu_iova *space);
 void tenants_unlock(struct viommu_iova *space);
-/* The lists have changed: all tenants go by them, or none does. Returns what one says (tenant.h). */
+/* The lists have changed: all tenants go by them, or none does. Returns what one says
+   (tenant.h). */
 int tenants_change(struct viommu_iova *space, struct viommu_iova_side *holder);
 /* Whether what tenants have mapped is in a window's way; then *behind is where that ends. */
 bool tenants_meet(const struct viommu_iova *space, const struct viommu_range *place,

@@ -6,11 +6,11 @@
  * asked (`prepare`) whether it can live with the new list, then all of them go by it (`commit`), or
  * none does (`abort`). So whatever a guest does at the same time comes before it, or after.
  *
- * When more may be used, because something was given back, nobody is in the way; a tenant that lacks
- * memory, or room, for the new list goes on by the one that it has.
+ * When more may be used, because something was given back, nobody is in the way; a tenant that
+ * lacks memory, or room, for the new list goes on by the one that it has.
  *
- * Locking: the list of tenants is the space's. Locks are taken in the order of `lock_order`, so that
- * two spaces that share instances do not wait for one another.
+ * Locking: the list of tenants is the space's. Locks are taken in the order of `lock_order`, so
+ * that two spaces that share instances do not wait for one another.
  */
 #ifndef VIOMMU_IOVA_TENANT_H
 #define VIOMMU_IOVA_TENANT_H
@@ -32,7 +32,8 @@ struct iova_tenant_ops {
     /*
      * It is to go by this list, which it copies. Returns 0; -EEXIST with *holder, what is mapped
      * outside; -ENOSPC (its guest cannot be told of so many ranges); -ERANGE (its guest uses higher
-     * addresses); -ENOMEM. After a failure there is nothing to abort. Under the lock, as the others.
+     * addresses); -ENOMEM. After a failure there is nothing to abort. Under the lock, as the
+     * others.
      */
     int (*prepare)(struct iova_tenant *tenant, const struct iova_usable *usable,
                    struct viommu_iova_side *holder);
@@ -52,7 +53,8 @@ struct iova_tenant {
     const void *lock_order;
 };
 
-/* What may be used now; base_free it. Returns 0, -EINVAL (an identity space has none) or -ENOMEM. */
+/* What may be used now; base_free it. Returns 0, -EINVAL (an identity space has none) or
+   -ENOMEM. */
 int iova_usable_make(const struct viommu_iova *space, struct iova_usable **out);
 
 /* Enters a space, with what may be used now known; cannot fail. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A plain model of an IOVA space, for a random test and a fuzz target: 128 pages, and for each of
- * them by brute force who claims it. An operation is eight bytes. It is done to the space and judged
- * by the model: what may be, must be, and what may not, must be refused with the right error and
- * sides that meet.
+ * them by brute force who claims it. An operation is eight bytes. It is done to the space and
+ * judged by the model: what may be, must be, and what may not, must be refused with the right error
+ * and sides that meet.
  *
  * Where a movable window goes is not foretold. That it is well placed the space's own checker says,
  * after each call; here, that it moves only where it has to, and that when no place is found there

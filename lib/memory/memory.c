@@ -2,9 +2,9 @@
 /*
  * The memory object, and batches until their commit. Structures, invariants and locking: private.h.
  *
- * The object is counted: its owner holds one reference, every IOMMU and every guard one, and so does
- * a thread while it carries out batches. What is left with the last reference (batches that never completed,
- * listeners) is freed without a call of anybody.
+ * The object is counted: its owner holds one reference, every IOMMU and every guard one, and so
+ * does a thread while it carries out batches. What is left with the last reference (batches that
+ * never completed, listeners) is freed without a call of anybody.
  */
 #include "memory/private.h"
 

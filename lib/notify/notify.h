@@ -50,8 +50,8 @@ struct notify_follower {
     /* Drop all that is cached: it is told no more, or the device has another id, or is denied. */
     void (*drop)(struct notify_follower *follower);
     /*
-     * It is fenced, with this error: cut off now who may still use what it did not drop. What it was
-     * told of counts as done when this returns. NULL: there is nobody.
+     * It is fenced, with this error: cut off now who may still use what it did not drop. What it
+     * was told of counts as done when this returns. NULL: there is nobody.
      */
     void (*fence)(struct notify_follower *follower, int error);
 };

@@ -57,7 +57,8 @@ static inline UNSEEN bool is_same(const struct range_map *map, uint64_t version)
 }
 
 /* As tree_search. */
-static inline UNSEEN unsigned place_of(const struct range_node *node, unsigned level, uint64_t address)
+static inline UNSEEN unsigned place_of(const struct range_node *node, unsigned level,
+                                       uint64_t address)
 {
     unsigned capacity = tree_capacity(level);
     unsigned at = 0;

@@ -222,8 +222,8 @@ static bool at_whole_leaf(const struct range_map *map, const struct range_path *
 }
 
 /*
- * Removes the leaves that are whole inside, behind that of `begin`, where a run begins: those beside
- * them stay as they are, and are not filled up in vain.
+ * Removes the leaves that are whole inside, behind that of `begin`, where a run begins: those
+ * beside them stay as they are, and are not filled up in vain.
  */
 static void remove_leaves(struct range_map *map, uint64_t begin, uint64_t last,
                           struct range_erased *erased)

@@ -122,7 +122,7 @@ int range_map_erase_run(struct range_map *map, const struct range_run *run);
 /* What range_map_erase_inside took away. */
 struct range_erased {
     size_t count;
-    uint64_t first; /* of the first run, and the last address of the last one; where there were some */
+    uint64_t first; /* of the first run, and the last of the last one; where there were some */
     uint64_t last;
 };
 

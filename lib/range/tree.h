@@ -140,8 +140,8 @@ static inline unsigned tree_search(const struct range_node *node, unsigned level
 }
 
 /*
- * Keeps stores in their order, and loads in theirs: x86 does so by itself, and ThreadSanitizer knows
- * no fences.
+ * Keeps stores in their order, and loads in theirs: x86 does so by itself, and ThreadSanitizer
+ * knows no fences.
  */
 static inline void tree_order(void)
 {
@@ -217,8 +217,8 @@ static inline void tree_change_end(struct range_map *map)
 
 #ifdef VIOMMU_TESTING
 /*
- * For tests, or NULL: called before each load of range_map_peek, and once at its end. So a test does
- * what another thread would do just then.
+ * For tests, or NULL: called before each load of range_map_peek, and once at its end. So a test
+ * does what another thread would do just then.
  */
 extern void (*tree_peek_step)(void);
 #endif

@@ -183,8 +183,8 @@ struct mirror {
     struct mirror *next; /* in follow.mirrors */
     struct viommu_subscriber *subscriber;
     struct allowed_list *allowed; /* cut to its range, without the interrupt range */
-    /* Other lists: being made, while the space of its device changes; the newest that it is to go by;
-       the one that is being walked to. */
+    /* Other lists: being made, while the space of its device changes; the newest that it is to go
+       by; the one that is being walked to. */
     struct allowed_list *allowed_made;
     struct allowed_list *allowed_next;
     struct allowed_list *allowed_walked;
@@ -396,8 +396,8 @@ void mirror_free(struct mirror *mirror);
 uint64_t mirror_blocks(const struct mirror *mirror, const struct shadow_extent *extent);
 
 /*
- * What its device may use is to be another list: made aside, then gone by (`keep`), or not. Returns 0
- * or -ENOMEM. Under the lock.
+ * What its device may use is to be another list: made aside, then gone by (`keep`), or not. Returns
+ * 0 or -ENOMEM. Under the lock.
  */
 int mirror_restrict(struct viommu *iommu, struct mirror *mirror, const struct iova_usable *usable);
 void mirror_restrict_end(struct viommu *iommu, struct mirror *mirror, bool keep);

@@ -698,9 +698,9 @@ static bool step(struct viommu *iommu, struct mirror *mirror, struct mirror_op *
 }
 
 /*
- * Whether it may stop here and be walked back. Not inside a piece of the layout that it had: where it
- * holds that in odd mappings, some of them would still be there when the piece is mapped again. Nothing
- * new is mapped until the piece ends, so that nothing can fail on the way.
+ * Whether it may stop here and be walked back. Not inside a piece of the layout that it had: where
+ * it holds that in odd mappings, some of them would still be there when the piece is mapped again.
+ * Nothing new is mapped until the piece ends, so that nothing can fail on the way.
  */
 static bool may_stop(const struct mirror *mirror)
 {

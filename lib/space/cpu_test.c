@@ -692,8 +692,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_cpus_own_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(views_change_under_the_cpu, setup, teardown),
         cmocka_unit_test_setup_teardown(a_callback_does_not_use_the_cpu, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_access_waits_for_cpus_of_all_buses_that_it_changed, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(an_access_waits_for_cpus_of_all_buses_that_it_changed,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(two_cpus_of_one_thread, setup, teardown),
         cmocka_unit_test_setup_teardown(configurations, setup, teardown),
     };

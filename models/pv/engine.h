@@ -12,15 +12,15 @@
  * engine's lock is given up and an operation of the embedder runs; CLAIMED and LEAVING say whose
  * turn it is: only the call that made them so changes such a slot. Of a slot that is CLAIMED, LIVE,
  * LEAVING or PENDING the page reference is held, of a writable one the type reference, too (one of
- * MMIO: none). References are dropped in pv_flush(), after a flush of the real IOMMU that began when
- * the slot was PENDING; or in single.c, by a call that made its slot LEAVING, unmapped it, and
+ * MMIO: none). References are dropped in pv_flush(), after a flush of the real IOMMU that began
+ * when the slot was PENDING; or in single.c, by a call that made its slot LEAVING, unmapped it, and
  * flushed it itself.
  *
  * Locking. One lock an engine (base/lock.h), held for a step of one slot, or a few dozen, and never
  * while an operation of the embedder runs. What must outlive such a gap is counted: `users` of a VM
- * and of a context. A VM or context that is about to go says so (dying, closing), is not found by new
- * calls, and is freed when nobody uses it. So whatever happens inside an operation of the embedder
- * happens between two steps.
+ * and of a context. A VM or context that is about to go says so (dying, closing), is not found by
+ * new calls, and is freed when nobody uses it. So whatever happens inside an operation of the
+ * embedder happens between two steps.
  */
 #ifndef VIOMMU_PV_ENGINE_H
 #define VIOMMU_PV_ENGINE_H
@@ -417,8 +417,8 @@ int pv_run_map(struct pv_run *run);
 /*
  * Carries out a call that maps or unmaps one page of order 0, with no flag but DEFER; of its
  * structure no more is there than caller, operation, may_yield, and what came in. Without the lock.
- * Returns true, and *error is 0 or the negative status, `done` and `stopped` are written; false when
- * something is special about it, and nothing has been done.
+ * Returns true, and *error is 0 or the negative status, `done` and `stopped` are written; false
+ * when something is special about it, and nothing has been done.
  */
 bool pv_run_single(struct viommu_pv *pv, struct viommu_pv_call *call, int *error);
 

@@ -459,7 +459,8 @@ static void test_another_call_meanwhile(void **state)
     }
 }
 
-/* What was unmapped and flushed is gone; that the context is isolated by then is told all the same. */
+/* What was unmapped and flushed is gone; that the context is isolated by then is told all the
+   same. */
 static void test_isolated_meanwhile(void **state)
 {
     (void)state;

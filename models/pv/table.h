@@ -5,10 +5,10 @@
  * Tables of level 0 hold 512 slots for pages of order 0. In those above, an entry is the table
  * below it, or one slot of order 9 (in level 1) or 18 (in level 2). A table knows which of its
  * entries are there, and which of those are full: so the next slot and the next gap are found
- * without a search through what lies between, and an emptied table is freed. A few tables of level 0
- * stay when they become empty, unless there are many, and one more is kept for its memory: mapping
- * and unmapping a page again and again allocates nothing. The table of level 0 that was used last is
- * remembered. A slot takes one line of the CPU's caches.
+ * without a search through what lies between, and an emptied table is freed. A few tables of level
+ * 0 stay when they become empty, unless there are many, and one more is kept for its memory:
+ * mapping and unmapping a page again and again allocates nothing. The table of level 0 that was
+ * used last is remembered. A slot takes one line of the CPU's caches.
  *
  * The slot's other members are the engine's; the tree knows where it lies. All of it is under the
  * engine's lock; a slot stays where it is until it is removed.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The modes of the cache: a hostile one begins requests late, in order; a faithful one changes nothing. */
+/* The modes of the cache: a hostile one begins requests late, in order; a faithful one changes
+   nothing. */
 #include "virtio/test_virtio.h"
 
 #include "support/random.h"

@@ -114,8 +114,8 @@ void virtio_domains_drop(struct virtio *virtio)
 /* ---- endpoints ---- */
 
 /*
- * Takes an endpoint out of its domain, which goes with its last one. By then no section finds it any
- * more: one that begins after the domain was handed to the epoch does not hold it back.
+ * Takes an endpoint out of its domain, which goes with its last one. By then no section finds it
+ * any more: one that begins after the domain was handed to the epoch does not hold it back.
  */
 static void endpoint_leave(struct virtio *virtio, struct virtio_domain *domain,
                            struct requester *requester)
@@ -185,8 +185,9 @@ bool virtio_operation_need(struct virtio *virtio, struct virtio_operation **oper
 }
 
 /*
- * Whether it takes something away, or a mirror has to follow. Bypass may have been switched off just
- * now, and not everybody told of it: by the time they are, this endpoint would not be among them.
+ * Whether it takes something away, or a mirror has to follow. Bypass may have been switched off
+ * just now, and not everybody told of it: by the time they are, this endpoint would not be among
+ * them.
  */
 static bool attach_operates(const struct virtio *virtio, const struct virtio_domain *old,
                             const struct requester *requester)

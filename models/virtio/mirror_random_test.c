@@ -2,9 +2,9 @@
 /*
  * Random requests against mirrors that fail, take their time and are taken over, and memory that
  * comes and goes; with a model by brute force. The model carries each request out when it
- * completes, in order. When all is quiet, what each mirror holds is what the model says, page by page, and so
- * is what DMA finds; when a request completes and nothing else is under way, a mirror holds nothing
- * that it should not.
+ * completes, in order. When all is quiet, what each mirror holds is what the model says, page by
+ * page, and so is what DMA finds; when a request completes and nothing else is under way, a mirror
+ * holds nothing that it should not.
  */
 #include "virtio/test_mirror.h"
 

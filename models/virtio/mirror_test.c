@@ -716,7 +716,7 @@ static void test_no_memory(void **state)
     }
 }
 
-/* An UNMAP that mirrors follow is done, whatever allocation fails while nothing else is under way. */
+/* An UNMAP that mirrors follow is done, whatever allocation fails, when nothing else goes on. */
 static void test_unmap_without_memory(void **state)
 {
     bool failed = true;

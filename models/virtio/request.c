@@ -238,8 +238,8 @@ static size_t tail_at(const struct request *request)
 }
 
 /*
- * The used length counts from the beginning of `out`, and all that it counts has to be written: where
- * PROBE is refused there are zeroes, which are no property.
+ * The used length counts from the beginning of `out`, and all that it counts has to be written:
+ * where PROBE is refused there are zeroes, which are no property.
  */
 static void answer(struct request *request, uint8_t status)
 {

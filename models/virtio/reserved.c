@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Addresses that endpoints may not use: what is closed to a requester (device/reserved.h), which comes
- * of the IOVA space that its device is in, and the interrupt window.
+ * Addresses that endpoints may not use: what is closed to a requester (device/reserved.h), which
+ * comes of the IOVA space that its device is in, and the interrupt window.
  *
  * The specification has two subtypes of reserved regions. MSI is the interrupt window's alone: an
- * endpoint is to have one region of that subtype at most. Everything else is RESERVED: reservations of
- * all types that conflict with mappings, and what the limits of the space leave out of the input
+ * endpoint is to have one region of that subtype at most. Everything else is RESERVED: reservations
+ * of all types that conflict with mappings, and what the limits of the space leave out of the input
  * range. It has none for addresses that are always mapped one to one (VIOMMU_IOVA_DIRECT). They are
- * RESERVED as well: the guest cannot use them, and neither can the device through this IOMMU. Relaxable
- * ones are not told, and can be mapped.
+ * RESERVED as well: the guest cannot use them, and neither can the device through this IOMMU.
+ * Relaxable ones are not told, and can be mapped.
  *
  * A domain keeps what is closed to its endpoints together, counted (iova/cover.h): so whether a MAP
  * meets it is found in O(log n), and an endpoint that leaves gives back exactly what it brought.
@@ -116,8 +116,8 @@ static bool closes_more(const struct closed *old, const struct closed *closed)
 }
 
 /*
- * While mirrors try a change what comes is in the map already, and what goes is still there; an ATTACH
- * is judged once more when they have.
+ * While mirrors try a change what comes is in the map already, and what goes is still there; an
+ * ATTACH is judged once more when they have.
  */
 int virtio_closing(struct viommu *iommu, struct requester *requester, const struct closed *closed,
                    struct viommu_iova_side *holder)

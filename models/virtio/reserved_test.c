@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Devices in IOVA spaces: what is told, refused and followed, with several devices, and without memory. */
+/* Devices in IOVA spaces: what is told, refused and followed, with several devices, and without
+   memory. */
 #include "virtio/test_virtio.h"
 
 #include "base/alloc.h"

@@ -2,12 +2,12 @@
 /*
  * What devices ask for, and the cache does not know.
  *
- * The interrupt window and what is closed come first, whatever the endpoint is attached to; then the
- * endpoint's domain, or bypass; then the mapping and its permission.
+ * The interrupt window and what is closed come first, whatever the endpoint is attached to; then
+ * the endpoint's domain, or bypass; then the mapping and its permission.
  *
- * Nobody waits for a lock once the context is known: a request in bypass needs none, and another one
- * looks into the domain's mappings beside whoever changes them. What it finds is as good as if it
- * had been in the cache: who takes the mapping away waits for this section. But to put it there
+ * Nobody waits for a lock once the context is known: a request in bypass needs none, and another
+ * one looks into the domain's mappings beside whoever changes them. What it finds is as good as if
+ * it had been in the cache: who takes the mapping away waits for this section. But to put it there
  * takes the lock, and a look whether it is so still; where somebody has the lock the page is not
  * cached this time. All that is not found takes the lock, and is looked up again.
  */

@@ -56,7 +56,7 @@ struct virtio_domain {
     uint64_t serial;    /* of all that were ever made, from 1 */
     struct range_map closed; /* to its endpoints: a cover */
     size_t leaving;     /* mappings that are being taken away */
-    uint64_t drain;     /* the last that began after mappings went: then what is kept of them goes */
+    uint64_t drain; /* the last that began after mappings went: then what is kept of them goes */
 };
 
 /* Operations that may be under way at once; past it requests are turned away. */
@@ -104,7 +104,8 @@ struct virtio_trial {
 
 /*
  * What no request asked for: `bypass` changed, an attached endpoint has gone with its device or its
- * id, or addresses were closed to one in bypass mode. One operation at a time, begun again when more came meanwhile.
+ * id, or addresses were closed to one in bypass mode. One operation at a time, begun again when
+ * more came meanwhile.
  */
 struct virtio_unasked {
     struct virtio_operation operation;
@@ -307,8 +308,8 @@ void virtio_operation_pages(struct virtio *virtio, struct virtio_operation *oper
 /* What a requester reached is not what it reaches now. */
 void virtio_operation_endpoint(struct virtio *virtio, struct virtio_operation *operation,
                                struct requester *requester);
-/* The same for all that are not attached, because `bypass` changed; for windows of one that is gone;
-   for those in bypass mode, to one of which more is closed; for all of them. */
+/* The same for all that are not attached, because `bypass` changed; for windows of one that is
+   gone; for those in bypass mode, to one of which more is closed; for all of them. */
 void virtio_bypass_changed(struct virtio *virtio);
 void virtio_endpoint_gone(struct virtio *virtio);
 void virtio_bypass_closed(struct virtio *virtio);

@@ -407,7 +407,8 @@ static void test_windows(void **state)
     bed_fini(&bed);
 }
 
-/* A device that is pulled out, or gets another id, leaves its domain: as if it had been detached. */
+/* A device that is pulled out, or gets another id, leaves its domain: as if it had been
+   detached. */
 static void test_endpoint_gone(void **state)
 {
     (void)state;
@@ -540,8 +541,8 @@ static void leave_by_power(struct bed *bed)
 }
 
 /*
- * A section that begins just before a context is forgotten may go to its domain: the domain is handed
- * to the epoch after that, so that the section holds it back.
+ * A section that begins just before a context is forgotten may go to its domain: the domain is
+ * handed to the epoch after that, so that the section holds it back.
  */
 static void test_context_goes_before_its_domain(void **state)
 {

@@ -621,7 +621,8 @@ static void test_busy_queue(void **state)
 }
 
 /* A window that leads where it led is looked at, and not asked back, whatever was dropped. */
-static void check_kept(struct world *world, struct holder *holder, struct spec_descriptor descriptor)
+static void check_kept(struct world *world, struct holder *holder,
+                       struct spec_descriptor descriptor)
 {
     uint64_t kept = stats_of(world).windows_kept;
 

@@ -218,7 +218,8 @@ static void noise(void **state)
     header = good;
     header.size = HANDOVER_SIZE_MAX + 1;
     assert_int_equal(receive_raw(header, 4, NULL), -EPROTO);
-    header = (struct raw_header){"viommuHO", HANDOVER_VERSION, HANDOVER_REFUSAL, HANDOVER_TEXT_MAX + 1, 0, 0};
+    header = (struct raw_header){
+        "viommuHO", HANDOVER_VERSION, HANDOVER_REFUSAL, HANDOVER_TEXT_MAX + 1, 0, 0};
     assert_int_equal(receive_raw(header, 4, NULL), -EPROTO);
     header = (struct raw_header){"viommuHO", HANDOVER_VERSION, HANDOVER_READY, 0, 1, 0};
     assert_int_equal(receive_raw(header, 0, NULL), -EPROTO);

@@ -4,8 +4,8 @@
  *
  * States. *Stopped*: CC.EN and CSTS.RDY clear. *Enabled*: both set; there are queues. *Resetting*:
  * CC.EN clear, CSTS.RDY still set: the queues are gone, but workers still use memory of the guest.
- * When they have ended, or reset_ms have passed, the controller is stopped. *Failed*: CSTS.CFS; only
- * a reset leads out of it.
+ * When they have ended, or reset_ms have passed, the controller is stopped. *Failed*: CSTS.CFS;
+ * only a reset leads out of it.
  */
 #include "device.h"
 

@@ -13,9 +13,9 @@
  *
  * A *command* is an I/O command from its fetch to its completion; there is a fixed number of them.
  * It waits, with its memory known but not pinned, until one of a few places at the workers is free;
- * then it is pinned and at work. A reset makes a new *epoch*: commands of an older one that a worker
- * has begun are only unpinned when they end. Admin commands are done at once, except the deletion
- * of a queue, which waits for the queue's commands.
+ * then it is pinned and at work. A reset makes a new *epoch*: commands of an older one that a
+ * worker has begun are only unpinned when they end. Admin commands are done at once, except the
+ * deletion of a queue, which waits for the queue's commands.
  *
  * Room in completion queues is reserved when a command is fetched, so a completion always has room;
  * a command whose completion would have none is not fetched yet.

@@ -111,7 +111,8 @@ static int deallocate(int fd, const struct nvme_job *job)
     return 0;
 }
 
-/* How large a regular file is; UINT64_MAX for what does not grow when it is written past its end. */
+/* How large a regular file is; UINT64_MAX for what does not grow when it is written past its
+   end. */
 static int size_now(int fd, uint64_t *size)
 {
     struct stat status;

@@ -163,8 +163,8 @@ void relay_commands_settle(struct relay *relay)
     }
 }
 
-/* There will be no answer: one is given as by a device that is down. A reset waits for the far server
- * to be joined again. */
+/* There will be no answer: one is given as by a device that is down. A reset waits for the far
+ * server to be joined again. */
 static void answer_dead(struct relay *relay, struct relay_command *command)
 {
     const struct vfio_user_header *header = &command->header;

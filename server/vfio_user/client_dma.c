@@ -86,8 +86,8 @@ static int await_message(struct vfio_user_connection *connection, uint64_t deadl
     return ret < 0 ? ret : 0;
 }
 
-/* Is it the answer to this request, with exactly the data that was asked for? Returns 0, -EFAULT for
- * a refusal, or -EPROTO. */
+/* Is it the answer to this request, with exactly the data that was asked for? Returns 0, -EFAULT
+ * for a refusal, or -EPROTO. */
 static int check_answer(const struct vfio_user_header *asked,
                         const struct vfio_user_dma_access *access,
                         const struct vfio_user_message *message)

@@ -9,9 +9,9 @@
  * asked: it might answer only after the reply that it waits for, which waits for its answer.
  *
  * One request is under way at a time, and whoever asks waits for its end: for what time, the caller
- * says. An answer that is not exactly what was asked for, or does not come in time, ends it for good:
- * `error` is set, nothing is asked any more, and the client is to be given up. A request that the
- * client refuses is -EFAULT, and ends nothing.
+ * says. An answer that is not exactly what was asked for, or does not come in time, ends it for
+ * good: `error` is set, nothing is asked any more, and the client is to be given up. A request that
+ * the client refuses is -EFAULT, and ends nothing.
  *
  * Invariant: between requests no part of an answer has been taken in. One thread at a time.
  */
@@ -37,7 +37,8 @@ struct vfio_user_client_dma {
 
 /*
  * Makes a pair of sockets; *theirs is the client's end, the caller's to send and close. The client
- * takes transfer_max bytes in one message. Returns 0; -ENOTSUP if that is none; or a negative errno.
+ * takes transfer_max bytes in one message. Returns 0; -ENOTSUP if that is none; or a negative
+ * errno.
  */
 int vfio_user_client_dma_open(struct vfio_user_client_dma *dma, uint64_t transfer_max, int *theirs);
 
@@ -60,7 +61,8 @@ int vfio_user_client_dma_write(struct vfio_user_client_dma *dma, uint64_t addres
 int vfio_user_client_dma_post(struct vfio_user_client_dma *dma, uint64_t address, const void *data,
                               size_t size);
 
-/* Send on what a post left. Returns 0 or a negative errno, and then the client is to be given up. */
+/* Send on what a post left. Returns 0 or a negative errno, and then the client is to be given
+   up. */
 int vfio_user_client_dma_flush(struct vfio_user_client_dma *dma);
 
 #endif

@@ -4,9 +4,9 @@
  * another process. It is what lets an endpoint refuse overlapping maps and inexact unmaps before a
  * function hears of them.
  *
- * A sorted array of pointers to inclusive ranges: a client may have thousands, and change them all the
- * time, so what moves with a change is small. Invariant: ranges ascend and do not overlap; there are at
- * most VFIO_USER_MAX_DMA_REGIONS.
+ * A sorted array of pointers to inclusive ranges: a client may have thousands, and change them all
+ * the time, so what moves with a change is small. Invariant: ranges ascend and do not overlap;
+ * there are at most VFIO_USER_MAX_DMA_REGIONS.
  */
 #ifndef VIOMMU_SERVER_VFIO_USER_DMA_TABLE_H
 #define VIOMMU_SERVER_VFIO_USER_DMA_TABLE_H

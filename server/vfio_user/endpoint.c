@@ -403,7 +403,8 @@ static const struct command commands[] = {
     [VFIO_USER_DEVICE_RESET] = {0, handle_reset, true},
 };
 
-/* Carry out a command. Returns 0 with the reply filled in, ANSWERED_ELSEWHERE, or a negative errno. */
+/* Carry out a command. Returns 0 with the reply filled in, ANSWERED_ELSEWHERE, or a negative
+   errno. */
 static int handle_command(struct vfio_user_endpoint *endpoint, struct vfio_user_message *message,
                           struct reply *reply)
 {
@@ -453,8 +454,8 @@ static void complain(struct vfio_user_endpoint *endpoint, const struct vfio_user
     }
 }
 
-/* The client is to go, though nothing of its may come to be read: whoever watches the socket is woken,
- * and _ready says why. */
+/* The client is to go, though nothing of its may come to be read: whoever watches the socket is
+ * woken, and _ready says why. */
 static void give_up(struct vfio_user_endpoint *endpoint, int error)
 {
     if (endpoint->error == 0) {

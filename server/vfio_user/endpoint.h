@@ -9,8 +9,9 @@
  *
  * A command is checked completely before it acts. What is wrong with it becomes an error reply;
  * the connection is given up only when its framing is lost. Commands are handled in the order they
- * come, one at a time, and none blocks; an unmap that has to wait keeps back those after it, so that
- * a client cannot pile them up. Reply-type messages of the client (to our DMA_WRITE) are ignored.
+ * come, one at a time, and none blocks; an unmap that has to wait keeps back those after it, so
+ * that a client cannot pile them up. Reply-type messages of the client (to our DMA_WRITE) are
+ * ignored.
  *
  * What we ask of the client goes over its twin socket, if it has one (client_dma.h): there we wait
  * for answers, so a command may take as long as a DMA of the function does, which has its limit.
@@ -54,8 +55,8 @@ struct vfio_user_endpoint {
     bool told_no_twin;      /* people know that its memory cannot be reached by messages */
 };
 
-/* Map client memory, as a command does. fd is -1 without a file, and stays the caller's. Returns 0 or
- * a negative errno. */
+/* Map client memory, as a command does. fd is -1 without a file, and stays the caller's. Returns 0
+ * or a negative errno. */
 int vfio_user_endpoint_map(struct vfio_user_endpoint *endpoint, const struct pci_dma_region *region,
                            int fd);
 

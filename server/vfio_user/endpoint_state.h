@@ -20,8 +20,8 @@ void vfio_user_endpoint_save(struct vfio_user_endpoint *endpoint, struct save_wr
 
 /*
  * Makes an endpoint that goes on with the function, which is that of the one saved. Client memory
- * is mapped. Returns 0, or a negative errno: -EBADMSG when the state makes no sense. The endpoint is
- * then to be given up by _discard.
+ * is mapped. Returns 0, or a negative errno: -EBADMSG when the state makes no sense. The endpoint
+ * is then to be given up by _discard.
  */
 int vfio_user_endpoint_load(struct vfio_user_endpoint *endpoint, struct pci_function *function,
                             struct save_section *section, struct handover_fds *fds);

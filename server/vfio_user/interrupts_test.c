@@ -22,8 +22,8 @@
 
 static void irq_info(void **state)
 {
-    static const unsigned counts[VFIO_PCI_NUM_IRQS] = {1, RECORDER_VECTORS, RECORDER_MSIX_VECTORS, 0,
-                                                         0};
+    static const unsigned counts[VFIO_PCI_NUM_IRQS] = {1, RECORDER_VECTORS, RECORDER_MSIX_VECTORS,
+                                                       0, 0};
     struct vfio_irq_info info;
 
     (void)state;

@@ -2,12 +2,13 @@
 /*
  * A function that is in another process, as an endpoint sees it.
  *
- * The endpoint still keeps the connection, agrees on a version, and keeps the table of client memory
- * (which nobody here wants). Every other command is handed over as it came, its size checked; the
- * answer may come at once or later, from outside the endpoint's own calls, and in any order.
+ * The endpoint still keeps the connection, agrees on a version, and keeps the table of client
+ * memory (which nobody here wants). Every other command is handed over as it came, its size
+ * checked; the answer may come at once or later, from outside the endpoint's own calls, and in any
+ * order.
  *
- * Of a pci_function that has these, only the name and they count: configuration space, registers and
- * interrupts are the other process's.
+ * Of a pci_function that has these, only the name and they count: configuration space, registers
+ * and interrupts are the other process's.
  */
 #ifndef VIOMMU_SERVER_VFIO_USER_REMOTE_H
 #define VIOMMU_SERVER_VFIO_USER_REMOTE_H

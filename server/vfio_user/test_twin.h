@@ -3,8 +3,8 @@
  * The client's end of a twin socket, for tests: a thread that answers DMA_READ and DMA_WRITE from
  * memory of its own, rightly or in one of many wrong ways. Only for unit tests.
  *
- * Threads: `how` may be changed at any time, the rest is looked at after test_twin_stop, or while no
- * request is under way.
+ * Threads: `how` may be changed at any time, the rest is looked at after test_twin_stop, or while
+ * no request is under way.
  */
 #ifndef VIOMMU_SERVER_VFIO_USER_TEST_TWIN_H
 #define VIOMMU_SERVER_VFIO_USER_TEST_TWIN_H
@@ -57,8 +57,8 @@ struct test_twin {
 
 #define TEST_TWIN_WANTED "{\"capabilities\":{\"twin_socket\":{\"supported\":true}}}"
 
-/* Let a client say VERSION with this text. Returns the descriptor that came with the reply, or -1; it
- * comes where the reply says so. */
+/* Let a client say VERSION with this text. Returns the descriptor that came with the reply, or -1;
+ * it comes where the reply says so. */
 int test_twin_negotiate(struct test_client *client, const char *text);
 
 /* Take over the client's end. */

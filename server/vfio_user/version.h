@@ -28,8 +28,8 @@ enum {
     VFIO_USER_CAPABILITIES_ROOM = 256,
 };
 
-/* Our own text: we take maps_max regions at one time, and a descriptor of the twin socket goes along,
- * or not. Returns its size, which counts the NUL. */
+/* Our own text: we take maps_max regions at one time, and a descriptor of the twin socket goes
+ * along, or not. Returns its size, which counts the NUL. */
 size_t vfio_user_capabilities_text(char text[VFIO_USER_CAPABILITIES_ROOM], unsigned maps_max,
                                    bool twin_socket);
 

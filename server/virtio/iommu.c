@@ -37,8 +37,8 @@ static bool give_back(struct virtio_iommu *iommu, unsigned queue, uint16_t head,
     return ret == 0;
 }
 
-/* Remembers where the answer of a chain goes: the first bytes of what is writable. There are so many:
- * without room for an answer none is pending. */
+/* Remembers where the answer of a chain goes: the first bytes of what is writable. There are so
+ * many: without room for an answer none is pending. */
 static void remember(struct virtio_iommu *iommu, uint64_t token)
 {
     struct virtio_iommu_pending *pending = &iommu->pending[iommu->pending_count++];

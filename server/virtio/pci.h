@@ -18,9 +18,9 @@
  * a queue is broken (ring.h). The device touches memory only while it runs, and bus mastering is
  * on.
  *
- * Rings of this process (ring.h) have guest-physical addresses, and nobody translates them. Those of
- * a device that has them worked on *elsewhere* are only written down here: their addresses are the
- * device's own, behind an IOMMU. The driver has to accept ACCESS_PLATFORM for that.
+ * Rings of this process (ring.h) have guest-physical addresses, and nobody translates them. Those
+ * of a device that has them worked on *elsewhere* are only written down here: their addresses are
+ * the device's own, behind an IOMMU. The driver has to accept ACCESS_PLATFORM for that.
  *
  * Threads: the server's one thread.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A driver and a device on one virtqueue, on two threads that sleep when they have nothing to do: no
- * notification and no interrupt is lost, whether they are asked for by flag or by event index.
+ * A driver and a device on one virtqueue, on two threads that sleep when they have nothing to do:
+ * no notification and no interrupt is lost, whether they are asked for by flag or by event index.
  *
  * The driver offers some chains, wakes the device if that has asked for it, and takes back what
  * has come. The device carries out a few at a time, as iommu.c does, and wakes the driver if that

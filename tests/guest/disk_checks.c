@@ -251,7 +251,8 @@ static void check_refusals(struct disk *disk, uint8_t *data)
     status = disk_admin(disk, &log_page);
     check_status(status, status == STATUS_INVALID_FIELD ? status : STATUS_INVALID_LOG_PAGE,
                  "an unknown log page");
-    check_status(disk_admin(disk, &queue), STATUS_INVALID_QUEUE, "delete a queue that is not there");
+    check_status(disk_admin(disk, &queue), STATUS_INVALID_QUEUE,
+                 "delete a queue that is not there");
     check_status(disk_admin(disk, &feature), STATUS_INVALID_FIELD, "an unknown feature");
     check_status(disk_io(disk, &beyond), STATUS_OUT_OF_RANGE, "read past the end");
     over.cdw10 = (uint32_t)end - 1;

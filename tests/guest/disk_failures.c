@@ -41,9 +41,10 @@ static double seconds_since(const struct timespec *began)
 static void end_load(struct load *load, bool lost, const char *what)
 {
     load_end(load);
-    check(lost || !load->wrong, "%s: no read brought something else; %u calls done, %u failed (%s), the "
-          "slowest took %u ms", what, load->done, load->failed, strerror(load->error),
-          load->slowest_ms);
+    check(lost || !load->wrong,
+          "%s: no read brought something else; %u calls done, %u failed (%s), the "
+          "slowest took %u ms",
+          what, load->done, load->failed, strerror(load->error), load->slowest_ms);
 }
 
 /* Everything works again: that is, after a reset of the controller if it takes one. */
@@ -146,8 +147,10 @@ static void check_held(struct disk *disk, const struct disk_plan *plan)
     error = reset_until_it_works(disk);
     if (error) {
         end_load(&load, false, what);
-        check(disk_revive(disk), "%s: they end; the kernel had given the disk up (%s), and finds it "
-              "again", what, strerror(-error));
+        check(disk_revive(disk),
+              "%s: they end; the kernel had given the disk up (%s), and finds it "
+              "again",
+              what, strerror(-error));
         if (!load_begin(&load, disk, LOAD_MIXED, plan->threads)) {
             return;
         }

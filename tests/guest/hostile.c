@@ -2,9 +2,9 @@
 /*
  * hostile.c - a device whose process tries to reach everything.  See device_checks.h.
  *
- * The process is hostile_far.py, which worked as an edu until now.  The harness outside (init_ask())
- * lets it ask for memory everywhere, and to write there; that this machine still runs, and a large
- * piece of its memory is as it was, is the check here.
+ * The process is hostile_far.py, which worked as an edu until now.  The harness outside
+ * (init_ask()) lets it ask for memory everywhere, and to write there; that this machine still runs,
+ * and a large piece of its memory is as it was, is the check here.
  */
 #include <string.h>
 

@@ -8,8 +8,8 @@
  * "Stray": a fault that no check asked for.
  *
  * The driver's own rate limit lets three faults into the log in five seconds, or ten
- * (virtio-iommu); of others only the fault interrupt can be counted.  So a check says before its DMA
- * that it will be refused, and afterwards waits for the line, or for the interrupt.  One thread
+ * (virtio-iommu); of others only the fault interrupt can be counted.  So a check says before its
+ * DMA that it will be refused, and afterwards waits for the line, or for the interrupt.  One thread
  * only.
  */
 #ifndef VIOMMU_GUEST_KMSG_H

@@ -60,7 +60,8 @@ static void check_asked(const struct edu *edu, bool iommufd)
     }
     apart = answer.count > 1;
     for (size_t i = 0; i < answer.count; i++) {
-        apart = apart && (answer.ranges[i].last < 0xfee00000 || answer.ranges[i].first > 0xfeefffff);
+        apart =
+            apart && (answer.ranges[i].last < 0xfee00000 || answer.ranges[i].first > 0xfeefffff);
     }
     check(said && apart, "%s: %zu ranges can be mapped, the interrupt range is in none", answer.who,
           answer.count);

@@ -2,8 +2,8 @@
 /*
  * net.h - a network interface of the guest's kernel, and frames that are to come back from it.
  *
- * Every frame has a number, and its length and bytes follow from that: so one that was lost, changed
- * or returned twice is seen.  Functions are of one thread.
+ * Every frame has a number, and its length and bytes follow from that: so one that was lost,
+ * changed or returned twice is seen.  Functions are of one thread.
  */
 #ifndef VIOMMU_GUEST_NET_H
 #define VIOMMU_GUEST_NET_H
@@ -47,9 +47,9 @@ struct net_echo {
 };
 
 /*
- * Send frames, and wait for each to come back; those that do not are sent again where `lossy`.  Ends
- * when all are back, or when none has come for some seconds.  Returns whether all came back, once
- * each unless lossy, and unchanged.
+ * Send frames, and wait for each to come back; those that do not are sent again where `lossy`. 
+ * Ends when all are back, or when none has come for some seconds.  Returns whether all came back,
+ * once each unless lossy, and unchanged.
  */
 bool net_echo(const struct net *net, unsigned frames, bool lossy, struct net_echo *echo);
 

@@ -5,7 +5,8 @@
  * Random pins, releases, invalidations of every kind, removals of memory, sections, time, devices
  * that go and come. The rule keeps, for every operation, the set of windows that it has to wait
  * for, and looks at all of it after every step: which wait descriptors were written, who was asked,
- * who was not, since it leads where it led, who was too late, what is denied, whether memory is gone.
+ * who was not, since it leads where it led, who was too late, what is denied, whether memory is
+ * gone.
  *
  * Two domains of eight pages and one large page; two devices, the first with an alias in the other
  * domain. Page-selective invalidations drop their pages twice while a section is open, so what is
@@ -518,8 +519,9 @@ static void remap(struct model *model)
     struct random *random = &model->random;
     unsigned domain = random_below(random, 2);
     unsigned page = random_below(random, PAGES);
-    uint64_t gpa = random_percent(random, 30) ? EXTRA + random_below(random, EXTRA_PAGES) * GUEST_PAGE
-                                              : (1 + random_below(random, 60)) * GUEST_PAGE;
+    uint64_t gpa = random_percent(random, 30)
+                       ? EXTRA + random_below(random, EXTRA_PAGES) * GUEST_PAGE
+                       : (1 + random_below(random, 60)) * GUEST_PAGE;
 
     if (model->count == OPERATIONS) {
         return;

@@ -70,7 +70,8 @@ enum {
 #define F_PROTOCOL_FEATURES (UINT64_C(1) << 30)
 #define F_VERSION_1         (UINT64_C(1) << 32)
 #define F_ACCESS_PLATFORM   (UINT64_C(1) << 33)
-#define FEATURES            (F_MRG_RXBUF | F_INDIRECT | F_PROTOCOL_FEATURES | F_VERSION_1 | F_ACCESS_PLATFORM)
+#define FEATURES                                                                                   \
+    (F_MRG_RXBUF | F_INDIRECT | F_PROTOCOL_FEATURES | F_VERSION_1 | F_ACCESS_PLATFORM)
 /* REPLY_ACK, and the back-end's own requests. */
 #define PROTOCOL_FEATURES (UINT64_C(1) << 3 | UINT64_C(1) << 5)
 

@@ -70,7 +70,8 @@ static inline void support_feed_fds(void)
     support_limit_fds(0);
 }
 
-/* Sends bytes, with descriptors at the first of them, without waiting. Returns what sendmsg does. */
+/* Sends bytes, with descriptors at the first of them, without waiting. Returns what sendmsg
+   does. */
 static inline ssize_t support_send_fds(int fd, const void *data, size_t size, const int *fds,
                                        unsigned n_fds)
 {

@@ -2,11 +2,11 @@
 /*
  * Everything at once: processors of a guest that write registers against each other, a queue that
  * is filled, turned off and on, DMA, devices that come and go and answer late, memory that comes
- * and goes, windows that are pinned, asked back and left behind by their device, two threads that do
- * the unit's work, resets, states that are saved; and all that in each cache mode. Nothing sensible
- * can be expected, but that nothing crashes, hangs or races, that no holder is called about a window
- * that it has released, that afterwards, after a reset, the unit works, and that every state is one
- * that another instance can go on from.
+ * and goes, windows that are pinned, asked back and left behind by their device, two threads that
+ * do the unit's work, resets, states that are saved; and all that in each cache mode. Nothing
+ * sensible can be expected, but that nothing crashes, hangs or races, that no holder is called
+ * about a window that it has released, that afterwards, after a reset, the unit works, and that
+ * every state is one that another instance can go on from.
  *
  * What the DMA threads reach is theirs alone: each has a page. Tables and queue change by atomic
  * stores.
@@ -504,12 +504,13 @@ static void run(enum viommu_cache_mode mode)
     crew_stop(&storm.crew);
     check_works(&storm);
     guest_ok(viommu_stats_get(storm.guest.iommu, &stats, sizeof(stats)), "statistics");
-    printf("storm: %llu accesses, %llu refused, %llu waits, %llu queue errors, %llu timed out, %llu "
-           "states, %llu windows, %llu asked back\n",
-           (unsigned long long)storm.done, (unsigned long long)stats.refused,
-           (unsigned long long)stats.waits_completed, (unsigned long long)stats.queue_errors,
-           (unsigned long long)stats.acks_timed_out, (unsigned long long)storm.saved,
-           (unsigned long long)storm.pinned, (unsigned long long)storm.revoked);
+    printf(
+        "storm: %llu accesses, %llu refused, %llu waits, %llu queue errors, %llu timed out, %llu "
+        "states, %llu windows, %llu asked back\n",
+        (unsigned long long)storm.done, (unsigned long long)stats.refused,
+        (unsigned long long)stats.waits_completed, (unsigned long long)stats.queue_errors,
+        (unsigned long long)stats.acks_timed_out, (unsigned long long)storm.saved,
+        (unsigned long long)storm.pinned, (unsigned long long)storm.revoked);
     if (!storm.done || !storm.pinned || !storm.revoked) {
         guest_die("no access was done, or nothing pinned and asked back: the test shows nothing");
     }

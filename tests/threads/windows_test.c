@@ -4,10 +4,10 @@
  * or the memory it lies in is reported gone.
  *
  * Device threads pin windows, of a page or of several, use them, lend them to a finisher (another
- * thread, as a kernel that carries a transfer out), and release them: soon, when they are asked, or,
- * now and then, too late; then `fence` stops them. A guest's driver unmaps a page, invalidates,
- * waits, and uses the page for itself: fills it with a poison, and looks whether anybody touches it.
- * It also takes a slot of memory away, and does the same with that when it is gone.
+ * thread, as a kernel that carries a transfer out), and release them: soon, when they are asked,
+ * or, now and then, too late; then `fence` stops them. A guest's driver unmaps a page, invalidates,
+ * waits, and uses the page for itself: fills it with a poison, and looks whether anybody touches
+ * it. It also takes a slot of memory away, and does the same with that when it is gone.
  *
  * Each window is of a part of the pages that no other one has, which its holder writes and reads by
  * ordinary instructions: whatever the library leaves unordered is a data race that ThreadSanitizer

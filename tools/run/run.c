@@ -311,8 +311,8 @@ static void run_fini(struct run *run)
 }
 
 /*
- * Reads a line into room for LINE_BYTES. Returns its length with the line's end, 0 at the end of the
- * file or where it cannot be read, LINE_BYTES where it is longer: something that is no scenario
+ * Reads a line into room for LINE_BYTES. Returns its length with the line's end, 0 at the end of
+ * the file or where it cannot be read, LINE_BYTES where it is longer: something that is no scenario
  * would be read until memory is used up.
  */
 static size_t read_line(FILE *file, char *text)
@@ -499,8 +499,8 @@ int viommu_tool_run(int argc, char **argv)
         {"json", 'j', NULL, 0, "print one JSON object a line", 0},
         {"quiet", 'q', NULL, 0, "print mismatches only", 0},
         {"list-operations", OPTION_LIST, NULL, 0, "print the names of all operations", 0},
-        {"trace", OPTION_TRACE, "TRACE", 0, "write down, as lines of JSON, what the first unit does",
-         0},
+        {"trace", OPTION_TRACE, "TRACE", 0,
+         "write down, as lines of JSON, what the first unit does", 0},
         {"replay", OPTION_REPLAY, NULL, 0,
          "each FILE is a trace: a unit does again what the guest asked for, and is compared", 0},
         {0},

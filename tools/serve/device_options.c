@@ -57,7 +57,8 @@ static void list_keys(struct parse *parse, const struct serve_key *keys)
 
 static bool say_kinds(struct parse *parse, const char *name)
 {
-    int n = snprintf(parse->wrong, parse->wrong_size, "'%s' is no kind of device; there are:", name);
+    int n =
+        snprintf(parse->wrong, parse->wrong_size, "'%s' is no kind of device; there are:", name);
 
     for (unsigned i = 0; serve_kind_at(i) && n > 0 && (size_t)n < parse->wrong_size; i++) {
         n += snprintf(parse->wrong + n, parse->wrong_size - (size_t)n, " %s",

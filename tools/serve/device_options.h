@@ -2,9 +2,9 @@
 /*
  * One device of `viommu serve`'s command line: KIND[:WHERE],key=value,...
  *
- * WHERE is the socket of another process that the device is in, for kinds that are such (kind.h), and
- * only for these. Each kind lists the keys that it takes; at, where the guest sees the device, and
- * socket are every kind's. A value, and WHERE, ends at a comma, so none can have one in it.
+ * WHERE is the socket of another process that the device is in, for kinds that are such (kind.h),
+ * and only for these. Each kind lists the keys that it takes; at, where the guest sees the device,
+ * and socket are every kind's. A value, and WHERE, ends at a comma, so none can have one in it.
  */
 #ifndef VIOMMU_TOOLS_SERVE_DEVICE_OPTIONS_H
 #define VIOMMU_TOOLS_SERVE_DEVICE_OPTIONS_H

@@ -57,8 +57,8 @@ static void test_what_is_said(void **state)
     char wrong[256];
 
     (void)state;
-    assert_true(serve_device_options_parse(&device, "near,readonly,file=a:b,socket=s,at=05.1", wrong,
-                                           sizeof(wrong)));
+    assert_true(serve_device_options_parse(&device, "near,readonly,file=a:b,socket=s,at=05.1",
+                                           wrong, sizeof(wrong)));
     assert_ptr_equal(device.kind, &kinds[0]);
     assert_null(device.far);
     assert_true(device.nvme.read_only);

@@ -2,8 +2,8 @@
 /*
  * How a service is handed to another process, from the side that gives it away.
  *
- * Three states: waiting for a successor; listening to one that has connected, for a short time; and,
- * once it has said what it wants, pausing: the service takes nothing in, and what is under way
+ * Three states: waiting for a successor; listening to one that has connected, for a short time;
+ * and, once it has said what it wants, pausing: the service takes nothing in, and what is under way
  * ends, for HANDOVER_PATIENCE_MS at most. Then, in one go, all is saved, sent and acknowledged
  * (server/handover/channel.h). Whatever goes wrong before the last word leads back to waiting, and
  * the service goes on.

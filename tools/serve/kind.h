@@ -26,7 +26,8 @@ struct serve_key {
 
 struct serve_kind {
     const char *name;
-    /* It is in another process: whose socket has to follow the kind's name, for messages; else NULL. */
+    /* It is in another process: whose socket has to follow the kind's name, for messages; else
+       NULL. */
     const char *far;
     bool needs_unit;              /* it makes no sense without one */
     const struct serve_key *keys; /* up to one without name */

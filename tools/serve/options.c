@@ -46,11 +46,13 @@ enum option_key {
 
 static const char help_text[] =
     "Serve a VT-d unit or a virtio-iommu, and devices behind it, each on its own Unix socket, to a "
-    "virtual machine monitor that speaks vfio-user (QEMU 10.1 or later). Or devices alone, without a "
+    "virtual machine monitor that speaks vfio-user (QEMU 10.1 or later). Or devices alone, without "
+    "a "
     "unit."
     "\v"
     "Devices, after --device. Every kind takes at=[BUS:]DEV.FN, its requester id, and "
-    "socket=PATH. A value ends at a comma. A kind that is in another process is followed by a colon and "
+    "socket=PATH. A value ends at a comma. A kind that is in another process is followed by a "
+    "colon and "
     "that one's socket.\n"
     "\n"
     "  edu       1234:11e8, a device for driver writers\n"
@@ -123,7 +125,8 @@ static const char help_text[] =
     "    -device '{\"driver\":\"vfio-user-pci\",\"addr\":\"05.0\",\n"
     "      \"socket\":{\"type\":\"unix\",\"path\":\"edu.sock\"}}'\n"
     "\n"
-    "The guest's kernel needs the driver (Debian's, from 6.12 on, has it as a module, virtio_iommu), "
+    "The guest's kernel needs the driver (Debian's, from 6.12 on, has it as a module, "
+    "virtio_iommu), "
     "before it looks at the devices behind.\n"
     "\n"
     "Exit status: 0 it was ended, or another process has taken over; 1 something failed; 2 wrong "
@@ -134,19 +137,23 @@ static const struct argp_option options[] = {
     {"virtio", OPTION_VIRTIO, "SOCKET", 0, "Serve a virtio-iommu here, instead", 1},
     {"iommu", OPTION_IOMMU, "vtd|virtio|none", 0,
      "What stands between devices and memory, where --vtd or --virtio does not say it; with none, "
-     "device addresses are guest-physical, and no option of a unit makes sense", 1},
+     "device addresses are guest-physical, and no option of a unit makes sense",
+     1},
     {"device", OPTION_DEVICE, "KIND[:SOCKET],KEY=VALUE,...", 0,
      "Serve a device of this kind (see below); may be given several times", 1},
     {"isolate", OPTION_ISOLATE, NULL, 0,
-     "Give no other process memory of the guest: each vfio-user device has the key isolate, and what "
-     "works in that memory by itself is refused", 1},
+     "Give no other process memory of the guest: each vfio-user device has the key isolate, and "
+     "what "
+     "works in that memory by itself is refused",
+     1},
     {"trace", OPTION_TRACE, "FILE", 0,
      "Write into FILE, a JSON line each, what the unit does; `viommu run --replay` reads it", 1},
     {"handover", OPTION_HANDOVER, "SOCKET", 0,
      "Let a successor, which is another `viommu serve` of the same user, take over here", 1},
     {"takeover", OPTION_TAKEOVER, "SOCKET", 0,
      "Take over from the server that offers it there: all other options, but --handover and "
-     "--trace, are those of that server", 1},
+     "--trace, are those of that server",
+     1},
     {NULL, 0, NULL, 0, "Of both:", 2},
     {"width", OPTION_WIDTH, "BITS", 0,
      "Widest device address (48): 39, 48 or 57; of the virtio-iommu 32 to 64", 2},
@@ -155,12 +162,15 @@ static const struct argp_option options[] = {
     {"iotlb-entries", OPTION_IOTLB, "N", 0,
      "Entries of the translation cache, a power of two from 256 to 16m (16k)", 2},
     {"ack-timeout", OPTION_ACK_TIMEOUT, "MS", 0,
-     "How long a mirror, another process, or a device that has memory pinned may keep an invalidation "
-     "waiting before it is cut off: 10 to 60000 (500)", 2},
+     "How long a mirror, another process, or a device that has memory pinned may keep an "
+     "invalidation "
+     "waiting before it is cut off: 10 to 60000 (500)",
+     2},
     {"cache-mode", OPTION_CACHE_MODE, "MODE[,quota=N][,seed=N]", 0,
      "For tests of drivers: a faithful cache keeps all until the guest invalidates it, up to a "
      "quota of pages (64k); a hostile one loses things and invalidates late, by a seed (0). Normal "
-     "otherwise", 2},
+     "otherwise",
+     2},
     {NULL, 0, NULL, 0, "Of VT-d:", 3},
     {"caching-mode", OPTION_CACHING_MODE, NULL, 0, "The guest must invalidate when it maps, too",
      3},
@@ -174,7 +184,8 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Of the virtio-iommu:", 4},
     {"bypass", OPTION_BYPASS, "on|off", 0,
      "Whether devices reach memory one to one while the guest has not attached them, after a reset "
-     "of the machine (on)", 4},
+     "of the machine (on)",
+     4},
     {"page-sizes", OPTION_PAGE_SIZES, "SIZE:...", 0,
      "Sizes of pages; mappings are of the least, 4k to 1g, the others are hints (4k:2m:1g)", 4},
     {"domains-max", OPTION_DOMAINS, "N", 0, "Domains that a guest may make (64k)", 4},
@@ -299,8 +310,9 @@ static void check_device(const struct serve_options *request,
         argp_error(state, "--device: edu: mirror needs --caching-mode");
     }
     if (kind == &serve_kind_vfio_user && !device->vfio_user.isolate && !mirrors) {
-        argp_error(state, "--device: vfio-user needs --caching-mode (or isolate), for the far server "
-                          "has to hear of what the guest maps");
+        argp_error(state,
+                   "--device: vfio-user needs --caching-mode (or isolate), for the far server "
+                   "has to hear of what the guest maps");
     }
     if (device->far) {
         check_far(request, device, state);

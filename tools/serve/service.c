@@ -273,7 +273,8 @@ static int open_device(struct service *service, const struct serve_device_option
     service_connect(service, served);
     ret = port_open(&served->port, &service->loop, served->function, options->socket);
     if (ret < 0) {
-        server_log("cannot serve %s on %s: %s", served->name, options->socket, service_socket_error(ret));
+        server_log("cannot serve %s on %s: %s", served->name, options->socket,
+                   service_socket_error(ret));
         if (served->kind->close(served) == 0) {
             leave_place(served);
         }

@@ -56,7 +56,7 @@ struct service {
     const struct serve_options *options;
     struct loop loop;
     int folder; /* what names in the options are relative to */
-    struct unit *unit; /* of the next, or NULL: then what follows, up to the devices, is not there */
+    struct unit *unit; /* of the next, or NULL: what follows, up to the devices, is not there */
     union {
         struct vtd_function vtd;
         struct virtio_iommu virtio;

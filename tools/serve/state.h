@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A whole service as saved state: what was asked for, its ports with their clients, its devices, the
- * unit.
+ * A whole service as saved state: what was asked for, its ports with their clients, its devices,
+ * the unit.
  *
  * Sections, in the order in which they are loaded (lib/save/stream.h has the frame):
  *   SERVICE  the options, and the folder that names in them are relative to

@@ -94,7 +94,8 @@ static int ask_for_state(int fd, struct handover_message *message)
     return ret < 0 ? ret : expect(fd, HANDOVER_STATE, message, handover_deadline(STATE_MS));
 }
 
-/* Everything is loaded. Whether we are to serve is the other one's to say, however long it takes. */
+/* Everything is loaded. Whether we are to serve is the other one's to say, however long it
+   takes. */
 static int ask_for_word(int fd)
 {
     struct handover_message message;

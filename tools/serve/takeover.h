@@ -8,8 +8,8 @@ struct service;
 
 /*
  * Takes over from the server at options->takeover. Afterwards *options are those of that service,
- * but for the handover, and this process serves. Returns 0, or a negative errno after saying what is
- * wrong: the other server goes on, and this process ends without touching anything.
+ * but for the handover, and this process serves. Returns 0, or a negative errno after saying what
+ * is wrong: the other server goes on, and this process ends without touching anything.
  */
 int takeover_run(struct service *service, struct serve_options *options);
 

@@ -22,7 +22,8 @@ struct serve_trace {
 
 /*
  * From here on the unit, which has been started, is traced into the file that the options name.
- * These, like the trace, must stay where they are until close. Returns 0, or a negative errno after saying what went wrong.
+ * These, like the trace, must stay where they are until close. Returns 0, or a negative errno after
+ * saying what went wrong.
  */
 int serve_trace_open(struct serve_trace *trace, struct loop *loop, struct viommu *iommu,
                      const struct serve_options *options);
