@@ -590,6 +590,9 @@ static __attribute__((noinline)) int whole(struct viommu_pv *pv, struct viommu_p
 
     begin(call);
     malformed = read ? decode(pv, call, read, in, in_size, out_size) : 0;
+    if (!malformed && (call->operation == VIOMMU_PV_MAP || call->operation == VIOMMU_PV_UNMAP)) {
+        call->stopped = call->in.map.device_frame; /* if it is refused as a whole */
+    }
     pv_lock(pv);
     caller = pv_vm_find(pv, call->caller);
     if (caller && read && !malformed) {

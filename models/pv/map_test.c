@@ -735,9 +735,32 @@ static void test_an_unmap_that_must_not_go_on(void **state)
     world_end(world);
 }
 
+/* A call that may not be made at all stopped at its first page, however many it is about. */
+static void test_where_a_refused_call_stopped(void **state)
+{
+    struct world *world = begin(&defaults);
+    struct viommu_pv_answer answer;
+
+    (void)state;
+    world->refuse_call = 1u << VIOMMU_PV_MAP | 1u << VIOMMU_PV_UNMAP;
+    for (uint64_t count = 1; count <= 3; count++) {
+        struct world_range range = many(one(5, 15, RW), count);
+
+        assert_int_equal(world_ranged(world, 0, VIOMMU_PV_MAP, &range, &answer), VIOMMU_PV_EPERM);
+        assert_int_equal(answer.done, 0);
+        assert_int_equal(answer.stopped, 15);
+        range.flags = VIOMMU_PV_DEFER;
+        assert_int_equal(world_ranged(world, 0, VIOMMU_PV_UNMAP, &range, &answer), VIOMMU_PV_EPERM);
+        assert_int_equal(answer.stopped, 15);
+    }
+    world->refuse_call = 0;
+    world_end(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_where_a_refused_call_stopped),
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_page_states),

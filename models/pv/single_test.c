@@ -224,7 +224,18 @@ static void is_unmapped_later(struct world *world)
     (void)world_do_unmap(world, 0, page(VIOMMU_PV_DEFER));
 }
 
+static void may_not_call(struct world *world)
+{
+    world->refuse_call = 1u << VIOMMU_PV_MAP | 1u << VIOMMU_PV_UNMAP;
+}
+
+static void may_not_use(struct world *world)
+{
+    world->refuse_use[0] |= 1u << 1;
+}
+
 static void (*const all[])(struct world *world) = {
+    may_not_call,     may_not_use,
     nothing,          mapper_dies,
     owner_dies,       is_to_be_removed,
     is_revoked,       becomes_read_only,
