@@ -301,7 +301,8 @@ static int revoke_page(struct viommu_pv *pv, struct pv_vm *vm, uint64_t frame)
     it->busy = true;
     error = revoke(pv, vm, &it->walk, &of_frame, &it->retry, resumed);
     it->busy = false;
-    if (error == 0 || it == &own) {
+    /* Of a page that has been settled meanwhile nothing is left to go on with. */
+    if (error == 0 || it == &own || !pv_vm_leaving(vm, frame, frame)) {
         revoking_end(vm, it);
     }
     return error;
@@ -358,9 +359,9 @@ int viommu_pv_page_settle(struct viommu_pv *pv, uint32_t id, uint64_t frame)
         error = range_set_subtract(&vm->leaving, frame, frame);
     }
     if (!error) {
-        struct pv_revoking *it = revoking_find(vm, frame);
+        struct pv_revoking *it;
 
-        if (it) {
+        while ((it = revoking_find(vm, frame))) { /* several, where calls were made inside others */
             revoking_end(vm, it);
         }
         vm->users++;

@@ -390,9 +390,50 @@ static void test_aliases_go_while_their_owner_dies(void **state)
     }
 }
 
+static void settle_inside(struct world *world)
+{
+    (void)viommu_pv_page_settle(world->pv, 0, 3);
+}
+
+static void revoke_inside(struct world *world)
+{
+    (void)viommu_pv_page_revoke(world->pv, 0, 3);
+}
+
+/* A page that was settled is not gone on with, whatever happened inside what. */
+static void test_nothing_is_remembered_of_what_was_settled(void **state)
+{
+    static void (*const inside[])(struct world * world) = {settle_inside, revoke_inside};
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned long n = 1; n < 12; n++) {
+            struct world *world = begin(&defaults);
+            const struct pv_vm *vm;
+
+            assert_int_equal(world_do_map(world, 1, pages(0, 3, 3, 1)), VIOMMU_PV_OK);
+            assert_int_equal(world_do_map(world, 2, pages(0, 3, 3, 1)), VIOMMU_PV_OK);
+            assert_int_equal(viommu_pv_page_remove(world->pv, 0, 3), VIOMMU_PENDING);
+            world->yield_every = 1;
+            world->intrude = inside[i];
+            world->intrude_at = world->steps + n;
+            (void)viommu_pv_page_revoke(world->pv, 0, 3);
+            (void)viommu_pv_page_settle(world->pv, 0, 3);
+            vm = pv_vm_find(world->pv, 0);
+            assert_null(vm->index.walks);
+            for (unsigned at = 0; at < PV_REVOKING; at++) {
+                assert_false(vm->revoking[at].there);
+            }
+            world_check(world);
+            world_end(world);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nothing_is_remembered_of_what_was_settled),
         cmocka_unit_test(test_give_back),
         cmocka_unit_test(test_who_may_acknowledge),
         cmocka_unit_test(test_revoke),
