@@ -369,9 +369,10 @@ void pv_index_prefetch(const struct pv_index *index, uint64_t frame)
 
     if (index->chains) {
         block = *head(index, chain_of(index, key_of(frame, 0), 0));
-        __builtin_prefetch(block, 1);
-        __builtin_prefetch((char *)block + offsetof(struct pv_block, pages) +
-                               (frame & (BLOCK - 1)) * sizeof(block->pages[0]), 1);
+        if (block) {
+            __builtin_prefetch(block, 1);
+            __builtin_prefetch(&block->pages[frame & (BLOCK - 1)], 1);
+        }
     }
 }
 
