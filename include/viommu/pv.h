@@ -305,6 +305,10 @@ struct viommu_pv_memory {
  */
 int viommu_pv_backend_create(const struct viommu_subscription *what,
                              struct viommu_pv_backend **out);
+/*
+ * Nobody is in any of these functions, nor comes to one later: viommu_pv_backend_complete() of an
+ * answer that nobody waited for any longer is the caller's to keep away. NULL is accepted.
+ */
 void viommu_pv_backend_destroy(struct viommu_pv_backend *backend);
 
 /* How long an answer that comes later is waited for: 10,000 ms, if nobody says otherwise. */
@@ -352,7 +356,8 @@ int viommu_pv_backend_isolate(struct viommu_pv_backend *backend);
 /*
  * For a caller that knows better: whoever the mappings were given to is no more (the process of a
  * vfio-user server has ended, a VFIO container was closed). Nothing of them can be reached; it is
- * as after an isolation that succeeded.
+ * as after an isolation that succeeded. One call at a time a backend, as above: not from another
+ * thread while one of those waits.
  */
 void viommu_pv_backend_gone(struct viommu_pv_backend *backend);
 

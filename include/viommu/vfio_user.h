@@ -63,7 +63,8 @@ struct viommu_vfio_user_config {
     /*
      * Who hears how a change of the subscription ended that was PENDING, where that is not the
      * device's IOMMU: viommu_pv_backend_complete() say (viommu/pv.h). Of a mapping that the
-     * connection's end left without an answer the status is -EIO: it may have been made.
+     * connection's end left without an answer the status is -EIO: it may have been made. Nobody
+     * hears of what viommu_vfio_user_destroy() leaves without an answer.
      */
     void (*answered)(void *opaque, uint64_t token, int status);
     void *opaque;
