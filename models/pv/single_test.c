@@ -489,9 +489,49 @@ static void test_isolated_meanwhile(void **state)
     }
 }
 
+static int removed;
+
+static void is_removed(struct world *world)
+{
+    removed = viommu_pv_page_remove(world->pv, 1, FRAME);
+}
+
+/* A page is not free before its last reference has been dropped, whatever it was taken for. */
+static void test_not_free_while_it_is_dropped(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        struct world *world = begin();
+        bool mapped = i < 2;
+
+        if (mapped) {
+            assert_int_equal(world_do_map(world, 0, page(0)), VIOMMU_PV_OK);
+        } else {
+            world->fail_at = world->steps + 6; /* the real mapping */
+        }
+        happens.what = is_removed;
+        happens.in = (mapped ? 4 : 7) + i % 2; /* type, page */
+        removed = 0;
+        if (mapped) {
+            assert_int_equal(world_do_unmap(world, 0, page(0)), VIOMMU_PV_OK);
+        } else {
+            assert_int_equal(world_do_map(world, 0, page(0)), VIOMMU_PV_ENOSPC);
+        }
+        world->fail_at = 0;
+        assert_int_equal(happens.in, 0);
+        assert_int_equal(removed, VIOMMU_PENDING);
+        assert_int_equal(viommu_pv_page_remove(world->pv, 1, FRAME), 0);
+        assert_int_equal(world->pages[WORLD_FRAMES + FRAME].refs, 0);
+        assert_int_equal(viommu_pv_page_settle(world->pv, 1, FRAME), 0);
+        world_check(world);
+        world_end(world);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_not_free_while_it_is_dropped),
         cmocka_unit_test(test_mapping_says_the_same),
         cmocka_unit_test(test_mapping_fails_the_same),
         cmocka_unit_test(test_unmapping),
