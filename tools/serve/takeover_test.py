@@ -529,7 +529,7 @@ def with_options(data, options):
 def test_options_of_another_world(folder):
     """Options that the successor does not know, or has other ideas of, are said to be the other server's."""
     unit, edu = "--vtd=vtd", "--device=edu,at=05.0,socket=edu"
-    far = "--device=vfio-user:far,at=06.0,socket=near"
+    far = "--device=vfio-user:far,at=05.0,socket=edu"
     unknown = "an option that this one does not know: "
     wrong = "the other server's options are none for this one: "
     with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
@@ -552,7 +552,7 @@ def test_options_of_another_world(folder):
                 ([unit, edu, "--width=47"], wrong + "--width: '47'"),
                 ([unit, unit, edu], wrong + "--vtd is given twice"),
                 ([unit, "--device=fax,at=05.0,socket=fax"], wrong + "--device: 'fax' is no kind"),
-                ([unit, edu, far + ",isolate"], wrong + "--handover: a server with a vfio-user"),
+                ([unit, far + ",isolate"], wrong + "--handover: a server with a vfio-user"),
                 ([unit] + [edu] * 33, wrong + "--device: more than 32"),
                 ([unit, edu] + ["--caching-mode"] * 5000, "it makes no sense"),
                 (["--virtio=vtd", edu], "it makes no sense"),
