@@ -283,9 +283,9 @@ static void check_unit(const struct serve_options *request, struct argp_state *s
     }
     if (request->iommu != SERVE_NONE && !request->unit_socket) {
         refuse(state, "%s is needed",
-                   request->iommu == SERVE_VIRTIO ? "--virtio SOCKET"
-                   : request->iommu_given         ? "--vtd SOCKET"
-                                                  : "--vtd SOCKET or --virtio SOCKET");
+               request->iommu == SERVE_VIRTIO ? "--virtio SOCKET"
+               : request->iommu_given         ? "--vtd SOCKET"
+                                              : "--vtd SOCKET or --virtio SOCKET");
     }
 }
 
@@ -300,7 +300,7 @@ static void check_far(const struct serve_options *request,
     }
     if (own) {
         refuse(state, "--device: %s:%s: that is served here, and not by another process",
-                   device->kind->name, device->far);
+               device->kind->name, device->far);
     }
 }
 
@@ -310,8 +310,7 @@ static void isolate(struct serve_device_options *device, struct argp_state *stat
     if (device->kind == &serve_kind_vfio_user) {
         device->vfio_user.isolate = true;
     } else if (device->far) {
-        refuse(state, "--isolate: %s works in the guest's memory by itself",
-                   device->kind->name);
+        refuse(state, "--isolate: %s works in the guest's memory by itself", device->kind->name);
     }
 }
 
@@ -324,16 +323,14 @@ static void check_device(const struct serve_options *request,
                    (request->iommu == SERVE_VTD && request->vtd.caching_mode);
 
     if (request->iommu == SERVE_NONE && kind->needs_unit) {
-        refuse(state, "--device: %s is put behind a unit, and --iommu none has none",
-                   kind->name);
+        refuse(state, "--device: %s is put behind a unit, and --iommu none has none", kind->name);
     }
     if (kind == &serve_kind_edu && device->edu.mirror && !mirrors) {
         refuse(state, "--device: edu: mirror needs --caching-mode");
     }
     if (kind == &serve_kind_vfio_user && !device->vfio_user.isolate && !mirrors) {
-        refuse(state,
-                   "--device: vfio-user needs --caching-mode (or isolate), for the far server "
-                   "has to hear of what the guest maps");
+        refuse(state, "--device: vfio-user needs --caching-mode (or isolate), for the far server "
+                      "has to hear of what the guest maps");
     }
     if (device->far) {
         check_far(request, device, state);
@@ -349,7 +346,7 @@ static void check_all(struct serve_options *request, struct argp_state *state)
     if (request->takeover) {
         if (request->argument_count > 0) {
             refuse(state, "%s: with --takeover it is the other server's to say",
-                       request->arguments[0]);
+                   request->arguments[0]);
         }
         return;
     }
@@ -427,8 +424,8 @@ static void note_argument(struct serve_options *request, int key, const char *ar
         return;
     }
     if (request->argument_count == SERVE_ARGUMENTS_MAX ||
-        asprintf(&request->arguments[request->argument_count], "--%s%s%s", name,
-                 arg ? "=" : "", arg ? arg : "") < 0) {
+        asprintf(&request->arguments[request->argument_count], "--%s%s%s", name, arg ? "=" : "",
+                 arg ? arg : "") < 0) {
         refuse(state, "too many options");
         return;
     }
@@ -481,8 +478,7 @@ static void set_unit_socket(struct serve_options *request, const char *option, c
         refuse(state, "%s and %s: there is one unit", request->socket_option, option);
     }
     request->socket_option = option;
-    request->unit_socket =
-        once(request->unit_socket, state, option, arg, "the name of a socket");
+    request->unit_socket = once(request->unit_socket, state, option, arg, "the name of a socket");
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -641,8 +637,7 @@ static bool is_noted(const char *argument)
     return false;
 }
 
-int serve_options_take(struct serve_options *request, unsigned count,
-                       const char *const *arguments)
+int serve_options_take(struct serve_options *request, unsigned count, const char *const *arguments)
 {
     const char *handover = request->handover, *trace = request->trace;
     char *words[SERVE_ARGUMENTS_MAX + 2] = {NULL};
