@@ -428,6 +428,28 @@ static void isolated_eventfds_are_others(void **state)
     test_close_all(fds, 2);
 }
 
+/* It left, and we are the last to hear: not of its interrupt, though. */
+static void isolated_last_words(void **state)
+{
+    int fd, old;
+
+    (void)state;
+    test_relay_attach(&test);
+    test_open_eventfds(&fd, 1);
+    assert_int_equal(test_relay_set_eventfds(&test, VFIO_PCI_MSIX_IRQ_INDEX, 5, 1, &fd, 1), 0);
+    old = dup(test.far.eventfds[5]);
+    test_far_leave(&test.far);
+    assert_int_equal(eventfd_write(old, 1), 0);
+    test_relay_until(&test, RELAY_DOWN);
+    assert_int_equal(test_eventfd_count(fd), 1);
+    assert_int_equal(eventfd_write(old, 1), 0);
+    test_far_listen(&test.far);
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_RESET, NULL, 0, NULL), 0);
+    assert_int_equal(test_eventfd_count(fd), 0);
+    close(old);
+    close(fd);
+}
+
 static void a_refusal_is_passed_on(void **state)
 {
     int fd;
@@ -546,6 +568,7 @@ int main(void)
         TEST_ATTACHED(one_that_takes_no_descriptors),
         TEST_ATTACHED(only_eventfds_are_eventfds),
         cmocka_unit_test_setup_teardown(isolated_eventfds_are_others, setup_isolated, teardown),
+        cmocka_unit_test_setup_teardown(isolated_last_words, setup_isolated, teardown),
         TEST_ATTACHED(accesses_that_cannot_be),
         TEST_ATTACHED(interrupts_that_cannot_be),
         TEST_ATTACHED(a_refusal_is_passed_on),
