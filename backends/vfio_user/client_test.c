@@ -637,8 +637,8 @@ static void one_that_is_isolated_gives_no_descriptors(void **state)
     assert_int_equal(support_open_fds(), before);
 }
 
-/* Of the room for what is put aside, those that are isolated have half. What is put aside stays: all
- * but the last test. */
+/* Of the room for what is put aside, those that are isolated have half. What is put aside stays, so
+ * this comes before the last test. */
 static void isolated_ones_leave_room_for_others(void **state)
 {
     const struct test_wanted isolated = {.client.isolate = true};
@@ -652,7 +652,8 @@ static void isolated_ones_leave_room_for_others(void **state)
         foreign_close(sockets[count++]);
     }
     test_world_disconnect(&world);
-    world.far.capabilities = "{\"capabilities\":{\"twin_socket\":{\"supported\":true}}}";
+    world.far.capabilities =
+        "{\"capabilities\":{\"twin_socket\":{\"supported\":true,\"fd_index\":0}}}";
     test_world_connect(&world, &isolated);
     assert_int_equal(viommu_vfio_user_process(world.client), 0);
     test_far_step(&world.far);
