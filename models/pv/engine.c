@@ -59,6 +59,7 @@ int viommu_pv_create(const struct viommu_pv_config *config, struct viommu_pv **o
     if (!pv) {
         return -ENOMEM;
     }
+    pthread_mutex_init(&pv->lock, NULL);
     pv->config = all;
     pv->ops = all.ops;
     pv->opaque = all.opaque;
@@ -82,6 +83,7 @@ int viommu_pv_destroy(struct viommu_pv *pv)
     if (pv->vm_count) {
         return -EBUSY;
     }
+    pthread_mutex_destroy(&pv->lock);
     base_free(pv->vms);
     base_free(pv);
     return 0;

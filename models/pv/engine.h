@@ -16,7 +16,7 @@
  * when the slot was PENDING; or in single.c, by a call that made its slot LEAVING, unmapped it, and
  * flushed it itself.
  *
- * Locking. One lock an engine (base/lock.h), held for a step of one slot, or a few dozen, and never
+ * Locking. One mutex an engine, held for a step of one slot, or a few dozen, and never
  * while an operation of the embedder runs. What must outlive such a gap is counted: `users` of a VM
  * and of a context. A VM or context that is about to go says so (dying, closing), is not found by
  * new calls, and is freed when nobody uses it. So whatever happens inside an operation of the
@@ -27,9 +27,10 @@
 
 #include "pv/index.h"
 
+#include <pthread.h>
+
 #include <viommu/pv.h>
 
-#include "base/lock.h"
 #include "range/range_set.h"
 
 /* A slot's references, to be dropped outside the lock. */
@@ -143,7 +144,7 @@ enum {
 };
 
 struct viommu_pv {
-    struct base_lock lock;
+    pthread_mutex_t lock;
     struct viommu_pv_config config;
     const struct viommu_pv_ops *ops;
     void *opaque;
@@ -229,7 +230,7 @@ extern _Thread_local struct pv_held {
 
 static inline void pv_lock(struct viommu_pv *pv)
 {
-    base_lock_take(&pv->lock);
+    pthread_mutex_lock(&pv->lock);
 #ifdef VIOMMU_TESTING
     pv_held.before = pv_steps;
 #endif
@@ -242,7 +243,7 @@ static inline void pv_unlock(struct viommu_pv *pv)
         pv_held.most = pv_steps - pv_held.before;
     }
 #endif
-    base_lock_give(&pv->lock);
+    pthread_mutex_unlock(&pv->lock);
 }
 
 struct pv_vm *pv_vm_search(struct viommu_pv *pv, uint32_t id);
