@@ -257,7 +257,7 @@ static void notified(void *opaque, unsigned queue)
 }
 
 /* Returns whether the model has still to complete it. What it cannot begin now waits for an
- * operation that is under way, whose end makes the unit's event fd readable. */
+ * operation that is under way, whose end makes the unit due. */
 static int begin_reset(struct virtio_iommu *iommu)
 {
     uint64_t token = iommu->last_token + 1;

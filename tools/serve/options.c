@@ -4,12 +4,14 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cache.h"
 #include "kind.h"
+#include "log.h"
 #include "parse.h"
 #include "tools.h"
 
@@ -194,6 +196,25 @@ static const struct argp_option options[] = {
     {0},
 };
 
+/* Says what is wrong with the options, and ends the program. Another server's are no mistake of who
+ * has started this one. */
+__attribute__((format(printf, 2, 3))) static void refuse(struct argp_state *state,
+                                                         const char *format, ...)
+{
+    const struct serve_options *request = state->input;
+    char text[512];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    if (request->taken) {
+        server_log("the other server's options are none for this one: %s", text);
+        exit(TOOL_FAILED);
+    }
+    argp_error(state, "%s", text);
+}
+
 /* The number that the text is, 0 when it is none: no option takes 0. */
 static uint64_t number(const char *text)
 {
@@ -207,12 +228,12 @@ static void add_device(struct serve_options *request, const char *text, struct a
     char wrong[256];
 
     if (request->device_count == SERVE_DEVICES_MAX) {
-        argp_error(state, "--device: more than %d", SERVE_DEVICES_MAX);
+        refuse(state, "--device: more than %d", SERVE_DEVICES_MAX);
         return;
     }
     if (!serve_device_options_parse(&request->devices[request->device_count++], text, wrong,
                                     sizeof(wrong))) {
-        argp_error(state, "--device: %s", wrong);
+        refuse(state, "--device: %s", wrong);
     }
 }
 
@@ -223,20 +244,20 @@ static void check_widths(struct serve_options *request, struct argp_state *state
 
     if (request->iommu == SERVE_VIRTIO) {
         if (width && (width < 32 || width > 64)) {
-            argp_error(state, "--width: '%u' is not 32 to 64", width);
+            refuse(state, "--width: '%u' is not 32 to 64", width);
         }
         if (host && (host < 32 || host > 64)) {
-            argp_error(state, "--host-width: '%u' is not 32 to 64", host);
+            refuse(state, "--host-width: '%u' is not 32 to 64", host);
         }
         request->virtio.input.last = width ? UINT64_MAX >> (64 - width) : 0;
         request->virtio.host_address_width = (uint8_t)host;
         return;
     }
     if (width && width != 39 && width != 48 && width != 57) {
-        argp_error(state, "--width: '%u' is not 39, 48 or 57", width);
+        refuse(state, "--width: '%u' is not 39, 48 or 57", width);
     }
     if (host && (host < 36 || host > 52)) {
-        argp_error(state, "--host-width: '%u' is not 36 to 52", host);
+        refuse(state, "--host-width: '%u' is not 36 to 52", host);
     }
     request->vtd.address_width = (uint8_t)width;
     request->vtd.host_address_width = (uint8_t)host;
@@ -249,22 +270,22 @@ static void check_unit(const struct serve_options *request, struct argp_state *s
     const char *any = vtd ? vtd : virtio ? virtio : request->unit_option;
 
     if (request->iommu == SERVE_NONE && any) {
-        argp_error(state, "--%s is of a unit, and --iommu none has none", any);
+        refuse(state, "--%s is of a unit, and --iommu none has none", any);
     }
     if (request->iommu == SERVE_NONE && request->device_count == 0) {
-        argp_error(state, "--iommu none needs a --device");
+        refuse(state, "--iommu none needs a --device");
     }
     if (request->iommu == SERVE_VTD && virtio) {
-        argp_error(state, "--%s is of the virtio-iommu, and this is a VT-d unit", virtio);
+        refuse(state, "--%s is of the virtio-iommu, and this is a VT-d unit", virtio);
     }
     if (request->iommu == SERVE_VIRTIO && vtd) {
-        argp_error(state, "--%s is of VT-d, and this is a virtio-iommu", vtd);
+        refuse(state, "--%s is of VT-d, and this is a virtio-iommu", vtd);
     }
     if (request->iommu != SERVE_NONE && !request->unit_socket) {
-        argp_error(state, "%s is needed",
-                   request->iommu == SERVE_VIRTIO ? "--virtio SOCKET"
-                   : request->iommu_given         ? "--vtd SOCKET"
-                                                  : "--vtd SOCKET or --virtio SOCKET");
+        refuse(state, "%s is needed",
+               request->iommu == SERVE_VIRTIO ? "--virtio SOCKET"
+               : request->iommu_given         ? "--vtd SOCKET"
+                                              : "--vtd SOCKET or --virtio SOCKET");
     }
 }
 
@@ -278,8 +299,8 @@ static void check_far(const struct serve_options *request,
         own |= strcmp(device->far, request->devices[i].socket) == 0;
     }
     if (own) {
-        argp_error(state, "--device: %s:%s: that is served here, and not by another process",
-                   device->kind->name, device->far);
+        refuse(state, "--device: %s:%s: that is served here, and not by another process",
+               device->kind->name, device->far);
     }
 }
 
@@ -289,8 +310,7 @@ static void isolate(struct serve_device_options *device, struct argp_state *stat
     if (device->kind == &serve_kind_vfio_user) {
         device->vfio_user.isolate = true;
     } else if (device->far) {
-        argp_error(state, "--isolate: %s works in the guest's memory by itself",
-                   device->kind->name);
+        refuse(state, "--isolate: %s works in the guest's memory by itself", device->kind->name);
     }
 }
 
@@ -303,22 +323,20 @@ static void check_device(const struct serve_options *request,
                    (request->iommu == SERVE_VTD && request->vtd.caching_mode);
 
     if (request->iommu == SERVE_NONE && kind->needs_unit) {
-        argp_error(state, "--device: %s is put behind a unit, and --iommu none has none",
-                   kind->name);
+        refuse(state, "--device: %s is put behind a unit, and --iommu none has none", kind->name);
     }
     if (kind == &serve_kind_edu && device->edu.mirror && !mirrors) {
-        argp_error(state, "--device: edu: mirror needs --caching-mode");
+        refuse(state, "--device: edu: mirror needs --caching-mode");
     }
     if (kind == &serve_kind_vfio_user && !device->vfio_user.isolate && !mirrors) {
-        argp_error(state,
-                   "--device: vfio-user needs --caching-mode (or isolate), for the far server "
-                   "has to hear of what the guest maps");
+        refuse(state, "--device: vfio-user needs --caching-mode (or isolate), for the far server "
+                      "has to hear of what the guest maps");
     }
     if (device->far) {
         check_far(request, device, state);
     }
-    if (request->handover && !kind->save) {
-        argp_error(state, "--handover: a server with a %s cannot be handed over", kind->name);
+    if ((request->handover || request->taken) && !kind->save) {
+        refuse(state, "--handover: a server with a %s cannot be handed over", kind->name);
     }
 }
 
@@ -327,8 +345,8 @@ static void check_all(struct serve_options *request, struct argp_state *state)
 {
     if (request->takeover) {
         if (request->argument_count > 0) {
-            argp_error(state, "%s: with --takeover it is the other server's to say",
-                       request->arguments[0]);
+            refuse(state, "%s: with --takeover it is the other server's to say",
+                   request->arguments[0]);
         }
         return;
     }
@@ -347,7 +365,7 @@ static void insist(bool right, struct argp_state *state, const char *option, con
                    const char *takes)
 {
     if (!right) {
-        argp_error(state, "%s: '%s' is not %s", option, value, takes);
+        refuse(state, "%s: '%s' is not %s", option, value, takes);
     }
 }
 
@@ -357,7 +375,7 @@ static const char *once(const char *before, struct argp_state *state, const char
 {
     insist(*value && strcmp(value, "-") != 0, state, option, value, takes);
     if (before) {
-        argp_error(state, "%s is given twice", option);
+        refuse(state, "%s is given twice", option);
     }
     return value;
 }
@@ -390,19 +408,25 @@ static const char *name_of(int key)
     return NULL;
 }
 
+/* Whether a successor is to have it, too: of some each server has its own. */
+static bool is_handed_on(int key)
+{
+    return key != OPTION_HANDOVER && key != OPTION_TAKEOVER && key != OPTION_TRACE;
+}
+
 /* Remembers an option for a successor. */
 static void note_argument(struct serve_options *request, int key, const char *arg,
                           struct argp_state *state)
 {
     const char *name = name_of(key);
 
-    if (!name || key == OPTION_HANDOVER || key == OPTION_TAKEOVER || key == OPTION_TRACE) {
-        return; /* each server has its own */
+    if (!name || !is_handed_on(key)) {
+        return;
     }
     if (request->argument_count == SERVE_ARGUMENTS_MAX ||
-        asprintf(&request->arguments[request->argument_count], "--%s%s%s", name,
-                 arg ? "=" : "", arg ? arg : "") < 0) {
-        argp_error(state, "too many options");
+        asprintf(&request->arguments[request->argument_count], "--%s%s%s", name, arg ? "=" : "",
+                 arg ? arg : "") < 0) {
+        refuse(state, "too many options");
         return;
     }
     request->argument_count++;
@@ -451,11 +475,10 @@ static void set_unit_socket(struct serve_options *request, const char *option, c
                             struct argp_state *state)
 {
     if (request->socket_option && strcmp(request->socket_option, option)) {
-        argp_error(state, "%s and %s: there is one unit", request->socket_option, option);
+        refuse(state, "%s and %s: there is one unit", request->socket_option, option);
     }
     request->socket_option = option;
-    request->unit_socket =
-        once(request->unit_socket, state, option, arg, "the name of a socket");
+    request->unit_socket = once(request->unit_socket, state, option, arg, "the name of a socket");
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -563,7 +586,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
                "normal, faithful or hostile, with ,quota= (1 to 16m) and ,seed=");
         break;
     case ARGP_KEY_ARG:
-        argp_error(state, "what is '%s'?", arg);
+        refuse(state, "what is '%s'?", arg);
         break;
     case ARGP_KEY_END:
         check_all(request, state);
@@ -576,23 +599,56 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 
 static const struct argp argp = {.options = options, .parser = parse_option, .doc = help_text};
 
-void serve_options_parse(struct serve_options *request, int argc, char **argv)
+static void parse(struct serve_options *request, int argc, char **argv, bool taken)
 {
     static char name[] = "viommu serve";
 
     memset(request, 0, sizeof(*request));
+    request->taken = taken;
     request->virtio.bypass = true;
     argp_err_exit_status = TOOL_USAGE;
     argv[0] = name;
     argp_parse(&argp, argc, argv, 0, NULL, request);
 }
 
-int serve_options_take(struct serve_options *request, unsigned count,
-                       const char *const *arguments)
+void serve_options_parse(struct serve_options *request, int argc, char **argv)
+{
+    parse(request, argc, argv, false);
+}
+
+/* Whether it is as note_argument makes them: nothing else may come to argp, which has options of
+ * its own. */
+static bool is_noted(const char *argument)
+{
+    size_t length;
+
+    if (strncmp(argument, "--", 2) != 0) {
+        return false;
+    }
+    argument += 2;
+    length = strcspn(argument, "=");
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        const char *name = options[i].name;
+
+        if (name && strlen(name) == length && !memcmp(argument, name, length)) {
+            return is_handed_on(options[i].key) && !argument[length] == !options[i].arg;
+        }
+    }
+    return false;
+}
+
+int serve_options_take(struct serve_options *request, unsigned count, const char *const *arguments)
 {
     const char *handover = request->handover, *trace = request->trace;
     char *words[SERVE_ARGUMENTS_MAX + 2] = {NULL};
 
+    for (unsigned i = 0; i < count; i++) {
+        if (!is_noted(arguments[i])) {
+            server_log("the other server has an option that this one does not know: %s",
+                       arguments[i]);
+            return -EBADMSG;
+        }
+    }
     for (unsigned i = 1; i <= count; i++) {
         words[i] = strdup(arguments[i - 1]);
         if (!words[i]) {
@@ -600,7 +656,7 @@ int serve_options_take(struct serve_options *request, unsigned count,
         }
     }
     serve_options_fini(request);
-    serve_options_parse(request, (int)count + 1, words);
+    parse(request, (int)count + 1, words, true);
     memcpy(request->words, words, sizeof(words));
     request->handover = handover;
     request->trace = trace;

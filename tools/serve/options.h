@@ -34,6 +34,7 @@ struct serve_options {
     struct viommu_config caches; /* what it says of these and of time, and nothing else */
     const char *trace; /* the file to write what the unit does into, or NULL */
     bool iommu_given;
+    bool taken;   /* they are another server's */
     bool isolate; /* no other process is to have memory of the guest */
     unsigned width; /* as given, for either unit; 0: not given */
     unsigned host_width;
@@ -56,7 +57,8 @@ void serve_options_parse(struct serve_options *options, int argc, char **argv);
 
 /*
  * The same for the arguments that another server had, SERVE_ARGUMENTS_MAX at most, which need not
- * outlive the call; our own handover stays. Returns 0 or -ENOMEM.
+ * outlive the call; our own handover stays. Returns 0; -EBADMSG, after saying so, when one is not
+ * known here; or -ENOMEM. Ends the program, with a message, when they are wrong otherwise.
  */
 int serve_options_take(struct serve_options *options, unsigned count, const char *const *arguments);
 void serve_options_fini(struct serve_options *options);

@@ -743,7 +743,7 @@ def test_a_client_goes_meanwhile(folder):
 def test_options_go_along(folder):
     """The unit that takes over is as the first one was made."""
     options = ["--width", "57", "--cache-mode", "hostile,quota=100,seed=7", "--domain-bits", "8",
-               "--handover", "over"]
+               "--isolate", "--handover", "over"]
     with Server(VIOMMU, folder, make_disk(folder) + options + ["--trace", "first"]) as first:
         guest = Guest(folder)
         disk = guest.disk(folder)
