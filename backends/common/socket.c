@@ -23,7 +23,8 @@ int socket_begin(int fd)
         return -errno;
     }
     for (unsigned i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
-        (void)setsockopt(fd, SOL_SOCKET, told[i], &no, sizeof(no)); /* where there is such a thing */
+        /* Where there is such a thing. */
+        (void)setsockopt(fd, SOL_SOCKET, told[i], &no, sizeof(no));
     }
     return 0;
 }

@@ -285,8 +285,8 @@ static void interrupt_messages_are_dma_writes(void **state)
     assert_true(vfio_user_endpoint_ready(&endpoint) < 0);
 }
 
-/* The last test: what is put aside stays. There is an end to that, and nobody else's commands suffer
- * but those with descriptors. */
+/* The last test: what is put aside stays. There is an end to that, and no commands suffer but those
+ * with descriptors. */
 static void descriptors_that_are_better_not_closed(void **state)
 {
     unsigned before, sent = 0, after;
