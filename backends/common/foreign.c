@@ -161,6 +161,13 @@ static bool is_anonymous(const struct statx *what)
     return is;
 }
 
+bool foreign_is_anonymous(int fd)
+{
+    struct statx what;
+
+    return look(fd, &what) == 0 && is_anonymous(&what);
+}
+
 /* Those of a stream to another machine can wait. */
 static bool is_plain_socket(int fd)
 {

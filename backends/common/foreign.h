@@ -11,9 +11,13 @@
  *
  * So a descriptor is only closed when it is something whose closing waits for nobody; any other one
  * is *put aside*, and stays open as long as this process. Nobody honest gives us such a descriptor.
- * A far side that goes on doing so is given no more room for descriptors once
- * FOREIGN_ASIDE_MAX are put aside: the kernel drops those that find no room, and does not wait
- * there. What remains: at the end of this process the kernel closes what is put aside, so that the
+ * Once FOREIGN_ASIDE_MAX are put aside nobody is given room for descriptors any more: the kernel
+ * drops those that find no room.
+ *
+ * What remains. A file that the kernel drops is not waited for, but a TCP socket is (SO_LINGER), as
+ * long as its owner said: one that finds no room, one that lies unread in a socket of ours that is
+ * closed, or in an AF_UNIX socket that was itself sent. No program can keep out of that before
+ * Linux 6.16. And at the end of this process the kernel closes what is put aside, so that the
  * process, whose memory is given back by then, stays in the table of processes until whoever it is
  * that has to answer does so, or ends.
  *
@@ -38,6 +42,9 @@ int foreign_identify(int fd, struct foreign_identity *identity);
 
 /* Is it a regular file, and none of a file system that is a process? */
 bool foreign_is_file(int fd);
+
+/* Is it an eventfd or one of its like, and no file, pipe, socket or device? */
+bool foreign_is_anonymous(int fd);
 
 /* Does closing it wait for nobody? */
 bool foreign_closes_at_once(int fd);

@@ -3,8 +3,38 @@
 #include "common/socket.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+
+enum { PASS_PIDFD = 76, PASS_RIGHTS = 83 }; /* SO_..., which older headers have not */
+
+int socket_begin(int fd)
+{
+    static const int told[] = {
+        SO_PASSCRED,
+        SO_PASSSEC,
+        PASS_PIDFD,
+    };
+    const int no = 0;
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+        return -errno;
+    }
+    for (unsigned i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+        /* Where there is such a thing. */
+        (void)setsockopt(fd, SOL_SOCKET, told[i], &no, sizeof(no));
+    }
+    return 0;
+}
+
+void socket_refuse_fds(int fd)
+{
+    const int no = 0;
+
+    (void)setsockopt(fd, SOL_SOCKET, PASS_RIGHTS, &no, sizeof(no));
+}
 
 ssize_t socket_send(int fd, struct iovec *iov, int n_iov, const int *fds, unsigned n_fds)
 {

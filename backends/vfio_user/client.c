@@ -411,12 +411,13 @@ static int handle_message(struct viommu_vfio_user *far, struct channel *channel,
 
 /*
  * Is there room for descriptors? They come with answers. Of a server that is isolated there is one
- * that is wanted: its second socket.
+ * that is wanted: its second socket. What such servers have put aside leaves room for the others'.
  */
 static bool takes_fds(const struct viommu_vfio_user *far, const struct channel *channel)
 {
-    return channel == &far->main && !(far->config.isolate && far->agreed) &&
-           foreign_aside() < FOREIGN_ASIDE_MAX;
+    const unsigned max = far->config.isolate ? FOREIGN_ASIDE_MAX / 2 : FOREIGN_ASIDE_MAX;
+
+    return channel == &far->main && !(far->config.isolate && far->agreed) && foreign_aside() < max;
 }
 
 /* Receives, and writes what waits. Returns 0 or a negative errno: it is over. */

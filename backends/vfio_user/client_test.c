@@ -637,6 +637,35 @@ static void one_that_is_isolated_gives_no_descriptors(void **state)
     assert_int_equal(support_open_fds(), before);
 }
 
+/* Of the room for what is put aside, those that are isolated have half. What is put aside stays, so
+ * this comes before the last test. */
+static void isolated_ones_leave_room_for_others(void **state)
+{
+    const struct test_wanted isolated = {.client.isolate = true};
+    int sockets[FOREIGN_ASIDE_MAX];
+    unsigned count = 0;
+
+    (void)state;
+    while (count < FOREIGN_ASIDE_MAX && foreign_aside() < FOREIGN_ASIDE_MAX / 2) {
+        sockets[count] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_true(sockets[count] >= 0);
+        foreign_close(sockets[count++]);
+    }
+    test_world_disconnect(&world);
+    world.far.capabilities =
+        "{\"capabilities\":{\"twin_socket\":{\"supported\":true,\"fd_index\":0}}}";
+    test_world_connect(&world, &isolated);
+    assert_int_equal(viommu_vfio_user_process(world.client), 0);
+    test_far_step(&world.far);
+    test_world_expect_failed(&world, -EPROTO); /* its second socket found no room */
+    test_world_reconnect(&world);
+    assert_int_equal(answer_with(world.memory_fd), 0);
+    assert_int_equal(replies.fd_count, 2);
+    for (unsigned i = 0; i < count; i++) {
+        close(sockets[i]);
+    }
+}
+
 /* The last test: what is put aside stays. */
 static void descriptors_that_are_better_not_closed(void **state)
 {
@@ -682,6 +711,7 @@ int main(void)
         TEST(the_server_sees_the_end),
         TEST(no_reply_after_the_end_of_the_object),
         TEST(one_that_is_isolated_gives_no_descriptors),
+        TEST(isolated_ones_leave_room_for_others),
         TEST(descriptors_that_are_better_not_closed),
     };
 

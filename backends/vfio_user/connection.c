@@ -5,7 +5,6 @@
 #include "connection.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -26,10 +25,10 @@ enum {
 
 int vfio_user_connection_init(struct vfio_user_connection *connection, int fd)
 {
-    int flags = fcntl(fd, F_GETFL);
+    int ret = socket_begin(fd);
 
-    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-        return -errno;
+    if (ret < 0) {
+        return ret;
     }
     memset(connection, 0, sizeof(*connection));
     connection->fd = fd;

@@ -5,7 +5,7 @@
  * What servers do, and what follows from it:
  * - They map what a DMA_MAP brings a file for, at the offset it says; a region without a file they
  *   reach by messages. So memory without a file is mapped, too; and so is all memory, where a
- * server takes no descriptors.
+ *   server takes no descriptors.
  * - They refuse a region that overlaps another, and one larger than 8 TiB; and an UNMAP that is not
  *   exactly one region, unless it has the flag ALL. Mirrors are told of whole mappings, one call
  *   each (`unmap_spans` is false): one UNMAP that takes several is not known to them.

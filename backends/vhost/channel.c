@@ -19,16 +19,17 @@ _Static_assert(sizeof(struct vhost_user_header) + sizeof(struct vhost_user_memor
 
 int vhost_channel_init(struct vhost_channel *channel, int fd, size_t room)
 {
-    int flags = fcntl(fd, F_GETFL);
+    int ret = socket_begin(fd);
 
-    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-        return -errno;
+    if (ret) {
+        return ret;
     }
     *channel = (struct vhost_channel){.fd = -1, .room = room};
     channel->out = base_alloc(room);
     if (!channel->out) {
         return -ENOMEM;
     }
+    socket_refuse_fds(fd);
     channel->fd = fd;
     return 0;
 }

@@ -2,9 +2,9 @@
 /*
  * One socket of a vhost-user connection: messages in and out, without ever waiting.
  *
- * In: what is read is what the message that is coming still lacks, never more. No message that may
- * come is longer than an IOTLB message, and none has descriptors: they are closed, and the peer is
- * at fault.
+ * In: what has come is read at once, as much as there is room for, and taken message by message. No
+ * message that may come is longer than an IOTLB message, and none has descriptors: they are refused
+ * where they are sent, or there is no room for them, and the peer is at fault.
  *
  * Out: a ring buffer of a fixed size. A write is of whole messages, and of so few bytes that the
  * socket takes all or none: there are peers that read a header, then what it announces, and leave

@@ -232,8 +232,8 @@ static void test_descriptors_that_are_lost(void **state)
 
     (void)state;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-    assert_int_equal(vhost_channel_init(&channel, ends[0], ROOM), 0);
     assert_true(support_send_fds(ends[1], message, sizeof(message), ends, 1) > 0);
+    assert_int_equal(vhost_channel_init(&channel, ends[0], ROOM), 0);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     none = limit;
     none.rlim_cur = 3;
@@ -367,22 +367,71 @@ static void test_peer_leaves(void **state)
     vhost_channel_fini(&channel);
 }
 
+/* They were sent before they were refused. */
 static void test_descriptors_come(void **state)
 {
     uint8_t bytes[64];
     struct iovec iov = {bytes, make_message(2, bytes)};
     struct vhost_channel channel;
-    int far = open_for_reading(&channel), next = dup(far);
+    int ends[2], next;
 
     (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    next = dup(ends[1]);
     assert_true(next >= 0);
     close(next);
-    assert_int_equal(socket_send(far, &iov, 1, &far, 1), (ssize_t)iov.iov_len);
+    assert_int_equal(socket_send(ends[1], &iov, 1, &ends[1], 1), (ssize_t)iov.iov_len);
+    assert_int_equal(vhost_channel_init(&channel, ends[0], ROOM), 0);
     assert_int_equal(vhost_channel_receive(&channel), -EPROTO);
-    assert_int_equal(dup(far), next); /* it was closed */
+    assert_int_equal(dup(ends[1]), next); /* it was closed */
     close(next);
     vhost_channel_fini(&channel);
+    close(ends[1]);
+}
+
+static void test_descriptors_are_refused(void **state)
+{
+    uint8_t bytes[64];
+    struct iovec iov = {bytes, make_message(2, bytes)};
+    struct vhost_channel channel;
+    int far = open_for_reading(&channel), passes;
+    socklen_t size = sizeof(passes);
+
+    (void)state;
+    if (getsockopt(channel.fd, SOL_SOCKET, 83 /* SO_PASSRIGHTS */, &passes, &size) == 0) {
+        assert_int_equal(socket_send(far, &iov, 1, &far, 1), -EPERM);
+        assert_int_equal(vhost_channel_receive(&channel), 0);
+        assert_int_equal(write(far, bytes, iov.iov_len), (ssize_t)iov.iov_len);
+        assert_received(&channel, 2);
+    }
+    vhost_channel_fini(&channel);
     close(far);
+}
+
+/* The embedder asked its socket to be told who sends: that is no descriptor. */
+static void test_who_sends(void **state)
+{
+    static const int told[] = {SO_PASSCRED, SO_PASSSEC, 76 /* SO_PASSPIDFD */};
+    uint8_t bytes[64];
+    size_t size = make_message(2, bytes);
+    const int yes = 1;
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(told) / sizeof(*told); i++) {
+        struct vhost_channel channel;
+        int ends[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+        (void)setsockopt(ends[0], SOL_SOCKET, told[i], &yes, sizeof(yes));
+        assert_int_equal(write(ends[1], bytes, size), (ssize_t)size);
+        assert_int_equal(vhost_channel_init(&channel, ends[0], ROOM), 0);
+        assert_received(&channel, 2);
+        assert_int_equal(write(ends[1], bytes, size), (ssize_t)size);
+        assert_int_equal(vhost_channel_receive(&channel), 0); /* the last read got all */
+        assert_received(&channel, 2);
+        vhost_channel_fini(&channel);
+        close(ends[1]);
+    }
 }
 
 static void test_too_large(void **state)
@@ -411,6 +460,8 @@ int main(void)
         cmocka_unit_test(test_read_in_pieces),
         cmocka_unit_test(test_peer_leaves),
         cmocka_unit_test(test_descriptors_come),
+        cmocka_unit_test(test_descriptors_are_refused),
+        cmocka_unit_test(test_who_sends),
         cmocka_unit_test(test_too_large),
     };
 

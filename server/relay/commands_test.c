@@ -428,6 +428,54 @@ static void isolated_eventfds_are_others(void **state)
     test_close_all(fds, 2);
 }
 
+/* It left, and we are the last to hear: not of its interrupt, though. */
+static void isolated_last_words(void **state)
+{
+    int fd, old;
+
+    (void)state;
+    test_relay_attach(&test);
+    test_open_eventfds(&fd, 1);
+    assert_int_equal(test_relay_set_eventfds(&test, VFIO_PCI_MSIX_IRQ_INDEX, 5, 1, &fd, 1), 0);
+    old = dup(test.far.eventfds[5]);
+    test_far_leave(&test.far);
+    assert_int_equal(eventfd_write(old, 1), 0);
+    test_relay_until(&test, RELAY_DOWN);
+    assert_int_equal(test_eventfd_count(fd), 1);
+    assert_int_equal(eventfd_write(old, 1), 0);
+    test_far_listen(&test.far);
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_RESET, NULL, 0, NULL), 0);
+    assert_int_equal(test_eventfd_count(fd), 0);
+    close(old);
+    close(fd);
+}
+
+/* What comes behind eventfds has to wait for them, and no longer than for any answer. */
+static void eventfds_that_are_not_answered(void **state)
+{
+    int fds[8];
+
+    (void)state;
+    another_one(3);
+    test_open_eventfds(fds, 8);
+    test.far.odd_command = VFIO_USER_DEVICE_SET_IRQS;
+    for (unsigned i = 0; i < 3; i++) {
+        test.far.odd = TEST_ODD_SILENT;
+        test.far.odd_skip = i;
+        assert_int_equal(test_relay_set_eventfds(&test, VFIO_PCI_MSIX_IRQ_INDEX, 20, 8, fds, 8), 0);
+        assert_false(test.relay.giving);
+        assert_int_equal(test.relay.command_count, 0);
+        assert_int_equal(test_relay_read32(&test, 0, 0, &value), 0);
+        assert_int_equal(value, UINT32_MAX);
+        test.far.odd = TEST_ODD_NONE;
+        test.far.odd_skip = 0;
+        test_relay_until(&test, RELAY_UP);
+        assert_int_equal(eventfd_write(test.far.eventfds[27], 1), 0);
+        assert_int_equal(test_eventfd_count(fds[7]), 1);
+    }
+    test_close_all(fds, 8);
+}
+
 static void a_refusal_is_passed_on(void **state)
 {
     int fd;
@@ -543,9 +591,11 @@ int main(void)
         TEST_ATTACHED(io_fds_that_are_not_passed),
         TEST_ATTACHED(eventfds_go_to_the_far_server),
         TEST_ATTACHED(eventfds_go_in_parts),
+        TEST_ATTACHED(eventfds_that_are_not_answered),
         TEST_ATTACHED(one_that_takes_no_descriptors),
         TEST_ATTACHED(only_eventfds_are_eventfds),
         cmocka_unit_test_setup_teardown(isolated_eventfds_are_others, setup_isolated, teardown),
+        cmocka_unit_test_setup_teardown(isolated_last_words, setup_isolated, teardown),
         TEST_ATTACHED(accesses_that_cannot_be),
         TEST_ATTACHED(interrupts_that_cannot_be),
         TEST_ATTACHED(a_refusal_is_passed_on),

@@ -34,11 +34,26 @@ static void drop_own(struct relay_vectors *vectors, uint32_t index, uint32_t vec
     }
 }
 
+static void pass_on(void *opaque, uint32_t events)
+{
+    const struct relay_own_vector *own = opaque;
+
+    (void)events;
+    if (shared_eventfd_take(own->source.fd)) {
+        (void)shared_eventfd_signal(*own->client);
+    }
+}
+
 void relay_vectors_cut(struct relay_vectors *vectors)
 {
     for (unsigned index = 0; index < VFIO_PCI_NUM_IRQS && vectors->loop; index++) {
         for (uint32_t i = 0; i < vectors->count[index]; i++) {
-            drop_own(vectors, index, i);
+            struct relay_own_vector *own = &vectors->own[index][i];
+
+            if (own->source.fd >= 0) {
+                pass_on(own, 0); /* what it said last */
+                drop_own(vectors, index, i);
+            }
         }
     }
 }
@@ -55,16 +70,6 @@ void relay_vectors_fini(struct relay_vectors *vectors)
         free(vectors->own[index]);
     }
     relay_vectors_init(vectors, vectors->loop);
-}
-
-static void pass_on(void *opaque, uint32_t events)
-{
-    const struct relay_own_vector *own = opaque;
-
-    (void)events;
-    if (shared_eventfd_take(own->source.fd)) {
-        (void)shared_eventfd_signal(*own->client);
-    }
 }
 
 int relay_vectors_reserve(struct relay_vectors *vectors, const struct far_info *info,

@@ -51,7 +51,8 @@ bool relay_vectors_next(const struct relay_vectors *vectors, uint32_t *index, ui
  * descriptor, or a negative errno. */
 int relay_vectors_give(struct relay_vectors *vectors, uint32_t index, uint32_t vector);
 
-/* The far server is gone, or cut off: what it says by what it was given is not heard any more. */
+/* The far server is gone, or cut off: what it says by what it was given is not heard any more, but
+ * for what it said until now. */
 void relay_vectors_cut(struct relay_vectors *vectors);
 
 #endif

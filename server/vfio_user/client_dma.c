@@ -74,6 +74,7 @@ static int await_message(struct vfio_user_connection *connection, uint64_t deadl
 {
     int ret = 0;
 
+    connection->no_fds = true; /* none comes with an answer */
     while (ret == 0) {
         ret = vfio_user_connection_flush(connection);
         if (ret == 0) {

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 
 #include "../clock.h"
 #include "../log.h"
+#include "common/foreign.h"
 #include "test_fixture.h"
 #include "test_twin.h"
 
@@ -262,6 +264,29 @@ static void no_sockets_for_a_twin(void **state)
     support_feed_fds();
 }
 
+/* There is no room for any: nothing has to be put aside. */
+static void answers_have_no_descriptors(void **state)
+{
+    const struct vfio_user_header header = {
+        .id = 0xbad, .size = sizeof(header), .flags = VFIO_USER_TYPE_REPLY};
+    struct vfio_user_client_dma other;
+    unsigned aside = foreign_aside();
+    int theirs, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    (void)state;
+    if (fd < 0) {
+        skip();
+    }
+    assert_int_equal(vfio_user_client_dma_open(&other, 1 << 20, &theirs), 0);
+    assert_true(support_send_fds(theirs, &header, sizeof(header), &fd, 1) > 0);
+    assert_int_equal(vfio_user_client_dma_read(&other, BASE, data, 4, clock_ms() + SHORT_MS),
+                     -EPROTO);
+    vfio_user_client_dma_close(&other);
+    assert_int_equal(foreign_aside(), aside);
+    close(theirs);
+    close(fd);
+}
+
 static void closed_is_refused(void **state)
 {
     static struct vfio_user_client_dma closed;
@@ -360,6 +385,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(posts_to_who_left, open_twin, close_twin),
         cmocka_unit_test_setup_teardown(signals_end_nothing, open_twin, close_twin),
         cmocka_unit_test_setup_teardown(no_sockets_for_a_twin, open_twin, close_twin),
+        cmocka_unit_test(answers_have_no_descriptors),
         cmocka_unit_test(closed_is_refused),
         cmocka_unit_test_setup_teardown(twin_is_offered_to_who_takes_it, setup_endpoint, teardown),
         cmocka_unit_test_setup_teardown(wrong_answer_gives_the_client_up, setup_endpoint, teardown),

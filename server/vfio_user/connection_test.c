@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "../log.h"
+#include "common/foreign.h"
 #include "test_fixture.h"
 
 static void no_reply_is_honoured(void **state)
@@ -284,6 +285,40 @@ static void interrupt_messages_are_dma_writes(void **state)
     assert_true(vfio_user_endpoint_ready(&endpoint) < 0);
 }
 
+/* The last test: what is put aside stays. There is an end to that, and no commands suffer but those
+ * with descriptors. */
+static void descriptors_that_are_better_not_closed(void **state)
+{
+    unsigned before, sent = 0, after;
+    int fd, domain, ret = 0;
+    socklen_t size = sizeof(domain);
+
+    (void)state;
+    before = foreign_aside();
+    for (unsigned i = 0; i < FOREIGN_ASIDE_MAX + 8; i++) {
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0) {
+            break;
+        }
+        ret = test_client_command_fds(&client, VFIO_USER_DEVICE_RESET, NULL, 0, &fd, 1);
+        close(fd);
+        sent++;
+    }
+    after = foreign_aside();
+    for (fd = 3; fd < 4 * FOREIGN_ASIDE_MAX; fd++) {
+        if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_INET) {
+            close(fd);
+        }
+    }
+    if (sent == 0) {
+        skip();
+    }
+    assert_int_equal(before, 0);
+    assert_int_equal(after, FOREIGN_ASIDE_MAX);
+    assert_int_equal(ret, -EINVAL);
+    assert_int_equal(test_client_command(&client, VFIO_USER_DEVICE_RESET, NULL, 0), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -301,6 +336,7 @@ int main(void)
         TEST(a_client_that_does_not_read_is_not_read),
         TEST(replies_are_kept_in_order),
         TEST(interrupt_messages_are_dma_writes),
+        TEST(descriptors_that_are_better_not_closed),
     };
 
     server_log_to(NULL);

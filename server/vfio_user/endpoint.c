@@ -14,6 +14,7 @@
 
 #include "../client_file.h"
 #include "../log.h"
+#include "common/foreign.h"
 #include "remote.h"
 
 enum {
@@ -594,6 +595,7 @@ int vfio_user_endpoint_ready(struct vfio_user_endpoint *endpoint)
     for (int i = 0; ret == 0 && i < COMMANDS_PER_READY && open_for_commands(endpoint); i++) {
         struct vfio_user_message message;
 
+        endpoint->connection.no_fds = foreign_aside() >= FOREIGN_ASIDE_MAX;
         ret = vfio_user_connection_receive(&endpoint->connection, &message);
         if (ret == -EBADMSG) {
             complain(endpoint, &message.header, ret);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../shared_eventfd.h"
+#include "common/foreign.h"
 
 void vfio_user_interrupts_init(struct vfio_user_interrupts *interrupts)
 {
@@ -128,7 +129,8 @@ void vfio_user_interrupts_set_level(struct vfio_user_interrupts *interrupts, boo
     update_intx(interrupts);
 }
 
-/* Is this descriptor an eventfd? Where /proc cannot tell, it is believed. */
+/* Is this descriptor an eventfd? Where /proc cannot tell, it may be one of its like, none of which
+ * has whoever writes to it, or closes it, wait for the client. */
 static bool is_eventfd(int fd)
 {
     static const char expected[] = "anon_inode:[eventfd]";
@@ -137,7 +139,8 @@ static bool is_eventfd(int fd)
 
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     n = readlink(path, name, sizeof(name));
-    return n < 0 || ((size_t)n == sizeof(expected) - 1 && memcmp(name, expected, (size_t)n) == 0);
+    return n < 0 ? foreign_is_anonymous(fd)
+                 : (size_t)n == sizeof(expected) - 1 && memcmp(name, expected, (size_t)n) == 0;
 }
 
 int vfio_user_interrupts_accept(const int *fds, unsigned n_fds)

@@ -10,15 +10,29 @@
 #include <linux/pci_regs.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "../log.h"
 #include "test_fixture.h"
+
+static bool no_proc;
+
+/* Instead of the C library's. */
+ssize_t readlink(const char *path, char *target, size_t size)
+{
+    if (no_proc) {
+        errno = ENOENT;
+        return -1;
+    }
+    return syscall(SYS_readlinkat, AT_FDCWD, path, target, size);
+}
 
 static void irq_info(void **state)
 {
@@ -225,6 +239,28 @@ static void a_full_eventfd_does_not_stop_us(void **state)
     close(fd);
 }
 
+/* Nothing is believed for that. */
+static void where_proc_is_not(void **state)
+{
+    int pipe_fds[2], fd = eventfd(0, EFD_CLOEXEC), file = memfd_create("no eventfd", MFD_CLOEXEC);
+    int of_pipe, of_file, of_eventfd;
+
+    (void)state;
+    assert_int_equal(pipe(pipe_fds), 0);
+    no_proc = true;
+    of_pipe = vfio_user_interrupts_accept(&pipe_fds[1], 1);
+    of_file = vfio_user_interrupts_accept(&file, 1);
+    of_eventfd = vfio_user_interrupts_accept(&fd, 1);
+    no_proc = false;
+    assert_int_equal(of_pipe, -EINVAL);
+    assert_int_equal(of_file, -EINVAL);
+    assert_int_equal(of_eventfd, 0);
+    close(fd);
+    close(file);
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -236,6 +272,7 @@ int main(void)
         TEST(intx_is_a_level_that_masks_itself),
         TEST(irq_sets_that_cannot_be),
         TEST(a_full_eventfd_does_not_stop_us),
+        TEST(where_proc_is_not),
     };
 
     server_log_to(NULL);
