@@ -44,6 +44,8 @@ static struct {
     int mount;
     int file;
     pthread_t thread;
+    pthread_t askers[2]; /* who waits for it */
+    unsigned asker_count;
     atomic_bool silent;
     atomic_bool stop;
     atomic_uint asked; /* since it is silent */
@@ -148,6 +150,7 @@ static int begin_fs(void **state)
     fs.file = fs.mount = -1;
     fs.silent = fs.stop = false;
     fs.asked = 0;
+    fs.asker_count = 0;
     fs.device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
     if (fs.device >= 0) {
         fs.mount = mount_it();
@@ -173,6 +176,9 @@ static int end_fs(void **state)
     if (fs.mount >= 0) {
         fs.stop = true;
         pthread_join(fs.thread, NULL);
+        for (unsigned i = 0; i < fs.asker_count; i++) {
+            pthread_join(fs.askers[i], NULL);
+        }
         close(fs.file);
         close(fs.mount);
     }
@@ -199,13 +205,12 @@ static void *close_a_copy(void *unused)
 static void it_is_asked(void *(*by)(void *unused))
 {
     unsigned before = fs.asked;
-    pthread_t thread;
 
-    assert_int_equal(pthread_create(&thread, NULL, by, NULL), 0);
+    assert_int_equal(pthread_create(&fs.askers[fs.asker_count], NULL, by, NULL), 0);
+    fs.asker_count++;
     while (fs.asked == before) {
         usleep(1000);
     }
-    pthread_detach(thread);
 }
 
 static void nobody_is_asked(void **state)
