@@ -21,8 +21,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "handover/channel.h"
@@ -74,13 +74,22 @@ static void on_signal(int number)
     (void)number;
 }
 
-/* A signal comes, once, after so many microseconds; 0: none. What waits is interrupted by it. */
-static void interrupt_after(unsigned us)
+/* A signal comes, once, after so many microseconds; 0: none. What waits is interrupted by it. Not
+ * SIGALRM: the fuzzer's own, which ends an input that takes too long. */
+static void interrupt_after(long us)
 {
-    const struct itimerval timer = {.it_value = {.tv_usec = us}};
+    static timer_t timer;
+    static bool made;
+    const struct itimerspec when = {.it_value = {.tv_nsec = us * 1000}};
     const struct sigaction action = {.sa_handler = on_signal};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2};
 
-    check(!sigaction(SIGALRM, &action, NULL) && !setitimer(ITIMER_REAL, &timer, NULL), "no signal");
+    if (!made) {
+        check(!sigaction(SIGUSR2, &action, NULL) && !timer_create(CLOCK_MONOTONIC, &event, &timer),
+              "no signal");
+        made = true;
+    }
+    check(!timer_settime(timer, 0, &when, NULL), "no signal");
 }
 
 /* ---- what comes, in pieces ---- */
@@ -217,10 +226,10 @@ static void talk(struct fuzz_input *input)
     talk.what = (enum handover_what)(1 + fuzz_byte(input) % 5);
     talk.size = fuzz_number(input, 2);
     talk.n_fds = fuzz_number(input, 2) % (FDS_MAX + 1);
-    talk.deadline = kind & 1 ? HANDOVER_FOREVER
-                             : handover_deadline(kind & 2   ? 0
-                                                 : kind & 4 ? 3
-                                                            : 100000);
+    talk.deadline = kind & 2   ? handover_deadline(0)
+                    : kind & 4 ? handover_deadline(3)
+                    : kind & 1 ? HANDOVER_FOREVER /* somebody takes it in */
+                               : handover_deadline(100000);
     memset(talk.bytes, (int)talk.size, talk.size);
     for (unsigned i = 0; i < talk.n_fds; i++) {
         talk.fds[i] = kind & 0x10 && i == 300 ? -1 : files[i % FILES];
