@@ -16,17 +16,18 @@
  * when the slot was PENDING; or in single.c, by a call that made its slot LEAVING, unmapped it, and
  * flushed it itself.
  *
- * Locking. One mutex an engine, held for a step of one slot, or a few dozen, and never
- * while an operation of the embedder runs. What must outlive such a gap is counted: `users` of a VM
- * and of a context. A VM or context that is about to go says so (dying, closing), is not found by
- * new calls, and is freed when nobody uses it. So whatever happens inside an operation of the
- * embedder happens between two steps.
+ * Locking. One mutex an engine, held for a step of one slot, or a few dozen, and never while an
+ * operation of the embedder runs. What must outlive such a gap is counted: `users` of a VM and of a
+ * context. A VM or context that is about to go says so (dying, closing), is not found by new calls,
+ * and is freed when nobody uses it. So whatever happens inside an operation of the embedder happens
+ * between two steps.
  */
 #ifndef VIOMMU_PV_ENGINE_H
 #define VIOMMU_PV_ENGINE_H
 
 #include "pv/index.h"
 
+#include <errno.h>
 #include <pthread.h>
 
 #include <viommu/pv.h>
@@ -246,6 +247,13 @@ static inline void pv_unlock(struct viommu_pv *pv)
     pthread_mutex_unlock(&pv->lock);
 }
 
+/* Others have their turn. With the lock. */
+static inline void pv_give_way(struct viommu_pv *pv)
+{
+    pv_unlock(pv);
+    pv_lock(pv);
+}
+
 struct pv_vm *pv_vm_search(struct viommu_pv *pv, uint32_t id);
 
 /* Under the lock. A VM that is dying is found, too. */
@@ -348,6 +356,10 @@ void pv_slot_unlink(struct viommu_pv *pv, struct pv_slot *slot, struct pv_vm *he
                     struct pv_put *put);
 /* A slot's context has it no more. With the lock. */
 void pv_slot_remove(struct pv_slot *slot);
+/* Slots side by side that were claimed are removed; so is the room that was made for them since the
+   caller had so many `tables`, because it counts. */
+void pv_slots_give_up(const struct pv_run *run, struct pv_slot *slots, unsigned count,
+                      uint64_t tables);
 /* With the lock again, when it has been dropped: the VMs that it names are held no more. */
 void pv_put_end(const struct pv_put *put);
 /* Drops what was taken for pages. With the lock; gives it up meanwhile. */
@@ -376,31 +388,18 @@ int pv_map_item(struct pv_run *run, const struct pv_item *item);
  */
 void pv_map_unknown(struct viommu_pv *pv, struct pv_slot *slot);
 
+/* What a call comes to for which the embedder's map has returned this. */
+static inline int pv_map_error(int error)
+{
+    return error == 0 || error == -EIO || error == -EADDRNOTAVAIL ? error : -ENOSPC;
+}
+
 /* Whether the call should yield now. Without the lock. */
 bool pv_should_yield(const struct pv_run *run);
 /* The privilege of the caller over the pages of another VM. Without the lock. */
 static inline bool pv_may_use(const struct pv_run *run, uint32_t vm, uint32_t perm)
 {
     return vm == run->vm->id || run->pv->ops->may_use(run->pv->opaque, run->vm->id, vm, perm);
-}
-
-/* Whether a page asks for nothing special: it belongs to the VM that was named, and is ready. */
-static inline bool pv_is_plain(const struct pv_run *run, const struct viommu_pv_page *page,
-                               uint32_t perm)
-{
-    if (page->owner != run->named->id) {
-        return false;
-    }
-    switch (page->state) {
-    case VIOMMU_PV_PAGE_RAM:
-        return true;
-    case VIOMMU_PV_PAGE_READ_ONLY:
-    case VIOMMU_PV_PAGE_SHARED:
-    case VIOMMU_PV_PAGE_DIRTY_LOGGED:
-        return !(perm & VIOMMU_PV_WRITE);
-    default:
-        return false;
-    }
 }
 
 int pv_run_foreign(struct pv_run *run);

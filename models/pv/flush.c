@@ -85,6 +85,17 @@ void pv_slot_remove(struct pv_slot *slot)
     pv_tree_remove(&context->tree, slot);
 }
 
+void pv_slots_give_up(const struct pv_run *run, struct pv_slot *slots, unsigned count,
+                      uint64_t tables)
+{
+    for (unsigned i = 0; i < count; i++) {
+        pv_slot_remove(&slots[i]);
+    }
+    if (run->vm->tables > tables) {
+        pv_tree_trim(&run->context->tree);
+    }
+}
+
 void pv_put_end(const struct pv_put *put)
 {
     if (put->holds) {
@@ -155,13 +166,6 @@ static bool is_before(uint64_t place, uint64_t other)
     return (int64_t)(place - other) < 0;
 }
 
-/* Gives the lock up for a moment. */
-static void give_way(struct viommu_pv *pv)
-{
-    pv_unlock(pv);
-    pv_lock(pv);
-}
-
 /*
  * Widens [first, last] to the pages that meet it, of those that are in the queue now; false when
  * none does. Gives the lock up now and then.
@@ -186,7 +190,7 @@ static bool widen(struct viommu_pv *pv, const struct pv_context *context, uint64
             *last = pv_slot_last(slot) > *last ? pv_slot_last(slot) : *last;
         }
         if (++looked % LOOK == 0) {
-            give_way(pv);
+            pv_give_way(pv);
             place = is_before(place, context->head) ? context->head : place; /* flushed meanwhile */
         }
     }
@@ -270,7 +274,7 @@ int pv_flush(struct viommu_pv *pv, struct pv_context *context, uint64_t first, u
         pv_put_all(pv, puts, count);
     }
     while (move_head(pv, context)) {
-        give_way(pv);
+        pv_give_way(pv);
     }
     return 0;
 }

@@ -85,8 +85,7 @@ static bool look_at_all(struct pv_run *run, const struct pv_wanted *wanted)
     while ((slot = pv_walk_next(&run->named->index, &walk)) && seen < CHAIN) {
         found(run, slot, wanted, search);
         if (++seen % STEP == 0) {
-            pv_unlock(run->pv); /* only for a moment */
-            pv_lock(run->pv);
+            pv_give_way(run->pv);
         }
     }
     pv_walk_end(&run->named->index, &walk);

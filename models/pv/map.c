@@ -213,17 +213,6 @@ static bool is_logged(const struct way *way)
     return way->page.state == VIOMMU_PV_PAGE_DIRTY_LOGGED && (way->item->perm & VIOMMU_PV_WRITE);
 }
 
-/* The slot is not claimed any more; nor is room for it, which counts. */
-static void give_up(const struct way *way, struct pv_slot *slot)
-{
-    struct pv_run *run = way->run;
-
-    pv_slot_remove(slot);
-    if (run->vm->tables > way->tables) {
-        pv_tree_trim(&run->context->tree);
-    }
-}
-
 static int claim(struct way *way, struct pv_slot **out)
 {
     struct pv_run *run = way->run;
@@ -252,7 +241,7 @@ static int claim(struct way *way, struct pv_slot **out)
                                                              : 0;
         *out = slot;
         if (pv_slot_link(slot, run->named, way->owner)) {
-            give_up(way, slot);
+            pv_slots_give_up(run, slot, 1, way->tables);
             error = -ENOSPC;
         } else {
             let_go(way); /* the slot says it now */
@@ -270,7 +259,7 @@ static void unclaim(struct way *way, struct pv_slot *slot)
     pv_slot_unlink(way->run->pv, slot, NULL, &put);
     pv_put_end(&put); /* the call itself sees to it that the VMs stay */
     hold(way);
-    give_up(way, slot);
+    pv_slots_give_up(way->run, slot, 1, way->tables);
     pv_unlock(way->run->pv);
 }
 
@@ -327,7 +316,7 @@ static int map_page(struct way *way)
                          way->page.handle, item->perm);
     if (error && error != -EIO) {
         unclaim(way, slot);
-        return error == -EADDRNOTAVAIL ? error : -ENOSPC;
+        return pv_map_error(error);
     }
     if (is_logged(way)) {
         pv->ops->mark_dirty(pv->opaque, item->order, way->page.handle);

@@ -10,7 +10,7 @@
  * been begun, or everything is undone for them. What is in the way of several is looked at for one:
  * it says what is wrong with that.
  */
-#include "pv/engine.h"
+#include "pv/plain.h"
 
 #include <errno.h>
 
@@ -85,42 +85,6 @@ static void plan(struct pv_run *run, uint64_t done)
 
 /* ---- their references ---- */
 
-static void drop_one(const struct some *some, unsigned number)
-{
-    const struct viommu_pv *pv = some->run->pv;
-
-    if (some->perm & VIOMMU_PV_WRITE) {
-        pv->ops->put_type(pv->opaque, 0, some->handles[number]);
-    }
-    pv->ops->put_page(pv->opaque, 0, some->handles[number]);
-}
-
-/* References to one page; 0, -EAGAIN for one that is not plain, or what is wrong with it. */
-static int reference_one(struct some *some)
-{
-    const struct pv_run *run = some->run;
-    const struct viommu_pv *pv = run->pv;
-    const struct viommu_pv_ops *ops = pv->ops;
-    uint64_t frame = some->frame + some->count;
-    struct viommu_pv_page page;
-
-    if (ops->lookup(pv->opaque, run->named->id, frame, 0, &page)) {
-        return -ENOENT;
-    }
-    if (!pv_is_plain(run, &page, some->perm)) {
-        return -EAGAIN;
-    }
-    if (ops->get_page(pv->opaque, run->named->id, frame, 0, page.handle)) {
-        return -ENOENT;
-    }
-    if ((some->perm & VIOMMU_PV_WRITE) && ops->get_type(pv->opaque, 0, page.handle)) {
-        ops->put_page(pv->opaque, 0, page.handle);
-        return -EBUSY;
-    }
-    some->handles[some->count++] = page.handle;
-    return 0;
-}
-
 /* References to `count` pages, or fewer: 0, or what is wrong with the next, or VIOMMU_PENDING. */
 static int reference(struct some *some, unsigned count)
 {
@@ -130,38 +94,20 @@ static int reference(struct some *some, unsigned count)
         if (some->count && pv_should_yield(some->run)) {
             return VIOMMU_PENDING;
         }
-        error = reference_one(some);
+        error = pv_plain_reference(some->run, some->frame + some->count, some->perm,
+                                   &some->handles[some->count]);
+        some->count += !error;
     }
     return error == -EAGAIN ? 0 : error;
 }
 
 /* ---- their slots ---- */
 
-static void fill(const struct some *some, unsigned number)
-{
-    some->slots[number] = (struct pv_slot){
-        .device_frame = some->device_frame + number,
-        .frame = some->frame + number,
-        .handle = some->handles[number],
-        .context = some->run->context,
-        .vm = some->run->named->id,
-        .state = PV_SLOT_CLAIMED,
-        .perm = (uint8_t)some->perm,
-    };
-}
-
 /* Slots from a number on are not claimed any more; nor is room for them, which counts. */
 static void give_up(struct some *some, unsigned from)
 {
-    struct pv_run *run = some->run;
-
-    for (unsigned i = from; i < some->claimed; i++) {
-        pv_slot_remove(&some->slots[i]);
-    }
+    pv_slots_give_up(some->run, &some->slots[from], some->claimed - from, some->tables);
     some->claimed = from;
-    if (run->vm->tables > some->tables) {
-        pv_tree_trim(&run->context->tree);
-    }
 }
 
 /* Claims slots for as many as can have one. With the lock. */
@@ -178,7 +124,8 @@ static void claim(struct some *some)
     some->claimed = count;
     run->vm->mappings += count;
     for (unsigned i = 0; i < count; i++) {
-        fill(some, i);
+        pv_plain_claim(run, &some->slots[i], some->device_frame + i, some->frame + i,
+                       some->handles[i], some->perm);
     }
     for (unsigned i = 0; i < count; i++) {
         if (pv_index_add(&run->named->index, &some->slots[i])) {
@@ -200,7 +147,7 @@ static void claim_or_drop(struct some *some)
     }
     pv_unlock(run->pv);
     for (unsigned i = some->claimed; i < some->count; i++) {
-        drop_one(some, i);
+        pv_plain_drop(run->pv, some->handles[i], some->perm);
     }
 }
 
@@ -217,7 +164,7 @@ static int map(struct some *some)
                              some->handles[some->mapped], some->perm);
         some->mapped += !error;
     }
-    return error == 0 || error == -EIO || error == -EADDRNOTAVAIL ? error : -ENOSPC;
+    return pv_map_error(error);
 }
 
 /* Undoes it for those from a number on. With the lock; gives it up meanwhile. */

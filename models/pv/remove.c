@@ -339,8 +339,7 @@ static void forget_told(struct viommu_pv *pv, struct pv_vm *vm, uint64_t frame)
             slot->flags &= (uint8_t)~PV_FLAG_TOLD;
         }
         if (++looked % BATCH == 0) {
-            pv_unlock(pv);
-            pv_lock(pv);
+            pv_give_way(pv);
         }
     }
     pv_walk_end(&vm->index, &walk);

@@ -14,12 +14,10 @@
  * the call is over. A slot that is unmapped and flushed by one call is never PENDING: nobody else
  * would have to flush it. When the flush fails it is, as then somebody has to.
  */
-#include "pv/engine.h"
-
-#include <errno.h>
+#include "pv/plain.h"
 
 enum {
-    SPECIAL = 1, /* not an error: the call goes on as any other */
+    SPECIAL = -EAGAIN, /* not an error: the call goes on as any other */
 };
 
 /* ---- entering: with the lock ---- */
@@ -95,49 +93,6 @@ static bool enter_unmap(struct pv_run *run)
 
 /* ---- mapping ---- */
 
-/* Drops the references to a page. Without the lock. */
-static void drop(const struct viommu_pv *pv, uint64_t handle, uint32_t perm)
-{
-    if (perm & VIOMMU_PV_WRITE) {
-        pv->ops->put_type(pv->opaque, 0, handle);
-    }
-    pv->ops->put_page(pv->opaque, 0, handle);
-}
-
-/* References to the page; SPECIAL for one that is not plain. Without the lock. */
-static int reference(const struct pv_run *run, uint64_t *handle)
-{
-    const struct viommu_pv_map_call *in = &run->call->in.map;
-    const struct viommu_pv *pv = run->pv;
-    const struct viommu_pv_ops *ops = pv->ops;
-    struct viommu_pv_page page;
-
-    if (ops->lookup(pv->opaque, run->named->id, in->frame, 0, &page)) {
-        return -ENOENT;
-    }
-    if (!pv_is_plain(run, &page, in->perm)) {
-        return SPECIAL;
-    }
-    if (ops->get_page(pv->opaque, run->named->id, in->frame, 0, page.handle)) {
-        return -ENOENT;
-    }
-    if ((in->perm & VIOMMU_PV_WRITE) && ops->get_type(pv->opaque, 0, page.handle)) {
-        ops->put_page(pv->opaque, 0, page.handle);
-        return -EBUSY;
-    }
-    *handle = page.handle;
-    return 0;
-}
-
-/* The slot does not come to be; nor does room for it, which counts. With the lock. */
-static void give_up(const struct pv_run *run, struct pv_slot *slot, uint64_t tables)
-{
-    pv_slot_remove(slot);
-    if (run->vm->tables > tables) {
-        pv_tree_trim(&run->context->tree);
-    }
-}
-
 /* A slot for the page, CLAIMED; or NULL, and nothing has changed. With the lock. */
 static struct pv_slot *claim(struct pv_run *run, uint64_t handle)
 {
@@ -149,18 +104,10 @@ static struct pv_slot *claim(struct pv_run *run, uint64_t handle)
         pv_tree_claim_one(&run->context->tree, in->device_frame, &slot)) {
         return NULL;
     }
-    *slot = (struct pv_slot){
-        .device_frame = in->device_frame,
-        .frame = in->frame,
-        .handle = handle,
-        .context = run->context,
-        .vm = run->named->id,
-        .state = PV_SLOT_CLAIMED,
-        .perm = (uint8_t)in->perm,
-    };
+    pv_plain_claim(run, slot, in->device_frame, in->frame, handle, in->perm);
     run->vm->mappings++;
     if (pv_index_add(&run->named->index, slot)) {
-        give_up(run, slot, tables);
+        pv_slots_give_up(run, slot, 1, tables);
         return NULL;
     }
     run->named->putting--; /* the slot says it now */
@@ -178,9 +125,9 @@ static int undo(struct pv_run *run, struct pv_slot *slot, uint64_t tables, int e
         return -EIO;
     }
     pv_slot_unlink(run->pv, slot, NULL, &put);
-    give_up(run, slot, tables);
+    pv_slots_give_up(run, slot, 1, tables);
     pv_put_all(run->pv, &put, 1);
-    return error == -EADDRNOTAVAIL ? error : -ENOSPC;
+    return pv_map_error(error);
 }
 
 /* Whoever began to remove the page meanwhile did not ask for what was not mapped yet. With the
@@ -217,7 +164,7 @@ static int map_plain(struct pv_run *run, uint64_t handle)
     slot = claim(run, handle);
     pv_unlock(pv);
     if (!slot) {
-        drop(pv, handle, in->perm);
+        pv_plain_drop(pv, handle, in->perm);
         return SPECIAL;
     }
     error = pv->ops->map(pv->opaque, run->context->space, in->device_frame, 0, handle, in->perm);
@@ -260,7 +207,7 @@ static int map(struct pv_run *run)
         pv_lock(run->pv);
         return -EPERM;
     }
-    error = reference(run, &handle);
+    error = pv_plain_reference(run, in->frame, in->perm, &handle);
     if (!error) {
         error = map_plain(run, handle);
     } else if (error != SPECIAL) {
@@ -307,7 +254,7 @@ static void set_free(const struct pv_run *run, struct pv_slot *slot)
     pv_slot_remove(slot);
     pv_vm_hold(named);
     pv_unlock(pv);
-    drop(pv, handle, perm);
+    pv_plain_drop(pv, handle, perm);
     pv_lock(pv);
     pv_vm_let_go(named);
 }

@@ -403,7 +403,7 @@ static int table_to_claim(struct pv_tree *tree, uint64_t device_frame, unsigned 
     int error;
 
     *out = tree->recent;
-    if (level == 0 && tree->recent && tree->recent->first == (device_frame & ~reach(1))) {
+    if (level == 0 && is_recent(tree, device_frame)) {
         return 0;
     }
     error = table_for(tree, device_frame, level, out);
@@ -417,6 +417,16 @@ static int table_to_claim(struct pv_tree *tree, uint64_t device_frame, unsigned 
     return error;
 }
 
+/* Slots of a table of level 0 have become used. */
+static inline void count_taken(struct pv_tree *tree, struct pv_table *table, unsigned count)
+{
+    table->used = (uint16_t)(table->used + count);
+    tree->slots += count;
+    if (table->used == ENTRIES) {
+        set_full(table->parent, table->place);
+    }
+}
+
 /* Marks slots of a table of level 0 that are free as used. */
 static void take_run(struct pv_tree *tree, struct pv_table *table, unsigned place, unsigned count)
 {
@@ -426,11 +436,7 @@ static void take_run(struct pv_tree *tree, struct pv_table *table, unsigned plac
         table->present[at / 64] |= UINT64_MAX >> (64 - many) << at % 64;
         at += many;
     }
-    table->used = (uint16_t)(table->used + count);
-    tree->slots += count;
-    if (table->used == ENTRIES) {
-        set_full(table->parent, table->place);
-    }
+    count_taken(tree, table, count);
 }
 
 int pv_tree_claim_run(struct pv_tree *tree, uint64_t device_frame, unsigned *count,
@@ -457,8 +463,8 @@ int pv_tree_claim_run(struct pv_tree *tree, uint64_t device_frame, unsigned *cou
 int pv_tree_claim_one(struct pv_tree *tree, uint64_t device_frame, struct pv_slot **out)
 {
     unsigned place = place_of(device_frame, 0);
-    struct pv_table *table = tree->recent;
-    int error = is_recent(tree, device_frame) ? 0 : table_to_claim(tree, device_frame, 0, &table);
+    struct pv_table *table;
+    int error = table_to_claim(tree, device_frame, 0, &table);
 
     if (error) {
         return error;
@@ -468,10 +474,7 @@ int pv_tree_claim_one(struct pv_tree *tree, uint64_t device_frame, struct pv_slo
     }
     *out = &table->slots[place];
     bit_set(table->present, place);
-    tree->slots++;
-    if (++table->used == ENTRIES) {
-        set_full(table->parent, table->place);
-    }
+    count_taken(tree, table, 1);
     return 0;
 }
 
