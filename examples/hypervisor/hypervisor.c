@@ -152,23 +152,6 @@ static void start(unsigned vm, int machine)
     check(pid > 0, "there is a process");
 }
 
-/* Waits for a process to end; its exit status, or -1. */
-static int end_of(struct vm *vm)
-{
-    const struct timespec pause = {.tv_nsec = 5000000};
-    time_t end = time(NULL) + PATIENCE;
-    int status = 0;
-
-    while (time(NULL) < end) {
-        if (waitpid(vm->pid, &status, WNOHANG) == vm->pid) {
-            vm->pid = 0;
-            return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-        }
-        nanosleep(&pause, NULL);
-    }
-    return -1;
-}
-
 static void tell(unsigned vm, enum kind kind, uint64_t value)
 {
     const struct message message = {.kind = kind, .value = value};
@@ -446,6 +429,30 @@ static void run(void)
     }
 }
 
+/*
+ * Waits for a process to end; its exit status, or -1. What it still asks is answered, because it
+ * waits for that: it may be about to give a page back.
+ */
+static int end_of(unsigned vm)
+{
+    time_t end = time(NULL) + PATIENCE;
+    int status = 0;
+
+    while (time(NULL) < end) {
+        struct pollfd ready = {.fd = vms[vm].calls, .events = POLLIN};
+        struct message message;
+
+        if (waitpid(vms[vm].pid, &status, WNOHANG) == vms[vm].pid) {
+            vms[vm].pid = 0;
+            return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        }
+        if (poll(&ready, 1, 5) == 1 && wire_receive(ready.fd, &message, false)) {
+            on_message(vm, &message);
+        }
+    }
+    return -1;
+}
+
 static void finish(void)
 {
     say("newcomer: the page is %s", newcomer_untouched ? "as I left it" : "NOT as I left it");
@@ -454,7 +461,7 @@ static void finish(void)
     check(was_forced == (manner == REFUSES), "force is used where it is needed, and only there");
     tell(MAPPER, EVENT_END, 0);
     for (unsigned vm = 1; vm <= VM_COUNT; vm++) {
-        check(end_of(&vms[vm]) == 0, "a process ends well");
+        check(end_of(vm) == 0, "a process ends well");
         destroy_vm(vm);
     }
     check(!viommu_pv_destroy(pv), "the engine has no VM");
