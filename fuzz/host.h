@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A host as an input wants it, for targets of code that waits and makes descriptors: what can be
- * made no more, and what time it is. The functions here take the place of the C library's, so one
- * file of a program includes this.
+ * made no more, who else reads, and what time it is. The functions here take the place of the C
+ * library's, so one file of a program includes this.
  *
  * Time stands still until the input has it pass (host_wait and the like); then the timers whose
  * time has come fire. Only the monotonic clock is so: the fuzzer itself needs the others.
@@ -18,6 +18,7 @@
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,12 +29,14 @@ enum {
 #define HOST_START UINT64_C(1000000000000) /* in nanoseconds, as all times here */
 
 static unsigned host_left;                 /* until something cannot be made; 0: all can */
+static bool host_signal_taken;             /* somebody takes the next signal, just before us */
 static uint64_t host_now = HOST_START;     /* the time */
 static uint64_t host_timers[HOST_FDS_MAX]; /* when that descriptor fires; 0: it does not */
 
 static inline void host_reset(void)
 {
     host_left = 0;
+    host_signal_taken = false;
     host_now = HOST_START;
     memset(host_timers, 0, sizeof(host_timers));
 }
@@ -125,6 +128,16 @@ int epoll_ctl(int epoll, int what, int fd, struct epoll_event *event)
     return what == EPOLL_CTL_ADD && host_fails(ENOSPC)
                ? -1
                : (int)syscall(SYS_epoll_ctl, epoll, what, fd, event);
+}
+
+ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    if (host_signal_taken) {
+        host_signal_taken = false;
+        errno = EAGAIN;
+        return -1;
+    }
+    return syscall(SYS_preadv2, fd, iov, (long)count, (long)offset, 0L, (long)flags);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now)

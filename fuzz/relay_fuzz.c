@@ -20,7 +20,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "host.h"
@@ -114,23 +113,12 @@ static const struct pci_dma_region ram_region = {
 };
 static char path[64];
 static int ram_fd = -1, other_fd = -1, event_fd = -1;
-static bool taken; /* somebody else takes the next signal, just before us */
 
 static void check(bool condition)
 {
     if (!condition) {
         abort();
     }
-}
-
-ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
-{
-    if (taken) {
-        taken = false;
-        errno = EAGAIN;
-        return -1;
-    }
-    return syscall(SYS_preadv2, fd, iov, (long)count, (long)offset, 0L, (long)flags);
 }
 
 static void remove_socket(void)
@@ -505,7 +493,7 @@ static void record(struct world *world, uint8_t what, uint8_t flags, const uint8
         }
         break;
     case ACTION_SIGNAL:
-        taken = flags;
+        host_signal_taken = flags;
         far_signals(far);
         break;
     case ACTION_LACK:
@@ -591,7 +579,7 @@ static void close_world(struct world *world)
 {
     far_drop(&world->far);
     far_forgets(&world->far);
-    taken = false;
+    host_signal_taken = false;
     if (world->far.listener >= 0) {
         far_go(&world->far, true);
     }

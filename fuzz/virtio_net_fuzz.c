@@ -26,7 +26,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <viommu/vhost.h>
@@ -84,7 +83,6 @@ static struct viommu_vhost far;
 static struct bed bed;
 static char path[64];
 static unsigned errors_left; /* as many calls of the library's fail that may */
-static bool taken;           /* somebody else takes the next signal, just before us */
 static int ram_fd = -1;
 
 static const struct pci_dma_region ram = {.last = RAM_SIZE - 1, .readable = true, .writable = true};
@@ -95,18 +93,6 @@ static void check(bool right, const char *what)
         fprintf(stderr, "virtio_net: %s\n", what);
         abort();
     }
-}
-
-/* ---- the host's ---- */
-
-ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
-{
-    if (taken) {
-        taken = false;
-        errno = EAGAIN;
-        return -1;
-    }
-    return syscall(SYS_preadv2, fd, iov, (long)count, (long)offset, 0L, (long)flags);
 }
 
 /* ---- the library's ---- */
@@ -298,7 +284,7 @@ static void far_calls(unsigned ring, bool takes_back)
     const uint64_t one = 1;
 
     if (far.there && (far.rings[ring].runs || far.rings[ring].stopping)) {
-        taken = takes_back;
+        host_signal_taken = takes_back;
         (void)!write(far.rings[ring].call, &one, sizeof(one));
     }
 }
@@ -353,7 +339,7 @@ static void step(void)
     }
     for (int i = 0; i < 16 && loop_step(&bed.loop, 0) == 1; i++) {
     }
-    taken = false;
+    host_signal_taken = false;
 }
 
 /* So many seconds, or what the next timer waits for. */
@@ -592,7 +578,6 @@ static void open_bed(uint8_t start)
     bed.listener = -1;
     host_reset();
     errors_left = 0;
-    taken = false;
     check(loop_init(&bed.loop) == 0, "no loop");
     check(vtd_function_init(&bed.vtd, "vtd", &config, &caches) == 0, "no unit");
     check(viommu_start(bed.vtd.unit.iommu) == 0, "no start");
