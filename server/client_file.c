@@ -24,7 +24,7 @@ struct client_file *client_file_get(int fd)
     struct foreign_identity it;
     int flags = fcntl(fd, F_GETFL), own;
 
-    if (flags < 0 || !foreign_is_file(fd) || foreign_identify(fd, &it) < 0) {
+    if (flags < 0 || !foreign_is_file(fd, &it)) {
         return NULL;
     }
     for (unsigned i = 0; i < CLIENT_FILES_MAX; i++) {

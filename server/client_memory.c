@@ -110,7 +110,7 @@ static int check_file(int fd, uint64_t offset, uint64_t size)
         return -errno;
     }
     /* Pages of a FUSE file come from a process that may be the client's, and may never come. */
-    if (!foreign_is_file(fd)) {
+    if (!foreign_is_file(fd, NULL)) {
         return -EINVAL;
     }
     if (fstat(fd, &st) < 0) {

@@ -130,12 +130,18 @@ static bool is_on_trusted_mount(const struct statx *what)
            ((what->stx_mask & STATX_MNT_ID) && mount_is_trusted(what->stx_mnt_id));
 }
 
-bool foreign_is_file(int fd)
+bool foreign_is_file(int fd, struct foreign_identity *identity)
 {
     struct statx what;
 
-    return look(fd, &what) == 0 && S_ISREG(what.stx_mode) &&
-           (is_memory(fd) || is_on_trusted_mount(&what));
+    if (look(fd, &what) < 0 || !S_ISREG(what.stx_mode) ||
+        !(is_memory(fd) || is_on_trusted_mount(&what))) {
+        return false;
+    }
+    if (identity) {
+        *identity = identity_of(&what);
+    }
+    return true;
 }
 
 /* Eventfds and their like, which all share one inode: it is looked for in one of our own, once. */

@@ -40,8 +40,9 @@ struct foreign_identity {
 /* Returns 0 or a negative errno. */
 int foreign_identify(int fd, struct foreign_identity *identity);
 
-/* Is it a regular file, and none of a file system that is a process? */
-bool foreign_is_file(int fd);
+/* Is it a regular file, and none of a file system that is a process? Which one, where `identity` is
+   not NULL. */
+bool foreign_is_file(int fd, struct foreign_identity *identity);
 
 /* Is it an eventfd or one of its like, and no file, pipe, socket or device? */
 bool foreign_is_anonymous(int fd);

@@ -227,7 +227,7 @@ static void nobody_is_asked(void **state)
     assert_int_equal(foreign_identify(fs.file, &one), 0);
     assert_int_equal(foreign_identify(copy, &other), 0);
     assert_true(one.device == other.device && one.inode == other.inode);
-    assert_false(foreign_is_file(copy));
+    assert_false(foreign_is_file(copy, NULL));
     foreign_close(copy);
     assert_int_equal(foreign_aside(), aside + 1);
     assert_true(fcntl(copy, F_GETFD) >= 0); /* it is open still */
@@ -248,7 +248,7 @@ static void a_mount_that_is_seen(void **state)
     assert_non_null(mkdtemp(name));
     assert_int_equal(syscall(SYS_move_mount, fs.mount, "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH),
                      0);
-    assert_false(foreign_is_file(fs.file));
+    assert_false(foreign_is_file(fs.file, NULL));
     assert_int_equal(fs.asked, 0);
     assert_int_equal(syscall(SYS_umount2, name, 2 /* to be detached */), 0);
     assert_int_equal(rmdir(name), 0);
@@ -265,10 +265,13 @@ static void files(void **state)
     (void)state;
     unlink(name);
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-    assert_true(foreign_is_file(memory));
-    assert_true(foreign_is_file(disk));
-    assert_false(foreign_is_file(pipes[0]));
-    assert_false(foreign_is_file(-1));
+    assert_true(foreign_is_file(memory, NULL));
+    assert_true(foreign_is_file(disk, NULL));
+    assert_true(foreign_is_file(memory, &one));
+    assert_int_equal(foreign_identify(memory, &other), 0);
+    assert_true(one.device == other.device && one.inode == other.inode);
+    assert_false(foreign_is_file(pipes[0], NULL));
+    assert_false(foreign_is_file(-1, NULL));
     assert_int_equal(foreign_identify(memory, &one), 0);
     assert_int_equal(foreign_identify(disk, &other), 0);
     assert_false(one.device == other.device && one.inode == other.inode);

@@ -133,7 +133,7 @@ int far_info_region(struct far_info *info, unsigned index, const void *data, siz
     /* More than there was room for is not there: such a region cannot be mapped. Nor can one whose
      * pages somebody would have to be waited for: the client would do that. */
     if (!files || region->size == 0 || !(answer.flags & VFIO_REGION_INFO_FLAG_MMAP) || n_fds == 0 ||
-        answer.argsz > size || !foreign_is_file(fds[0])) {
+        answer.argsz > size || !foreign_is_file(fds[0], NULL)) {
         return 0;
     }
     if (answer.flags & VFIO_REGION_INFO_FLAG_CAPS) {
