@@ -148,8 +148,7 @@ static void check_held(struct disk *disk, const struct disk_plan *plan)
     if (error) {
         end_load(&load, false, what);
         check(disk_revive(disk),
-              "%s: they end; the kernel had given the disk up (%s), and finds it "
-              "again",
+              "%s: they end; the kernel had given the disk up (%s), and finds it again",
               what, strerror(-error));
         if (!load_begin(&load, disk, LOAD_MIXED, plan->threads)) {
             return;

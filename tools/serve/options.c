@@ -49,13 +49,11 @@ enum option_key {
 static const char help_text[] =
     "Serve a VT-d unit or a virtio-iommu, and devices behind it, each on its own Unix socket, to a "
     "virtual machine monitor that speaks vfio-user (QEMU 10.1 or later). Or devices alone, without "
-    "a "
-    "unit."
+    "a unit."
     "\v"
     "Devices, after --device. Every kind takes at=[BUS:]DEV.FN, its requester id, and "
     "socket=PATH. A value ends at a comma. A kind that is in another process is followed by a "
-    "colon and "
-    "that one's socket.\n"
+    "colon and that one's socket.\n"
     "\n"
     "  edu       1234:11e8, a device for driver writers\n"
     "    mirror=FILE  write into FILE, a JSON line a call, what a mirror of its\n"
@@ -128,8 +126,7 @@ static const char help_text[] =
     "      \"socket\":{\"type\":\"unix\",\"path\":\"edu.sock\"}}'\n"
     "\n"
     "The guest's kernel needs the driver (Debian's, from 6.12 on, has it as a module, "
-    "virtio_iommu), "
-    "before it looks at the devices behind.\n"
+    "virtio_iommu), before it looks at the devices behind.\n"
     "\n"
     "Exit status: 0 it was ended, or another process has taken over; 1 something failed; 2 wrong "
     "usage.";
@@ -145,8 +142,7 @@ static const struct argp_option options[] = {
      "Serve a device of this kind (see below); may be given several times", 1},
     {"isolate", OPTION_ISOLATE, NULL, 0,
      "Give no other process memory of the guest: each vfio-user device has the key isolate, and "
-     "what "
-     "works in that memory by itself is refused",
+     "what works in that memory by itself is refused",
      1},
     {"trace", OPTION_TRACE, "FILE", 0,
      "Write into FILE, a JSON line each, what the unit does; `viommu run --replay` reads it", 1},
@@ -165,8 +161,7 @@ static const struct argp_option options[] = {
      "Entries of the translation cache, a power of two from 256 to 16m (16k)", 2},
     {"ack-timeout", OPTION_ACK_TIMEOUT, "MS", 0,
      "How long a mirror, another process, or a device that has memory pinned may keep an "
-     "invalidation "
-     "waiting before it is cut off: 10 to 60000 (500)",
+     "invalidation waiting before it is cut off: 10 to 60000 (500)",
      2},
     {"cache-mode", OPTION_CACHE_MODE, "MODE[,quota=N][,seed=N]", 0,
      "For tests of drivers: a faithful cache keeps all until the guest invalidates it, up to a "
