@@ -83,15 +83,16 @@ static void memory_translate(void *opaque, uint64_t address, unsigned index,
     }
 }
 
-/* Tells who is interested of the line, when its level is not what was told last. */
-static void line_update(struct viommu_tzmpc *mpc)
+/*
+ * Releases the lock, then tells who is interested of the line, when its level has changed. It is
+ * compared before the lock is released: whoever clears an interrupt on another thread at once may
+ * make the two calls change places, but none is lost.
+ */
+static void unlock(struct viommu_tzmpc *mpc)
 {
-    bool level;
-    bool changed;
+    bool level = mpc->int_stat && mpc->int_en;
+    bool changed = level != mpc->level;
 
-    pthread_mutex_lock(&mpc->lock);
-    level = mpc->int_stat && mpc->int_en;
-    changed = level != mpc->level;
     mpc->level = level;
     pthread_mutex_unlock(&mpc->lock);
     if (changed && mpc->config.interrupt) {
@@ -130,8 +131,7 @@ static int memory_refused(void *opaque, uint64_t address, uint32_t perm, unsigne
         latch(mpc, address, index, attrs->requester);
         error = ctrl & MPC_CTRL_SEC_RESP ? -EIO : 0;
     }
-    pthread_mutex_unlock(&mpc->lock);
-    line_update(mpc);
+    unlock(mpc);
     return error;
 }
 
@@ -333,8 +333,7 @@ static int registers_write(void *opaque, uint64_t offset, unsigned size,
     if (place == MPC_BLK_LUT) {
         index_advance(mpc, size);
     }
-    pthread_mutex_unlock(&mpc->lock);
-    line_update(mpc);
+    unlock(mpc);
     return 0;
 }
 
@@ -490,8 +489,7 @@ void viommu_tzmpc_reset(struct viommu_tzmpc *mpc)
     mpc->int_en = true;
     mpc->info1 = 0;
     mpc->info2 = 0;
-    pthread_mutex_unlock(&mpc->lock);
-    line_update(mpc);
+    unlock(mpc);
 }
 
 bool viommu_tzmpc_interrupt(struct viommu_tzmpc *mpc)
@@ -499,7 +497,7 @@ bool viommu_tzmpc_interrupt(struct viommu_tzmpc *mpc)
     bool level;
 
     pthread_mutex_lock(&mpc->lock);
-    level = mpc->int_stat && mpc->int_en;
+    level = mpc->level;
     pthread_mutex_unlock(&mpc->lock);
     return level;
 }
@@ -660,7 +658,6 @@ int viommu_tzmpc_load(struct viommu_tzmpc *mpc, const void *data, size_t size)
     mpc->int_en = loaded.int_en;
     mpc->info1 = loaded.info1;
     mpc->info2 = loaded.info2;
-    pthread_mutex_unlock(&mpc->lock);
-    line_update(mpc);
+    unlock(mpc);
     return 0;
 }
