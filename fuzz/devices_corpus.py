@@ -112,4 +112,10 @@ def seeds():
     out["vtd-not-started"] = bytes([VTD | 8 | 16]) + move() + write(0x18, 1 << 31)
     out["function-bits"] = bytes([FUNCTION, 0]) + b"".join(part(what, far, at) for what in (ALLOW, HARDWIRE) for far in (0, 1)
                                                           for at in (0, 4, 0x10, 0x40, 0xfc, 0xfd, 0xff)) + part(AGAIN)
+    # What is allowed in a BAR's words, before and after there is one, and where a capability will be.
+    bits = b"".join(part(what, 0, at) for what in (ALLOW, HARDWIRE) for at in range(0x0d, 0x28))
+    touch = b"".join(part(STATUS, 0x1c, at) for at in range(0x10, 0x28))
+    out["function-bars-allowed"] = bytes([FUNCTION, 0]) + bits + bar(0, 31) + bar(2, 40, True) + bits + touch
+    out["function-msi-allowed"] = bytes([FUNCTION, 0]) + b"".join(
+        part(ALLOW, 0, at) + part(STATUS, 0x1c, at) for at in range(0x40, 0x50)) + part(MSI, 0, 0)
     return out

@@ -93,6 +93,9 @@ int pci_config_add_capability(struct pci_config *config, uint8_t id, unsigned le
     }
     define(config, PCI_STATUS, 2, status | PCI_STATUS_CAP_LIST);
     define(config, config->last_link, 1, offset);
+    memset(config->value + offset, 0, length);
+    memset(config->initial + offset, 0, length);
+    memset(config->writable + offset, 0, length);
     define(config, offset + PCI_CAP_LIST_ID, 1, id);
     config->last_link = (uint8_t)(offset + PCI_CAP_LIST_NEXT);
     /* Wraps to 0, which means full, when the capability ends where the space does. */
@@ -156,16 +159,25 @@ int pci_config_add_msix(struct pci_config *config, unsigned vectors, unsigned ba
     return offset;
 }
 
+/* Is this word the builder's to decide on? Those of the BARs are as pci_config_add_bar made them. */
+static bool is_builders(unsigned offset)
+{
+    const unsigned bars_end = PCI_BASE_ADDRESS_0 + 4 * PCI_CONFIG_N_BARS;
+
+    return offset <= PCI_BASE_ADDRESS_0 - 4 ||
+           (offset >= bars_end && offset <= PCI_CONFIG_SIZE - 4);
+}
+
 void pci_config_allow(struct pci_config *config, unsigned offset, uint32_t bits)
 {
-    if (offset <= PCI_CONFIG_SIZE - 4) {
+    if (is_builders(offset)) {
         put_word(config->writable, offset, 4, get_word(config->writable, offset, 4) | bits);
     }
 }
 
 void pci_config_hardwire(struct pci_config *config, unsigned offset, uint32_t bits, uint32_t value)
 {
-    if (offset <= PCI_CONFIG_SIZE - 4) {
+    if (is_builders(offset)) {
         uint32_t old = get_word(config->initial, offset, 4);
 
         put_word(config->writable, offset, 4, get_word(config->writable, offset, 4) & ~bits);

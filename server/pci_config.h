@@ -57,8 +57,8 @@ void pci_config_init(struct pci_config *config, const struct pci_ids *ids);
 int pci_config_add_bar(struct pci_config *config, unsigned bar, uint64_t size,
                        enum pci_bar_kind kind, bool prefetchable);
 
-/* Add a capability of length bytes (its two-byte header included), read-only until _allow. Returns
- * its offset or -ENOSPC. */
+/* Add a capability of length bytes (its two-byte header included), all else zero and read-only
+ * until _allow. Returns its offset or -ENOSPC. */
 int pci_config_add_capability(struct pci_config *config, uint8_t id, unsigned length);
 
 /* Add MSI with 64-bit addresses and 2^log2_messages messages (0 to 5). Returns its offset or a
@@ -74,10 +74,11 @@ int pci_config_add_msi(struct pci_config *config, unsigned log2_messages);
 int pci_config_add_msix(struct pci_config *config, unsigned vectors, unsigned bar,
                         uint32_t table_offset, uint32_t pending_offset);
 
-/* Make bits of a 32-bit word writable. */
+/* Make bits of a 32-bit word writable. A BAR's words stay as they are. */
 void pci_config_allow(struct pci_config *config, unsigned offset, uint32_t bits);
 
-/* Fix bits of a 32-bit word at a value: reads give it, writes cannot change it. */
+/* Fix bits of a 32-bit word at a value: reads give it, writes cannot change it. Not
+ * those of BARs. */
 void pci_config_hardwire(struct pci_config *config, unsigned offset, uint32_t bits, uint32_t value);
 
 void pci_config_read(const struct pci_config *config, uint64_t offset, void *data, size_t size);

@@ -141,6 +141,32 @@ static void capabilities_form_a_list(void **state)
     assert_int_equal(pci_config_add_capability(&config, PCI_CAP_ID_VNDR, 2), -ENOSPC);
 }
 
+/* What the builder did to the words of BARs and of later capabilities does not spoil them. */
+static void bars_and_capabilities_are_whole(void **state)
+{
+    struct pci_config config;
+
+    (void)state;
+    pci_config_init(&config, &ids);
+    for (unsigned offset = PCI_BASE_ADDRESS_0 - 3; offset < PCI_BASE_ADDRESS_5 + 4; offset++) {
+        pci_config_allow(&config, offset, UINT32_MAX);
+        pci_config_hardwire(&config, offset, 0x30, 0x30);
+    }
+    assert_int_equal(pci_config_add_bar(&config, 0, 4096, PCI_BAR_MEMORY32, false), 0);
+    pci_config_allow(&config, PCI_BASE_ADDRESS_0, UINT32_MAX);
+    put(&config, PCI_BASE_ADDRESS_0, 4, UINT32_MAX);
+    assert_int_equal(get(&config, PCI_BASE_ADDRESS_0, 4), 0xfffff000);
+    assert_int_equal(get(&config, PCI_BASE_ADDRESS_1, 4), 0);
+    assert_int_equal(get(&config, PCI_BASE_ADDRESS_5, 4), 0);
+
+    pci_config_allow(&config, 0x40 + PCI_MSI_ADDRESS_LO, UINT32_MAX);
+    put(&config, 0x40 + PCI_MSI_ADDRESS_LO, 4, UINT32_MAX);
+    assert_int_equal(pci_config_add_msi(&config, 0), 0x40);
+    assert_int_equal(get(&config, 0x40 + PCI_MSI_ADDRESS_LO, 4), 0);
+    put(&config, 0x40 + PCI_MSI_ADDRESS_LO, 4, UINT32_MAX);
+    assert_int_equal(get(&config, 0x40 + PCI_MSI_ADDRESS_LO, 4), 0xfffffffc);
+}
+
 static void msi_registers(void **state)
 {
     struct pci_config config;
@@ -227,6 +253,7 @@ static void any_offset_and_size_is_harmless(void **state)
     assert_int_equal(data[599], 0);
     pci_config_allow(&config, 1000, 1);
     pci_config_hardwire(&config, 1000, 1, 1);
+    pci_config_allow(&config, UINT32_MAX, 1);
     /* One write over several registers counts for each. */
     memset(data, 0xff, 8);
     pci_config_write(&config, PCI_COMMAND - 1, data, 4);
@@ -242,6 +269,7 @@ int main(void)
         cmocka_unit_test(bars_that_cannot_be_are_refused),
         cmocka_unit_test(command_bits),
         cmocka_unit_test(capabilities_form_a_list),
+        cmocka_unit_test(bars_and_capabilities_are_whole),
         cmocka_unit_test(msi_registers),
         cmocka_unit_test(msix_registers),
         cmocka_unit_test(any_offset_and_size_is_harmless),
