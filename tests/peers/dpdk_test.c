@@ -84,7 +84,7 @@ static unsigned map_elsewhere(struct test *test, unsigned count, enum flush flus
     return taken;
 }
 
-/* As many pages as are wanted; of many, until frames have come back meanwhile: when threads of others
+/* As many pages as are wanted; of many, until frames have come back meanwhile: when other threads
  * get a CPU is not for the guest to say. */
 static const char *map_many_elsewhere(struct test *test, unsigned wanted, unsigned batch,
                                       enum flush flush, bool in_place)
