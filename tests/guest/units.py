@@ -24,8 +24,6 @@ FIRST_EDU_SLOT = 5
 DISK_SLOT = "10.0"
 DISK_QUEUES = 4
 NET_SLOT = "11.0"
-# A far process that polls leaves little of a small machine to others.
-PATIENT_MS = 30000
 NET_MAC = "02:00:00:00:00:11"
 # Where firmware puts a 16 MiB BAR when there is no VGA and RAM is 256 MiB to 6 GiB.
 VTD_BASE = "0xfd000000"
@@ -217,7 +215,8 @@ class ServedUnit(Unit):
         self.mirrored = mirrored
         self.iommu = iommu
         self.translates = iommu
-        self.refuses = self.cuts_off = self.hands_over = self.patient = self.dies = False
+        self.refuses = self.cuts_off = self.hands_over = self.dies = False
+        self.patience_ms = None
         self.reads_all = True
         if mirrored:
             self.storm = MIRRORED_STORM
@@ -295,8 +294,8 @@ class ServedUnit(Unit):
         if self.echo:
             device = "vhost-user-net:%s,at=%s,socket=%s,mac=%s" \
                 % (self.echo.socket, requester(NET_SLOT), self.path("net"), NET_MAC)
-            out += ["--device", device + (",timeout=%d" % PATIENT_MS if self.patient else "")]
-            out += ["--ack-timeout", str(PATIENT_MS)] if self.patient else []
+            out += ["--device", device + ",timeout=%d" % self.patience_ms]
+            out += ["--ack-timeout", str(self.patience_ms)]
         return out
 
     def command(self):

@@ -335,6 +335,14 @@ static void check_device(const struct serve_options *request,
     }
 }
 
+/* An invalidation waits for an answer: who says for how long means both. */
+static void be_patient(const struct serve_options *request, struct serve_device_options *device)
+{
+    if (device->kind == &serve_kind_vfio_user) {
+        device->vfio_user.answer_ms = request->caches.ack_timeout_ms;
+    }
+}
+
 /* What can be judged only when all is known. */
 static void check_all(struct serve_options *request, struct argp_state *state)
 {
@@ -351,6 +359,7 @@ static void check_all(struct serve_options *request, struct argp_state *state)
         if (request->isolate) {
             isolate(&request->devices[i], state);
         }
+        be_patient(request, &request->devices[i]);
         check_device(request, &request->devices[i], state);
     }
 }

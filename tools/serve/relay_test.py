@@ -21,7 +21,8 @@ from vfio_user_client import (CONFIG, Client, EDU_BUFFER, INTERRUPT, MSI, RESET,
 VIOMMU = sys.argv[1]
 RAM = 1 << 20
 ONES = 0xffffffff
-IN_TIME_S = 1.8  # less than a far server may take for an answer
+IN_TIME_S = 1.8  # less than a far server may take for an answer by default
+LATE_S = 2.5     # more
 SOON_S = 10      # however slow the machine is
 EDU_ID = 0x010000ed
 failures = []
@@ -203,6 +204,22 @@ def test_stopped(folder):
         expect("it ends well", server.stop() == 0, server.output())
 
 
+def test_patient(folder):
+    """Who gives invalidations more time gives it to answers."""
+    with far_server(folder) as far, relay_server(folder, more=["--ack-timeout", "30000"]) as server, \
+            Machine(folder) as machine:
+        device = machine.device
+        expect("there", device.read32(0, 0) == EDU_ID)
+        far.process.send_signal(signal.SIGSTOP)
+        device.send(device.frame(9, struct.pack("<QII", 0, 0, 4)))
+        time.sleep(LATE_S)
+        far.process.send_signal(signal.SIGCONT)
+        expect("a late answer is one", device.reply(device.next_id)[16:] == struct.pack("<I", EDU_ID),
+               server.output())
+        expect("it ends well", server.stop() == 0, server.output())
+        expect("never lost", counter(server.output(), "times that the far server was lost") == 0)
+
+
 def test_killed_at_any_time(folder):
     """While a client does all sorts of things, the far server is killed and started, again and again."""
     with relay_server_after(folder) as (server, first), Machine(folder) as machine:
@@ -366,6 +383,7 @@ def test_usage(folder):
 
 def main():
     for name, arguments in [(test_usage, ()), (test_edu, ("",)), (test_edu, (",isolate",)), (test_stopped, ()),
+                            (test_patient, ()),
                             (test_clients, ()), (test_disk, ()), (test_garbage, ()),
                             (test_killed_at_any_time, ())]:
         with tempfile.TemporaryDirectory(prefix="viommu-relay-") as folder:
