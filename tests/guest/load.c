@@ -23,7 +23,7 @@ enum {
     MEDIUM = 256,
     LARGE = DISK_TRANSFER_MAX / SECTOR,
     POLL_US = 5000,
-    STILL_LOOKS = 100,
+    STILL_LOOKS = 50,
     AFTER_ERROR_US = 20000,
     STACK_BYTES = 64 << 10,
 };

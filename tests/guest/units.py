@@ -33,8 +33,6 @@ COPIED_AT_MOST = 20
 TAKEOVER_SECONDS = 10
 # A process more has to run before an invalidation ends, on a machine that may be busy.
 FAR_ACK_MS = "10000"
-# Until transfers that are held are under way.
-HELD_SECONDS = 0.3
 # How long those stay connected that do not take over.
 STRANGER_SECONDS = 0.05
 # What a successor says first: server/handover/channel.h.
@@ -366,10 +364,10 @@ class ServedUnit(Unit):
             super().ask(what, log)
 
     def compare_mapped(self):
-        """With the guest stopped, and transfers under way that do not end meanwhile."""
+        """With the guest stopped.  Transfers that are under way are held: the guest has seen that they
+        are."""
         qmp = Qmp(self.qmp)
         self.disk.ask("hold")
-        time.sleep(HELD_SECONDS)
         qmp.command("stop")
         try:
             memory = GuestMemory(qmp)
