@@ -78,7 +78,7 @@ class Setup:
         """How many times as long as others it may take: waiting is part of some."""
         if self.kind in NET_KINDS:
             return 3 + args.frames // 10000
-        return 3 if self.kind in DISK_KINDS or self.kind == "hostile" else 1
+        return 3 if self.kind in DISK_KINDS or self.kind in ("hostile", "vfio", "iommufd") else 1
 
     def unit(self, args, directory):
         disk = Disk(directory, args.disk_mib) if self.kind in DISK_KINDS else None
