@@ -3,7 +3,7 @@
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
 spaces, buses, saved instances, handovers, small devices, units of any
 configuration, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
-pv, relay, vfio_user and vfio_user_client fuzz targets into corpus/.
+pv, relay, serve, vfio_user and vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -25,6 +25,7 @@ import net_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
 import relay_corpus  # noqa: E402
+import serve_corpus  # noqa: E402
 import takeover_corpus  # noqa: E402
 import units_corpus  # noqa: E402
 import vfio_user_corpus  # noqa: E402
@@ -1333,6 +1334,8 @@ for seed, content in vhost_corpus.seeds().items():
     write("vhost", seed, content)
 for seed, content in relay_corpus.seeds().items():
     write("relay", seed, content)
+for seed, content in serve_corpus.seeds().items():
+    write("serve", seed, content)
 for seed, content in vfio_user_corpus.seeds().items():
     write("vfio_user", seed, content)
 for seed, content in far_corpus.seeds().items():
