@@ -686,11 +686,13 @@ def trace_seeds():
                 "snoop-control": True, "device-tlb": True}
     unit = {"width": 0, "host-width": 0, "domain-bits": 0, "fault-records": 0, **switches}
     header = {"format": "viommu-trace", "version": 1, "library": "0.1.0", "unit": unit}
+    made = {}
 
     def trace(name, lines, first=header, end=""):
         numbered = [{"index": i, "time": i, **line} for i, line in enumerate(lines, 1)]
         text = "".join(json.dumps(line) + "\n" for line in [first] + numbered)
-        write("trace", name, (text + end).encode())
+        made[name] = (text + end).encode()
+        write("trace", name, made[name])
 
     def hexes(kind, **members):
         return {"kind": kind, **{k: v if k in ("size", "slot", "reason", "error") else hex(v)
@@ -781,7 +783,13 @@ def trace_seeds():
     finish = [{"kind": "end", "state": {**state, "bypass": "0x1"}}]
     trace("virtio", begin + some + gone + restart + finish, header)
     trace("virtio-late", begin + attach[:1] + some[2:] + attach[1:] + [{"kind": "event"}], header)
+    silent = [request(number, "none", [(9, 4)], 4, 0) for number in range(1, 71)]
+    trace("virtio-many", begin + [lines[0] for lines in silent] + [lines[1] for lines in silent], header)
     trace("virtio-differs", begin + request(1, "range", [(1, 4)]), header)
+    for name, of_reader, of_replay in (("end-waited", range(1, 9), range(1, 64)), ("virtio-late", (), range(1, 80)), ("many", range(1, 9), range(30, 70, 5))):
+        for bit, numbers in ((0x8000, of_reader), (0, of_replay)):
+            for number in numbers:
+                write("trace", "fails-%s-%d" % (name, number | bit), b"\0" + struct.pack("<H", number | bit) + made[name])
     trace("virtio-configured", [{"kind": "accepted", "value": "0xc"}] + begin[1:] + some,
           {**header, "state": state, "unit": {**unit, "features": "0x0c", "bypass": False, "mappings-max": 2,
                                               "domains-max": 1, "faults-max": 9, "probe-size": 64}})

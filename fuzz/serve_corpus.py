@@ -4,6 +4,7 @@ import struct
 
 VTD, VIRTIO, MIRROR, DISK, CLIENTS, TABLES, OFFERS, NAMES, WRONG = 1, 2, 3, 4, 8, 16, 32, 64, 128
 GO, HANGS_UP, NO, OTHER, NO_STATE, HELLO, NOTHING, NOBODY, UNSEALED = range(9)
+DEAF = 16
 PUT, CUT, REPLACE, DROP, SWAP, REPEAT, HEAD, INSERT, FRAME, SHORTER, FD = range(11)
 EVERYTHING, SECTIONS = MIRROR | CLIENTS | TABLES | DISK, 7
 NONE = 2**32 - 1
@@ -54,6 +55,9 @@ def whole_seeds():
             out["whole-%d" % (unit | more)] = start(unit | more)
         for word in range(1, UNSEALED):
             out["said-%d-%d" % (unit, word)] = start(unit | CLIENTS | TABLES | DISK, word)
+    out["said-newer"] = start(word=NOTHING | UNSEALED)
+    out["said-to-nobody"] = start(word=GO | DEAF)
+    out.update(("nobody-%d" % why, start(word=NOBODY, fails=why)) for why in range(4))
     return out
 
 
@@ -63,6 +67,8 @@ def failing_seeds():
     for shape in (EVERYTHING, VIRTIO | OFFERS):
         for left in range(1, 18):
             out["starved-%d-%d" % (shape, left)] = start(shape, left=left)
+    for left in range(1, 5):
+        out["starved-names-%d" % left] = start(EVERYTHING | OFFERS | NAMES, left=left)
     return out
 
 
@@ -124,13 +130,23 @@ def option_seeds():
         "vtd-of-virtio": (b"--virtio=v", b"--caching-mode", EDU), "virtio-of-vtd": (unit, b"--bypass=on", EDU),
         "unit-of-none": (b"--iommu=none", b"--width=48", EDU),
     }
-    for text in (b"width=39", b"width=47", b"width=0", b"host-width=36", b"host-width=53", b"host-width=99", b"iotlb-entries=256", b"iotlb-entries=300",
+    disks = (b"file=", b"readonly=1,file=f", b"queues=0,file=f", b"queues=x,file=f", b"serial=\t,file=f", b"lba=512", b"colour=red,file=f")
+    for number, text in enumerate(disks):
+        commands["disk-wrong-%d" % number] = (b"--iommu=none", disk[:-7] + text)
+    for number, text in enumerate((b"at=05.0,socket", b"at=05,socket=e", b"at=05.0x,socket=e", b"at=", b"", b"at=05.0", b"at=100:05.0,socket=e")):
+        commands["edu-wrong-%d" % number] = (b"--iommu=none", b"--device=edu," + text)
+    commands["far-colon"] = (unit, b"--caching-mode", b"--device=vfio-user,at=05.0,socket=e")
+    commands["far-nobody"] = (unit, b"--caching-mode", b"--device=vfio-user:,at=05.0,socket=e")
+    commands["far-unit"] = (unit, b"--caching-mode", b"--device=vfio-user:" + AT + b"unit,at=05.0,socket=e")
+    commands["virtio-mirror"] = (b"--iommu=virtio", b"--virtio=" + AT + b"unit", mirror)
+    for text in (b"width=39", b"width=47", b"width=0", b"host-width=36", b"host-width=53", b"host-width=99", b"host-width=30", b"host-width=0", b"width=57", b"domain-bits=2", b"domain-bits=18", b"fault-records=257", b"ack-timeout=60001",
+                 b"iotlb-entries=128", b"iotlb-entries=256", b"iotlb-entries=300",
                  b"ack-timeout=10", b"ack-timeout=9", b"cache-mode=normal", b"cache-mode=faithful", b"cache-mode=hostile,seed=3", b"cache-mode=odd",
                  b"caching-mode", b"device-tlb", b"no-super-pages", b"no-pass-through", b"no-queued-invalidation", b"no-snoop-control",
                  b"domain-bits=5", b"domain-bits=8", b"fault-records=0", b"fault-records=256"):
         commands["vtd-" + text.decode()] = (unit, EDU, b"--" + text)
     for text in (b"width=32", b"width=31", b"width=64", b"host-width=64", b"host-width=31", b"bypass=on", b"bypass=off", b"bypass=so", b"page-sizes=4k:2m",
-                 b"page-sizes=2k", b"page-sizes=3k", b"page-sizes=4k:", b"page-sizes=2g", b"domains-max=7", b"domains-max=0", b"mappings-max=9",
+                 b"page-sizes=2k", b"page-sizes=3k", b"page-sizes=4k:", b"page-sizes=2g", b"page-sizes=0", b"page-sizes=4kx", b"width=65", b"host-width=65", b"domains-max=32m", b"mappings-max=4g", b"probe-size=128k", b"domains-max=7", b"domains-max=0", b"mappings-max=9",
                  b"mappings-max=0", b"probe-size=24", b"probe-size=8"):
         commands["virtio-" + text.decode()] = (b"--virtio=" + AT + b"unit", EDU, b"--" + text)
     out = {}

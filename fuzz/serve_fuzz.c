@@ -61,9 +61,10 @@ enum word {
     WORD_NO_STATE,  /* a refusal in place of the state */
     WORD_HELLO,     /* something else in place of it */
     WORD_NOTHING,   /* it hangs up at once */
-    WORD_NOBODY,    /* there is no server */
+    WORD_NOBODY,    /* there is no server; why, the next byte says */
     WORDS,
-    UNSEALED = 8,
+    UNSEALED = 8,   /* WORD_NOTHING: it is of another version */
+    DEAF = 16,      /* it does not hear */
 };
 
 /* What a descriptor becomes. */
@@ -99,6 +100,7 @@ struct run {
     unsigned shape;
     unsigned word;
     bool unsealed;
+    bool deaf;
     bool starved; /* something of the host's fails */
     int ram;
     int clients[3]; /* of the edu, the unit, the disk; -1: none */
@@ -127,8 +129,8 @@ static bool keep_limit;
 static int home = -1; /* the folder that this process is in */
 
 int __wrap_handover_connect(const char *path);
-int __wrap_setrlimit(int what, const struct rlimit *limit);
-int __real_setrlimit(int what, const struct rlimit *limit);
+int __wrap_setrlimit64(int what, const struct rlimit *limit);
+int __real_setrlimit64(int what, const struct rlimit *limit);
 
 int __wrap_handover_connect(const char *path)
 {
@@ -136,9 +138,9 @@ int __wrap_handover_connect(const char *path)
     return connection;
 }
 
-int __wrap_setrlimit(int what, const struct rlimit *limit)
+int __wrap_setrlimit64(int what, const struct rlimit *limit)
 {
-    return keep_limit ? 0 : __real_setrlimit(what, limit);
+    return keep_limit ? 0 : __real_setrlimit64(what, limit);
 }
 
 static void check(bool condition, const char *what)
@@ -404,6 +406,7 @@ static bool say(const struct run *run, int fd)
         [WORD_NO_STATE] = HANDOVER_REFUSAL, [WORD_HELLO] = HANDOVER_HELLO};
     static const enum handover_what words[] = {
         [WORD_GO] = HANDOVER_GO, [WORD_NO] = HANDOVER_REFUSAL, [WORD_OTHER] = HANDOVER_READY};
+    static const uint8_t newer[32] = "viommuHO\x03\0\0\0\x02";
     struct handover_fds fds = {(int *)run->fds, run->n_fds, run->n_fds};
     int ret = 0;
 
@@ -421,11 +424,13 @@ static bool say(const struct run *run, int fd)
             ret = handover_send(fd, words[run->word], "no", run->word == WORD_NO ? 2 : 0, NULL,
                                 handover_deadline(5000));
         }
+    } else if (run->word == WORD_NOTHING && run->unsealed) {
+        ret = send(fd, newer, sizeof(newer), MSG_DONTWAIT) == sizeof(newer) ? 0 : -1;
     } else if (run->word < WORD_NOTHING) {
         ret = handover_send(fd, states[run->word], "no", 2, NULL, handover_deadline(5000));
     }
     check(ret == 0, "it cannot be said");
-    shutdown(fd, SHUT_WR);
+    shutdown(fd, run->deaf ? SHUT_RDWR : SHUT_WR);
     return true;
 }
 
@@ -546,6 +551,7 @@ static void take_over(struct run *run, unsigned fail_at, unsigned left)
     const char *trace = run->shape & SHAPE_WRONG   ? RELATIVE "none/none"
                         : run->shape & SHAPE_NAMES ? RELATIVE "trace"
                                                    : AT "trace";
+    static const int nobody[] = {-ECONNREFUSED, -EPERM, -ENAMETOOLONG, -ENOENT};
     struct world before, after;
     unsigned last;
     int pair[2], ret;
@@ -561,7 +567,7 @@ static void take_over(struct run *run, unsigned fail_at, unsigned left)
     }
     if (run->word == WORD_NOBODY) {
         close(pair[1]);
-        connection = -ECONNREFUSED;
+        connection = nobody[fail_at % 4];
     }
     memset(&to, 0, sizeof(to));
     memset(&to_options, 0, sizeof(to_options));
@@ -572,7 +578,7 @@ static void take_over(struct run *run, unsigned fail_at, unsigned left)
         to_options.trace = trace;
     }
     look(&before);
-    run->starved = fail_at > 0 || left > 0;
+    run->starved = fail_at > 0 || left > 0 || run->deaf;
     if (left > 0) {
         support_starve_fds(pair[0], left - 1);
         keep_limit = true;
@@ -642,6 +648,7 @@ static void play(struct fuzz_input *input)
     run.shape = fuzz_byte(input);
     run.word = fuzz_byte(input);
     run.unsealed = run.word & UNSEALED;
+    run.deaf = run.word & DEAF;
     run.word %= WORDS;
     fail_at = fuzz_byte(input);
     left = fuzz_byte(input);
