@@ -55,7 +55,7 @@ enum operation {
     OP_CONFIG,   /* configuration space */
     OP_RESET,
     OP_MOVE,     /* state is saved and loaded, perhaps damaged */
-    OP_FILE,     /* fails, does not fail, is larger or smaller, may not be so large; or commits fail */
+    OP_FILE,     /* fails or not, is larger or smaller, may not be so large; or commits fail */
     OP_READ,     /* the BAR */
 };
 

@@ -176,7 +176,8 @@ static void open_server(unsigned shape)
     static char disk[] =
         "--device=nvme,at=06.0,socket=" AT "disk,file=" AT "image,queues=1,workers=1";
     static char vtd[] = "--vtd=" AT "unit", virtio[] = "--virtio=" AT "unit";
-    static char none[] = "--iommu=none", caching[] = "--caching-mode", few[] = "--iotlb-entries=256";
+    static char none[] = "--iommu=none", few[] = "--iotlb-entries=256";
+    static char caching[] = "--caching-mode";
     unsigned unit = shape & SHAPE_UNIT;
     char *arguments[8] = {edu, unit == 3 ? mirrored : edu};
     int count = 2;
