@@ -32,6 +32,7 @@ enum {
     PIECES_FRAME = SEALED_HEADER_SIZE,
     PIECES_COUNT_AT = 12,
     PIECES_HEAD = 24, /* before the bytes of a section */
+    PIECES_FLAGS_AT = 10, /* kind, instance and version are before */
     PIECES_LENGTH_AT = 16,
     PIECES_MAX = 16,
 };

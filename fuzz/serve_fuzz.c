@@ -105,6 +105,8 @@ struct run {
     int ram;
     int clients[3]; /* of the edu, the unit, the disk; -1: none */
     struct pieces pieces; /* what was saved */
+    struct piece heads[PIECES_MAX]; /* as it was, with the bytes of the first one, the options */
+    unsigned n_heads;
     bool changed;
     int fds[FDS_MAX]; /* that go along */
     size_t n_fds;
@@ -310,6 +312,9 @@ static void take_apart(struct run *run, const struct service_state *state)
 {
     check(state->fds.count <= FDS_MAX, "too many descriptors");
     pieces_take(&run->pieces, state->data, state->size);
+    memcpy(run->heads, run->pieces.pieces, sizeof(run->heads));
+    run->n_heads = run->pieces.count;
+    run->heads[0].body = pieces_copy(run->heads[0].body, run->heads[0].size);
     run->n_fds = state->fds.count;
     memcpy(run->fds, state->fds.fds, run->n_fds * sizeof(int));
 }
@@ -379,6 +384,29 @@ static void change(struct run *run, struct fuzz_input *input)
             pieces_change(&run->pieces, what, input);
         }
     }
+}
+
+/* Whether other sections are there than those that the options tell of, or in another order, or of
+ * other versions. */
+static bool is_out_of_order(const struct run *run)
+{
+    const struct piece *now = run->pieces.pieces, *before = run->heads;
+
+    if (run->pieces.count == 0) {
+        return true;
+    }
+    if (now[0].size != before[0].size || memcmp(now[0].body, before[0].body, now[0].size) != 0) {
+        return false; /* who knows */
+    }
+    if (run->pieces.count != run->n_heads) {
+        return true;
+    }
+    for (unsigned i = 0; i < run->n_heads; i++) {
+        if (memcmp(now[i].head, before[i].head, PIECES_FLAGS_AT) != 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Options that are good, but take gigabytes, or years. */
@@ -593,6 +621,7 @@ static void take_over(struct run *run, unsigned fail_at, unsigned left)
     last = heard(pair[0]);
     if (ret == 0) {
         check(last == HANDOVER_READY, "it was not ready");
+        check(!is_out_of_order(run), "what makes no sense is taken");
         check(is_served(run, &to) || run->changed || run->starved, "nobody serves on");
         service_close(&to);
         service_close(&from);
@@ -661,6 +690,7 @@ static void play(struct fuzz_input *input)
     service_state_fini(&state);
     change(&run, input);
     take_over(&run, fail_at, left);
+    free(run.heads[0].body);
     pieces_fini(&run.pieces);
     for (unsigned i = 0; i < run.n_own; i++) {
         close(run.own[i]);
