@@ -151,11 +151,11 @@ def option_seeds():
         commands["virtio-" + text.decode()] = (b"--virtio=" + AT + b"unit", EDU, b"--" + text)
     out = {}
     for name, words in commands.items():
-        shape = VTD if name.startswith("vtd-") else VIRTIO if name.startswith("virtio-") else 0
+        shape = VTD if name.startswith(("vtd-", "far")) else VIRTIO if name.startswith("virtio-") else 0
         out["options-" + name] = start(shape | CLIENTS) + command(*words)
     raw = {
         "open": options(b"--iommu=none\0", EDU), "empty": options(b"--iommu=none\0", b""), "fewer": options(b"--iommu=none\0", count=2),
-        "more": options(b"--iommu=none\0", EDU + b"\0", count=1), "count": options(count=97), "count-huge": options(count=2**32 - 1),
+        "more": options(b"--iommu=none\0", EDU + b"\0", count=1), "count": options(count=97), "count-whole": options(*[b"--caching-mode\0"] * 120), "count-huge": options(count=2**32 - 1),
         "long": options(b"--iommu=none\0", b"--vtd=" + b"x" * 8300 + b"\0"), "folder-none": options(b"--iommu=none\0", EDU + b"\0", folder=NONE),
         "folder-other": options(b"--iommu=none\0", EDU + b"\0", folder=1), "folder-far": options(b"--iommu=none\0", EDU + b"\0", folder=99),
         "size-huge": replace(0, struct.pack("<IIQ", 0, 1, 2**63)), "nul-inside": options(b"--iommu=none\0--help\0", EDU + b"\0"),
