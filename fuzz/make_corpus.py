@@ -369,6 +369,10 @@ def tables_seeds():
         messages += t_dma(READ, address_raw(where), 8) + t_dma(ATS, address_raw(where), 4096)
         messages += t_dma(TRANSLATE, address_raw(where), 1)
     write("tables", "messages", CONFIGS[0] + messages)
+    # Caches that keep all until it is invalidated: more than there is room for, and what is not kept.
+    write("tables", "messages-kept", b"\x40\x48" + messages)
+    many = b"".join(t_dma(READ, address(base, page), 4) for base in range(5) for page in range(16))
+    write("tables", "kept-full", CONFIGS[6] + t_context(1, 4) + t_tables(4, 1) + many)
 
 
 # Range

@@ -6,6 +6,9 @@ VIRTIO, HOSTILE, NARROW, WATCHED, SPACE_FIRST, LATE, OFF = (1 << bit for bit in 
 BIG, RAM, NOWHERE, PLACE = 0, 1, 2, 3
 READ, WRITE, BOTH = 1, 2, 3
 EVERYTHING = 0xc0  # of a reservation: all there is
+# The numbers of allocations each of which fails in a place of its own.
+FAILING = {"windows": (1, 2, 3, 7), "first": (1, 2, 4, 5, 7), "allowed": (1, 2, 3, 4, 5, 8, 12, 13, 14, 17, 21),
+           "reserve": (5, 15), "release": (3, 4, 8, 11), "devices": (1, 2, 5, 14), "mirror": (1, 2, 3, 4, 5, 8, 10, 13, 14, 15)}
 
 
 def pin(slot, *ranges, device=0, alias=0, perm=READ, fence=False, room=0, wrong=0, fail=0):
@@ -101,10 +104,10 @@ def windows():
             memory(0, change) + process() * 2 + SECTION + process() * 2
         yield f"looked-{name}-2", mapped + pin(1, (1, 0, 64), (5, 0, 64), perm=BOTH) + ALL + SECTION + \
             memory(1, change) + process() * 2 + SECTION + process() * 2
-    turns = pin(3, *((16, 2 * i, 64) for i in range(6)), perm=BOTH) * 2
-    yield "turns", mapped + (turns + table(PLACE, 16, 1) + turns * 12 + ALL + process() * 3 + table(BIG, 16, 1) + turns * 12 + \
-        ALL + process() * 3) * 3
-    yield "turns-read", mapped + (turns + table(BIG, 16, 1, perm=READ) + turns * 12 + ALL + process() * 3 + table(BIG, 16, 1)) * 5
+    turn = pin(3, *((16, 2 * i, 64) for i in range(6)), perm=BOTH)
+    late = turn * 9 + ALL + process() * 3 + turn
+    yield "turns", mapped + (turn * 2 + table(PLACE, 16, 1) + late + table(BIG, 16, 1) + late) * 6
+    yield "turns-read", mapped + (turn * 2 + table(BIG, 16, 1, perm=READ) + late + table(BIG, 16, 1)) * 6
     yield "rom", mapped + memory(1, THERE | ROM) * 2 + pin(0, (4, 0, 64), perm=BOTH) + pin(0, (4, 0, 64)) + asked
     yield "same", life + (PAGES + process() * 2 + CONTEXTS + process() * 2 + DOMAIN + process() * 2) * 2
     yield "longer-runs", mapped + table(BIG, 40, 3, 1, second=0) + large + table(PLACE, 40, 2) + asked
@@ -117,11 +120,13 @@ def windows():
     yield "wrong", mapped + wrong + pin(3) + pin(3, (16, 0, 64), perm=0) + pin(3, (16, 0, 64), alias=2)
     yield "no-room", mapped + pin(0, (0, 0, 4096), (16, 0, 4096), room=1) + pin(0, (0, 0, 64), (0, 64, 64), room=1)
     yield "adjoining", mapped + pin(0, (16, 0, 64), (16, 2, 64), (18, 0, 4096), (0, 0, 64)) + asked
-    for n in range(1, 8):
+    for n in FAILING["windows"]:
         yield f"no-memory-{n}", mapped + scattered + pin(1, *((128 + 2 * i, 0, 4096) for i in range(7)), fail=n) + \
             pin(2, *((4 * i, 256, 5000) for i in range(4)), fail=n) + asked
+    for n in FAILING["first"]:
+        yield f"no-memory-first-{n}", table(BIG, 1, 4) + pin(0, (1, 0, 64), fail=n) + pin(1, (1, 0, 64), device=1, fail=n) + asked
     yield "many", mapped + MANY + asked
-    yield "elsewhere", mapped + large + asked + large + elsewhere(2) + elsewhere(3) + PAGES + elsewhere(0) + process()
+    yield "elsewhere", mapped + large + asked + elsewhere(2) + elsewhere(3) + ALL + elsewhere(0) + process()
     aliased = device(1, ALIAS) + attach(0, alias=1) + mapped
     by_alias = pin(0, (16, 0, 64), device=1, alias=1)
     yield "alias", aliased + by_alias + CONTEXTS + asked
@@ -168,19 +173,22 @@ def spaces():
     yield "identity", device(0, REMOVE) + device(0, 0, 0, 1) + device(0, 0)
     both = (RESERVED, 0x20000, 0x800)
     yield "cache", subscribe(0, cache=1) + subscribe(1) + mapped + reserve(0, RESERVED, 0x300000, 0x100) + process()
-    for n in range(1, 31):
+    for n in FAILING["allowed"]:
         yield f"allowed-no-memory-{n}", subscribe(0, 1, 1) + subscribe(1, 1) + mapped + \
             reserve(0, RESERVED, 0x300000, 0x100, fail=n) + process()
-    for n in range(1, 16):
+    for n in FAILING["reserve"]:
         yield f"reserve-no-memory-{n}", subscribe(0) + device(1, ALIAS) + mapped + reserve(1, *both) + \
             reserve(0, RESERVED, 0x300000, 0x100, fail=n) + reserve(2, SW_MSI, 0x10000, 0, fail=n) + \
             reserve(3, RESERVED, 0x10000, 0xf00, fail=n) + process() + subscribe(0)
+    for n in FAILING["release"]:
         yield f"release-no-memory-{n}", device(1, ALIAS) + reserve(0, *both) + reserve(1, RESERVED, 0x300000, 0x100) + \
             mapped + reserve(0, *both, fail=n) + process()
+    for n in FAILING["devices"]:
         yield f"devices-no-memory-{n}", reserve(0, *both) + reserve(1, RESERVED, 0x300000, 0x100) + \
             device(2, REMOVE, fail=n) + device(2, 0, fail=n) + device(3, REMOVE, fail=n) + device(3, 0, fail=n) + \
             device(1, ALIAS, fail=n) + device(0, RENUMBER, 3, 1, fail=n) + process() + device(0, REMOVE) + \
             device(0, 0, fail=n) + device(0, 0)
+    for n in FAILING["mirror"]:
         yield f"mirror-no-memory-{n}", mapped + subscribe(0, 1, 1, 1, fail=n) + subscribe(1, 1, 1, fail=n) + process() + \
             reserve(0, *both, fail=n) + process()
 

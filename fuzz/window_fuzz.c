@@ -148,10 +148,6 @@ static void pin(struct bed *bed, struct fuzz_input *input)
     bool senseless = (wrong && wrong < 4) || !request.count || !request.perm;
     int ret;
 
-    if (!device || window->window) {
-        release(window);
-        return;
-    }
     for (size_t i = 0; i < request.count; i++) {
         uint16_t where = (uint16_t)fuzz_number(input, 2);
         uint16_t length = (uint16_t)fuzz_number(input, 2);
@@ -159,6 +155,10 @@ static void pin(struct bed *bed, struct fuzz_input *input)
         ranges[i].first = (uint64_t)(where & 0x3ff) << 12 | (where & 0xfc00) >> 5;
         ranges[i].last =
             ranges[i].first + ((uint64_t)(length & 0x7fff) << (length & 0x8000 ? 4 : 0));
+    }
+    if (!device || window->window) {
+        release(window);
+        return;
     }
     if (wrong == 4 && request.count) { /* ends before it begins, or is too large */
         ranges[0].last = who & 1 ? ranges[0].first - 1 : ranges[0].first + VIOMMU_WINDOW_BYTES_MAX;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of pinned windows whose memory is replaced by other memory at the same guest addresses while
- * an invalidation looks at them: the tables say what they said, and the window leads somewhere else.
+ * Tests of pinned windows whose memory is replaced by other memory at the same guest addresses
+ * while an invalidation looks at them: the tables say what they said, and the window leads
+ * somewhere else.
  */
 #include "iommu/iommu.h"
 #include "vtd/test_unit.h"
@@ -9,8 +10,8 @@
 #include <pthread.h>
 #include <semaphore.h>
 
-#define RW (SPEC_R | SPEC_W)
-#define IOVA 0x40000000ull
+#define RW    (SPEC_R | SPEC_W)
+#define IOVA  0x40000000ull
 #define FIRST 0x80000000ull /* of the slot: two pages */
 #define OTHER 0x90000000ull /* of another one */
 
@@ -191,8 +192,8 @@ static void test_elsewhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_another), cmocka_unit_test(test_gone),
-        cmocka_unit_test(test_rom),     cmocka_unit_test(test_borders),
+        cmocka_unit_test(test_another),   cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_rom),       cmocka_unit_test(test_borders),
         cmocka_unit_test(test_elsewhere),
     };
 
