@@ -170,6 +170,11 @@ def spaces():
         reserve(0, RESERVED, 0, 0) + device(2, RENUMBER, 1) + device(3, RENUMBER, 1) + shared + process()
     yield "ids", shared + device(0, RENUMBER, 3, 1) + device(1, ALIAS) + device(1, ALIAS, 1) + shared + mapped + \
         device(1, UNALIAS) + device(0, RENUMBER, 0) + process()
+    yield "bypass", attach(0, 1) + attach(1, 1) + attach(2, 1) + attach(0, bypass=1) + process() + reserve(0, RESERVED, 0x200000, 0xf00) + \
+        reserve(1, RESERVED, 0x3000, 0x1f00) + reserve(0, RESERVED, 0, 0) + device(0, RENUMBER, 2, 1) + device(1, ALIAS) + \
+        reserve(0, RESERVED, 0x202000, 0xff) + process()
+    yield "held", subscribe(0, 1) + subscribe(1) + table(BIG, 16, 80) + process() * 2 + DOMAIN + process() * 2 + \
+        reserve(0, RESERVED, 0x20000, 0xf00) + reserve(1, RESERVED, 0x5f000, 0xf00) + reserve(2, RESERVED, 0x60000, 0xf00) + process()
     yield "identity", device(0, REMOVE) + device(0, 0, 0, 1) + device(0, 0)
     both = (RESERVED, 0x20000, 0x800)
     yield "cache", subscribe(0, cache=1) + subscribe(1) + mapped + reserve(0, RESERVED, 0x300000, 0x100) + process()

@@ -257,6 +257,52 @@ static void check_closed(struct bed *bed, uint64_t iova)
     }
 }
 
+static int on_change(void *opaque, const struct viommu_change *change)
+{
+    struct mirror *mirror = opaque;
+    unsigned i = 0;
+
+    if (change->kind == VIOMMU_CHANGE_MAP) {
+        if (mirror->device < SPACED && is_closed(mirror->bed, change->first, change->last)) {
+            guest_die("%#llx is closed, and is mapped", (unsigned long long)change->first);
+        }
+        if (mirror->count == HELD_MAX) {
+            return -ENOSPC;
+        }
+        mirror->held[mirror->count++] = (struct viommu_range){change->first, change->last};
+        return 0;
+    }
+    while (i < mirror->count && mirror->held[i].first != change->first) {
+        i++;
+    }
+    if (i < mirror->count) {
+        mirror->held[i] = mirror->held[--mirror->count];
+    }
+    return 0;
+}
+
+static int on_mirror_fence(void *opaque)
+{
+    ((struct mirror *)opaque)->count = 0;
+    return 0;
+}
+
+/* No mirror of a device in the space holds some of what has become closed. */
+static void check_held(const struct bed *bed)
+{
+    for (unsigned i = 0; i < MIRRORS; i++) {
+        const struct mirror *mirror = &bed->mirrors[i];
+
+        for (unsigned j = 0; mirror->subscriber && mirror->device < SPACED && j < mirror->count;
+             j++) {
+            if (is_closed(bed, mirror->held[j].first, mirror->held[j].last)) {
+                guest_die("%#llx is closed, and is held",
+                          (unsigned long long)mirror->held[j].first);
+            }
+        }
+    }
+}
+
 /* Reserves, or gives back: the number and the type, then the first byte and how many follow. */
 static void reserve(struct bed *bed, struct fuzz_input *input)
 {
@@ -293,24 +339,8 @@ static void reserve(struct bed *bed, struct fuzz_input *input)
         *place = NULL;
     } else if (request.type != VIOMMU_IOVA_DIRECT && request.type != VIOMMU_IOVA_DIRECT_RELAXABLE) {
         check_closed(bed, viommu_iova_reservation_range(*place).first);
+        check_held(bed);
     }
-}
-
-static int on_change(void *opaque, const struct viommu_change *change)
-{
-    const struct mirror *mirror = opaque;
-
-    if (change->kind == VIOMMU_CHANGE_MAP && mirror->device < SPACED &&
-        is_closed(mirror->bed, change->first, change->last)) {
-        guest_die("%#llx is closed, and is mapped", (unsigned long long)change->first);
-    }
-    return 0;
-}
-
-static int on_mirror_fence(void *opaque)
-{
-    (void)opaque;
-    return 0;
 }
 
 static void subscribe(struct bed *bed, uint8_t kind)
@@ -343,6 +373,7 @@ static void subscribe(struct bed *bed, uint8_t kind)
 
         mirror->bed = bed;
         mirror->device = device;
+        mirror->count = 0;
         ret = viommu_device_subscribe(bed->devices[device], &what, &mirror->subscriber);
         expect(ret, refusals, "subscribe");
         mirror->subscriber = ret ? NULL : mirror->subscriber;

@@ -23,6 +23,7 @@
 #define MIRRORS      2
 #define WINDOWS      6
 #define RESERVATIONS 6
+#define HELD_MAX     2048 /* by a mirror: more than all pages that can be mapped */
 #define PLACES       4
 #define RAM_PAGES    16u
 #define PLACE_PAGES  8u
@@ -61,6 +62,8 @@ struct bed {
         struct bed *bed;
         struct viommu_subscriber *subscriber;
         unsigned device;
+        struct viommu_range held[HELD_MAX]; /* in no order */
+        unsigned count;
     } mirrors[MIRRORS];
     struct viommu_iova_reservation *reservations[RESERVATIONS];
     struct window windows[WINDOWS];
