@@ -679,6 +679,7 @@ def test_killed_anywhere(folder):
     with Server(VIOMMU, folder, make_disk(folder) + ["--handover", "over"]) as first:
         guest = Guest(folder)
         disk = guest.disk(folder)
+        disk.write(5, b"%d" % others)
         before = descriptors(first)
         while True:
             with successor(folder, ready=False) as second:
