@@ -533,6 +533,9 @@ static void *poor(void *opaque)
     if (!bed->depth[0] && !errors[3]) {
         viommu_cpu_end(bed->cpus[0]);
     }
+    if (errors[2] == -ENXIO && !errors[1] && !route.region) {
+        errors[2] = 0; /* the root is off: nothing is there */
+    }
     for (unsigned i = 0; i < 4; i++) {
         if (errors[i] && errors[i] != -ENOMEM) {
             die("a thread fails in a way of its own");
