@@ -126,6 +126,34 @@ static void test_page_size_changes(void **state)
     bed_fini(&bed);
 }
 
+/* A run of a large page and a small one beside it: of the large one a part invalidates the whole,
+   whichever was asked for. */
+static void test_large_page_inside_of_a_run(void **state)
+{
+    (void)state;
+    for (unsigned behind = 0; behind < 2; behind++) {
+        const uint64_t large = 0x400000, asked = behind ? large + 0x200000 : large - 0x1000;
+        const uint64_t gpa = 0x200000 * (1 - behind); /* the small one: before it, or at its end */
+        const struct vhost_iotlb_msg *message;
+        struct bed bed;
+
+        bed_start(&bed);
+        bed_map_large(&bed, large, gpa);
+        bed_map(&bed, asked, behind ? 0x200000 : gpa - 0x1000, SPEC_R | SPEC_W);
+        far_miss(&bed.far, asked, 3);
+        bed_run(&bed);
+        message = far_last(&bed.far, VHOST_IOTLB_UPDATE);
+        assert_true(message->iova == (behind ? large : asked) && message->size == 0x201000);
+        bed_flush_begin(&bed, behind ? large : large + 0x1ff000, 0);
+        bed_run(&bed);
+        assert_true(bed_flushed(&bed));
+        message = far_last(&bed.far, VHOST_IOTLB_INVALIDATE);
+        assert_true(message->iova <= large);
+        assert_true(message->iova + message->size >= large + 0x200000);
+        bed_fini(&bed);
+    }
+}
+
 /* ---- rings ---- */
 
 static void assert_ring_is_told(struct bed *bed, uint64_t iova)
@@ -216,9 +244,13 @@ static void test_ring_inside_of_an_entry(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_longest_run),       cmocka_unit_test(test_permissions_change),
-        cmocka_unit_test(test_target_changes),    cmocka_unit_test(test_page_size_changes),
-        cmocka_unit_test(test_ring_loses_a_part), cmocka_unit_test(test_ring_inside_of_an_entry),
+        cmocka_unit_test(test_longest_run),
+        cmocka_unit_test(test_permissions_change),
+        cmocka_unit_test(test_target_changes),
+        cmocka_unit_test(test_page_size_changes),
+        cmocka_unit_test(test_large_page_inside_of_a_run),
+        cmocka_unit_test(test_ring_loses_a_part),
+        cmocka_unit_test(test_ring_inside_of_an_entry),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
