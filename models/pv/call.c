@@ -351,8 +351,10 @@ int pv_enter_named(struct pv_run *run, uint32_t id)
 
 void pv_leave(struct pv_run *run)
 {
+    if (run->held) {
+        pv_let_go(&run->hold);
+    }
     if (run->named) {
-        run->named->putting -= run->held;
         run->named->users--;
     }
     if (run->context) {

@@ -151,7 +151,7 @@ static const char *check_vm(struct viommu_pv *pv, const struct pv_vm *vm, uint64
         }
     }
     wrong = wrong ? wrong : check_devices(vm, pv->config.contexts_max);
-    if (!wrong && (slots != vm->mappings || aliases != vm->alias_count || vm->putting)) {
+    if (!wrong && (slots != vm->mappings || aliases != vm->alias_count || vm->holds)) {
         wrong = "a VM's counts are wrong";
     }
     return !wrong && (vm->users || vm->moving || vm->dropping || vm->removing)

@@ -63,7 +63,7 @@ static inline uint64_t snapshot_vm(uint64_t sum, const struct viommu_pv *pv, con
     sum = snapshot_mix(sum, vm->id);
     sum = snapshot_mix(sum, vm->serial);
     sum = snapshot_mix(sum, vm->users);
-    sum = snapshot_mix(sum, vm->putting);
+    sum = snapshot_mix(sum, vm->holds != NULL);
     sum = snapshot_mix(sum, vm->enabling);
     sum = snapshot_mix(sum, vm->mappings);
     sum = snapshot_mix(sum, vm->index.count);
