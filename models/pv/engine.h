@@ -189,7 +189,8 @@ struct viommu_pv_call {
     bool may_yield;
     uint64_t done;
     uint64_t stopped;
-    uint64_t place; /* map_foreign: items that were looked at; find: 1 when `search` goes on */
+    uint64_t place; /* map_foreign: items that were looked at; reserved: ranges that were copied;
+                       find: 1 when `search` goes on */
     struct pv_search search;
     union {
         struct viommu_pv_reserved_call reserved;
