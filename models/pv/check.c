@@ -6,6 +6,7 @@
 
 _Thread_local unsigned long pv_steps;
 _Thread_local struct pv_held pv_held;
+_Thread_local void (*pv_reading)(const void *from, size_t size, bool begins);
 
 /* What is counted on the way. */
 struct counts {

@@ -242,6 +242,10 @@ extern _Thread_local struct pv_held {
     unsigned long before;
     unsigned long most;
 } pv_held;
+
+/* Told before and after what a guest wrote is copied, of which nothing is read otherwise; or NULL.
+ */
+extern _Thread_local void (*pv_reading)(const void *from, size_t size, bool begins);
 #endif
 
 static inline void pv_lock(struct viommu_pv *pv)
