@@ -323,6 +323,10 @@ static void test_a_page_that_is_referred_to(void **state)
         }
         assert_true(when_drained(200, VIOMMU_PV_MAP, &range) & 0x1c);
     }
+    /* One that is unshared first: nothing is held while it is made ready; then it is. */
+    range.frame = 4;
+    range.count = 1;
+    assert_int_equal(when_drained(4, VIOMMU_PV_MAP, &range) & 0x1f8, 0x38);
     range = (struct world_range){.frame = 10, .device_frame = 10};
     for (range.count = 1; range.count <= 3; range.count++) {
         /* The call, each unmapping, the flush, each page's two references: */

@@ -42,6 +42,7 @@ enum {
     WORLD_STALE = 2048,  /* remembered translations of a space */
     WORLD_SPACES = 24,
     WORLD_DEVICES = 32,
+    WORLD_DEFAULT = 5,   /* pieces of a VM's default map */
     WORLD_RESERVED = 64, /* a device's reserved range begins here, times its id */
 };
 
@@ -538,6 +539,8 @@ static inline int world_drop_default(void *opaque, uint32_t vm, void *space, uin
     if (world_step(world)) {
         return -EIO;
     }
+    /* It goes on where it was. */
+    WORLD_CHECK(*cursor + world->vms[vm].default_left == WORLD_DEFAULT);
     if (world->vms[vm].default_left) {
         world->vms[vm].default_left--;
         ++*cursor;
@@ -616,7 +619,7 @@ static inline int world_add_vm(struct world *world, uint32_t vm, bool empty)
         return error;
     }
     it->there = true;
-    it->default_left = empty ? 0 : 5;
+    it->default_left = empty ? 0 : WORLD_DEFAULT;
     for (unsigned i = 0; i < WORLD_FRAMES; i++) {
         unsigned machine = vm * WORLD_FRAMES + i;
 
