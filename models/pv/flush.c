@@ -58,12 +58,11 @@ void pv_slot_unlink(struct viommu_pv *pv, struct pv_slot *slot, struct pv_vm *he
     put->flags = slot->flags;
     put->holds = put->vm != held;
     pv_index_remove(&put->vm->index, slot);
-    if (put->holds) {
-        pv_vm_hold(put->vm);
-    }
+    pv_hold(put->vm, &put->hold, slot->frame, slot->frame + (UINT64_C(1) << slot->order) - 1);
+    put->vm->users += put->holds;
     if (alias) {
         put->owner = pv_vm_find(pv, alias->owner);
-        pv_vm_hold(put->owner);
+        put->owner->users++;
         put->owner->alias_count--;
         if (put->owner->alias == alias) {
             put->owner->alias = alias->next;
@@ -98,11 +97,10 @@ void pv_slots_give_up(const struct pv_run *run, struct pv_slot *slots, unsigned 
 
 void pv_put_end(const struct pv_put *put)
 {
-    if (put->holds) {
-        pv_vm_let_go(put->vm);
-    }
+    pv_let_go(&put->hold);
+    put->vm->users -= put->holds;
     if (put->owner) {
-        pv_vm_let_go(put->owner);
+        put->owner->users--;
     }
 }
 
