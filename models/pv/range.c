@@ -77,7 +77,7 @@ static void plan(struct pv_run *run, uint64_t done)
         run->some = admit(run, frame, device_frame, count);
     }
     if (run->some) {
-        pv_index_prefetch(&run->named->index, frame);
+        pv_index_prefetch(&run->named->index, frame, run->some);
         run->named->putting += !run->held;
         run->held = true;
     }
