@@ -5,7 +5,8 @@
  * Each context has a queue of what awaits its flush. A flush notes where the queue ends, has the
  * real IOMMU flushed without the lock, and then drops what lies before that place: what came later
  * waits for a later flush. Two that overlap do no harm: what one has dropped the other does not
- * find.
+ * find. Slots that lie side by side in queue, table and index leave them together: most do, where
+ * much is unmapped at once, and where their page lies in the index is looked for once for eight.
  */
 #include "pv/engine.h"
 
