@@ -312,12 +312,9 @@ static void test_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_sparse),
-        cmocka_unit_test(test_full),
-        cmocka_unit_test(test_index),
-        cmocka_unit_test(test_runs),
-        cmocka_unit_test(test_last_run),
+        cmocka_unit_test(test_tree), cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_full), cmocka_unit_test(test_index),
+        cmocka_unit_test(test_runs), cmocka_unit_test(test_last_run),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
