@@ -161,7 +161,8 @@ static const struct argp_option options[] = {
      "Entries of the translation cache, a power of two from 256 to 16m (16k)", 2},
     {"ack-timeout", OPTION_ACK_TIMEOUT, "MS", 0,
      "How long a mirror, another process, or a device that has memory pinned may keep an "
-     "invalidation waiting before it is cut off: 10 to 60000 (500)",
+     "invalidation waiting before it is cut off: 10 to 60000 (500). A vfio-user server may take as "
+     "long for any answer, and 2000 at least",
      2},
     {"cache-mode", OPTION_CACHE_MODE, "MODE[,quota=N][,seed=N]", 0,
      "For tests of drivers: a faithful cache keeps all until the guest invalidates it, up to a "
@@ -336,6 +337,14 @@ static void check_device(const struct serve_options *request,
     }
 }
 
+/* An invalidation waits for an answer: who says for how long means both. */
+static void be_patient(const struct serve_options *request, struct serve_device_options *device)
+{
+    if (device->kind == &serve_kind_vfio_user) {
+        device->vfio_user.answer_ms = request->caches.ack_timeout_ms;
+    }
+}
+
 /* What can be judged only when all is known. */
 static void check_all(struct serve_options *request, struct argp_state *state)
 {
@@ -352,6 +361,7 @@ static void check_all(struct serve_options *request, struct argp_state *state)
         if (request->isolate) {
             isolate(&request->devices[i], state);
         }
+        be_patient(request, &request->devices[i]);
         check_device(request, &request->devices[i], state);
     }
 }
