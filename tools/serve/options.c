@@ -193,22 +193,23 @@ static const struct argp_option options[] = {
 };
 
 /* Says what is wrong with the options, and ends the program. Another server's are no mistake of who
- * has started this one. */
+ * has started this one: then nothing more is looked at, and that one is told (state.h). */
 __attribute__((format(printf, 2, 3))) static void refuse(struct argp_state *state,
                                                          const char *format, ...)
 {
-    const struct serve_options *request = state->input;
+    struct serve_options *request = state->input;
     char text[512];
     va_list args;
 
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    if (request->taken) {
+    if (!request->taken) {
+        argp_error(state, "%s", text);
+    } else if (!request->refused) {
         server_log("the other server's options are none for this one: %s", text);
-        exit(TOOL_FAILED);
+        request->refused = true;
     }
-    argp_error(state, "%s", text);
 }
 
 /* The number that the text is, 0 when it is none: no option takes 0. */
@@ -599,7 +600,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     default:
         return ARGP_ERR_UNKNOWN;
     }
-    return 0;
+    return request->refused ? EINVAL : 0;
 }
 
 static const struct argp argp = {.options = options, .parser = parse_option, .doc = help_text};
@@ -665,7 +666,7 @@ int serve_options_take(struct serve_options *request, unsigned count, const char
     memcpy(request->words, words, sizeof(words));
     request->handover = handover;
     request->trace = trace;
-    return 0;
+    return request->refused ? -EBADMSG : 0;
 }
 
 void serve_options_fini(struct serve_options *request)
