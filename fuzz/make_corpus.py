@@ -3,7 +3,7 @@
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
 spaces, buses, saved instances, handovers, small devices, units of any
 configuration, pinned windows, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
-pv, relay, vfio_user and vfio_user_client fuzz targets into corpus/.
+pv, relay, serve, vfio_user and vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -26,6 +26,7 @@ import net_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
 import relay_corpus  # noqa: E402
+import serve_corpus  # noqa: E402
 import takeover_corpus  # noqa: E402
 import units_corpus  # noqa: E402
 import vfio_user_corpus  # noqa: E402
@@ -595,11 +596,13 @@ def trace_seeds():
                 "snoop-control": True, "device-tlb": True}
     unit = {"width": 0, "host-width": 0, "domain-bits": 0, "fault-records": 0, **switches}
     header = {"format": "viommu-trace", "version": 1, "library": "0.1.0", "unit": unit}
+    made = {}
 
     def trace(name, lines, first=header, end=""):
         numbered = [{"index": i, "time": i, **line} for i, line in enumerate(lines, 1)]
         text = "".join(json.dumps(line) + "\n" for line in [first] + numbered)
-        write("trace", name, (text + end).encode())
+        made[name] = (text + end).encode()
+        write("trace", name, made[name])
 
     def hexes(kind, **members):
         return {"kind": kind, **{k: v if k in ("size", "slot", "reason", "error") else hex(v)
@@ -690,7 +693,13 @@ def trace_seeds():
     finish = [{"kind": "end", "state": {**state, "bypass": "0x1"}}]
     trace("virtio", begin + some + gone + restart + finish, header)
     trace("virtio-late", begin + attach[:1] + some[2:] + attach[1:] + [{"kind": "event"}], header)
+    silent = [request(number, "none", [(9, 4)], 4, 0) for number in range(1, 71)]
+    trace("virtio-many", begin + [lines[0] for lines in silent] + [lines[1] for lines in silent], header)
     trace("virtio-differs", begin + request(1, "range", [(1, 4)]), header)
+    for name, of_reader, of_replay in (("end-waited", range(1, 9), range(1, 64)), ("virtio-late", (), range(1, 80)), ("many", range(1, 9), range(30, 70, 5))):
+        for bit, numbers in ((0x8000, of_reader), (0, of_replay)):
+            for number in numbers:
+                write("trace", "fails-%s-%d" % (name, number | bit), b"\0" + struct.pack("<H", number | bit) + made[name])
     trace("virtio-configured", [{"kind": "accepted", "value": "0xc"}] + begin[1:] + some,
           {**header, "state": state, "unit": {**unit, "features": "0x0c", "bypass": False, "mappings-max": 2,
                                               "domains-max": 1, "faults-max": 9, "probe-size": 64}})
@@ -1242,6 +1251,8 @@ for seed, content in vhost_corpus.seeds().items():
     write("vhost", seed, content)
 for seed, content in relay_corpus.seeds().items():
     write("relay", seed, content)
+for seed, content in serve_corpus.seeds().items():
+    write("serve", seed, content)
 for seed, content in vfio_user_corpus.seeds().items():
     write("vfio_user", seed, content)
 for seed, content in far_corpus.seeds().items():

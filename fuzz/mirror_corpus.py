@@ -89,6 +89,9 @@ def life_seeds():
         for name, hostile in (("selves", selves), ("twice", twice), ("many", many)):
             made[f"{name}-{quota}"] = bytes([quota << 1, 4, 0, 1]) + hostile
     queue = m_command(2) + (m_flush(2) * 100 + m_flush(2, 4)) * 2 + steps
+    # As many tables as are looked at, nearly, with nothing in them; and so many commands that look.
+    made["many-commands"] = bytes([0, 4, 0, 1]) + m_full(6, 7) + m_full(5, 6) + m_some(4, 0, 5, 1) + \
+        m_some(4, 2, 5, 0) + queue
     made["queue"] = start + tables + m_full(7, 9, 1) + queue + edits[:40] + queue
     wide = b"".join(m_path(5, leaf, iova, 8) + m_path(5, leaf, iova + 4096, 0x48)
                     for leaf in (1, 2, 3) for iova in (0, (1 << 48) - 4096, (1 << 57) - 4096))

@@ -212,6 +212,9 @@ def fault_seeds(talk, again):
             for nth in range(5 if call in (FCNTL, EPOLL_CTL) else 2 if call in (EPOLL_CREATE, SOCKETPAIR, SET_FEATURES) else 1):
                 for how in (NOMEM << 3, PARTLY) if call == GET_FEATURES else (NOMEM << 3,):
                     out[f"created-without-{start}-{call}-{nth}-{how}"] = bytes([start | FAILS, call << 4, nth | how]) + TURN
+    # No operation follows.
+    for call in range(12):
+        out[f"a-fault-and-no-more-{call}"] = bytes([RINGS]) + fault(call)
     gone = op(CLOSE) + op(PROCESS)
     for call in (FCNTL, EPOLL_CTL, SOCKETPAIR):
         for nth in range(6):

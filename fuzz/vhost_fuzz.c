@@ -710,6 +710,9 @@ static void end(struct bed *bed)
     struct viommu_memory *memory = bed->guest.memory;
     uint32_t status;
 
+    /* What was to fail in an operation that did not come. */
+    base_alloc_fail_at(0);
+    fault_set(FAULT_NONE, 0, 0);
     bed->eager = false;
     (void)viommu_subscriber_destroy(bed->beside);
     if (bed->listener) {
