@@ -24,7 +24,7 @@
 #define QUEUE 0x3000ull
 #define TABLES 0x4000ull
 #define EXTRA 0x200000ull
-#define EXTRA_PAGES 16
+#define EXTRA_PAGES 160
 #define DEVICES 2
 #define MIRRORS 4
 #define PLACES 32

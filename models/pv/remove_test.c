@@ -264,6 +264,37 @@ static void test_calls_of_the_dying(void **state)
     world_end(world);
 }
 
+static void dies(struct world *world)
+{
+    assert_int_equal(viommu_pv_vm_destroy(world->pv, 1), VIOMMU_PENDING);
+}
+
+/* A long call ends, too, wherever it is: what it has begun is done, and it begins nothing more. */
+static void test_a_long_call_of_the_dying(void **state)
+{
+    (void)state;
+    for (unsigned operation = VIOMMU_PV_MAP; operation <= VIOMMU_PV_UNMAP; operation++) {
+        for (unsigned n = 3; n < 60; n++) {
+            struct world *world = begin(&defaults);
+            struct world_range range = pages(0, 0, 0, 400);
+            struct viommu_pv_answer answer;
+
+            if (operation == VIOMMU_PV_UNMAP) {
+                assert_int_equal(world_do_map(world, 1, range), VIOMMU_PV_OK);
+            }
+            world->intrude = dies;
+            world->intrude_at = world->steps + n;
+            assert_int_equal(world_ranged(world, 1, operation, &range, &answer),
+                             VIOMMU_PV_ESHUTDOWN);
+            assert_in_range(answer.done, 0, 64);
+            assert_int_equal(answer.stopped, answer.done);
+            assert_int_equal(world_destroy_vm(world, 1), 0);
+            world_check(world);
+            world_end(world);
+        }
+    }
+}
+
 static bool taken;
 
 /* Two frames of one large page: each is asked for. */
@@ -446,6 +477,7 @@ int main(void)
         cmocka_unit_test(test_the_owner_dies),
         cmocka_unit_test(test_one_context_fails_and_others_do_not_wait),
         cmocka_unit_test(test_calls_of_the_dying),
+        cmocka_unit_test(test_a_long_call_of_the_dying),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
