@@ -79,9 +79,16 @@ static unsigned pinned;
 static int file = -1;
 static struct nvme *nvme;
 
+/* The input that broke it, and what is said of it, may be longer than files may be just then. */
 static void insist(bool condition)
 {
+    struct rlimit limit;
+
     if (!condition) {
+        if (getrlimit(RLIMIT_FSIZE, &limit) == 0) {
+            limit.rlim_cur = limit.rlim_max;
+            (void)setrlimit(RLIMIT_FSIZE, &limit);
+        }
         abort();
     }
 }
