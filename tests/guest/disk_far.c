@@ -31,8 +31,8 @@ static bool runs(struct load *load, const char *when)
 }
 
 /*
- * Of what the guest lets the disk reach, with transfers under way and without. They are held, and all
- * threads wait for one: a guest that is stopped while it maps has told nobody yet.
+ * Of what the guest lets the disk reach, with transfers under way and without. They are held, and
+ * all threads wait for one: a guest that is stopped while it maps has told nobody yet.
  */
 static void check_compared(struct disk *disk, const struct disk_plan *plan)
 {
