@@ -194,8 +194,18 @@ static const struct kind *kind_of(unsigned operation)
 /* Copies what a guest may change meanwhile; nothing is read again, by the compiler neither. */
 static void copy_in(void *to, const void *from, size_t size)
 {
+#ifdef VIOMMU_TESTING
+    if (pv_reading) {
+        pv_reading(from, size, true);
+    }
+#endif
     memcpy(to, from, size);
     atomic_signal_fence(memory_order_seq_cst);
+#ifdef VIOMMU_TESTING
+    if (pv_reading) {
+        pv_reading(from, size, false);
+    }
+#endif
 }
 
 /* Bytes that follow the structure of a call. */
@@ -351,8 +361,10 @@ int pv_enter_named(struct pv_run *run, uint32_t id)
 
 void pv_leave(struct pv_run *run)
 {
+    if (run->held) {
+        pv_let_go(&run->hold);
+    }
     if (run->named) {
-        run->named->putting -= run->held;
         run->named->users--;
     }
     if (run->context) {

@@ -4,6 +4,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/mman.h>
 #include <cmocka.h>
 
 static const struct viommu_pv_config defaults;
@@ -262,6 +263,82 @@ static void test_a_call_is_read_once(void **state)
     world_end(world);
 }
 
+/* The bytes of a call, in a page that can only be read while they are copied. */
+enum {
+    PAGE = 4096,
+};
+static uint8_t *guarded;
+static uint8_t times[PAGE]; /* that each byte of it was read */
+
+static void reading(const void *from, size_t size, bool begins)
+{
+    size_t at = (size_t)((const uint8_t *)from - guarded);
+
+    assert_true(size == 0 || (at < PAGE && size <= PAGE - at));
+    assert_int_equal(mprotect(guarded, PAGE, begins ? PROT_READ : PROT_NONE), 0);
+    for (size_t i = at; begins && i < at + size; i++) {
+        assert_int_equal(times[i]++, 0);
+    }
+}
+
+/* Makes a call from there; its end is that of the page. */
+static uint32_t send_guarded(struct world *world, const void *call, size_t size, bool yields)
+{
+    uint8_t out[256];
+    uint32_t status;
+
+    assert_int_equal(mprotect(guarded, PAGE, PROT_READ | PROT_WRITE), 0);
+    memcpy(guarded + PAGE - size, call, size);
+    assert_int_equal(mprotect(guarded, PAGE, PROT_NONE), 0);
+    memset(times, 0, sizeof(times));
+    world->yield_every = yields;
+    pv_reading = reading;
+    status = world_call(world, 0, guarded + PAGE - size, size, out, sizeof(out));
+    pv_reading = NULL;
+    return status;
+}
+
+/*
+ * No byte of a call is read twice, and none but to copy it: whatever call it is, however it is cut
+ * short, malformed or refused, and where it yields.
+ */
+static void test_no_byte_is_read_twice(void **state)
+{
+    (void)state;
+    guarded = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(guarded, MAP_FAILED);
+    for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+        for (unsigned yields = 0; yields < 2; yields++) {
+            struct world *world = world_create(&defaults, 1);
+            struct sample sample = samples[i];
+            size_t size = sample.call.head.size;
+
+            assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+            if (sample.call.head.operation == VIOMMU_PV_MAP_FOREIGN) {
+                sample.call.foreign.count = 2;
+                sample.call.foreign.device_frame_max = 9;
+                sample.call.head.size = (uint32_t)(size += 16);
+            }
+            (void)send_guarded(world, &sample.call, size, yields);
+            for (size_t j = PAGE - size; j < PAGE; j++) {
+                assert_int_equal(times[j], 1); /* all that matters is read */
+            }
+            for (size_t cut = sizeof(struct viommu_pv_head); cut < size; cut += 4) {
+                (void)send_guarded(world, &sample.call, cut, yields);
+            }
+            for (size_t at = 0; at < size; at++) {
+                sample.call.bytes[at] ^= 0x81;
+                (void)send_guarded(world, &sample.call, size, yields);
+                sample.call.bytes[at] ^= 0x81;
+            }
+            world->yield_every = 0;
+            world_check(world);
+            world_end(world);
+        }
+    }
+    assert_int_equal(munmap(guarded, PAGE), 0);
+}
+
 /* Pages of order 18, so many that their frames are more than a number holds: 2^64 and what is left
    over, which alone would be in range. */
 static void test_numbers_that_overflow(void **state)
@@ -445,6 +522,7 @@ int main(void)
         cmocka_unit_test(test_buffers),
         cmocka_unit_test(test_a_call_is_read_once),
         cmocka_unit_test(test_a_call_in_a_shared_page),
+        cmocka_unit_test(test_no_byte_is_read_twice),
         cmocka_unit_test(test_numbers_that_overflow),
         cmocka_unit_test(test_numbers_past_the_largest),
         cmocka_unit_test(test_answers_tell_nothing_else),

@@ -6,6 +6,7 @@
 
 _Thread_local unsigned long pv_steps;
 _Thread_local struct pv_held pv_held;
+_Thread_local void (*pv_reading)(const void *from, size_t size, bool begins);
 
 /* What is counted on the way. */
 struct counts {
@@ -151,7 +152,7 @@ static const char *check_vm(struct viommu_pv *pv, const struct pv_vm *vm, uint64
         }
     }
     wrong = wrong ? wrong : check_devices(vm, pv->config.contexts_max);
-    if (!wrong && (slots != vm->mappings || aliases != vm->alias_count || vm->putting)) {
+    if (!wrong && (slots != vm->mappings || aliases != vm->alias_count || vm->holds)) {
         wrong = "a VM's counts are wrong";
     }
     return !wrong && (vm->users || vm->moving || vm->dropping || vm->removing)

@@ -253,6 +253,107 @@ static void test_reserved_ranges(void **state)
     world_end(world);
 }
 
+static uint64_t reserved_generation(struct world *world)
+{
+    struct viommu_pv_frames frames[8];
+
+    return reserved(world, VIOMMU_PV_ALL, 0, frames).generation;
+}
+
+/* Device 7 has very many. */
+static unsigned very_many;
+
+static int many_reserved(void *opaque, uint32_t vm, uint32_t device, struct viommu_pv_range *ranges,
+                         size_t room, size_t *count)
+{
+    if (device != 7) {
+        return world_reserved(opaque, vm, device, ranges, room, count);
+    }
+    *count = very_many;
+    for (size_t i = 0; i < very_many && i < room; i++) {
+        ranges[i] = (struct viommu_pv_range){1000 + i, 1000 + i};
+    }
+    return 0;
+}
+
+static int no_identity(void *opaque, void *space, uint64_t first, uint64_t last, bool mapped)
+{
+    (void)opaque, (void)space, (void)first, (void)last, (void)mapped;
+    return 0;
+}
+
+static int no_attach(void *opaque, uint32_t device, void *from, void *to)
+{
+    (void)opaque, (void)device, (void)from, (void)to;
+    return 0;
+}
+
+/*
+ * More ranges than are copied at a time: the call yields in between, and goes on; when they have
+ * changed meanwhile it begins anew, so that it tells those of one generation.
+ */
+static void test_many_reserved_ranges(void **state)
+{
+    enum { MOST = 2500 };
+    struct viommu_pv_ops ops = world_ops;
+    struct viommu_pv_reserved_call in = {.head = WORLD_HEAD(VIOMMU_PV_RESERVED, in),
+                                         .device = VIOMMU_PV_ALL,
+                                         .room = MOST + 2};
+    static struct {
+        struct viommu_pv_reserved head;
+        struct viommu_pv_frames frames[MOST + 2];
+    } out;
+    struct viommu_pv_call *rest;
+    struct world *world;
+    size_t written;
+
+    (void)state;
+    ops.reserved = many_reserved;
+    ops.identity = no_identity;
+    ops.attach = no_attach;
+    for (very_many = MOST - 2; very_many <= MOST; very_many++) {
+        unsigned yields = 0;
+
+        world = world_create(&(struct viommu_pv_config){.ops = &ops}, 1);
+        assert_int_equal(viommu_pv_device_add(world->pv, 0, 7), 0);
+        in.device = very_many & 1 ? 7 : VIOMMU_PV_ALL;
+        world->yield_every = 1;
+        assert_int_equal(
+            viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+            VIOMMU_PENDING);
+        if (in.device == VIOMMU_PV_ALL) {
+            assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0); /* 64 to 65, 80 to 81 */
+        }
+        while (viommu_pv_resume(world->pv, rest, &out, sizeof(out), &written) == VIOMMU_PENDING) {
+            yields++;
+        }
+        assert_int_equal(yields, in.device == VIOMMU_PV_ALL ? 2 : 1);
+        assert_int_equal(out.head.answer.status, VIOMMU_PV_OK);
+        assert_int_equal(out.head.count, very_many + (in.device == VIOMMU_PV_ALL ? 2 : 0));
+        assert_int_equal(out.head.answer.done, out.head.count);
+        assert_int_equal(written, sizeof(out.head) + out.head.count * sizeof(out.frames[0]));
+        for (unsigned i = 0; i < very_many; i++) {
+            uint64_t at = out.head.count - very_many + i;
+
+            assert_int_equal(out.frames[at].first, 1000 + i);
+            assert_int_equal(out.frames[at].last, 1000 + i);
+        }
+        assert_int_equal(out.head.generation, reserved_generation(world));
+        /* It goes while they are told: there are none of it. */
+        in.device = 7;
+        assert_int_equal(
+            viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+            VIOMMU_PENDING);
+        assert_int_equal(viommu_pv_device_remove(world->pv, 0, 7), 0);
+        assert_int_equal(viommu_pv_resume(world->pv, rest, &out, sizeof(out), &written), 0);
+        assert_int_equal(out.head.answer.status, VIOMMU_PV_ENODEV);
+        assert_int_equal(out.head.answer.done, 0);
+        assert_int_equal(out.head.count, 0);
+        assert_int_equal(written, sizeof(out.head));
+        world_end(world);
+    }
+}
+
 /* Two devices that need the same ranges have them mapped once, until both are gone. */
 static void test_shared_ranges(void **state)
 {
@@ -471,6 +572,7 @@ int main(void)
         cmocka_unit_test(test_contexts),
         cmocka_unit_test(test_another_context_of_the_same_id),
         cmocka_unit_test(test_reserved_ranges),
+        cmocka_unit_test(test_many_reserved_ranges),
         cmocka_unit_test(test_another_vm_of_the_same_id),
         cmocka_unit_test(test_another_context_is_not_freed),
         cmocka_unit_test(test_shared_ranges),

@@ -24,6 +24,7 @@
 
 enum {
     RANGES_MAX = 65536, /* of a device */
+    COPIED = 1024,      /* ranges that are copied under one lock */
 };
 
 /* ---- reserved ranges ---- */
@@ -598,38 +599,83 @@ int pv_run_attach(struct pv_run *run)
     return error == -ENOMEM ? -ENOSPC : error;
 }
 
-int pv_run_reserved(struct pv_run *run)
+/* The ranges that are asked for, which stay while the lock is held. */
+static int reserved_of(const struct pv_run *run, const struct viommu_pv_range **ranges,
+                       size_t *count)
 {
-    const struct viommu_pv_reserved_call *in = &run->call->in.reserved;
-    struct viommu_pv_reserved *out = &run->call->out.reserved;
     struct pv_vm *vm = run->vm;
+    uint32_t id = run->call->in.reserved.device;
+    const struct pv_device *device;
+
+    if (id == VIOMMU_PV_ALL) {
+        *ranges = vm->reserved;
+        *count = vm->reserved_count;
+        return 0;
+    }
+    device = *find(vm, id);
+    if (!device) {
+        return -ENODEV;
+    }
+    *ranges = device->ranges;
+    *count = device->range_count;
+    return 0;
+}
+
+/* Copies some more ranges; *changed: they are others than before, and none is copied. */
+static int copy_some(struct pv_run *run, bool *changed)
+{
+    struct viommu_pv_call *call = run->call;
+    struct viommu_pv_reserved *out = &call->out.reserved;
     const struct viommu_pv_range *ranges;
     size_t count;
-    int error = 0;
+    int error;
 
     pv_lock(run->pv);
-    ranges = vm->reserved;
-    count = vm->reserved_count;
-    if (in->device != VIOMMU_PV_ALL) {
-        const struct pv_device *device = *find(vm, in->device);
-
-        ranges = device ? device->ranges : NULL;
-        count = device ? device->range_count : 0;
-        error = device ? 0 : -ENODEV;
+    error = reserved_of(run, &ranges, &count);
+    if (error) {
+        count = 0;
     }
-    if (!error) {
+    *changed = error || out->generation != run->vm->generation || out->count != count;
+    if (*changed) {
+        out->generation = error ? 0 : run->vm->generation;
         out->count = (uint32_t)count;
-        out->generation = vm->generation;
-    }
-    if (count && count <= in->room) {
-        run->call->ranges = base_alloc_array(count, sizeof(*ranges));
-        if (run->call->ranges) {
-            memcpy(run->call->ranges, ranges, count * sizeof(*ranges));
-            run->call->done = count;
-        } else {
-            error = -ENOSPC;
-        }
+        call->place = 0;
+    } else {
+        size_t left = count - (size_t)call->place;
+
+        left = left < COPIED ? left : COPIED;
+        memcpy(call->ranges + call->place, ranges + call->place, left * sizeof(*ranges));
+        call->place += left;
     }
     pv_unlock(run->pv);
     return error;
+}
+
+int pv_run_reserved(struct pv_run *run)
+{
+    struct viommu_pv_call *call = run->call;
+    const struct viommu_pv_reserved *out = &call->out.reserved;
+    bool changed;
+    int error;
+
+    do {
+        error = copy_some(run, &changed);
+        if (changed) {
+            base_free(call->ranges);
+            call->ranges = NULL;
+        }
+        if (error || out->count == 0 || out->count > call->in.reserved.room) {
+            return error;
+        }
+        if (changed) {
+            call->ranges = base_alloc_array(out->count, sizeof(*call->ranges));
+            if (!call->ranges) {
+                return -ENOSPC;
+            }
+        } else if (call->place < out->count && pv_should_yield(run)) {
+            return VIOMMU_PENDING;
+        }
+    } while (call->place < out->count);
+    call->done = out->count;
+    return 0;
 }

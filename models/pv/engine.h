@@ -34,8 +34,21 @@
 
 #include "range/range_set.h"
 
-/* A slot's references, to be dropped outside the lock. */
+/*
+ * Frames of a VM whose pages a call is about to refer to, or is dropping references of: they are
+ * nobody's only when that is over. Others are not concerned: else a VM that maps and unmaps without
+ * end, or asks to without the privilege, would keep another one's pages from ever being free.
+ */
+struct pv_hold {
+    struct pv_hold *next;
+    struct pv_hold **at;
+    uint64_t first;
+    uint64_t last;
+};
+
+/* A slot's references, to be dropped outside the lock. It stays where it is meanwhile. */
 struct pv_put {
+    struct pv_hold hold; /* of the VM that was named; or none, where one before it covers it */
     struct pv_vm *vm;    /* that was named */
     struct pv_vm *owner; /* that the page belongs to, when it is another; or NULL. Used until it is
                             done */
@@ -110,8 +123,8 @@ enum {
 struct pv_vm {
     uint32_t id;
     uint64_t serial;
-    unsigned users;   /* calls that are about it, as mapper or owner */
-    uint64_t putting; /* references of its pages that are being taken or dropped: no slot's */
+    unsigned users;        /* calls that are about it, as mapper or owner */
+    struct pv_hold *holds; /* references of its pages are being taken or dropped: no slot's */
     bool dying;
     bool coming;   /* it is not whole yet: no call of the hypervisor's finds it */
     bool empty;    /* it began so */
@@ -176,7 +189,8 @@ struct viommu_pv_call {
     bool may_yield;
     uint64_t done;
     uint64_t stopped;
-    uint64_t place; /* map_foreign: items that were looked at; find: 1 when `search` goes on */
+    uint64_t place; /* map_foreign: items that were looked at; reserved: ranges that were copied;
+                       find: 1 when `search` goes on */
     struct pv_search search;
     union {
         struct viommu_pv_reserved_call reserved;
@@ -216,7 +230,8 @@ struct pv_run {
     struct pv_vm *named;        /* or NULL */
     int entered;                /* what entering the context and so on came to */
     unsigned some;              /* map: so many pages may be mapped together now */
-    bool held;                  /* map: for them the pages of the named VM do not drain */
+    bool held;                  /* map: they are held */
+    struct pv_hold hold;
 };
 
 /* ---- engine.c ---- */
@@ -227,6 +242,10 @@ extern _Thread_local struct pv_held {
     unsigned long before;
     unsigned long most;
 } pv_held;
+
+/* Told before and after what a guest wrote is copied, of which nothing is read otherwise; or NULL.
+ */
+extern _Thread_local void (*pv_reading)(const void *from, size_t size, bool begins);
 #endif
 
 static inline void pv_lock(struct viommu_pv *pv)
@@ -264,16 +283,25 @@ static inline struct pv_vm *pv_vm_find(struct viommu_pv *pv, uint32_t id)
     return near && near->id == id ? near : pv_vm_search(pv, id);
 }
 
-static inline void pv_vm_hold(struct pv_vm *vm)
+/* The VM is in use until it is let go. With the lock. */
+static inline void pv_hold(struct pv_vm *vm, struct pv_hold *hold, uint64_t first, uint64_t last)
 {
-    vm->users++;
-    vm->putting++;
+    hold->next = vm->holds;
+    hold->at = &vm->holds;
+    hold->first = first;
+    hold->last = last;
+    if (hold->next) {
+        hold->next->at = &hold->next;
+    }
+    vm->holds = hold;
 }
 
-static inline void pv_vm_let_go(struct pv_vm *vm)
+static inline void pv_let_go(const struct pv_hold *hold)
 {
-    vm->users--;
-    vm->putting--;
+    *hold->at = hold->next;
+    if (hold->next) {
+        hold->next->at = hold->at;
+    }
 }
 
 /* A VM that has nothing and that nobody uses is found no more, and can be freed. With the lock. */

@@ -23,27 +23,25 @@ struct way {
     struct viommu_pv_page page;
     struct pv_vm *owner; /* counted as used, when it is neither the named VM nor NULL */
     uint64_t tables;     /* of the VM, before the slot was claimed */
-    bool held;           /* references are ours and no slot's: the VMs' pages do not drain */
+    struct pv_hold hold; /* of the named VM, */
+    bool held;           /* while references are ours and no slot's */
     bool kept;           /* it failed, and a slot has the references */
 };
 
 /* With the lock. */
 static void hold(struct way *way)
 {
+    const struct pv_item *item = way->item;
+
     way->held = true;
-    way->run->named->putting++;
-    if (way->owner) {
-        way->owner->putting++;
-    }
+    pv_hold(way->run->named, &way->hold, item->frame,
+            item->frame + (UINT64_C(1) << item->order) - 1);
 }
 
 static void let_go(struct way *way)
 {
     way->held = false;
-    way->run->named->putting--;
-    if (way->owner) {
-        way->owner->putting--;
-    }
+    pv_let_go(&way->hold);
 }
 
 static void leave_owner(struct way *way)

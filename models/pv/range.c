@@ -55,13 +55,15 @@ static unsigned admit(const struct pv_run *run, uint64_t frame, uint64_t device_
 
 static void let_go(struct pv_run *run)
 {
-    run->named->putting -= run->held;
-    run->held = false;
+    if (run->held) {
+        pv_let_go(&run->hold);
+        run->held = false;
+    }
 }
 
 /*
- * How many may be mapped together, after the first `done` of a call. From now on, until let_go(),
- * the VM's pages do not drain. With the lock.
+ * How many may be mapped together, after the first `done` of a call; none are held. From now on,
+ * until let_go(), those pages are. With the lock.
  */
 static void plan(struct pv_run *run, uint64_t done)
 {
@@ -77,8 +79,8 @@ static void plan(struct pv_run *run, uint64_t done)
         run->some = admit(run, frame, device_frame, count);
     }
     if (run->some) {
-        pv_index_prefetch(&run->named->index, frame);
-        run->named->putting += !run->held;
+        pv_index_prefetch(&run->named->index, frame, run->some);
+        pv_hold(run->named, &run->hold, frame, frame + run->some - 1);
         run->held = true;
     }
 }

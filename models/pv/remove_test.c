@@ -264,6 +264,37 @@ static void test_calls_of_the_dying(void **state)
     world_end(world);
 }
 
+static void dies(struct world *world)
+{
+    assert_int_equal(viommu_pv_vm_destroy(world->pv, 1), VIOMMU_PENDING);
+}
+
+/* A long call ends, too, wherever it is: what it has begun is done, and it begins nothing more. */
+static void test_a_long_call_of_the_dying(void **state)
+{
+    (void)state;
+    for (unsigned operation = VIOMMU_PV_MAP; operation <= VIOMMU_PV_UNMAP; operation++) {
+        for (unsigned n = 3; n < 60; n++) {
+            struct world *world = begin(&defaults);
+            struct world_range range = pages(0, 0, 0, 400);
+            struct viommu_pv_answer answer;
+
+            if (operation == VIOMMU_PV_UNMAP) {
+                assert_int_equal(world_do_map(world, 1, range), VIOMMU_PV_OK);
+            }
+            world->intrude = dies;
+            world->intrude_at = world->steps + n;
+            assert_int_equal(world_ranged(world, 1, operation, &range, &answer),
+                             VIOMMU_PV_ESHUTDOWN);
+            assert_in_range(answer.done, 0, 64);
+            assert_int_equal(answer.stopped, answer.done);
+            assert_int_equal(world_destroy_vm(world, 1), 0);
+            world_check(world);
+            world_end(world);
+        }
+    }
+}
+
 static bool taken;
 
 /* Two frames of one large page: each is asked for. */
@@ -430,6 +461,71 @@ static void test_nothing_is_remembered_of_what_was_settled(void **state)
     }
 }
 
+/* What VM 1 has of VM 0's: pages side by side, and some that are not. */
+static const struct world_range dropped[] = {
+    {.of = 0, .frame = 5, .device_frame = 5, .count = 3, .perm = RW, .flags = VIOMMU_PV_DEFER},
+    {.of = 0, .frame = 40, .device_frame = 8, .count = 1, .perm = RW, .flags = VIOMMU_PV_DEFER},
+    {.of = 0, .frame = 20, .device_frame = 30, .count = 4, .perm = RW, .flags = VIOMMU_PV_DEFER},
+};
+
+static unsigned references(const struct world *world, uint64_t frame)
+{
+    return world->pages[world->vms[0].frames[frame].machine].refs;
+}
+
+/* A page has drained when all its references have been dropped, not before. */
+static void pages_drain(struct world *world)
+{
+    for (uint64_t frame = 0; frame < 64; frame++) {
+        if (viommu_pv_page_remove(world->pv, 0, frame) == 0) {
+            assert_int_equal(references(world, frame), 0);
+        }
+        assert_int_equal(viommu_pv_page_settle(world->pv, 0, frame), 0);
+    }
+}
+
+/* So does a VM: it goes then. */
+static void owner_goes(struct world *world)
+{
+    taken = viommu_pv_vm_destroy(world->pv, 0) == 0;
+    for (uint64_t frame = 0; taken && frame < 64; frame++) {
+        assert_int_equal(references(world, frame), 0);
+    }
+    if (taken) {
+        world_forget_vm(world, 0);
+    }
+}
+
+static void test_what_is_being_dropped_is_held(void **state)
+{
+    static void (*const inside[])(struct world * world) = {pages_drain, owner_goes};
+    enum { RANGES = sizeof(dropped) / sizeof(dropped[0]) };
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned long n = 1, steps = 1; n <= steps; n++) {
+            struct world *world = begin(&defaults);
+            unsigned long start;
+
+            for (unsigned j = 0; j < RANGES; j++) {
+                struct world_range range = dropped[j];
+
+                range.flags = 0;
+                assert_int_equal(world_do_map(world, 1, range), VIOMMU_PV_OK);
+                assert_int_equal(unmap(world, 1, dropped[j]), VIOMMU_PV_OK);
+            }
+            start = world->steps;
+            world->intrude = inside[i];
+            world->intrude_at = start + n;
+            (void)world_do_flush(world, 1, 0);
+            steps = world->steps - start;
+            assert_in_range(steps, 16, 40); /* two for each of eight pages */
+            world_check(world);
+            world_end(world);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -446,6 +542,8 @@ int main(void)
         cmocka_unit_test(test_the_owner_dies),
         cmocka_unit_test(test_one_context_fails_and_others_do_not_wait),
         cmocka_unit_test(test_calls_of_the_dying),
+        cmocka_unit_test(test_a_long_call_of_the_dying),
+        cmocka_unit_test(test_what_is_being_dropped_is_held),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

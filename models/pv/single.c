@@ -73,11 +73,11 @@ static bool enter_map(struct pv_run *run)
     if (!named || !pv_tree_is_free(&run->context->tree, in->device_frame) || !admits(run, named)) {
         return false;
     }
-    pv_index_prefetch(&named->index, in->frame);
+    pv_index_prefetch(&named->index, in->frame, 1);
     enter(run);
     run->named = named;
     named->users++;
-    named->putting++;
+    pv_hold(named, &run->hold, in->frame, in->frame);
     run->held = true;
     return true;
 }
@@ -110,7 +110,7 @@ static struct pv_slot *claim(struct pv_run *run, uint64_t handle)
         pv_slots_give_up(run, slot, 1, tables);
         return NULL;
     }
-    run->named->putting--; /* the slot says it now */
+    pv_let_go(&run->hold); /* the slot says it now */
     run->held = false;
     return slot;
 }
@@ -187,7 +187,7 @@ static int map_special(struct pv_run *run)
     int error;
 
     pv_lock(run->pv);
-    run->named->putting--;
+    pv_let_go(&run->hold);
     run->held = false;
     pv_unlock(run->pv);
     error = pv_map_item(run, &item);
@@ -248,15 +248,18 @@ static void set_free(const struct pv_run *run, struct pv_slot *slot)
     struct pv_vm *named = pv_vm_find(pv, slot->vm);
     uint64_t handle = slot->handle;
     uint32_t perm = slot->perm;
+    struct pv_hold hold;
 
     run->context->frames--;
+    named->users++;
+    pv_hold(named, &hold, slot->frame, slot->frame);
     pv_index_remove(&named->index, slot);
     pv_slot_remove(slot);
-    pv_vm_hold(named);
     pv_unlock(pv);
     pv_plain_drop(pv, handle, perm);
     pv_lock(pv);
-    pv_vm_let_go(named);
+    pv_let_go(&hold);
+    named->users--;
 }
 
 /* Ends with the lock taken. */

@@ -14,7 +14,7 @@ struct snapshot {
     struct world_page pages[WORLD_MACHINE];
     struct world_vm vms[WORLD_VMS];
     struct world_space spaces[WORLD_SPACES]; /* only those that are there */
-    struct world_space *device_at[WORLD_DEVICES];
+    unsigned device_at[WORLD_DEVICES]; /* the number of the space, from 1 on */
     unsigned long prepared;
     unsigned long flushes;
     uint64_t tables[WORLD_VMS];
@@ -63,7 +63,7 @@ static inline uint64_t snapshot_vm(uint64_t sum, const struct viommu_pv *pv, con
     sum = snapshot_mix(sum, vm->id);
     sum = snapshot_mix(sum, vm->serial);
     sum = snapshot_mix(sum, vm->users);
-    sum = snapshot_mix(sum, vm->putting);
+    sum = snapshot_mix(sum, vm->holds != NULL);
     sum = snapshot_mix(sum, vm->enabling);
     sum = snapshot_mix(sum, vm->mappings);
     sum = snapshot_mix(sum, vm->index.count);
@@ -93,7 +93,11 @@ static inline struct snapshot *snapshot_take(const struct world *world)
             memcpy(&it->spaces[i], &world->spaces[i], sizeof(it->spaces[i]));
         }
     }
-    memcpy(it->device_at, world->device_at, sizeof(it->device_at));
+    for (unsigned i = 0; i < WORLD_DEVICES; i++) {
+        const struct world_space *at = world->device_at[i];
+
+        it->device_at[i] = at ? (unsigned)(at - world->spaces) + 1 : 0;
+    }
     it->prepared = world->prepared;
     it->flushes = world->flushes;
     for (size_t i = 0; i < world->pv->vm_count; i++) {
@@ -103,12 +107,30 @@ static inline struct snapshot *snapshot_take(const struct world *world)
     return it;
 }
 
+/* In whatever order they came. */
+static inline bool snapshot_same_translation(const struct world_translation *a,
+                                             const struct world_translation *b)
+{
+    return a->there == b->there &&
+           (!a->there ||
+            (a->logged == b->logged && a->order == b->order && a->perm == b->perm &&
+             a->device_frame == b->device_frame && a->handle == b->handle));
+}
+
 static inline bool snapshot_same_space(const struct world_space *a, const struct world_space *b)
 {
-    return a->there == b->there && a->isolated == b->isolated && a->devices == b->devices &&
-           a->identities == b->identities && a->live_count == b->live_count &&
-           a->stale_count == b->stale_count && memcmp(a->live, b->live, sizeof(a->live)) == 0 &&
-           memcmp(a->stale, b->stale, a->stale_count * sizeof(a->stale[0])) == 0;
+    bool same = a->there == b->there && a->isolated == b->isolated && a->devices == b->devices &&
+                a->identities == b->identities && a->live_count == b->live_count &&
+                a->stale_count == b->stale_count &&
+                memcmp(a->identity, b->identity, sizeof(a->identity)) == 0;
+
+    for (unsigned i = 0; same && i < WORLD_DEVICE; i++) {
+        same = snapshot_same_translation(&a->live[i], &b->live[i]);
+    }
+    for (unsigned i = 0; same && i < a->stale_count; i++) {
+        same = snapshot_same_translation(&a->stale[i], &b->stale[i]);
+    }
+    return same;
 }
 
 /*

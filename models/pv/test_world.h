@@ -5,8 +5,9 @@
  *
  * world_check() judges: the engine's own structures; that references are as many as live and
  * remembered translations, references as a writable page as many as those that allow writing; that
- * no device can reach a free page; that reserved ranges are as they were; that what devices may
- * have written is in the log of what is written.
+ * no device can reach a free page; that what devices may have written is in the log of what is
+ * written. Each operation judges, too: a device's reserved ranges are mapped before it comes to a
+ * space and until it has left, once, and nothing else ever is at any frame of them.
  *
  * Every operation of the table counts as a step. The n-th step can fail (`fail_at`, where it may)
  * or call something back (`intrude_at`); `yield_every` says how often a long call is made to yield.
@@ -41,6 +42,7 @@ enum {
     WORLD_STALE = 2048,  /* remembered translations of a space */
     WORLD_SPACES = 24,
     WORLD_DEVICES = 32,
+    WORLD_DEFAULT = 5,   /* pieces of a VM's default map */
     WORLD_RESERVED = 64, /* a device's reserved range begins here, times its id */
 };
 
@@ -81,6 +83,7 @@ struct world_space {
     bool isolated;
     unsigned devices;
     unsigned identities;
+    bool identity[WORLD_DEVICE]; /* the frame is mapped one to one */
     unsigned live_count;
     struct world_translation live[WORLD_DEVICE]; /* at its first device frame */
     struct world_translation stale[WORLD_STALE];
@@ -95,6 +98,7 @@ struct world {
     struct world_space *device_at[WORLD_DEVICES]; /* by the number of a function */
     uint64_t refuse_call;                         /* bit n: operation n */
     uint64_t refuse_use[WORLD_VMS];               /* bit n: not the pages of VM n */
+    uint64_t refuse_write[WORLD_VMS];             /* likewise: not to write them */
     unsigned long steps;
     unsigned long fail_at;
     unsigned long fail_more; /* so many steps after it fail, too */
@@ -305,15 +309,36 @@ static inline bool world_may_use(void *opaque, uint32_t vm, uint32_t other, uint
 {
     struct world *world = opaque;
 
-    (void)perm;
+    WORLD_CHECK(world->vms[vm].there && vm != other && perm && perm <= 3);
     (void)world_step(world);
-    return !(world->refuse_use[vm] >> other & 1);
+    return !(world->refuse_use[vm] >> other & 1) &&
+           !((perm & VIOMMU_PV_WRITE) && world->refuse_write[vm] >> other & 1);
 }
 
 /* ---- the IOMMU ---- */
 
 /* A device has one range of two frames; a device of an odd id has a second one. Those of several
    VMs, whose ids differ by eight, have the same ranges. */
+static inline struct viommu_pv_range world_range_of(uint32_t device, unsigned number)
+{
+    uint64_t first = (uint64_t)WORLD_RESERVED * (device & 7) + 16 * number;
+
+    return (struct viommu_pv_range){first, first + 1};
+}
+
+/* Whether all that a device needs is mapped one to one; without a space it needs nothing. */
+static inline bool world_has_ranges(const struct world_space *space, uint32_t device)
+{
+    for (unsigned i = 0; space && i <= (device & 1); i++) {
+        struct viommu_pv_range range = world_range_of(device, i);
+
+        if (!space->identity[range.first] || !space->identity[range.last]) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static inline int world_reserved(void *opaque, uint32_t vm, uint32_t device,
                                  struct viommu_pv_range *ranges, size_t room, size_t *count)
 {
@@ -325,8 +350,7 @@ static inline int world_reserved(void *opaque, uint32_t vm, uint32_t device,
     }
     *count = 1 + (device & 1);
     for (size_t i = 0; i < *count && i < room; i++) {
-        ranges[i].first = (uint64_t)WORLD_RESERVED * (device & 7) + 16 * (*count - 1 - i);
-        ranges[i].last = ranges[i].first + 1;
+        ranges[i] = world_range_of(device, (unsigned)(*count - 1 - i)); /* not in order */
     }
     return 0;
 }
@@ -376,8 +400,7 @@ static inline int world_attach(void *opaque, uint32_t device, void *from, void *
     WORLD_CHECK(device < WORLD_DEVICES && world->device_at[device] == old);
     world->device_at[device] = now;
     /* Its reserved ranges are there before it is, and as long as it is. */
-    WORLD_CHECK(!now || now->identities >= 1u + (device & 1));
-    WORLD_CHECK(!old || old->identities >= 1u + (device & 1));
+    WORLD_CHECK(world_has_ranges(now, device) && world_has_ranges(old, device));
     if (old) {
         old->devices--;
     }
@@ -385,6 +408,24 @@ static inline int world_attach(void *opaque, uint32_t device, void *from, void *
         now->devices++;
     }
     return 0;
+}
+
+/* Whether something else is mapped in a range, or may be: a device has it until it is flushed. */
+static inline bool world_meets(const struct world_space *space, uint64_t first, uint64_t last)
+{
+    for (uint64_t at = last + 1 > 512 ? last - 511 : 0; at <= last; at++) {
+        if (space->live[at].there && at + (1u << space->live[at].order) > first) {
+            return true;
+        }
+    }
+    for (unsigned i = 0; i < space->stale_count; i++) {
+        const struct world_translation *at = &space->stale[i];
+
+        if (at->device_frame <= last && at->device_frame + (1u << at->order) > first) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static inline int world_identity(void *opaque, void *space, uint64_t first, uint64_t last,
@@ -397,6 +438,13 @@ static inline int world_identity(void *opaque, void *space, uint64_t first, uint
         return -ENOMEM;
     }
     it->identities += mapped ? 1 : -1u;
+    for (uint64_t at = first; at <= last; at++) {
+        WORLD_CHECK(it->identity[at] == !mapped && !world_meets(it, at, at));
+        it->identity[at] = mapped;
+    }
+    for (unsigned i = 0; i < WORLD_DEVICES; i++) {
+        WORLD_CHECK(((struct world *)opaque)->device_at[i] != it || world_has_ranges(it, i));
+    }
     return 0;
 }
 
@@ -412,6 +460,9 @@ static inline int world_map(void *opaque, void *space, uint64_t device_frame, un
         return -ENOMEM;
     }
     WORLD_CHECK(device_frame + (1u << order) <= WORLD_DEVICE && !at->there);
+    for (unsigned i = 0; i < 1u << order; i++) {
+        WORLD_CHECK(!it->identity[device_frame + i]);
+    }
     for (unsigned i = 0; i < it->stale_count; i++) {
         /* What is mapped again was flushed before. */
         WORLD_CHECK(it->stale[i].device_frame + (1u << it->stale[i].order) <= device_frame ||
@@ -488,6 +539,8 @@ static inline int world_drop_default(void *opaque, uint32_t vm, void *space, uin
     if (world_step(world)) {
         return -EIO;
     }
+    /* It goes on where it was. */
+    WORLD_CHECK(*cursor + world->vms[vm].default_left == WORLD_DEFAULT);
     if (world->vms[vm].default_left) {
         world->vms[vm].default_left--;
         ++*cursor;
@@ -566,7 +619,7 @@ static inline int world_add_vm(struct world *world, uint32_t vm, bool empty)
         return error;
     }
     it->there = true;
-    it->default_left = empty ? 0 : 5;
+    it->default_left = empty ? 0 : WORLD_DEFAULT;
     for (unsigned i = 0; i < WORLD_FRAMES; i++) {
         unsigned machine = vm * WORLD_FRAMES + i;
 
