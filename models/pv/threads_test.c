@@ -159,7 +159,8 @@ static bool has_range(struct space *space, uint32_t device)
 
     if (space) {
         pthread_mutex_lock(&space->lock);
-        there = space->identity[RESERVED + 2 * device] && space->identity[RESERVED + 2 * device + 1];
+        there = space->identity[RESERVED + 2 * device] &&
+                space->identity[RESERVED + 2 * device + 1];
         pthread_mutex_unlock(&space->lock);
     }
     return there;
