@@ -215,6 +215,8 @@ def fault_seeds(talk, again):
     # No operation follows.
     for call in range(12):
         out[f"a-fault-and-no-more-{call}"] = bytes([RINGS]) + fault(call)
+    out["created-with-no-memory-left"] = bytes([RINGS]) + fault(0) + op(CREATE, 128)
+    out["a-queue-that-is-full"] = bytes([RINGS]) + op(MISS, 4, 3) + op(PROCESS) + op(FLUSH, 6, 6) * 128
     gone = op(CLOSE) + op(PROCESS)
     for call in (FCNTL, EPOLL_CTL, SOCKETPAIR):
         for nth in range(6):

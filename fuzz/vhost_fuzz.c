@@ -169,8 +169,7 @@ static void create_another(struct bed *bed, uint8_t what)
 
     make_pair(bed, ends);
     config.fd = what & 4 ? -1 : ends[0];
-    if (what & 128) {
-        guest_ok(viommu_memory_create(&other), "another memory");
+    if (what & 128 && !viommu_memory_create(&other)) {
         config.memory = other;
     }
     if (viommu_vhost_create(&config, &another)) {

@@ -98,7 +98,9 @@ void pv_slots_give_up(const struct pv_run *run, struct pv_slot *slots, unsigned 
 
 void pv_put_end(const struct pv_put *put)
 {
-    pv_let_go(&put->hold);
+    if (put->hold.at) {
+        pv_let_go(&put->hold);
+    }
     put->vm->users -= put->holds;
     if (put->owner) {
         put->owner->users--;
@@ -264,10 +266,9 @@ static void end_run(struct viommu_pv *pv, struct pv_slot *slots, unsigned count,
         puts[i] = (struct pv_put){
             .vm = vm, .handle = slots[i].handle, .perm = slots[i].perm, .flags = slots[i].flags};
     }
-    if (vm != held) {
-        puts->holds = true;
-        pv_vm_hold(vm);
-    }
+    pv_hold(vm, &puts->hold, slots->frame, slots->frame + count - 1);
+    puts->holds = vm != held;
+    vm->users += puts->holds;
     pv_index_remove_run(&vm->index, slots, count);
     context->pending -= count;
     context->frames -= count;

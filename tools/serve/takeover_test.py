@@ -450,7 +450,11 @@ def relay(folder, change, back=True):
         change(peer, head, data, got)
         peer.settimeout(20)
         try:
-            answer = peer.recv(4096)
+            answer = peer.recv(32)
+            if len(answer) == 32:
+                size, = struct.unpack_from("<Q", answer, 16)
+                if size:
+                    answer += peer.recv(size, socket.MSG_WAITALL)  # the text comes by itself
         except ConnectionResetError:
             answer = b""
         if answer and back:
