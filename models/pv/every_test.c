@@ -207,8 +207,8 @@ static uint64_t defers(struct world *world)
     range.perm = 0;
     sum = random_mix(sum, unmap(world, range));
     for (uint64_t at = 20; at < 23; at++) {
-        sum = random_mix(sum, unmap(world, with(VIOMMU_PV_DEFER,
-                                                pages(at == 20 ? 2 : at - 15, at, 1, 0))));
+        sum = random_mix(
+            sum, unmap(world, with(VIOMMU_PV_DEFER, pages(at == 20 ? 2 : at - 15, at, 1, 0))));
     }
     return sum;
 }
