@@ -59,7 +59,7 @@ enum {
     NON_SECURE = 1,
     SLICE = 50,            /* instructions of a turn */
     SLICE_THREADS = 10000, /* until a thread looks at the clock */
-    SECONDS_MAX = 60,
+    SECONDS_MAX = 240,
     TOLD_FAILURES = 2, /* of the first rounds all is told */
 };
 

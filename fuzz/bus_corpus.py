@@ -72,6 +72,9 @@ def seeds():
     # First of all: a thread that finds no memory, before one leaves any.
     out["a-thread-without-memory"] = b"\0" + wait(5, 2) + wait(5, 0) + wait(5, 1) + wait(0)
 
+    # One that has what it needs, where nothing is: the root is off.
+    out["a-thread-where-the-root-is-off"] = b"\0" + wait(5) + wait(4, 0x10) + wait(4) + wait(5, 2) + wait(5, 4)
+
     # An IOMMU leads nowhere, to another bus, by an index that it does not have, by pages of any size.
     odd = b"".join(answer(iommu, page, perm, RAM, to, flags=flags) + every_way(0, 0x2000 * iommu + 0xffc)
                    for iommu in (0, 1) for page in (0, 12, FOREVER) for perm in (0, 1, 2, 3)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Writes the hand-made seeds of the registers, queue, mirror, tables, range, IOVA space, sources, address
 spaces, buses, saved instances, handovers, small devices, units of any
-configuration, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
-pv, relay, vfio_user and vfio_user_client fuzz targets into corpus/.
+configuration, pinned windows, MPC, shadow map, save, trace, takeover, client_dma, virtio, virtio_ring, virtio_net, vhost, nvme,
+pv, relay, serve, vfio_user and vfio_user_client fuzz targets into corpus/.
 
 Each seed is a guest that gets far: translation on, mappings of every level, a queue with every
 descriptor, errors and repairs; or a range map that grows high, or a shadow map with every form of a
@@ -21,14 +21,17 @@ import far_corpus  # noqa: E402
 import handover_corpus  # noqa: E402
 import instance_corpus  # noqa: E402
 import iova_corpus  # noqa: E402
+import mirror_corpus  # noqa: E402
 import net_corpus  # noqa: E402
 import nvme_corpus  # noqa: E402
 import pv_corpus  # noqa: E402
 import relay_corpus  # noqa: E402
+import serve_corpus  # noqa: E402
 import takeover_corpus  # noqa: E402
 import units_corpus  # noqa: E402
 import vfio_user_corpus  # noqa: E402
 import vhost_corpus  # noqa: E402
+import window_corpus  # noqa: E402
 
 here = os.path.dirname(os.path.abspath(__file__))
 
@@ -367,6 +370,10 @@ def tables_seeds():
         messages += t_dma(READ, address_raw(where), 8) + t_dma(ATS, address_raw(where), 4096)
         messages += t_dma(TRANSLATE, address_raw(where), 1)
     write("tables", "messages", CONFIGS[0] + messages)
+    # Caches that keep all until it is invalidated: more than there is room for, and what is not kept.
+    write("tables", "messages-kept", b"\x40\x48" + messages)
+    many = b"".join(t_dma(READ, address(base, page), 4) for base in range(5) for page in range(16))
+    write("tables", "kept-full", CONFIGS[6] + t_context(1, 4) + t_tables(4, 1) + many)
 
 
 # Range
@@ -581,102 +588,6 @@ def shadow_map_seeds():
     write("shadow_map", "fail", b"\x03" + fail + looks)
 
 
-# Mirrors
-
-M_QUOTAS = 4
-
-
-def m_some(page, first, kind, log=0, step=0, more=b""):
-    """2^log entries of a page, alike or (step) one after another."""
-    where = bytes([0, page | log << 5]) + struct.pack("<H", first | step << 15)
-    return where + bytes([kind]) + more
-
-
-def m_full(page, kind, step=0):
-    return b"".join(m_some(page, first, kind, 7, step) for first in range(0, 512, 128))
-
-
-def m_path(levels, leaf, iova, entry):
-    where = struct.pack("<Q", iova >> 9)[:6] if levels == 5 else struct.pack("<Q", iova >> 8)[:5]
-    return (bytes([1, (levels > 3) | (leaf - 1) << 1]) + where +
-            b"\x00" * (levels - leaf) + bytes([entry]))
-
-
-def m_context(device, levels, type_, domain=0, table=0):
-    return bytes([2, device | (levels - 3) << 1 | type_ << 2 | domain << 5 | table << 6])
-
-
-def m_context_flush(granularity=1):
-    return bytes([3, 1 | granularity << 1])
-
-
-def m_flush(granularity=1, domain=0, page=0, mask=0):
-    out = bytes([3, granularity << 1 | domain << 5 | mask << 3])
-    return out + (struct.pack("<Q", page << 4)[:5] if granularity == 3 else b"")
-
-
-def m_command(kind):
-    return bytes([5, kind])
-
-
-def m_embedder(kind, argument=0, more=b""):
-    return bytes([6, kind | argument << 3]) + more
-
-
-M_PROCESS, M_STEP, M_CLOCK, M_ANSWER, M_COMPLETE, M_SUBSCRIBE, M_MEMORY, M_DEVICE = range(8)
-
-
-def mirror_seeds():
-    run = m_embedder(M_PROCESS, 31) * 4
-    steps = m_embedder(M_STEP, 31) * 4 + m_embedder(M_PROCESS, 0) * 4
-    tables = b""
-    for levels in (3, 4):
-        for leaf in (1, 2, 3):
-            for iova in (0, 0x1ff000, 0x3ffff000, 0xfee00000, (1 << 12 + 9 * levels) - 4096):
-                tables += m_path(levels, leaf, iova, 8) + m_path(levels, leaf, iova + 4096, 0x48)
-    contexts = b"".join(m_context(d, levels, t, d, d) + m_context_flush() + run
-                        for d in (0, 1) for levels in (3, 4) for t in (0, 2, 3, 1))
-    syncs = b"".join(m_flush(g, d, page, mask) + run for g in (1, 2, 3) for d in (0, 1)
-                     for page in (0, 0x1ff) for mask in (0, 1))
-    memory = b"".join(m_embedder(M_MEMORY, rom) + run for rom in (0, 0, 1, 1, 0))
-    edits = b""
-    for kind in (0x40, 0x41, 0x60, 0, 5, 0xc0, 0x80 | 3, 0xa0 | 3):
-        edits += m_some(7, 0x1f0, kind, 5, 1, b"\x00") + m_flush(2) + run
-        edits += m_some(7, 0x1f8, kind, 2, 0, b"\x00") + m_flush(3, 0, 0x1f9, 0) + run
-    commands = b"".join(m_command(kind) + run for kind in (0, 0, 4 | 1, 2, 3, 2, 0, 0))
-    devices = b"".join(m_embedder(M_DEVICE, a) + run for a in (2, 3, 4, 5, 4, 24)) + commands[:8]
-    failures = b"".join(m_embedder(M_ANSWER, answer) + edits[:60] + m_embedder(M_CLOCK, 3) + run +
-                        m_embedder(M_COMPLETE, answer & 1) + run + m_embedder(M_CLOCK, 12) + run +
-                        m_embedder(M_ANSWER, 0) + m_embedder(M_DEVICE, 2) + run
-                        for answer in (1, 2, 3, 4))
-    subscribe = b"".join(m_embedder(M_SUBSCRIBE, m, bytes([k, k * 7 & 0xf7])) + run
-                         for k in (0, 4, 7, 0x84, 0x0c, 0x2c, 0x54) for m in (2, 3))
-    body = tables + contexts + syncs + edits + memory
-    for quota in range(M_QUOTAS):
-        for i, kind in enumerate((0, 4, 7, 0x84, 0x57)):
-            start = bytes([quota << 1 | i << 3 & 0x38, kind, kind ^ 4, 0])
-            write("mirror", f"life-{quota}-{i}", start + body)
-    start = bytes([4, 4, 0, 1])
-    write("mirror", "commands", start + tables + edits + commands + syncs + devices + edits)
-    write("mirror", "failures", start + tables + failures + syncs)
-    write("mirror", "subscribe", start + tables + subscribe + edits + subscribe)
-    # A table that leads to itself from each entry; one that leads twice; one table in 2^18 places.
-    selves = m_full(4, 4) + m_flush() + steps + m_flush(2) + steps
-    twice = m_some(4, 0, 4, 1) + m_flush() + steps + m_some(4, 511, 4) + m_flush(2) + steps
-    many = (m_some(4, 0, 5) + m_full(5, 6) + m_full(6, 7) + m_full(7, 0x40) + m_flush() + steps +
-            m_full(7, 0x41, 1) + m_flush(2) + steps + m_full(6, 0xc0) + m_flush() + steps)
-    for quota in range(M_QUOTAS):
-        for name, hostile in (("selves", selves), ("twice", twice), ("many", many)):
-            write("mirror", f"{name}-{quota}", bytes([quota << 1, 4, 0, 1]) + hostile)
-    queue = m_command(2) + (m_flush(2) * 100 + m_flush(2, 4)) * 2 + steps
-    write("mirror", "queue", start + tables + m_full(7, 9, 1) + queue + edits[:40] + queue)
-    wide = b"".join(m_path(5, leaf, iova, 8) + m_path(5, leaf, iova + 4096, 0x48)
-                    for leaf in (1, 2, 3) for iova in (0, (1 << 48) - 4096, (1 << 57) - 4096))
-    for quota in range(M_QUOTAS):
-        start = bytes([64 | quota << 1, 4, 0, 1])
-        write("mirror", f"wide-{quota}", start + wide + contexts + syncs + edits + selves)
-
-
 # ---- trace
 
 def trace_seeds():
@@ -685,11 +596,13 @@ def trace_seeds():
                 "snoop-control": True, "device-tlb": True}
     unit = {"width": 0, "host-width": 0, "domain-bits": 0, "fault-records": 0, **switches}
     header = {"format": "viommu-trace", "version": 1, "library": "0.1.0", "unit": unit}
+    made = {}
 
     def trace(name, lines, first=header, end=""):
         numbered = [{"index": i, "time": i, **line} for i, line in enumerate(lines, 1)]
         text = "".join(json.dumps(line) + "\n" for line in [first] + numbered)
-        write("trace", name, (text + end).encode())
+        made[name] = (text + end).encode()
+        write("trace", name, made[name])
 
     def hexes(kind, **members):
         return {"kind": kind, **{k: v if k in ("size", "slot", "reason", "error") else hex(v)
@@ -780,7 +693,13 @@ def trace_seeds():
     finish = [{"kind": "end", "state": {**state, "bypass": "0x1"}}]
     trace("virtio", begin + some + gone + restart + finish, header)
     trace("virtio-late", begin + attach[:1] + some[2:] + attach[1:] + [{"kind": "event"}], header)
+    silent = [request(number, "none", [(9, 4)], 4, 0) for number in range(1, 71)]
+    trace("virtio-many", begin + [lines[0] for lines in silent] + [lines[1] for lines in silent], header)
     trace("virtio-differs", begin + request(1, "range", [(1, 4)]), header)
+    for name, of_reader, of_replay in (("end-waited", range(1, 9), range(1, 64)), ("virtio-late", (), range(1, 80)), ("many", range(1, 9), range(30, 70, 5))):
+        for bit, numbers in ((0x8000, of_reader), (0, of_replay)):
+            for number in numbers:
+                write("trace", "fails-%s-%d" % (name, number | bit), b"\0" + struct.pack("<H", number | bit) + made[name])
     trace("virtio-configured", [{"kind": "accepted", "value": "0xc"}] + begin[1:] + some,
           {**header, "state": state, "unit": {**unit, "features": "0x0c", "bypass": False, "mappings-max": 2,
                                               "domains-max": 1, "faults-max": 9, "probe-size": 64}})
@@ -1300,7 +1219,6 @@ client_dma_seeds()
 trace_seeds()
 queue_seeds()
 save_seeds()
-mirror_seeds()
 tables_seeds()
 iova_seeds()
 tzmpc_state_seeds()
@@ -1333,7 +1251,13 @@ for seed, content in vhost_corpus.seeds().items():
     write("vhost", seed, content)
 for seed, content in relay_corpus.seeds().items():
     write("relay", seed, content)
+for seed, content in serve_corpus.seeds().items():
+    write("serve", seed, content)
 for seed, content in vfio_user_corpus.seeds().items():
     write("vfio_user", seed, content)
 for seed, content in far_corpus.seeds().items():
     write("vfio_user_client", seed, content)
+for seed, content in mirror_corpus.seeds().items():
+    write("mirror", seed, content)
+for seed, content in window_corpus.seeds().items():
+    write("window", seed, content)

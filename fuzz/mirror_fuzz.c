@@ -24,11 +24,12 @@
 #define QUEUE 0x3000ull
 #define TABLES 0x4000ull
 #define EXTRA 0x200000ull
-#define EXTRA_PAGES 16
+#define EXTRA_PAGES 160
 #define DEVICES 2
 #define MIRRORS 4
 #define PLACES 32
 #define CALLS_MAX 4000000u
+#define WORK_MAX 2000u /* calls: one look at about half as many tables as it may see */
 
 struct fuzz {
     struct guest guest;
@@ -48,6 +49,8 @@ struct fuzz {
     uint64_t clock;
     uint64_t places[PLACES]; /* addresses that the input mapped */
     unsigned place_count;
+    unsigned work; /* calls of viommu_process, of those that do much */
+    bool given_up; /* the guest has: its tables are empty */
     bool wide; /* 57-bit device addresses */
 };
 
@@ -127,12 +130,27 @@ static void unsubscribe(struct mirror *mirror)
 
 /* Work. */
 
+/*
+ * A few tables that lead to each other are a million, which each of many commands has looked at:
+ * that ends, but late. When it has lasted long enough the guest leaves nothing but its queue.
+ */
+static void give_up(struct fuzz *fuzz)
+{
+    memset(fuzz->guest.ram, 0, QUEUE);
+    memset(fuzz->guest.ram + TABLES, 0, RAM_PAGES * GUEST_PAGE - TABLES);
+    fuzz->given_up = true;
+}
+
 static void process(struct fuzz *fuzz, unsigned budget, unsigned calls)
 {
     int result = VIOMMU_PENDING;
 
     for (unsigned i = 0; i < calls && result == VIOMMU_PENDING; i++) {
         result = viommu_process(fuzz->guest.iommu, budget);
+        fuzz->work += !budget;
+        if (fuzz->work >= WORK_MAX && !fuzz->given_up) {
+            give_up(fuzz);
+        }
     }
     if (result != 0 && result != VIOMMU_PENDING) {
         guest_die("viommu_process: %d", result);
@@ -431,6 +449,16 @@ static void wait_bits(struct fuzz *fuzz, uint64_t offset, unsigned size, uint64_
     }
 }
 
+static void invalidate_all(struct fuzz *fuzz)
+{
+    struct guest *guest = &fuzz->guest;
+
+    guest_write(guest, SPEC_CCMD, 8, 1ull << 63 | 1ull << 61);
+    wait_bits(fuzz, SPEC_CCMD, 8, 1ull << 63, 0);
+    guest_write(guest, guest->iotlb_offset + 8, 8, 1ull << 63 | 1ull << 60);
+    wait_bits(fuzz, guest->iotlb_offset + 8, 8, 1ull << 63, 0);
+}
+
 static void make_good(struct fuzz *fuzz)
 {
     struct guest *guest = &fuzz->guest;
@@ -451,10 +479,10 @@ static void make_good(struct fuzz *fuzz)
     reset_device(fuzz, 0);
     reset_device(fuzz, 1);
     settle(fuzz);
-    guest_write(guest, SPEC_CCMD, 8, 1ull << 63 | 1ull << 61);
-    wait_bits(fuzz, SPEC_CCMD, 8, 1ull << 63, 0);
-    guest_write(guest, guest->iotlb_offset + 8, 8, 1ull << 63 | 1ull << 60);
-    wait_bits(fuzz, guest->iotlb_offset + 8, 8, 1ull << 63, 0);
+    invalidate_all(fuzz);
+    if (fuzz->given_up) {
+        invalidate_all(fuzz); /* its tables may have gone in the midst of that */
+    }
 }
 
 static void check_mapped(struct fuzz *fuzz, const struct mirror *mirror, uint64_t address,

@@ -250,6 +250,38 @@ def aborted_requests():
     return out + command(0, EVENT, 9) + command(0, 0xff) * 14 + command(0, ABORT, dw10=9 << 16)
 
 
+def host_errors():
+    """Commits that fail, memory that is gone behind its pins, a file that may not be so large."""
+    busy = b"".join(rw(1, IO_READ if n % 2 else IO_WRITE, n, 3 * n, 8, page(DATA + n)) for n in range(14))
+    out = create(1) + busy + settle() + op(FILE, 11) + busy + settle() + op(FILE, 9) + busy + settle()
+    out += op(RIGHTS, 4, struct.pack("<HB", DATA, 20)) + busy + settle() + op(RIGHTS, 0, struct.pack("<HB", DATA, 20))
+    return out + op(FILE, 10) + busy + settle() + op(FILE, 8) + busy + settle()
+
+
+def uncollected():
+    """Jobs that have ended and were not collected, when something comes to their commands."""
+    busy = b"".join(rw(1, IO_READ, n, n, 8, page(DATA + n)) for n in range(14))
+    master = [op(CONFIG, 0, struct.pack("<BH", 4, bits)) for bits in (2, 6)]
+    aborts = b"".join(command(0, ABORT, dw10=cid << 16 | 1) for cid in range(7))
+    out = create(1) + busy + op(RUN, 3) + master[0] + settle() + master[1] + op(ENABLE)
+    out += create(1) + busy + op(RUN, 3) + aborts + settle()
+    out += busy + op(RUN, 3) + command(0, DELETE_SQ, dw10=1) + settle() + create(1)
+    out += busy + op(RUN, 3) + op(ENABLE) + create(1) + busy + aborts + command(0, DELETE_SQ, dw10=1) + settle()
+    out += op(ENABLE) + create(1) + busy + op(RUN, 3) + register(0x14, 4 << 20 | 6 << 16 | 1 << 14 | 1) + aborts
+    return out + command(0, DELETE_SQ, dw10=1) + settle()
+
+
+def events_stopped():
+    """An event for a controller that has stopped, with requests for it outstanding."""
+    out = command(0, SET_FEATURES, nsid=0, dw10=11, dw11=0x11f) + command(0, EVENT, 1) * 2 + consume(0)
+    out += op(RIGHTS, 2, struct.pack("<HB", 1, 0)) + command(0, IDENTIFY, dw10=1) + op(PROCESS)
+    return out + op(FILE, 4, b"\0\0\x10") + op(PROCESS) + command(0, SET_FEATURES, nsid=0, dw10=4, dw11=1) + op(PROCESS)
+
+
+def abort_without_room(count):
+    return command(0, EVENT, 9) + consume(0) + command(0, 0xff) * count + command(0, ABORT, dw10=9 << 16) + consume(0)
+
+
 def seeds():
     parts = {"admin": admin, "features": features, "queues": queues, "transfers": transfers,
              "refusals": refusals, "trouble": trouble, "events": events, "registers": registers,
@@ -261,4 +293,9 @@ def seeds():
         for mode in (0, 1, 6, 0x80):
             if mode == 0 or name in ("admin", "refusals", "registers"):
                 out["%s-%d" % (name, mode)] = bytes([mode]) + body
+    out["host-errors"] = b"\x08" + host_errors()
+    out["uncollected"] = b"\0" + uncollected()
+    out["events-stopped"] = b"\0" + events_stopped()
+    for count in range(8, 16):
+        out["abort-without-room-%d" % count] = b"\0" + abort_without_room(count)
     return out

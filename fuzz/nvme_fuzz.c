@@ -10,9 +10,11 @@
  */
 #include <errno.h>
 #include <linux/pci_regs.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "bytes.h"
@@ -28,10 +30,12 @@ enum {
     QUEUE_ENTRIES = 16,
     PINS = 128,
     OPERATIONS_MAX = 2000,
+    FILE_LIMIT = 8192,
 
     CONFIG_READ_ONLY = 1,
     CONFIG_LARGE_BLOCKS = 2,
     CONFIG_SERIAL = 4,
+    CONFIG_COMMITS = 8, /* what is in memory is so after a commit only */
 };
 
 #define RAM_FIRST UINT64_C(0xffff0000)
@@ -46,13 +50,19 @@ enum operation {
     OP_LIST,     /* a list of entries: two bytes of place, a count, a page */
     OP_CONSUME,  /* all completions of a queue */
     OP_ENABLE,   /* admin queues and CC.EN; the operand is the size of memory pages */
-    OP_RIGHTS,   /* of a page and those after it */
+    OP_RIGHTS,   /* of a page and those after it, as the operand says (enum right) */
     OP_REVOKE,   /* what is pinned of a page and those after it */
     OP_CONFIG,   /* configuration space */
     OP_RESET,
     OP_MOVE,     /* state is saved and loaded, perhaps damaged */
-    OP_FILE,     /* fails, does not fail, is larger or smaller */
+    OP_FILE,     /* fails or not, is larger or smaller, may not be so large; or commits fail */
     OP_READ,     /* the BAR */
+};
+
+enum right {
+    NOT_READ = 1,
+    NOT_WRITTEN = 2,
+    GONE = 4, /* it can be pinned, and nothing is there */
 };
 
 struct device_dma_pin {
@@ -61,15 +71,24 @@ struct device_dma_pin {
 };
 
 static uint8_t *ram;
-static uint8_t rights[RAM_PAGES]; /* 1: not to be read; 2: not to be written */
+static uint8_t rights[RAM_PAGES]; /* enum right */
+static uint8_t *nothing; /* as large as the memory, and not to be touched */
+static int commit_error;
 static struct device_dma_pin pins[PINS];
 static unsigned pinned;
 static int file = -1;
 static struct nvme *nvme;
 
+/* The input that broke it, and what is said of it, may be longer than files may be just then. */
 static void insist(bool condition)
 {
+    struct rlimit limit;
+
     if (!condition) {
+        if (getrlimit(RLIMIT_FSIZE, &limit) == 0) {
+            limit.rlim_cur = limit.rlim_max;
+            (void)setrlimit(RLIMIT_FSIZE, &limit);
+        }
         abort();
     }
 }
@@ -94,7 +113,7 @@ static int look(uint64_t iova, size_t size, uint8_t wrong)
 
 static int ram_read(void *opaque, uint64_t iova, void *data, size_t size)
 {
-    int ret = look(iova, size, 1);
+    int ret = look(iova, size, NOT_READ);
 
     (void)opaque;
     if (ret == 0) {
@@ -105,13 +124,20 @@ static int ram_read(void *opaque, uint64_t iova, void *data, size_t size)
 
 static int ram_write(void *opaque, uint64_t iova, const void *data, size_t size)
 {
-    int ret = look(iova, size, 2);
+    int ret = look(iova, size, NOT_WRITTEN);
 
     (void)opaque;
     if (ret == 0) {
         memcpy(ram + (iova - RAM_FIRST), data, size);
     }
     return ret;
+}
+
+static uint8_t *place_of(uint64_t iova)
+{
+    uint64_t at = iova - RAM_FIRST;
+
+    return (rights[at / 4096] & GONE ? nothing : ram) + at;
 }
 
 static int ram_pin(void *opaque, const struct device_dma_request *request, struct iovec *iov,
@@ -123,13 +149,13 @@ static int ram_pin(void *opaque, const struct device_dma_request *request, struc
     insist(request->count > 0);
     for (size_t i = 0; i < request->count; i++) {
         int ret = look(request->ranges[i].iova, request->ranges[i].size,
-                       request->to_memory ? 2 : 1);
+                       request->to_memory ? NOT_WRITTEN : NOT_READ);
 
         if (ret < 0 || i == *iov_count) {
             return ret < 0 ? ret : -ENOSPC;
         }
         iov[i] = (struct iovec){
-            .iov_base = ram + (request->ranges[i].iova - RAM_FIRST),
+            .iov_base = place_of(request->ranges[i].iova),
             .iov_len = request->ranges[i].size,
         };
     }
@@ -152,7 +178,14 @@ static void ram_unpin(void *opaque, struct device_dma_pin *pin)
     pinned--;
 }
 
-static const struct device_dma dma = {
+static int ram_commit(void *opaque, struct device_dma_pin *pin)
+{
+    (void)opaque;
+    insist(pin->used);
+    return commit_error;
+}
+
+static struct device_dma dma = {
     .read = ram_read,
     .write = ram_write,
     .pin = ram_pin,
@@ -353,7 +386,7 @@ static void any_rights(struct fuzz_input *input, unsigned operand)
     unsigned count = 1 + fuzz_byte(input);
 
     for (unsigned i = 0; i < count && page + i < RAM_PAGES; i++) {
-        rights[page + i] = operand & 3;
+        rights[page + i] = operand & 7;
     }
 }
 
@@ -419,11 +452,30 @@ static void move(struct fuzz_input *input, unsigned operand)
     nvme_resume(nvme);
 }
 
+/* How large a file may become. */
+static void limit_files(bool limited)
+{
+    struct rlimit limit;
+
+    insist(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+    limit.rlim_cur = limited ? FILE_LIMIT : limit.rlim_max;
+    insist(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
+
 static void change_file(struct fuzz_input *input, unsigned operand)
 {
+    if (operand & 8) {
+        if (operand & 1) {
+            commit_error = operand & 2 ? -EFAULT : 0;
+        } else {
+            limit_files(operand & 2);
+        }
+        return;
+    }
     if (operand & 1) {
         nvme->store.fail_path = operand & 2 ? "/" : NULL;
     } else {
+        limit_files(false);
         insist(ftruncate(file, (off_t)(fuzz_number(input, 3) % (2 * FILE_SIZE))) == 0);
     }
     if (operand & 4) {
@@ -495,7 +547,9 @@ static void prepare(void)
     server_log_to(NULL);
     file = memfd_create("fuzz", MFD_CLOEXEC);
     ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    insist(file >= 0 && ram != MAP_FAILED);
+    nothing = mmap(NULL, RAM_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    insist(file >= 0 && ram != MAP_FAILED && nothing != MAP_FAILED);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 static void begin(uint8_t mode)
@@ -512,6 +566,8 @@ static void begin(uint8_t mode)
     /* Zeroes again, at the price of the pages that were used. */
     insist(madvise(ram, RAM_SIZE, MADV_DONTNEED) == 0);
     memset(rights, 0, sizeof(rights));
+    dma.commit = mode & CONFIG_COMMITS ? ram_commit : NULL;
+    commit_error = 0;
     insist(ftruncate(file, 0) == 0 && ftruncate(file, FILE_SIZE) == 0);
     insist(nvme_create(&config, "fuzz", &dma, NULL, &nvme) == 0);
     config_write(PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
@@ -536,6 +592,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         operate(&input);
         check();
     }
+    limit_files(false);
     insist(nvme_destroy(nvme) == 0);
     insist(pinned == 0);
     return 0;

@@ -212,6 +212,11 @@ def fault_seeds(talk, again):
             for nth in range(5 if call in (FCNTL, EPOLL_CTL) else 2 if call in (EPOLL_CREATE, SOCKETPAIR, SET_FEATURES) else 1):
                 for how in (NOMEM << 3, PARTLY) if call == GET_FEATURES else (NOMEM << 3,):
                     out[f"created-without-{start}-{call}-{nth}-{how}"] = bytes([start | FAILS, call << 4, nth | how]) + TURN
+    # No operation follows.
+    for call in range(12):
+        out[f"a-fault-and-no-more-{call}"] = bytes([RINGS]) + fault(call)
+    out["created-with-no-memory-left"] = bytes([RINGS]) + fault(0) + op(CREATE, 128)
+    out["a-queue-that-is-full"] = bytes([RINGS]) + op(MISS, 4, 3) + op(PROCESS) + op(FLUSH, 6, 6) * 128
     gone = op(CLOSE) + op(PROCESS)
     for call in (FCNTL, EPOLL_CTL, SOCKETPAIR):
         for nth in range(6):

@@ -169,8 +169,7 @@ static void create_another(struct bed *bed, uint8_t what)
 
     make_pair(bed, ends);
     config.fd = what & 4 ? -1 : ends[0];
-    if (what & 128) {
-        guest_ok(viommu_memory_create(&other), "another memory");
+    if (what & 128 && !viommu_memory_create(&other)) {
         config.memory = other;
     }
     if (viommu_vhost_create(&config, &another)) {
@@ -710,6 +709,9 @@ static void end(struct bed *bed)
     struct viommu_memory *memory = bed->guest.memory;
     uint32_t status;
 
+    /* What was to fail in an operation that did not come. */
+    base_alloc_fail_at(0);
+    fault_set(FAULT_NONE, 0, 0);
     bed->eager = false;
     (void)viommu_subscriber_destroy(bed->beside);
     if (bed->listener) {

@@ -18,6 +18,7 @@
 #define SLOT_COUNT 16u           /* others below it, of all sorts of files: */
 #define SLOTS      (EXTRA - SLOT_COUNT * 0x4000u)
 #define MANY       0x80000000ull /* many addresses, all of one page */
+#define FLUSHES_MAX 100u         /* that are under way, of two entries of 256 */
 
 static inline struct viommu_memory_slot slot(uint64_t first, unsigned page, unsigned count)
 {
@@ -82,6 +83,10 @@ static inline void flush(struct bed *bed, uint8_t where, uint8_t kind)
     struct guest *guest = &bed->guest;
     bool all = kind & 0x80;
 
+    /* A queue that is full would look as if it were empty: a guest waits. */
+    if (guest->status_value - (uint32_t)guest_load(guest, guest->status) >= FLUSHES_MAX) {
+        return;
+    }
     guest_queue_put(guest,
                     spec_iotlb_invalidate(all ? SPEC_DOMAIN : SPEC_SELECTIVE, 1,
                                           (where & 0x40 ? LARGE : BASE) + (where % 32) * 4096ull,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Tests of mapped client memory: files that are cut short under a mapping, and files that cannot be
- * mapped.
+ * mapped; and a host that fails: the linker leads here what is called of it (server/meson.build).
  */
 #include "client_memory.h"
 
@@ -10,6 +10,8 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,7 +21,65 @@
 
 #include <cmocka.h>
 
+#include "client_file.h"
+
+/* What fails next, once. */
+enum failing {
+    NOTHING,
+    CALLOC,
+    FSTAT,
+    MMAP,
+    SIGACTION,
+};
+
 static size_t page;
+static enum failing failing;
+static unsigned passes; /* calls that go well before that */
+
+void *__real_calloc(size_t count, size_t size);
+int __real_fstat64(int fd, struct stat *out);
+void *__real_mmap64(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+int __real_sigaction(int number, const struct sigaction *to, struct sigaction *from);
+void *__wrap_calloc(size_t count, size_t size);
+int __wrap_fstat64(int fd, struct stat *out);
+void *__wrap_mmap64(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+int __wrap_sigaction(int number, const struct sigaction *to, struct sigaction *from);
+
+static bool fails(enum failing what, int error)
+{
+    if (failing != what || passes-- > 0) {
+        return false;
+    }
+    failing = NOTHING;
+    errno = error;
+    return true;
+}
+
+static void let_fail(enum failing what, unsigned after)
+{
+    failing = what;
+    passes = after;
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return fails(CALLOC, ENOMEM) ? NULL : __real_calloc(count, size);
+}
+
+int __wrap_fstat64(int fd, struct stat *out)
+{
+    return fails(FSTAT, EOVERFLOW) ? -1 : __real_fstat64(fd, out);
+}
+
+void *__wrap_mmap64(void *at, size_t size, int prot, int flags, int fd, off_t offset)
+{
+    return fails(MMAP, ENOMEM) ? MAP_FAILED : __real_mmap64(at, size, prot, flags, fd, offset);
+}
+
+int __wrap_sigaction(int number, const struct sigaction *to, struct sigaction *from)
+{
+    return fails(SIGACTION, EINVAL) ? -1 : __real_sigaction(number, to, from);
+}
 
 static int ram(size_t pages)
 {
@@ -245,6 +305,113 @@ static void other_sigbus_still_kills(void **state)
     close(fd);
 }
 
+static void a_host_that_fails(void **state)
+{
+    struct client_mapping *mapping;
+    int fd = ram(2);
+
+    (void)state;
+    let_fail(FSTAT, 0);
+    assert_int_equal(client_mapping_create(fd, 0, page, true, &mapping), -EOVERFLOW);
+    let_fail(CALLOC, 0);
+    assert_int_equal(client_mapping_create(fd, 0, page, true, &mapping), -ENOMEM);
+    let_fail(MMAP, 0);
+    assert_int_equal(client_mapping_create(fd, 0, page, true, &mapping), -ENOMEM);
+    assert_int_equal(failing, NOTHING);
+    assert_int_equal(client_mapping_create(fd, 0, page, true, &mapping), 0);
+    client_mapping_destroy(mapping);
+    close(fd);
+}
+
+static void a_guard_that_cannot_be(void **state)
+{
+    (void)state;
+    let_fail(SIGACTION, 0);
+    assert_int_equal(client_memory_guard(), -EINVAL);
+    signal(SIGBUS, SIG_DFL);
+    let_fail(SIGACTION, 1);
+    assert_int_equal(client_memory_guard(), -EINVAL);
+    assert_int_equal(failing, NOTHING);
+    assert_int_equal(client_memory_guard(), 0);
+}
+
+/* Nothing can stand in for what is lost: it is as without the guard. */
+static void a_loss_that_stays_one_kills(void **state)
+{
+    struct client_mapping *mapping;
+    int status, fd = ram(1);
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(client_mapping_create(fd, 0, page, true, &mapping), 0);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    pid = fork();
+    if (pid == 0) {
+        signal(SIGBUS, SIG_DFL);
+        alarm(10);
+        if (client_memory_guard() != 0) {
+            _exit(0);
+        }
+        let_fail(MMAP, 0);
+        _exit(*(volatile uint8_t *)client_mapping_address(mapping));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+    client_mapping_destroy(mapping);
+    close(fd);
+}
+
+/* There are more files than are kept open: the memory is mapped, and has no file to give away. */
+static void more_files_than_are_kept(void **state)
+{
+    static struct client_mapping *many[CLIENT_FILES_MAX];
+    struct client_mapping *mapping;
+    int fd;
+
+    (void)state;
+    for (unsigned i = 0; i < CLIENT_FILES_MAX; i++) {
+        fd = ram(1);
+        assert_int_equal(client_mapping_create(fd, 0, page, true, &many[i]), 0);
+        assert_true(client_mapping_fd(many[i]) >= 0);
+        close(fd);
+    }
+    fd = ram(1);
+    assert_int_equal(client_mapping_create(fd, 0, page, true, &mapping), 0);
+    assert_int_equal(client_mapping_fd(mapping), -1);
+    *(char *)client_mapping_address(mapping) = 'x';
+    client_mapping_destroy(mapping);
+    client_mapping_destroy(many[0]);
+    assert_int_equal(client_mapping_create(fd, 0, page, true, &many[0]), 0);
+    assert_true(client_mapping_fd(many[0]) >= 0);
+    for (unsigned i = 0; i < CLIENT_FILES_MAX; i++) {
+        client_mapping_destroy(many[i]);
+    }
+    close(fd);
+}
+
+/* A file that may only be read is not the one that may be written, though it is the same. */
+static void one_file_opened_twice(void **state)
+{
+    struct client_mapping *mapping, *other;
+    char name[32];
+    int fd = ram(1), again;
+
+    (void)state;
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+    again = open(name, O_RDONLY | O_CLOEXEC);
+    assert_true(again >= 0);
+    assert_int_equal(client_mapping_create(fd, 0, page, true, &mapping), 0);
+    assert_int_equal(client_mapping_create(again, 0, page, true, &other), -EACCES);
+    assert_int_equal(client_mapping_create(again, 0, page, false, &other), 0);
+    assert_int_not_equal(client_mapping_fd(other), client_mapping_fd(mapping));
+    assert_int_equal(fcntl(client_mapping_fd(other), F_GETFL) & O_ACCMODE, O_RDONLY);
+    client_mapping_destroy(other);
+    client_mapping_destroy(mapping);
+    assert_null(client_file_get(-1));
+    close(again);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +423,11 @@ int main(void)
         cmocka_unit_test(so_many_and_no_more),
         cmocka_unit_test(a_sealed_file_cannot_be_cut),
         cmocka_unit_test(other_sigbus_still_kills),
+        cmocka_unit_test(a_host_that_fails),
+        cmocka_unit_test(a_guard_that_cannot_be),
+        cmocka_unit_test(a_loss_that_stays_one_kills),
+        cmocka_unit_test(more_files_than_are_kept),
+        cmocka_unit_test(one_file_opened_twice),
     };
 
     page = (size_t)sysconf(_SC_PAGESIZE);

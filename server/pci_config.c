@@ -159,7 +159,7 @@ int pci_config_add_msix(struct pci_config *config, unsigned vectors, unsigned ba
     return offset;
 }
 
-/* Is this word the builder's to decide on? Those of the BARs are as pci_config_add_bar made them. */
+/* Is this word the builder's to decide on? Those of BARs are as pci_config_add_bar made them. */
 static bool is_builders(unsigned offset)
 {
     const unsigned bars_end = PCI_BASE_ADDRESS_0 + 4 * PCI_CONFIG_N_BARS;

@@ -177,6 +177,34 @@ static void test_kernel_is_told(void **state)
     bed_fini(&bed);
 }
 
+/* Two slots that follow one another in this process, and in the device's addresses: still two. */
+static void test_runs_end_with_a_slot(void **state)
+{
+    struct viommu_memory_slot slots[2];
+    struct vhost_msg_v2 m;
+    struct bed bed;
+
+    (void)state;
+    bed_kernel_start(&bed);
+    for (unsigned i = 0; i < 2; i++) {
+        slots[i] = bed_slot(&bed, 16 + 2 * i, 17 + 2 * i, 0);
+        slots[i].first += (i + 1ull) << 30;
+        slots[i].last += (i + 1ull) << 30;
+    }
+    bed_slots(&bed, slots, 2);
+    for (unsigned i = 0; i < 4; i++) {
+        bed_map(&bed, 0x200000 + i * 0x1000, slots[i / 2].first + i % 2 * 0x1000, SPEC_R);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        kernel_miss(&bed, 0x200000 + (1 + i) * 0x1000, VHOST_ACCESS_RO);
+        m = kernel_read(&bed);
+        assert_int_equal(m.iotlb.type, VHOST_IOTLB_UPDATE);
+        assert_true(m.iotlb.iova == 0x200000 + i * 0x2000 && m.iotlb.size == 0x2000);
+        assert_ptr_equal((void *)(uintptr_t)m.iotlb.uaddr, slots[i].host);
+    }
+    bed_fini(&bed);
+}
+
 static void test_memory_goes(void **state)
 {
     struct viommu_memory_batch *batch;
@@ -345,9 +373,12 @@ static void test_kernel_takes_a_part(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kernel_is_told),         cmocka_unit_test(test_memory_goes),
+        cmocka_unit_test(test_kernel_is_told),
+        cmocka_unit_test(test_runs_end_with_a_slot),
+        cmocka_unit_test(test_memory_goes),
         cmocka_unit_test(test_memory_goes_untold),
-        cmocka_unit_test(test_kernel_lacks_something), cmocka_unit_test(test_kernel_fails),
+        cmocka_unit_test(test_kernel_lacks_something),
+        cmocka_unit_test(test_kernel_fails),
         cmocka_unit_test(test_kernel_says_nonsense),
         cmocka_unit_test(test_signals_are_no_errors),
         cmocka_unit_test(test_kernel_takes_a_part),

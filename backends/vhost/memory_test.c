@@ -299,6 +299,45 @@ static void test_memory_comes_and_goes(void **state)
     bed_fini(&bed);
 }
 
+/*
+ * A run ends where its region does, though the next one follows in the file and in this process;
+ * but not where slots meet that are one region.
+ */
+static void test_runs_end_with_a_region(void **state)
+{
+    const struct vhost_iotlb_msg *update;
+    struct bed bed;
+
+    (void)state;
+    bed_start(&bed);
+    for (unsigned i = 0; i < 3; i++) {
+        struct viommu_memory_slot slot = bed_slot(&bed, 512 + 2 * i, 513 + 2 * i, 0);
+
+        /* The second follows the first, the third comes elsewhere. */
+        slot.first += (i < 2 ? EXTRA : 2 * EXTRA) * 4096;
+        slot.last += (i < 2 ? EXTRA : 2 * EXTRA) * 4096;
+        bed_slots(&bed, &slot, 1);
+        for (unsigned page = 0; page < 2; page++) {
+            bed_map(&bed, 0x200000 + (2 * i + page) * 0x1000, slot.first + page * 0x1000, SPEC_R);
+        }
+    }
+    bed_run(&bed);
+    assert_int_equal(bed.far.memory.count, 3); /* with that of the ring */
+    far_miss(&bed.far, 0x203000, 1);
+    bed_run(&bed);
+    update = far_last(&bed.far, VHOST_IOTLB_UPDATE);
+    assert_true(update->iova == 0x200000 && update->size == 0x4000);
+    bed_flush_begin(&bed, 0x200000, 3);
+    bed_run(&bed);
+    assert_true(bed_flushed(&bed));
+    far_miss(&bed.far, 0x204000, 1);
+    bed_run(&bed);
+    update = far_last(&bed.far, VHOST_IOTLB_UPDATE);
+    assert_true(update->iova == 0x204000 && update->size == 0x2000);
+    assert_null(far_find(&bed.far, 0x203000, 1));
+    bed_fini(&bed);
+}
+
 /* What the far side does not let go of, it loses. */
 static void test_memory_goes_without_an_answer(void **state)
 {
@@ -533,6 +572,7 @@ int main(void)
         cmocka_unit_test(test_files_of_one_number),
         cmocka_unit_test(test_many_slots_of_a_file),
         cmocka_unit_test(test_memory_comes_and_goes),
+        cmocka_unit_test(test_runs_end_with_a_region),
         cmocka_unit_test(test_memory_goes_without_an_answer),
         cmocka_unit_test(test_memory_changes_often),
         cmocka_unit_test(test_too_many_files),

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A model-based test: a guest changes its tables at random, and invalidates; a far side obeys,
- * asks, forgets, is slow, and is replaced. What it holds is compared with what it may hold.
+ * A model-based test: a guest changes its tables at random, and invalidates; the unit forgets what
+ * it has cached; a far side obeys, asks, forgets, is slow, and is replaced. What that one holds is
+ * compared with what it may hold.
  *
  * The model remembers, for each page of device addresses, every translation that was in the tables
  * at some time after the last invalidation of it that is complete began: those are what a cache may
@@ -267,8 +268,13 @@ static void step(struct world *world)
         miss(world, page);
     } else if (what < 80) {
         (void)far_step(&world->bed.far);
-    } else if (what < 94) {
+    } else if (what < 93) {
         (void)viommu_vhost_process(world->bed.vhost);
+    } else if (what < 94) {
+        /* A denied device translates nothing. */
+        if (viommu_vhost_state(world->bed.vhost) == VIOMMU_VHOST_READY) {
+            bed_unit_forgets(&world->bed);
+        }
     } else if (what < 96) {
         forget_entry(world);
     } else if (what < 98) {

@@ -265,7 +265,7 @@ bool vhost_table_find(const struct vhost_table *table, uint64_t gpa, struct vhos
         .first = slot->slot.first,
         .last = slot->slot.last,
         .key = slot->key + (gpa - slot->slot.first),
-        .region = slot->region,
+        .region = table->of_kernel ? (unsigned)at : slot->region,
         .readonly = slot->slot.flags & VIOMMU_MEMORY_READONLY,
     };
     return true;

@@ -48,8 +48,8 @@ struct vhost_table {
 struct vhost_place {
     uint64_t first; /* guest addresses of the slot */
     uint64_t last;
-    uint64_t key; /* of the address asked for */
-    unsigned region;
+    uint64_t key;    /* of the address asked for */
+    unsigned region; /* of the kernel's, which has no table of ours, each slot is one */
     bool readonly;
 };
 

@@ -476,7 +476,7 @@ static inline struct viommu_memory_slot bed_slot(const struct bed *bed, uint64_t
 /* A guest with a device whose tables are empty; no far side yet. */
 static inline void bed_init(struct bed *bed)
 {
-    struct guest_config config = {.clock = bed_clock, .ack_timeout_ms = 100};
+    struct guest_config config = {.clock = bed_clock, .ack_timeout_ms = 100, .iotlb_entries = 256};
     struct viommu_device_config device = {.requester = 0x18};
     struct viommu_memory_slot slot;
 
@@ -600,6 +600,21 @@ static inline void bed_unmap(struct bed *bed, uint64_t iova)
 static inline void bed_map_large(struct bed *bed, uint64_t iova, uint64_t gpa)
 {
     (void)guest_map(&bed->guest, bed->table, FAR_LEVELS, iova, gpa, 2, SPEC_R | SPEC_W);
+}
+
+/* What the unit has cached goes, by other translations that need its place: from here on it reads
+   the tables as they are. */
+static inline void bed_unit_forgets(struct bed *bed)
+{
+    const uint64_t elsewhere = UINT64_C(1) << 36;
+
+    bed_map_large(bed, elsewhere, 0);
+    for (uint64_t at = elsewhere; at < elsewhere + 0x200000; at += 0x1000) {
+        struct viommu_translation translation;
+
+        assert_int_equal(viommu_device_translate(bed->device, NULL, at, VIOMMU_READ, &translation),
+                         0);
+    }
 }
 
 /* Faults that the guest was told of, which it then clears. */

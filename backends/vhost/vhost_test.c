@@ -525,37 +525,6 @@ static void test_ring_behind_an_invalidation(void **state)
     bed_fini(&bed);
 }
 
-/* A ring in the midst of something larger, which it drops whole. */
-static void test_ring_inside_of_an_entry(void **state)
-{
-    (void)state;
-    for (uint64_t hit = 0x1fe000; hit < 0x206000; hit += 0x1000) {
-        struct viommu_vhost_ring ring = {.size = 256,
-                                         .descriptors = 0x200000,
-                                         .available = 0x201000,
-                                         .used = 0x202000,
-                                         .kick = -1,
-                                         .call = -1};
-        struct bed bed;
-
-        bed_start(&bed);
-        for (uint64_t i = 0; i < 8; i++) {
-            bed_map(&bed, 0x1fe000 + i * 0x1000, 0x80000 + i * 0x1000, 3);
-        }
-        far_miss(&bed.far, 0x200000, 3);
-        bed_run(&bed);
-        assert_true(far_find(&bed.far, 0x200000, 3)->size == 0x8000);
-        assert_int_equal(viommu_vhost_ring_start(bed.vhost, 1, &ring), 0);
-        bed_run(&bed);
-        bed_flush_begin(&bed, hit, 0);
-        bed_run(&bed);
-        assert_true(bed_flushed(&bed));
-        assert_ring_is_told(&bed, 0x200000);
-        assert_ring_is_told(&bed, 0x100000);
-        bed_fini(&bed);
-    }
-}
-
 static void test_ring_stops(void **state)
 {
     struct bed bed;
@@ -703,7 +672,6 @@ int main(void)
         cmocka_unit_test(test_another_id),
         cmocka_unit_test(test_ring_is_told_anew),
         cmocka_unit_test(test_ring_behind_an_invalidation),
-        cmocka_unit_test(test_ring_inside_of_an_entry),
         cmocka_unit_test(test_ring_stops),
         cmocka_unit_test(test_far_side_leaves),
         cmocka_unit_test(test_eventfds_are_renewed),

@@ -14,7 +14,7 @@
  * What it is given never reaches further than the guest's tables do, nor than one piece of memory
  * contiguous in this process, nor gives more than they permit. What it holds is never changed in
  * place: it is told to drop it first. A MISS that the guest's tables refuse is a fault that the
- * guest sees; it is remembered, and answered when they allow it.
+ * guest sees; it is remembered, 128 at a time, and answered when they allow it.
  *
  * What is dropped for the embedder's sake and not the guest's (viommu_reset, another requester id,
  * a device that is denied, addresses that its IOVA space closes) is not waited for: the far side is

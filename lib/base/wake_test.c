@@ -197,10 +197,14 @@ static void test_clear_keeps_a_time_to_come(void **state)
 {
     struct wake *wake = *state;
 
-    wake_at(wake, wake_now() + 20 * MS);
+    uint64_t when = wake_now() + 20 * MS;
+
+    wake_at(wake, when);
     wake_kick(wake);
     wake_clear(wake);
-    assert_true(readable(wake, 5000));
+    if (wake_now() < when) { /* else this machine is too busy to tell: it may have come, too */
+        assert_true(readable(wake, 5000));
+    }
 }
 
 /* Times are set and cleared the moment that they come, again and again: none is lost, and none
@@ -224,9 +228,14 @@ static void test_cleared_before_it_is_readable(void **state)
 {
     struct wake *wake = *state;
 
-    wake_at(wake, wake_now() + 20 * MS);
+    uint64_t when = wake_now() + 20 * MS;
+
+    wake_at(wake, when);
     wake->at = 1;
     wake_clear(wake);
+    if (wake_now() >= when) {
+        return; /* this machine is too busy to tell: it may have been readable */
+    }
     assert_int_equal(wake->at, 1);
     assert_true(readable(wake, 5000));
     wake_clear(wake);

@@ -319,6 +319,33 @@ static void test_no_memory(void **state)
     holder_release(&holder);
 }
 
+/* The same of a window into one slot, whose pages do not follow one another. */
+static void test_no_memory_for_runs(void **state)
+{
+    static const struct viommu_range ranges[] = {
+        {0x0000, 0x0fff}, {0x2000, 0x2fff}, {0x4000, 0x4fff}, {0x6000, 0x6fff}, {0x8000, 0x8fff}};
+    struct holder holder = {0};
+    unsigned failed = 0;
+    int ret;
+
+    (void)state;
+    assert_int_equal(pin(&holder, ranges, 1), 0); /* it listens */
+    holder_release(&holder);
+    do {
+        base_alloc_fail_at(failed + 1);
+        ret = pin(&holder, ranges, 5);
+        base_alloc_fail_at(0);
+        assert_true(!ret || ret == -ENOMEM);
+        assert_int_equal(model_stats(&model).windows_open, !ret);
+        failed += ret != 0;
+    } while (ret);
+    assert_int_equal(failed, 3); /* the window, its runs growing twice */
+    for (size_t i = 0; i < 5; i++) {
+        expect_iov(&holder, i, ranges[i].first, 4096);
+    }
+    holder_release(&holder);
+}
+
 static void test_before_start(void **state)
 {
     static const struct viommu_range range = {0, 7};
@@ -395,6 +422,7 @@ static const struct CMUnitTest tests[] = {
     TEST(test_limits_of_a_window),
     TEST(test_limits_of_a_device),
     TEST(test_no_memory),
+    TEST(test_no_memory_for_runs),
     TEST(test_before_start),
     TEST(test_device_goes),
     TEST(test_instance_goes),

@@ -65,9 +65,6 @@ void iova_tenant_leave(struct iova_tenant *tenant)
 {
     struct iova_tenant **at;
 
-    if (!tenant->space) {
-        return;
-    }
     for (at = &tenant->space->tenants; *at != tenant; at = &(*at)->next) {
     }
     *at = tenant->next;

@@ -59,7 +59,7 @@ int iova_usable_make(const struct viommu_iova *space, struct iova_usable **out);
 
 /* Enters a space, with what may be used now known; cannot fail. */
 void iova_tenant_enter(struct viommu_iova *space, struct iova_tenant *tenant);
-/* Leaves it; one that is in none is left alone. */
+/* Leaves the one that it is in. */
 void iova_tenant_leave(struct iova_tenant *tenant);
 
 #endif

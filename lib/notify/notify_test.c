@@ -8,6 +8,7 @@
 #include "iommu/test_model.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <semaphore.h>
 
 #define ID 0x28
@@ -660,6 +661,8 @@ static void *answer_thread(void *arg)
         if (token) {
             assert_int_equal(viommu_change_complete(&model.iommu, token, 0), 0);
             atomic_fetch_add(&answering->answered, 1);
+        } else {
+            sched_yield();
         }
     }
     return NULL;
@@ -684,6 +687,7 @@ static void test_answers_from_a_thread(void **state)
         wait = model_post(&model, ID, 0);
         while (!model_over(&model, wait)) {
             model_process(&model);
+            sched_yield();
         }
     }
     atomic_store(&answering.stop, true);

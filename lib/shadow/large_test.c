@@ -89,6 +89,45 @@ static void test_1g_blocks_are_whole(void **state)
     expect_counts(1, 1, 0, 0, 0, 0);
 }
 
+/*
+ * A block in which each page is a mapping of its own, and the others as they are: one page of 1 GiB
+ * says the same, and nothing is told; it does not when a single page led elsewhere.
+ */
+static void test_1g_from_pages(void **state)
+{
+    uint64_t table;
+
+    (void)state;
+    for (unsigned i = 1; i < 512; i++) {
+        world_map_at(&world, SIZE_1G + i * SIZE_2M, BIG + i * SIZE_2M, 1, RW);
+    }
+    for (unsigned i = 0; i < 512; i += 2) {
+        world_map(&world, SIZE_1G + i * 4096, 1, BIG + i * 4096, RW);
+    }
+    sync();
+    for (unsigned i = 1; i < 512; i += 2) {
+        world_map(&world, SIZE_1G + i * 4096, 1, BIG + i * 4096, RW);
+    }
+    sync();
+    table = *world_entry(&world, SIZE_1G, 2);
+    *world_entry(&world, SIZE_1G, 2) = 0;
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    begin();
+    world_sync(&world, SIZE_1G, SIZE_1G + 0xfff);
+    told("");
+    expect_counts(1, PAGES_1G, 0, 0, 0, 0);
+    assert_int_equal(m->mapped_count, 512 + 511);
+
+    *world_entry(&world, SIZE_1G, 2) = table;
+    world_map(&world, SIZE_1G + 511 * 4096, 1, BIG, RW);
+    sync();
+    *world_entry(&world, SIZE_1G, 2) = 0;
+    world_map_at(&world, SIZE_1G, BIG, 2, RW);
+    begin();
+    sync();
+    told("-401ff000-401fffff +401ff000-401fffff>801ff000rw");
+}
+
 /* A table of pages in it is no whole block, though it says what the page of 1 GiB said. */
 static void test_1g_with_a_table(void **state)
 {
@@ -253,6 +292,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_1g_gets_other_2m, setup, teardown),
         cmocka_unit_test_setup_teardown(test_1g_blocks_are_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(test_1g_with_a_table, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_1g_from_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_1g_not_mapped, setup, teardown),
         cmocka_unit_test_setup_teardown(test_1g_becomes_empty, setup, teardown),
         cmocka_unit_test_setup_teardown(test_1g_becomes_bad, setup, teardown),

@@ -48,7 +48,7 @@ struct pv_hold {
 
 /* A slot's references, to be dropped outside the lock. It stays where it is meanwhile. */
 struct pv_put {
-    struct pv_hold hold; /* of the VM that was named */
+    struct pv_hold hold; /* of the VM that was named; or none, where one before it covers it */
     struct pv_vm *vm;    /* that was named */
     struct pv_vm *owner; /* that the page belongs to, when it is another; or NULL. Used until it is
                             done */

@@ -5,7 +5,8 @@
  * Each context has a queue of what awaits its flush. A flush notes where the queue ends, has the
  * real IOMMU flushed without the lock, and then drops what lies before that place: what came later
  * waits for a later flush. Two that overlap do no harm: what one has dropped the other does not
- * find.
+ * find. Slots that lie side by side in queue, table and index leave them together: most do, where
+ * much is unmapped at once, and where their page lies in the index is looked for once for eight.
  */
 #include "pv/engine.h"
 
@@ -97,7 +98,9 @@ void pv_slots_give_up(const struct pv_run *run, struct pv_slot *slots, unsigned 
 
 void pv_put_end(const struct pv_put *put)
 {
-    pv_let_go(&put->hold);
+    if (put->hold.at) {
+        pv_let_go(&put->hold);
+    }
     put->vm->users -= put->holds;
     if (put->owner) {
         put->owner->users--;
@@ -209,35 +212,114 @@ static bool move_head(const struct viommu_pv *pv, struct pv_context *context)
     return looked == LOOK;
 }
 
+/* A slot has been flushed, and is in the queue no more; `held` and `put` as of pv_slot_unlink(). */
+static void end_one(struct viommu_pv *pv, struct pv_slot *slot, struct pv_vm *held,
+                    struct pv_put *put)
+{
+    struct pv_context *context = slot->context;
+
+    context->pending--;
+    context->frames -= UINT64_C(1) << slot->order;
+    pv_slot_unlink(pv, slot, held, put);
+    if (slot->flags & PV_FLAG_REVOKING) {
+        slot->state = PV_SLOT_REVOKED;
+        slot->flags = 0;
+        context->revoked++;
+    } else {
+        pv_slot_remove(slot);
+    }
+}
+
+/*
+ * How many slots from a place of the queue on, `most` at the most, can be ended together: they lie
+ * side by side in one table, as their pages do, and nobody else maps those. 1 also when the first
+ * is of another kind.
+ */
+static unsigned run_at(const struct viommu_pv *pv, struct pv_context *context, uint64_t place,
+                       unsigned most)
+{
+    struct pv_slot *slots = *queue_at(pv, context, place);
+    unsigned count = 0;
+
+    if (most < 2 || slots->order || *queue_at(pv, context, place + 1) != slots + 1) {
+        return 1;
+    }
+    most = pv_tree_used_run(&context->tree, slots->device_frame, most, &slots);
+    while (count < most && *queue_at(pv, context, place + count) == &slots[count] &&
+           slots[count].vm == slots->vm && slots[count].frame == slots->frame + count &&
+           !slots[count].at && !slots[count].alias && !(slots[count].flags & PV_FLAG_REVOKING)) {
+        pv_step();
+        count++;
+    }
+    return count ? count : 1;
+}
+
+/* As end_one(), for several as run_at() finds them. */
+static void end_run(struct viommu_pv *pv, struct pv_slot *slots, unsigned count, struct pv_vm *held,
+                    struct pv_put *puts)
+{
+    struct pv_context *context = slots->context;
+    struct pv_vm *vm = held && held->id == slots->vm ? held : pv_vm_find(pv, slots->vm);
+
+    pv_index_prefetch(&vm->index, slots->frame, count);
+    for (unsigned i = 0; i < count; i++) {
+        puts[i] = (struct pv_put){
+            .vm = vm, .handle = slots[i].handle, .perm = slots[i].perm, .flags = slots[i].flags};
+    }
+    pv_hold(vm, &puts->hold, slots->frame, slots->frame + count - 1);
+    puts->holds = vm != held;
+    vm->users += puts->holds;
+    pv_index_remove_run(&vm->index, slots, count);
+    context->pending -= count;
+    context->frames -= count;
+    context->vm->mappings -= count;
+    pv_tree_remove_run(&context->tree, slots, count);
+}
+
+/* Takes slots out of the queue, from a place on where one is, `most` at the most. Returns how
+   many. */
+static unsigned take_some(struct viommu_pv *pv, struct pv_context *context, uint64_t place,
+                          unsigned most, struct pv_vm *held, struct pv_put *puts)
+{
+    struct pv_slot *slots = *queue_at(pv, context, place);
+    unsigned count = run_at(pv, context, place, most);
+
+    for (unsigned i = 0; i < count; i++) {
+        *queue_at(pv, context, place + i) = NULL;
+    }
+    if (count == 1) {
+        end_one(pv, slots, held, puts);
+    } else {
+        end_run(pv, slots, count, held, puts);
+    }
+    return count;
+}
+
 /* Takes flushed slots out of the queue, from *place on, at LOOK places. Returns how many. */
 static unsigned take(struct viommu_pv *pv, struct pv_context *context, uint64_t *place,
                      uint64_t end, const struct viommu_pv_range *range, struct pv_put *puts)
 {
+    uint64_t stop;
     unsigned count = 0;
 
     if (is_before(*place, context->head)) {
         *place = context->head; /* another flush was here */
     }
-    for (unsigned looked = 0; is_before(*place, end) && looked < LOOK; ++*place, looked++) {
-        struct pv_slot **at = queue_at(pv, context, *place);
-        struct pv_slot *slot = *at;
+    stop = is_before(*place, end) ? *place + (end - *place < LOOK ? end - *place : LOOK) : *place;
+    while (*place != stop) {
+        struct pv_slot *slot = *queue_at(pv, context, *place);
+        unsigned some = 1;
 
         pv_step();
-        if (!slot || slot->device_frame < range->first || pv_slot_last(slot) > range->last) {
-            continue;
+        if (slot && slot->device_frame >= range->first && pv_slot_last(slot) <= range->last) {
+            uint64_t most = range->last - slot->device_frame + 1;
+
+            most = most < stop - *place ? most : stop - *place;
+            some = take_some(pv, context, *place, (unsigned)most, count ? puts[count - 1].vm : NULL,
+                             &puts[count]);
+            count += some;
         }
-        *at = NULL;
-        context->pending--;
-        context->frames -= UINT64_C(1) << slot->order;
-        pv_slot_unlink(pv, slot, count ? puts[count - 1].vm : NULL, &puts[count]);
-        count++;
-        if (slot->flags & PV_FLAG_REVOKING) {
-            slot->state = PV_SLOT_REVOKED;
-            slot->flags = 0;
-            context->revoked++;
-        } else {
-            pv_slot_remove(slot);
-        }
+        *place += some;
     }
     (void)move_head(pv, context);
     return count;

@@ -363,12 +363,40 @@ void pv_index_remove(struct pv_index *index, struct pv_slot *slot)
     }
 }
 
-void pv_index_prefetch(const struct pv_index *index, uint64_t frame)
+/* No walk stands at a slot that is alone. */
+void pv_index_remove_run(struct pv_index *index, const struct pv_slot *slots, unsigned count)
 {
-    struct pv_block *block;
+    uint64_t frame = slots->frame;
+    uint64_t end = frame + count;
 
-    if (index->chains) {
-        block = *head(index, chain_of(index, key_of(frame, 0), 0));
+    index->count -= count;
+    while (frame < end) {
+        struct pv_block *block = block_find(index, frame, 0);
+        unsigned place = (unsigned)frame & (BLOCK - 1);
+        unsigned some = BLOCK - place < end - frame ? BLOCK - place : (unsigned)(end - frame);
+
+        for (unsigned i = 0; i < some; i++) {
+            block->pages[place + i] = NULL;
+        }
+        block->used = (uint8_t)(block->used - some);
+        index->recent = block;
+        if (block->used == 0) {
+            block_drop(index, block);
+        }
+        frame += some;
+    }
+    if (index->count == 0 && index->chains > SEGMENT) {
+        release(index);
+    }
+}
+
+void pv_index_prefetch(const struct pv_index *index, uint64_t frame, unsigned count)
+{
+    uint64_t end = index->chains ? frame + count : frame;
+
+    for (; frame < end; frame = (frame | (BLOCK - 1)) + 1) {
+        struct pv_block *block = *head(index, chain_of(index, key_of(frame, 0), 0));
+
         if (block) {
             __builtin_prefetch(block, 1);
             __builtin_prefetch(&block->pages[frame & (BLOCK - 1)], 1);

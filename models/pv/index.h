@@ -68,8 +68,11 @@ void pv_index_fini(struct pv_index *index);
 int pv_index_add(struct pv_index *index, struct pv_slot *slot);
 /* Takes it out; it is in. */
 void pv_index_remove(struct pv_index *index, struct pv_slot *slot);
-/* Makes the memory that pv_index_add needs for a page of order 0 come into the CPU's caches. */
-void pv_index_prefetch(const struct pv_index *index, uint64_t frame);
+/* Takes out slots of order 0 that lie side by side in a table, as their pages do, each of which is
+   the only one that maps its page (pv_slot.at). */
+void pv_index_remove_run(struct pv_index *index, const struct pv_slot *slots, unsigned count);
+/* Makes the memory that these need for pages of order 0 side by side come into the CPU's caches. */
+void pv_index_prefetch(const struct pv_index *index, uint64_t frame, unsigned count);
 
 /* Whether a page of any order is mapped that has the frame in it. */
 bool pv_index_has(const struct pv_index *index, uint64_t frame);

@@ -79,7 +79,7 @@ static void plan(struct pv_run *run, uint64_t done)
         run->some = admit(run, frame, device_frame, count);
     }
     if (run->some) {
-        pv_index_prefetch(&run->named->index, frame);
+        pv_index_prefetch(&run->named->index, frame, run->some);
         pv_hold(run->named, &run->hold, frame, frame + run->some - 1);
         run->held = true;
     }

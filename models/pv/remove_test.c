@@ -461,6 +461,71 @@ static void test_nothing_is_remembered_of_what_was_settled(void **state)
     }
 }
 
+/* What VM 1 has of VM 0's: pages side by side, and some that are not. */
+static const struct world_range dropped[] = {
+    {.of = 0, .frame = 5, .device_frame = 5, .count = 3, .perm = RW, .flags = VIOMMU_PV_DEFER},
+    {.of = 0, .frame = 40, .device_frame = 8, .count = 1, .perm = RW, .flags = VIOMMU_PV_DEFER},
+    {.of = 0, .frame = 20, .device_frame = 30, .count = 4, .perm = RW, .flags = VIOMMU_PV_DEFER},
+};
+
+static unsigned references(const struct world *world, uint64_t frame)
+{
+    return world->pages[world->vms[0].frames[frame].machine].refs;
+}
+
+/* A page has drained when all its references have been dropped, not before. */
+static void pages_drain(struct world *world)
+{
+    for (uint64_t frame = 0; frame < 64; frame++) {
+        if (viommu_pv_page_remove(world->pv, 0, frame) == 0) {
+            assert_int_equal(references(world, frame), 0);
+        }
+        assert_int_equal(viommu_pv_page_settle(world->pv, 0, frame), 0);
+    }
+}
+
+/* So does a VM: it goes then. */
+static void owner_goes(struct world *world)
+{
+    taken = viommu_pv_vm_destroy(world->pv, 0) == 0;
+    for (uint64_t frame = 0; taken && frame < 64; frame++) {
+        assert_int_equal(references(world, frame), 0);
+    }
+    if (taken) {
+        world_forget_vm(world, 0);
+    }
+}
+
+static void test_what_is_being_dropped_is_held(void **state)
+{
+    static void (*const inside[])(struct world * world) = {pages_drain, owner_goes};
+    enum { RANGES = sizeof(dropped) / sizeof(dropped[0]) };
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned long n = 1, steps = 1; n <= steps; n++) {
+            struct world *world = begin(&defaults);
+            unsigned long start;
+
+            for (unsigned j = 0; j < RANGES; j++) {
+                struct world_range range = dropped[j];
+
+                range.flags = 0;
+                assert_int_equal(world_do_map(world, 1, range), VIOMMU_PV_OK);
+                assert_int_equal(unmap(world, 1, dropped[j]), VIOMMU_PV_OK);
+            }
+            start = world->steps;
+            world->intrude = inside[i];
+            world->intrude_at = start + n;
+            (void)world_do_flush(world, 1, 0);
+            steps = world->steps - start;
+            assert_in_range(steps, 16, 40); /* two for each of eight pages */
+            world_check(world);
+            world_end(world);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -478,6 +543,7 @@ int main(void)
         cmocka_unit_test(test_one_context_fails_and_others_do_not_wait),
         cmocka_unit_test(test_calls_of_the_dying),
         cmocka_unit_test(test_a_long_call_of_the_dying),
+        cmocka_unit_test(test_what_is_being_dropped_is_held),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

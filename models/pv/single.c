@@ -73,7 +73,7 @@ static bool enter_map(struct pv_run *run)
     if (!named || !pv_tree_is_free(&run->context->tree, in->device_frame) || !admits(run, named)) {
         return false;
     }
-    pv_index_prefetch(&named->index, in->frame);
+    pv_index_prefetch(&named->index, in->frame, 1);
     enter(run);
     run->named = named;
     named->users++;

@@ -427,15 +427,20 @@ static inline void count_taken(struct pv_tree *tree, struct pv_table *table, uns
     }
 }
 
-/* Marks slots of a table of level 0 that are free as used. */
-static void take_run(struct pv_tree *tree, struct pv_table *table, unsigned place, unsigned count)
+/* Marks slots of a table of level 0 that are free as used, or the other way about. */
+static void turn_run(struct pv_table *table, unsigned place, unsigned count)
 {
     for (unsigned at = place, end = place + count; at < end;) {
         unsigned many = 64 - at % 64 < end - at ? 64 - at % 64 : end - at;
 
-        table->present[at / 64] |= UINT64_MAX >> (64 - many) << at % 64;
+        table->present[at / 64] ^= UINT64_MAX >> (64 - many) << at % 64;
         at += many;
     }
+}
+
+static void take_run(struct pv_tree *tree, struct pv_table *table, unsigned place, unsigned count)
+{
+    turn_run(table, place, count);
     count_taken(tree, table, count);
 }
 
@@ -561,25 +566,51 @@ static void remove_large(struct pv_tree *tree, struct pv_slot *slot)
     prune(tree, table);
 }
 
+/* The table of level 0 that has a slot at a place. */
+static struct pv_table *leaf_with(struct pv_slot *slot, unsigned place)
+{
+    return (struct pv_table *)(void *)((char *)(slot - place) - offsetof(struct pv_table, slots));
+}
+
+/* Slots of a table of level 0 have become free. */
+static inline void count_freed(struct pv_tree *tree, struct pv_table *table, unsigned count)
+{
+    tree->slots -= count;
+    if (table->used == ENTRIES) {
+        clear_full(table->parent, table->place);
+    }
+    table->used = (uint16_t)(table->used - count);
+    if (table->used == 0) {
+        emptied(tree, table);
+    }
+}
+
 void pv_tree_remove(struct pv_tree *tree, struct pv_slot *slot)
 {
     unsigned place = place_of(slot->device_frame, 0);
     struct pv_table *table;
 
-    tree->slots--;
     slot->state = PV_SLOT_FREE;
     if (slot->order) {
+        tree->slots--;
         remove_large(tree, slot);
         return;
     }
-    table = (struct pv_table *)(void *)((char *)(slot - place) - offsetof(struct pv_table, slots));
+    table = leaf_with(slot, place);
     bit_clear(table->present, place);
-    if (table->used == ENTRIES) {
-        clear_full(table->parent, table->place);
+    count_freed(tree, table, 1);
+}
+
+void pv_tree_remove_run(struct pv_tree *tree, struct pv_slot *slots, unsigned count)
+{
+    unsigned place = place_of(slots->device_frame, 0);
+    struct pv_table *table = leaf_with(slots, place);
+
+    for (unsigned i = 0; i < count; i++) {
+        slots[i].state = PV_SLOT_FREE;
     }
-    if (--table->used == 0) {
-        emptied(tree, table);
-    }
+    turn_run(table, place, count);
+    count_freed(tree, table, count);
 }
 
 bool pv_tree_gap(const struct pv_tree *tree, uint64_t from, uint64_t to, uint64_t *out)

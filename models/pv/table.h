@@ -132,6 +132,8 @@ int pv_tree_claim_one(struct pv_tree *tree, uint64_t device_frame, struct pv_slo
 
 /* The slot is free, and no more. */
 void pv_tree_remove(struct pv_tree *tree, struct pv_slot *slot);
+/* So are slots of order 0 side by side, in one table. */
+void pv_tree_remove_run(struct pv_tree *tree, struct pv_slot *slots, unsigned count);
 
 /* No empty table stays. */
 void pv_tree_trim(struct pv_tree *tree);

@@ -173,6 +173,109 @@ static void test_index(void **state)
     free(slots);
 }
 
+/* One more slot of a page that a tree's slot maps, or not any more: it is in a group then. */
+static void second_slot(struct pv_index *index, struct pv_slot *slot, uint64_t frame)
+{
+    if (slot->state) {
+        pv_index_remove(index, slot);
+        slot->state = PV_SLOT_FREE;
+    } else {
+        *slot = (struct pv_slot){.frame = frame, .state = PV_SLOT_LIVE};
+        assert_int_equal(pv_index_add(index, slot), 0);
+    }
+}
+
+/* Slots of a tree, in an index, claimed and removed side by side: as many as can be. */
+static void test_runs(void **state)
+{
+    enum { SHIFT = 3 }; /* of frames against device frames: blocks and tables end elsewhere */
+    static bool model[FRAMES];
+    struct pv_slot second = {.state = PV_SLOT_FREE};
+    uint64_t seed = 815;
+    uint64_t tables = 0;
+    struct pv_tree tree;
+    struct pv_index index;
+    struct pv_slot *slots;
+
+    (void)state;
+    pv_index_init(&index, 1);
+    pv_tree_init(&tree, NULL, FRAMES - 1, &tables, 100);
+    for (unsigned i = 0; i < 20000; i++) {
+        uint64_t at = next(&seed) % (i % 4000 < 2000 ? 1024 : FRAMES);
+        unsigned most = 1 + (unsigned)(next(&seed) % (i % 1000 < 500 ? 20 : 600));
+        unsigned count = pv_tree_used_run(&tree, at, most, &slots);
+        unsigned expected = 0;
+
+        while (expected < most && (at + expected) / 512 == at / 512 && model[at + expected]) {
+            expected++;
+        }
+        assert_int_equal(count, expected);
+        if (count && i % 50 == 0) {
+            second_slot(&index, &second, second.state ? second.frame : slots->frame);
+        }
+        for (unsigned j = 0; j < count; j++) {
+            if (slots[j].at) {
+                count = j; /* it is not alone */
+            }
+        }
+        if (count) {
+            pv_index_prefetch(&index, slots->frame, count);
+            pv_index_remove_run(&index, slots, count);
+            pv_tree_remove_run(&tree, slots, count);
+            memset(&model[at], 0, count);
+        } else if (!expected && next(&seed) % 4) {
+            count = most;
+            assert_int_equal(pv_tree_claim_run(&tree, at, &count, &slots), 0);
+            for (unsigned j = 0; j < count; j++) {
+                slots[j] = (struct pv_slot){
+                    .device_frame = at + j, .frame = at + j + SHIFT, .state = PV_SLOT_LIVE};
+                assert_int_equal(pv_index_add(&index, &slots[j]), 0);
+                model[at + j] = true;
+            }
+        }
+        if (i % 16 == 0) {
+            assert_null(pv_tree_check(&tree, NULL, NULL));
+            assert_null(pv_index_check(&index, 0));
+            assert_int_equal(index.count, tree.slots + (second.state != PV_SLOT_FREE));
+        }
+    }
+    for (struct pv_slot *slot; (slot = pv_tree_next(&tree, 0));) {
+        pv_index_remove(&index, slot);
+        pv_tree_remove(&tree, slot);
+    }
+    if (second.state) {
+        pv_index_remove(&index, &second);
+    }
+    assert_int_equal(index.count, 0);
+    pv_index_fini(&index);
+    pv_tree_fini(&tree);
+    assert_int_equal(tables, 0);
+}
+
+/* Memory of an index that was large goes with the last run, too. */
+static void test_last_run(void **state)
+{
+    struct pv_slot *slots = calloc(FRAMES, sizeof(*slots));
+    struct pv_index index;
+
+    (void)state;
+    assert_non_null(slots);
+    pv_index_init(&index, 1);
+    for (unsigned i = 0; i < FRAMES; i++) {
+        slots[i] = (struct pv_slot){.frame = i, .state = PV_SLOT_LIVE};
+        assert_int_equal(pv_index_add(&index, &slots[i]), 0);
+    }
+    assert_true(index.chains > 512);
+    pv_index_remove_run(&index, slots, FRAMES - 8);
+    assert_int_equal(index.count, 8);
+    assert_null(pv_index_check(&index, 0));
+    pv_index_remove_run(&index, &slots[FRAMES - 8], 8);
+    assert_int_equal(index.count, 0);
+    assert_int_equal(index.chains, 0);
+    pv_index_fini(&index);
+    free(slots);
+}
+
 /* Tables that become full, and are not any more, on every level. */
 static void test_full(void **state)
 {
@@ -209,10 +312,9 @@ static void test_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_sparse),
-        cmocka_unit_test(test_full),
-        cmocka_unit_test(test_index),
+        cmocka_unit_test(test_tree), cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_full), cmocka_unit_test(test_index),
+        cmocka_unit_test(test_runs), cmocka_unit_test(test_last_run),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -104,6 +104,21 @@ static int unmap_each(struct viommu_pv *pv, const struct pv_slot *slots, unsigne
     return error;
 }
 
+/* Slots side by side that were LEAVING await their flush. */
+static void queue_add_run(const struct viommu_pv *pv, struct pv_slot *slots, unsigned count)
+{
+    struct pv_context *context = slots->context;
+    struct pv_slot **queue = context->queue;
+    uint64_t tail = context->tail;
+
+    for (unsigned i = 0; i < count; i++) {
+        slots[i].state = PV_SLOT_PENDING;
+        queue[(tail + i) & pv->ring] = &slots[i];
+    }
+    context->tail = tail + count;
+    context->pending += count;
+}
+
 int pv_unmap_run(struct viommu_pv *pv, struct pv_slot *slots, unsigned *count, bool may_yield)
 {
     struct pv_context *context = slots->context;
@@ -124,9 +139,7 @@ int pv_unmap_run(struct viommu_pv *pv, struct pv_slot *slots, unsigned *count, b
     pv_lock(pv);
     context->leaving -= all;
     context->frames -= all - *count;
-    for (unsigned i = 0; i < *count; i++) {
-        pv_queue_add(pv, &slots[i]);
-    }
+    queue_add_run(pv, slots, *count);
     for (unsigned i = *count; i < all; i++) {
         slots[i].state = PV_SLOT_LIVE;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Devices in IOVA spaces: what is told, refused and followed, with several devices, and without
    memory. */
-#include "virtio/test_virtio.h"
+#include "virtio/test_mirror.h"
 
 #include "base/alloc.h"
 #include "device/requester.h"
@@ -241,6 +241,49 @@ static void test_no_memory(void **state)
     assert_int_equal(bed_map(&bed, 1, 0x20000, 0x20fff, 0, SPEC_MAP_RW), SPEC_S_OK);
 }
 
+/* The same where devices have mirrors: none is narrower than its device, or wider. */
+static void test_no_memory_for_mirrors(void **state)
+{
+    static const struct viommu_range allowed[] = {{0, 0x7fff}, {0x10000, UINT64_MAX}};
+    struct viommu_device_config config = {.requester = 99};
+    struct viommu_iova_reservation *r;
+    struct mirror_bed limited;
+    struct mirror_bed mirror;
+    unsigned n = 0;
+    int ret;
+
+    (void)state;
+    mirror_begin(&bed, 0, &mirror);
+    assert_int_equal(bed_finish(&bed, bed_attach(&bed, 1, 8, 0)), SPEC_S_OK);
+    do {
+        base_alloc_fail_at(++n);
+        ret = bed_reserve(&bed, VIOMMU_IOVA_RESERVED, 0x20000, 0x20fff, &r, NULL);
+        base_alloc_fail_at(0);
+        assert_true(!ret || ret == -ENOMEM);
+        assert_string_equal(probed(8), ret ? "8000-9fff" : "8000-9fff 20000-20fff");
+        assert_int_equal(bed_finish(&bed, bed_map(&bed, 1, 0x20000, 0x20fff, 0, SPEC_MAP_RW)),
+                         ret ? SPEC_S_OK : SPEC_S_INVAL);
+        assert_int_equal(mirror.count, ret ? 1 : 0);
+        (void)bed_finish(&bed, bed_unmap(&bed, 1, 0x20000, 0x20fff));
+        assert_int_equal(mirror.count, 0);
+    } while (ret);
+    /* A device in no space: what its mirror is allowed makes one. */
+    assert_int_equal(viommu_device_remove(bed.devices[2]), 0);
+    assert_int_equal(viommu_device_add(bed.iommu, &config, &bed.devices[2]), 0);
+    mirror_prepare(&limited);
+    limited.what.allowed = allowed;
+    limited.what.allowed_count = 2;
+    n = 0;
+    do {
+        base_alloc_fail_at(++n);
+        ret = mirror_subscribe(&bed, 2, &limited);
+        base_alloc_fail_at(0);
+        assert_true(!ret || ret == -ENOMEM);
+        assert_string_equal(probed(99), ret ? "" : "8000-ffff");
+    } while (ret);
+    assert_true(n > 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -249,6 +292,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bypass, setup, teardown),
         cmocka_unit_test_setup_teardown(test_new_id, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_memory_for_mirrors, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

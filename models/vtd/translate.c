@@ -20,25 +20,14 @@ static bool meets_interrupt_range(uint64_t first, uint64_t last)
     return first <= VTD_INTERRUPT_LAST && last >= VTD_INTERRUPT_FIRST;
 }
 
-/* Whether a context's FPD bit keeps a fault of this kind from being recorded (table 30). */
-static bool can_be_disabled(enum vtd_reason reason)
-{
-    switch (reason) {
-    case VTD_ROOT_NOT_PRESENT:
-    case VTD_ROOT_UNREADABLE:
-    case VTD_CONTEXT_UNREADABLE:
-    case VTD_ROOT_RESERVED:
-    case VTD_MODE_INVALID:
-        return false;
-    default:
-        return true;
-    }
-}
-
+/*
+ * A context's FPD bit keeps faults from being recorded, but those of the ways to the context entry
+ * (table 30): it is not known before that is read.
+ */
 static int refuse(struct vtd *vtd, const struct dma_request *request,
                   const struct vtd_context *context, enum vtd_reason reason)
 {
-    if (request->quiet || (context->fault_disable && can_be_disabled(reason))) {
+    if (request->quiet || context->fault_disable) {
         return -EFAULT;
     }
     iommu_lock(&vtd->iommu);

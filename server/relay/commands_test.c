@@ -76,6 +76,61 @@ static void registers_are_the_far_servers(void **state)
     assert_int_equal(test.far.count[VFIO_USER_DEVICE_RESET], 2); /* one of joining */
 }
 
+static unsigned maps_heard;
+
+static int refuse_to_let_go(void *opaque, const struct viommu_change *change)
+{
+    (void)opaque;
+    maps_heard += change->kind == VIOMMU_CHANGE_MAP;
+    return change->kind == VIOMMU_CHANGE_UNMAP ? -EIO : 0;
+}
+
+static bool has_heard(const struct test_relay *what)
+{
+    (void)what;
+    return maps_heard > 0;
+}
+
+static int has_no_fence(void *opaque)
+{
+    (void)opaque;
+    return -EIO;
+}
+
+static bool is_denied(const struct test_relay *what)
+{
+    return viommu_device_read(what->device, NULL, 0, &value, 4) == -EPERM;
+}
+
+/* Denied for somebody else's sake: the far server is there all the time. */
+static void a_reset_lets_a_denied_device_in(void **state)
+{
+    const struct viommu_subscription what = {
+        .kinds = VIOMMU_CHANGE_MAP | VIOMMU_CHANGE_UNMAP,
+        .form = VIOMMU_FORM_RANGE,
+        .role = VIOMMU_ROLE_MIRROR,
+        .change = refuse_to_let_go,
+        .fence = has_no_fence,
+        .page_sizes = ~UINT64_C(0xfff),
+    };
+    struct viommu_subscriber *other;
+
+    (void)state;
+    maps_heard = 0;
+    assert_int_equal(viommu_device_subscribe(test.device, &what, &other), 0);
+    test_relay_map(&test, 16);
+    test_relay_wait(&test, has_heard);
+    test_relay_unmap(&test);
+    test_relay_wait(&test, is_denied);
+    assert_int_equal(viommu_subscriber_destroy(other), 0);
+    test_relay_map(&test, 16);
+    test_relay_for(&test, 20);
+    assert_true(is_denied(&test));
+    assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_RESET, NULL, 0, NULL), 0);
+    assert_int_equal(viommu_device_read(test.device, NULL, 0, &value, 4), 0);
+    assert_int_equal(test.relay.losses, 0);
+}
+
 static void posted_writes_keep_their_order(void **state)
 {
     struct {
@@ -514,6 +569,7 @@ static void accesses_that_cannot_be(void **state)
         {{.offset = 0, .count = 4}, 5},
     };
     const struct vfio_user_region_access nothing = {.offset = TEST_BAR_SIZE};
+    const struct vfio_user_region_access around = {.offset = UINT64_MAX - 1, .count = 4};
     const int fd = 0;
     unsigned sent;
 
@@ -532,6 +588,10 @@ static void accesses_that_cannot_be(void **state)
         }
     }
     assert_int_equal(test_relay_command(&test, VFIO_USER_REGION_READ, cases, 20, NULL), -EINVAL);
+    /* Of a region that is as large as can be said, past its end and around. */
+    test.relay.info.regions[0].size = UINT64_MAX;
+    assert_int_equal(test_relay_command(&test, VFIO_USER_REGION_READ, &around, 16, NULL), -EINVAL);
+    test.relay.info.regions[0].size = TEST_BAR_SIZE;
     assert_int_equal(test_relay_command(&test, VFIO_USER_REGION_READ, &nothing, 16, NULL), 0);
     assert_int_equal(test_relay_command(&test, VFIO_USER_DEVICE_RESET, cases, 1, NULL), -EINVAL);
     assert_int_equal(test_relay_command(&test, 14, NULL, 0, NULL), -ENOTSUP);
@@ -582,6 +642,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_ATTACHED(registers_are_the_far_servers),
+        TEST_ATTACHED(a_reset_lets_a_denied_device_in),
         TEST_ATTACHED(posted_writes_keep_their_order),
         TEST_ATTACHED(a_slow_far_server_slows_its_client),
         TEST_ATTACHED(what_the_device_has_is_told),

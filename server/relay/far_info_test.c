@@ -257,6 +257,39 @@ static void differences(void **state)
     assert_non_null(far_info_difference(&info, &other));
 }
 
+/* A client would go on with what it was told. */
+static void each_difference_by_itself(void **state)
+{
+    int one = memfd_create("bar", MFD_CLOEXEC), another = memfd_create("bar", MFD_CLOEXEC);
+    struct far_info other;
+
+    (void)state;
+    info.region_count = VFIO_PCI_NUM_REGIONS;
+    info.irq_count = VFIO_PCI_NUM_IRQS;
+    for (unsigned i = 0; i < 9; i++) {
+        other = info;
+        assert_null(far_info_difference(&info, &other));
+        other.region_count -= i == 0;
+        other.irq_count -= i == 1;
+        other.irqs[VFIO_PCI_NUM_IRQS - 1].flags = i == 2;
+        other.irqs[0].count = i == 3;
+        other.regions[0].flags = i == 4 ? VFIO_REGION_INFO_FLAG_READ : 0;
+        other.regions[VFIO_PCI_NUM_REGIONS - 1].offset = i == 5 ? 0x1000 : 0;
+        other.regions[1].area_count = i == 6;
+        other.regions[1].size = i == 7;
+        other.flags = i == 8 ? VFIO_DEVICE_FLAGS_RESET : 0;
+        assert_non_null(far_info_difference(&info, &other));
+    }
+    /* The file of registers that can be mapped. */
+    info.regions[0].flags = VFIO_REGION_INFO_FLAG_MMAP;
+    info.regions[0].fd = one;
+    other = info;
+    assert_null(far_info_difference(&info, &other));
+    other.regions[0].fd = another;
+    assert_non_null(far_info_difference(&info, &other));
+    close(another);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -268,6 +301,7 @@ int main(void)
         TEST(files),
         TEST(capabilities_that_cannot_be),
         TEST(differences),
+        TEST(each_difference_by_itself),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -140,7 +140,12 @@ int viommu_vhost_ring_renew(struct viommu_vhost *vhost, unsigned ring, int kick,
 
 int viommu_vhost_reconnect(struct viommu_vhost *vhost, int fd)
 {
+    char byte;
+
     assert_int_equal(vhost->state, VIOMMU_VHOST_FAILED);
+    if (viommu_device_read(vhost->config.device, NULL, 0, &byte, sizeof(byte)) == -EPERM) {
+        return -EPERM;
+    }
     close(vhost->config.fd);
     vhost->config.fd = fd;
     vhost->state = VIOMMU_VHOST_NEGOTIATING;

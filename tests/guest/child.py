@@ -8,6 +8,8 @@ import ctypes
 import signal
 import subprocess
 
+END_SECONDS = 20  # how long a signal may take, however slow the machine is
+
 
 class CannotRun(Exception):
     """This machine lacks something."""
@@ -44,7 +46,7 @@ class Child:
         except OSError as e:
             raise CannotRun("cannot start %s: %s" % (command[0], e)) from e
 
-    def stop(self, signals=(signal.SIGTERM, signal.SIGKILL), seconds=5):
+    def stop(self, signals=(signal.SIGTERM, signal.SIGKILL), seconds=END_SECONDS):
         """End it; returns its exit status."""
         for s in signals:
             if self.process.poll() is not None:

@@ -178,7 +178,7 @@ static void check_reset_under_load(struct disk *disk, const struct disk_plan *pl
 
         ok = load_wait_done(&load, SOME_CALLS, WORKS_WITHIN_SECONDS);
         load_detail(&load);
-        error = ok ? disk_reset(disk) : 0;
+        error = ok ? reset_until_it_works(disk) : 0;
         if (error) {
             report_detail("%s", strerror(-error));
             ok = false;

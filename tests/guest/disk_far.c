@@ -30,7 +30,10 @@ static bool runs(struct load *load, const char *when)
     return check(ok && !load->failed && !load->wrong, "%s: I/O runs", when);
 }
 
-/* Of what the guest lets the disk reach, with transfers under way and without. */
+/*
+ * Of what the guest lets the disk reach, with transfers under way and without. They are held, and
+ * all threads wait for one: a guest that is stopped while it maps has told nobody yet.
+ */
 static void check_compared(struct disk *disk, const struct disk_plan *plan)
 {
     struct load load;
@@ -39,7 +42,9 @@ static void check_compared(struct disk *disk, const struct disk_plan *plan)
         return;
     }
     for (unsigned i = 0; i < COMPARISONS; i++) {
-        if (!runs(&load, "compared") || !init_ask("compare what is mapped")) {
+        if (!runs(&load, "compared") || !init_ask("hold") ||
+            !check(load_wait_still(&load, WITHIN_SECONDS), "compared: transfers do not end") ||
+            !init_ask("compare what is mapped")) {
             break;
         }
     }

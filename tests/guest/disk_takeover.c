@@ -37,7 +37,9 @@ void check_disk_takeover(struct disk *disk, const struct disk_plan *plan)
     if (!load_begin(&load, disk, LOAD_MIXED, plan->threads)) {
         return;
     }
-    if (runs(&load, "before") && init_ask("a takeover that fails") &&
+    if (runs(&load, "before") && init_ask("hold") &&
+        check(load_wait_still(&load, WITHIN_SECONDS), "transfers do not end") &&
+        init_ask("a takeover that fails") &&
         runs(&load, "after a takeover that failed")) {
         check_disk_neighbour(plan, "after a takeover that failed");
     }

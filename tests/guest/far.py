@@ -104,11 +104,13 @@ class FarProcess:
         self.log_path = os.path.join(directory, "far.log")
         self.child = None
         self.largest = self.compared = 0
-        self.killed = False
+        self.killed_at = self.next_at = None  # ns of the monotonic clock
 
     def start(self, log, mode="wb"):
         if self.child:
             return
+        if self.killed_at:
+            self.next_at = time.monotonic_ns()
         if os.path.exists(self.path):
             os.unlink(self.path)
         command = [self.args.viommu, "serve", "--iommu", "none", "--device",
@@ -148,7 +150,7 @@ class FarProcess:
 
     def kill(self):
         """Without warning."""
-        self.killed = True
+        self.killed_at = time.monotonic_ns()
         self.child.stop((signal.SIGKILL,))
         self.child = None
 

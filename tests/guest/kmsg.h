@@ -56,6 +56,9 @@ const char *kmsg_find(const char *text);
 /* Print all lines so far that contain the text, as notes. */
 void kmsg_show(const char *text);
 
+/* Print the first line that contains the text, and those around it, for a failure. */
+void kmsg_show_around(const char *text);
+
 /* Print the last lines of the log, for a failure. */
 void kmsg_show_last(unsigned lines);
 

@@ -23,6 +23,7 @@ enum {
     MEDIUM = 256,
     LARGE = DISK_TRANSFER_MAX / SECTOR,
     POLL_US = 5000,
+    STILL_LOOKS = 50,
     AFTER_ERROR_US = 20000,
     STACK_BYTES = 64 << 10,
 };
@@ -288,6 +289,25 @@ bool load_wait_done(struct load *load, unsigned more, unsigned seconds)
 bool load_wait_failed(struct load *load, unsigned more, unsigned seconds)
 {
     return wait_counter(&load->failed, more, seconds);
+}
+
+bool load_wait_still(struct load *load, unsigned seconds)
+{
+    uint64_t end = now_ms() + (uint64_t)seconds * 1000;
+    unsigned before = 0, looks = 0;
+
+    /* Looks are counted, not time: on a busy machine there may be none for a while. */
+    while (looks < STILL_LOOKS) {
+        unsigned ended = atomic_load(&load->done) + atomic_load(&load->failed);
+
+        looks = ended == before ? looks + 1 : 0;
+        before = ended;
+        if (now_ms() > end) {
+            return false;
+        }
+        usleep(POLL_US);
+    }
+    return true;
 }
 
 void load_detail(const struct load *load)

@@ -64,6 +64,8 @@ bool load_end(struct load *load);
 /* Wait until so many more calls were done, or failed; false: that took too long. */
 bool load_wait_done(struct load *load, unsigned more, unsigned seconds);
 bool load_wait_failed(struct load *load, unsigned more, unsigned seconds);
+/* Wait until calls do not end any more: each thread is in one.  False: they still did. */
+bool load_wait_still(struct load *load, unsigned seconds);
 
 /* Begin and end. */
 bool load_run(struct disk *disk, enum load_kind kind, unsigned threads, struct load *load);

@@ -23,11 +23,14 @@ OTHER_KINDS = {"device": "", "mirror": ", mirrored", "hostile": ", a hostile dev
 # Where the disk is in a process of its own: what that has of the guest's memory.
 FARS = {None: "", "mapped": ", in another process", "isolated": ", isolated", "hostile": ""}
 IOMMUS = {"on": "", "off": "intel_iommu=off", "none": "no unit"}
-# Of the kernel's own limits some are too patient for a test.
 FRAMES, FRAMES_FULL = 5000, 100000
+# Until a far process counts as one that hangs.  One that polls leaves little of a small machine to
+# others; and where hanging is tested only that may be taken for it.
+PATIENCE_MS = {"net": 30000, "crashes": 5000}
 # The driver of a virtio-iommu is a module. Where this machine is busy it may come so late that the
 # kernel would use devices without it.
 PATIENT = "deferred_probe_timeout=120"
+# Of the kernel's own limits some are too patient for a test.
 IMPATIENT = ["nvme_core.io_timeout=4", "nvme_core.admin_timeout=4", "nvme_core.max_retries=1"]
 
 
@@ -75,7 +78,7 @@ class Setup:
         """How many times as long as others it may take: waiting is part of some."""
         if self.kind in NET_KINDS:
             return 3 + args.frames // 10000
-        return 3 if self.kind in DISK_KINDS or self.kind == "hostile" else 1
+        return 3 if self.kind in DISK_KINDS or self.kind in ("hostile", "vfio", "iommufd") else 1
 
     def unit(self, args, directory):
         disk = Disk(directory, args.disk_mib) if self.kind in DISK_KINDS else None
@@ -94,7 +97,7 @@ class Setup:
         unit.dies = self.kind == "far" and self.far == "mapped"
         unit.reads_all = self.kind != "bench"
         unit.hands_over = self.kind == "takeover"
-        unit.patient = self.kind == "net"
+        unit.patience_ms = PATIENCE_MS.get(self.kind)
         return unit
 
     def words(self, args, part):

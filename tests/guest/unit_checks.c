@@ -169,5 +169,7 @@ void check_log(void)
         line = kmsg_find(complaints[i]);
     }
     report_detail("%s", line);
-    check(!line, "no complaint in the log");
+    if (!check(!line, "no complaint in the log")) {
+        kmsg_show_around(line);
+    }
 }

@@ -119,10 +119,13 @@ int far_start(struct far *far)
               far->log ? far->log : "");
 }
 
-void far_signal(struct far *far, int number)
+void far_stop(struct far *far)
 {
-    if (kill(far->pid, number)) {
-        guest_die("kill: %s", strerror(errno));
+    int status;
+
+    if (kill(far->pid, SIGSTOP) || waitpid(far->pid, &status, WUNTRACED) != far->pid ||
+        !WIFSTOPPED(status)) {
+        guest_die("%s does not stop", far->program);
     }
 }
 

@@ -21,8 +21,8 @@ struct far {
 void far_init(struct far *far, const char *program, const char *directory, const char *log);
 /* Starts it and returns a socket that is connected to it; ends the program where that fails. */
 int far_start(struct far *far);
-/* A signal: SIGSTOP and SIGCONT. */
-void far_signal(struct far *far, int number);
+/* It hangs: returns when none of its threads runs any more. */
+void far_stop(struct far *far);
 /* Ends it at once, as a crash does. */
 void far_kill(struct far *far);
 

@@ -184,6 +184,7 @@ class HostileFar:
         self.condition = threading.Condition()
         self.forget()
         self.number = 0
+        self.odd_answers = None     # or one of those that reply() knows
         self.ended = False
         threading.Thread(target=self.run, daemon=True).start()
 
@@ -231,10 +232,23 @@ class HostileFar:
             except (ValueError, struct.error):
                 error = EINVAL
             if not flags & NO_REPLY:
-                self.main.send(struct.pack("<HHIII", number, command, 16 + len(answer),
-                                           REPLY | (ERROR if error else 0), error) + answer, with_fds)
+                self.reply(number, command, error, answer, with_fds)
             for fd in with_fds:
                 os.close(fd)
+
+    def reply(self, number, command, error, answer, with_fds):
+        """The answer to a command, in the way that a test wants."""
+        odd = self.odd_answers
+        if odd == "with descriptors":
+            with_fds += [os.memfd_create("hostile") for _ in range(8 - len(with_fds))]
+        elif odd:
+            self.odd_answers = None     # once is enough
+        number ^= odd == "to what nobody asked"
+        data = struct.pack("<HHIII", number, command, 16 + len(answer), REPLY | (ERROR if error else 0),
+                           error) + answer
+        self.main.send(data, with_fds)
+        if odd == "twice":
+            self.main.send(data)
 
     def carry_out(self, command, payload, fds):
         if command == VERSION:

@@ -125,6 +125,9 @@ class World:
         expect("%s: other memory is as it was" % when,
                all(os.pread(self.guest.ram, PAGE, at).startswith(SECRET * 20) for at in (SECRET_AT, CANARY_AT)))
 
+    def open_files(self):
+        return len(os.listdir("/proc/%d/fd" % self.server.process.pid))
+
     def memory_kib(self):
         with open("/proc/%d/status" % self.server.process.pid, encoding="ascii") as f:
             return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
@@ -268,6 +271,30 @@ def test_garbage(folder):
             world.comes_back("after " + kind)
             expect("after %s it was left" % kind, world.far.clients > clients)
         world.untouched("after garbage")
+
+
+def test_answers(folder):
+    """Answers that bring descriptors, that come twice, or to what nobody asked."""
+    for isolate in (True, False):
+        with tempfile.TemporaryDirectory(prefix="viommu-hostile-") as where:
+            with World(where, isolate) as world:
+                world.device_works("before odd answers")
+                before, clients = world.open_files(), world.far.clients
+                world.far.odd_answers = "with descriptors"
+                for _ in range(100):
+                    expect("an answer is one, whatever it brings", world.client.read32(0, 0) == 0x010000ed)
+                world.far.odd_answers = None
+                world.client.read32(0, 0)   # those of the last one are kept until the next one comes
+                expect("what it brings is closed", world.open_files() <= before, (before, world.open_files()))
+                expect("it is no reason to leave", world.far.clients == clients)
+                for odd in "twice", "to what nobody asked":
+                    clients = world.far.clients
+                    world.far.odd_answers = odd
+                    world.client.read32(0, 0)
+                    world.others_work("after an answer " + odd)
+                    world.comes_back("after an answer " + odd)
+                    expect("after an answer %s it was left" % odd, world.far.clients > clients)
+                world.untouched("after odd answers")
 
 
 def test_flood(folder):

@@ -184,6 +184,7 @@ static const char *wait_for(struct traffic *traffic, const _Atomic uint64_t *cou
                             uint64_t wanted, bool exactly)
 {
     uint64_t end = world_now() + PATIENCE_SECONDS * 1000000000ull;
+    unsigned failed = atomic_load(&traffic->world->failed);
 
     for (;;) {
         uint64_t now = atomic_load(counter);
@@ -193,6 +194,9 @@ static const char *wait_for(struct traffic *traffic, const _Atomic uint64_t *cou
         }
         if (exactly ? now == wanted : now >= wanted) {
             return NULL;
+        }
+        if (atomic_load(&traffic->world->failed) != failed) {
+            return "the front-end fails meanwhile";
         }
         if (world_now() > end) {
             return "frames do not come back";

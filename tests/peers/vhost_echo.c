@@ -123,6 +123,7 @@ static struct {
     struct echo_ring rings[ECHO_RINGS];
 } all;
 
+/* Set by signals, which come in wait_for() only: none is missed by who goes to sleep there. */
 static volatile sig_atomic_t ending, garbage;
 static uint64_t misses, updates, invalidations, front_ends, violations;
 
@@ -137,6 +138,17 @@ void echo_violation(const char *format, ...)
     va_end(arguments);
     printf("\n");
     fflush(stdout);
+}
+
+/* poll(), and the only place where signals come. Returns false when nothing may be done but to look
+ * why. */
+static bool wait_for(struct pollfd *fds, unsigned count, bool at_once)
+{
+    static const struct timespec none;
+    sigset_t no_signals;
+
+    sigemptyset(&no_signals);
+    return ppoll(fds, count, at_once ? &none : NULL, &no_signals) >= 0;
 }
 
 /* ---- messages ---- */
@@ -551,7 +563,7 @@ static void serve(void)
             fds[1 + i] =
                 (struct pollfd){.fd = all.rings[i].runs ? all.rings[i].kick : -1, .events = POLLIN};
         }
-        if (poll(fds, 1 + ECHO_RINGS, again ? 0 : -1) < 0 && errno != EINTR) {
+        if (!wait_for(fds, 1 + ECHO_RINGS, again) && errno != EINTR) {
             return;
         }
         if (ending) {
@@ -621,20 +633,33 @@ static int listen_at(const char *path)
     return fd;
 }
 
+static void take_signals(void)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
+    const struct sigaction action = {.sa_handler = on_signal};
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    for (unsigned i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        sigaddset(&signals, numbers[i]);
+        sigaction(numbers[i], &action, NULL);
+    }
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+}
+
 int main(int argc, char **argv)
 {
-    const struct sigaction action = {.sa_handler = on_signal}; /* calls are interrupted */
-    int listener = argc == 2 ? listen_at(argv[1]) : -1;
+    int listener;
 
+    take_signals();
+    listener = argc == 2 ? listen_at(argv[1]) : -1;
     if (listener < 0) {
         fprintf(stderr, "usage: vhost-echo SOCKET\n");
         return 2;
     }
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGUSR1, &action, NULL);
     while (!ending) {
-        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        struct pollfd at = {.fd = listener, .events = POLLIN};
+        int fd = wait_for(&at, 1, false) ? accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
 
         if (fd >= 0) {
             begin(fd);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -180,6 +181,11 @@ static void from_front(struct wire *wire, struct message *message)
         if (iotlb.type == UPDATE) {
             on_update(wire, &iotlb);
         } else if (iotlb.type == INVALIDATE) {
+            int victim = atomic_exchange(&wire->victim, 0);
+
+            if (victim) {
+                kill(victim, SIGKILL);
+            }
             atomic_fetch_add(&wire->invalidations, 1);
             request.invalidate = true;
             request.iova = iotlb.iova;
@@ -197,14 +203,16 @@ static void from_back(struct wire *wire, struct message *message)
 {
     struct wire_request *first = &wire->waiting[wire->waiting_first];
 
-    if (wire->waiting_count && first->request == message->request) {
-        if (first->invalidate) {
-            ledger_acknowledged(wire->ledger, first->id, first->iova, first->size);
-            atomic_fetch_add(&wire->acknowledged, 1);
-        }
-        wire->waiting_first = (wire->waiting_first + 1) % WIRE_WAITING;
-        wire->waiting_count--;
+    if (!wire->waiting_count || first->request != message->request) {
+        return;
     }
+    wire->waiting_first = (wire->waiting_first + 1) % WIRE_WAITING;
+    wire->waiting_count--;
+    if (!first->invalidate) {
+        return;
+    }
+    ledger_acknowledged(wire->ledger, first->id, first->iova, first->size);
+    atomic_fetch_add(&wire->acknowledged, 1);
     if (atomic_exchange(&wire->garble, false)) {
         message->request ^= 0x55;
     }

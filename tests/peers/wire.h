@@ -51,7 +51,8 @@ struct wire {
     _Atomic uint64_t invalidations;
     _Atomic uint64_t acknowledged;
     _Atomic uint64_t longest; /* the largest UPDATE, in bytes */
-    _Atomic bool garble;      /* the next answer of the back-end is changed into nonsense */
+    _Atomic bool garble;      /* the next answer to an INVALIDATE is changed into nonsense */
+    _Atomic int victim;       /* a process to kill when the next INVALIDATE passes; 0: none */
     _Atomic bool over;
 };
 

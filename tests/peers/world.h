@@ -29,8 +29,8 @@ enum {
     LOW_PAGES = 2048, /* of guest memory at 0: tables in the first half, buffers in the second */
     HIGH_PAGES = 2048, /* of guest memory at 4 GiB, in another file: buffers */
     SPARE_PAGES = LOW_PAGES / 2 + HIGH_PAGES,
-    TIMEOUT_MS = 3000,  /* of acknowledgements */
-    ANSWER_MS = 10000,  /* of other answers: testpmd listens before it is able to answer */
+    TIMEOUT_MS = 10000, /* of acknowledgements: threads of testpmd wait for each other, spinning */
+    ANSWER_MS = 30000, /* of other answers: testpmd listens before it is able to answer */
 };
 
 /* How the guest tells that it changed pages. */

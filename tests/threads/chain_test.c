@@ -34,7 +34,7 @@ struct level {
     uint64_t entries[PAGES];
     uint64_t first; /* address of its page 0, and where it leads */
     uint64_t to;
-    uint64_t rounds;
+    _Atomic uint64_t rounds;
 };
 
 struct world {
@@ -247,6 +247,11 @@ static void level_fini(struct level *level)
     guest_fini(&level->guest);
 }
 
+static bool shows_something(struct world *world)
+{
+    return world->used && world->refused && world->inner.rounds && world->outer.rounds;
+}
+
 int main(void)
 {
     static struct world world;
@@ -260,7 +265,7 @@ int main(void)
     crew_start(&world.crew, invalidate, &world.inner);
     crew_start(&world.crew, invalidate, &world.outer);
     time = crew_begin();
-    while (crew_more(&time)) {
+    while (crew_more(&time, shows_something(&world))) {
         crew_sleep(1000);
     }
     crew_stop(&world.crew);
@@ -268,7 +273,7 @@ int main(void)
     printf("chain: %llu and %llu rounds, %llu accesses, %llu refused\n",
            (unsigned long long)world.inner.rounds, (unsigned long long)world.outer.rounds,
            (unsigned long long)world.used, (unsigned long long)world.refused);
-    if (!world.used || !world.refused || !world.inner.rounds || !world.outer.rounds) {
+    if (!shows_something(&world)) {
         guest_die("nothing was used, refused, or taken away");
     }
     level_fini(&world.inner);

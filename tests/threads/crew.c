@@ -44,13 +44,14 @@ struct crew_time crew_begin(void)
 {
     const char *text = getenv("VIOMMU_TEST_SCALE");
     double scale = text ? atof(text) : 1;
+    uint64_t end = now() + (uint64_t)(scale * 1.5e9);
 
-    return (struct crew_time){now() + (uint64_t)(scale * 1.5e9)};
+    return (struct crew_time){end, end + CREW_PATIENCE * 1000000000ull};
 }
 
-bool crew_more(const struct crew_time *time)
+bool crew_more(const struct crew_time *time, bool shown)
 {
-    return now() < time->end;
+    return now() < (shown ? time->end : time->last);
 }
 
 void crew_sleep(unsigned microseconds)

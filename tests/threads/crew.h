@@ -4,7 +4,8 @@
  *
  * How long a test lasts: each calls crew_more() before a round; it says yes until about 1.5 seconds
  * have passed, or as many times that as the environment variable VIOMMU_TEST_SCALE says (long
- * runs).
+ * runs). On a machine with much to do not every thread has had its turn by then: a test that has
+ * not shown anything yet goes on for longer, up to CREW_PATIENCE.
  */
 #ifndef VIOMMU_THREADS_CREW_H
 #define VIOMMU_THREADS_CREW_H
@@ -15,6 +16,7 @@
 #include <stdatomic.h>
 
 #define CREW_MAX 16
+#define CREW_PATIENCE 40 /* seconds */
 
 struct crew {
     _Atomic bool stopped;
@@ -34,10 +36,13 @@ static inline bool crew_working(struct crew *crew)
 
 struct crew_time {
     uint64_t end;
+    uint64_t last; /* also without having shown anything */
 };
 
 struct crew_time crew_begin(void);
-bool crew_more(const struct crew_time *time);
+
+/* `shown`: what the test is to meet has come about. */
+bool crew_more(const struct crew_time *time, bool shown);
 
 /*
  * What tests that lend pages to a device share: `count` pages with one table, which map at

@@ -174,7 +174,7 @@ int main(void)
     crew_start(&unit.crew, drop, &unit);
     crew_start(&unit.crew, work, &unit);
     time = crew_begin();
-    while (crew_more(&time)) {
+    while (crew_more(&time, unit.accesses)) {
         one_round(&unit, &random);
         rounds++;
     }

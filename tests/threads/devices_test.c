@@ -199,7 +199,7 @@ int main(void)
         crew_start(&churn.crew, churn_work, &workers[i]);
     }
     time = crew_begin();
-    while (crew_more(&time)) {
+    while (crew_more(&time, churn.messages)) {
         served += serve_faults(&churn.guest);
         guest_process(&churn.guest);
         if (++rounds % 16 == 0) {

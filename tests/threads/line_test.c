@@ -94,7 +94,7 @@ int main(void)
     build();
     crew_start(&crew, intrude, &crew);
     time = crew_begin();
-    while (crew_more(&time)) {
+    while (crew_more(&time, atomic_load(&blocked))) {
         if (viommu_tzmpc_interrupt(mpc)) {
             must(viommu_space_write(space, REGISTERS + INT_CLEAR, &one, sizeof(one), &attrs),
                        "INT_CLEAR");

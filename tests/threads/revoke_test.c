@@ -329,13 +329,21 @@ static void prepare(struct revoke *revoke, bool queue, bool caching_mode,
     guest_command(guest, SPEC_TE, true);
 }
 
+/* Accesses are counted before those that were refused. */
+static bool shows_something(struct revoke *revoke)
+{
+    uint64_t accesses = revoke->accesses;
+
+    return accesses > revoke->refused;
+}
+
 static void drive(struct revoke *revoke, uint64_t seed)
 {
     struct random random = {seed};
     struct crew_time time = crew_begin();
     unsigned rounds = 0;
 
-    while (crew_more(&time)) {
+    while (crew_more(&time, shows_something(revoke))) {
         unsigned page = random_below(&random, PAGES);
 
         rounds++;
@@ -385,7 +393,7 @@ static void run(bool queue, bool elsewhere, bool caching_mode, enum viommu_cache
     crew_stop(&revoke.crew);
     printf("%llu accesses, %llu refused\n", (unsigned long long)revoke.accesses,
            (unsigned long long)revoke.refused);
-    if (revoke.refused == revoke.accesses) {
+    if (!shows_something(&revoke)) {
         guest_die("no access was allowed: the test shows nothing");
     }
     guest_fini(&revoke.guest);

@@ -473,6 +473,11 @@ static void check_works(struct storm *storm)
     }
 }
 
+static bool shows_something(struct storm *storm)
+{
+    return storm->done && storm->pinned && storm->revoked;
+}
+
 static void run(enum viommu_cache_mode mode)
 {
     static struct storm storm;
@@ -498,7 +503,7 @@ static void run(enum viommu_cache_mode mode)
     crew_start(&storm.crew, reset, &storm);
     crew_start(&storm.crew, save, &storm);
     time = crew_begin();
-    while (crew_more(&time)) {
+    while (crew_more(&time, shows_something(&storm))) {
         crew_sleep(10000);
     }
     crew_stop(&storm.crew);
@@ -511,7 +516,7 @@ static void run(enum viommu_cache_mode mode)
         (unsigned long long)stats.waits_completed, (unsigned long long)stats.queue_errors,
         (unsigned long long)stats.acks_timed_out, (unsigned long long)storm.saved,
         (unsigned long long)storm.pinned, (unsigned long long)storm.revoked);
-    if (!storm.done || !storm.pinned || !storm.revoked) {
+    if (!shows_something(&storm)) {
         guest_die("no access was done, or nothing pinned and asked back: the test shows nothing");
     }
     guest_fini(&storm.guest);

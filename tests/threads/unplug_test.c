@@ -161,7 +161,7 @@ int main(void)
         crew_start(&unplug.crew, work, &workers[i]);
     }
     time = crew_begin();
-    while (crew_more(&time)) {
+    while (crew_more(&time, unplug.done && unplug.missed)) {
         fill_extra(&unplug);
         change(&unplug, true);
         crew_sleep(200);

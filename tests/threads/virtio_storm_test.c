@@ -257,7 +257,7 @@ static void run(struct storm *storm, size_t most)
         cycle(storm, &random);
         expect_bounded(storm, most, "in the storm");
         cycles++;
-    } while (crew_more(&time));
+    } while (crew_more(&time, storm->found && storm->refused));
     printf("%u cycles, %llu translations, %llu refused\n", cycles,
            (unsigned long long)storm->found, (unsigned long long)storm->refused);
 }

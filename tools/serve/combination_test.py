@@ -124,7 +124,6 @@ def check_handover(folder, guest, disk, last, number, mode):
     place = nvme_client.DATA
     while guest.is_over():                              # the transfer begins after its doorbell is answered
         assert time.monotonic() < end, "%s, server %d: nothing waits for the transfer" % (mode, number)
-        started = time.monotonic()
         place ^= nvme_client.DATA ^ ELSEWHERE
         guest.put64(entry_of(nvme_client.DATA), place | 3)
         guest.invalidate(SELECTIVE, nvme_client.DATA)
@@ -135,9 +134,6 @@ def check_handover(folder, guest, disk, last, number, mode):
                           ready=False)
     last.wait_for("asks to take over", threshold)
     os.unlink(hold)
-    if time.monotonic() > started + 0.4:                # the disk may have been denied by now
-        print("too slow here to show anything")
-        sys.exit(77)
     expect("server %d ends" % number, last.wait() == 0, last.output())
     following.wait_for("Ctrl-C ends")
     guest.wait("server %d: the wait completes" % (number + 1))
@@ -182,7 +178,7 @@ def check(folder, mode):
     options = make_disk(folder) + MORE[mode]
     options[1] += ",mirror=mirror"
     options += ["--caching-mode", "--cache-mode", mode + (",seed=3" if mode == "hostile" else ""),
-                "--trace", "trace-1", "--handover", "over"]
+                "--trace", "trace-1", "--handover", "over", "--ack-timeout", "20000"]
     servers = [Server(VIOMMU, folder, options)]
     try:
         guest = Driver(folder)

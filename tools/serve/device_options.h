@@ -38,6 +38,7 @@ struct serve_net_options {
 
 struct serve_vfio_user_options {
     bool isolate;
+    unsigned answer_ms; /* it may take at least so long to answer; 0: the default of relay.h */
 };
 
 /* All zero, and what the command line said. Names point into text. */

@@ -2,6 +2,7 @@
 /* --device edu: the edu device, and the mirror that writes down its mappings. */
 #include <stddef.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "file.h"
 #include "handover/fds.h"
@@ -76,6 +77,9 @@ static int load_edu(struct served_device *served, const struct serve_device_opti
     make_edu(served);
     if ((fd >= 0) != (options->edu.mirror != NULL)) {
         save_spoil(section);
+        if (fd >= 0) {
+            close(fd);
+        }
     } else if (fd >= 0) {
         ret = serve_mirror_adopt(&own->mirror, served->behind, fd);
         own->mirrored = ret == 0;

@@ -161,7 +161,8 @@ static const struct argp_option options[] = {
      "Entries of the translation cache, a power of two from 256 to 16m (16k)", 2},
     {"ack-timeout", OPTION_ACK_TIMEOUT, "MS", 0,
      "How long a mirror, another process, or a device that has memory pinned may keep an "
-     "invalidation waiting before it is cut off: 10 to 60000 (500)",
+     "invalidation waiting before it is cut off: 10 to 60000 (500). A vfio-user server may take as "
+     "long for any answer, and 2000 at least",
      2},
     {"cache-mode", OPTION_CACHE_MODE, "MODE[,quota=N][,seed=N]", 0,
      "For tests of drivers: a faithful cache keeps all until the guest invalidates it, up to a "
@@ -192,22 +193,23 @@ static const struct argp_option options[] = {
 };
 
 /* Says what is wrong with the options, and ends the program. Another server's are no mistake of who
- * has started this one. */
+ * has started this one: then nothing more is looked at, and that one is told (state.h). */
 __attribute__((format(printf, 2, 3))) static void refuse(struct argp_state *state,
                                                          const char *format, ...)
 {
-    const struct serve_options *request = state->input;
+    struct serve_options *request = state->input;
     char text[512];
     va_list args;
 
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    if (request->taken) {
+    if (!request->taken) {
+        argp_error(state, "%s", text);
+    } else if (!request->refused) {
         server_log("the other server's options are none for this one: %s", text);
-        exit(TOOL_FAILED);
+        request->refused = true;
     }
-    argp_error(state, "%s", text);
 }
 
 /* The number that the text is, 0 when it is none: no option takes 0. */
@@ -335,6 +337,14 @@ static void check_device(const struct serve_options *request,
     }
 }
 
+/* An invalidation waits for an answer: who says for how long means both. */
+static void be_patient(const struct serve_options *request, struct serve_device_options *device)
+{
+    if (device->kind == &serve_kind_vfio_user) {
+        device->vfio_user.answer_ms = request->caches.ack_timeout_ms;
+    }
+}
+
 /* What can be judged only when all is known. */
 static void check_all(struct serve_options *request, struct argp_state *state)
 {
@@ -351,6 +361,7 @@ static void check_all(struct serve_options *request, struct argp_state *state)
         if (request->isolate) {
             isolate(&request->devices[i], state);
         }
+        be_patient(request, &request->devices[i]);
         check_device(request, &request->devices[i], state);
     }
 }
@@ -589,7 +600,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     default:
         return ARGP_ERR_UNKNOWN;
     }
-    return 0;
+    return request->refused ? EINVAL : 0;
 }
 
 static const struct argp argp = {.options = options, .parser = parse_option, .doc = help_text};
@@ -655,7 +666,7 @@ int serve_options_take(struct serve_options *request, unsigned count, const char
     memcpy(request->words, words, sizeof(words));
     request->handover = handover;
     request->trace = trace;
-    return 0;
+    return request->refused ? -EBADMSG : 0;
 }
 
 void serve_options_fini(struct serve_options *request)

@@ -35,6 +35,7 @@ struct serve_options {
     const char *trace; /* the file to write what the unit does into, or NULL */
     bool iommu_given;
     bool taken;   /* they are another server's */
+    bool refused; /* taken, and wrong */
     bool isolate; /* no other process is to have memory of the guest */
     unsigned width; /* as given, for either unit; 0: not given */
     unsigned host_width;
@@ -58,7 +59,7 @@ void serve_options_parse(struct serve_options *options, int argc, char **argv);
 /*
  * The same for the arguments that another server had, SERVE_ARGUMENTS_MAX at most, which need not
  * outlive the call; our own handover stays. Returns 0; -EBADMSG, after saying so, when one is not
- * known here; or -ENOMEM. Ends the program, with a message, when they are wrong otherwise.
+ * known here, or they are wrong otherwise; or -ENOMEM.
  */
 int serve_options_take(struct serve_options *options, unsigned count, const char *const *arguments);
 void serve_options_fini(struct serve_options *options);

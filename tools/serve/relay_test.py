@@ -21,7 +21,8 @@ from vfio_user_client import (CONFIG, Client, EDU_BUFFER, INTERRUPT, MSI, RESET,
 VIOMMU = sys.argv[1]
 RAM = 1 << 20
 ONES = 0xffffffff
-IN_TIME_S = 1.8  # less than a far server may take for an answer
+IN_TIME_S = 1.8  # less than a far server may take for an answer by default
+LATE_S = 2.5     # more
 SOON_S = 10      # however slow the machine is
 EDU_ID = 0x010000ed
 failures = []
@@ -203,6 +204,22 @@ def test_stopped(folder):
         expect("it ends well", server.stop() == 0, server.output())
 
 
+def test_patient(folder):
+    """Who gives invalidations more time gives it to answers."""
+    with far_server(folder) as far, relay_server(folder, more=["--ack-timeout", "30000"]) as server, \
+            Machine(folder) as machine:
+        device = machine.device
+        expect("there", device.read32(0, 0) == EDU_ID)
+        far.process.send_signal(signal.SIGSTOP)
+        device.send(device.frame(9, struct.pack("<QII", 0, 0, 4)))
+        time.sleep(LATE_S)
+        far.process.send_signal(signal.SIGCONT)
+        expect("a late answer is one", device.reply(device.next_id)[16:] == struct.pack("<I", EDU_ID),
+               server.output())
+        expect("it ends well", server.stop() == 0, server.output())
+        expect("never lost", counter(server.output(), "times that the far server was lost") == 0)
+
+
 def test_killed_at_any_time(folder):
     """While a client does all sorts of things, the far server is killed and started, again and again."""
     with relay_server_after(folder) as (server, first), Machine(folder) as machine:
@@ -225,9 +242,9 @@ def test_killed_at_any_time(folder):
         device.read32(0, 0)
         thread = threading.Thread(target=kill_and_start)
         thread.start()
-        end = time.monotonic() + 6
+        end, last = time.monotonic() + 6, time.monotonic() + 60
         wrong, seen, resets = [], set(), 0
-        while time.monotonic() < end:
+        while time.monotonic() < end or (time.monotonic() < last and min(deaths[0], resets) <= 3):
             seen.add(device.read32(0, 0))
             device.write32(0, 4, 1)
             try:
@@ -357,16 +374,49 @@ def test_usage(folder):
         with Server(VIOMMU, folder, options, vtd=vtd, ready=False) as server:
             expect("%s: 2 and a message" % options, server.wait() == 2 and wanted in server.output(),
                    server.output())
-    for path in "far", "n" * 200:
+    with open(os.path.join(folder, "file"), "w", encoding="ascii"):
+        pass
+    datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    datagrams.bind(os.path.join(folder, "datagrams"))
+    for path in "far", "n" * 200, "file", ".", "datagrams":
         with Server(VIOMMU, folder, ["--device", "vfio-user:%s,at=06.0,socket=near,isolate" % path],
                     ready=False) as server:
             expect("no far server: 1 and a message", server.wait() == 1 and "cannot connect to the far server"
                    in server.output(), server.output())
+    datagrams.close()
+
+
+def test_silent(folder):
+    """One that takes the connection, or does not even do that, and says nothing: all else is there, and the
+    end comes at once."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.path.join(folder, "far"))
+    listener.listen(1)
+    for accepted in False, True:
+        with relay_server(folder) as server, Machine(folder) as machine:
+            far = listener.accept()[0] if accepted else None
+            machine.device.send(machine.device.frame(4, struct.pack("<IIII", 16, 0, 0, 0)))
+            expect("the others are there", machine.others_go_on())
+            begin = time.monotonic()
+            expect("Ctrl-C: 0", server.stop(signal.SIGINT) == 0, server.output())
+            expect("at once", time.monotonic() - begin < SOON_S)
+            if far:
+                far.close()
+        if not accepted:
+            listener.accept()[0].close()
+    with relay_server(folder) as server, Machine(folder) as machine:
+        server.wait_for("it does not answer; trying again")
+        expect("no device", refused(machine.device, 4, struct.pack("<IIII", 16, 0, 0, 0)), server.output())
+        expect("the others are there still", machine.others_go_on())
+        expect("it ends well", server.stop() == 0, server.output())
+    listener.close()
+    os.unlink(os.path.join(folder, "far"))
 
 
 def main():
     for name, arguments in [(test_usage, ()), (test_edu, ("",)), (test_edu, (",isolate",)), (test_stopped, ()),
-                            (test_clients, ()), (test_disk, ()), (test_garbage, ()),
+                            (test_patient, ()),
+                            (test_clients, ()), (test_disk, ()), (test_silent, ()), (test_garbage, ()),
                             (test_killed_at_any_time, ())]:
         with tempfile.TemporaryDirectory(prefix="viommu-relay-") as folder:
             begin = time.monotonic()

@@ -35,14 +35,14 @@ def with_options(data, options):
 
 
 def test_options_of_another_world(folder):
-    """Options that the successor does not know, or has other ideas of, are said to be the other server's."""
+    """Options that the successor does not know, or has other ideas of, are said to be the other server's; that one is told."""
     unit, edu = "--vtd=vtd", "--device=edu,at=05.0,socket=edu"
     far = "--device=vfio-user:far,at=05.0,socket=edu"
     unknown = "an option that this one does not know: "
     wrong = "the other server's options are none for this one: "
     with Server(VIOMMU, folder, DEVICE + ["--handover", "over"]) as first:
         guest = Guest(folder)
-        for options, wanted in [
+        for number, (options, wanted) in enumerate([
                 ([unit, edu, "--frobnicate=1"], unknown + "--frobnicate=1"),
                 ([unit, edu, "--caching"], unknown + "--caching"),
                 ([unit, edu, "--caching-mode=1"], unknown),
@@ -64,7 +64,7 @@ def test_options_of_another_world(folder):
                 ([unit] + [edu] * 33, wrong + "--device: more than 32"),
                 ([unit, edu] + ["--caching-mode"] * 5000, "it makes no sense"),
                 (["--virtio=vtd", edu], "it makes no sense"),
-                ([unit], "it makes no sense")]:
+                ([unit], "it makes no sense")], 1):
 
             def other(peer, head, data, got, options=options):
                 data = with_options(data, options)
@@ -78,6 +78,8 @@ def test_options_of_another_world(folder):
             thread.join()
             os.unlink(os.path.join(folder, "relay"))
             guest.check(str(options[:3]), b"goes on")
+            expect("%s: the first one is told" % options[:3], first.output().count("it could not load the state") == number,
+                   first.output())
         guest.close()
         expect("the first one ends by itself only", first.stop() == 0)
 

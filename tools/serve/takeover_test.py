@@ -450,7 +450,11 @@ def relay(folder, change, back=True):
         change(peer, head, data, got)
         peer.settimeout(20)
         try:
-            answer = peer.recv(4096)
+            answer = peer.recv(32)
+            if len(answer) == 32:
+                size, = struct.unpack_from("<Q", answer, 16)
+                if size:
+                    answer += peer.recv(size, socket.MSG_WAITALL)  # the text comes by itself
         except ConnectionResetError:
             answer = b""
         if answer and back:
@@ -664,12 +668,22 @@ def test_another_in_its_place(folder):
             expect("and gone with its server", not os.path.exists(os.path.join(folder, "over")))
 
 
+def wait_until_settled(first, second):
+    """The second one is gone: until the first one knows whether it goes on itself."""
+    name = "process %d " % second.process.pid
+    end = time.monotonic() + 20
+    while name + "asks" in first.output() and name + "does not take over" not in first.output() \
+            and first.process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 def test_killed_anywhere(folder):
     """A successor is killed after ever longer times, until it has taken over before that."""
     delay, others = 0.0, 0
     with Server(VIOMMU, folder, make_disk(folder) + ["--handover", "over"]) as first:
         guest = Guest(folder)
         disk = guest.disk(folder)
+        disk.write(5, b"%d" % others)
         before = descriptors(first)
         while True:
             with successor(folder, ready=False) as second:
@@ -684,6 +698,7 @@ def test_killed_anywhere(folder):
                     break
                 second.process.kill()
                 second.wait()
+                wait_until_settled(first, second)
                 if first.process.poll() is not None or "has taken over" in first.output():
                     break                           # it was killed after the word
             others += 1

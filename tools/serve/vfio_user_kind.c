@@ -23,7 +23,9 @@ static const struct serve_key keys[] = {
 
 static int open_relay(struct served_device *served, const struct serve_device_options *options)
 {
+    unsigned answer_ms = options->vfio_user.answer_ms;
     const struct relay_config config = {
+        .answer_ms = answer_ms > RELAY_ANSWER_MS ? answer_ms : 0,
         .name = served->name,
         .path = options->far,
         .device = served->behind,

@@ -285,7 +285,8 @@ def test_taken_over_under_way(folder):
     hold = os.path.join(folder, "hold")
     with open(os.path.join(folder, "image"), "wb") as f:
         f.truncate(1 << 20)
-    disk = ["--device", "nvme,at=06.0,socket=disk,file=image,hold=hold", "--handover", "over"]
+    disk = ["--device", "nvme,at=06.0,socket=disk,file=image,hold=hold", "--handover", "over",
+            "--ack-timeout", "20000"]
     with serve(folder, disk) as first:
         guest = Guest(folder)
         iommu = guest.iommu
@@ -297,8 +298,7 @@ def test_taken_over_under_way(folder):
         with open(hold, "w", encoding="ascii"):
             pass
         device.begin(nvme_client.READ, 7)
-        time.sleep(0.05)
-        started = time.monotonic()
+        time.sleep(0.3)                     # what has not begun is given back at once
         iommu.offer_request(UNMAP, iommu.unmapping(DOMAIN + 1, nvme_client.DATA, LAST))
         status = iommu.get(STATUS, 1)
         if iommu.used(REQUESTS):
@@ -308,9 +308,6 @@ def test_taken_over_under_way(folder):
         with successor(folder, ready=False) as second:
             first.wait_for("asks to take over")
             os.unlink(hold)
-            if time.monotonic() > started + 0.4:    # the disk may have been denied by now
-                print("too slow here to show anything")
-                sys.exit(77)
             expect("the first one ends", first.wait() == 0, first.output())
             expect("the UNMAP is answered", iommu.wait_used(REQUESTS)[1] == 4)
             expect("the transfer, too", device.completion(device.io) == (device.io.cid, 0))
