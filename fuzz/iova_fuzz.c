@@ -105,6 +105,12 @@ static void with(struct viommu_iova_owner *owner, const uint8_t *bytes,
     int ret;
 
     ret = viommu_iova_reserve(owner, requests, 1 + (bytes[4] >> 4 & 1), reservations, conflict);
+    if (!ret && bytes[4] & 0x10) {
+        expect(viommu_iova_doorbell_map(reservations[1], 0, NULL, NULL), -EINVAL);
+        if (!viommu_iova_doorbell_map(reservations[1], 0, &at, NULL)) {
+            expect(viommu_iova_doorbell_unmap(reservations[1], 0, NULL), 0);
+        }
+    }
     if (!ret && bytes[4] & 0x20) {
         viommu_iova_release(reservations[0]);
     }

@@ -96,7 +96,9 @@ static struct viommu_region *region(struct world *world, enum viommu_region_kind
 static void level_init(struct world *world, struct level *level, uint64_t first, uint64_t to,
                        struct viommu_space *into, struct viommu_space *elsewhere)
 {
-    struct guest_config config = {.space = elsewhere, .iotlb_entries = 256};
+    /* Nobody is late, however long this process does not run. */
+    struct guest_config config = {
+        .space = elsewhere, .iotlb_entries = 256, .ack_timeout_ms = 600000};
     struct viommu_device_config device = {.requester = REQUESTER};
     struct guest *guest = &level->guest;
     uint64_t table;
