@@ -296,9 +296,8 @@ static void test_many_reserved_ranges(void **state)
 {
     enum { MOST = 2500 };
     struct viommu_pv_ops ops = world_ops;
-    struct viommu_pv_reserved_call in = {.head = WORLD_HEAD(VIOMMU_PV_RESERVED, in),
-                                         .device = VIOMMU_PV_ALL,
-                                         .room = MOST + 2};
+    struct viommu_pv_reserved_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_RESERVED, in), .device = VIOMMU_PV_ALL, .room = MOST + 2};
     static struct {
         struct viommu_pv_reserved head;
         struct viommu_pv_frames frames[MOST + 2];

@@ -149,7 +149,7 @@ struct pv_vm {
     /* While it dies, where the call that takes it apart has come to. */
     struct pv_walk walk; /* in the index, where that has begun */
     bool walking;
-    bool retrying; /* contexts that are isolated, too */
+    bool retrying;          /* contexts that are isolated, too */
     struct pv_alias *alias; /* the next one, or NULL */
 };
 

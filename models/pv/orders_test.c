@@ -168,8 +168,7 @@ static int op_map(void *opaque, void *space, uint64_t device_frame, unsigned ord
         WORLD_CHECK(
             !meets(&machine.mappings[i], device_frame, device_frame + frames_of(order) - 1));
     }
-    machine.mappings[machine.count++] =
-        (struct mapping){device_frame, handle, order, perm, false};
+    machine.mappings[machine.count++] = (struct mapping){device_frame, handle, order, perm, false};
     return 0;
 }
 
@@ -405,14 +404,13 @@ static void test_deferred_among_others(void **state)
             struct viommu_pv_vm_status status;
             bool alone = frames > limits[l];
 
-            assert_int_equal(
-                unmap((i + 2) * HUGE, (i + 2) * HUGE, 1, orders[i], VIOMMU_PV_DEFER), VIOMMU_PV_OK);
+            assert_int_equal(unmap((i + 2) * HUGE, (i + 2) * HUGE, 1, orders[i], VIOMMU_PV_DEFER),
+                             VIOMMU_PV_OK);
             /* As late as can be, and as early as must be: */
             assert_int_equal(machine.flushes - flushes,
                              alone + (waits > 0 && waits + frames > limits[l]));
             waits = alone ? 0 : waits + frames > limits[l] ? frames : waits + frames;
-            assert_int_equal(
-                viommu_pv_vm_status(machine.pv, 0, &status, sizeof(status)), 0);
+            assert_int_equal(viommu_pv_vm_status(machine.pv, 0, &status, sizeof(status)), 0);
             assert_int_equal(status.pending > 0, waits > 0);
         }
         end();

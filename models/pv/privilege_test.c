@@ -33,17 +33,15 @@ static struct world *begin(void)
     assert_int_equal(world_enable(world, 1), VIOMMU_PV_OK);
     assert_int_equal(world_alloc(world, 1, &context), VIOMMU_PV_OK);
     assert_int_equal(viommu_pv_device_add(world->pv, 1, 1), 0);
-    assert_int_equal(world_do_map(world, 1, (struct world_range){.frame = 10,
-                                                                 .device_frame = 10,
-                                                                 .count = 4,
-                                                                 .perm = RW}),
-                     VIOMMU_PV_OK);
-    assert_int_equal(world_do_map(world, 1, (struct world_range){.frame = 512,
-                                                                 .device_frame = 1024,
-                                                                 .count = 1,
-                                                                 .order = 9,
-                                                                 .perm = RW}),
-                     VIOMMU_PV_OK);
+    assert_int_equal(
+        world_do_map(world, 1,
+                     (struct world_range){.frame = 10, .device_frame = 10, .count = 4, .perm = RW}),
+        VIOMMU_PV_OK);
+    assert_int_equal(
+        world_do_map(world, 1,
+                     (struct world_range){
+                         .frame = 512, .device_frame = 1024, .count = 1, .order = 9, .perm = RW}),
+        VIOMMU_PV_OK);
     assert_int_equal(viommu_pv_page_remove(world->pv, 0, 13), VIOMMU_PENDING);
     return world;
 }
@@ -145,10 +143,11 @@ static void test_calls_that_may_not_be_made(void **state)
         struct snapshot *after;
         unsigned long steps;
 
-        assert_int_equal(world_do_unmap(world, 1, (struct world_range){.frame = 12,
-                                                                       .device_frame = 12,
-                                                                       .count = 1,
-                                                                       .flags = VIOMMU_PV_DEFER}),
+        assert_int_equal(world_do_unmap(world, 1,
+                                        (struct world_range){.frame = 12,
+                                                             .device_frame = 12,
+                                                             .count = 1,
+                                                             .flags = VIOMMU_PV_DEFER}),
                          VIOMMU_PV_OK);
         world->refuse_call = UINT64_MAX;
         world->intrude = removes_another;

@@ -39,10 +39,10 @@ static void begin(void)
     assert_int_equal(world_alloc(world, 0, &context), VIOMMU_PV_OK);
     assert_int_equal(viommu_pv_device_add(world->pv, 0, 1), 0); /* 64 to 65, 80 to 81 */
     assert_int_equal(viommu_pv_device_add(world->pv, 2, 2), 0);
-    assert_int_equal(world_do_map(world, DYING, (struct world_range){.of = VIOMMU_PV_SELF,
-                                                                     .count = 1,
-                                                                     .perm = RW}),
-                     VIOMMU_PV_OK);
+    assert_int_equal(
+        world_do_map(world, DYING,
+                     (struct world_range){.of = VIOMMU_PV_SELF, .count = 1, .perm = RW}),
+        VIOMMU_PV_OK);
     world->flush_fails = true;
     assert_int_equal(viommu_pv_vm_destroy(world->pv, DYING), -EIO);
     world->flush_fails = false;
@@ -84,9 +84,8 @@ static uint32_t unmap(uint64_t frame, uint64_t device_frame)
 
 static uint32_t look(uint32_t context, uint64_t device_frame)
 {
-    struct viommu_pv_lookup_call in = {.head = WORLD_HEAD(VIOMMU_PV_LOOKUP, in),
-                                       .context = context,
-                                       .device_frame = device_frame};
+    struct viommu_pv_lookup_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_LOOKUP, in), .context = context, .device_frame = device_frame};
     struct viommu_pv_lookup out;
 
     return world_call(world, 0, &in, sizeof(in), &out, sizeof(out));
@@ -359,11 +358,11 @@ static void test_numbers_and_quotas(void **state)
 static void test_all_were_seen(void **state)
 {
     static const uint32_t statuses[] = {
-        VIOMMU_PV_OK,         VIOMMU_PV_EPERM,      VIOMMU_PV_ENOENT,        VIOMMU_PV_ESRCH,
-        VIOMMU_PV_EIO,        VIOMMU_PV_ENXIO,      VIOMMU_PV_EBADF,         VIOMMU_PV_EAGAIN,
-        VIOMMU_PV_EACCES,     VIOMMU_PV_EBUSY,      VIOMMU_PV_EEXIST,        VIOMMU_PV_ENODEV,
-        VIOMMU_PV_EINVAL,     VIOMMU_PV_ENOSPC,     VIOMMU_PV_ERANGE,        VIOMMU_PV_ENOTEMPTY,
-        VIOMMU_PV_EOPNOTSUPP, VIOMMU_PV_ESHUTDOWN,  VIOMMU_PV_EADDRNOTAVAIL, VIOMMU_PV_EALREADY,
+        VIOMMU_PV_OK,         VIOMMU_PV_EPERM,     VIOMMU_PV_ENOENT,        VIOMMU_PV_ESRCH,
+        VIOMMU_PV_EIO,        VIOMMU_PV_ENXIO,     VIOMMU_PV_EBADF,         VIOMMU_PV_EAGAIN,
+        VIOMMU_PV_EACCES,     VIOMMU_PV_EBUSY,     VIOMMU_PV_EEXIST,        VIOMMU_PV_ENODEV,
+        VIOMMU_PV_EINVAL,     VIOMMU_PV_ENOSPC,    VIOMMU_PV_ERANGE,        VIOMMU_PV_ENOTEMPTY,
+        VIOMMU_PV_EOPNOTSUPP, VIOMMU_PV_ESHUTDOWN, VIOMMU_PV_EADDRNOTAVAIL, VIOMMU_PV_EALREADY,
         VIOMMU_PV_ESTALE,
     };
     uint64_t all[4] = {0};

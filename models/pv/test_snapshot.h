@@ -14,7 +14,7 @@ struct snapshot {
     struct world_page pages[WORLD_MACHINE];
     struct world_vm vms[WORLD_VMS];
     struct world_space spaces[WORLD_SPACES]; /* only those that are there */
-    unsigned device_at[WORLD_DEVICES]; /* the number of the space, from 1 on */
+    unsigned device_at[WORLD_DEVICES];       /* the number of the space, from 1 on */
     unsigned long prepared;
     unsigned long flushes;
     uint64_t tables[WORLD_VMS];
@@ -112,9 +112,8 @@ static inline bool snapshot_same_translation(const struct world_translation *a,
                                              const struct world_translation *b)
 {
     return a->there == b->there &&
-           (!a->there ||
-            (a->logged == b->logged && a->order == b->order && a->perm == b->perm &&
-             a->device_frame == b->device_frame && a->handle == b->handle));
+           (!a->there || (a->logged == b->logged && a->order == b->order && a->perm == b->perm &&
+                          a->device_frame == b->device_frame && a->handle == b->handle));
 }
 
 static inline bool snapshot_same_space(const struct world_space *a, const struct world_space *b)

@@ -107,7 +107,7 @@ struct world {
     void (*intrude)(struct world *world);
     bool inside;
     void (*between)(struct world *world); /* when something yields, or waits for others; or NULL */
-    unsigned yield_every; /* 0: never */
+    unsigned yield_every;                 /* 0: never */
     unsigned long asked;
     bool flush_fails;
     unsigned long flushes;

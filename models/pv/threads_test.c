@@ -159,8 +159,8 @@ static bool has_range(struct space *space, uint32_t device)
 
     if (space) {
         pthread_mutex_lock(&space->lock);
-        there = space->identity[RESERVED + 2 * device] &&
-                space->identity[RESERVED + 2 * device + 1];
+        there =
+            space->identity[RESERVED + 2 * device] && space->identity[RESERVED + 2 * device + 1];
         pthread_mutex_unlock(&space->lock);
     }
     return there;
@@ -175,8 +175,7 @@ static int op_attach(void *opaque, uint32_t device, void *from, void *to)
     return 0;
 }
 
-static int op_identity(void *opaque, void *opaque_space, uint64_t first, uint64_t last,
-                       bool mapped)
+static int op_identity(void *opaque, void *opaque_space, uint64_t first, uint64_t last, bool mapped)
 {
     struct space *space = opaque_space;
 
