@@ -29,7 +29,7 @@
 #define MIRRORS 4
 #define PLACES 32
 #define CALLS_MAX 4000000u
-#define WORK_MAX 2000u /* calls: one look at about half as many tables as it may see */
+#define WORK_MAX 500u /* calls: one look at about half as many tables as it may see */
 
 struct fuzz {
     struct guest guest;

@@ -61,7 +61,7 @@ for target; do
     echo "== $target: $seconds s"
     # A fork of two jobs reports both on one terminal, and stops at the first crash.
     # Without -entropic=0 it spends nine tenths of the time on weighing the corpus.
-    if ! "$program" -fork=2 -entropic=0 -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 \
+    if ! "$program" -fork=2 -entropic=0 -max_total_time="$seconds" -timeout=60 -rss_limit_mb=2048 \
         -artifact_prefix="$crashes/$target-" "$found" "$seed" 2>"build/fuzz-$target.log"; then
         failed="$failed $target"
         tail -n 40 "build/fuzz-$target.log"

@@ -267,7 +267,7 @@ def stage_fuzz(results):
         # libFuzzer reads all folders first, so the whole corpus is played before something new is
         # tried.
         command = [os.path.join(folder, target), "-max_total_time=%d" % FUZZ_SECONDS, "-seed=1",
-                   "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1",
+                   "-timeout=60", "-rss_limit_mb=2048", "-print_final_stats=1",
                    "-artifact_prefix=%s/%s-" % (LOGS, target), scratch,
                    os.path.join(TOP, "fuzz", "corpus", name)]
         status, log = run(target, command, HALT_ON_ERROR, timeout=300)
