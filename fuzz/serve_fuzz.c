@@ -644,11 +644,25 @@ static void take_over(struct run *run, unsigned fail_at, unsigned left)
 
 /* ---- one run ---- */
 
+/* The descriptor of the folder has a high number, for its name to be a constant. */
+static void make_room(void)
+{
+    struct rlimit limit;
+
+    check(getrlimit(RLIMIT_NOFILE, &limit) == 0, "no limit");
+    if (limit.rlim_cur <= FOLDER) {
+        limit.rlim_cur = limit.rlim_max;
+        check(limit.rlim_max > FOLDER && setrlimit(RLIMIT_NOFILE, &limit) == 0,
+              "this process may not have so many descriptors");
+    }
+}
+
 static void enter(char *folder)
 {
     int fd;
 
     if (home < 0) {
+        make_room();
         server_log_to(NULL);
         signal(SIGPIPE, SIG_IGN);
         home = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -418,7 +418,11 @@ unsigned kmsg_strays(void)
 
     read_log();
     for (unsigned i = 0; i < line_count; i++) {
-        if (lines[i].is_fault && !lines[i].claimed && !is_owed(&lines[i].fault)) {
+        if (!lines[i].is_fault || lines[i].claimed) {
+            continue;
+        }
+        lines[i].claimed = is_owed(&lines[i].fault); /* once; this may be asked again */
+        if (!lines[i].claimed) {
             note("stray: %s", lines[i].text);
             n++;
         }

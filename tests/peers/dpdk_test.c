@@ -431,6 +431,7 @@ static const char *check_killed_in_invalidation(struct test *test)
     far_stop(&test->world.far);
     atomic_store(&test->world.wire.victim, test->world.far.pid);
     why = invalidate_until_failed(test, failed);
+    atomic_store(&test->world.wire.victim, 0); /* its number may be another's soon */
     far_kill(&test->world.far);
     return why ? why : fail_and_come_again(test, failed, -ECONNRESET, true);
 }

@@ -161,8 +161,8 @@ static const struct argp_option options[] = {
      "Entries of the translation cache, a power of two from 256 to 16m (16k)", 2},
     {"ack-timeout", OPTION_ACK_TIMEOUT, "MS", 0,
      "How long a mirror, another process, or a device that has memory pinned may keep an "
-     "invalidation waiting before it is cut off: 10 to 60000 (500). A vfio-user server may take as "
-     "long for any answer, and 2000 at least",
+     "invalidation waiting before it is cut off: 10 to 60000 (500). A vfio-user server that is "
+     "joined may take as long for any answer, and 2000 at least",
      2},
     {"cache-mode", OPTION_CACHE_MODE, "MODE[,quota=N][,seed=N]", 0,
      "For tests of drivers: a faithful cache keeps all until the guest invalidates it, up to a "

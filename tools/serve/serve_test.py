@@ -168,10 +168,10 @@ def test_disk_that_was_denied(folder):
         with open(hold, "w", encoding="ascii"):
             pass
         disk.begin(nvme_client.READ, 3)
-        time.sleep(0.3)                         # what has not begun is given back at once
+        time.sleep(1)                           # what has not begun is given back at once
         client.send(client.frame(DMA_UNMAP, struct.pack("<IIQQ", 24, 0, 0, 1 << 20)))
         number = client.next_id
-        time.sleep(0.8)
+        time.sleep(2)
         os.unlink(hold)
         client.reply(number)
         client.map(0, 1 << 20, ram)

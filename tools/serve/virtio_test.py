@@ -298,7 +298,7 @@ def test_taken_over_under_way(folder):
         with open(hold, "w", encoding="ascii"):
             pass
         device.begin(nvme_client.READ, 7)
-        time.sleep(0.3)                     # what has not begun is given back at once
+        time.sleep(1)                       # what has not begun is given back at once
         iommu.offer_request(UNMAP, iommu.unmapping(DOMAIN + 1, nvme_client.DATA, LAST))
         status = iommu.get(STATUS, 1)
         if iommu.used(REQUESTS):
