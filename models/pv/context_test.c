@@ -262,6 +262,7 @@ static uint64_t reserved_generation(struct world *world)
 
 /* Device 7 has very many. */
 static unsigned very_many;
+static uint64_t many_from = 1000;
 
 static int many_reserved(void *opaque, uint32_t vm, uint32_t device, struct viommu_pv_range *ranges,
                          size_t room, size_t *count)
@@ -271,7 +272,7 @@ static int many_reserved(void *opaque, uint32_t vm, uint32_t device, struct viom
     }
     *count = very_many;
     for (size_t i = 0; i < very_many && i < room; i++) {
-        ranges[i] = (struct viommu_pv_range){1000 + i, 1000 + i};
+        ranges[i] = (struct viommu_pv_range){many_from + i, many_from + i};
     }
     return 0;
 }
@@ -338,8 +339,21 @@ static void test_many_reserved_ranges(void **state)
             assert_int_equal(out.frames[at].last, 1000 + i);
         }
         assert_int_equal(out.head.generation, reserved_generation(world));
-        /* It goes while they are told: there are none of it. */
+        /* It goes and comes while they are told, and has others, as many. */
         in.device = 7;
+        assert_int_equal(
+            viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
+            VIOMMU_PENDING);
+        assert_int_equal(viommu_pv_device_remove(world->pv, 0, 7), 0);
+        many_from = 1001;
+        assert_int_equal(viommu_pv_device_add(world->pv, 0, 7), 0);
+        many_from = 1000;
+        while (viommu_pv_resume(world->pv, rest, &out, sizeof(out), &written) == VIOMMU_PENDING) {
+        }
+        for (unsigned i = 0; i < very_many; i++) {
+            assert_int_equal(out.frames[i].first, 1001 + i);
+        }
+        /* It goes while they are told: there are none of it. */
         assert_int_equal(
             viommu_pv_call(world->pv, 0, &in, sizeof(in), &out, sizeof(out), &written, &rest),
             VIOMMU_PENDING);

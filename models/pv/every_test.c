@@ -47,21 +47,6 @@ static struct world_range with(uint32_t flags, struct world_range range)
     return range;
 }
 
-static void give_states(struct world *world)
-{
-    struct world_frame *frames = world->vms[0].frames;
-
-    frames[1].state = VIOMMU_PV_PAGE_READ_ONLY;
-    frames[2].state = VIOMMU_PV_PAGE_DIRTY_LOGGED;
-    frames[3].state = VIOMMU_PV_PAGE_PAGED_OUT;
-    frames[4].state = VIOMMU_PV_PAGE_SHARED;
-    frames[5] = (struct world_frame){-1, VIOMMU_PV_PAGE_ON_DEMAND};
-    frames[6].state = VIOMMU_PV_PAGE_MMIO;
-    frames[7].machine = world->vms[2].frames[7].machine; /* VM 2's page */
-    frames[8].machine = -1;
-    world->pages[frames[9].machine].other_type = true;
-}
-
 /* VM 1 has pages of VM 0 in two contexts, and devices in two; so have VMs 0 and 2 some. */
 static struct world *begin(void)
 {
@@ -71,7 +56,7 @@ static struct world *begin(void)
     uint32_t context;
 
     assert_int_equal(world_add_vm(world, 3, false), 0);
-    give_states(world);
+    world_give_states(world);
     for (unsigned vm = 0; vm < 3; vm++) {
         assert_int_equal(world_enable(world, vm), VIOMMU_PV_OK);
         assert_int_equal(world_do_map(world, vm, pages(10, 10, 3, RW)), VIOMMU_PV_OK);

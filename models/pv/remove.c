@@ -199,17 +199,23 @@ static void ask(struct viommu_pv *pv, struct pv_vm *vm, uint64_t frame, bool fre
     pv_walk_end(&vm->index, &walk);
 }
 
-/* With the lock: whether nobody maps the page, and no reference to it is just being taken or
-   dropped. Each call that is under way holds 64 times at most. */
+/*
+ * With the lock: whether nobody maps the page, and no reference to it is just being taken or
+ * dropped. Each call that is under way holds 64 times at most; of a page that is mapped that is not
+ * looked at.
+ */
 static bool is_drained(const struct pv_vm *vm, uint64_t frame)
 {
     const struct pv_hold *hold = vm->holds;
 
+    if (pv_index_has(&vm->index, frame)) {
+        return false;
+    }
     while (hold && (frame < hold->first || frame > hold->last)) {
         pv_step();
         hold = hold->next;
     }
-    return !hold && !pv_index_has(&vm->index, frame);
+    return !hold;
 }
 
 int viommu_pv_page_remove(struct viommu_pv *pv, uint32_t id, uint64_t frame)

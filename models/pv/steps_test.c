@@ -48,21 +48,6 @@ struct kind {
     bool flushes;      /* the slot waits for its flush */
 };
 
-static void arrange_states(struct world *world)
-{
-    struct world_frame *frames = world->vms[0].frames;
-
-    frames[1].state = VIOMMU_PV_PAGE_READ_ONLY;
-    frames[2].state = VIOMMU_PV_PAGE_DIRTY_LOGGED;
-    frames[3].state = VIOMMU_PV_PAGE_PAGED_OUT;
-    frames[4].state = VIOMMU_PV_PAGE_SHARED;
-    frames[5] = (struct world_frame){-1, VIOMMU_PV_PAGE_ON_DEMAND};
-    frames[6].state = VIOMMU_PV_PAGE_MMIO;
-    frames[7].machine = world->vms[2].frames[7].machine; /* VM 2's page */
-    frames[8].machine = -1;
-    world->pages[frames[9].machine].other_type = true;
-}
-
 static void arrange_none_free(struct world *world)
 {
     for (unsigned i = WORLD_VMS * WORLD_FRAMES; i < WORLD_MACHINE; i++) {
@@ -176,7 +161,7 @@ static struct world *world_of(const struct kind *kind)
 {
     struct world *world = begin(&(struct viommu_pv_config){.mappings_max = 2});
 
-    arrange_states(world);
+    world_give_states(world);
     if (kind->arrange) {
         kind->arrange(world);
     }
@@ -282,7 +267,7 @@ static struct world *prepared(unsigned yield_every)
 {
     struct world *world = begin(&(struct viommu_pv_config){.deferred_max = 3});
 
-    arrange_states(world);
+    world_give_states(world);
     world->yield_every = yield_every;
     return world;
 }
@@ -349,7 +334,7 @@ static void test_a_map_without_tables(void **state)
     struct snapshot *after;
 
     (void)state;
-    arrange_states(world);
+    world_give_states(world);
     arrange_tables(world);
     before = snapshot_take(world);
     assert_int_equal(world_do_map(world, 1, pages(0, 0, 0, 1)), VIOMMU_PV_ENOSPC);
@@ -427,7 +412,7 @@ static void test_a_page_drains_at_every_step(void **state)
                 struct world *world = begin(&defaults);
                 struct world_range range = pages(0, frame_taken, 3, 1);
 
-                arrange_states(world);
+                world_give_states(world);
                 range.perm = frame_taken == 1 ? VIOMMU_PV_READ : RW;
                 range.flags = frame_taken == 6 ? VIOMMU_PV_MMIO : 0;
                 world->intrude = take_drained_page;

@@ -252,6 +252,33 @@ static void test_runs(void **state)
     assert_int_equal(tables, 0);
 }
 
+/* A table that was full is not, after a run. */
+static void test_run_of_a_full_table(void **state)
+{
+    uint64_t tables = 0;
+    struct pv_tree tree;
+    struct pv_slot *slots;
+    unsigned count = 512;
+    uint64_t gap;
+
+    (void)state;
+    pv_tree_init(&tree, NULL, FRAMES - 1, &tables, 100);
+    assert_int_equal(pv_tree_claim_run(&tree, 0, &count, &slots), 0);
+    assert_int_equal(count, 512);
+    for (unsigned i = 0; i < count; i++) {
+        slots[i] = (struct pv_slot){.device_frame = i, .state = PV_SLOT_LIVE};
+    }
+    assert_null(pv_tree_check(&tree, NULL, NULL));
+    pv_tree_remove_run(&tree, &slots[100], 200);
+    assert_null(pv_tree_check(&tree, NULL, NULL));
+    assert_true(pv_tree_gap(&tree, 0, FRAMES - 1, &gap));
+    assert_int_equal(gap, 100);
+    pv_tree_remove_run(&tree, slots, 100);
+    pv_tree_remove_run(&tree, &slots[300], 212);
+    pv_tree_fini(&tree);
+    assert_int_equal(tables, 0);
+}
+
 /* Memory of an index that was large goes with the last run, too. */
 static void test_last_run(void **state)
 {
@@ -312,9 +339,13 @@ static void test_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tree), cmocka_unit_test(test_sparse),
-        cmocka_unit_test(test_full), cmocka_unit_test(test_index),
-        cmocka_unit_test(test_runs), cmocka_unit_test(test_last_run),
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_index),
+        cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_last_run),
+        cmocka_unit_test(test_run_of_a_full_table),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -650,6 +650,22 @@ static inline struct world *world_create(const struct viommu_pv_config *settings
     return world;
 }
 
+/* VM 0 has a page of each state, one of VM 2's, none, and one that is of another type. */
+static inline void world_give_states(struct world *world)
+{
+    struct world_frame *frames = world->vms[0].frames;
+
+    frames[1].state = VIOMMU_PV_PAGE_READ_ONLY;
+    frames[2].state = VIOMMU_PV_PAGE_DIRTY_LOGGED;
+    frames[3].state = VIOMMU_PV_PAGE_PAGED_OUT;
+    frames[4].state = VIOMMU_PV_PAGE_SHARED;
+    frames[5] = (struct world_frame){-1, VIOMMU_PV_PAGE_ON_DEMAND};
+    frames[6].state = VIOMMU_PV_PAGE_MMIO;
+    frames[7].machine = world->vms[2].frames[7].machine; /* VM 2's page */
+    frames[8].machine = -1;
+    world->pages[frames[9].machine].other_type = true;
+}
+
 /* Adds what a translation holds. */
 static inline void world_count(const struct world *world, const struct world_translation *at,
                                unsigned *refs, unsigned *types)

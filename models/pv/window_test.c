@@ -678,6 +678,66 @@ static void test_a_long_queue(void **state)
     world_end(world);
 }
 
+static unsigned long looked; /* steps */
+
+static void asks_for_a_page(struct world *world)
+{
+    unsigned long before = pv_steps;
+
+    assert_int_equal(viommu_pv_page_remove(world->pv, 0, 3), VIOMMU_PENDING);
+    looked = pv_steps - before;
+}
+
+/* Whether a page is mapped is known at once, however many others are just being dropped. */
+static void test_many_are_dropped(void **state)
+{
+    struct world *world = world_create(&(struct viommu_pv_config){.ops = NULL}, 1);
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, pages(0, 3, 300, 1)), VIOMMU_PV_OK);
+    for (unsigned i = 0; i < 64; i++) {
+        assert_int_equal(world_do_map(world, 0, pages(0, 8 * i, 2 * i, 1)), VIOMMU_PV_OK);
+        assert_int_equal(defer(world, 0, pages(0, 8 * i, 2 * i, 1)), VIOMMU_PV_OK);
+    }
+    looked = 0;
+    world->intrude = asks_for_a_page;
+    world->intrude_at = world->steps + 3; /* the privilege, the flush, the first reference */
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    assert_in_range(looked, 1, 32);
+    world_check(world);
+    world_end(world);
+}
+
+/* Of pages side by side those are dropped that were flushed, and no others. */
+static void test_a_part_is_flushed(void **state)
+{
+    struct viommu_pv_flush_call in = {
+        .head = WORLD_HEAD(VIOMMU_PV_FLUSH, in), .first = 2, .last = 4};
+    struct world *world = world_create(&(struct viommu_pv_config){.ops = NULL}, 1);
+    struct viommu_pv_answer out;
+
+    (void)state;
+    assert_int_equal(world_enable(world, 0), VIOMMU_PV_OK);
+    assert_int_equal(world_do_map(world, 0, pages(0, 0, 0, 12)), VIOMMU_PV_OK);
+    assert_int_equal(defer(world, 0, pages(0, 0, 0, 8)), VIOMMU_PV_OK);
+    assert_int_equal(world_call(world, 0, &in, sizeof(in), &out, sizeof(out)), VIOMMU_PV_OK);
+    for (unsigned i = 0; i < 12; i++) {
+        assert_int_equal(world->pages[i].refs, i < 2 || i > 4);
+    }
+    world_check(world);
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    /* What is between them stays mapped. */
+    assert_int_equal(defer(world, 0, pages(0, 8, 8, 2)), VIOMMU_PV_OK);
+    assert_int_equal(defer(world, 0, pages(0, 11, 11, 1)), VIOMMU_PV_OK);
+    assert_int_equal(world_do_flush(world, 0, 0), VIOMMU_PV_OK);
+    for (unsigned i = 0; i < 12; i++) {
+        assert_int_equal(world->pages[i].refs, i == 10);
+    }
+    world_check(world);
+    world_end(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -697,6 +757,8 @@ int main(void)
         cmocka_unit_test(test_only_the_vm_ends_its_isolation),
         cmocka_unit_test(test_the_queue_goes_round_during_the_flush),
         cmocka_unit_test(test_a_long_queue),
+        cmocka_unit_test(test_many_are_dropped),
+        cmocka_unit_test(test_a_part_is_flushed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
