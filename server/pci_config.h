@@ -77,8 +77,8 @@ int pci_config_add_msix(struct pci_config *config, unsigned vectors, unsigned ba
 /* Make bits of a 32-bit word writable. A BAR's words stay as they are. */
 void pci_config_allow(struct pci_config *config, unsigned offset, uint32_t bits);
 
-/* Fix bits of a 32-bit word at a value: reads give it, writes cannot change it. Not
- * those of BARs. */
+/* Fix bits of a 32-bit word at a value: reads give it, writes cannot change it. A
+ * BAR's words stay as they are. */
 void pci_config_hardwire(struct pci_config *config, unsigned offset, uint32_t bits, uint32_t value);
 
 void pci_config_read(const struct pci_config *config, uint64_t offset, void *data, size_t size);

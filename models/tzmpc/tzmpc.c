@@ -35,7 +35,7 @@ struct viommu_tzmpc {
     bool int_en;
     uint32_t info1;
     uint32_t info2;
-    bool level; /* as it was told */
+    bool level; /* of the interrupt line, when nobody has the lock */
     _Atomic uint32_t *table;
 };
 

@@ -23,7 +23,7 @@ static struct viommu_tzmpc *mpc;
 static _Alignas(4096) uint8_t ram[SIZE];
 static atomic_uint raised;
 static atomic_uint lowered;
-static atomic_uint blocked;  /* accesses that have returned */
+static atomic_uint blocked; /* accesses that have returned */
 static atomic_uint cleared;
 
 static void must(int error, const char *what)
@@ -97,7 +97,7 @@ int main(void)
     while (crew_more(&time, atomic_load(&blocked))) {
         if (viommu_tzmpc_interrupt(mpc)) {
             must(viommu_space_write(space, REGISTERS + INT_CLEAR, &one, sizeof(one), &attrs),
-                       "INT_CLEAR");
+                 "INT_CLEAR");
             atomic_fetch_add(&cleared, 1);
         } else {
             sched_yield();
