@@ -462,14 +462,19 @@ static inline bool pv_queue_has_room(const struct viommu_pv *pv, const struct pv
            (context->frames == 0 || context->frames + frames <= max);
 }
 
-/* A slot that was LEAVING awaits its flush. With the lock. */
-static inline void pv_queue_add(const struct viommu_pv *pv, struct pv_slot *slot)
+/* Slots side by side that were LEAVING await their flush. With the lock. */
+static inline void pv_queue_add(const struct viommu_pv *pv, struct pv_slot *slots, unsigned count)
 {
-    struct pv_context *context = slot->context;
+    struct pv_context *context = slots->context;
+    struct pv_slot **queue = context->queue;
+    uint64_t tail = context->tail;
 
-    slot->state = PV_SLOT_PENDING;
-    context->queue[context->tail++ & pv->ring] = slot;
-    context->pending++;
+    for (unsigned i = 0; i < count; i++) {
+        slots[i].state = PV_SLOT_PENDING;
+        queue[(tail + i) & pv->ring] = &slots[i];
+    }
+    context->tail = tail + count;
+    context->pending += count;
 }
 
 /*

@@ -285,7 +285,7 @@ static int unmap_plain(struct pv_run *run, struct pv_slot *slot)
     run->call->done = 1;
     context->leaving--;
     if (deferred || failed) {
-        pv_queue_add(pv, slot);
+        pv_queue_add(pv, slot, 1);
     } else {
         set_free(run, slot);
     }

@@ -59,7 +59,7 @@ int pv_unmap_leaving(struct viommu_pv *pv, struct pv_slot *slot, uint8_t flags)
         return pv_isolate(pv, context);
     }
     slot->flags |= flags;
-    pv_queue_add(pv, slot);
+    pv_queue_add(pv, slot, 1);
     if (frames > pv->config.deferred_max) {
         (void)pv_flush(pv, context, first, last); /* a failure is in `isolated` */
     }
@@ -104,21 +104,6 @@ static int unmap_each(struct viommu_pv *pv, const struct pv_slot *slots, unsigne
     return error;
 }
 
-/* Slots side by side that were LEAVING await their flush. */
-static void queue_add_run(const struct viommu_pv *pv, struct pv_slot *slots, unsigned count)
-{
-    struct pv_context *context = slots->context;
-    struct pv_slot **queue = context->queue;
-    uint64_t tail = context->tail;
-
-    for (unsigned i = 0; i < count; i++) {
-        slots[i].state = PV_SLOT_PENDING;
-        queue[(tail + i) & pv->ring] = &slots[i];
-    }
-    context->tail = tail + count;
-    context->pending += count;
-}
-
 int pv_unmap_run(struct viommu_pv *pv, struct pv_slot *slots, unsigned *count, bool may_yield)
 {
     struct pv_context *context = slots->context;
@@ -139,7 +124,7 @@ int pv_unmap_run(struct viommu_pv *pv, struct pv_slot *slots, unsigned *count, b
     pv_lock(pv);
     context->leaving -= all;
     context->frames -= all - *count;
-    queue_add_run(pv, slots, *count);
+    pv_queue_add(pv, slots, *count);
     for (unsigned i = *count; i < all; i++) {
         slots[i].state = PV_SLOT_LIVE;
     }
